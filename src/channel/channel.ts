@@ -1,0 +1,246 @@
+import { constants } from "node:os";
+import { HandoverError } from "../errors.js";
+import { check, native, POLL, systemError, type Watcher } from "../native.js";
+import { decode, encode, MAX_SIZE, PROTOCOL, type Message } from "./messages.js";
+
+/** What an owner of a channel hears from it. Each descriptor in `fds` is the listener's to close. */
+export interface ChannelListener {
+  message(message: Message, fds: number[]): void;
+  /** The other end is gone, or talks nonsense (`error`). Nothing comes after it. */
+  end(error: HandoverError | undefined): void;
+}
+
+/**
+ * One end of the socket pair between two generations. It owns its descriptor. Messages that the socket does
+ * not take at once wait here, in order. It never keeps the event loop alive.
+ */
+export class Channel {
+  /** A channel, and the descriptor of its other end, which the caller has to close. */
+  static pair(): [Channel, number] {
+    const [own, other] = check(native().socketpair(), "make", "a pair of sockets");
+    return [new Channel(own), other];
+  }
+
+  readonly fd: number;
+  #watcher: Watcher | undefined;
+  #listener: ChannelListener | undefined;
+  /** What the socket did not take yet, with duplicates of the descriptors: their owners may close theirs. */
+  readonly #waiting: { data: Uint8Array; fds: readonly number[] }[] = [];
+  #retry: NodeJS.Timeout | undefined;
+  #reading = true;
+  #ended = false;
+  #closed = false;
+
+  constructor(fd: number) {
+    this.fd = fd;
+  }
+
+  /** Messages and the end go to `listener` from now on. */
+  listen(listener: ChannelListener): void {
+    this.#listener = listener;
+    this.#reading = true;
+    this.#watch();
+  }
+
+  /**
+   * Stops reading, but notices when the other end is gone: for a channel that somebody else now reads, through
+   * a duplicate. {@link listen} goes back to reading.
+   */
+  listenForEnd(end: () => void): void {
+    this.#listener = { message: () => {}, end };
+    this.#reading = false;
+    this.#watch();
+  }
+
+  /** Sends, or queues. False if the other end is gone. The descriptors stay the caller's. */
+  send(message: Message, fds: readonly number[] = []): boolean {
+    if (this.#ended) return false;
+    const data = encode(message);
+    if (this.#waiting.length === 0) {
+      const sent = native().send(this.fd, data, fds);
+      if (sent >= 0) return true;
+      if (!isBusy(sent)) return false;
+      this.#waitFor(sent);
+    }
+    this.#waiting.push({
+      data,
+      fds: fds.map((fd) => check(native().duplicate(fd), "duplicate", `descriptor ${fd}`)),
+    });
+    this.#watch();
+    return true;
+  }
+
+  /**
+   * Blocks this thread until a message is there: for the constructor of the successor, which must be
+   * synchronous.
+   *
+   * @returns the message, or undefined at the end of the channel
+   * @throws {HandoverError} `ERR_UPGRADE_TIMEOUT` at `deadline` (of `performance.now()`), `ERR_PROTOCOL`
+   */
+  readBlocking(deadline: number): { message: Message; fds: number[] } | undefined {
+    for (;;) {
+      const packet = this.#receive();
+      if (packet === "end") return undefined;
+      if (packet !== "nothing") return packet;
+      const left = Math.ceil(deadline - performance.now());
+      const events =
+        left <= 0 ? 0 : check(native().poll(this.fd, POLL.readable, left), "wait for", "the parent");
+      if (events === 0) {
+        throw new HandoverError(
+          "ERR_UPGRADE_TIMEOUT",
+          "cannot read what the parent hands on: nothing came in time",
+        );
+      }
+    }
+  }
+
+  /** Reads what is there now, without waiting for the event loop. */
+  readNow(): void {
+    while (!this.#ended && this.#reading) {
+      const packet = this.#receiveOrFail();
+      if (packet === undefined) return;
+      this.#listener?.message(packet.message, packet.fds);
+    }
+  }
+
+  /** Closes the descriptor. Idempotent. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#ended = true;
+    this.#stop();
+    native().close(this.fd);
+  }
+
+  #watch(): void {
+    if (this.#ended) return;
+    if (this.#watcher === undefined) {
+      this.#watcher = new (native().Watcher)(this.fd, (events) => this.#onEvents(events));
+      this.#watcher.unref();
+    }
+    const wanted = this.#reading ? POLL.readable : POLL.disconnect;
+    this.#watcher.watch(
+      wanted | (this.#waiting.length === 0 || this.#retry !== undefined ? 0 : POLL.writable),
+    );
+  }
+
+  #onEvents(events: number): void {
+    if (events & POLL.writable) this.#flush();
+    if (this.#reading) this.readNow();
+    else if (events & POLL.disconnect) this.#end(undefined);
+  }
+
+  #flush(): void {
+    let next;
+    while ((next = this.#waiting[0]) !== undefined) {
+      const sent = native().send(this.fd, next.data, next.fds);
+      if (isBusy(sent)) {
+        this.#waitFor(sent);
+        break;
+      }
+      // If the peer is gone the reading side finds out, and reports it: once.
+      closeAll(next.fds);
+      this.#waiting.shift();
+    }
+    this.#watch();
+  }
+
+  /** Nothing tells when fewer descriptors are in flight; a full socket tells when it is writable. */
+  #waitFor(errno: number): void {
+    if (errno !== ETOOMANYREFS) return;
+    this.#retry ??= setTimeout(() => {
+      this.#retry = undefined;
+      this.#flush();
+    }, RETRY_AFTER).unref();
+  }
+
+  #receiveOrFail(): { message: Message; fds: number[] } | undefined {
+    try {
+      const packet = this.#receive();
+      if (packet === "nothing") return undefined;
+      if (packet !== "end") return packet;
+      this.#end(undefined);
+    } catch (error) {
+      this.#end(error as HandoverError);
+    }
+    return undefined;
+  }
+
+  /** One message. Every error but EAGAIN is the other end's death: ECONNRESET, if it left unread data. */
+  #receive(): { message: Message; fds: number[] } | "nothing" | "end" {
+    for (;;) {
+      const received = native().receive(this.fd, buffer());
+      if (received === -constants.errno.EAGAIN) return "nothing";
+      if (typeof received === "number" || received.size === 0) return "end";
+      try {
+        if (received.fdsLost) throw lost();
+        if (received.truncated)
+          throw new HandoverError("ERR_PROTOCOL", `a message is longer than ${MAX_SIZE} bytes`);
+        const message = decode(buffer().subarray(0, received.size));
+        if (message.type !== "unknown") {
+          checkProtocol(message);
+          return { message, fds: received.fds };
+        }
+        closeAll(received.fds);
+        this.send({ type: "unsupported", unknown: message.name });
+      } catch (error) {
+        closeAll(received.fds);
+        throw error;
+      }
+    }
+  }
+
+  #end(error: HandoverError | undefined): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#stop();
+    this.#listener?.end(error);
+  }
+
+  #stop(): void {
+    clearTimeout(this.#retry);
+    this.#watcher?.close();
+    this.#watcher = undefined;
+    for (const { fds } of this.#waiting.splice(0)) closeAll(fds);
+  }
+}
+
+export function closeAll(fds: readonly number[]): void {
+  for (const fd of fds) native().close(fd);
+}
+
+function isBusy(result: number): boolean {
+  return result === -constants.errno.EAGAIN || result === ETOOMANYREFS;
+}
+
+/** In ms. */
+const RETRY_AFTER = 10;
+
+/** Not among the errors that Node's `os.constants` knows. */
+const ETOOMANYREFS = process.platform === "darwin" ? -59 : -109;
+
+let shared: Uint8Array | undefined;
+
+/** One buffer serves every channel: a packet is decoded before the next one is read. */
+function buffer(): Uint8Array {
+  return (shared ??= new Uint8Array(MAX_SIZE));
+}
+
+function checkProtocol(message: Message): void {
+  if (message.type !== "hello" || message.protocol === PROTOCOL) return;
+  throw new HandoverError(
+    "ERR_PROTOCOL",
+    `the other process (pid ${message.pid}, handover ${message.version}) speaks protocol ${message.protocol}, ` +
+      `this one ${PROTOCOL}`,
+  );
+}
+
+function lost(): HandoverError {
+  return new HandoverError(
+    "ERR_DESCRIPTOR",
+    "cannot take over every descriptor: this process has no room for more",
+    {
+      cause: systemError(-constants.errno.EMFILE, "receive", "descriptors"),
+    },
+  );
+}

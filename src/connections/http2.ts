@@ -1,0 +1,44 @@
+import type { ServerHttp2Session, ServerHttp2Stream } from "node:http2";
+import type { Server } from "node:net";
+import type { Protocol } from "./tracker.js";
+
+/**
+ * HTTP/2. A session stays until it is quiet: after a GOAWAY that comes at once, requests that were on their
+ * way are answered REFUSED_STREAM, and clients do not retry them.
+ */
+export class Http2Sessions implements Protocol {
+  /** Open streams, and all streams ever. */
+  readonly #sessions = new Map<ServerHttp2Session, { open: number; total: number }>();
+
+  watch(server: Server): void {
+    server.prependListener("session", this.#onSession);
+  }
+
+  unwatch(server: Server): void {
+    server.removeListener("session", this.#onSession);
+  }
+
+  /** There is nothing to say: a session that gets no streams any more is ended when it is quiet. */
+  setClosing(): void {}
+
+  idle(): Map<ServerHttp2Session, string> {
+    const quiet = [...this.#sessions].filter(([session, { open }]) => open === 0 && !session.closed);
+    return new Map(quiet.map(([session, { total }]) => [session, String(total)]));
+  }
+
+  /** Sends GOAWAY; streams that come in before the client has read it are still answered. */
+  end(session: ServerHttp2Session): void {
+    session.close();
+  }
+
+  readonly #onSession = (session: ServerHttp2Session): void => {
+    const streams = { open: 0, total: 0 };
+    this.#sessions.set(session, streams);
+    session.once("close", () => this.#sessions.delete(session));
+    session.prependListener("stream", (stream: ServerHttp2Stream) => {
+      streams.open++;
+      streams.total++;
+      stream.once("close", () => streams.open--);
+    });
+  };
+}

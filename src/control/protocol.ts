@@ -1,0 +1,83 @@
+import type { ErrorCode } from "../errors.js";
+import type { Timings } from "../events.js";
+import type { Outcome } from "../lifecycle.js";
+
+/*
+ * What passes over the control socket: one JSON object a line. The server greets, the client asks once, the
+ * server tells of phases and then ends with one answer. Unknown fields are ignored.
+ */
+
+export interface Greeting {
+  /** The version of handover. */
+  handover: string;
+  pid: number;
+}
+
+export type Request =
+  | { command: "status" }
+  | { command: "stop" }
+  /** `timeout` in ms, instead of the process's own `upgradeTimeout`. */
+  | { command: "upgrade"; timeout?: number };
+
+export type Phase =
+  | { phase: "spawned"; pid: number; generation: number }
+  | { phase: "committed"; pid: number; generation: number; timings: Timings }
+  /** Probation begins, too. */
+  | { phase: "draining"; connections: number };
+
+export type Answer =
+  | { answer: "status"; status: Status }
+  | { answer: "stopped"; outcome: Outcome; destroyed: number }
+  | { answer: "upgraded"; pid: number; generation: number; timings: Timings }
+  | { answer: "failed"; code: ErrorCode; message: string };
+
+export interface Status {
+  state: "starting" | "ready" | "upgrading" | "draining" | "exited";
+  generation: number;
+  pid: number;
+  /** s since this process started. */
+  uptime: number;
+  version: string;
+  node: string;
+  /** Names of what is handed on. */
+  listeners: string[];
+  connections: number;
+  /** Generations that still drain; what one did not tell in time is left out. */
+  older: { generation: number; pid: number; connections?: number; remaining?: number }[];
+}
+
+/** The longest line either side reads, in characters. */
+export const MAX_LINE = 64 * 1024;
+
+/** Cuts a stream into lines; `onLine` gets each as an object, `onNonsense` the first that is none. */
+export function readLines(
+  stream: NodeJS.ReadableStream,
+  onLine: (value: Record<string, unknown>) => void,
+  onNonsense: () => void,
+): void {
+  let rest = "";
+  stream.setEncoding("utf8");
+  stream.on("data", (chunk: string) => {
+    const lines = (rest + chunk).split("\n");
+    rest = lines.pop() ?? "";
+    const values = lines.map(parseLine);
+    if (rest.length > MAX_LINE || values.includes(undefined)) {
+      rest = "";
+      return onNonsense();
+    }
+    for (const value of values) onLine(value!);
+  });
+}
+
+export function writeLine(stream: NodeJS.WritableStream, value: Greeting | Request | Phase | Answer): void {
+  stream.write(`${JSON.stringify(value)}\n`);
+}
+
+function parseLine(line: string): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(line);
+    return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
+  }
+}

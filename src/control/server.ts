@@ -1,0 +1,164 @@
+import { createServer, type Server, type Socket } from "node:net";
+import type { EventEmitter } from "node:events";
+import { HandoverError, reasonOf } from "../errors.js";
+import type { UpgradeResult, UpgraderEvents } from "../events.js";
+import { descriptorOf } from "../internals.js";
+import type { Outcome } from "../lifecycle.js";
+import { native } from "../native.js";
+import type { Sockets } from "../sockets/sockets.js";
+import { VERSION } from "../version.js";
+import { readLines, writeLine, type Answer, type Phase, type Status } from "./protocol.js";
+
+/** What the control socket can do with its process. */
+export interface Controlled {
+  /** Resolves when the drain is over. */
+  stopAndDrain(): Promise<{ outcome: Outcome; destroyed: number }>;
+  status(): Promise<Status>;
+}
+
+/** An `Upgrader`, as far as it is needed here. */
+export interface Upgrades extends EventEmitter<UpgraderEvents> {
+  upgrade(options: { signal?: AbortSignal | undefined }): Promise<UpgradeResult>;
+}
+
+/**
+ * The control socket's server. A client that is connected when its process is replaced stays with that
+ * process, which answers it before it leaves.
+ */
+export class ControlServer {
+  readonly #server: Server;
+  readonly #upgrader: Upgrades;
+  readonly #controlled: Controlled;
+  readonly #clients = new Set<Socket>();
+  readonly #answers = new Set<Promise<void>>();
+  #isOpen = false;
+
+  constructor(upgrader: Upgrades, controlled: Controlled) {
+    this.#upgrader = upgrader;
+    this.#controlled = controlled;
+    this.#server = createServer((client) => this.#greet(client));
+  }
+
+  /** Inherits the socket or binds it; only this user can connect. It accepts when everything else does. */
+  async open(sockets: Sockets, path: string): Promise<void> {
+    if (this.#isOpen) return;
+    const address = { kind: "unix" as const, path };
+    await sockets.listen(
+      this.#server,
+      { address, name: NAME, backlog: 16, mode: 0o600, signal: undefined },
+      false,
+    );
+    this.#isOpen = true;
+  }
+
+  /** Answers who has asked, and ends every connection; within `timeout` ms. */
+  async close(timeout: number): Promise<void> {
+    const late = setTimeout(() => this.#clients.forEach((client) => client.destroy()), timeout);
+    await Promise.all(this.#answers);
+    await Promise.all([...this.#clients].map((client) => ended(client)));
+    clearTimeout(late);
+  }
+
+  #greet(client: Socket): void {
+    this.#clients.add(client);
+    client.once("close", () => this.#clients.delete(client));
+    // A client that has gone away needs no answer.
+    client.on("error", () => client.destroy());
+    if (!isTrusted(client)) {
+      return this.#refuse(client, "only the same user, or root, may control this process");
+    }
+    writeLine(client, { handover: VERSION, pid: process.pid });
+    let asked = false;
+    readLines(
+      client,
+      (request) => {
+        if (asked) return;
+        asked = true;
+        const answer = this.#answer(client, request).finally(() => this.#answers.delete(answer));
+        this.#answers.add(answer);
+      },
+      () => this.#refuse(client, "a request is one line of JSON"),
+    );
+  }
+
+  #refuse(client: Socket, message: string): void {
+    writeLine(client, { answer: "failed", code: "ERR_CONTROL", message });
+    client.end();
+  }
+
+  async #answer(client: Socket, request: Record<string, unknown>): Promise<void> {
+    try {
+      writeLine(client, await this.#perform(client, request));
+    } catch (error) {
+      const code = error instanceof HandoverError ? error.code : "ERR_CONTROL";
+      writeLine(client, { answer: "failed", code, message: reasonOf(error) });
+    }
+    client.end();
+  }
+
+  async #perform(client: Socket, request: Record<string, unknown>): Promise<Answer> {
+    const { command, timeout } = request;
+    switch (command) {
+      case "status":
+        return { answer: "status", status: await this.#controlled.status() };
+      case "stop":
+        return { answer: "stopped", ...(await this.#controlled.stopAndDrain()) };
+      case "upgrade":
+        return this.#upgrade(client, typeof timeout === "number" && timeout > 0 ? timeout : undefined);
+      default:
+        throw new HandoverError("ERR_CONTROL", `there is no command ${JSON.stringify(command)}`);
+    }
+  }
+
+  async #upgrade(client: Socket, timeout: number | undefined): Promise<Answer> {
+    const controller = new AbortController();
+    const late = new HandoverError("ERR_UPGRADE_TIMEOUT", `the successor was not ready within ${timeout} ms`);
+    const timer = timeout === undefined ? undefined : setTimeout(() => controller.abort(late), timeout);
+    const listeners = this.#tellPhases(client);
+    try {
+      const { settled, ...result } = await this.#upgrader.upgrade({ signal: controller.signal });
+      clearTimeout(timer);
+      if ((await settled) === "kept") return { answer: "upgraded", ...result };
+      throw new HandoverError("ERR_ROLLED_BACK", `rolled back: ${listeners.whyRolledBack()}`);
+    } finally {
+      clearTimeout(timer);
+      listeners.remove();
+    }
+  }
+
+  #tellPhases(client: Socket): { remove(): void; whyRolledBack(): string } {
+    let why = "";
+    const tell = (phase: Phase): void => writeLine(client, phase);
+    const told = {
+      upgrading: (payload: UpgraderEvents["upgrading"][0]) => tell({ phase: "spawned", ...payload }),
+      upgraded: (payload: UpgraderEvents["upgraded"][0]) => tell({ phase: "committed", ...payload }),
+      draining: ({ connections }: UpgraderEvents["draining"][0]) => tell({ phase: "draining", connections }),
+      rollback: ({ error }: UpgraderEvents["rollback"][0]) => void (why = error.message),
+    };
+    const names = Object.keys(told) as (keyof typeof told)[];
+    for (const name of names) this.#upgrader.on(name, told[name]);
+    return {
+      remove: () => names.forEach((name) => this.#upgrader.off(name, told[name])),
+      whyRolledBack: () => why,
+    };
+  }
+}
+
+/** The name under which it is handed on. */
+const NAME = "handover:control";
+
+function isTrusted(client: Socket): boolean {
+  try {
+    const peer = native().peerCredentials(descriptorOf(client));
+    return typeof peer !== "number" && (peer.uid === 0 || peer.uid === process.geteuid?.());
+  } catch {
+    return false;
+  }
+}
+
+function ended(client: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    client.once("close", () => resolve());
+    client.end();
+  });
+}

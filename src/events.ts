@@ -1,0 +1,54 @@
+import { channel } from "node:diagnostics_channel";
+import { debuglog } from "node:util";
+import type { HandoverError } from "./errors.js";
+import type { Outcome } from "./lifecycle.js";
+
+/** Times of one upgrade, in ms. */
+export interface Timings {
+  /** From the request until the successor's process was started. */
+  spawn: number;
+  /** From there until it was ready. */
+  ready: number;
+  /** From there until it was told to accept. */
+  commit: number;
+}
+
+/** What came of an upgrade, at its commit. */
+export interface UpgradeResult {
+  /** Of the successor. */
+  pid: number;
+  generation: number;
+  timings: Timings;
+  /** The end of probation. */
+  settled: Promise<"kept" | "rolledBack">;
+}
+
+/** Tells of an event. */
+export type Tell = <E extends keyof UpgraderEvents>(event: E, payload: UpgraderEvents[E][0]) => void;
+
+/** The events of an `Upgrader`, each with one payload. */
+export interface UpgraderEvents {
+  /** This process accepts. */
+  ready: [{ generation: number }];
+  /** A successor was started. */
+  upgrading: [{ pid: number; generation: number }];
+  /** The successor accepts; its probation begins. */
+  upgraded: [{ pid: number; generation: number; timings: Timings }];
+  /** An upgrade was refused, or failed; this process is as it was. */
+  failed: [{ error: HandoverError }];
+  /** This process accepts no more, and `connections` have to end within `timeout` ms. */
+  draining: [{ connections: number; timeout: number }];
+  /** The successor died on probation, as `error` says; this process accepts again. */
+  rollback: [{ pid: number; error: HandoverError }];
+  /** The drain is over; `destroyed` connections did not end in time. */
+  exit: [{ outcome: Outcome; destroyed: number }];
+}
+
+/** Tells the subscribers of the diagnostics channel `handover:<event>`, and people under NODE_DEBUG=handover. */
+export function publish<E extends keyof UpgraderEvents>(event: E, payload: UpgraderEvents[E][0]): void {
+  const subscribers = channel(`handover:${event}`);
+  if (subscribers.hasSubscribers) subscribers.publish(payload);
+  debug("%s %o", event, payload);
+}
+
+const debug = debuglog("handover");

@@ -1,0 +1,355 @@
+import { Drain } from "./connections/drain.js";
+import { Tracker } from "./connections/tracker.js";
+import type { Status } from "./control/protocol.js";
+import type { Controlled, ControlServer } from "./control/server.js";
+import { deferred, type Deferred } from "./deferred.js";
+import type { HandoverError } from "./errors.js";
+import type { Tell, Timings, UpgraderEvents, UpgradeResult } from "./events.js";
+import {
+  busyWith,
+  publicState,
+  transition,
+  type Effect,
+  type Event,
+  type Outcome,
+  type State,
+} from "./lifecycle.js";
+import type { Settings } from "./options.js";
+import type { Child } from "./process/child.js";
+import { OlderGenerations } from "./process/older.js";
+import { readInheritance } from "./process/parent.js";
+import { PidFile } from "./process/pid-file.js";
+import type { Predecessor } from "./process/predecessor.js";
+import { startSuccessor, type ReadySuccessor } from "./process/successor.js";
+import { noGo, refusal } from "./refusal.js";
+import { Inventory } from "./sockets/inventory.js";
+import { Sockets } from "./sockets/sockets.js";
+import { VERSION } from "./version.js";
+
+/**
+ * One process of the service: the owner of its state. Whatever happens goes through `#happen`, which asks the
+ * table in lifecycle.ts, and runs the effects that come out.
+ */
+export class Generation implements Controlled {
+  readonly number: number;
+  readonly inventory: Inventory;
+  readonly sockets: Sockets;
+  readonly older: OlderGenerations;
+  /** Opened when this process gets ready. */
+  control: ControlServer | undefined;
+  readonly #settings: Settings;
+  readonly #tell: Tell;
+  readonly #pidFile: PidFile | undefined;
+  readonly #tracker = new Tracker();
+  /** Keeps the event loop alive. */
+  readonly #hold: NodeJS.Timeout;
+  readonly #accepted = deferred<void>();
+  readonly #drained = deferred<{ outcome: Outcome; destroyed: number }>();
+  readonly #exit = deferred<Outcome>();
+  #state: State = { name: "starting" };
+  /** For the predecessor's go. */
+  #patience: NodeJS.Timeout | undefined;
+  #successor: Successor | undefined;
+  #drain: Drain | undefined;
+  #destroyed = 0;
+
+  constructor(settings: Settings, tell: Tell) {
+    const inheritance = readInheritance(settings.upgradeTimeout);
+    this.#settings = settings;
+    this.#tell = tell;
+    this.#pidFile = settings.pidFile === undefined ? undefined : new PidFile(settings.pidFile);
+    this.number = inheritance?.generation ?? 0;
+    this.inventory = new Inventory(inheritance?.items ?? []);
+    this.older = new OlderGenerations(inheritance?.parent);
+    this.sockets = new Sockets(this.inventory, this.#tracker, () => this.older.parentPid);
+    this.#hold = setInterval(() => {}, LONGEST);
+    this.#follow(inheritance?.parent);
+  }
+
+  get state(): State {
+    return this.#state;
+  }
+
+  get exit(): Promise<Outcome> {
+    return this.#exit.promise;
+  }
+
+  /** Refuses what would come too late to be handed on. */
+  requireOpen(doing: string): void {
+    const busy = busyWith(this.#state);
+    if (busy !== undefined) throw refusal(busy, doing);
+  }
+
+  async ready(): Promise<void> {
+    this.requireOpen("get ready");
+    const path = this.#settings.controlSocket;
+    if (this.control !== undefined && path !== undefined) await this.control.open(this.sockets, path);
+    await this.sockets.settled();
+    this.#pidFile?.prepare();
+    this.#happen("ready");
+    await this.#accepted.promise;
+  }
+
+  async upgrade(signal: AbortSignal | undefined): Promise<UpgradeResult> {
+    if (process.pid === 1) throw refusal("ERR_PID_1", "upgrade");
+    this.#happen("upgrade");
+    try {
+      this.#requireRoom();
+      const started = await startSuccessor(
+        this.#settings,
+        this.number,
+        this.inventory.used(),
+        {
+          spawned: (child) => this.#onSpawned(child),
+          stopping: () => this.#happen("stop"),
+          report: () => ({ connections: this.#tracker.size, remaining: this.#drain?.remaining ?? 0 }),
+        },
+        signal,
+      );
+      return await this.#commit(started);
+    } catch (error) {
+      this.#happen("failed");
+      throw error;
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#happen("stop");
+    await this.#exit.promise;
+  }
+
+  async stopAndDrain(): Promise<{ outcome: Outcome; destroyed: number }> {
+    this.#happen("stop");
+    return this.#drained.promise;
+  }
+
+  async status(): Promise<Status> {
+    return {
+      state: publicState(this.#state),
+      generation: this.number,
+      pid: process.pid,
+      uptime: Math.round(process.uptime()),
+      version: VERSION,
+      node: process.version,
+      listeners: this.inventory.used().map(({ name }) => name),
+      connections: this.#tracker.size,
+      older: await this.older.report(),
+    };
+  }
+
+  /** @throws {HandoverError} `ERR_...` of the table, if the event is refused */
+  #happen(event: Event): void {
+    const step = transition(this.#state, event);
+    if (step.refused !== undefined) throw refusal(step.refused, event);
+    this.#state = step.state;
+    for (const effect of step.effects) this.#effects[effect]();
+  }
+
+  readonly #effects: Record<Effect, () => void> = {
+    announce: () => this.#announce(),
+    accept: () => this.#accept(),
+    abandon: () => this.#successor?.child.fail(refusal("ERR_STOPPED", "upgrade")),
+    handOn: () => this.#handOn(),
+    settle: () => this.#settle(),
+    rollBack: () => this.#rollBack(),
+    warnPeer: () => {
+      this.older.parent?.announceStopping();
+      this.#successor?.child.announceStopping();
+    },
+    close: () => this.#close(),
+    leave: () => void this.#leave(),
+  };
+
+  #follow(parent: Predecessor | undefined): void {
+    parent?.follow({
+      go: (older) => {
+        this.older.add(older);
+        this.#happen("go");
+      },
+      kept: () => this.#happen("kept"),
+      stopping: () => this.#happen("stop"),
+    });
+    void parent?.gone.then((nonsense) => {
+      if (nonsense === undefined) this.#happen("go");
+      else this.#giveUp(nonsense);
+      this.#happen("kept");
+    });
+  }
+
+  /** A predecessor that died before it said go has left the service to us. */
+  #announce(): void {
+    const { parent } = this.older;
+    if (parent === undefined || parent.isGone) return this.#happen("go");
+    parent.announceReady(this.inventory.used().map(({ name }) => name));
+    const { upgradeTimeout } = this.#settings;
+    this.#patience = setTimeout(() => this.#giveUp(noGo(parent.pid, upgradeTimeout)), upgradeTimeout);
+  }
+
+  /** The predecessor lives, but cannot be understood, or does not answer: it goes on serving. */
+  #giveUp(reason: HandoverError): void {
+    if (this.#state.name !== "announced") return;
+    this.#accepted.reject(reason);
+    this.#happen("stop");
+  }
+
+  #accept(): void {
+    clearTimeout(this.#patience);
+    const accepting = this.sockets.accept();
+    this.inventory.takeOver();
+    if (this.older.parentPid === undefined) this.#happen("kept");
+    this.#publishPid()
+      .then(() => accepting)
+      .then(() => {
+        this.#tell("ready", { generation: this.number });
+        this.#accepted.resolve();
+      })
+      .catch((error: HandoverError) => this.#accepted.reject(error));
+  }
+
+  async #publishPid(): Promise<void> {
+    this.#pidFile?.publish();
+  }
+
+  #requireRoom(): void {
+    if (this.older.alive.length >= this.#settings.maxDraining)
+      throw refusal("ERR_TOO_MANY_DRAINING", "upgrade");
+  }
+
+  #onSpawned(child: Child): void {
+    const timings = { spawn: 0, ready: 0, commit: 0 };
+    this.#successor = { child, used: new Set(), timings, settled: deferred(), probation: undefined };
+    // It was started while this process was asked to stop.
+    if (this.#state.name !== "upgrading") child.fail(refusal("ERR_STOPPED", "upgrade"));
+    else this.#tell("upgrading", { pid: child.pid, generation: this.number + 1 });
+  }
+
+  /** Says go. From here to the end of the turn nothing is accepted: the event loop does not run. */
+  async #commit({ child, used, spawn, ready }: ReadySuccessor): Promise<UpgradeResult> {
+    const start = performance.now();
+    if (this.#state.name !== "upgrading" || !child.go(this.older.alive)) {
+      child.kill();
+      const how = await child.dead;
+      child.close();
+      this.older.resume();
+      throw this.#state.name === "upgrading" ? how : refusal("ERR_STOPPED", "upgrade");
+    }
+    const successor = this.#successor!;
+    successor.used = used;
+    successor.timings = { spawn, ready, commit: performance.now() - start };
+    this.#happen("committed");
+    return { ...told(successor, this.number), settled: successor.settled.promise };
+  }
+
+  #handOn(): void {
+    const successor = this.#successor!;
+    this.sockets.stop();
+    this.#tell("upgraded", told(successor, this.number));
+    this.#startDrain();
+    this.#beginProbation(successor);
+  }
+
+  #beginProbation(successor: Successor): void {
+    const { probation } = this.#settings;
+    const { child } = successor;
+    void child.dead.then((how) => {
+      // Its last words may be that it was told to stop.
+      child.readNow();
+      if (this.#state.name !== "replaced") return;
+      this.#happen("lost");
+      this.#tell("rollback", { pid: child.pid, error: how });
+    });
+    if (probation === 0) this.#happen("settled");
+    else successor.probation = setTimeout(() => this.#happen("settled"), probation);
+  }
+
+  /** Nothing that a rollback needs is needed any more. */
+  #settle(): void {
+    const { child, used, settled, probation } = this.#successor!;
+    clearTimeout(probation);
+    child.announceKept();
+    child.letGo();
+    this.inventory.closeUsed(used);
+    settled.resolve("kept");
+  }
+
+  #rollBack(): void {
+    const { child, settled, probation } = this.#successor!;
+    clearTimeout(probation);
+    this.#drain?.cancel();
+    this.sockets.resume();
+    this.older.resume();
+    child.close();
+    this.#successor = undefined;
+    try {
+      this.#pidFile?.prepare();
+      this.#pidFile?.publish();
+    } catch (error) {
+      this.#tell("failed", { error: error as HandoverError });
+    }
+    settled.resolve("rolledBack");
+  }
+
+  #close(): void {
+    clearTimeout(this.#patience);
+    this.#accepted.reject(refusal("ERR_STOPPED", "get ready"));
+    this.#pidFile?.discard();
+    this.sockets.stop();
+    this.#startDrain();
+  }
+
+  #startDrain(): void {
+    const timeout = this.#settings.drainTimeout;
+    const drain = new Drain(this.#tracker, timeout);
+    this.#drain = drain;
+    this.#tell("draining", { connections: this.#tracker.size, timeout });
+    void drain.done.then((destroyed) => {
+      this.#destroyed += destroyed;
+      this.#happen("drained");
+    });
+  }
+
+  async #leave(): Promise<void> {
+    const { outcome } = this.#state as State & { name: "exited" };
+    this.sockets.end();
+    this.#tracker.close();
+    // What was handed on is no longer in it.
+    this.inventory.closeUsed(new Set());
+    if (outcome === "stopped") this.#pidFile?.remove();
+    this.#tell("exit", { outcome, destroyed: this.#destroyed });
+    this.#drained.resolve({ outcome, destroyed: this.#destroyed });
+    await this.control?.close(ANSWER_TIME);
+    clearInterval(this.#hold);
+    this.#exit.resolve(outcome);
+    if (this.#settings.exitTimeout > 0) setTimeout(endByForce, this.#settings.exitTimeout).unref();
+  }
+}
+
+interface Successor {
+  child: Child;
+  /** Names that it uses; none before it is ready. */
+  used: ReadonlySet<string>;
+  timings: Timings;
+  settled: Deferred<"kept" | "rolledBack">;
+  probation: NodeJS.Timeout | undefined;
+}
+
+function told({ child: { pid }, timings }: Successor, generation: number): UpgraderEvents["upgraded"][0] {
+  return { pid, generation: generation + 1, timings };
+}
+
+/** The longest time that a timer of Node takes. */
+const LONGEST = 2 ** 31 - 1;
+
+/** How long, in ms, clients of the control socket may take to read their answers. */
+const ANSWER_TIME = 1_000;
+
+function endByForce(): void {
+  process.emitWarning(
+    "the process did not end after it had been replaced or stopped: something keeps it alive",
+    {
+      code: "HANDOVER_EXIT_TIMEOUT",
+    },
+  );
+  // The warning is printed in the next tick.
+  setImmediate(() => process.exit(1));
+}

@@ -1,0 +1,164 @@
+import { resolve } from "node:path";
+import { constants } from "node:os";
+import { inspect } from "node:util";
+import { HandoverError } from "./errors.js";
+
+/** Options of `new Upgrader()`. Times are in milliseconds. */
+export interface UpgraderOptions {
+  /** How long a successor may take from its start until it is ready; then it is killed. Default 60 000. */
+  upgradeTimeout?: number;
+  /** How long the connections of a replaced or stopped process may take to end. Default 30 000. */
+  drainTimeout?: number;
+  /** How long a process may live on after `exit` has resolved; then it is ended with code 1. Default 10 000. */
+  exitTimeout?: number;
+  /** How long after the commit a successor that dies is rolled back; 0 switches it off. Default 3 000. */
+  probation?: number;
+  /** How many older generations may drain at the same time. Default 4. */
+  maxDraining?: number;
+  /** Where the process that accepts keeps its PID. Default: no PID file. */
+  pidFile?: string;
+  /** Where `handover upgrade`, `status` and `stop` reach this process. Default `<pidFile>.sock`; `false`: nowhere. */
+  controlSocket?: string | false;
+  /** What signals do; `false`: nothing. Default SIGHUP upgrades, SIGTERM and SIGINT stop. */
+  signals?: SignalOptions | false;
+  /** What a successor is started with, where it is not what the first process was started with. */
+  spawn?: CommandOverride | (() => CommandOverride);
+}
+
+export interface SignalOptions {
+  /** Default "SIGHUP"; `false`: none. */
+  upgrade?: NodeJS.Signals | false;
+  /** Default ["SIGTERM", "SIGINT"]. */
+  stop?: readonly NodeJS.Signals[];
+}
+
+/** What the option `spawn` may say; what it leaves out is as this process was started. */
+export interface CommandOverride {
+  /** A path, relative to `cwd`, or a name to be looked up on `PATH`. */
+  command?: string;
+  args?: readonly string[];
+  /** An absolute path. */
+  cwd?: string;
+  /** The whole environment, not an addition. */
+  env?: NodeJS.ProcessEnv;
+}
+
+/** Options with every default filled in and every path made absolute. */
+export interface Settings {
+  readonly upgradeTimeout: number;
+  readonly drainTimeout: number;
+  readonly exitTimeout: number;
+  readonly probation: number;
+  readonly maxDraining: number;
+  readonly pidFile: string | undefined;
+  readonly controlSocket: string | undefined;
+  readonly signals: {
+    readonly upgrade: NodeJS.Signals | undefined;
+    readonly stop: readonly NodeJS.Signals[];
+  };
+  readonly spawn: () => CommandOverride;
+}
+
+/**
+ * Checks what a user gave and fills in the defaults. Relative paths are resolved against `directory`.
+ *
+ * @throws {HandoverError} `ERR_OPTION`, naming the option and the value.
+ */
+export function readOptions(options: UpgraderOptions, directory: string): Settings {
+  refuseUnknown("new Upgrader()", options, KNOWN);
+  const pidFile = path("pidFile", options.pidFile, directory);
+  const control =
+    options.controlSocket === false ? undefined : path("controlSocket", options.controlSocket, directory);
+  return {
+    upgradeTimeout: milliseconds("upgradeTimeout", options.upgradeTimeout ?? 60_000, 1),
+    drainTimeout: milliseconds("drainTimeout", options.drainTimeout ?? 30_000, 0),
+    exitTimeout: milliseconds("exitTimeout", options.exitTimeout ?? 10_000, 0),
+    probation: milliseconds("probation", options.probation ?? 3_000, 0),
+    maxDraining: integer("maxDraining", options.maxDraining ?? 4, 1, 1_000),
+    pidFile,
+    controlSocket: options.controlSocket === false ? undefined : (control ?? (pidFile && `${pidFile}.sock`)),
+    signals: readSignals(options.signals ?? {}),
+    spawn: readSpawn(options.spawn ?? {}),
+  };
+}
+
+/** Refuses what is not in `known`, and says what may have been meant. */
+export function refuseUnknown(where: string, options: object, known: readonly string[]): void {
+  if (typeof options !== "object" || options === null || Array.isArray(options)) {
+    throw new HandoverError("ERR_OPTION", `${where} takes an object of options, not ${inspect(options)}`);
+  }
+  for (const name of Object.keys(options)) {
+    if (known.includes(name)) continue;
+    const meant = known.find((other) => other.toLowerCase() === name.toLowerCase());
+    const hint = meant === undefined ? `; it knows ${known.join(", ")}` : `; did you mean "${meant}"?`;
+    throw new HandoverError("ERR_OPTION", `${where} does not know the option "${name}"${hint}`);
+  }
+}
+
+/** Says which option has a wrong value, what it should be, and what it is. */
+export function wrongOption(name: string, expected: string, value: unknown): HandoverError {
+  return new HandoverError("ERR_OPTION", `the option "${name}" must be ${expected}, not ${inspect(value)}`);
+}
+
+const KNOWN = [
+  "upgradeTimeout",
+  "drainTimeout",
+  "exitTimeout",
+  "probation",
+  "maxDraining",
+  "pidFile",
+  "controlSocket",
+  "signals",
+  "spawn",
+] satisfies (keyof UpgraderOptions)[];
+
+/** The longest time a timer of Node takes; a longer one would fire at once. */
+const LONGEST = 2 ** 31 - 1;
+
+function milliseconds(name: string, value: unknown, least: number): number {
+  return integer(name, value, least, LONGEST, " of milliseconds");
+}
+
+function integer(name: string, value: unknown, least: number, most: number, unit = ""): number {
+  if (Number.isInteger(value) && (value as number) >= least && (value as number) <= most)
+    return value as number;
+  throw wrongOption(name, `a whole number${unit} from ${least} to ${most}`, value);
+}
+
+function path(name: string, value: unknown, directory: string): string | undefined {
+  if (value === undefined) return undefined;
+  if (typeof value === "string" && value !== "" && !value.includes("\0")) return resolve(directory, value);
+  throw wrongOption(name, "a path", value);
+}
+
+function readSignals(options: SignalOptions | false): Settings["signals"] {
+  if (options === false) return { upgrade: undefined, stop: [] };
+  refuseUnknown('the option "signals"', options, ["upgrade", "stop"]);
+  const upgrade = options.upgrade ?? "SIGHUP";
+  const stop: unknown = options.stop ?? ["SIGTERM", "SIGINT"];
+  if (!Array.isArray(stop)) throw wrongOption("signals.stop", "an array of signal names", stop);
+  const all: unknown[] = upgrade === false ? stop : [upgrade, ...(stop as unknown[])];
+  for (const name of all) {
+    if (typeof name !== "string" || !Object.hasOwn(constants.signals, name) || UNCATCHABLE.has(name)) {
+      throw wrongOption("signals", "names of signals that can be caught", name);
+    }
+  }
+  if (new Set(all).size < all.length) throw wrongOption("signals", "different signals", options);
+  return { upgrade: upgrade === false ? undefined : upgrade, stop: stop as NodeJS.Signals[] };
+}
+
+/** A listener for one of these is refused by the kernel, or by Node. */
+const UNCATCHABLE = new Set(["SIGKILL", "SIGSTOP", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGPROF"]);
+
+function readSpawn(spawn: unknown): () => CommandOverride {
+  const known = ["command", "args", "cwd", "env"];
+  if (typeof spawn === "function") {
+    return () => {
+      const override = (spawn as () => CommandOverride)();
+      refuseUnknown('what the option "spawn" returned', override, known);
+      return override;
+    };
+  }
+  refuseUnknown('the option "spawn"', spawn as object, known);
+  return () => spawn as CommandOverride;
+}

@@ -1,0 +1,188 @@
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { fstatSync } from "node:fs";
+import { Channel, closeAll } from "../channel/channel.js";
+import { ENTRIES_PER_MESSAGE, type Message } from "../channel/messages.js";
+import { HandoverError, reasonOf } from "../errors.js";
+import type { Item } from "../sockets/inventory.js";
+import type { Command } from "./command.js";
+import { CHANNEL_VARIABLE, greeting } from "./parent.js";
+import type { Predecessor, Report } from "./predecessor.js";
+
+/** What the successor says after it is ready. */
+export interface ChildListener {
+  stopping(): void;
+  /** It, or a later generation that reads its end of the channel, asks how the drain is going. */
+  report(): Report;
+}
+
+/** What a process knows of its successor. It owns the successor's process until it lets go of it. */
+export class Child {
+  /** Resolves with the names that the successor uses; rejects, once it is dead, with what went wrong. */
+  readonly ready: Promise<ReadonlySet<string>>;
+  /** Resolves when it is dead, with how that came. */
+  readonly dead: Promise<HandoverError>;
+  readonly #process: ChildProcess;
+  readonly #channel: Channel;
+  readonly #listener: ChildListener;
+  #greeted = false;
+  #isDead = false;
+  #isOwned = true;
+  #failure: HandoverError | undefined;
+  #resolveReady!: (used: ReadonlySet<string>) => void;
+  #grace: NodeJS.Timeout | undefined;
+
+  /**
+   * Starts a successor, with everything it inherits on its way before it runs: it can be read even if this
+   * process is busy, or dead, by then.
+   *
+   * @throws {HandoverError} `ERR_SPAWN`
+   */
+  static async start(
+    command: Command,
+    generation: number,
+    items: readonly Item[],
+    listener: ChildListener,
+  ): Promise<Child> {
+    const doing = `cannot start a successor, ${[command.argv0, ...command.args].join(" ")} in ${command.cwd}`;
+    let channel: Channel | undefined;
+    let other: number | undefined;
+    try {
+      [channel, other] = Channel.pair();
+      channel.send(greeting(generation));
+      sendItems(channel, items);
+      const child = spawnWith(command, other);
+      await once(child, "spawn");
+      return new Child(channel, child, listener);
+    } catch (cause) {
+      channel?.close();
+      throw new HandoverError("ERR_SPAWN", `${doing}: ${reasonOf(cause)}`, { cause });
+    } finally {
+      if (other !== undefined) closeAll([other]);
+    }
+  }
+
+  private constructor(channel: Channel, child: ChildProcess, listener: ChildListener) {
+    this.#channel = channel;
+    this.#process = child;
+    this.#listener = listener;
+    this.dead = new Promise((resolve) => {
+      child.once("exit", (code, signal) => {
+        this.#isDead = true;
+        clearTimeout(this.#grace);
+        resolve(exited(child.pid!, code, signal));
+      });
+    });
+    this.ready = new Promise((resolve, reject) => {
+      this.#resolveReady = resolve;
+      void this.dead.then((how) => reject(this.#failure ?? how));
+    });
+    // Whoever waits for it hears of the failure; after the commit nobody does.
+    this.ready.catch(() => {});
+    channel.listen({
+      message: (message, fds) => this.#hear(message, fds),
+      end: (error) => this.#onEnd(error),
+    });
+  }
+
+  get pid(): number {
+    return this.#process.pid!;
+  }
+
+  /** Ends it, for `reason`: {@link ready} rejects with that. */
+  fail(reason: HandoverError): void {
+    this.#failure ??= reason;
+    this.kill();
+  }
+
+  /** Reads what it has said before it is declared late. */
+  readNow(): void {
+    this.#channel.readNow();
+  }
+
+  /** Tells it to accept. False if it is gone. */
+  go(older: readonly Predecessor[]): boolean {
+    const told = older.map(({ generation, pid }) => ({ generation, pid }));
+    return this.#channel.send(
+      { type: "go", older: told },
+      older.map((one) => one.handOn()),
+    );
+  }
+
+  announceKept(): void {
+    this.#channel.send({ type: "kept" });
+  }
+
+  announceStopping(): void {
+    this.#channel.send({ type: "stopping" });
+  }
+
+  kill(): void {
+    if (!this.#isDead) this.#process.kill("SIGKILL");
+  }
+
+  /** From now on it lives without us. The channel stays open: its end tells that this process is gone. */
+  letGo(): void {
+    this.#isOwned = false;
+    clearTimeout(this.#grace);
+    this.#process.unref();
+  }
+
+  /** After its death. */
+  close(): void {
+    this.#channel.close();
+  }
+
+  #hear(message: Message, fds: number[]): void {
+    closeAll(fds);
+    if (message.type === "hello") this.#greeted = true;
+    else if (message.type === "stopping") this.#listener.stopping();
+    else if (message.type === "inquire") this.#channel.send({ type: "report", ...this.#listener.report() });
+    else if (message.type === "ready") {
+      if (this.#greeted) this.#resolveReady(new Set(message.used));
+      else this.fail(new HandoverError("ERR_PROTOCOL", `the successor (pid ${this.pid}) did not say hello`));
+    }
+  }
+
+  /** Its death is reported on its own; a successor that lives on without its channel is of no use. */
+  #onEnd(error: HandoverError | undefined): void {
+    if (!this.#isOwned || this.#isDead) return;
+    const reason =
+      error ??
+      new HandoverError("ERR_PROTOCOL", `the successor (pid ${this.pid}) closed its channel, and lived on`);
+    if (error !== undefined) return this.fail(reason);
+    this.#grace = setTimeout(() => this.fail(reason), GRACE);
+  }
+}
+
+/** How long, in ms, a death may follow the end of the channel. */
+const GRACE = 1_000;
+
+function sendItems(channel: Channel, items: readonly Item[]): void {
+  let start = 0;
+  do {
+    const some = items.slice(start, (start += ENTRIES_PER_MESSAGE));
+    const entries = some.map(({ fd: _, ...entry }) => entry);
+    channel.send(
+      { type: "inventory", entries, more: start < items.length },
+      some.map((item) => item.fd),
+    );
+  } while (start < items.length);
+}
+
+function spawnWith({ file, argv0, args, cwd, env }: Command, channel: number): ChildProcess {
+  const inode = fstatSync(channel, { bigint: true }).ino;
+  return spawn(file, args, {
+    argv0,
+    cwd,
+    env: { ...env, [CHANNEL_VARIABLE]: `3:${inode}` },
+    stdio: ["inherit", "inherit", "inherit", channel],
+  });
+}
+
+function exited(pid: number, code: number | null, signal: NodeJS.Signals | null): HandoverError {
+  const how = signal === null ? `exited with code ${code}` : `was killed by ${signal}`;
+  return new HandoverError("ERR_CHILD_EXITED", `the successor (pid ${pid}) ${how}`, {
+    cause: { code, signal },
+  });
+}

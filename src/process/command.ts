@@ -1,0 +1,151 @@
+import { readFileSync, statSync } from "node:fs";
+import { dirname, isAbsolute, resolve } from "node:path";
+import { HandoverError } from "../errors.js";
+import { wrongOption, type CommandOverride } from "../options.js";
+
+/** What a successor is started with. `argv0` is the name it sees itself called by. */
+export interface Command {
+  file: string;
+  argv0: string;
+  args: string[];
+  cwd: string;
+  env: NodeJS.ProcessEnv;
+}
+
+/**
+ * How this process was started: the original words, environment and directory, taken when this module loads,
+ * before the program can change them (`process.title` overwrites `/proc/self/cmdline`).
+ */
+export interface Origin {
+  words: string[];
+  env: NodeJS.ProcessEnv;
+  /** The physical working directory; undefined if it had been deleted. */
+  directory: string | undefined;
+  /** The working directory as it was called, symlinks and all. */
+  logical: string;
+  /** Something that people should know. */
+  warning: string | undefined;
+}
+
+export const origin: Origin = readOrigin();
+
+/**
+ * The command of the first process, to be looked up again in today's file system: a release behind a switched
+ * symlink, and a `node` behind one, are picked up.
+ *
+ * @throws {HandoverError} `ERR_OPTION` for an override that is none, `ERR_SPAWN` for a directory that is gone
+ */
+export function successorCommand(from: Origin, override: CommandOverride): Command {
+  const [word = process.argv0, ...rest] = from.words;
+  const command = text("command", override.command) ?? word;
+  const args = override.args ?? rest;
+  if (!Array.isArray(args) || !args.every((arg) => typeof arg === "string")) {
+    throw wrongOption("spawn.args", "an array of strings", args);
+  }
+  const cwd = text("cwd", override.cwd) ?? from.logical;
+  // A relative one would lead somewhere else in every generation.
+  if (!isAbsolute(cwd)) throw wrongOption("spawn.cwd", "an absolute path", cwd);
+  requireDirectory(cwd);
+  return {
+    // With a slash it is a path, relative to the directory; without one it is looked up on PATH.
+    file: command.includes("/") ? resolve(cwd, command) : command,
+    argv0: command,
+    args: [...args],
+    cwd,
+    env: { ...withoutInheritance(override.env ?? from.env), ...logicalPwd(from, override, cwd) },
+  };
+}
+
+/** The successor must know its directory by its logical name, as `getcwd` tells only the physical one. */
+function logicalPwd(from: Origin, override: CommandOverride, cwd: string): NodeJS.ProcessEnv {
+  return override.cwd !== undefined || cwd !== from.directory ? { PWD: cwd } : {};
+}
+
+/** What belongs to this process alone: sockets of systemd's, channels of Node's and of ours. */
+function withoutInheritance(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const own = /^(LISTEN_|NODE_CHANNEL_|NODE_UNIQUE_ID$|HANDOVER_CHANNEL$)/;
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !own.test(name)));
+}
+
+function text(name: string, value: unknown): string | undefined {
+  if (value === undefined || (typeof value === "string" && value !== "")) return value;
+  throw wrongOption(`spawn.${name}`, "a string that is not empty", value);
+}
+
+function requireDirectory(cwd: string): void {
+  if (statSync(cwd, { throwIfNoEntry: false })?.isDirectory()) return;
+  throw new HandoverError(
+    "ERR_SPAWN",
+    `cannot start a successor in ${cwd}: there is no such directory any more`,
+  );
+}
+
+function readOrigin(): Origin {
+  const env = readBlock("/proc/self/environ");
+  const directory = physicalDirectory();
+  const from = env === undefined ? { ...process.env } : parseEnvironment(env);
+  return { ...readWords(), env: from, directory, logical: logicalDirectory(from, directory) };
+}
+
+function readWords(): Pick<Origin, "words" | "warning"> {
+  const words = readBlock("/proc/self/cmdline");
+  const least = 1 + process.execArgv.length + Math.min(process.argv.length - 1, 1);
+  if (words !== undefined && words[0] === process.argv0 && words.length >= least) {
+    return { words, warning: undefined };
+  }
+  const warning =
+    process.platform === "linux"
+      ? "the command line was overwritten (process.title?) before handover was imported: " +
+        "a release behind a switched symlink will not be picked up; import handover first"
+      : undefined;
+  return { words: [process.argv0, ...process.execArgv, ...process.argv.slice(1)], warning };
+}
+
+/** The words between the NULs of a file of `/proc`; undefined where there is none. */
+function readBlock(file: string): string[] | undefined {
+  try {
+    const words = readFileSync(file, "utf8").split("\0");
+    return words.at(-1) === "" ? words.slice(0, -1) : words;
+  } catch {
+    return undefined;
+  }
+}
+
+function parseEnvironment(lines: readonly string[]): NodeJS.ProcessEnv {
+  const pairs = lines.map((line) => {
+    const equals = line.indexOf("=", 1);
+    return equals < 0 ? undefined : ([line.slice(0, equals), line.slice(equals + 1)] as const);
+  });
+  return Object.fromEntries(pairs.filter((pair) => pair !== undefined));
+}
+
+function physicalDirectory(): string | undefined {
+  try {
+    return process.cwd();
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Inside a symlinked directory both `process.cwd()` and `argv[1]` are physical. The shell's `PWD`, or what npm
+ * leaves, may know the logical name: believed if it is the same directory, and is called otherwise.
+ */
+function logicalDirectory(env: NodeJS.ProcessEnv, directory: string | undefined): string {
+  if (directory === undefined) return env["PWD"] ?? "/";
+  const candidates = [
+    env["PWD"],
+    env["npm_package_json"] && dirname(env["npm_package_json"]),
+    env["INIT_CWD"],
+  ];
+  return candidates.find((path) => path?.startsWith("/") && path !== directory && isHere(path)) ?? directory;
+}
+
+function isHere(path: string): boolean {
+  try {
+    const [there, here] = [statSync(path), statSync(".")];
+    return there.dev === here.dev && there.ino === here.ino;
+  } catch {
+    return false;
+  }
+}

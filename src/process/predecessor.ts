@@ -1,0 +1,103 @@
+import { Channel, closeAll } from "../channel/channel.js";
+import type { Message, OlderGeneration } from "../channel/messages.js";
+import { deferred } from "../deferred.js";
+import type { HandoverError } from "../errors.js";
+
+export interface PredecessorListener {
+  /** Accept. `older` still drain; their channels are this process's from now on. */
+  go(older: Predecessor[]): void;
+  kept(): void;
+  stopping(): void;
+}
+
+export interface Report {
+  connections: number;
+  /** ms until what is left is destroyed. */
+  remaining: number;
+}
+
+/** What a process knows of an older generation that is still alive: of its parent, or of one before it. */
+export class Predecessor implements OlderGeneration {
+  readonly generation: number;
+  readonly pid: number;
+  /** Resolves when that process is gone; with the reason if it talked nonsense, and may live on. */
+  readonly gone: Promise<HandoverError | undefined>;
+  #isGone = false;
+  readonly #channel: Channel;
+  #listener: PredecessorListener | undefined;
+  readonly #inquiries: ((report: Report | undefined) => void)[] = [];
+  readonly #end: (error?: HandoverError) => void;
+
+  constructor(channel: Channel, { generation, pid }: OlderGeneration) {
+    this.#channel = channel;
+    this.generation = generation;
+    this.pid = pid;
+    const { promise, resolve } = deferred<HandoverError | undefined>();
+    this.gone = promise;
+    this.#end = (error) => {
+      this.#isGone = true;
+      channel.close();
+      this.#settle(undefined);
+      resolve(error);
+    };
+    this.resume();
+  }
+
+  get isGone(): boolean {
+    return this.#isGone;
+  }
+
+  /** For the parent: what it says goes to `listener`. */
+  follow(listener: PredecessorListener): void {
+    this.#listener = listener;
+  }
+
+  announceReady(used: string[]): void {
+    this.#channel.send({ type: "ready", used });
+  }
+
+  announceStopping(): void {
+    this.#channel.send({ type: "stopping" });
+  }
+
+  /** How its drain is going; undefined if it does not say within `timeout` ms. */
+  async inquire(timeout: number): Promise<Report | undefined> {
+    if (!this.#channel.send({ type: "inquire" })) return undefined;
+    const { promise, resolve } = deferred<Report | undefined>();
+    this.#inquiries.push(resolve);
+    const timer = setTimeout(() => this.#settle(undefined), timeout);
+    return promise.finally(() => clearTimeout(timer));
+  }
+
+  /** Its channel, for the successor to read: here only its end is noticed from now on. */
+  handOn(): number {
+    this.#channel.listenForEnd(this.#end);
+    return this.#channel.fd;
+  }
+
+  /** Reads the channel (again, after a rollback). */
+  resume(): void {
+    this.#channel.listen({ message: (message, fds) => this.#hear(message, fds), end: this.#end });
+  }
+
+  #hear(message: Message, fds: number[]): void {
+    const older = message.type === "go" ? message.older.slice(0, fds.length) : [];
+    closeAll(fds.slice(older.length));
+    switch (message.type) {
+      case "go":
+        return this.#listener?.go(older.map((one, n) => new Predecessor(new Channel(fds[n]!), one)));
+      case "kept":
+        return this.#listener?.kept();
+      case "stopping":
+        return this.#listener?.stopping();
+      case "report":
+        return this.#settle(message);
+      default:
+        return undefined;
+    }
+  }
+
+  #settle(report: Report | undefined): void {
+    for (const resolve of this.#inquiries.splice(0)) resolve(report);
+  }
+}

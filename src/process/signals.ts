@@ -1,0 +1,65 @@
+import { readFileSync } from "node:fs";
+import type { Settings } from "../options.js";
+
+export interface SignalListener {
+  upgrade(): void;
+  stop(): void;
+}
+
+/**
+ * Listens for the signals; returns what undoes it. A second stop signal ends the process at once, with the
+ * status of one that was ended by it.
+ */
+export function onSignals(signals: Settings["signals"], listener: SignalListener): () => void {
+  const terminal = new Terminal();
+  const handlers = new Map<NodeJS.Signals, () => void>();
+  let stopping = false;
+  if (signals.upgrade !== undefined) {
+    const isHangUp = signals.upgrade === "SIGHUP";
+    // The kernel takes the terminal away after it has sent the signal: look in the next turn.
+    const handle = (): unknown => setImmediate(() => (isHangUp && terminal.wasLost()) || listener.upgrade());
+    handlers.set(signals.upgrade, handle);
+  }
+  const uninstall = (): void => {
+    for (const [name, handler] of handlers) process.removeListener(name, handler);
+  };
+  for (const name of signals.stop) {
+    handlers.set(name, () => {
+      if (stopping) {
+        uninstall();
+        process.kill(process.pid, name);
+      }
+      stopping = true;
+      listener.stop();
+    });
+  }
+  for (const [name, handler] of handlers) process.on(name, handler);
+  return uninstall;
+}
+
+/**
+ * The controlling terminal. A SIGHUP because it went away, or because the session's leader did, asks for no
+ * upgrade; the kernel tells the difference only by having taken the terminal from the process.
+ */
+class Terminal {
+  #had = hasTerminal();
+
+  /** True once after the terminal was lost. */
+  wasLost(): boolean {
+    const lost = this.#had && !hasTerminal();
+    if (lost) this.#had = false;
+    return lost;
+  }
+}
+
+/** The field `tty_nr` of proc(5): 0 without a controlling terminal. */
+function hasTerminal(): boolean {
+  try {
+    const stat = readFileSync("/proc/self/stat", "latin1");
+    // The name of the process, in parentheses, may contain anything.
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return Number(fields[4]) !== 0;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,78 @@
+import type { Socket } from "node:dgram";
+import type { AddressInfo } from "node:net";
+import { HandoverError, reasonOf } from "../errors.js";
+import { setReceiving } from "../internals.js";
+import type { Inventory, Item } from "./inventory.js";
+import { addressOf, shadow } from "./listen.js";
+
+/**
+ * A datagram socket on a descriptor of the inventory. Until {@link accept} it is *held*: it answers
+ * `address()`, and what it is told to send waits. Of two generations one reads; both can send.
+ */
+export class Receiving {
+  readonly socket: Socket;
+  readonly name: string;
+  readonly address: AddressInfo;
+  readonly #inventory: Inventory;
+  readonly #onOver: (receiving: Receiving) => void;
+  readonly #waiting: Parameters<Socket["send"]>[] = [];
+  #phase: "held" | "accepting" | "stopped" | "over" = "held";
+
+  /** @param onOver called when the socket is closed, by the program or at the end of the drain */
+  constructor(socket: Socket, item: Item, inventory: Inventory, onOver: (receiving: Receiving) => void) {
+    this.socket = socket;
+    this.name = item.name;
+    this.address = addressOf(item) as AddressInfo;
+    this.#inventory = inventory;
+    this.#onOver = onOver;
+    shadow(socket, "address", () => this.address);
+    shadow(
+      socket,
+      "send",
+      ((...args: Parameters<Socket["send"]>) => void this.#waiting.push(args)) as Socket["send"],
+    );
+    shadow(socket, "close", (callback?: () => void) => this.#close(callback));
+  }
+
+  get phase(): "held" | "accepting" | "stopped" | "over" {
+    return this.#phase;
+  }
+
+  /** Reads, and sends what has waited. */
+  async accept(): Promise<void> {
+    if (this.#phase !== "held") return;
+    this.#phase = "accepting";
+    delete (this.socket as Partial<Socket>).send;
+    delete (this.socket as Partial<Socket>).address;
+    try {
+      // Emits `listening` before it returns.
+      this.socket.bind({ fd: this.#inventory.duplicate(this.name) });
+    } catch (cause) {
+      throw new HandoverError("ERR_LISTEN", `cannot read from ${this.name}: ${reasonOf(cause)}`, { cause });
+    }
+    for (const args of this.#waiting.splice(0)) this.socket.send(...args);
+  }
+
+  stop(): void {
+    if (this.#phase === "accepting") setReceiving(this.socket, false);
+    if (this.#phase !== "over") this.#phase = "stopped";
+  }
+
+  resume(): void {
+    if (this.#phase !== "stopped") return;
+    this.#phase = "accepting";
+    setReceiving(this.socket, true);
+  }
+
+  end(): void {
+    if (this.#phase !== "over") this.#close();
+  }
+
+  #close(callback?: () => void): Socket {
+    this.#phase = "over";
+    for (const name of ["address", "send", "close"] as const) delete (this.socket as Partial<Socket>)[name];
+    this.#inventory.release(this.name);
+    this.#onOver(this);
+    return this.socket.close(callback);
+  }
+}

@@ -1,0 +1,120 @@
+import { lstatSync, unlinkSync } from "node:fs";
+import { HandoverError } from "../errors.js";
+import { check, native } from "../native.js";
+import type { RequestedAddress } from "./names.js";
+
+/** What the next generation is told of a descriptor. */
+export interface Entry {
+  name: string;
+  /** What was asked for, to see whether it is still the same; absent for files and connections. */
+  address?: RequestedAddress;
+  /** The file of a Unix listener, for its owner to unlink. */
+  file?: { path: string; dev: number; ino: number };
+}
+
+/** A descriptor of the inventory. */
+export interface Item extends Entry {
+  readonly fd: number;
+}
+
+/**
+ * The descriptors by name, and their only owner. *Inherited* came from the parent and is not used yet; *used*
+ * is what a child is given. Whoever works with one gets a duplicate.
+ */
+export class Inventory {
+  readonly #inherited = new Map<string, Item>();
+  readonly #used = new Map<string, Item>();
+  /** Names that are being bound. */
+  readonly #reserved = new Set<string>();
+  /** What the predecessor still owns: its files are not ours to unlink. */
+  readonly #borrowed: Set<Item>;
+
+  constructor(inherited: readonly Item[]) {
+    this.#borrowed = new Set(inherited);
+    for (const item of inherited) this.#inherited.set(item.name, item);
+  }
+
+  /** The predecessor has said go: what is used is ours; what nobody used is closed, and stays its own. */
+  takeOver(): void {
+    for (const item of this.#inherited.values()) native().close(item.fd);
+    this.#inherited.clear();
+    this.#borrowed.clear();
+  }
+
+  /** Whether a name belongs to this generation already. */
+  isTaken(name: string): boolean {
+    return this.#used.has(name) || this.#reserved.has(name);
+  }
+
+  /** Keeps a name for who asked first; the answer to {@link claim} may take its time. */
+  reserve(name: string): void {
+    this.#reserved.add(name);
+  }
+
+  unreserve(name: string): void {
+    this.#reserved.delete(name);
+  }
+
+  /**
+   * Takes an inherited descriptor into use, if it is what the caller means.
+   *
+   * Asynchronous, as a worker of a supervisor has to ask for it.
+   */
+  async claim(name: string, isMeant: (item: Item) => boolean): Promise<Item | undefined> {
+    const item = this.#inherited.get(name);
+    if (item === undefined || !isMeant(item)) return undefined;
+    this.#inherited.delete(name);
+    this.#used.set(name, item);
+    return item;
+  }
+
+  /** Adds a descriptor, which the inventory owns from now on. */
+  add(item: Item): void {
+    this.#used.set(item.name, item);
+  }
+
+  inheritedNames(): string[] {
+    return [...this.#inherited.keys()];
+  }
+
+  /** What this generation works with, and a successor is given. */
+  used(): readonly Item[] {
+    return [...this.#used.values()];
+  }
+
+  /** A duplicate of what is used under a name, the caller's to close. */
+  duplicate(name: string): number {
+    const item = this.#used.get(name);
+    if (item === undefined) throw new HandoverError("ERR_DESCRIPTOR", `there is no descriptor "${name}"`);
+    return check(native().duplicate(item.fd), "duplicate the descriptor of", name);
+  }
+
+  /** Gives up one descriptor, and the file of a Unix listener with it. */
+  release(name: string): void {
+    const item = this.#used.get(name);
+    if (item === undefined) return;
+    this.#used.delete(name);
+    native().close(item.fd);
+    if (!this.#borrowed.has(item)) unlinkOwn(item);
+  }
+
+  /** Closes what is used, and unlinks its files, but those of the names that a successor has. */
+  closeUsed(handedOn: ReadonlySet<string>): void {
+    for (const item of this.#used.values()) {
+      native().close(item.fd);
+      if (!handedOn.has(item.name) && !this.#borrowed.has(item)) unlinkOwn(item);
+    }
+    this.#used.clear();
+  }
+}
+
+/** Unlinks the file of a Unix listener if it is still the one that we made. */
+function unlinkOwn({ file }: Item): void {
+  if (file === undefined) return;
+  try {
+    const now = lstatSync(file.path);
+    if (now.dev === file.dev && now.ino === file.ino) unlinkSync(file.path);
+  } catch {
+    // Somebody else has removed it: there is nothing of ours left.
+  }
+}

@@ -1,0 +1,145 @@
+import type { AddressInfo, Server } from "node:net";
+import { HandoverError } from "../errors.js";
+import { allowClose, closeListener } from "../internals.js";
+import { check, native } from "../native.js";
+import type { Inventory, Item } from "./inventory.js";
+
+/**
+ * A server on a descriptor of the inventory. It is *held* until {@link accept}, then it accepts; at an upgrade
+ * it is *stopped*, with its connections alive, until {@link resume} or {@link end}.
+ *
+ * From the hold to the end the server answers `address()`, and its `close()` knows the phase.
+ */
+export class Listening {
+  readonly server: Server;
+  readonly name: string;
+  readonly address: AddressInfo | string;
+  readonly #inventory: Inventory;
+  readonly #backlog: number;
+  readonly #onOver: (listening: Listening) => void;
+  #phase: "held" | "accepting" | "stopped" | "over" = "held";
+
+  /** @param onOver called when the server is closed, by the program or at the end of the drain */
+  constructor(
+    server: Server,
+    item: Item,
+    inventory: Inventory,
+    backlog: number,
+    onOver: (listening: Listening) => void,
+  ) {
+    this.server = server;
+    this.name = item.name;
+    this.address = addressOf(item);
+    this.#inventory = inventory;
+    this.#backlog = backlog;
+    this.#onOver = onOver;
+    shadow(server, "address", () => this.address);
+    shadow(server, "close", (callback?: (error?: Error) => void) => this.#close(callback));
+  }
+
+  get phase(): "held" | "accepting" | "stopped" | "over" {
+    return this.#phase;
+  }
+
+  /** Accepts; resolves when the server has emitted `listening`. */
+  async accept(): Promise<void> {
+    if (this.#phase !== "held") return;
+    this.#phase = "accepting";
+    await new Promise<void>((resolve, reject) => {
+      const { server } = this;
+      const settle = (error?: Error): void => {
+        server.removeListener("listening", settle);
+        server.removeListener("error", settle);
+        if (error === undefined) resolve();
+        else reject(this.#cannotAccept(error));
+      };
+      server.once("listening", settle).once("error", settle);
+      try {
+        this.#listen();
+      } catch (error) {
+        settle(error as Error);
+      }
+    });
+  }
+
+  /** Stops accepting, at once. The descriptor stays in the inventory, and connections stay as they are. */
+  stop(): void {
+    if (this.#phase === "accepting") closeListener(this.server);
+    if (this.#phase !== "over") this.#phase = "stopped";
+  }
+
+  /** Accepts again, as if it had never stopped: `listening` is not repeated. */
+  resume(): void {
+    if (this.#phase !== "stopped") return;
+    this.#phase = "accepting";
+    allowClose(this.server);
+    swallowOnce(this.server, "listening");
+    this.#listen();
+  }
+
+  /** The drain is over: closes the server for good, which emits `close`. */
+  end(): void {
+    if (this.#phase === "over") return;
+    this.#phase = "over";
+    this.#unshadow();
+    allowClose(this.server);
+    this.server.close();
+  }
+
+  /** `backlog` must be an argument of its own: in the options, beside `fd`, Node ignores it. */
+  #listen(): void {
+    this.server.listen({ fd: this.#inventory.duplicate(this.name) }, this.#backlog as unknown as () => void);
+  }
+
+  #close(callback?: (error?: Error) => void): Server {
+    const { server } = this;
+    if (this.#phase === "stopped") {
+      // Its connections are draining; `close` comes when they have.
+      if (callback !== undefined) server.once("close", () => callback());
+      return server;
+    }
+    const wasHeld = this.#phase === "held";
+    this.#phase = "over";
+    this.#unshadow();
+    this.#inventory.release(this.name);
+    this.#onOver(this);
+    if (!wasHeld) return server.close(callback);
+    if (callback !== undefined) server.once("close", () => callback());
+    process.nextTick(() => server.emit("close"));
+    return server;
+  }
+
+  #unshadow(): void {
+    delete (this.server as Partial<Server>).address;
+    delete (this.server as Partial<Server>).close;
+  }
+
+  #cannotAccept(cause: Error): HandoverError {
+    return new HandoverError("ERR_LISTEN", `cannot accept on ${this.name}: ${cause.message}`, { cause });
+  }
+}
+
+/** What Node would answer, which it does not for a Unix socket that it has not bound itself. */
+export function addressOf(item: Item): AddressInfo | string {
+  const socket = check(native().describe(item.fd), "describe the descriptor of", item.name);
+  if (typeof socket === "number" || socket.family === "unix") {
+    return item.address?.kind === "unix" ? item.address.path : "";
+  }
+  return { address: socket.address, family: socket.family === "inet6" ? "IPv6" : "IPv4", port: socket.port };
+}
+
+/** Puts a property of its own before what an object inherits; `delete` takes it away again. */
+export function shadow<T extends object, K extends keyof T>(object: T, name: K, value: T[K]): void {
+  Object.defineProperty(object, name, { value, configurable: true, writable: true, enumerable: false });
+}
+
+function swallowOnce(server: Server, event: string): void {
+  const own = Object.getOwnPropertyDescriptor(server, "emit");
+  const emit = server.emit.bind(server) as (...args: unknown[]) => boolean;
+  shadow(server, "emit", ((...args: unknown[]) => {
+    if (args[0] !== event) return emit(...args);
+    delete (server as Partial<Server>).emit;
+    if (own !== undefined) Object.defineProperty(server, "emit", own);
+    return true;
+  }) as Server["emit"]);
+}

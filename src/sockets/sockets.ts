@@ -1,0 +1,155 @@
+import type { Socket } from "node:dgram";
+import type { AddressInfo, Server } from "node:net";
+import type { Tracker } from "../connections/tracker.js";
+import { HandoverError } from "../errors.js";
+import { datagramOptions } from "../internals.js";
+import { systemError } from "../native.js";
+import { constants } from "node:os";
+import { Receiving } from "./bind.js";
+import type { Inventory, Item } from "./inventory.js";
+import { Listening } from "./listen.js";
+import { describeAddress, fits, nameOf } from "./names.js";
+import { openSocket } from "./open.js";
+import type { Wish } from "./options.js";
+
+/** Every server and datagram socket of this process that was given to handover, and what they do together. */
+export class Sockets {
+  readonly #inventory: Inventory;
+  readonly #tracker: Tracker;
+  /** The PID of a parent that is still there, for messages. */
+  readonly #predecessor: () => number | undefined;
+  readonly #all = new Set<Listening | Receiving>();
+  readonly #objects = new WeakSet<Server | Socket>();
+  readonly #pending = new Set<Promise<unknown>>();
+  #phase: "holding" | "accepting" | "stopped" = "holding";
+
+  constructor(inventory: Inventory, tracker: Tracker, predecessor: () => number | undefined) {
+    this.#inventory = inventory;
+    this.#tracker = tracker;
+    this.#predecessor = predecessor;
+  }
+
+  /**
+   * Takes a server's listener from the inventory, or binds it; accepts if this process does.
+   *
+   * @param tracked whether its connections are what a drain waits for
+   */
+  async listen(server: Server, wish: Wish, tracked = true): Promise<AddressInfo | string> {
+    if (server.listening) throw cannot(wish, "the server listens already");
+    const held = await this.#hold(server, wish, (item) => {
+      const over = (one: Listening): void => this.#forget(one);
+      return new Listening(server, item, this.#inventory, wish.backlog, over);
+    });
+    if (tracked) this.#tracker.watch(server);
+    wish.signal?.addEventListener("abort", () => server.close(), { once: true });
+    if (this.#phase === "accepting") await held.accept();
+    return held.address;
+  }
+
+  async bind(socket: Socket, wish: Wish): Promise<AddressInfo> {
+    const held = await this.#hold(socket, wish, (item) => {
+      return new Receiving(socket, item, this.#inventory, (one) => this.#forget(one));
+    });
+    if (this.#phase === "accepting") await held.accept();
+    return held.address;
+  }
+
+  /** When what is being bound now is bound, or has failed and told its caller. */
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.#pending);
+  }
+
+  /** Accepts on everything. Every listener is there when this returns; it resolves when all have said so. */
+  async accept(): Promise<void> {
+    this.#phase = "accepting";
+    await Promise.all([...this.#all].map((one) => one.accept()));
+  }
+
+  /** Accepts nothing any more, within this turn. */
+  stop(): void {
+    this.#phase = "stopped";
+    for (const one of this.#all) one.stop();
+  }
+
+  /** Accepts again after a rollback. */
+  resume(): void {
+    this.#phase = "accepting";
+    for (const one of this.#all) one.resume();
+  }
+
+  /** The end of every server and socket. */
+  end(): void {
+    for (const one of this.#all) one.end();
+    this.#all.clear();
+  }
+
+  #forget(one: Listening | Receiving): void {
+    this.#all.delete(one);
+    this.#objects.delete("server" in one ? one.server : one.socket);
+  }
+
+  /** Up to its first `await` this runs in the caller's turn, so that names are claimed in the order of the calls. */
+  async #hold<T extends Listening | Receiving>(
+    object: Server | Socket,
+    wish: Wish,
+    make: (item: Item) => T,
+  ): Promise<T> {
+    if (this.#objects.has(object)) throw cannot(wish, "it was given to handover already");
+    const name = this.#nameFor(wish);
+    const obtaining = this.#obtain(name, wish, object);
+    this.#pending.add(obtaining);
+    this.#objects.add(object);
+    try {
+      const item = await obtaining;
+      if (this.#phase === "stopped") {
+        this.#inventory.release(name);
+        throw new HandoverError(
+          "ERR_STOPPED",
+          `cannot listen on ${name}: this process does not accept any more`,
+        );
+      }
+      const held = make(item);
+      this.#all.add(held);
+      return held;
+    } catch (error) {
+      this.#objects.delete(object);
+      throw error;
+    } finally {
+      this.#pending.delete(obtaining);
+    }
+  }
+
+  #nameFor(wish: Wish): string {
+    const name = wish.name ?? nameOf(wish.address, (one) => this.#inventory.isTaken(one));
+    if (!this.#inventory.isTaken(name)) return name;
+    if (wish.name !== undefined) throw cannot(wish, `the name "${name}" is in use`);
+    const cause = systemError(-constants.errno.EADDRINUSE, "listen on", name);
+    throw cannot(wish, "EADDRINUSE (held by this process)", cause);
+  }
+
+  async #obtain(name: string, wish: Wish, object: Server | Socket): Promise<Item> {
+    this.#inventory.reserve(name);
+    try {
+      const inherited = await this.#inventory.claim(name, (item) => fits(wish.address, item.address));
+      if (inherited !== undefined) return inherited;
+      const family = "type" in object ? { family: object.type === "udp4" ? (4 as const) : (6 as const) } : {};
+      const opened = await openSocket(wish.address, { ...wish, ...family }, this.#predecessor());
+      const item = { ...opened, name };
+      this.#inventory.add(item);
+      return item;
+    } finally {
+      this.#inventory.unreserve(name);
+    }
+  }
+}
+
+/** What a datagram socket was made with. */
+export function kindOfSocket(socket: Socket): { type: string; ipv6Only: boolean } {
+  return { type: (socket as unknown as { type: string }).type, ...datagramOptions(socket) };
+}
+
+function cannot(wish: Wish, why: string, cause?: unknown): HandoverError {
+  return new HandoverError("ERR_LISTEN", `cannot listen on ${describeAddress(wish.address)}: ${why}`, {
+    cause,
+  });
+}

@@ -1,0 +1,181 @@
+import type { Socket } from "node:dgram";
+import { EventEmitter } from "node:events";
+import type { AddressInfo, Server } from "node:net";
+import { ControlServer } from "./control/server.js";
+import { HandoverError, reasonOf } from "./errors.js";
+import { publish, type UpgradeResult, type UpgraderEvents } from "./events.js";
+import { Generation } from "./generation.js";
+import { publicState, type Outcome } from "./lifecycle.js";
+import { readOptions, type UpgraderOptions } from "./options.js";
+import { origin } from "./process/command.js";
+import { onSignals } from "./process/signals.js";
+import { requireSupport, warnOfManagers } from "./process/surroundings.js";
+import { Fds } from "./sockets/fds.js";
+import {
+  readBindOptions,
+  readListenOptions,
+  type BindOptions,
+  type ListenOptions,
+} from "./sockets/options.js";
+import { kindOfSocket } from "./sockets/sockets.js";
+
+/**
+ * Upgrades this process to its new code without dropping anything. One per process, in the main thread.
+ *
+ * From the constructor until {@link Upgrader.exit} resolves it keeps the event loop alive.
+ */
+export class Upgrader extends EventEmitter<UpgraderEvents> {
+  /** 0 for the first process of the service; each upgrade adds 1. */
+  readonly generation: number;
+  /** Whether this process was started by an upgrade. */
+  readonly hasParent: boolean;
+  /** Descriptors that are handed on by name, for what is no server. */
+  readonly fds: Fds;
+  readonly #generation: Generation;
+  #readiness: Promise<void> | undefined;
+
+  /**
+   * Reads what the predecessor hands on, if there is one: synchronous, bounded by `upgradeTimeout`.
+   *
+   * @throws {HandoverError} `ERR_OPTION`, `ERR_UPGRADER_EXISTS`, `ERR_NOT_SUPPORTED`; in a successor also
+   *   `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_DESCRIPTOR`
+   */
+  constructor(options: UpgraderOptions = {}) {
+    super();
+    requireSupport();
+    const settings = readOptions(options, origin.logical);
+    claimProcess();
+    const generation = new Generation(settings, (event, payload) => this.#tell(event, payload));
+    const removeSignals = onSignals(settings.signals, {
+      upgrade: () => void this.upgrade().catch(complain),
+      stop: () => void generation.stop(),
+    });
+    void generation.exit.then(removeSignals);
+    this.#generation = generation;
+    this.generation = generation.number;
+    this.hasParent = generation.older.parent !== undefined;
+    this.fds = new Fds(generation.inventory, () => generation.requireOpen("add a descriptor"));
+    if (settings.controlSocket !== undefined) generation.control = new ControlServer(this, generation);
+    if (origin.warning !== undefined) process.emitWarning(origin.warning, { code: "HANDOVER_COMMAND" });
+    warnOfManagers();
+  }
+
+  get state(): ReturnType<typeof publicState> {
+    return publicState(this.#generation.state);
+  }
+
+  /** Resolves when this process was replaced or stopped, has drained, and it cannot be undone. */
+  get exit(): Promise<Outcome> {
+    return this.#generation.exit;
+  }
+
+  /**
+   * Takes a server's listener from the predecessor, or binds it. The server accepts, and emits `listening`,
+   * when this process is ready; afterwards at once.
+   *
+   * @returns the bound address
+   * @throws {HandoverError} `ERR_LISTEN`, `ERR_OPTION`; where it is too late `ERR_UPGRADE_IN_PROGRESS`,
+   *   `ERR_ALREADY_UPGRADED`, `ERR_STOPPED`
+   */
+  async listen(
+    server: Server,
+    options: ListenOptions | number | string,
+    host?: string,
+  ): Promise<AddressInfo | string> {
+    const wish = readListenOptions(options, host, origin.logical);
+    this.#generation.requireOpen("listen");
+    return this.#generation.sockets.listen(server, wish);
+  }
+
+  /**
+   * The same for a datagram socket: it reads when this process is ready. Until then `address()` answers, and
+   * what is sent waits.
+   */
+  async bind(
+    socket: Socket,
+    options: BindOptions | number | string = {},
+    address?: string,
+  ): Promise<AddressInfo> {
+    const wish = readBindOptions(options, address, kindOfSocket(socket));
+    this.#generation.requireOpen("bind");
+    return this.#generation.sockets.bind(socket, wish);
+  }
+
+  /**
+   * The program is initialised. Resolves when this process accepts, which the predecessor has to allow.
+   * Idempotent; after a failure it can be called again.
+   *
+   * @throws {HandoverError} `ERR_PID_FILE`, `ERR_LISTEN` (also of the control socket), `ERR_UPGRADE_TIMEOUT`,
+   *   `ERR_STOPPED`
+   */
+  ready(): Promise<void> {
+    this.#readiness ??= this.#generation.ready().catch((error: unknown) => {
+      this.#readiness = undefined;
+      throw error;
+    });
+    return this.#readiness;
+  }
+
+  /**
+   * Starts a successor, waits until it is ready, and lets it accept. Resolves at this commit; the end of
+   * probation is `settled`. When it rejects, this process serves on.
+   *
+   * @param options.signal kills the successor, if it is aborted before the commit
+   * @throws {HandoverError} `ERR_NOT_READY`, `ERR_UPGRADE_IN_PROGRESS`, `ERR_ALREADY_UPGRADED`,
+   *   `ERR_ON_PROBATION`, `ERR_TOO_MANY_DRAINING`, `ERR_PID_1`, `ERR_SPAWN`, `ERR_CHILD_EXITED`,
+   *   `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_ABORTED`, `ERR_STOPPED`
+   */
+  async upgrade(options: { signal?: AbortSignal | undefined } = {}): Promise<UpgradeResult> {
+    try {
+      return await this.#generation.upgrade(options.signal);
+    } catch (error) {
+      this.#tell("failed", { error: error as HandoverError });
+      throw error;
+    }
+  }
+
+  /** Stops for good: no more upgrades, no new connections. Resolves as `exit` does. Idempotent. */
+  async stop(): Promise<void> {
+    await this.#generation.stop();
+  }
+
+  /**
+   * Resolves when the parent's process is gone; at once without a parent.
+   *
+   * @throws {HandoverError} `ERR_ABORTED`
+   */
+  async waitForParent(options: { signal?: AbortSignal | undefined } = {}): Promise<void> {
+    await this.#generation.older.waitForParent(options.signal);
+  }
+
+  /** An exception of a listener is the program's, and must not stop an upgrade half-way. */
+  #tell<E extends keyof UpgraderEvents>(event: E, payload: UpgraderEvents[E][0]): void {
+    publish(event, payload);
+    try {
+      (this as EventEmitter).emit(event, payload);
+    } catch (error) {
+      process.nextTick(() => {
+        throw error;
+      });
+    }
+  }
+}
+
+/** Registered for the whole process, as there may be two copies of this package in it. */
+function claimProcess(): void {
+  const claimed = globalThis as { [EXISTS]?: true };
+  if (claimed[EXISTS]) {
+    throw new HandoverError(
+      "ERR_UPGRADER_EXISTS",
+      "this process has an Upgrader already: there can be only one",
+    );
+  }
+  claimed[EXISTS] = true;
+}
+
+const EXISTS = Symbol.for("handover.upgrader");
+
+/** Nobody waits for an upgrade that a signal has asked for. */
+function complain(error: unknown): void {
+  process.stderr.write(`handover: upgrade failed: ${reasonOf(error)}\n`);
+}

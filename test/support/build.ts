@@ -1,0 +1,10 @@
+import { execFileSync } from "node:child_process";
+import { existsSync } from "node:fs";
+
+/** Programs under test load the built package: build it, so that no test runs on yesterday's code. */
+export default function build(): void {
+  const run = (script: string): unknown =>
+    execFileSync("npm", ["run", "--silent", script], { stdio: "inherit" });
+  if (!existsSync("build/Release/handover.node")) run("build:native");
+  run("build:ts");
+}

@@ -1,0 +1,13 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    include: ["test/**/*.test.ts"],
+    globalSetup: ["test/support/build.ts"],
+    // Programs under test and tests alike load the built package.
+    server: { deps: { external: [/\/dist\//] } },
+    // Real processes on two cores: a limit for what hangs, not for what is slow.
+    testTimeout: 30_000,
+    hookTimeout: 30_000,
+  },
+});
