@@ -1,0 +1,174 @@
+// The addon's surface, as src/native.ts declares it: arguments in, results out, nothing decided.
+#include <napi.h>
+#include <sys/socket.h>
+#include <uv.h>
+
+#include <climits>
+
+#include "arguments.h"
+#include "memory.h"
+#include "message.h"
+#include "socket.h"
+#include "watcher.h"
+
+namespace handover {
+
+namespace {
+
+using Napi::CallbackInfo;
+
+Napi::Value Number(const CallbackInfo& info, double number) { return Napi::Number::New(info.Env(), number); }
+
+Napi::Array ArrayOf(Napi::Env env, const int* numbers, size_t count) {
+  auto array = Napi::Array::New(env, count);
+  for (size_t i = 0; i < count; i++) {
+    array.Set(static_cast<uint32_t>(i), Napi::Number::New(env, numbers[i]));
+  }
+  return array;
+}
+
+// Makes a result that carries descriptors. If that throws nobody will ever know them, so they are closed.
+template <typename Make>
+Napi::Value WithDescriptors(const int* fds, size_t count, Make make) {
+  try {
+    return make();
+  } catch (...) {
+    for (size_t i = 0; i < count; i++) Close(fds[i]);
+    throw;
+  }
+}
+
+Napi::Value SocketpairJs(const CallbackInfo& info) {
+  int fds[2];
+  int result = Socketpair(fds);
+  if (result < 0) return Number(info, result);
+  return WithDescriptors(fds, 2, [&] { return ArrayOf(info.Env(), fds, 2); });
+}
+
+Napi::Value SendJs(const CallbackInfo& info) {
+  Arguments arguments(info, "send");
+  int fd = arguments.Fd(0);
+  Napi::Uint8Array data = arguments.Bytes(1, "data");
+  std::vector<int> fds = arguments.Fds(2, "fds", kMaxFds);
+  return Number(info, Send(fd, data.Data(), data.ByteLength(), fds.data(), fds.size()));
+}
+
+Napi::Value ReceiveJs(const CallbackInfo& info) {
+  Arguments arguments(info, "receive");
+  int fd = arguments.Fd(0);
+  Napi::Uint8Array buffer = arguments.Bytes(1, "buffer");
+  Received received;
+  int size = Receive(fd, buffer.Data(), buffer.ByteLength(), &received);
+  if (size < 0) return Number(info, size);
+  return WithDescriptors(received.fds, received.count, [&] {
+    auto result = Napi::Object::New(info.Env());
+    result.Set("size", size);
+    result.Set("fds", ArrayOf(info.Env(), received.fds, received.count));
+    result.Set("truncated", received.truncated);
+    result.Set("fdsLost", received.fds_lost);
+    return result;
+  });
+}
+
+Napi::Value PollJs(const CallbackInfo& info) {
+  Arguments arguments(info, "poll");
+  int fd = arguments.Fd(0);
+  int events = arguments.Integer(1, "events", 1, UV_READABLE | UV_WRITABLE | UV_DISCONNECT);
+  int timeout = arguments.Integer(2, "timeout", 0, INT_MAX);
+  return Number(info, Poll(fd, events, timeout));
+}
+
+Napi::Value BindInetJs(const CallbackInfo& info) {
+  Arguments arguments(info, "bindInet");
+  int type = arguments.Choice(0, "type", {{"stream", SOCK_STREAM}, {"dgram", SOCK_DGRAM}});
+  std::string address = arguments.String(1, "address");
+  int port = arguments.Integer(2, "port", 0, 65535);
+  bool ipv6_only = arguments.Boolean(3, "ipv6Only");
+  return Number(info, BindInet(type, address, port, ipv6_only));
+}
+
+Napi::Value BindUnixJs(const CallbackInfo& info) {
+  Arguments arguments(info, "bindUnix");
+  std::string path = arguments.String(0, "path");
+  int mode = arguments.Integer(1, "mode", -1, 0777);
+  return Number(info, BindUnix(path, mode));
+}
+
+Napi::Value ListenJs(const CallbackInfo& info) {
+  Arguments arguments(info, "listen");
+  int fd = arguments.Fd(0);
+  return Number(info, Listen(fd, arguments.Integer(1, "backlog", 0, INT_MAX)));
+}
+
+Napi::Value DuplicateJs(const CallbackInfo& info) {
+  return Number(info, Duplicate(Arguments(info, "duplicate").Fd(0)));
+}
+
+Napi::Value CloseJs(const CallbackInfo& info) { return Number(info, Close(Arguments(info, "close").Fd(0))); }
+
+Napi::Value DescribeJs(const CallbackInfo& info) {
+  Description description;
+  int result = Describe(Arguments(info, "describe").Fd(0), &description);
+  if (result < 0) return Number(info, result);
+  auto object = Napi::Object::New(info.Env());
+  object.Set("family", description.family);
+  object.Set("type", description.type);
+  object.Set("listening", description.listening);
+  object.Set("address", description.address);
+  object.Set("port", description.port);
+  object.Set("ipv6Only", description.ipv6_only);
+  return object;
+}
+
+Napi::Value PeerCredentialsJs(const CallbackInfo& info) {
+  Credentials credentials;
+  int result = PeerCredentials(Arguments(info, "peerCredentials").Fd(0), &credentials);
+  if (result < 0) return Number(info, result);
+  auto object = Napi::Object::New(info.Env());
+  object.Set("pid", credentials.pid);
+  object.Set("uid", credentials.uid);
+  object.Set("gid", credentials.gid);
+  return object;
+}
+
+Napi::Value MemfdCreateJs(const CallbackInfo& info) {
+  return Number(info, MemfdCreate(Arguments(info, "memfdCreate").String(0, "name").c_str()));
+}
+
+Napi::Value MemfdSealJs(const CallbackInfo& info) {
+  return Number(info, MemfdSeal(Arguments(info, "memfdSeal").Fd(0)));
+}
+
+Napi::Value MemfdSealedJs(const CallbackInfo& info) {
+  return Number(info, MemfdSealed(Arguments(info, "memfdSealed").Fd(0)));
+}
+
+Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
+  auto add = [&](const char* name, auto function) {
+    exports.Set(name, Napi::Function::New(env, function, name));
+  };
+  add("socketpair", SocketpairJs);
+  add("send", SendJs);
+  add("receive", ReceiveJs);
+  add("poll", PollJs);
+  add("bindInet", BindInetJs);
+  add("bindUnix", BindUnixJs);
+  add("listen", ListenJs);
+  add("duplicate", DuplicateJs);
+  add("close", CloseJs);
+  add("describe", DescribeJs);
+  add("peerCredentials", PeerCredentialsJs);
+  add("memfdCreate", MemfdCreateJs);
+  add("memfdSeal", MemfdSealJs);
+  add("memfdSealed", MemfdSealedJs);
+  exports.Set("Watcher", Watcher::Define(env));
+  return exports;
+}
+
+}  // namespace
+
+}  // namespace handover
+
+static Napi::Object Init(Napi::Env env, Napi::Object exports) { return handover::Initialize(env, exports); }
+
+NODE_API_MODULE(handover, Init)

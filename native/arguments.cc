@@ -1,0 +1,116 @@
+#include "arguments.h"
+
+#include <climits>
+#include <cmath>
+
+namespace handover {
+
+namespace {
+
+std::string KindOf(Napi::Value value) {
+  if (value.IsNull()) return "null";
+  if (value.IsArray()) return "an array";
+  switch (value.Type()) {
+    case napi_undefined:
+      return "undefined";
+    case napi_boolean:
+      return "a boolean";
+    case napi_number:
+      return "a number";
+    case napi_string:
+      return "a string";
+    case napi_symbol:
+      return "a symbol";
+    case napi_function:
+      return "a function";
+    case napi_bigint:
+      return "a bigint";
+    default:
+      return "an object";
+  }
+}
+
+// As JavaScript writes numbers: `1.5`, `NaN`, `-1`.
+std::string Written(Napi::Value number) { return number.ToString().Utf8Value(); }
+
+}  // namespace
+
+int Arguments::Integer(size_t index, const char* name, int min, int max) const {
+  return IntegerOf(info_[index], name, min, max);
+}
+
+int Arguments::Fd(size_t index) const { return Integer(index, "fd", 0, INT_MAX); }
+
+std::vector<int> Arguments::Fds(size_t index, const char* name, size_t most) const {
+  Napi::Value value = info_[index];
+  if (!value.IsArray()) WrongType(name, "an array", value);
+  auto array = value.As<Napi::Array>();
+  uint32_t count = array.Length();
+  if (count > most) {
+    throw Napi::RangeError::New(info_.Env(), std::string(function_) + ": `" + name + "` must have at most " +
+                                                 std::to_string(most) + " descriptors, got " +
+                                                 std::to_string(count));
+  }
+  std::vector<int> fds;
+  for (uint32_t i = 0; i < count; i++) {
+    Napi::HandleScope scope(info_.Env());
+    std::string element = std::string(name) + "[" + std::to_string(i) + "]";
+    fds.push_back(IntegerOf(array.Get(i), element, 0, INT_MAX));
+  }
+  return fds;
+}
+
+int Arguments::Choice(size_t index, const char* name,
+                      std::initializer_list<std::pair<const char*, int>> choices) const {
+  std::string expected;
+  for (const auto& [text, number] : choices) {
+    if (info_[index].IsString() && String(index, name) == text) return number;
+    expected += (expected.empty() ? "`" : " or `") + std::string(text) + "`";
+  }
+  WrongType(name, expected.c_str(), info_[index]);
+}
+
+bool Arguments::Boolean(size_t index, const char* name) const {
+  Napi::Value value = info_[index];
+  if (!value.IsBoolean()) WrongType(name, "a boolean", value);
+  return value.As<Napi::Boolean>();
+}
+
+std::string Arguments::String(size_t index, const char* name) const {
+  Napi::Value value = info_[index];
+  if (!value.IsString()) WrongType(name, "a string", value);
+  return value.As<Napi::String>();
+}
+
+Napi::Uint8Array Arguments::Bytes(size_t index, const char* name) const {
+  Napi::Value value = info_[index];
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+    WrongType(name, "a Uint8Array", value);
+  }
+  return value.As<Napi::Uint8Array>();
+}
+
+Napi::Function Arguments::Function(size_t index, const char* name) const {
+  Napi::Value value = info_[index];
+  if (!value.IsFunction()) WrongType(name, "a function", value);
+  return value.As<Napi::Function>();
+}
+
+int Arguments::IntegerOf(Napi::Value value, const std::string& name, int min, int max) const {
+  std::string expected = "an integer from " + std::to_string(min) + " to " + std::to_string(max);
+  if (!value.IsNumber()) WrongType(name, expected.c_str(), value);
+  double number = value.As<Napi::Number>();
+  // Also refuses NaN, which no comparison holds for.
+  if (!(number >= min && number <= max) || number != std::trunc(number)) {
+    throw Napi::RangeError::New(info_.Env(), std::string(function_) + ": `" + name + "` must be " + expected +
+                                                 ", got " + Written(value));
+  }
+  return static_cast<int>(number);
+}
+
+void Arguments::WrongType(const std::string& name, const char* expected, Napi::Value value) const {
+  throw Napi::TypeError::New(info_.Env(), std::string(function_) + ": `" + name + "` must be " + expected +
+                                              ", got " + KindOf(value));
+}
+
+}  // namespace handover

@@ -1,0 +1,36 @@
+// The arguments of one call, checked: a wrong one throws a TypeError or a RangeError that names it.
+#pragma once
+
+#include <napi.h>
+
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace handover {
+
+class Arguments {
+ public:
+  Arguments(const Napi::CallbackInfo& info, const char* function) : info_(info), function_(function) {}
+
+  int Integer(size_t index, const char* name, int min, int max) const;
+  int Fd(size_t index) const;
+  std::vector<int> Fds(size_t index, const char* name, size_t most) const;
+  // The number that stands for the string.
+  int Choice(size_t index, const char* name, std::initializer_list<std::pair<const char*, int>> choices) const;
+  bool Boolean(size_t index, const char* name) const;
+  std::string String(size_t index, const char* name) const;
+  Napi::Uint8Array Bytes(size_t index, const char* name) const;
+  Napi::Function Function(size_t index, const char* name) const;
+
+ private:
+  int IntegerOf(Napi::Value value, const std::string& name, int min, int max) const;
+  [[noreturn]] void WrongType(const std::string& name, const char* expected, Napi::Value value) const;
+
+  const Napi::CallbackInfo& info_;
+  const char* function_;
+};
+
+}  // namespace handover

@@ -1,0 +1,35 @@
+// Messages with descriptors between two processes.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+
+namespace handover {
+
+// SCM_MAX_FD of Linux: the kernel answers EINVAL to one more.
+constexpr size_t kMaxFds = 253;
+
+struct Received {
+  // The descriptors are the caller's to close.
+  int fds[kMaxFds];
+  size_t count = 0;
+  bool truncated = false;
+  bool fds_lost = false;
+};
+
+struct Credentials {
+  pid_t pid = 0;
+  uid_t uid = 0;
+  gid_t gid = 0;
+};
+
+int Socketpair(int fds[2]);
+int Send(int fd, const void* data, size_t size, const int* fds, size_t count);
+// The size of what came, 0 at the end of file.
+int Receive(int fd, void* data, size_t size, Received* received);
+// `events` and the result are libuv's bits.
+int Poll(int fd, int events, int timeout);
+int PeerCredentials(int fd, Credentials* credentials);
+
+}  // namespace handover

@@ -1,0 +1,184 @@
+#include "socket.h"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <cstddef>
+#include <cstring>
+
+#include "descriptor.h"
+
+namespace handover {
+
+namespace {
+
+struct Address {
+  sockaddr_storage storage{};
+  socklen_t size = sizeof(sockaddr_storage);
+
+  sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage); }
+  template <typename T>
+  T* as() {
+    return reinterpret_cast<T*>(&storage);
+  }
+};
+
+// Close-on-exec and nonblocking, as libuv wants what it adopts.
+int Socket(int family, int type) {
+#ifdef SOCK_CLOEXEC
+  return Result(socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+#else
+  Descriptor fd(socket(family, type, 0));
+  if (fd.get() < 0) return -errno;
+  int result = SetCloseOnExec(fd.get());
+  if (result >= 0) result = SetNonblocking(fd.get());
+  return result < 0 ? result : fd.Release();
+#endif
+}
+
+int SetOption(int fd, int level, int name, int value) {
+  return Result(setsockopt(fd, level, name, &value, sizeof(value)));
+}
+
+int GetOption(int fd, int level, int name) {
+  int value = 0;
+  socklen_t size = sizeof(value);
+  return getsockopt(fd, level, name, &value, &size) < 0 ? -errno : value;
+}
+
+int ParseInet(const std::string& text, int port, Address* address) {
+  // A NUL would hide the rest of the text from the parsers.
+  if (text.find('\0') != std::string::npos) return -EINVAL;
+  auto* v4 = address->as<sockaddr_in>();
+  if (inet_pton(AF_INET, text.c_str(), &v4->sin_addr) == 1) {
+    v4->sin_family = AF_INET;
+    v4->sin_port = htons(static_cast<uint16_t>(port));
+    address->size = sizeof(*v4);
+    return 0;
+  }
+  // getaddrinfo(3) knows scopes, inet_pton(3) does not; with these hints it only parses.
+  addrinfo hints{};
+  hints.ai_family = AF_INET6;
+  hints.ai_flags = AI_NUMERICHOST;
+  addrinfo* found = nullptr;
+  int result = getaddrinfo(text.c_str(), nullptr, &hints, &found);
+  if (result == EAI_SYSTEM) return -errno;
+  if (result == EAI_MEMORY) return -ENOMEM;
+  if (result != 0) return -EINVAL;
+  address->size = found->ai_addrlen;
+  memcpy(address->get(), found->ai_addr, found->ai_addrlen);
+  freeaddrinfo(found);
+  address->as<sockaddr_in6>()->sin6_port = htons(static_cast<uint16_t>(port));
+  return 0;
+}
+
+int ParseUnix(const std::string& path, Address* address) {
+  auto* unix_address = address->as<sockaddr_un>();
+  bool abstract = !path.empty() && path[0] == '\0';
+  // An empty path would make Linux choose an abstract name, one with a NUL inside would be cut there.
+  if (path.empty() || (!abstract && path.find('\0') != std::string::npos)) return -EINVAL;
+  if (path.size() > sizeof(unix_address->sun_path) - 1) return -ENAMETOOLONG;
+  unix_address->sun_family = AF_UNIX;
+  memcpy(unix_address->sun_path, path.data(), path.size());
+  // Every byte of an abstract name counts, a trailing NUL too.
+  address->size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() + (abstract ? 0 : 1));
+  return 0;
+}
+
+// Linux gives the file the mode of the socket's inode without the umask's bits, and umask(2) is the whole
+// process's, so it cannot be lifted for a moment. Adding the bits afterwards is safe: it can only widen.
+int AddMode(const std::string& path, mode_t mode) {
+  int result = Result(fchmodat(AT_FDCWD, path.c_str(), mode, AT_SYMLINK_NOFOLLOW));
+  // glibc before 2.32, or no /proc.
+  return result == -EOPNOTSUPP ? Result(chmod(path.c_str(), mode)) : result;
+}
+
+void DescribeUnix(const sockaddr_un* name, socklen_t size, Description* description) {
+  size_t start = offsetof(sockaddr_un, sun_path);
+  size_t length = size > start ? size - start : 0;
+  if (length > 0 && name->sun_path[0] != '\0') length = strnlen(name->sun_path, length);
+  description->address.assign(name->sun_path, length);
+}
+
+}  // namespace
+
+int BindInet(int type, const std::string& address, int port, bool ipv6_only) {
+  Address name;
+  int result = ParseInet(address, port, &name);
+  if (result < 0) return result;
+  Descriptor fd(Socket(name.storage.ss_family, type));
+  if (fd.get() < 0) return fd.get();
+  // As libuv does: past connections in TIME_WAIT must not keep a listener from its port. For UDP it would
+  // let two sockets share a port.
+  if (type == SOCK_STREAM) result = SetOption(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
+  if (result >= 0 && name.storage.ss_family == AF_INET6) {
+    result = SetOption(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, ipv6_only ? 1 : 0);
+  }
+  if (result < 0) return result;
+  if (bind(fd.get(), name.get(), name.size) < 0) return -errno;
+  return fd.Release();
+}
+
+int BindUnix(const std::string& path, int mode) {
+  Address name;
+  int result = ParseUnix(path, &name);
+  if (result < 0) return result;
+  Descriptor fd(Socket(AF_UNIX, SOCK_STREAM));
+  if (fd.get() < 0) return fd.get();
+#ifdef __linux__
+  // Before bind(2), so that there is no moment at which others may connect to a private socket. macOS
+  // refuses it with EINVAL: there AddMode() does it all.
+  if (mode >= 0 && fchmod(fd.get(), static_cast<mode_t>(mode)) < 0) return -errno;
+#endif
+  if (bind(fd.get(), name.get(), name.size) < 0) return -errno;
+  if (mode >= 0 && path[0] != '\0') {
+    result = AddMode(path, static_cast<mode_t>(mode));
+    if (result < 0) {
+      unlink(path.c_str());
+      return result;
+    }
+  }
+  return fd.Release();
+}
+
+int Listen(int fd, int backlog) { return Result(listen(fd, backlog)); }
+
+// Never below 3: with a closed stdin the duplicate would become the next one's.
+int Duplicate(int fd) { return Result(fcntl(fd, F_DUPFD_CLOEXEC, 3)); }
+
+int Close(int fd) {
+  // After EINTR the descriptor is gone: to try again could close another thread's new one.
+  return close(fd) < 0 && errno != EINTR ? -errno : 0;
+}
+
+int Describe(int fd, Description* description) {
+  Address name;
+  if (getsockname(fd, name.get(), &name.size) < 0) return -errno;
+  int type = GetOption(fd, SOL_SOCKET, SO_TYPE);
+  if (type < 0) return type;
+  if (type == SOCK_STREAM) description->type = "stream";
+  if (type == SOCK_DGRAM) description->type = "dgram";
+  if (type == SOCK_SEQPACKET) description->type = "seqpacket";
+  // Sockets that cannot listen need not know the option.
+  description->listening = GetOption(fd, SOL_SOCKET, SO_ACCEPTCONN) > 0;
+  int family = name.storage.ss_family;
+  if (family == AF_UNIX) {
+    description->family = "unix";
+    DescribeUnix(name.as<sockaddr_un>(), name.size, description);
+  }
+  if (family != AF_INET && family != AF_INET6) return 0;
+  description->family = family == AF_INET ? "inet4" : "inet6";
+  // Large enough for the scope, which only getnameinfo(3) adds.
+  char text[NI_MAXHOST];
+  if (getnameinfo(name.get(), name.size, text, sizeof(text), nullptr, 0, NI_NUMERICHOST) != 0) return -EINVAL;
+  description->address = text;
+  description->port = ntohs(name.as<sockaddr_in>()->sin_port);  // At the same place in sockaddr_in6.
+  if (family == AF_INET6) description->ipv6_only = GetOption(fd, IPPROTO_IPV6, IPV6_V6ONLY) > 0;
+  return 0;
+}
+
+}  // namespace handover

@@ -1,0 +1,26 @@
+// Sockets from their making to their closing.
+#pragma once
+
+#include <string>
+
+namespace handover {
+
+struct Description {
+  const char* family = "other";
+  const char* type = "other";
+  bool listening = false;
+  std::string address;
+  int port = 0;
+  bool ipv6_only = false;
+};
+
+// `type` is SOCK_STREAM or SOCK_DGRAM; `address` is numeric, with %scope where it needs one.
+int BindInet(int type, const std::string& address, int port, bool ipv6_only);
+// A path that starts with NUL is abstract. A negative `mode` leaves it to the umask.
+int BindUnix(const std::string& path, int mode);
+int Listen(int fd, int backlog);
+int Duplicate(int fd);
+int Close(int fd);
+int Describe(int fd, Description* description);
+
+}  // namespace handover
