@@ -25,15 +25,13 @@
         "-fvisibility=hidden",
         "-Wall",
         "-Wextra",
-        "-Wpedantic",
-        "-Werror"
+        "-Wpedantic"
       ],
       "xcode_settings": {
         "CLANG_CXX_LANGUAGE_STANDARD": "c++17",
         "GCC_ENABLE_CPP_EXCEPTIONS": "YES",
         "GCC_SYMBOLS_PRIVATE_EXTERN": "YES",
         "MACOSX_DEPLOYMENT_TARGET": "11.0",
-        "WARNING_CFLAGS": ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
       }
     }
   ]

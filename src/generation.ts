@@ -108,6 +108,8 @@ export class Generation implements Controlled {
       );
       return await this.#commit(started);
     } catch (error) {
+      if (this.#successor !== undefined) this.#pidFile?.discard(this.#successor.child.pid);
+      this.#successor = undefined;
       this.#happen("failed");
       throw error;
     }

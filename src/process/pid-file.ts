@@ -7,11 +7,9 @@ import { HandoverError, reasonOf } from "../errors.js";
  */
 export class PidFile {
   readonly path: string;
-  readonly #beside: string;
 
   constructor(path: string) {
     this.path = path;
-    this.#beside = `${path}.${process.pid}`;
   }
 
   /**
@@ -20,17 +18,17 @@ export class PidFile {
    * @throws {HandoverError} `ERR_PID_FILE`
    */
   prepare(): void {
-    this.#try(() => writeFileSync(this.#beside, `${process.pid}\n`));
+    this.#try(() => writeFileSync(this.#beside(process.pid), `${process.pid}\n`));
   }
 
   /** Puts what was prepared in the file's place. */
   publish(): void {
-    this.#try(() => renameSync(this.#beside, this.path));
+    this.#try(() => renameSync(this.#beside(process.pid), this.path));
   }
 
-  /** Takes back what was prepared but not published. */
-  discard(): void {
-    rmSync(this.#beside, { force: true });
+  /** Takes back what this process, or a successor that is dead, had prepared but not published. */
+  discard(pid = process.pid): void {
+    rmSync(this.#beside(pid), { force: true });
   }
 
   /** Removes the file if it still names this process. */
@@ -40,6 +38,10 @@ export class PidFile {
     } catch {
       // It is gone, or not ours to read: nothing of this process is left in it.
     }
+  }
+
+  #beside(pid: number): string {
+    return `${this.path}.${pid}`;
   }
 
   #try(action: () => void): void {
