@@ -1,0 +1,240 @@
+import * as fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { busyWith, publicState, transition, type Event, type State } from "../dist/lifecycle.js";
+
+const events: Event[] = [
+  "ready",
+  "go",
+  "kept",
+  "upgrade",
+  "committed",
+  "failed",
+  "settled",
+  "lost",
+  "stop",
+  "drained",
+];
+
+const states = {
+  starting: { name: "starting" },
+  announced: { name: "announced" },
+  "ready, on probation": { name: "ready", onProbation: true },
+  ready: { name: "ready", onProbation: false },
+  upgrading: { name: "upgrading" },
+  replaced: { name: "replaced", drained: false },
+  "replaced, drained": { name: "replaced", drained: true },
+  "draining, upgraded": { name: "draining", outcome: "upgraded" },
+  "draining, stopped": { name: "draining", outcome: "stopped" },
+  "exited, upgraded": { name: "exited", outcome: "upgraded" },
+  "exited, stopped": { name: "exited", outcome: "stopped" },
+} as const satisfies Record<string, State>;
+type StateName = keyof typeof states;
+
+/** Everything that changes anything: `next state: effects`, or the refusal. The rest leaves all as it is. */
+const table: Record<StateName, Partial<Record<Event, string>>> = {
+  starting: {
+    ready: "announced: announce",
+    upgrade: "ERR_NOT_READY",
+    stop: "draining, stopped: close",
+  },
+  announced: {
+    go: "ready, on probation: accept",
+    upgrade: "ERR_NOT_READY",
+    stop: "draining, stopped: warnPeer close",
+  },
+  "ready, on probation": {
+    kept: "ready: ",
+    upgrade: "ERR_ON_PROBATION",
+    stop: "draining, stopped: warnPeer close",
+  },
+  ready: {
+    upgrade: "upgrading: ",
+    stop: "draining, stopped: close",
+  },
+  upgrading: {
+    upgrade: "ERR_UPGRADE_IN_PROGRESS",
+    committed: "replaced: handOn",
+    failed: "ready: ",
+    stop: "draining, stopped: abandon close",
+  },
+  replaced: {
+    upgrade: "ERR_ALREADY_UPGRADED",
+    settled: "draining, upgraded: settle",
+    lost: "ready: rollBack",
+    stop: "draining, stopped: warnPeer settle",
+    drained: "replaced, drained: ",
+  },
+  "replaced, drained": {
+    upgrade: "ERR_ALREADY_UPGRADED",
+    settled: "exited, upgraded: settle leave",
+    lost: "ready: rollBack",
+    stop: "exited, stopped: warnPeer settle leave",
+  },
+  "draining, upgraded": {
+    upgrade: "ERR_ALREADY_UPGRADED",
+    drained: "exited, upgraded: leave",
+  },
+  "draining, stopped": {
+    upgrade: "ERR_STOPPED",
+    drained: "exited, stopped: leave",
+  },
+  "exited, upgraded": { upgrade: "ERR_ALREADY_UPGRADED" },
+  "exited, stopped": { upgrade: "ERR_STOPPED" },
+};
+
+const names = Object.keys(states) as StateName[];
+
+describe.each(names)("a process that is %s", (name) => {
+  test.each(events)("knows what follows from %s", (event) => {
+    expect(inWords(transition(states[name], event))).toBe(table[name][event] ?? `${name}: `);
+  });
+});
+
+test.each([
+  ["starting", "starting"],
+  ["announced", "starting"],
+  ["ready, on probation", "ready"],
+  ["ready", "ready"],
+  ["upgrading", "upgrading"],
+  ["replaced", "draining"],
+  ["replaced, drained", "draining"],
+  ["draining, upgraded", "draining"],
+  ["draining, stopped", "draining"],
+  ["exited, upgraded", "exited"],
+  ["exited, stopped", "exited"],
+] as const)("a process that is %s calls itself %s", (name, state) => {
+  expect(publicState(states[name])).toBe(state);
+});
+
+test.each(names)(
+  "nothing more can be begun in a process that is %s, if it refuses upgrades for good",
+  (name) => {
+    const refusal = table[name].upgrade?.startsWith("ERR_") ? table[name].upgrade : undefined;
+    const passing = ["ERR_NOT_READY", "ERR_ON_PROBATION"];
+    expect(busyWith(states[name])).toBe(
+      refusal !== undefined && passing.includes(refusal) ? undefined : refusal,
+    );
+  },
+);
+
+describe("whatever happens, in whatever order", () => {
+  const anyEvents = fc.array(fc.constantFrom(...events), { maxLength: 40 });
+  /** As they come in a life that goes on for long. */
+  const likelyEvents = fc
+    .array(
+      fc.oneof(
+        fc.constant<Event[]>(["upgrade", "failed"]),
+        fc.constant<Event[]>(["upgrade", "committed", "lost"]),
+        fc.constant<Event[]>(["upgrade", "committed", "drained", "lost"]),
+        fc.array(fc.constantFrom(...events), { maxLength: 3 }),
+      ),
+      { maxLength: 20 },
+    )
+    .map((parts): Event[] => ["ready", "go", "kept", ...parts.flat()]);
+  const sequences = fc.oneof(anyEvents, likelyEvents);
+  const always = (check: (life: Life) => void): void =>
+    fc.assert(
+      fc.property(sequences, (sequence) => check(live(sequence))),
+      { numRuns: 2_000 },
+    );
+
+  test("it never accepts twice without having stopped, nor stops twice", () => {
+    always(({ effects }) => {
+      const turns = effects.filter((one) => ["accept", "rollBack", "handOn", "close"].includes(one));
+      const accepts = turns.map((one) => one === "accept" || one === "rollBack");
+      // A process that is stopped before it accepts closes what it never opened.
+      const stopped = accepts[0] === false;
+      expect(accepts).toEqual(stopped ? [false] : accepts.map((_, n) => n % 2 === 0));
+    });
+  });
+
+  test("nothing happens any more after it has left", () => {
+    always(({ steps }) => {
+      const end = steps.findIndex(({ state }) => state.name === "exited");
+      if (end < 0) return;
+      for (const { state, effects } of steps.slice(end + 1)) {
+        expect(state).toEqual(steps[end]!.state);
+        expect(effects).toEqual([]);
+      }
+    });
+  });
+
+  test("it leaves at most once, and exactly when it has exited", () => {
+    always(({ effects, state }) => {
+      const left = effects.filter((one) => one === "leave").length;
+      expect(left).toBe(state.name === "exited" ? 1 : 0);
+    });
+  });
+
+  test("it announces itself, and accepts for the first time, at most once", () => {
+    always(({ effects }) => {
+      const first = effects.filter((one) => one === "announce" || one === "accept");
+      expect(["", "announce", "announce accept"]).toContain(first.join(" "));
+    });
+  });
+
+  test("each successor it hands on to is either kept or rolled back, and never both", () => {
+    always(({ effects, state }) => {
+      const turns = effects.filter((one) => ["handOn", "settle", "rollBack"].includes(one));
+      turns.forEach((one, n) => expect(one === "handOn").toBe(n % 2 === 0));
+      // The last one is open only while its probation lasts.
+      expect(turns.length % 2 === 1).toBe(state.name === "replaced");
+    });
+  });
+
+  test("a successor is killed only before the commit", () => {
+    always(({ steps, states: seen }) => {
+      const killers = seen.filter((_, n) => steps[n]!.effects.includes("abandon"));
+      expect(killers.every(({ name }) => name === "upgrading")).toBe(true);
+    });
+  });
+
+  test("it calls itself upgraded only if a successor was kept", () => {
+    always(({ effects, state }) => {
+      const upgraded = state.name === "exited" && state.outcome === "upgraded";
+      expect(!upgraded || effects.includes("settle")).toBe(true);
+    });
+  });
+
+  test("only an upgrade is ever refused", () => {
+    const others = events.filter((event) => event !== "upgrade");
+    const steps = names.flatMap((name) => others.map((event) => transition(states[name], event)));
+    expect(steps.filter(({ refused }) => refused !== undefined)).toEqual([]);
+  });
+
+  test("a stop and the end of its drain bring it to its end", () => {
+    fc.assert(
+      fc.property(sequences, (sequence) => {
+        expect(live([...sequence, "stop", "drained"]).state.name).toBe("exited");
+      }),
+    );
+  });
+});
+
+interface Life {
+  /** Where it ended. */
+  state: State;
+  /** Before each event that was not refused. */
+  states: State[];
+  steps: { state: State; effects: readonly string[] }[];
+  effects: string[];
+}
+
+function live(sequence: readonly Event[]): Life {
+  const life: Life = { state: { name: "starting" }, states: [], steps: [], effects: [] };
+  for (const event of sequence) {
+    const step = transition(life.state, event);
+    if (step.refused !== undefined) continue;
+    life.states.push(life.state);
+    life.steps.push(step);
+    life.effects.push(...step.effects);
+    life.state = step.state;
+  }
+  return life;
+}
+
+function inWords(step: ReturnType<typeof transition>): string {
+  if (step.refused !== undefined) return step.refused;
+  const name = names.find((one) => JSON.stringify(states[one]) === JSON.stringify(step.state));
+  return `${name}: ${step.effects.join(" ")}`;
+}
