@@ -48,8 +48,8 @@ export const PROTOCOL = 1;
 /** Bytes; well below what a socket takes in one packet. */
 export const MAX_SIZE = 128 * 1024;
 
-/** Entries in one inventory message: with paths and names of usual length far from {@link MAX_SIZE}. */
-export const ENTRIES_PER_MESSAGE = 100;
+/** Entries in one inventory message: with the longest names and paths they stay below {@link MAX_SIZE}. */
+export const ENTRIES_PER_MESSAGE = 40;
 
 export function encode(message: Message): Uint8Array {
   const bytes = Buffer.from(JSON.stringify(message));
@@ -105,7 +105,7 @@ const INET = new Set<unknown>(["tcp", "udp"]);
 const isEntry = record({
   name: isString,
   address: optional(isAddress),
-  file: optional(record({ path: isString, dev: isCount, ino: isCount })),
+  file: optional(record({ path: isString, dev: isString, ino: isString })),
 });
 
 /** The fields each type must have. Others are ignored, so that a newer peer may add some. */

@@ -9,7 +9,14 @@ export interface Entry {
   /** What was asked for, to see whether it is still the same; absent for files and connections. */
   address?: RequestedAddress;
   /** The file of a Unix listener, for its owner to unlink. */
-  file?: { path: string; dev: number; ino: number };
+  file?: FileIdentity;
+}
+
+/** A file, and how to tell that it is still the same. The numbers have 64 bits, which JSON's do not. */
+export interface FileIdentity {
+  path: string;
+  dev: string;
+  ino: string;
 }
 
 /** A descriptor of the inventory. */
@@ -108,11 +115,16 @@ export class Inventory {
   }
 }
 
+export function identify(path: string): FileIdentity {
+  const { dev, ino } = lstatSync(path, { bigint: true });
+  return { path, dev: String(dev), ino: String(ino) };
+}
+
 /** Unlinks the file of a Unix listener if it is still the one that we made. */
 function unlinkOwn({ file }: Item): void {
   if (file === undefined) return;
   try {
-    const now = lstatSync(file.path);
+    const now = identify(file.path);
     if (now.dev === file.dev && now.ino === file.ino) unlinkSync(file.path);
   } catch {
     // Somebody else has removed it: there is nothing of ours left.

@@ -4,7 +4,7 @@ import { connect } from "node:net";
 import { HandoverError } from "../errors.js";
 import { check, native, systemError } from "../native.js";
 import { findHolder } from "./holder.js";
-import type { Item } from "./inventory.js";
+import { identify, type Item } from "./inventory.js";
 import { describeAddress, type RequestedAddress } from "./names.js";
 
 export interface OpenOptions {
@@ -93,6 +93,5 @@ function listen(fd: number, backlog: number): void {
 
 function fileOf(address: RequestedAddress): Pick<Item, "file"> {
   if (address.kind !== "unix" || address.path.startsWith("\0")) return {};
-  const { dev, ino } = lstatSync(address.path);
-  return { file: { path: address.path, dev, ino } };
+  return { file: identify(address.path) };
 }
