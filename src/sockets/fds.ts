@@ -4,6 +4,7 @@ import { HandoverError } from "../errors.js";
 import { descriptorOf } from "../internals.js";
 import { check, native } from "../native.js";
 import type { Inventory } from "./inventory.js";
+import { requireName } from "./options.js";
 
 /**
  * Descriptors that are handed on by name, for what is no server: tableflip's `Fds`. What is added is
@@ -78,10 +79,7 @@ export class Fds {
 
   #add(name: string, fd: number, expected: Kind): void {
     this.#checkOpen();
-    if (typeof name !== "string" || name === "") {
-      throw new HandoverError("ERR_OPTION", "a descriptor needs a name that is not empty");
-    }
-    if (this.#inventory.isTaken(name)) {
+    if (this.#inventory.isTaken(requireName(name))) {
       throw new HandoverError("ERR_DESCRIPTOR", `cannot add "${name}": there is a descriptor of that name`);
     }
     const kind = kindOf(fd);

@@ -1,4 +1,3 @@
-import { HandoverError } from "../errors.js";
 import { refuseUnknown, wrongOption } from "../options.js";
 import { absolutePath, type RequestedAddress } from "./names.js";
 
@@ -130,11 +129,17 @@ function modeOf({ mode, readableAll, writableAll, path }: ListenOptions): number
 }
 
 function readName(value: unknown): string | undefined {
-  const name = text("name", value);
-  if (name !== undefined && name.length > 256) {
-    throw new HandoverError("ERR_OPTION", 'the option "name" must have at most 256 characters');
-  }
-  return name;
+  return value === undefined ? undefined : requireName(value);
+}
+
+/**
+ * A name under which a descriptor is handed on. It is bounded, as it has to fit into a message.
+ *
+ * @throws {HandoverError} `ERR_OPTION`
+ */
+export function requireName(value: unknown): string {
+  if (typeof value === "string" && value !== "" && value.length <= 256) return value;
+  throw wrongOption("name", "a string of 1 to 256 characters", value);
 }
 
 function text(name: string, value: unknown): string | undefined {
