@@ -52,12 +52,18 @@ function pidsWith(inodes: ReadonlySet<string>): number[] {
 
 /** The inodes of a process's sockets; none of another user's. */
 function descriptorsOf(pid: string): string[] {
+  const directory = `/proc/${pid}/fd`;
+  return orElse([], () => readdirSync(directory)).map((fd) => {
+    // It may have been closed meanwhile, as the one that has read this process's own directory.
+    const link = orElse("", () => readlinkSync(`${directory}/${fd}`));
+    return /^socket:\[(\d+)\]$/.exec(link)?.[1] ?? "";
+  });
+}
+
+function orElse<T>(otherwise: T, read: () => T): T {
   try {
-    const directory = `/proc/${pid}/fd`;
-    return readdirSync(directory).map(
-      (fd) => /^socket:\[(\d+)\]$/.exec(readlinkSync(`${directory}/${fd}`))?.[1] ?? "",
-    );
+    return read();
   } catch {
-    return [];
+    return otherwise;
   }
 }
