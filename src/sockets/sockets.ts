@@ -41,8 +41,8 @@ export class Sockets {
       return new Listening(server, item, this.#inventory, wish.backlog, over);
     });
     if (tracked) this.#tracker.watch(server);
-    wish.signal?.addEventListener("abort", () => server.close(), { once: true });
     if (this.#phase === "accepting") await held.accept();
+    closeAt(wish.signal, server);
     return held.address;
   }
 
@@ -141,6 +141,11 @@ export class Sockets {
       this.#inventory.unreserve(name);
     }
   }
+}
+
+function closeAt(signal: AbortSignal | undefined, server: Server): void {
+  if (signal?.aborted) server.close();
+  else signal?.addEventListener("abort", () => server.close(), { once: true });
 }
 
 /** What a datagram socket was made with. */
