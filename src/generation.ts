@@ -95,6 +95,7 @@ export class Generation implements Controlled {
     this.#happen("upgrade");
     try {
       this.#requireRoom();
+      await this.sockets.settled();
       const started = await startSuccessor(
         this.#settings,
         this.number,
