@@ -12,7 +12,8 @@ type Response = ServerResponse;
  * whatever listeners the program has.
  */
 export class Http1Connections implements Protocol {
-  readonly #servers = new Map<Server, { sockets: Set<Socket>; add: (socket: Socket) => void }>();
+  /** The open connections of each. */
+  readonly #servers = new Map<Server, Set<Socket>>();
   /** Responses that are not finished, in the order of their requests. */
   readonly #inFlight = new Map<Socket, Response[]>();
   /** What Node meant to say about keep-alive, before we said otherwise. */
@@ -27,19 +28,11 @@ export class Http1Connections implements Protocol {
     const event = connectionEvent(server);
     if (event === undefined) return;
     const sockets = new Set<Socket>();
-    const add = (socket: Socket): void => {
+    this.#servers.set(server, sockets);
+    server.prependListener(event, (socket: Socket) => {
       sockets.add(socket);
       socket.once("close", () => sockets.delete(socket));
-    };
-    this.#servers.set(server, { sockets, add });
-    server.prependListener(event, add);
-  }
-
-  unwatch(server: Server): void {
-    const watched = this.#servers.get(server);
-    if (watched === undefined) return;
-    this.#servers.delete(server);
-    server.removeListener(connectionEvent(server)!, watched.add);
+    });
   }
 
   close(): void {
@@ -56,7 +49,7 @@ export class Http1Connections implements Protocol {
 
   idle(): Map<Socket, string> {
     const look = new Map<Socket, string>();
-    for (const [server, { sockets }] of this.#servers) {
+    for (const [server, sockets] of this.#servers) {
       const idle = idleByNode(server, sockets);
       for (const socket of sockets) {
         if (!this.#isQuiet(socket) || !(idle.has(socket) || socket.bytesRead === 0)) continue;

@@ -14,10 +14,6 @@ export class Http2Sessions implements Protocol {
     server.prependListener("session", this.#onSession);
   }
 
-  unwatch(server: Server): void {
-    server.removeListener("session", this.#onSession);
-  }
-
   /** There is nothing to say: a session that gets no streams any more is ended when it is quiet. */
   setClosing(): void {}
 

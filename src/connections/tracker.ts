@@ -14,6 +14,7 @@ export interface Protocol {
 
 /** The live connections of all servers. */
 export class Tracker {
+  readonly #servers = new WeakSet<Server>();
   readonly #sockets = new Set<Socket>();
   readonly #http1 = new Http1Connections();
   readonly #http2 = new Http2Sessions();
@@ -21,17 +22,16 @@ export class Tracker {
   /** Called when the last connection has ended. */
   onEmpty: (() => void) | undefined;
 
-  /** Watches a server's connections from now on. It must not have any yet. */
+  /**
+   * Watches a server's connections from now on, and for good: one that is closed keeps them. At the first call
+   * it must not have any yet.
+   */
   watch(server: Server): void {
+    if (this.#servers.has(server)) return;
+    this.#servers.add(server);
     server.prependListener("connection", this.#add);
     this.#http1.watch(server);
     this.#http2.watch(server);
-  }
-
-  unwatch(server: Server): void {
-    server.removeListener("connection", this.#add);
-    this.#http1.unwatch(server);
-    this.#http2.unwatch(server);
   }
 
   get size(): number {
