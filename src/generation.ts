@@ -1,3 +1,4 @@
+import { setImmediate as turn } from "node:timers/promises";
 import { Drain } from "./connections/drain.js";
 import { Tracker } from "./connections/tracker.js";
 import type { Status } from "./control/protocol.js";
@@ -317,6 +318,8 @@ export class Generation implements Controlled {
     this.#tracker.close();
     // What was handed on is no longer in it.
     this.inventory.closeUsed(new Set());
+    // The servers emit `close` in the next tick.
+    await turn();
     if (outcome === "stopped") this.#pidFile?.remove();
     this.#tell("exit", { outcome, destroyed: this.#destroyed });
     this.#drained.resolve({ outcome, destroyed: this.#destroyed });

@@ -15,6 +15,7 @@ export class Drain {
   readonly #timers: NodeJS.Timeout[] = [];
   #immediate: NodeJS.Immediate | undefined;
   #finish!: (destroyed: number) => void;
+  #destroyed = 0;
   readonly #looks = new Map<Protocol, ReadonlyMap<unknown, string>>();
 
   /** Begins at once. `timeout` is in ms. */
@@ -24,12 +25,12 @@ export class Drain {
     this.done = new Promise((resolve) => (this.#finish = resolve));
     for (const protocol of tracker.protocols) protocol.setClosing(true);
     if (tracker.size === 0) {
-      this.#end(0);
+      this.#end();
     } else {
-      tracker.onEmpty = () => this.#end(0);
+      tracker.onEmpty = () => this.#end();
       this.#look();
       this.#timers.push(setInterval(() => this.#lookSoon(), LOOK_EVERY));
-      this.#timers.push(setTimeout(() => this.#end(tracker.destroyAll()), timeout));
+      this.#timers.push(setTimeout(() => (this.#destroyed = tracker.destroyAll()), timeout));
     }
   }
 
@@ -44,9 +45,9 @@ export class Drain {
     for (const protocol of this.#tracker.protocols) protocol.setClosing(false);
   }
 
-  #end(destroyed: number): void {
+  #end(): void {
     this.#stop();
-    this.#finish(destroyed);
+    this.#finish(this.#destroyed);
   }
 
   #stop(): void {
