@@ -83,10 +83,15 @@ export class Generation implements Controlled {
 
   async ready(): Promise<void> {
     this.requireOpen("get ready");
-    const path = this.#settings.controlSocket;
-    if (this.control !== undefined && path !== undefined) await this.control.open(this.sockets, path);
-    await this.sockets.settled();
     this.#pidFile?.prepare();
+    try {
+      const path = this.#settings.controlSocket;
+      if (this.control !== undefined && path !== undefined) await this.control.open(this.sockets, path);
+    } catch (error) {
+      this.#pidFile?.discard();
+      throw error;
+    }
+    await this.sockets.settled();
     this.#happen("ready");
     await this.#accepted.promise;
   }
