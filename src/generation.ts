@@ -268,7 +268,12 @@ export class Generation implements Controlled {
       this.#tell("rollback", { pid: child.pid, error: how });
     });
     if (probation === 0) this.#happen("settled");
-    else successor.probation = setTimeout(() => this.#happen("settled"), probation);
+    else successor.probation = setTimeout(() => this.#endProbation(), probation);
+  }
+
+  /** The successor may have died in time, and this process been too busy to hear it. */
+  #endProbation(): void {
+    setImmediate(() => this.#happen("settled"));
   }
 
   /** Nothing that a rollback needs is needed any more. */
