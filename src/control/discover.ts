@@ -1,0 +1,114 @@
+import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { HandoverError, reasonOf } from "../errors.js";
+import { ControlClient } from "./client.js";
+
+/**
+ * Connects to the control socket of a process: the one among those that it listens on which greets with this
+ * very PID. Only Linux tells what a process listens on.
+ *
+ * @throws {HandoverError} `ERR_CONTROL`
+ */
+export async function connectToPid(pid: number): Promise<ControlClient> {
+  const whose = `process ${pid}`;
+  if (!isAlive(pid)) throw new HandoverError("ERR_CONTROL", `there is no ${whose}`);
+  const attempts = listeningPaths(pid).map((path) => ControlClient.connect(path, PATIENCE));
+  const clients = (await Promise.allSettled(attempts)).flatMap((one) =>
+    one.status === "fulfilled" ? [one.value] : [],
+  );
+  const found = clients.find((client) => client.pid === pid);
+  for (const client of clients) if (client !== found) client.close();
+  if (found !== undefined) return found;
+  const other = clients[0];
+  throw new HandoverError(
+    "ERR_CONTROL",
+    other === undefined
+      ? `cannot find a control socket of ${whose}: ${HINT}`
+      : `${whose} does not accept: at its control socket ${other.path} process ${other.pid} answers`,
+  );
+}
+
+/**
+ * Connects to the process that a PID file names: at `<file>.sock` where that greets, else as by its PID.
+ *
+ * @throws {HandoverError} `ERR_PID_FILE`, `ERR_CONTROL`
+ */
+export async function connectToPidFile(file: string): Promise<ControlClient> {
+  const pid = readPid(file);
+  if (!isAlive(pid)) {
+    throw new HandoverError("ERR_PID_FILE", `process ${pid}, which the PID file ${file} names, is gone`);
+  }
+  const beside = `${file}.sock`;
+  if (existsSync(beside)) {
+    try {
+      return await ControlClient.connect(beside);
+    } catch {
+      // Not a control socket, or one that was left behind: the process may have another.
+    }
+  }
+  return connectToPid(pid);
+}
+
+/** How long a candidate may take to greet, in ms. All are asked at once, as a busy process needs its time. */
+const PATIENCE = 2_000;
+
+const HINT =
+  "the program needs the option pidFile or controlSocket in its new Upgrader(); " +
+  "if it has one, give it here as --pid-file or --control";
+
+function readPid(file: string): number {
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (cause) {
+    const why =
+      (cause as NodeJS.ErrnoException).code === "ENOENT" ? "there is no such file" : reasonOf(cause);
+    throw new HandoverError("ERR_PID_FILE", `cannot read the PID file ${file}: ${why}`, { cause });
+  }
+  if (/^\s*[1-9]\d{0,9}\s*$/.test(text)) return Number(text);
+  const start = JSON.stringify(text.slice(0, 20));
+  throw new HandoverError("ERR_PID_FILE", `the PID file ${file} holds no PID, but ${start}`);
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
+
+/** The files of the Unix sockets that a process listens on, or has a descriptor of. */
+function listeningPaths(pid: number): string[] {
+  try {
+    const inodes = new Set(readdirSync(`/proc/${pid}/fd`).map((fd) => socketInode(`/proc/${pid}/fd/${fd}`)));
+    const lines = readFileSync("/proc/net/unix", "utf8").split("\n");
+    return lines.flatMap((line) => {
+      const [, flags, inode, path] = LISTENER.exec(line) ?? [];
+      return (Number(`0x${flags}`) & ACCEPTS) !== 0 && inodes.has(inode) ? [path!] : [];
+    });
+  } catch (cause) {
+    const message = `cannot look for the control socket of process ${pid}: ${whyHidden(cause)}`;
+    throw new HandoverError("ERR_CONTROL", message, { cause });
+  }
+}
+
+/** Of proc(5)'s net/unix: flags, inode and an absolute path. */
+const LISTENER = /^\S+ \S+ \S+ (\S+) \S+ \S+ +(\d+) (\/.*)$/;
+
+/** __SO_ACCEPTCON */
+const ACCEPTS = 0x10000;
+
+function socketInode(link: string): string | undefined {
+  try {
+    return /^socket:\[(\d+)\]$/.exec(readlinkSync(link))?.[1];
+  } catch {
+    // Closed meanwhile.
+    return undefined;
+  }
+}
+
+function whyHidden(cause: unknown): string {
+  const { code } = cause as NodeJS.ErrnoException;
+  if (code === "EACCES") return `it is another user's; ${HINT}`;
+  return `${reasonOf(cause)}; ${HINT}`;
+}
