@@ -52,8 +52,8 @@ export async function connectToPidFile(file: string): Promise<ControlClient> {
 const PATIENCE = 2_000;
 
 const HINT =
-  "the program needs the option pidFile or controlSocket in its new Upgrader(); " +
-  "if it has one, give it here as --pid-file or --control";
+  "it has been replaced already, or its new Upgrader() has neither pidFile nor controlSocket; " +
+  "where it has one, it can be named by --pid-file or --control, too";
 
 function readPid(file: string): number {
   let text: string;
@@ -69,11 +69,13 @@ function readPid(file: string): number {
   throw new HandoverError("ERR_PID_FILE", `the PID file ${file} holds no PID, but ${start}`);
 }
 
+/** A zombie is dead, whatever kill(2) says. */
 function isAlive(pid: number): boolean {
   try {
-    return process.kill(pid, 0);
+    process.kill(pid, 0);
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
+    return (error as NodeJS.ErrnoException).code !== "ESRCH";
   }
 }
 
@@ -109,6 +111,7 @@ function socketInode(link: string): string | undefined {
 
 function whyHidden(cause: unknown): string {
   const { code } = cause as NodeJS.ErrnoException;
-  if (code === "EACCES") return `it is another user's; ${HINT}`;
-  return `${reasonOf(cause)}; ${HINT}`;
+  return code === "EACCES"
+    ? "it is another user's"
+    : `${reasonOf(cause)}; name it by --pid-file or --control`;
 }

@@ -16,13 +16,13 @@ export interface Greeting {
 export type Request =
   | { command: "status" }
   | { command: "stop" }
-  /** `timeout` in ms, instead of the process's own `upgradeTimeout`. */
+  /** `timeout` in ms, to give up earlier than the process's own `upgradeTimeout`. */
   | { command: "upgrade"; timeout?: number };
 
 export type Phase =
   | { phase: "spawned"; pid: number; generation: number }
   | { phase: "committed"; pid: number; generation: number; timings: Timings }
-  /** Probation begins, too. */
+  /** After a commit, probation begins, too. */
   | { phase: "draining"; connections: number };
 
 export type Answer =

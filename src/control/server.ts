@@ -102,11 +102,20 @@ export class ControlServer {
       case "status":
         return { answer: "status", status: await this.#controlled.status() };
       case "stop":
-        return { answer: "stopped", ...(await this.#controlled.stopAndDrain()) };
+        return this.#stop(client);
       case "upgrade":
         return this.#upgrade(client, typeof timeout === "number" && timeout > 0 ? timeout : undefined);
       default:
         throw new HandoverError("ERR_CONTROL", `there is no command ${JSON.stringify(command)}`);
+    }
+  }
+
+  async #stop(client: Socket): Promise<Answer> {
+    const listeners = this.#tellPhases(client);
+    try {
+      return { answer: "stopped", ...(await this.#controlled.stopAndDrain()) };
+    } finally {
+      listeners.remove();
     }
   }
 
