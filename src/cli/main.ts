@@ -1,0 +1,68 @@
+import { Command, CommanderError } from "commander";
+import { reasonOf } from "../errors.js";
+import { VERSION } from "../version.js";
+import { Interrupted } from "./interrupt.js";
+import { writeJson } from "./output.js";
+import { statusCommand } from "./status.js";
+import { stopCommand } from "./stop.js";
+import { upgradeCommand } from "./upgrade.js";
+
+/** The program `handover`. Resolves with its exit code. */
+export async function main(args: string[]): Promise<number> {
+  // A reader that leaves early, as `head` does, is no reason to leave the work half done.
+  process.stdout.on("error", () => {});
+  const program = createProgram();
+  if (args.length === 0) {
+    program.outputHelp();
+    return DONE;
+  }
+  try {
+    await program.parseAsync(args, { from: "user" });
+    return DONE;
+  } catch (error) {
+    const command = program.commands.find((one) => one.name() === args[0]);
+    return complain(error, args.includes("--json"), `handover ${command?.name() ?? ""}`.trim());
+  }
+}
+
+const DONE = 0;
+const FAILED = 1;
+const WRONG_USAGE = 2;
+
+function createProgram(): Command {
+  const program = new Command("handover")
+    .description("Upgrades running Node servers without dropping a connection.")
+    .version(VERSION)
+    .helpCommand("help [command]", "show what a command does")
+    .addHelpText("after", MORE_HELP);
+    program.addCommand(command);
+  }
+  for (const command of [program, ...program.commands]) {
+    command.exitOverride().configureOutput({ outputError: () => {} });
+  }
+  return program;
+}
+
+const MORE_HELP = `
+Examples:
+  $ handover upgrade 4711                    replace process 4711 by its new code
+  $ handover status --pid-file /run/app.pid
+
+A process can be reached if its new Upgrader() has the option pidFile or controlSocket.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage.`;
+
+/** Says what went wrong; the exit code for it. */
+function complain(error: unknown, json: boolean, words: string): number {
+  if (error instanceof CommanderError && error.exitCode === 0) return DONE;
+  // The help that was printed says it all.
+  if (error instanceof CommanderError && error.code === "commander.help") return WRONG_USAGE;
+  const isUsage = error instanceof CommanderError;
+  const message = reasonOf(error).replace(/^error: /, "");
+  const { code } = error as { code?: unknown };
+  if (json) writeJson({ answer: "failed", code: isUsage ? "ERR_OPTION" : code, message });
+  process.stderr.write(`handover: ${message.replace(/\n/g, " ")}\n`);
+  if (isUsage) process.stderr.write(`Try: ${words} --help\n`);
+  if (error instanceof Interrupted) return error.exitCode;
+  return isUsage ? WRONG_USAGE : FAILED;
+}

@@ -1,0 +1,34 @@
+import { Command } from "commander";
+import { count, paint, writeJson, writeText } from "./output.js";
+import { connectToTarget, withTarget, type TargetOptions } from "./target.js";
+
+/** `handover stop` */
+export function stopCommand(): Command {
+  return withTarget(new Command("stop"))
+    .summary("stop a process once its connections have ended")
+    .description(
+      "Tells a server to accept nothing more, and waits until its connections have ended; those that last " +
+        "longer than its drainTimeout are destroyed, and counted.",
+    )
+    .addHelpText("after", EXAMPLES)
+    .action(stop);
+}
+
+const EXAMPLES = `
+Examples:
+  $ handover stop 4711
+  $ handover stop --pid-file /run/app.pid --json
+
+Exit codes: 0 stopped, 1 failed, 2 wrong usage.`;
+
+async function stop(pid: number | undefined, options: TargetOptions, command: Command): Promise<void> {
+  const client = await connectToTarget(pid, options, command);
+  if (options.json) return writeJson(await client.ask({ command: "stop" }, writeJson));
+  writeText(`stopping pid ${client.pid}`);
+  const { destroyed } = await client.ask({ command: "stop" }, (phase) => {
+    if (phase.phase === "draining") writeText(`  draining ${count(phase.connections, "connection")}`);
+  });
+  if (destroyed === 0) return writeText(paint("green", "stopped: no connection had to be destroyed"));
+  const were = destroyed === 1 ? "1 connection was" : `${count(destroyed, "connection")} were`;
+  writeText(paint("yellow", `stopped: ${were} still open after drainTimeout, and destroyed`));
+}

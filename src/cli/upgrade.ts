@@ -1,0 +1,102 @@
+import { Command } from "commander";
+import { HandoverError, type ErrorCode } from "../errors.js";
+import type { Phase, Request } from "../control/protocol.js";
+import { count, duration, paint, repaint, writeJson, writeText } from "./output.js";
+import { connectToTarget, wholeNumber, withTarget, type TargetOptions } from "./target.js";
+
+/** `handover upgrade` */
+export function upgradeCommand(): Command {
+  return withTarget(new Command("upgrade"))
+    .summary("replace a process by its new code")
+    .description(
+      "Starts the new code of a running server, lets it take over once it is ready, and waits until the " +
+        "upgrade cannot be rolled back any more. If anything fails, the old process serves on.",
+    )
+    .option("--timeout <ms>", "give up earlier than the process's own upgradeTimeout", wholeNumber)
+    .addHelpText("after", EXAMPLES)
+    .action(upgrade);
+}
+
+const EXAMPLES = `
+Examples:
+  $ handover upgrade 4711
+  $ handover upgrade --pid-file /run/app.pid --timeout 10000
+  $ handover upgrade --control /run/app.sock --json
+
+Exit codes: 0 the new code serves, 1 the upgrade failed or was rolled back, 2 wrong usage.`;
+
+interface Options extends TargetOptions {
+  timeout?: number;
+}
+
+async function upgrade(pid: number | undefined, options: Options, command: Command): Promise<void> {
+  const client = await connectToTarget(pid, options, command);
+  const { timeout, json } = options;
+  const request: Request = { command: "upgrade", ...(timeout === undefined ? {} : { timeout }) };
+  if (json) return writeJson(await client.ask(request, writeJson));
+  const progress = new Progress();
+  writeText(`upgrading pid ${client.pid}`);
+  try {
+    const answer = await client.ask(request, (phase) => progress.show(phase));
+    progress.end();
+    writeText(paint("green", `done: pid ${answer.pid} serves as generation ${answer.generation}`));
+  } catch (error) {
+    progress.end();
+    throw servesOn(error, client.pid);
+  }
+}
+
+/** Says that nothing was lost, which is the first thing that one wants to know. */
+function servesOn(error: unknown, pid: number): unknown {
+  if (!(error instanceof HandoverError) || !HARMLESS.has(error.code)) return error;
+  return new HandoverError(error.code, `${error.message}; pid ${pid} serves on`, { cause: error });
+}
+
+const HARMLESS = new Set<ErrorCode>([
+  "ERR_CHILD_EXITED",
+  "ERR_PROTOCOL",
+  "ERR_ROLLED_BACK",
+  "ERR_SPAWN",
+  "ERR_UPGRADE_TIMEOUT",
+]);
+
+/** The phases for people; on a terminal, what takes its time shows how long it has taken. */
+class Progress {
+  #ticking: NodeJS.Timeout | undefined;
+
+  show(phase: Phase): void {
+    this.end();
+    switch (phase.phase) {
+      case "spawned":
+        writeText(step("spawned", `pid ${phase.pid}, generation ${phase.generation}`));
+        return this.#tick("initialising");
+      case "committed":
+        writeText(step("ready", `after ${duration(phase.timings.spawn + phase.timings.ready)}`));
+        return writeText(step("committed", "new connections go to the new process"));
+      case "draining":
+        writeText(step("draining", `${count(phase.connections, "connection")} of the old process`));
+        writeText(step("probation", "if the new process dies now, the old one takes over again"));
+        return this.#tick("probation");
+      default:
+        // A later version's.
+        return undefined;
+    }
+  }
+
+  end(): void {
+    clearInterval(this.#ticking);
+    repaint("");
+  }
+
+  #tick(what: string): void {
+    const start = performance.now();
+    const paintNow = (): void =>
+      repaint(step(what, `${Math.round((performance.now() - start) / 1_000)} s …`));
+    paintNow();
+    this.#ticking = setInterval(paintNow, 1_000);
+  }
+}
+
+function step(name: string, text: string): string {
+  return `  ${name.padEnd(12)} ${text}`;
+}
