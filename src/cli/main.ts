@@ -1,6 +1,7 @@
 import { Command, CommanderError } from "commander";
 import { reasonOf } from "../errors.js";
 import { VERSION } from "../version.js";
+import { demoCommand } from "./demo.js";
 import { Interrupted } from "./interrupt.js";
 import { writeJson } from "./output.js";
 import { statusCommand } from "./status.js";
@@ -35,6 +36,7 @@ function createProgram(): Command {
     .version(VERSION)
     .helpCommand("help [command]", "show what a command does")
     .addHelpText("after", MORE_HELP);
+  for (const command of [upgradeCommand(), statusCommand(), stopCommand(), demoCommand()]) {
     program.addCommand(command);
   }
   for (const command of [program, ...program.commands]) {
@@ -45,6 +47,7 @@ function createProgram(): Command {
 
 const MORE_HELP = `
 Examples:
+  $ handover demo                            see it happen
   $ handover upgrade 4711                    replace process 4711 by its new code
   $ handover status --pid-file /run/app.pid
 

@@ -1,0 +1,94 @@
+import { Command } from "commander";
+import { HandoverError } from "../errors.js";
+import { Load } from "./demo/load.js";
+import { withService, type Service } from "./demo/service.js";
+import { renderTable } from "./demo/table.js";
+import { Tally, type Summary } from "./demo/tally.js";
+import { interruptible } from "./interrupt.js";
+import { count, duration, paint, repaint, writeJson, writeText } from "./output.js";
+import { wholeNumber } from "./target.js";
+
+/** `handover demo` */
+export function demoCommand(): Command {
+  return new Command("demo")
+    .summary("upgrade an example server under load, and count what is lost")
+    .description(
+      "Starts an example HTTP server on a free port of this machine, keeps it busy, and upgrades it again and " +
+        "again. No client retries anything, so whatever an upgrade breaks is counted.",
+    )
+    .option("--upgrades <n>", "how many times", wholeNumber, 10)
+    .option("--json", "print JSON, one object a line")
+    .addHelpText("after", EXAMPLES)
+    .action(demo);
+}
+
+const EXAMPLES = `
+Examples:
+  $ handover demo
+  $ handover demo --upgrades 3 --json
+
+Exit codes: 0 nothing was lost, 1 something was, 2 wrong usage.`;
+
+interface Options {
+  upgrades: number;
+  json?: true;
+}
+
+async function demo({ upgrades, json }: Options): Promise<void> {
+  const tally = new Tally();
+  const say = json ? () => {} : writeText;
+  await interruptible((signal) =>
+    withService(signal, async (service) => {
+      say(`An example server runs at ${service.url}; ${Load.DESCRIPTION}.`);
+      say();
+      await run(service, tally, upgrades, json ?? false, signal);
+    }),
+  );
+  const summary = tally.summary();
+  if (json) writeJson({ answer: "demo", ...summary });
+  else writeText(renderTable(summary));
+  requireSuccess(summary);
+}
+
+async function run(service: Service, tally: Tally, upgrades: number, json: boolean, signal: AbortSignal) {
+  const load = new Load(service, tally);
+  try {
+    await tally.untilBusy(signal);
+    for (let n = 1; n <= upgrades; n++) {
+      const showing = setInterval(() => repaint(progress(tally, n - 1, upgrades)), 100);
+      try {
+        const upgrade = await service.upgrade((took) => tally.addUpgrade(took));
+        if (json) writeJson({ upgrade: n, ...upgrade, requests: tally.requests, failed: tally.failed });
+        else if (!process.stdout.isTTY) writeText(line(tally, n, upgrades, upgrade));
+      } finally {
+        clearInterval(showing);
+      }
+    }
+    await load.finish();
+  } finally {
+    repaint("");
+    load.abandon();
+  }
+}
+
+function progress(tally: Tally, done: number, upgrades: number): string {
+  const width = 20;
+  const full = Math.round((done / upgrades) * width);
+  const bar = paint("green", "█".repeat(full)) + paint("dim", "░".repeat(width - full));
+  return `${bar} ${done} of ${count(upgrades, "upgrade")}, ${counts(tally)}`;
+}
+
+function line(tally: Tally, n: number, upgrades: number, { pid, generation, ms }: Upgrade): string {
+  const who = `generation ${generation} (pid ${pid})`;
+  return `upgrade ${n} of ${upgrades}: ${who} took over after ${duration(ms)}; ${counts(tally)}`;
+}
+
+type Upgrade = Awaited<ReturnType<Service["upgrade"]>>;
+
+function counts({ requests, failed }: Tally): string {
+  return `${count(requests, "request")}, ${failed} failed`;
+}
+
+function requireSuccess({ requests, failed }: Summary): void {
+  if (failed > 0) throw new HandoverError("ERR_CONTROL", `${failed} of ${count(requests, "request")} failed`);
+}

@@ -1,0 +1,36 @@
+import { count, paint } from "../output.js";
+import type { Summary } from "./tally.js";
+
+/** The result of a demo, for people. */
+export function renderTable({ kinds, failures, upgrades, requests, failed }: Summary): string {
+  const rows = Object.entries(kinds).map(([kind, one]) => [
+    kind,
+    one.requests.toLocaleString("en"),
+    String(one.failed),
+    // A client that makes a new connection each time closes it itself.
+    kind === "fresh" ? "–" : String(one.closed),
+    milliseconds(one.p50),
+    milliseconds(one.p99),
+  ]);
+  const took = `p50 ${milliseconds(upgrades.p50)}, max ${milliseconds(upgrades.max)}`;
+  return [
+    paint("bold", renderRow(["", "requests", "failed", "closed", "p50", "p99"])),
+    ...rows.map(renderRow),
+    "",
+    `${count(upgrades.count, "upgrade")}, from the request to the commit: ${took}`,
+    ...failures.map(({ kind, code, count: n }) => paint("red", `failed: ${kind} ${code} × ${n}`)),
+    failed === 0 ? paint("green", `none of ${count(requests, "request")} failed`) : "",
+    paint("dim", "closed: by the old process, announced in its last response as HTTP has it"),
+  ]
+    .filter((line, n) => line !== "" || n === rows.length + 1)
+    .join("\n");
+}
+
+/** In one unit, so that a column can be compared. */
+function milliseconds(ms: number): string {
+  return `${ms < 10 ? ms.toFixed(1) : Math.round(ms).toLocaleString("en")} ms`;
+}
+
+function renderRow([first = "", ...rest]: string[]): string {
+  return first.padEnd(12) + rest.map((cell) => cell.padStart(10)).join("");
+}
