@@ -1,0 +1,99 @@
+/**
+ * `handover/testing`: an `Upgrader` that upgrades nothing, for tests, and for development where handover cannot
+ * work (Windows). It has the same surface and checks the same options, but loads no addon, listens to no
+ * signal, writes no file, and can be made any number of times.
+ *
+ * @module
+ */
+import type { Socket as DatagramSocket } from "node:dgram";
+import { EventEmitter } from "node:events";
+import type { AddressInfo, Server } from "node:net";
+import { deferred } from "./deferred.js";
+import { HandoverError } from "./errors.js";
+import type { UpgraderEvents } from "./events.js";
+import type { Outcome } from "./lifecycle.js";
+import { readOptions, type UpgraderOptions } from "./options.js";
+import { refusal } from "./refusal.js";
+import type { Fds } from "./sockets/fds.js";
+import type { BindOptions, ListenOptions } from "./sockets/options.js";
+import { StubFds } from "./stub/fds.js";
+import { StubSockets } from "./stub/sockets.js";
+import type { Upgrader as RealUpgrader } from "./upgrader.js";
+
+/** Servers accept as soon as they listen, and are closed by `stop()`. It does not keep the event loop alive. */
+export class Upgrader extends EventEmitter<UpgraderEvents> {
+  readonly generation: number = 0;
+  readonly hasParent: boolean = false;
+  readonly fds: Pick<Fds, keyof Fds> = new StubFds();
+  readonly #sockets = new StubSockets();
+  readonly #drainTimeout: number;
+  readonly #exit = deferred<Outcome>();
+  #state: RealUpgrader["state"] = "starting";
+
+  /** @throws {HandoverError} `ERR_OPTION` */
+  constructor(options: UpgraderOptions = {}) {
+    super();
+    this.#drainTimeout = readOptions(options, process.cwd()).drainTimeout;
+  }
+
+  get state(): RealUpgrader["state"] {
+    return this.#state;
+  }
+
+  get exit(): Promise<Outcome> {
+    return this.#exit.promise;
+  }
+
+  async listen(
+    server: Server,
+    options: ListenOptions | number | string,
+    host?: string,
+  ): Promise<AddressInfo | string> {
+    this.#requireOpen("listen");
+    return this.#sockets.listen(server, options, host);
+  }
+
+  async bind(
+    socket: DatagramSocket,
+    options: BindOptions | number | string = {},
+    address?: string,
+  ): Promise<AddressInfo> {
+    this.#requireOpen("bind");
+    return this.#sockets.bind(socket, options, address);
+  }
+
+  async ready(): Promise<void> {
+    this.#requireOpen("get ready");
+    if (this.#state !== "starting") return;
+    this.#state = "ready";
+    this.emit("ready", { generation: this.generation });
+  }
+
+  /** @throws {HandoverError} `ERR_NOT_SUPPORTED`, always */
+  readonly upgrade: RealUpgrader["upgrade"] = async () => {
+    const message = "cannot upgrade: this is the stand-in of handover/testing";
+    const error = new HandoverError("ERR_NOT_SUPPORTED", message);
+    this.emit("failed", { error });
+    throw error;
+  };
+
+  readonly waitForParent: RealUpgrader["waitForParent"] = async () => {};
+
+  async stop(): Promise<void> {
+    if (this.#state === "starting" || this.#state === "ready") {
+      this.#state = "draining";
+      this.emit("draining", { connections: this.#sockets.connections, timeout: this.#drainTimeout });
+      const destroyed = await this.#sockets.close(this.#drainTimeout);
+      this.#state = "exited";
+      this.emit("exit", { outcome: "stopped", destroyed });
+      this.#exit.resolve("stopped");
+    }
+    await this.#exit.promise;
+  }
+
+  #requireOpen(doing: string): void {
+    if (this.#state === "draining" || this.#state === "exited") throw refusal("ERR_STOPPED", doing);
+  }
+}
+
+export { HandoverError, type ErrorCode } from "./errors.js";
