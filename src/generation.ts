@@ -189,7 +189,7 @@ export class Generation implements Controlled {
   #announce(): void {
     const { parent } = this.older;
     if (parent === undefined || parent.isGone) return this.#happen("go");
-    parent.announceReady(this.inventory.used().map(({ name }) => name));
+    parent.announceReady(this.inventory.borrowedNames());
     const { upgradeTimeout } = this.#settings;
     this.#patience = setTimeout(() => this.#giveUp(noGo(parent.pid, upgradeTimeout)), upgradeTimeout);
   }

@@ -84,6 +84,13 @@ export class Inventory {
     return [...this.#inherited.keys()];
   }
 
+  /** What it has taken into use of what the predecessor, before its go, still owns. */
+  borrowedNames(): string[] {
+    return this.used()
+      .filter((item) => this.#borrowed.has(item))
+      .map(({ name }) => name);
+  }
+
   /** What this generation works with, and a successor is given. */
   used(): readonly Item[] {
     return [...this.#used.values()];
