@@ -65,7 +65,7 @@ export function setReceiving(socket: DatagramSocket, on: boolean): void {
   const handle = datagramState(socket).handle;
   const name = on ? "recvStart" : "recvStop";
   requireFunction(handle, name);
-  handle[name]();
+  handle![name]();
 }
 
 /** What was said to `dgram.createSocket()`. */
@@ -73,15 +73,23 @@ export function datagramOptions(socket: DatagramSocket): { ipv6Only: boolean } {
   return { ipv6Only: datagramState(socket).ipv6Only === true };
 }
 
+/** Whether it can still be bound: it has no address, has not sent anything, and is not closed. */
+export function isUnbound(socket: DatagramSocket): boolean {
+  const { handle, bindState } = datagramState(socket);
+  return handle !== null && bindState === 0;
+}
+
 interface DatagramState {
-  handle: { recvStart(): void; recvStop(): void };
+  handle: { recvStart(): void; recvStop(): void } | null;
+  /** Unbound, binding, bound. */
+  bindState: number;
   ipv6Only?: boolean;
 }
 
 function datagramState(socket: DatagramSocket): DatagramState {
   const symbol = Object.getOwnPropertySymbols(socket).find((one) => one.description === "state symbol");
   const state = symbol && (socket as unknown as Record<symbol, unknown>)[symbol];
-  if (typeof state === "object" && state !== null) return state as DatagramState;
+  if (typeof state === "object" && state !== null && "bindState" in state) return state as DatagramState;
   throw unknownNode("the state of a datagram socket");
 }
 

@@ -31,6 +31,8 @@ export class Receiving {
       "send",
       ((...args: Parameters<Socket["send"]>) => void this.#waiting.push(args)) as Socket["send"],
     );
+    shadow(socket, "addMembership", joining(socket.addMembership.bind(socket)));
+    shadow(socket, "addSourceSpecificMembership", joining(socket.addSourceSpecificMembership.bind(socket)));
     shadow(socket, "close", (callback?: () => void) => this.#close(callback));
   }
 
@@ -70,9 +72,22 @@ export class Receiving {
 
   #close(callback?: () => void): Socket {
     this.#phase = "over";
-    for (const name of ["address", "send", "close"] as const) delete (this.socket as Partial<Socket>)[name];
+    for (const name of SHADOWED) delete (this.socket as Partial<Socket>)[name];
     this.#inventory.release(this.name);
     this.#onOver(this);
     return this.socket.close(callback);
   }
+}
+
+const SHADOWED = ["address", "send", "addMembership", "addSourceSpecificMembership", "close"] as const;
+
+/** The generations share one socket: what the predecessor has joined, its successor need not, and cannot. */
+function joining<A extends unknown[]>(join: (...args: A) => void): (...args: A) => void {
+  return (...args) => {
+    try {
+      join(...args);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EADDRINUSE") throw error;
+    }
+  };
 }

@@ -1,6 +1,7 @@
 import { lookup } from "node:dns/promises";
 import { lstatSync, unlinkSync } from "node:fs";
-import { connect } from "node:net";
+import { connect, isIP } from "node:net";
+import { constants } from "node:os";
 import { HandoverError } from "../errors.js";
 import { check, native, systemError } from "../native.js";
 import { findHolder } from "./holder.js";
@@ -50,6 +51,9 @@ async function bindHost(
   const type = kind === "tcp" ? "stream" : "dgram";
   if (host !== "*") {
     const { address } = await lookup(host, family === undefined ? {} : { family });
+    // An address of the other family is looked up as itself.
+    if (family !== undefined && isIP(address) !== family)
+      throw systemError(-constants.errno.EINVAL, "bind", host);
     return check(native().bindInet(type, address, port, ipv6Only), "bind", host);
   }
   const fd = native().bindInet(type, "::", port, ipv6Only);

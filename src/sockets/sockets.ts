@@ -2,7 +2,7 @@ import type { Socket } from "node:dgram";
 import type { AddressInfo, Server } from "node:net";
 import type { Tracker } from "../connections/tracker.js";
 import { HandoverError } from "../errors.js";
-import { datagramOptions } from "../internals.js";
+import { datagramOptions, isUnbound } from "../internals.js";
 import { systemError } from "../native.js";
 import { constants } from "node:os";
 import { Receiving } from "./bind.js";
@@ -47,6 +47,7 @@ export class Sockets {
   }
 
   async bind(socket: Socket, wish: Wish): Promise<AddressInfo> {
+    if (!isUnbound(socket)) throw cannot(wish, "the socket is bound already, or closed");
     const held = await this.#hold(socket, wish, (item) => {
       return new Receiving(socket, item, this.#inventory, (one) => this.#forget(one));
     });
