@@ -1,5 +1,6 @@
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { Server as HttpServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { Server as HttpsServer } from "node:https";
 import type { Server, Socket } from "node:net";
 import { Server as TlsServer } from "node:tls";
 import { idleByNode, writeQueueSize } from "../internals.js";
@@ -25,14 +26,17 @@ export class Http1Connections implements Protocol {
   }
 
   watch(server: Server): void {
-    const event = connectionEvent(server);
-    if (event === undefined) return;
+    const isSecure = isSecureWeb(server);
+    if (!isSecure && !(server instanceof HttpServer)) return;
     const sockets = new Set<Socket>();
     this.#servers.set(server, sockets);
-    server.prependListener(event, (socket: Socket) => {
+    const add = (socket: Socket): void => {
       sockets.add(socket);
       socket.once("close", () => sockets.delete(socket));
-    });
+    };
+    // Of a secure connection first without and then with its TLS: it may never begin a handshake.
+    server.prependListener("connection", add);
+    if (isSecure) server.prependListener("secureConnection", add);
   }
 
   close(): void {
@@ -106,8 +110,7 @@ export class Http1Connections implements Protocol {
 
 const REQUEST_START = "http.server.request.start";
 
-/** Where the connections that may speak HTTP/1.1 show up; an HTTP/2 server may allow it over TLS, too. */
-function connectionEvent(server: Server): "connection" | "secureConnection" | undefined {
-  if (server instanceof TlsServer) return "secureConnection";
-  return server instanceof HttpServer ? "connection" : undefined;
+/** HTTPS, or HTTP/2 over TLS, which may allow HTTP/1.1. Other servers over TLS are no business of this file. */
+function isSecureWeb(server: Server): boolean {
+  return server instanceof HttpsServer || (server instanceof TlsServer && "updateSettings" in server);
 }
