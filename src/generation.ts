@@ -115,8 +115,7 @@ export class Generation implements Controlled {
       );
       return await this.#commit(started);
     } catch (error) {
-      if (this.#successor !== undefined) this.#pidFile?.discard(this.#successor.child.pid);
-      this.#successor = undefined;
+      this.#forgetSuccessor();
       this.#happen("failed");
       throw error;
     }
@@ -293,7 +292,7 @@ export class Generation implements Controlled {
     this.sockets.resume();
     this.older.resume();
     child.close();
-    this.#successor = undefined;
+    this.#forgetSuccessor();
     try {
       this.#pidFile?.prepare();
       this.#pidFile?.publish();
@@ -301,6 +300,12 @@ export class Generation implements Controlled {
       this.#tell("failed", { error: error as HandoverError });
     }
     settled.resolve("rolledBack");
+  }
+
+  /** It is dead, or never lived. */
+  #forgetSuccessor(): void {
+    if (this.#successor !== undefined) this.#pidFile?.discard(this.#successor.child.pid);
+    this.#successor = undefined;
   }
 
   #close(): void {

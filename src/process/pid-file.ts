@@ -26,9 +26,13 @@ export class PidFile {
     this.#try(() => renameSync(this.#beside(process.pid), this.path));
   }
 
-  /** Takes back what this process, or a successor that is dead, had prepared but not published. */
+  /** Takes back what was prepared but not published; by a successor, too, that was killed and could not. */
   discard(pid = process.pid): void {
-    rmSync(this.#beside(pid), { force: true });
+    try {
+      rmSync(this.#beside(pid), { force: true });
+    } catch {
+      // It is not ours to remove.
+    }
   }
 
   /** Removes the file if it still names this process. */
