@@ -108,7 +108,7 @@ export class Generation implements Controlled {
         this.inventory.used(),
         {
           spawned: (child) => this.#onSpawned(child),
-          stopping: () => this.#happen("stop"),
+          stopping: () => this.#happen("stopping"),
           report: () => ({ connections: this.#tracker.size, remaining: this.#drain?.remaining ?? 0 }),
         },
         signal,
@@ -164,6 +164,7 @@ export class Generation implements Controlled {
       this.older.parent?.announceStopping();
       this.#successor?.child.announceStopping();
     },
+    withdraw: () => this.older.parent?.leave(),
     close: () => this.#close(),
     leave: () => void this.#leave(),
   };
@@ -175,7 +176,7 @@ export class Generation implements Controlled {
         this.#happen("go");
       },
       kept: () => this.#happen("kept"),
-      stopping: () => this.#happen("stop"),
+      stopping: () => this.#happen("stopping"),
     });
     void parent?.gone.then((nonsense) => {
       if (nonsense === undefined) this.#happen("go");

@@ -38,8 +38,10 @@ export type Event =
   | "settled"
   /** The successor died on probation. */
   | "lost"
-  /** This process, or the other one during a probation, is asked to stop. */
+  /** This process is asked to stop. */
   | "stop"
+  /** The process at the other end of the channel says that it is stopping: a reason to stop during a probation. */
+  | "stopping"
   /** The drain is over. */
   | "drained";
 
@@ -57,6 +59,8 @@ export type Effect =
   | "rollBack"
   /** Tell the process at the other end of a probation that this one is stopping. */
   | "warnPeer"
+  /** Close the channel to a predecessor that has not been heard to say go: it serves on. */
+  | "withdraw"
   /** Stop accepting, and drain with nobody to take over. */
   | "close"
   /** The end. */
@@ -70,7 +74,7 @@ export type Step =
 /** What `event` does in `state`. An event that means nothing there changes nothing. */
 export function transition(state: State, event: Event): Step {
   if (event === "upgrade") return requestUpgrade(state);
-  if (event === "stop") return requestStop(state);
+  if (event === "stop" || (event === "stopping" && isInProbation(state))) return requestStop(state);
   return follow(state, event) ?? { state, effects: [] };
 }
 
@@ -109,13 +113,18 @@ function requestUpgrade(state: State): Step {
   return { state: { name: "upgrading" }, effects: [] };
 }
 
+/** Whether this process, or its successor, is on probation. */
+function isInProbation(state: State): boolean {
+  return state.name === "replaced" || (state.name === "ready" && state.onProbation);
+}
+
 function requestStop(state: State): Step {
   const stopping: State = { name: "draining", outcome: "stopped" };
   switch (state.name) {
     case "starting":
       return { state: stopping, effects: ["close"] };
     case "announced":
-      return { state: stopping, effects: ["warnPeer", "close"] };
+      return { state: stopping, effects: ["withdraw", "close"] };
     case "ready":
       return { state: stopping, effects: state.onProbation ? ["warnPeer", "close"] : ["close"] };
     case "upgrading":

@@ -52,6 +52,11 @@ export class Predecessor implements OlderGeneration {
     this.#listener = listener;
   }
 
+  /** Closes its channel: nothing is said or heard any more. */
+  leave(): void {
+    this.#end();
+  }
+
   announceReady(used: string[]): void {
     this.#channel.send({ type: "ready", used });
   }
