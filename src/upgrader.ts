@@ -46,11 +46,10 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     const settings = readOptions(options, origin.logical);
     claimProcess();
     const generation = new Generation(settings, (event, payload) => this.#tell(event, payload));
-    const removeSignals = onSignals(settings.signals, {
+    onSignals(settings.signals, {
       upgrade: () => void this.upgrade().catch(complain),
       stop: () => void generation.stop(),
     });
-    void generation.exit.then(removeSignals);
     this.#generation = generation;
     this.generation = generation.number;
     this.hasParent = generation.older.parent !== undefined;

@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { constants } from "node:os";
 import type { Settings } from "../options.js";
 
 export interface SignalListener {
@@ -7,10 +8,11 @@ export interface SignalListener {
 }
 
 /**
- * Listens for the signals; returns what undoes it. A second stop signal ends the process at once, with the
- * status of one that was ended by it.
+ * Listens for the signals, to the end of the process: one that comes while the program tidies up after `exit`
+ * must not cut that short. A second stop signal ends the process at once, with the status of one that was
+ * ended by it.
  */
-export function onSignals(signals: Settings["signals"], listener: SignalListener): () => void {
+export function onSignals(signals: Settings["signals"], listener: SignalListener): void {
   const terminal = new Terminal();
   const handlers = new Map<NodeJS.Signals, () => void>();
   let stopping = false;
@@ -20,21 +22,21 @@ export function onSignals(signals: Settings["signals"], listener: SignalListener
     const handle = (): unknown => setImmediate(() => (isHangUp && terminal.wasLost()) || listener.upgrade());
     handlers.set(signals.upgrade, handle);
   }
-  const uninstall = (): void => {
-    for (const [name, handler] of handlers) process.removeListener(name, handler);
-  };
   for (const name of signals.stop) {
     handlers.set(name, () => {
-      if (stopping) {
-        uninstall();
-        process.kill(process.pid, name);
-      }
+      if (stopping) endBy(name);
       stopping = true;
       listener.stop();
     });
   }
   for (const [name, handler] of handlers) process.on(name, handler);
-  return uninstall;
+}
+
+/** The kernel ends no PID 1 by a signal of its own: there it is the status that a shell would tell. */
+function endBy(name: NodeJS.Signals): void {
+  if (process.pid === 1) process.exit(128 + constants.signals[name]);
+  process.removeAllListeners(name);
+  process.kill(process.pid, name);
 }
 
 /**

@@ -95,6 +95,19 @@ test("a process that does not end after exitTimeout is ended with code 1 and a w
   expect(service.alive()).toEqual([successor.pid]);
 });
 
+test("a signal that reaches a process which is tidying up does not cut that short", async () => {
+  const running = await start("stays.js", { probation: 1 });
+  const { service } = running;
+  const successor = await upgrade(running);
+  await service.until("exited", { generation: 0 });
+  process.kill(service.pid, "SIGHUP");
+  await service.until("failed", { pid: service.pid, code: "ERR_ALREADY_UPGRADED" });
+  process.kill(service.pid, "SIGTERM");
+  process.kill(service.pid, "SIGUSR2");
+  expect(await service.exited).toEqual([0, null]);
+  expect(service.alive()).toEqual([successor.pid]);
+});
+
 test("a successor to which nobody says go gives up, and its predecessor serves on", async () => {
   const running = await start("impatient.js");
   const { service, port } = running;
@@ -122,6 +135,7 @@ test("a successor that is stopped after it has announced itself does not stop it
   process.kill(successor, "SIGTERM");
   await service.until("exit", { pid: successor });
   process.kill(service.pid, "SIGCONT");
-  await service.until("failed", { pid: service.pid });
+  const failed = await service.until("failed", { pid: service.pid });
+  expect(failed).toMatchObject({ code: "ERR_CHILD_EXITED" });
   await stop(running);
 });
