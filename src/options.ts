@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import { constants } from "node:os";
-import { inspect } from "node:util";
-import { HandoverError } from "./errors.js";
+import { inspect, types } from "node:util";
+import { HandoverError, reasonOf } from "./errors.js";
 
 /** Options of `new Upgrader()`. Times are in milliseconds. */
 export interface UpgraderOptions {
@@ -84,7 +84,8 @@ export function readOptions(options: UpgraderOptions, directory: string): Settin
 
 /** Refuses what is not in `known`, and says what may have been meant. */
 export function refuseUnknown(where: string, options: object, known: readonly string[]): void {
-  if (typeof options !== "object" || options === null || Array.isArray(options)) {
+  // A promise has no options of its own, and would be taken for an empty object.
+  if (typeof options !== "object" || options === null || Array.isArray(options) || types.isPromise(options)) {
     throw new HandoverError("ERR_OPTION", `${where} takes an object of options, not ${inspect(options)}`);
   }
   for (const name of Object.keys(options)) {
@@ -154,11 +155,21 @@ function readSpawn(spawn: unknown): () => CommandOverride {
   const known = ["command", "args", "cwd", "env"];
   if (typeof spawn === "function") {
     return () => {
-      const override = (spawn as () => CommandOverride)();
+      const override = call(spawn as () => CommandOverride);
       refuseUnknown('what the option "spawn" returned', override, known);
       return override;
     };
   }
   refuseUnknown('the option "spawn"', spawn as object, known);
   return () => spawn as CommandOverride;
+}
+
+/** What a program's own function throws fails the upgrade as everything else does. */
+function call(spawn: () => CommandOverride): CommandOverride {
+  try {
+    return spawn();
+  } catch (cause) {
+    const message = `cannot start a successor: the option "spawn" threw: ${reasonOf(cause)}`;
+    throw new HandoverError("ERR_SPAWN", message, { cause });
+  }
 }

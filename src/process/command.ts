@@ -52,7 +52,7 @@ export function successorCommand(from: Origin, override: CommandOverride): Comma
     argv0: command,
     args: [...args],
     cwd,
-    env: { ...withoutInheritance(override.env ?? from.env), ...logicalPwd(from, override, cwd) },
+    env: { ...withoutInheritance(environment(override.env) ?? from.env), ...logicalPwd(from, override, cwd) },
   };
 }
 
@@ -70,6 +70,15 @@ function withoutInheritance(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
 function text(name: string, value: unknown): string | undefined {
   if (value === undefined || (typeof value === "string" && value !== "")) return value;
   throw wrongOption(`spawn.${name}`, "a string that is not empty", value);
+}
+
+function environment(value: unknown): NodeJS.ProcessEnv | undefined {
+  if (value === undefined) return undefined;
+  const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
+  if (isObject && Object.values(value).every((one) => one === undefined || typeof one === "string")) {
+    return value as NodeJS.ProcessEnv;
+  }
+  throw wrongOption("spawn.env", "an object of strings", value);
 }
 
 function requireDirectory(cwd: string): void {
