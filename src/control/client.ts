@@ -14,12 +14,15 @@ export class ControlClient {
    * Connects and waits for the greeting, at most `patience` ms: until then nothing is sent, so that a socket
    * which is somebody else's gets no words of ours.
    *
+   * @param signal ends the wait
    * @throws {HandoverError} `ERR_CONTROL`
    */
-  static async connect(path: string, patience = PATIENCE): Promise<ControlClient> {
+  static async connect(path: string, patience = PATIENCE, signal?: AbortSignal): Promise<ControlClient> {
     const socket = connect({ path });
     const lines = new Lines(socket, path);
     const late = setTimeout(() => lines.fail(unreachable(path, SILENT)), patience);
+    const abort = (): unknown => socket.destroy();
+    signal?.addEventListener("abort", abort, { once: true });
     try {
       const greeting = await lines.next();
       if (greeting["answer"] === "failed") throw failure(greeting);
@@ -33,6 +36,7 @@ export class ControlClient {
       throw error;
     } finally {
       clearTimeout(late);
+      signal?.removeEventListener("abort", abort);
     }
   }
 
@@ -87,6 +91,7 @@ class Lines {
   onEnd: string;
   readonly #heard: Record<string, unknown>[] = [];
   #failure: HandoverError | undefined;
+  #isOver = false;
   #wake: () => void = () => {};
 
   constructor(socket: Socket, path: string) {
@@ -103,12 +108,16 @@ class Lines {
       // A connection that was there and breaks is the same as one that ends.
       if (!BROKEN.has(error.code ?? "")) this.fail(unreachable(path, WHY[error.code ?? ""], error));
     });
-    socket.once("close", () => this.fail(new HandoverError("ERR_CONTROL", this.onEnd)));
+    socket.once("close", () => {
+      this.#isOver = true;
+      this.#wake();
+    });
   }
 
   async next(): Promise<Record<string, unknown>> {
     while (this.#heard.length === 0) {
       if (this.#failure !== undefined) throw this.#failure;
+      if (this.#isOver) throw new HandoverError("ERR_CONTROL", this.onEnd);
       await new Promise<void>((resolve) => (this.#wake = resolve));
     }
     return this.#heard.shift()!;

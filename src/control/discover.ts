@@ -9,22 +9,23 @@ import { ControlClient } from "./client.js";
  * @throws {HandoverError} `ERR_CONTROL`
  */
 export async function connectToPid(pid: number): Promise<ControlClient> {
-  const whose = `process ${pid}`;
-  if (!isAlive(pid)) throw new HandoverError("ERR_CONTROL", `there is no ${whose}`);
-  const attempts = listeningPaths(pid).map((path) => ControlClient.connect(path, PATIENCE));
-  const clients = (await Promise.allSettled(attempts)).flatMap((one) =>
-    one.status === "fulfilled" ? [one.value] : [],
-  );
-  const found = clients.find((client) => client.pid === pid);
-  for (const client of clients) if (client !== found) client.close();
-  if (found !== undefined) return found;
-  const other = clients[0];
-  throw new HandoverError(
-    "ERR_CONTROL",
-    other === undefined
-      ? `cannot find a control socket of ${whose}: ${HINT}`
-      : `${whose} does not accept: at its control socket ${other.path} process ${other.pid} answers`,
-  );
+  if (!isAlive(pid)) throw new HandoverError("ERR_CONTROL", `there is no process ${pid}`);
+  const found = new AbortController();
+  let other: ControlClient | undefined;
+  const attempts = listeningPaths(pid).map(async (path) => {
+    const client = await ControlClient.connect(path, PATIENCE, found.signal);
+    if (client.pid === pid) return client;
+    client.close();
+    other = client;
+    throw new HandoverError("ERR_CONTROL", `process ${client.pid} answers at ${path}`);
+  });
+  try {
+    return await Promise.any(attempts);
+  } catch {
+    throw notFound(pid, other);
+  } finally {
+    found.abort();
+  }
 }
 
 /**
@@ -54,6 +55,14 @@ const PATIENCE = 2_000;
 const HINT =
   "it has been replaced already, or its new Upgrader() has neither pidFile nor controlSocket; " +
   "where it has one, it can be named by --pid-file or --control, too";
+
+function notFound(pid: number, other: ControlClient | undefined): HandoverError {
+  const message =
+    other === undefined
+      ? `cannot find a control socket of process ${pid}: ${HINT}`
+      : `process ${pid} does not accept: at its control socket ${other.path} process ${other.pid} answers`;
+  return new HandoverError("ERR_CONTROL", message);
+}
 
 function readPid(file: string): number {
   let text: string;
