@@ -1,5 +1,6 @@
 import { Command } from "commander";
 import { HandoverError, type ErrorCode } from "../errors.js";
+import type { ControlClient } from "../control/client.js";
 import type { Phase, Request } from "../control/protocol.js";
 import { count, duration, paint, repaint, writeJson, writeText } from "./output.js";
 import { connectToTarget, wholeNumber, withTarget, type TargetOptions } from "./target.js";
@@ -25,6 +26,8 @@ Examples:
 
 Exit codes: 0 the new code serves, 1 the upgrade failed or was rolled back, 2 wrong usage.`;
 
+type UpgradeRequest = Extract<Request, { command: "upgrade" }>;
+
 interface Options extends TargetOptions {
   timeout?: number;
 }
@@ -32,17 +35,24 @@ interface Options extends TargetOptions {
 async function upgrade(pid: number | undefined, options: Options, command: Command): Promise<void> {
   const client = await connectToTarget(pid, options, command);
   const { timeout, json } = options;
-  const request: Request = { command: "upgrade", ...(timeout === undefined ? {} : { timeout }) };
-  if (json) return writeJson(await client.ask(request, writeJson));
+  const request: UpgradeRequest = { command: "upgrade", ...(timeout === undefined ? {} : { timeout }) };
+  try {
+    if (json) writeJson(await client.ask(request, writeJson));
+    else await showProgress(client, request);
+  } catch (error) {
+    throw servesOn(error, client.pid);
+  }
+}
+
+async function showProgress(client: ControlClient, request: UpgradeRequest): Promise<void> {
   const progress = new Progress();
   writeText(`upgrading pid ${client.pid}`);
   try {
     const answer = await client.ask(request, (phase) => progress.show(phase));
     progress.end();
     writeText(paint("green", `done: pid ${answer.pid} serves as generation ${answer.generation}`));
-  } catch (error) {
+  } finally {
     progress.end();
-    throw servesOn(error, client.pid);
   }
 }
 
