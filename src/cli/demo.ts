@@ -3,7 +3,7 @@ import { HandoverError } from "../errors.js";
 import { Load } from "./demo/load.js";
 import { withService, type Service } from "./demo/service.js";
 import { renderTable } from "./demo/table.js";
-import { Tally, type Summary } from "./demo/tally.js";
+import { Tally } from "./demo/tally.js";
 import { interruptible } from "./interrupt.js";
 import { count, duration, paint, repaint, writeJson, writeText } from "./output.js";
 import { wholeNumber } from "./target.js";
@@ -37,17 +37,22 @@ interface Options {
 async function demo({ upgrades, json }: Options): Promise<void> {
   const tally = new Tally();
   const say = json ? () => {} : writeText;
-  await interruptible((signal) =>
-    withService(signal, async (service) => {
-      say(`An example server runs at ${service.url}; ${Load.DESCRIPTION}.`);
-      say();
-      await run(service, tally, upgrades, json ?? false, signal);
-    }),
-  );
-  const summary = tally.summary();
-  if (json) writeJson({ answer: "demo", ...summary });
-  else writeText(renderTable(summary));
-  requireSuccess(summary);
+  try {
+    await interruptible((signal) =>
+      withService(signal, async (service) => {
+        say(`An example server runs at ${service.url}; ${Load.DESCRIPTION}.`);
+        say();
+        await run(service, tally, upgrades, json ?? false, signal);
+      }),
+    );
+  } finally {
+    // Where it was cut short, what was counted until then is of use, too.
+    const summary = tally.summary();
+    if (json) writeJson({ answer: "demo", ...summary });
+    else if (tally.requests > 0) writeText(renderTable(summary));
+  }
+  requireSuccess(tally);
+  say(paint("green", `none of ${count(tally.requests, "request")} failed`));
 }
 
 async function run(service: Service, tally: Tally, upgrades: number, json: boolean, signal: AbortSignal) {
@@ -65,6 +70,7 @@ async function run(service: Service, tally: Tally, upgrades: number, json: boole
       }
     }
     await load.finish();
+    if (!json && !process.stdout.isTTY) writeText();
   } finally {
     repaint("");
     load.abandon();
@@ -89,6 +95,6 @@ function counts({ requests, failed }: Tally): string {
   return `${count(requests, "request")}, ${failed} failed`;
 }
 
-function requireSuccess({ requests, failed }: Summary): void {
+function requireSuccess({ requests, failed }: Tally): void {
   if (failed > 0) throw new HandoverError("ERR_CONTROL", `${failed} of ${count(requests, "request")} failed`);
 }

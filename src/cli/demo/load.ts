@@ -63,7 +63,7 @@ const SHORTEST_PAUSE = 15;
 /** What a client of each kind asks for, the n-th time. */
 const WISHES: Record<Kind, (n: number) => Wish> = {
   fresh: () => ({ path: "/" }),
-  "keep-alive": (n) => (n % 2 === 0 ? { path: "/" } : post(`order ${n}`)),
+  "keep-alive": (n) => (n % 2 === 0 ? post(`order ${n}`) : { path: "/" }),
   slow: () => ({ path: "/slow" }),
   streaming: () => ({ path: "/stream", expected: "0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n" }),
 };
