@@ -7,7 +7,9 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
-const { values } = parseArgs({ options: { runs: { type: "string", default: "40" }, json: { type: "boolean" } } });
+const { values } = parseArgs({
+  options: { runs: { type: "string", default: "40" }, json: { type: "boolean" } },
+});
 const runs = Number(values.runs);
 const program = fileURLToPath(new URL("server.js", import.meta.url));
 // Extra certificates triple the time that Node takes to start.
@@ -75,7 +77,9 @@ function report() {
   console.log(`${"".padEnd(12)}${["min", "median", "max"].map((name) => name.padStart(12)).join("")}`);
   console.log(row("bare start", a));
   console.log(row("upgrade", b));
-  console.log(`an upgrade takes ${result.difference.toFixed(1)} ms more: ${result.ratio.toFixed(2)} times a bare start`);
+  console.log(
+    `an upgrade takes ${result.difference.toFixed(1)} ms more: ${result.ratio.toFixed(2)} times a bare start`,
+  );
   return undefined;
 }
 

@@ -12,6 +12,7 @@ const events: Event[] = [
   "settled",
   "lost",
   "stop",
+  "stopping",
   "drained",
 ];
 
@@ -40,12 +41,13 @@ const table: Record<StateName, Partial<Record<Event, string>>> = {
   announced: {
     go: "ready, on probation: accept",
     upgrade: "ERR_NOT_READY",
-    stop: "draining, stopped: warnPeer close",
+    stop: "draining, stopped: withdraw close",
   },
   "ready, on probation": {
     kept: "ready: ",
     upgrade: "ERR_ON_PROBATION",
     stop: "draining, stopped: warnPeer close",
+    stopping: "draining, stopped: warnPeer close",
   },
   ready: {
     upgrade: "upgrading: ",
@@ -62,6 +64,7 @@ const table: Record<StateName, Partial<Record<Event, string>>> = {
     settled: "draining, upgraded: settle",
     lost: "ready: rollBack",
     stop: "draining, stopped: warnPeer settle",
+    stopping: "draining, stopped: warnPeer settle",
     drained: "replaced, drained: ",
   },
   "replaced, drained": {
@@ -69,6 +72,7 @@ const table: Record<StateName, Partial<Record<Event, string>>> = {
     settled: "exited, upgraded: settle leave",
     lost: "ready: rollBack",
     stop: "exited, stopped: warnPeer settle leave",
+    stopping: "exited, stopped: warnPeer settle leave",
   },
   "draining, upgraded": {
     upgrade: "ERR_ALREADY_UPGRADED",

@@ -133,7 +133,7 @@ test("a successor that is stopped after it has announced itself does not stop it
   process.kill(successor, "SIGUSR2");
   await service.until("announced", { pid: successor });
   process.kill(successor, "SIGTERM");
-  await service.until("exit", { pid: successor });
+  await service.until("draining", { pid: successor });
   process.kill(service.pid, "SIGCONT");
   const failed = await service.until("failed", { pid: service.pid });
   expect(failed).toMatchObject({ code: "ERR_CHILD_EXITED" });
