@@ -72,8 +72,6 @@ function report() {
   const [a, b] = [summary(bare), summary(upgrade)];
   const result = { runs, bare: a, upgrade: b, difference: b.median - a.median, ratio: b.median / a.median };
   if (values.json) return console.log(JSON.stringify(result));
-  const row = (name, { min, median, max }) =>
-    `${name.padEnd(12)}${[min, median, max].map((ms) => `${ms.toFixed(1)} ms`.padStart(12)).join("")}`;
   console.log(`${"".padEnd(12)}${["min", "median", "max"].map((name) => name.padStart(12)).join("")}`);
   console.log(row("bare start", a));
   console.log(row("upgrade", b));
@@ -81,6 +79,10 @@ function report() {
     `an upgrade takes ${result.difference.toFixed(1)} ms more: ${result.ratio.toFixed(2)} times a bare start`,
   );
   return undefined;
+}
+
+function row(name, { min, median, max }) {
+  return `${name.padEnd(12)}${[min, median, max].map((ms) => `${ms.toFixed(1)} ms`.padStart(12)).join("")}`;
 }
 
 function summary(times) {
