@@ -6,6 +6,7 @@ export const brief = { probation: 50 };
 
 /** Upgrades the newest generation, and waits until the next one accepts and its probation is over. */
 export async function upgrade(service: Service): Promise<Line> {
+  await service.until("accepting");
   const newest = service.lines.findLast(({ event }) => event === "accepting")!;
   process.kill(newest.pid, "SIGHUP");
   const next = await service.until("accepting", { generation: newest.generation + 1 });
