@@ -66,19 +66,28 @@ export interface Settings {
  */
 export function readOptions(options: UpgraderOptions, directory: string): Settings {
   refuseUnknown("new Upgrader()", options, KNOWN);
+  const {
+    upgradeTimeout = 60_000,
+    drainTimeout = 30_000,
+    exitTimeout = 10_000,
+    probation = 3_000,
+    maxDraining = 4,
+    controlSocket,
+    signals = {},
+    spawn = {},
+  } = options;
   const pidFile = path("pidFile", options.pidFile, directory);
-  const control =
-    options.controlSocket === false ? undefined : path("controlSocket", options.controlSocket, directory);
+  const control = controlSocket === false ? undefined : path("controlSocket", controlSocket, directory);
   return {
-    upgradeTimeout: milliseconds("upgradeTimeout", options.upgradeTimeout ?? 60_000, 1),
-    drainTimeout: milliseconds("drainTimeout", options.drainTimeout ?? 30_000, 0),
-    exitTimeout: milliseconds("exitTimeout", options.exitTimeout ?? 10_000, 0),
-    probation: milliseconds("probation", options.probation ?? 3_000, 0),
-    maxDraining: integer("maxDraining", options.maxDraining ?? 4, 1, 1_000),
+    upgradeTimeout: milliseconds("upgradeTimeout", upgradeTimeout, 1),
+    drainTimeout: milliseconds("drainTimeout", drainTimeout, 0),
+    exitTimeout: milliseconds("exitTimeout", exitTimeout, 0),
+    probation: milliseconds("probation", probation, 0),
+    maxDraining: integer("maxDraining", maxDraining, 1, 1_000),
     pidFile,
-    controlSocket: options.controlSocket === false ? undefined : (control ?? (pidFile && `${pidFile}.sock`)),
-    signals: readSignals(options.signals ?? {}),
-    spawn: readSpawn(options.spawn ?? {}),
+    controlSocket: controlSocket === false ? undefined : (control ?? (pidFile && `${pidFile}.sock`)),
+    signals: readSignals(signals),
+    spawn: readSpawn(spawn),
   };
 }
 
@@ -135,10 +144,9 @@ function path(name: string, value: unknown, directory: string): string | undefin
 function readSignals(options: SignalOptions | false): Settings["signals"] {
   if (options === false) return { upgrade: undefined, stop: [] };
   refuseUnknown('the option "signals"', options, ["upgrade", "stop"]);
-  const upgrade = options.upgrade ?? "SIGHUP";
-  const stop: unknown = options.stop ?? ["SIGTERM", "SIGINT"];
+  const { upgrade = "SIGHUP", stop = ["SIGTERM", "SIGINT"] } = options;
   if (!Array.isArray(stop)) throw wrongOption("signals.stop", "an array of signal names", stop);
-  const all: unknown[] = upgrade === false ? stop : [upgrade, ...(stop as unknown[])];
+  const all: unknown[] = upgrade === false ? [...stop] : [upgrade, ...stop];
   for (const name of all) {
     if (typeof name !== "string" || !Object.hasOwn(constants.signals, name) || UNCATCHABLE.has(name)) {
       throw wrongOption("signals", "names of signals that can be caught", name);
