@@ -156,6 +156,7 @@ export class Generation implements Controlled {
   readonly #effects: Record<Effect, () => void> = {
     announce: () => this.#announce(),
     accept: () => this.#accept(),
+    keep: () => this.inventory.keep(),
     abandon: () => this.#successor?.child.fail(refusal("ERR_STOPPED", "upgrade")),
     handOn: () => this.#handOn(),
     settle: () => this.#settle(),
@@ -189,7 +190,7 @@ export class Generation implements Controlled {
   #announce(): void {
     const { parent } = this.older;
     if (parent === undefined || parent.isGone) return this.#happen("go");
-    parent.announceReady(this.inventory.borrowedNames());
+    parent.announceReady(this.inventory.announce());
     const { upgradeTimeout } = this.#settings;
     this.#patience = setTimeout(() => this.#giveUp(noGo(parent.pid, upgradeTimeout)), upgradeTimeout);
   }

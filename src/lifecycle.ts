@@ -49,6 +49,8 @@ export type Effect =
   /** Tell the predecessor that this process is ready. */
   | "announce"
   | "accept"
+  /** Probation is over: what the predecessor would have needed for a rollback may go. */
+  | "keep"
   /** Kill the successor that is not ready yet. */
   | "abandon"
   /** Start the drain for a successor's sake. */
@@ -147,7 +149,9 @@ function follow(state: State, event: Event): Step | undefined {
       if (event === "go") return { state: { name: "ready", onProbation: true }, effects: ["accept"] };
       return undefined;
     case "ready":
-      if (event === "kept") return { state: { name: "ready", onProbation: false }, effects: [] };
+      if (event === "kept" && state.onProbation) {
+        return { state: { name: "ready", onProbation: false }, effects: ["keep"] };
+      }
       return undefined;
     case "upgrading":
       if (event === "committed") return { state: { name: "replaced", drained: false }, effects: ["handOn"] };

@@ -44,7 +44,7 @@ const table: Record<StateName, Partial<Record<Event, string>>> = {
     stop: "draining, stopped: withdraw close",
   },
   "ready, on probation": {
-    kept: "ready: ",
+    kept: "ready: keep",
     upgrade: "ERR_ON_PROBATION",
     stop: "draining, stopped: warnPeer close",
     stopping: "draining, stopped: warnPeer close",

@@ -274,3 +274,10 @@ async function listening(): Promise<{ server: Server; address: AddressInfo }> {
   await new Promise<void>((resolve) => server.listen({ port: 0, host: "127.0.0.1" }, resolve));
   return { server, address: server.address() as AddressInfo };
 }
+
+test("a server that is closed in the turn in which it begins to listen does not hold up ready()", async () => {
+  const service = Service.start("close-at-once.js");
+  await service.until("accepting");
+  await stop(service);
+  expect(service.noise).toBe("");
+});

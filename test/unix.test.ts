@@ -156,6 +156,25 @@ describe("the path of a Unix socket", () => {
   });
 });
 
+describe("the path of a server that a successor closes on probation", () => {
+  test("stays for the predecessor, which may come back", async () => {
+    const service = await closeOnProbation(60_000);
+    process.kill((await service.until("accepting", { generation: 1 })).pid, "SIGUSR2");
+    await service.until("rollback");
+    expect(await ask({ path })).toBe(String(service.pid));
+    process.kill(service.pid, "SIGTERM");
+    await service.ended();
+    expect(existsSync(path)).toBe(false);
+  });
+
+  test("goes when probation is over", async () => {
+    const service = await closeOnProbation(50);
+    await service.until("alone", { generation: 1 });
+    expect(existsSync(path)).toBe(false);
+    await stop(service);
+  });
+});
+
 describe("the mode of a Unix socket", () => {
   test.each([
     [{ mode: 0o600 }, "600"],
@@ -189,6 +208,15 @@ test("an abstract Unix socket is inherited, and leaves no file", async () => {
   await stop(service);
   await expect(askAbstract(name)).rejects.toThrow("ConnectionRefusedError");
 });
+
+/** A service whose successor accepts, is on probation, and has closed its server. */
+async function closeOnProbation(probation: number): Promise<Service> {
+  const service = Service.start("close-on-probation.js", { settings: { probation, listen: { path } } });
+  await service.until("accepting");
+  process.kill(service.pid, "SIGHUP");
+  await service.until("accepting", { generation: 1 });
+  return service;
+}
 
 /** Node 20 cannot connect to an abstract socket. */
 async function askAbstract(name: string): Promise<string> {

@@ -33,18 +33,28 @@ export class Inventory {
   readonly #used = new Map<string, Item>();
   /** Names that are being bound. */
   readonly #reserved = new Set<string>();
-  /** What the predecessor still owns: its files are not ours to unlink. */
+  /** What the predecessor may need again: its files stay until it has left us to ourselves. */
   readonly #borrowed: Set<Item>;
+  /** Borrowed ones that were released meanwhile. */
+  readonly #released = new Set<Item>();
+  #hasTakenOver = false;
 
   constructor(inherited: readonly Item[]) {
     this.#borrowed = new Set(inherited);
     for (const item of inherited) this.#inherited.set(item.name, item);
   }
 
-  /** The predecessor has said go: what is used is ours; what nobody used is closed, and stays its own. */
+  /** The predecessor has said go. What nobody used is closed, and stays its own. */
   takeOver(): void {
     for (const item of this.#inherited.values()) native().close(item.fd);
     this.#inherited.clear();
+    this.#hasTakenOver = true;
+  }
+
+  /** The predecessor cannot come back: what it had lent is ours. */
+  keep(): void {
+    for (const item of this.#released) unlinkOwn(item);
+    this.#released.clear();
     this.#borrowed.clear();
   }
 
@@ -84,8 +94,9 @@ export class Inventory {
     return [...this.#inherited.keys()];
   }
 
-  /** What it has taken into use of what the predecessor, before its go, still owns. */
-  borrowedNames(): string[] {
+  /** What it has taken into use of the predecessor's, which then leaves it alone. */
+  announce(): string[] {
+    this.#released.clear();
     return this.used()
       .filter((item) => this.#borrowed.has(item))
       .map(({ name }) => name);
@@ -109,11 +120,13 @@ export class Inventory {
     if (item === undefined) return;
     this.#used.delete(name);
     native().close(item.fd);
-    if (!this.#borrowed.has(item)) unlinkOwn(item);
+    if (this.#borrowed.has(item)) this.#released.add(item);
+    else unlinkOwn(item);
   }
 
   /** Closes what is used, and unlinks its files, but those of the names that a successor has. */
   closeUsed(handedOn: ReadonlySet<string>): void {
+    if (this.#hasTakenOver) this.keep();
     for (const item of this.#used.values()) {
       native().close(item.fd);
       if (!handedOn.has(item.name) && !this.#borrowed.has(item)) unlinkOwn(item);

@@ -48,12 +48,11 @@ export class Listening {
     await new Promise<void>((resolve, reject) => {
       const { server } = this;
       const settle = (error?: Error): void => {
-        server.removeListener("listening", settle);
-        server.removeListener("error", settle);
+        for (const event of SETTLING) server.removeListener(event, settle);
         if (error === undefined) resolve();
         else reject(this.#cannotAccept(error));
       };
-      server.once("listening", settle).once("error", settle);
+      for (const event of SETTLING) server.once(event, settle);
       try {
         this.#listen();
       } catch (error) {
@@ -118,6 +117,9 @@ export class Listening {
     return new HandoverError("ERR_LISTEN", `cannot accept on ${this.name}: ${cause.message}`, { cause });
   }
 }
+
+/** A server that is closed in the turn in which it listens never emits `listening`. */
+const SETTLING = ["listening", "error", "close"];
 
 /** What Node would answer, which it does not for a Unix socket that it has not bound itself. */
 export function addressOf(item: Item): AddressInfo | string {
