@@ -283,6 +283,7 @@ export class Generation implements Controlled {
     clearTimeout(probation);
     child.announceKept();
     child.letGo();
+    this.sockets.letGo();
     this.inventory.closeUsed(used);
     settled.resolve("kept");
   }
@@ -315,6 +316,7 @@ export class Generation implements Controlled {
     this.#accepted.reject(refusal("ERR_STOPPED", "get ready"));
     this.#pidFile?.discard();
     this.sockets.stop();
+    this.sockets.letGo();
     this.#startDrain();
   }
 

@@ -66,6 +66,9 @@ export class Receiving {
     setReceiving(this.socket, true);
   }
 
+  /** There will be no rollback, for which there is nothing to keep: it has its descriptor all the time. */
+  letGo(): void {}
+
   end(): void {
     if (this.#phase !== "over") this.#close();
   }

@@ -18,6 +18,8 @@ export class Listening {
   readonly #backlog: number;
   readonly #onOver: (listening: Listening) => void;
   #phase: "held" | "accepting" | "stopped" | "over" = "held";
+  /** To accept with after a rollback, which must not fail for want of a descriptor. */
+  #spare: number | undefined;
 
   /** @param onOver called when the server is closed, by the program or at the end of the drain */
   constructor(
@@ -63,7 +65,10 @@ export class Listening {
 
   /** Stops accepting, at once. The descriptor stays in the inventory, and connections stay as they are. */
   stop(): void {
-    if (this.#phase === "accepting") closeListener(this.server);
+    if (this.#phase === "accepting") {
+      closeListener(this.server);
+      this.#spare = this.#tryDuplicate();
+    }
     if (this.#phase !== "over") this.#phase = "stopped";
   }
 
@@ -76,10 +81,17 @@ export class Listening {
     this.#listen();
   }
 
+  /** There will be no rollback. */
+  letGo(): void {
+    if (this.#spare !== undefined) native().close(this.#spare);
+    this.#spare = undefined;
+  }
+
   /** The drain is over: closes the server for good, which emits `close`. */
   end(): void {
     if (this.#phase === "over") return;
     this.#phase = "over";
+    this.letGo();
     this.#unshadow();
     allowClose(this.server);
     this.server.close();
@@ -87,7 +99,18 @@ export class Listening {
 
   /** `backlog` must be an argument of its own: in the options, beside `fd`, Node ignores it. */
   #listen(): void {
-    this.server.listen({ fd: this.#inventory.duplicate(this.name) }, this.#backlog as unknown as () => void);
+    const fd = this.#spare ?? this.#inventory.duplicate(this.name);
+    this.#spare = undefined;
+    this.server.listen({ fd }, this.#backlog as unknown as () => void);
+  }
+
+  /** Succeeds after a close, but for a thread that is quicker; then {@link resume} tries again. */
+  #tryDuplicate(): number | undefined {
+    try {
+      return this.#inventory.duplicate(this.name);
+    } catch {
+      return undefined;
+    }
   }
 
   #close(callback?: (error?: Error) => void): Server {

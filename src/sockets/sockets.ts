@@ -78,6 +78,11 @@ export class Sockets {
     for (const one of this.#all) one.resume();
   }
 
+  /** Gives up what {@link resume} would have needed. */
+  letGo(): void {
+    for (const one of this.#all) one.letGo();
+  }
+
   /** The end of every server and socket. */
   end(): void {
     for (const one of this.#all) one.end();
