@@ -152,3 +152,47 @@ test("a PID file whose directory has gone fails the successor before it is ready
   await stop(running, successor.pid);
   expect(readdirSync(directory)).toEqual([]);
 });
+
+const parents: [name: string, settings: object, said: RegExp][] = [
+  [
+    "that speaks another protocol",
+    { says: [{ ...HELLO, protocol: 7 }] },
+    /handover 9\.9\.9\) speaks protocol 7, this one 1/,
+  ],
+  ["that says no hello", { says: [{ type: "kept" }] }, /cannot take over: the parent did not say hello/],
+  ["that says nothing", { says: [], upgradeTimeout: 100 }, /ERR_UPGRADE_TIMEOUT/],
+  [
+    "that says half of it",
+    { says: [HELLO, { type: "inventory", entries: [], more: true }], upgradeTimeout: 100 },
+    /cannot read what the parent hands on: nothing came in time/,
+  ],
+  [
+    "that sends names without descriptors",
+    { says: [HELLO, { type: "inventory", entries: [{ name: "x" }], more: false }] },
+    /cannot take over: the parent sent inventory, not its inventory/,
+  ],
+  [
+    "that never says go",
+    { says: [HELLO, { type: "inventory", entries: [], more: false }], upgradeTimeout: 100 },
+    /cannot get ready: the predecessor \(pid 1\) did not say go within 100 ms/,
+  ],
+];
+
+test.each(parents)("a successor of a parent %s ends, and says why", async (_, settings, said) => {
+  const service = Service.start("false-parent.js", { settings });
+  expect(await service.until("child ended")).toMatchObject({ code: 1, signal: null });
+  await service.untilNoise(said);
+  await service.ended();
+});
+
+test("a successor of a parent that died in the middle of it serves on its own", async () => {
+  const says = [HELLO, { type: "inventory", entries: [], more: true }];
+  const service = Service.start("false-parent.js", { settings: { says, gone: true } });
+  expect((await service.until("accepting")).generation).toBe(2);
+});
+
+test("a channel that is another socket than it is said to be is not believed", async () => {
+  const service = Service.start("false-parent.js", { settings: { says: [HELLO], inode: 1 } });
+  expect((await service.until("accepting")).generation).toBe(0);
+  expect(await service.untilNoise(/HANDOVER_NO_PARENT.*/)).toMatch(/descriptor 3 is something else$/);
+});
