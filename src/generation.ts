@@ -317,6 +317,8 @@ export class Generation implements Controlled {
     this.#pidFile?.discard();
     this.sockets.stop();
     this.sockets.letGo();
+    // A client that nobody will serve is refused at once, and does not wait in a queue to be reset.
+    this.inventory.closeUsed(new Set());
     this.#startDrain();
   }
 
@@ -335,8 +337,6 @@ export class Generation implements Controlled {
     const { outcome } = this.#state as State & { name: "exited" };
     this.sockets.end();
     this.#tracker.close();
-    // What was handed on is no longer in it.
-    this.inventory.closeUsed(new Set());
     // The servers emit `close` in the next tick.
     await turn();
     if (outcome === "stopped") this.#pidFile?.remove();

@@ -2,7 +2,7 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { temporaryDirectory, type Service } from "../support/service.js";
-import { ask, start, stop, upgrade } from "./support.js";
+import { ask, isServed, start, stop, upgrade } from "./support.js";
 
 /** How each generation has ended, in its own words. */
 function outcomes(service: Service): unknown[] {
@@ -71,6 +71,20 @@ test.each(["SIGTERM", "SIGINT"] as const)(
     expect(await held).toBe("socket hang up");
   },
 );
+
+test("a process that stops refuses new connections at once, while it finishes what it has begun", async () => {
+  const directory = temporaryDirectory();
+  const running = await start("phases.js", { pidFile: join(directory, "pid") });
+  const { service, port } = running;
+  const held = ask(port, "/hold");
+  await service.until("holding");
+  process.kill(service.pid, "SIGTERM");
+  await service.until("draining");
+  expect(await isServed(port)).toBe(false);
+  process.kill(service.pid, "SIGUSR2");
+  expect(await held).toBe(String(service.pid));
+  expect(await service.exited).toEqual([0, null]);
+});
 
 test("what is left at drainTimeout is destroyed and counted", async () => {
   const running = await start("phases.js", { drainTimeout: 50, probation: 1 });
