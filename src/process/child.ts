@@ -47,15 +47,17 @@ export class Child {
     const doing = `cannot start a successor, ${[command.argv0, ...command.args].join(" ")} in ${command.cwd}`;
     let channel: Channel | undefined;
     let other: number | undefined;
+    let child: ChildProcess | undefined;
     try {
       [channel, other] = Channel.pair();
       channel.send(greeting(generation));
       sendItems(channel, items);
-      const child = spawnWith(command, other);
+      child = spawnWith(command, other);
       await once(child, "spawn");
       return new Child(channel, child, listener);
     } catch (cause) {
       channel?.close();
+      child?.kill("SIGKILL");
       throw new HandoverError("ERR_SPAWN", `${doing}: ${reasonOf(cause)}`, { cause });
     } finally {
       if (other !== undefined) closeAll([other]);
