@@ -2,6 +2,7 @@ import type { Socket } from "node:dgram";
 import type { AddressInfo } from "node:net";
 import { HandoverError, reasonOf } from "../errors.js";
 import { setReceiving } from "../internals.js";
+import { native } from "../native.js";
 import type { Inventory, Item } from "./inventory.js";
 import { addressOf, shadow } from "./listen.js";
 
@@ -17,6 +18,8 @@ export class Receiving {
   readonly #onOver: (receiving: Receiving) => void;
   readonly #waiting: Parameters<Socket["send"]>[] = [];
   #phase: "held" | "accepting" | "stopped" | "over" = "held";
+  /** To read from after go, which must not fail for want of a descriptor. */
+  #spare: number | undefined;
 
   /** @param onOver called when the socket is closed, by the program or at the end of the drain */
   constructor(socket: Socket, item: Item, inventory: Inventory, onOver: (receiving: Receiving) => void) {
@@ -25,6 +28,7 @@ export class Receiving {
     this.address = addressOf(item) as AddressInfo;
     this.#inventory = inventory;
     this.#onOver = onOver;
+    this.#spare = inventory.duplicate(item.name);
     shadow(socket, "address", () => this.address);
     shadow(
       socket,
@@ -46,9 +50,11 @@ export class Receiving {
     this.#phase = "accepting";
     delete (this.socket as Partial<Socket>).send;
     delete (this.socket as Partial<Socket>).address;
+    const fd = this.#spare!;
+    this.#spare = undefined;
     try {
       // Emits `listening` before it returns.
-      this.socket.bind({ fd: this.#inventory.duplicate(this.name) });
+      this.socket.bind({ fd });
     } catch (cause) {
       throw new HandoverError("ERR_LISTEN", `cannot read from ${this.name}: ${reasonOf(cause)}`, { cause });
     }
@@ -66,8 +72,11 @@ export class Receiving {
     setReceiving(this.socket, true);
   }
 
-  /** There will be no rollback, for which there is nothing to keep: it has its descriptor all the time. */
-  letGo(): void {}
+  /** It will not read, if it does not yet; for a rollback it has its descriptor all the time. */
+  letGo(): void {
+    if (this.#spare !== undefined) native().close(this.#spare);
+    this.#spare = undefined;
+  }
 
   end(): void {
     if (this.#phase !== "over") this.#close();
@@ -75,6 +84,7 @@ export class Receiving {
 
   #close(callback?: () => void): Socket {
     this.#phase = "over";
+    this.letGo();
     for (const name of SHADOWED) delete (this.socket as Partial<Socket>)[name];
     this.#inventory.release(this.name);
     this.#onOver(this);

@@ -18,7 +18,7 @@ export class Listening {
   readonly #backlog: number;
   readonly #onOver: (listening: Listening) => void;
   #phase: "held" | "accepting" | "stopped" | "over" = "held";
-  /** To accept with after a rollback, which must not fail for want of a descriptor. */
+  /** To accept with after go, or a rollback, which must not fail for want of a descriptor. */
   #spare: number | undefined;
 
   /** @param onOver called when the server is closed, by the program or at the end of the drain */
@@ -35,6 +35,7 @@ export class Listening {
     this.#inventory = inventory;
     this.#backlog = backlog;
     this.#onOver = onOver;
+    this.#spare = inventory.duplicate(item.name);
     shadow(server, "address", () => this.address);
     shadow(server, "close", (callback?: (error?: Error) => void) => this.#close(callback));
   }
@@ -81,7 +82,7 @@ export class Listening {
     this.#listen();
   }
 
-  /** There will be no rollback. */
+  /** It will not accept (again). */
   letGo(): void {
     if (this.#spare !== undefined) native().close(this.#spare);
     this.#spare = undefined;
@@ -122,6 +123,7 @@ export class Listening {
     }
     const wasHeld = this.#phase === "held";
     this.#phase = "over";
+    this.letGo();
     this.#unshadow();
     this.#inventory.release(this.name);
     this.#onOver(this);

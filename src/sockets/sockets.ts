@@ -1,7 +1,7 @@
 import type { Socket } from "node:dgram";
 import type { AddressInfo, Server } from "node:net";
 import type { Tracker } from "../connections/tracker.js";
-import { HandoverError } from "../errors.js";
+import { HandoverError, reasonOf } from "../errors.js";
 import { datagramOptions, isUnbound } from "../internals.js";
 import { systemError } from "../native.js";
 import { constants } from "node:os";
@@ -114,7 +114,7 @@ export class Sockets {
           `cannot listen on ${name}: this process does not accept any more`,
         );
       }
-      const held = make(item);
+      const held = this.#make(item, wish, make);
       this.#all.add(held);
       return held;
     } catch (error) {
@@ -122,6 +122,15 @@ export class Sockets {
       throw error;
     } finally {
       this.#pending.delete(obtaining);
+    }
+  }
+
+  #make<T>(item: Item, wish: Wish, make: (item: Item) => T): T {
+    try {
+      return make(item);
+    } catch (cause) {
+      this.#inventory.release(item.name);
+      throw cannot(wish, reasonOf(cause), cause);
     }
   }
 

@@ -50,16 +50,26 @@ test("a successor that has no room for what it inherits ends, and its parent ser
   await stop(running);
 });
 
-test("a successor that has no descriptor left to accept with is rolled back", async () => {
-  const running = await start("", {}, { command: limited(64, words("full.js", { full: "accept" })) });
-  const { service, port, client } = running;
-  const before = belongings(service.pid);
-  process.kill(service.pid, "SIGHUP");
-  expect(await service.until("rollback")).toMatchObject({ code: "ERR_CHILD_EXITED" });
-  expect(service.noise).toMatch(/EMFILE/);
-  expect(belongings(service.pid)).toEqual(before);
-  expect(await ask(port, "/", client)).toBe(String(service.pid));
+test("a successor that has no descriptor left to accept with finds out before it is ready", async () => {
+  const running = await start("", {}, { command: limited(64, words("full.js", { full: "listen" })) });
+  const failed = await failUpgrade(running);
+  expect(failed["code"]).toBe("ERR_CHILD_EXITED");
+  expect(running.service.noise).toMatch(/ERR_LISTEN/);
+  expect(running.service.noise).toMatch(/cannot listen on tcp:127\.0\.0\.1:0: .*EMFILE/);
   await stop(running);
+});
+
+test("a successor that uses up its descriptors before it is ready accepts all the same", async () => {
+  const running = await start(
+    "",
+    {},
+    { command: limited(64, words("full.js", { full: "accept", probation: 1 })) },
+  );
+  const { service, client } = running;
+  client.destroy();
+  const successor = await upgrade(running);
+  await service.until("exited", { generation: 0, outcome: "upgraded" });
+  expect(service.alive()).toContain(successor.pid);
 });
 
 test("a parent that has used up its descriptors since the commit can still take over again", async () => {
