@@ -38,6 +38,8 @@ test("every datagram is received exactly once, over five upgrades under way", as
   const sender = new Sender((address as AddressInfo).port);
   for (let n = 0; n < 5; n++) await upgrade(service);
   const sent = await sender.finish();
+  // What has come back may not have been told yet.
+  await stop(service);
   const received = service.lines.filter(({ event }) => event === "datagram");
   expect(received.map(({ text }) => Number(text)).toSorted((a, b) => a - b)).toEqual(
     Array.from({ length: sent }, (_, n) => n),
