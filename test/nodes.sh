@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
 # Runs the tests that touch what Node does not document on newer Nodes, with the addon built for this one.
+#
+#   npm run test:nodes [-- test/drain …]
 set -euo pipefail
 cd "$(dirname "$0")/.."
+tests=("$@")
+((${#tests[@]})) || tests=(test/upgrade test/listen test/bind test/drain test/unix test/fds test/native test/failures)
+case "$(uname -m)" in x86_64) machine=x64 ;; aarch64) machine=arm64 ;; *) machine=$(uname -m) ;; esac
 nodes=$(mktemp -d)
 trap 'rm -rf "$nodes"' EXIT
 for major in 22 24; do
-  npm install --silent --no-save --prefix "$nodes/$major" "node-linux-$(uname -m | sed 's/x86_64/x64/;s/aarch64/arm64/')@$major"
-  node=$(echo "$nodes/$major"/node_modules/node-linux-*/bin/node)
+  npm install --silent --no-save --prefix "$nodes/$major" "node-linux-$machine@$major"
+  node="$nodes/$major/node_modules/node-linux-$machine/bin/node"
   echo "Node $("$node" --version)"
-  "$node" node_modules/vitest/vitest.mjs run "${@:-test/upgrade test/listen test/bind test/drain test/native}"
+  "$node" node_modules/vitest/vitest.mjs run "${tests[@]}"
 done
