@@ -8,6 +8,8 @@ tests=("$@")
 ((${#tests[@]})) || tests=(test/upgrade test/listen test/bind test/drain test/unix test/fds test/native test/failures)
 case "$(uname -m)" in x86_64) machine=x64 ;; aarch64) machine=arm64 ;; *) machine=$(uname -m) ;; esac
 nodes=$(mktemp -d)
+# A test starts Node as another user.
+chmod 755 "$nodes"
 trap 'rm -rf "$nodes"' EXIT
 for major in 22 24; do
   npm install --silent --no-save --prefix "$nodes/$major" "node-linux-$machine@$major"
