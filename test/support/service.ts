@@ -103,15 +103,12 @@ export class Service {
     await this.#closed;
   }
 
-  /** The PIDs of all its processes that are alive, zombies not counted. */
+  /** The PIDs of all its processes that are alive; not of those that have ended, but have not been reaped. */
   alive(): number[] {
     return readdirSync("/proc")
       .filter((name) => /^\d+$/.test(name))
       .map(Number)
-      .filter((pid) => {
-        const [state, , group] = statOf(pid);
-        return Number(group) === this.pid && state !== "Z";
-      });
+      .filter((pid) => groupOf(pid) === this.pid && hasMemory(pid));
   }
 
   killAll(): void {
@@ -162,13 +159,22 @@ export function descriptorCount(pid: number): number {
   return readdirSync(`/proc/${pid}/fd`).length;
 }
 
-/** The fields of proc(5)'s stat from `state` on: state, ppid, pgrp, session, tty. */
-function statOf(pid: number): string[] {
+/** The field `pgrp` of proc(5)'s stat. */
+function groupOf(pid: number): number | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[2]);
   } catch {
-    return [];
+    return undefined;
+  }
+}
+
+/** A process that ends gives up its memory, and with it its words, before it closes its descriptors. */
+function hasMemory(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`).length > 0;
+  } catch {
+    return false;
   }
 }
 
