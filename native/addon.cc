@@ -8,6 +8,7 @@
 #include "arguments.h"
 #include "memory.h"
 #include "message.h"
+#include "readiness.h"
 #include "socket.h"
 #include "watcher.h"
 
@@ -143,6 +144,25 @@ Napi::Value MemfdSealedJs(const CallbackInfo& info) {
   return Number(info, MemfdSealed(Arguments(info, "memfdSealed").Fd(0)));
 }
 
+Napi::Value ReadinessCreateJs(const CallbackInfo& info) { return Number(info, ReadinessCreate()); }
+
+Napi::Value ReadinessAddJs(const CallbackInfo& info) {
+  Arguments arguments(info, "readinessAdd");
+  return Number(info, ReadinessAdd(arguments.Fd(0), arguments.Fd(1)));
+}
+
+Napi::Value ReadinessRemoveJs(const CallbackInfo& info) {
+  Arguments arguments(info, "readinessRemove");
+  return Number(info, ReadinessRemove(arguments.Fd(0), arguments.Fd(1)));
+}
+
+Napi::Value ReadinessTakeJs(const CallbackInfo& info) {
+  int fds[kMaxReady];
+  int count = ReadinessTake(Arguments(info, "readinessTake").Fd(0), fds);
+  if (count < 0) return Number(info, count);
+  return ArrayOf(info.Env(), fds, count);
+}
+
 Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   auto add = [&](const char* name, auto function) {
     exports.Set(name, Napi::Function::New(env, function, name));
@@ -161,6 +181,10 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   add("memfdCreate", MemfdCreateJs);
   add("memfdSeal", MemfdSealJs);
   add("memfdSealed", MemfdSealedJs);
+  add("readinessCreate", ReadinessCreateJs);
+  add("readinessAdd", ReadinessAddJs);
+  add("readinessRemove", ReadinessRemoveJs);
+  add("readinessTake", ReadinessTakeJs);
   exports.Set("Watcher", Watcher::Define(env));
   return exports;
 }

@@ -15,6 +15,7 @@ export type ErrorCode =
   | "ERR_PID_1"
   | "ERR_PID_FILE"
   | "ERR_PROTOCOL"
+  | "ERR_REFUSED"
   | "ERR_ROLLED_BACK"
   | "ERR_SPAWN"
   | "ERR_STOPPED"

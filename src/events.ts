@@ -40,8 +40,11 @@ export interface UpgraderEvents {
   draining: [{ connections: number; timeout: number }];
   /** The successor died on probation, as `error` says; this process accepts again. */
   rollback: [{ pid: number; error: HandoverError }];
-  /** The drain is over; `destroyed` connections did not end in time. */
-  exit: [{ outcome: Outcome; destroyed: number }];
+  /**
+   * The drain is over. `handedOver` connections moved to the successor; `stayed` tells by code why others did
+   * not; `destroyed` ones did not end in time.
+   */
+  exit: [{ outcome: Outcome; destroyed: number; handedOver: number; stayed: Record<string, number> }];
 }
 
 /** Tells the subscribers of the diagnostics channel `handover:<event>`, and people under NODE_DEBUG=handover. */

@@ -1,5 +1,6 @@
 import { setImmediate as turn } from "node:timers/promises";
-import { Drain } from "./connections/drain.js";
+import type { ConnectionAdapter } from "./connections/adapter.js";
+import { Drain, type Drained } from "./connections/drain.js";
 import { Tracker } from "./connections/tracker.js";
 import type { Status } from "./control/protocol.js";
 import type { Controlled, ControlServer } from "./control/server.js";
@@ -23,6 +24,7 @@ import { PidFile } from "./process/pid-file.js";
 import type { Predecessor } from "./process/predecessor.js";
 import { startSuccessor, type ReadySuccessor } from "./process/successor.js";
 import { noGo, refusal } from "./refusal.js";
+import type { Exchange } from "./handoff/exchange.js";
 import { Inventory } from "./sockets/inventory.js";
 import { Sockets } from "./sockets/sockets.js";
 import { VERSION } from "./version.js";
@@ -45,14 +47,14 @@ export class Generation implements Controlled {
   /** Keeps the event loop alive. */
   readonly #hold: NodeJS.Timeout;
   readonly #accepted = deferred<void>();
-  readonly #drained = deferred<{ outcome: Outcome; destroyed: number }>();
+  readonly #left = deferred<{ outcome: Outcome } & Drained>();
   readonly #exit = deferred<Outcome>();
   #state: State = { name: "starting" };
   /** For the predecessor's go. */
   #patience: NodeJS.Timeout | undefined;
   #successor: Successor | undefined;
   #drain: Drain | undefined;
-  #destroyed = 0;
+  #drained: Drained = { destroyed: 0, handedOver: 0, stayed: {} };
 
   constructor(settings: Settings, tell: Tell) {
     const inheritance = readInheritance(settings.upgradeTimeout);
@@ -79,6 +81,10 @@ export class Generation implements Controlled {
   requireOpen(doing: string): void {
     const busy = busyWith(this.#state);
     if (busy !== undefined) throw refusal(busy, doing);
+  }
+
+  addAdapter(adapter: ConnectionAdapter): void {
+    this.#tracker.addAdapter(adapter);
   }
 
   async ready(): Promise<void> {
@@ -128,7 +134,7 @@ export class Generation implements Controlled {
 
   async stopAndDrain(): Promise<{ outcome: Outcome; destroyed: number }> {
     this.#happen("stop");
-    return this.#drained.promise;
+    return this.#left.promise;
   }
 
   async status(): Promise<Status> {
@@ -171,9 +177,12 @@ export class Generation implements Controlled {
   };
 
   #follow(parent: Predecessor | undefined): void {
+    parent?.exchange.serve("connection", this.#tracker.adopt);
     parent?.follow({
-      go: (older) => {
+      go: (older, ticketKeys) => {
+        for (const one of older) one.exchange.serve("connection", this.#tracker.adopt);
         this.older.add(older);
+        this.sockets.setTicketKeys(ticketKeys);
         this.#happen("go");
       },
       kept: () => this.#happen("kept"),
@@ -236,7 +245,7 @@ export class Generation implements Controlled {
   /** Says go. From here to the end of the turn nothing is accepted: the event loop does not run. */
   async #commit({ child, used, spawn, ready }: ReadySuccessor): Promise<UpgradeResult> {
     const start = performance.now();
-    if (this.#state.name !== "upgrading" || !child.go(this.older.alive)) {
+    if (this.#state.name !== "upgrading" || !child.go(this.older.alive, this.sockets.ticketKeys())) {
       child.kill();
       const how = await child.dead;
       child.close();
@@ -254,7 +263,7 @@ export class Generation implements Controlled {
     const successor = this.#successor!;
     this.sockets.stop();
     this.#tell("upgraded", told(successor, this.number));
-    this.#startDrain();
+    this.#startDrain(successor.child.exchange);
     this.#beginProbation(successor);
   }
 
@@ -322,13 +331,13 @@ export class Generation implements Controlled {
     this.#startDrain();
   }
 
-  #startDrain(): void {
+  #startDrain(exchange?: Exchange): void {
     const timeout = this.#settings.drainTimeout;
-    const drain = new Drain(this.#tracker, timeout);
-    this.#drain = drain;
     this.#tell("draining", { connections: this.#tracker.size, timeout });
-    void drain.done.then((destroyed) => {
-      this.#destroyed += destroyed;
+    const drain = new Drain(this.#tracker, timeout, exchange);
+    this.#drain = drain;
+    void drain.done.then((drained) => {
+      this.#drained = drained;
       this.#happen("drained");
     });
   }
@@ -340,8 +349,8 @@ export class Generation implements Controlled {
     // The servers emit `close` in the next tick.
     await turn();
     if (outcome === "stopped") this.#pidFile?.remove();
-    this.#tell("exit", { outcome, destroyed: this.#destroyed });
-    this.#drained.resolve({ outcome, destroyed: this.#destroyed });
+    this.#tell("exit", { outcome, ...this.#drained });
+    this.#left.resolve({ outcome, ...this.#drained });
     await this.control?.close(ANSWER_TIME);
     clearInterval(this.#hold);
     this.#exit.resolve(outcome);

@@ -34,25 +34,88 @@ export function allowClose(server: Server): void {
 }
 
 /**
- * The connections that Node itself thinks idle: those which the documented `closeIdleConnections()` would
- * destroy, found out by letting it.
+ * The connections of a server that Node itself thinks idle: those which the documented
+ * `closeIdleConnections()` would destroy, found out by letting it.
+ *
+ * Asking is not cheap, so an answer is kept while it is exact: nobody has read from the connection since.
  */
-export function idleByNode(server: Server, connections: Iterable<Socket>): Set<Socket> {
-  const idle = new Set<Socket>();
-  const spied = [...connections];
-  for (const socket of spied) {
-    socket.destroy = () => {
-      idle.add(socket);
+export class IdleList {
+  readonly #server: Server;
+  /** The idle ones, with the bytes that had been read from each when it was found to be. */
+  readonly #idle = new Map<Socket, number>();
+  #asked = false;
+  #collecting = false;
+
+  constructor(server: Server) {
+    this.#server = server;
+  }
+
+  /** From now on the connection is asked for. Every one of the server's must be, or asking would close it. */
+  add(socket: Socket): void {
+    socket.destroy = (error?: Error) => {
+      if (!this.#collecting) return Object.getPrototypeOf(socket).destroy.call(socket, error) as Socket;
+      this.#idle.set(socket, socket.bytesRead);
       return socket;
     };
+    socket.once("close", () => this.#idle.delete(socket));
   }
-  try {
-    // Of other servers, too: an HTTP/2 server that allows HTTP/1.1 keeps the same list, but not the method.
-    HttpServer.prototype.closeIdleConnections.call(server as HttpServer);
-  } finally {
-    for (const socket of spied) delete (socket as { destroy?: unknown }).destroy;
+
+  has(socket: Socket): boolean {
+    if (this.#idle.get(socket) === socket.bytesRead) return true;
+    if (this.#asked) return false;
+    this.#ask();
+    return this.#idle.has(socket);
   }
-  return idle;
+
+  /** Once in a turn: nothing is read within one. */
+  #ask(): void {
+    this.#asked = true;
+    queueMicrotask(() => (this.#asked = false));
+    this.#idle.clear();
+    this.#collecting = true;
+    try {
+      // Of other servers, too: an HTTP/2 server that allows HTTP/1.1 keeps the same list, but not the method.
+      HttpServer.prototype.closeIdleConnections.call(this.#server as HttpServer);
+    } finally {
+      this.#collecting = false;
+    }
+  }
+}
+
+/** Stops reading at once: what arrives stays in the kernel, and can be read through a duplicate. */
+export function stopReading(socket: Socket): void {
+  // A stream that is flowing would start again by itself.
+  socket._read = () => {};
+  handleOf(socket).readStop();
+}
+
+/** Goes on reading. */
+export function startReading(socket: Socket): void {
+  delete (socket as { _read?: unknown })._read;
+  handleOf(socket).readStart();
+}
+
+/** Makes a connection count as one that the server has accepted. */
+export function countConnection(server: Server, change: 1 | -1): void {
+  const counted = server as unknown as { _connections: number; _emitCloseIfDrained(): void };
+  counted._connections += change;
+  if (change < 0) counted._emitCloseIfDrained();
+}
+
+/** What an accepted connection has: at its end it is no longer counted. */
+export function joinServer(server: Server, socket: Socket): void {
+  Object.assign(socket, { server, _server: server });
+}
+
+/** Whether a server's connections stay writable when their client has ended. */
+export function allowsHalfOpen(server: Server): boolean {
+  return (server as unknown as { allowHalfOpen?: boolean }).allowHalfOpen === true;
+}
+
+function handleOf(socket: Socket): { readStop(): void; readStart(): void } {
+  const handle = (socket as unknown as { _handle?: { readStop(): void; readStart(): void } })._handle;
+  requireFunction(handle, "readStop");
+  return handle!;
 }
 
 /** Bytes that the kernel has not taken yet. */

@@ -37,6 +37,12 @@ export interface Native {
   memfdSeal(fd: number): number;
   /** 1 if nobody can change the file any more, else 0. */
   memfdSealed(fd: number): number;
+  /** A set of descriptors that is itself readable when one of them is (epoll); -ENOSYS on macOS. */
+  readinessCreate(): number;
+  readinessAdd(set: number, fd: number): number;
+  readinessRemove(set: number, fd: number): number;
+  /** Some of those that are readable, or at their end, now; without waiting. */
+  readinessTake(set: number): number[] | number;
   /** Watches a descriptor in the event loop (uv_poll). The descriptor must outlive the watcher. */
   Watcher: new (fd: number, callback: (events: number) => void) => Watcher;
 }

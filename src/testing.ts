@@ -85,7 +85,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
       this.emit("draining", { connections: this.#sockets.connections, timeout: this.#drainTimeout });
       const destroyed = await this.#sockets.close(this.#drainTimeout);
       this.#state = "exited";
-      this.emit("exit", { outcome: "stopped", destroyed });
+      this.emit("exit", { outcome: "stopped", destroyed, handedOver: 0, stayed: {} });
       this.#exit.resolve("stopped");
     }
     await this.#exit.promise;

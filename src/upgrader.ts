@@ -2,6 +2,7 @@ import type { Socket } from "node:dgram";
 import { EventEmitter } from "node:events";
 import type { AddressInfo, Server } from "node:net";
 import { ControlServer } from "./control/server.js";
+import type { ConnectionAdapter } from "./connections/adapter.js";
 import { HandoverError, reasonOf } from "./errors.js";
 import { publish, type UpgradeResult, type UpgraderEvents } from "./events.js";
 import { Generation } from "./generation.js";
@@ -13,6 +14,7 @@ import { requireSupport, warnOfManagers } from "./process/surroundings.js";
 import { Fds } from "./sockets/fds.js";
 import {
   readBindOptions,
+  readAdapter,
   readListenOptions,
   type BindOptions,
   type ListenOptions,
@@ -84,6 +86,15 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     const wish = readListenOptions(options, host, origin.logical);
     this.#generation.requireOpen("listen");
     return this.#generation.sockets.listen(server, wish);
+  }
+
+  /**
+   * Connections of a further protocol, on any server of this process, can move to the next one. To be called
+   * before `ready()`.
+   */
+  addConnections(adapter: ConnectionAdapter): void {
+    this.#generation.requireOpen("add connections");
+    this.#generation.addAdapter(readAdapter(adapter));
   }
 
   /**

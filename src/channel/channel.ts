@@ -1,13 +1,19 @@
 import { constants } from "node:os";
 import { HandoverError } from "../errors.js";
 import { check, native, POLL, systemError, type Watcher } from "../native.js";
-import { decode, encode, MAX_SIZE, PROTOCOL, type Message } from "./messages.js";
+import { bodyOf, decode, encode, MAX_SIZE, PROTOCOL, type Message } from "./messages.js";
 
 /** What an owner of a channel hears from it. Each descriptor in `fds` is the listener's to close. */
 export interface ChannelListener {
-  message(message: Message, fds: number[]): void;
+  message(message: Message, fds: number[], body: Uint8Array): void;
   /** The other end is gone, or talks nonsense (`error`). Nothing comes after it. */
   end(error: HandoverError | undefined): void;
+}
+
+interface Packet {
+  message: Message;
+  fds: number[];
+  body: Uint8Array;
 }
 
 /**
@@ -53,9 +59,9 @@ export class Channel {
   }
 
   /** Sends, or queues. False if the other end is gone. The descriptors stay the caller's. */
-  send(message: Message, fds: readonly number[] = []): boolean {
+  send(message: Message, fds: readonly number[] = [], body?: Uint8Array): boolean {
     if (this.#ended) return false;
-    const data = encode(message);
+    const data = encode(message, body);
     if (this.#waiting.length === 0) {
       const sent = native().send(this.fd, data, fds);
       if (sent >= 0) return true;
@@ -77,7 +83,7 @@ export class Channel {
    * @returns the message, or undefined at the end of the channel
    * @throws {HandoverError} `ERR_UPGRADE_TIMEOUT` at `deadline` (of `performance.now()`), `ERR_PROTOCOL`
    */
-  readBlocking(deadline: number): { message: Message; fds: number[] } | undefined {
+  readBlocking(deadline: number): Packet | undefined {
     for (;;) {
       const packet = this.#receive();
       if (packet === "end") return undefined;
@@ -99,7 +105,7 @@ export class Channel {
     while (!this.#ended && this.#reading) {
       const packet = this.#receiveOrFail();
       if (packet === undefined) return;
-      this.#listener?.message(packet.message, packet.fds);
+      this.#listener?.message(packet.message, packet.fds, packet.body);
     }
   }
 
@@ -154,7 +160,7 @@ export class Channel {
     }, RETRY_AFTER).unref();
   }
 
-  #receiveOrFail(): { message: Message; fds: number[] } | undefined {
+  #receiveOrFail(): Packet | undefined {
     try {
       const packet = this.#receive();
       if (packet === "nothing") return undefined;
@@ -167,7 +173,7 @@ export class Channel {
   }
 
   /** One message. Every error but EAGAIN is the other end's death: ECONNRESET, if it left unread data. */
-  #receive(): { message: Message; fds: number[] } | "nothing" | "end" {
+  #receive(): Packet | "nothing" | "end" {
     for (;;) {
       const received = native().receive(this.fd, buffer());
       if (received === -constants.errno.EAGAIN) return "nothing";
@@ -176,10 +182,11 @@ export class Channel {
         if (received.fdsLost) throw lost();
         if (received.truncated)
           throw new HandoverError("ERR_PROTOCOL", `a message is longer than ${MAX_SIZE} bytes`);
-        const message = decode(buffer().subarray(0, received.size));
+        const packet = buffer().subarray(0, received.size);
+        const message = decode(packet);
         if (message.type !== "unknown") {
           checkProtocol(message);
-          return { message, fds: received.fds };
+          return { message, fds: received.fds, body: bodyOf(packet) };
         }
         closeAll(received.fds);
         this.send({ type: "unsupported", unknown: message.name });

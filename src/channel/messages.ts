@@ -2,8 +2,9 @@ import { HandoverError } from "../errors.js";
 import type { Entry } from "../sockets/inventory.js";
 
 /**
- * What passes between two generations. One message is one packet of the channel: a JSON object in UTF-8, at
- * most {@link MAX_SIZE} bytes, with descriptors beside it.
+ * What passes between two generations. One message is one packet of the channel: a JSON object in UTF-8, and
+ * where there is a body a NUL byte, which JSON cannot contain, and the body's bytes; at most {@link MAX_SIZE} bytes
+ * in all, with descriptors beside it.
  *
  * The two ends may run different versions of this package. The rule for changes: a field may be added, and
  * its absence must keep the old meaning; a type may be added, and is only sent to a peer whose hello lists
@@ -23,8 +24,11 @@ export type Message =
   | { type: "inventory"; entries: Entry[]; more: boolean }
   /** Child to parent: initialised; `used` are the names it took from the inventory. */
   | { type: "ready"; used: string[] }
-  /** Parent to child: accept. Beside it, the channels to generations that still drain. */
-  | { type: "go"; older: OlderGeneration[] }
+  /**
+   * Parent to child: accept. Beside it, the channels to generations that still drain. `ticketKeys`, in base64 by the
+   * names of listeners, let clients of TLS resume their sessions.
+   */
+  | { type: "go"; older: OlderGeneration[]; ticketKeys?: Record<string, string> }
   /** Parent to child: probation is over. */
   | { type: "kept" }
   /** Either way during probation: this end is stopping, which is no reason for a rollback. */
@@ -33,10 +37,24 @@ export type Message =
   | { type: "inquire" }
   /** Older to newest: so. `remaining` is in ms. */
   | { type: "report"; connections: number; remaining: number }
+  /** To either end that takes them: parcels. The body is theirs, one after the other; `sha256` is its hash. */
+  | { type: "offer"; batch: number; parcels: ParcelHead[]; sha256: string }
+  /** What became of each parcel of a batch: null for taken, else the code of the refusal. */
+  | { type: "settle"; batch: number; results: (string | null)[] }
   /** The answer to a type this version does not know. */
   | { type: "unsupported"; unknown: string };
 
 export type MessageType = Message["type"];
+
+/** A parcel without its body, which has `size` bytes, and its `fds` descriptors. */
+export interface ParcelHead {
+  kind: string;
+  label: string;
+  id: string;
+  version: number;
+  size: number;
+  fds: number;
+}
 
 export interface OlderGeneration {
   generation: number;
@@ -51,8 +69,9 @@ export const MAX_SIZE = 128 * 1024;
 /** Entries in one inventory message: with the longest names and paths they stay below {@link MAX_SIZE}. */
 export const ENTRIES_PER_MESSAGE = 40;
 
-export function encode(message: Message): Uint8Array {
-  const bytes = Buffer.from(JSON.stringify(message));
+export function encode(message: Message, body?: Uint8Array): Uint8Array {
+  const head = Buffer.from(JSON.stringify(message));
+  const bytes = body === undefined ? head : Buffer.concat([head, SEPARATOR, body]);
   if (bytes.length > MAX_SIZE) {
     throw new HandoverError(
       "ERR_PROTOCOL",
@@ -63,13 +82,14 @@ export function encode(message: Message): Uint8Array {
 }
 
 /**
- * Reads one packet. What has an unknown type comes back as `{ type: "unsupported" }`, for the answer.
+ * Reads one packet but its body. What has an unknown type comes back with its name, for the answer.
  *
  * @throws {HandoverError} `ERR_PROTOCOL` for what no version of this package would send.
  */
 export function decode(packet: Uint8Array): Message | { type: "unknown"; name: string } {
   if (packet.length > MAX_SIZE) throw nonsense(`${packet.length} bytes, at most ${MAX_SIZE}`);
-  const value = parse(packet);
+  const end = packet.indexOf(0);
+  const value = parse(end < 0 ? packet : packet.subarray(0, end));
   if (!isRecord(value) || typeof value["type"] !== "string") throw nonsense("not an object with a type");
   const type = value["type"];
   if (!Object.hasOwn(SHAPES, type)) return { type: "unknown", name: type.slice(0, 64) };
@@ -78,6 +98,14 @@ export function decode(packet: Uint8Array): Message | { type: "unknown"; name: s
   }
   return value as Message;
 }
+
+/** A copy of a packet's body; empty where there is none. */
+export function bodyOf(packet: Uint8Array): Uint8Array {
+  const end = packet.indexOf(0);
+  return end < 0 ? new Uint8Array() : packet.slice(end + 1);
+}
+
+const SEPARATOR = new Uint8Array(1);
 
 type Fits = (value: unknown) => boolean;
 
@@ -108,6 +136,15 @@ const isEntry = record({
   file: optional(record({ path: isString, dev: isString, ino: isString })),
 });
 
+const isParcel = record({
+  kind: isString,
+  label: isString,
+  id: isString,
+  version: isCount,
+  size: isCount,
+  fds: isCount,
+});
+
 /** The fields each type must have. Others are ignored, so that a newer peer may add some. */
 const SHAPES: Record<MessageType, Record<string, Fits>> = {
   hello: {
@@ -119,11 +156,16 @@ const SHAPES: Record<MessageType, Record<string, Fits>> = {
   },
   inventory: { entries: listOf(isEntry), more: isBoolean },
   ready: { used: listOf(isString) },
-  go: { older: listOf(record({ generation: isCount, pid: isCount })) },
+  go: {
+    older: listOf(record({ generation: isCount, pid: isCount })),
+    ticketKeys: optional((value) => isRecord(value) && Object.values(value).every(isString)),
+  },
   kept: {},
   stopping: {},
   inquire: {},
   report: { connections: isCount, remaining: isCount },
+  offer: { batch: isCount, parcels: listOf(isParcel), sha256: isString },
+  settle: { batch: isCount, results: listOf((value) => value === null || isString(value)) },
   unsupported: { unknown: isString },
 };
 

@@ -1,33 +1,48 @@
+import type { Exchange } from "../handoff/exchange.js";
+import { Leaving, type Departures } from "./leaving.js";
 import type { Protocol, Tracker } from "./tracker.js";
 
+/** How the connections of a process came to their end. */
+export interface Drained extends Departures {
+  /** They had not ended in time. */
+  destroyed: number;
+}
+
 /**
- * The end of a process's connections. Each is told to close by its protocol; one that is still idle when it is
- * looked at again, {@link LOOK_EVERY} ms later, is closed; at the deadline what is left is destroyed.
+ * The end of a process's connections. Those that can move are handed to the successor, where there is one. The
+ * others are told to close by their protocol; one that is still idle when it is looked at again,
+ * {@link LOOK_EVERY} ms later, is closed; at the deadline what is left is destroyed.
  *
  * Idle connections are not closed at once, as a request may be on its way to each: of 200 keep-alive clients,
  * 125 to 169 saw a reset in every upgrade that did.
  */
 export class Drain {
-  /** Resolves when no connection is left, with the number of those that had to be destroyed. */
-  readonly done: Promise<number>;
+  /** Resolves when no connection is left. */
+  readonly done: Promise<Drained>;
   readonly #tracker: Tracker;
+  readonly #exchange: Exchange | undefined;
+  readonly #leaving: Leaving | undefined;
+  readonly #timeout: number;
   readonly #deadline: number;
   readonly #timers: NodeJS.Timeout[] = [];
-  #immediate: NodeJS.Immediate | undefined;
-  #finish!: (destroyed: number) => void;
-  #destroyed = 0;
   readonly #looks = new Map<Protocol, ReadonlyMap<unknown, string>>();
+  #immediate: NodeJS.Immediate | undefined;
+  #finish!: (drained: Drained) => void;
+  #destroyed = 0;
 
-  /** Begins at once. `timeout` is in ms. */
-  constructor(tracker: Tracker, timeout: number) {
+  /** Begins at once. `timeout` is in ms; `exchange` leads to the successor. */
+  constructor(tracker: Tracker, timeout: number, exchange?: Exchange) {
     this.#tracker = tracker;
+    this.#exchange = exchange;
+    this.#timeout = timeout;
     this.#deadline = performance.now() + timeout;
     this.done = new Promise((resolve) => (this.#finish = resolve));
-    for (const protocol of tracker.protocols) protocol.setClosing(true);
+    this.#setClosing();
     if (tracker.size === 0) {
       this.#end();
     } else {
       tracker.onEmpty = () => this.#end();
+      this.#leaving = exchange === undefined ? undefined : new Leaving(tracker, exchange);
       this.#look();
       this.#timers.push(setInterval(() => this.#lookSoon(), LOOK_EVERY));
       this.#timers.push(setTimeout(() => (this.#destroyed = tracker.destroyAll()), timeout));
@@ -45,15 +60,35 @@ export class Drain {
     for (const protocol of this.#tracker.protocols) protocol.setClosing(false);
   }
 
+  /** A connection that may move is not told to close, as long as there is somebody to take it. */
+  #setClosing(): void {
+    for (const server of this.#tracker.servers) {
+      const moves = this.#exchange?.isOpen === true && server.adapters.length > 0;
+      for (const protocol of server.protocols) protocol.setClosing(!moves || protocol === server.http2);
+    }
+  }
+
   #end(): void {
     this.#stop();
-    this.#finish(this.#destroyed);
+    this.#finish({
+      destroyed: this.#destroyed,
+      ...(this.#leaving?.departures ?? { handedOver: 0, stayed: {} }),
+    });
   }
 
   #stop(): void {
     this.#tracker.onEmpty = undefined;
+    this.#leaving?.stop();
     for (const timer of this.#timers) clearTimeout(timer);
     clearImmediate(this.#immediate);
+  }
+
+  /** A few at every look: all the clients that come back at once would be a burden to the successor. */
+  #endSome(): void {
+    const elapsed = 1 - this.remaining / this.#timeout;
+    if (elapsed < (this.#exchange?.isOpen === true ? LATE : 0)) return;
+    const looks = Math.max(1, ((LAST - elapsed) * this.#timeout) / LOOK_EVERY);
+    for (const server of this.#tracker.servers) server.endSome(1 / looks);
   }
 
   /** After this turn's input has been read: what has already arrived is not idle. */
@@ -62,16 +97,22 @@ export class Drain {
   }
 
   #look(): void {
+    if (this.#exchange?.isOpen === false) this.#setClosing();
+    this.#endSome();
     for (const protocol of this.#tracker.protocols) {
       const before = this.#looks.get(protocol);
-      const now = protocol.idle();
+      const now = protocol.closable();
       this.#looks.set(protocol, now);
       for (const [connection, mark] of now) {
-        if (before?.get(connection) === mark) protocol.end(connection);
+        if (before?.get(connection) === mark) protocol.closeIdle(connection);
       }
     }
   }
 }
+
+/** The part of a drain after which connections that should move, but do not, are ended; and by which all are. */
+const LATE = 0.5;
+const LAST = 0.9;
 
 /** ms */
 const LOOK_EVERY = 1_000;

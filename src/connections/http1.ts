@@ -3,40 +3,52 @@ import { Server as HttpServer, type IncomingMessage, type ServerResponse } from 
 import { Server as HttpsServer } from "node:https";
 import type { Server, Socket } from "node:net";
 import { Server as TlsServer } from "node:tls";
-import { idleByNode, writeQueueSize } from "../internals.js";
+import { IdleList, writeQueueSize } from "../internals.js";
+import type { ConnectionAdapter } from "./adapter.js";
 import type { Protocol } from "./tracker.js";
 
-type Response = ServerResponse;
+/** What travels with a connection. */
+interface State {
+  /** Requests that were answered on it. */
+  requests: number;
+  /** ms of the host's monotonic clock, which all processes share: since when it is silent. */
+  silentSince: number;
+}
+
+/** HTTP, HTTPS, or HTTP/2 over TLS, which may allow HTTP/1.1. Others are no business of this file. */
+export function speaksHttp1(server: Server): server is HttpServer {
+  return server instanceof HttpServer || server instanceof HttpsServer || isSecureHttp2(server);
+}
+
+function isSecureHttp2(server: Server): boolean {
+  return server instanceof TlsServer && "updateSettings" in server;
+}
 
 /**
- * HTTP/1.1, plain or over TLS. Requests are counted by Node's own diagnostics channel, which sees every one,
- * whatever listeners the program has.
+ * The HTTP/1.1 connections of one server, plain or over TLS. Requests are counted by Node's own diagnostics
+ * channel, which sees every one, whatever listeners the program has.
  */
-export class Http1Connections implements Protocol {
-  /** The open connections of each. */
-  readonly #servers = new Map<Server, Set<Socket>>();
-  /** Responses that are not finished, in the order of their requests. */
-  readonly #inFlight = new Map<Socket, Response[]>();
-  /** What Node meant to say about keep-alive, before we said otherwise. */
-  readonly #keepAlive = new WeakMap<Response, boolean>();
+export class Http1 implements Protocol, ConnectionAdapter {
+  readonly name = "http/1.1";
+  readonly version = 1;
+  /** Called when a response is over, and its connection may be idle. */
+  onResponse: ((socket: Socket) => void) | undefined;
+  readonly #server: HttpServer;
+  readonly #idleList: IdleList;
+  readonly #connections = new Map<Socket, Connection>();
+  /** Connections that are told to close: all, or those that the successor does not take. */
   #closing = false;
 
-  constructor() {
+  constructor(server: HttpServer) {
+    this.#server = server;
+    this.#idleList = new IdleList(server);
     subscribe(REQUEST_START, this.#onRequest);
   }
 
-  watch(server: Server): void {
-    const isSecure = isSecureWeb(server);
-    if (!isSecure && !(server instanceof HttpServer)) return;
-    const sockets = new Set<Socket>();
-    this.#servers.set(server, sockets);
-    const add = (socket: Socket): void => {
-      sockets.add(socket);
-      socket.once("close", () => sockets.delete(socket));
-    };
-    // Of a secure connection first without and then with its TLS: it may never begin a handshake.
-    server.prependListener("connection", add);
-    if (isSecure) server.prependListener("secureConnection", add);
+  add(socket: Socket): void {
+    this.#connections.set(socket, { requests: 0, silentSince: now(), inFlight: [], stays: false });
+    this.#idleList.add(socket);
+    socket.once("close", () => this.#connections.delete(socket));
   }
 
   close(): void {
@@ -46,71 +58,110 @@ export class Http1Connections implements Protocol {
   /** `Connection: close` on the next response of each connection; those on their way included. */
   setClosing(closing: boolean): void {
     this.#closing = closing;
-    for (const responses of this.#inFlight.values()) {
-      for (const response of responses) this.#sayClose(response, closing && response === responses.at(-1));
+    for (const connection of this.#connections.values()) {
+      if (!closing) connection.stays = false;
+      this.#tell(connection);
     }
   }
 
-  idle(): Map<Socket, string> {
-    const look = new Map<Socket, string>();
-    for (const [server, sockets] of this.#servers) {
-      const idle = idleByNode(server, sockets);
-      for (const socket of sockets) {
-        if (!this.#isQuiet(socket) || !(idle.has(socket) || socket.bytesRead === 0)) continue;
-        look.set(socket, `${socket.bytesRead}/${socket.bytesWritten}`);
-      }
-    }
-    return look;
+  /** One that does not move is told to close, though others are not. */
+  keep(socket: Socket): void {
+    const connection = this.#connections.get(socket);
+    if (connection === undefined) return;
+    connection.stays = true;
+    this.#tell(connection);
   }
 
-  end(socket: Socket): void {
+  closable(): Map<Socket, string> {
+    const closable = new Map<Socket, string>();
+    for (const [socket, connection] of this.#connections) {
+      if (!(this.#closing || connection.stays) || !this.idle(socket)) continue;
+      closable.set(socket, `${socket.bytesRead}/${socket.bytesWritten}`);
+    }
+    return closable;
+  }
+
+  closeIdle(socket: Socket): void {
     socket.destroySoon();
   }
 
   /**
-   * Node calls a connection idle whose last response is still being flushed, and closing it would cut that
-   * off; so both Node's judgement and this one are needed.
+   * Node calls a connection idle whose last response is still being flushed, and moving or closing it would cut
+   * that off; a count of requests alone would miss half a header. So both are asked.
    */
-  #isQuiet(socket: Socket): boolean {
+  idle(socket: Socket): boolean {
     return (
-      !this.#inFlight.has(socket) &&
+      this.#connections.get(socket)?.inFlight.length === 0 &&
       !socket.destroyed &&
+      !socket.readableEnded &&
       socket.writableLength === 0 &&
+      socket.writableCorked === 0 &&
       socket.readableLength === 0 &&
-      writeQueueSize(socket) === 0
+      writeQueueSize(socket) === 0 &&
+      (socket.bytesRead === 0 || this.#idleList.has(socket))
     );
+  }
+
+  freeze(socket: Socket): State {
+    const { requests, silentSince } = this.#connections.get(socket)!;
+    return { requests, silentSince };
+  }
+
+  thaw(socket: Socket, state: unknown): void {
+    this.#server.emit("connection", socket);
+    const connection = this.#connections.get(socket);
+    if (connection !== undefined) connection.requests = (state as State).requests;
+  }
+
+  patience(state: unknown): number {
+    const { requests, silentSince } = state as State;
+    const { keepAliveTimeout, headersTimeout } = this.#server;
+    const limit = requests > 0 ? keepAliveTimeout : headersTimeout;
+    return limit === 0 ? Infinity : silentSince + limit - now();
   }
 
   readonly #onRequest = (message: unknown): void => {
     const { request, response, server } = message as {
       request: IncomingMessage;
-      response: Response;
-      server: Server;
+      response: ServerResponse;
+      server: HttpServer;
     };
-    if (!this.#servers.has(server)) return;
-    const { socket } = request;
-    const responses = this.#inFlight.get(socket) ?? [];
-    // A pipelined request takes over being the last one, after which the connection may close.
-    if (this.#closing) for (const earlier of responses) this.#sayClose(earlier, false);
-    responses.push(response);
-    this.#inFlight.set(socket, responses);
-    if (this.#closing) this.#sayClose(response, true);
+    const connection = server === this.#server ? this.#connections.get(request.socket) : undefined;
+    if (connection === undefined) return;
+    const { inFlight } = connection;
+    inFlight.push({ response, keepAlive: response.shouldKeepAlive });
+    connection.requests++;
+    this.#tell(connection);
     response.once("close", () => {
-      responses.splice(responses.indexOf(response), 1);
-      if (responses.length === 0) this.#inFlight.delete(socket);
+      inFlight.splice(
+        inFlight.findIndex((one) => one.response === response),
+        1,
+      );
+      connection.silentSince = now();
+      this.onResponse?.(request.socket);
     });
   };
 
-  #sayClose(response: Response, close: boolean): void {
-    if (response.headersSent) return;
-    if (!this.#keepAlive.has(response)) this.#keepAlive.set(response, response.shouldKeepAlive);
-    response.shouldKeepAlive = !close && this.#keepAlive.get(response) === true;
+  /** Only the last of pipelined responses may end the connection, or the others would not be answered. */
+  #tell({ requests, inFlight, stays }: Connection): void {
+    const most = this.#server.maxRequestsPerSocket ?? 0;
+    const close = this.#closing || stays || (most > 0 && requests >= most);
+    for (const { response, keepAlive } of inFlight) {
+      const isLast = response === inFlight.at(-1)?.response;
+      if (!response.headersSent) response.shouldKeepAlive = keepAlive && !(close && isLast);
+    }
   }
+}
+
+interface Connection extends State {
+  /** Responses that are not finished, in the order of their requests, with what Node meant to say of each. */
+  inFlight: { response: ServerResponse; keepAlive: boolean }[];
+  /** It is not moved. */
+  stays: boolean;
 }
 
 const REQUEST_START = "http.server.request.start";
 
-/** HTTPS, or HTTP/2 over TLS, which may allow HTTP/1.1. Other servers over TLS are no business of this file. */
-function isSecureWeb(server: Server): boolean {
-  return server instanceof HttpsServer || (server instanceof TlsServer && "updateSettings" in server);
+function now(): number {
+  return Number(process.hrtime.bigint() / 1_000_000n);
 }

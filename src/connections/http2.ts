@@ -3,27 +3,38 @@ import type { Server } from "node:net";
 import type { Protocol } from "./tracker.js";
 
 /**
- * HTTP/2. A session stays until it is quiet: after a GOAWAY that comes at once, requests that were on their
- * way are answered REFUSED_STREAM, and clients do not retry them.
+ * The HTTP/2 sessions of one server. A session stays until it is quiet: after a GOAWAY that comes at once,
+ * requests that were on their way are answered REFUSED_STREAM, and clients do not retry them.
  */
 export class Http2Sessions implements Protocol {
+  readonly #server: Server;
   /** Open streams, and all streams ever. */
   readonly #sessions = new Map<ServerHttp2Session, { open: number; total: number }>();
+  #closing = false;
 
-  watch(server: Server): void {
+  constructor(server: Server) {
+    this.#server = server;
     server.prependListener("session", this.#onSession);
   }
 
-  /** There is nothing to say: a session that gets no streams any more is ended when it is quiet. */
-  setClosing(): void {}
+  close(): void {
+    this.#server.removeListener("session", this.#onSession);
+  }
 
-  idle(): Map<ServerHttp2Session, string> {
-    const quiet = [...this.#sessions].filter(([session, { open }]) => open === 0 && !session.closed);
+  /** There is nothing to say: a session that gets no streams any more is ended when it is quiet. */
+  setClosing(closing: boolean): void {
+    this.#closing = closing;
+  }
+
+  closable(): Map<ServerHttp2Session, string> {
+    const quiet = [...this.#sessions].filter(
+      ([session, { open }]) => this.#closing && open === 0 && !session.closed,
+    );
     return new Map(quiet.map(([session, { total }]) => [session, String(total)]));
   }
 
   /** Sends GOAWAY; streams that come in before the client has read it are still answered. */
-  end(session: ServerHttp2Session): void {
+  closeIdle(session: ServerHttp2Session): void {
     session.close();
   }
 

@@ -1,60 +1,78 @@
-import type { Server, Socket } from "node:net";
-import { Http1Connections } from "./http1.js";
-import { Http2Sessions } from "./http2.js";
+import type { Server } from "node:net";
+import type { Taker } from "../handoff/exchange.js";
+import type { ConnectionAdapter } from "./adapter.js";
+import { TrackedServer } from "./tracked-server.js";
 
-/** What knows when the connections of one protocol are idle. */
+/** What knows how the connections of one protocol come to their end. */
 export interface Protocol {
   /** From now on, connections are told to close at their next opportunity; or no longer. */
   setClosing(closing: boolean): void;
-  /** Every connection that is idle now, with a mark that changes when anything has happened on it since. */
-  idle(): ReadonlyMap<unknown, string>;
+  /** Those that are idle now and may be closed, with a mark that changes when anything has happened since. */
+  closable(): ReadonlyMap<unknown, string>;
   /** Closes an idle one, in the protocol's own way. */
-  end(connection: unknown): void;
+  closeIdle(connection: unknown): void;
 }
 
 /** The live connections of all servers. */
 export class Tracker {
-  readonly #servers = new WeakSet<Server>();
-  readonly #sockets = new Set<Socket>();
-  readonly #http1 = new Http1Connections();
-  readonly #http2 = new Http2Sessions();
-  readonly protocols: readonly Protocol[] = [this.#http1, this.#http2];
+  readonly #servers = new Map<Server, TrackedServer>();
+  /** Of protocols on any server. */
+  readonly #adapters: ConnectionAdapter[] = [];
   /** Called when the last connection has ended. */
   onEmpty: (() => void) | undefined;
 
-  /**
-   * Watches a server's connections from now on, and for good: one that is closed keeps them. At the first call
-   * it must not have any yet.
-   */
-  watch(server: Server): void {
-    if (this.#servers.has(server)) return;
-    this.#servers.add(server);
-    server.prependListener("connection", this.#add);
-    this.#http1.watch(server);
-    this.#http2.watch(server);
+  /** Watches a server's connections from now on. It must not have any yet. */
+  watch(server: Server, label: string, adapter: ConnectionAdapter | undefined): void {
+    const known = this.#servers.get(server);
+    if (known !== undefined) {
+      // It was closed, and listens again.
+      known.label = label;
+      return;
+    }
+    const adapters = (): ConnectionAdapter[] => [
+      ...(adapter === undefined ? [] : [adapter]),
+      ...this.#adapters,
+    ];
+    const tracked = new TrackedServer(server, label, adapters, () => {
+      if (this.size === 0) this.onEmpty?.();
+    });
+    this.#servers.set(server, tracked);
+  }
+
+  /** From now on connections of any server can move by this, too. */
+  addAdapter(adapter: ConnectionAdapter): void {
+    this.#adapters.push(adapter);
+  }
+
+  get servers(): readonly TrackedServer[] {
+    return [...this.#servers.values()];
+  }
+
+  get protocols(): readonly Protocol[] {
+    return this.servers.flatMap((server) => server.protocols);
   }
 
   get size(): number {
-    return this.#sockets.size;
+    return this.servers.reduce((sum, server) => sum + server.size, 0);
   }
+
+  /** Takes a connection for the server whose listener has the parcel's label. */
+  readonly adopt: Taker = (parcel) => {
+    const server = this.servers.find(
+      ({ label, server: { listening } }) => label === parcel.label && listening,
+    );
+    return server?.adopt(parcel) ?? { refused: "ERR_NO_TAKER" };
+  };
 
   /** Destroys what is left, and tells how many that were. */
   destroyAll(): number {
-    const count = this.#sockets.size;
-    for (const socket of this.#sockets) socket.destroy();
+    const count = this.size;
+    for (const server of this.servers) server.destroyAll();
     return count;
   }
 
   /** Lets go of everything it has installed. */
   close(): void {
-    this.#http1.close();
+    for (const server of this.servers) server.close();
   }
-
-  readonly #add = (socket: Socket): void => {
-    this.#sockets.add(socket);
-    socket.once("close", () => {
-      this.#sockets.delete(socket);
-      if (this.#sockets.size === 0) this.onEmpty?.();
-    });
-  };
 }

@@ -4,9 +4,10 @@ import { fstatSync } from "node:fs";
 import { Channel, closeAll } from "../channel/channel.js";
 import { ENTRIES_PER_MESSAGE, type Message } from "../channel/messages.js";
 import { HandoverError, reasonOf } from "../errors.js";
+import { LocalExchange } from "../handoff/local.js";
 import type { Item } from "../sockets/inventory.js";
 import type { Command } from "./command.js";
-import { CHANNEL_VARIABLE, greeting } from "./parent.js";
+import { CHANNEL_VARIABLE, greeting, PARCELS } from "./parent.js";
 import type { Predecessor, Report } from "./predecessor.js";
 
 /** What the successor says after it is ready. */
@@ -25,7 +26,8 @@ export class Child {
   readonly #process: ChildProcess;
   readonly #channel: Channel;
   readonly #listener: ChildListener;
-  #greeted = false;
+  readonly #exchange: LocalExchange;
+  #capabilities: readonly string[] | undefined;
   #isDead = false;
   #isOwned = true;
   #failure: HandoverError | undefined;
@@ -68,6 +70,7 @@ export class Child {
     this.#channel = channel;
     this.#process = child;
     this.#listener = listener;
+    this.#exchange = new LocalExchange((...message) => channel.send(...message));
     this.dead = new Promise((resolve) => {
       child.once("exit", (code, signal) => {
         this.#isDead = true;
@@ -82,13 +85,18 @@ export class Child {
     // Whoever waits for it hears of the failure; after the commit nobody does.
     this.ready.catch(() => {});
     channel.listen({
-      message: (message, fds) => this.#hear(message, fds),
+      message: (message, fds, body) => this.#hear(message, fds, body),
       end: (error) => this.#onEnd(error),
     });
   }
 
   get pid(): number {
     return this.#process.pid!;
+  }
+
+  /** On which this process offers what it has; undefined if the successor's version takes nothing. */
+  get exchange(): LocalExchange | undefined {
+    return this.#capabilities?.includes(PARCELS) ? this.#exchange : undefined;
   }
 
   /** Ends it, for `reason`: {@link ready} rejects with that. */
@@ -103,10 +111,10 @@ export class Child {
   }
 
   /** Tells it to accept. False if it is gone. */
-  go(older: readonly Predecessor[]): boolean {
+  go(older: readonly Predecessor[], ticketKeys: Record<string, string>): boolean {
     const told = older.map(({ generation, pid }) => ({ generation, pid }));
     return this.#channel.send(
-      { type: "go", older: told },
+      { type: "go", older: told, ticketKeys },
       older.map((one) => one.handOn()),
     );
   }
@@ -133,21 +141,24 @@ export class Child {
   /** After its death. */
   close(): void {
     this.#channel.close();
+    this.#exchange.end();
   }
 
-  #hear(message: Message, fds: number[]): void {
+  #hear(message: Message, fds: number[], body: Uint8Array): void {
+    if (this.#exchange.hear(message, fds, body)) return;
     closeAll(fds);
-    if (message.type === "hello") this.#greeted = true;
+    if (message.type === "hello") this.#capabilities = message.capabilities;
     else if (message.type === "stopping") this.#listener.stopping();
     else if (message.type === "inquire") this.#channel.send({ type: "report", ...this.#listener.report() });
     else if (message.type === "ready") {
-      if (this.#greeted) this.#resolveReady(new Set(message.used));
+      if (this.#capabilities !== undefined) this.#resolveReady(new Set(message.used));
       else this.fail(new HandoverError("ERR_PROTOCOL", `the successor (pid ${this.pid}) did not say hello`));
     }
   }
 
   /** Its death is reported on its own; a successor that lives on without its channel is of no use. */
   #onEnd(error: HandoverError | undefined): void {
+    this.#exchange.end();
     if (!this.#isOwned || this.#isDead) return;
     const reason =
       error ??

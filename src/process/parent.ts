@@ -43,12 +43,15 @@ export function readInheritance(timeout: number): Inheritance | undefined {
   return { parent: new Predecessor(channel, hello), generation, items };
 }
 
+/** The capability to take parcels. */
+export const PARCELS = "parcels";
+
 /** The first message of either end. */
 export function greeting(generation: number): Message {
   return {
     type: "hello",
     protocol: PROTOCOL,
-    capabilities: [],
+    capabilities: [PARCELS],
     version: VERSION,
     pid: process.pid,
     generation,

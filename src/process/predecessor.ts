@@ -2,10 +2,11 @@ import { Channel, closeAll } from "../channel/channel.js";
 import type { Message, OlderGeneration } from "../channel/messages.js";
 import { deferred } from "../deferred.js";
 import type { HandoverError } from "../errors.js";
+import { LocalExchange } from "../handoff/local.js";
 
 export interface PredecessorListener {
   /** Accept. `older` still drain; their channels are this process's from now on. */
-  go(older: Predecessor[]): void;
+  go(older: Predecessor[], ticketKeys: Record<string, string>): void;
   kept(): void;
   stopping(): void;
 }
@@ -22,6 +23,8 @@ export class Predecessor implements OlderGeneration {
   readonly pid: number;
   /** Resolves when that process is gone; with the reason if it talked nonsense, and may live on. */
   readonly gone: Promise<HandoverError | undefined>;
+  /** On which that process offers what it has. */
+  readonly exchange: LocalExchange;
   #isGone = false;
   readonly #channel: Channel;
   #listener: PredecessorListener | undefined;
@@ -30,12 +33,14 @@ export class Predecessor implements OlderGeneration {
 
   constructor(channel: Channel, { generation, pid }: OlderGeneration) {
     this.#channel = channel;
+    this.exchange = new LocalExchange((...message) => channel.send(...message));
     this.generation = generation;
     this.pid = pid;
     const { promise, resolve } = deferred<HandoverError | undefined>();
     this.gone = promise;
     this.#end = (error) => {
       this.#isGone = true;
+      this.exchange.end();
       channel.close();
       this.#settle(undefined);
       resolve(error);
@@ -82,15 +87,19 @@ export class Predecessor implements OlderGeneration {
 
   /** Reads the channel (again, after a rollback). */
   resume(): void {
-    this.#channel.listen({ message: (message, fds) => this.#hear(message, fds), end: this.#end });
+    this.#channel.listen({ message: (...message) => this.#hear(...message), end: this.#end });
   }
 
-  #hear(message: Message, fds: number[]): void {
+  #hear(message: Message, fds: number[], body: Uint8Array): void {
+    if (this.exchange.hear(message, fds, body)) return;
     const older = message.type === "go" ? message.older.slice(0, fds.length) : [];
     closeAll(fds.slice(older.length));
     switch (message.type) {
       case "go":
-        return this.#listener?.go(older.map((one, n) => new Predecessor(new Channel(fds[n]!), one)));
+        return this.#listener?.go(
+          older.map((one, n) => new Predecessor(new Channel(fds[n]!), one)),
+          message.ticketKeys ?? {},
+        );
       case "kept":
         return this.#listener?.kept();
       case "stopping":

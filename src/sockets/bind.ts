@@ -3,8 +3,9 @@ import type { AddressInfo } from "node:net";
 import { HandoverError, reasonOf } from "../errors.js";
 import { setReceiving } from "../internals.js";
 import { native } from "../native.js";
+import { shadow } from "../shadow.js";
 import type { Inventory, Item } from "./inventory.js";
-import { addressOf, shadow } from "./listen.js";
+import { addressOf } from "./listen.js";
 
 /**
  * A datagram socket on a descriptor of the inventory. Until {@link accept} it is *held*: it answers

@@ -2,6 +2,7 @@ import type { AddressInfo, Server } from "node:net";
 import { HandoverError } from "../errors.js";
 import { allowClose, closeListener } from "../internals.js";
 import { check, native } from "../native.js";
+import { shadow } from "../shadow.js";
 import type { Inventory, Item } from "./inventory.js";
 
 /**
@@ -153,11 +154,6 @@ export function addressOf(item: Item): AddressInfo | string {
     return item.address?.kind === "unix" ? item.address.path : "";
   }
   return { address: socket.address, family: socket.family === "inet6" ? "IPv6" : "IPv4", port: socket.port };
-}
-
-/** Puts a property of its own before what an object inherits; `delete` takes it away again. */
-export function shadow<T extends object, K extends keyof T>(object: T, name: K, value: T[K]): void {
-  Object.defineProperty(object, name, { value, configurable: true, writable: true, enumerable: false });
 }
 
 function swallowOnce(server: Server, event: string): void {

@@ -1,3 +1,4 @@
+import type { ConnectionAdapter } from "../connections/adapter.js";
 import { refuseUnknown, wrongOption } from "../options.js";
 import { absolutePath, type RequestedAddress } from "./names.js";
 
@@ -24,6 +25,8 @@ export interface ListenOptions {
   name?: string;
   /** Closes the server when it is aborted. */
   signal?: AbortSignal;
+  /** By what the connections move to the next process. Plain HTTP/1.1 has its own. */
+  connections?: ConnectionAdapter;
 }
 
 /** Options of `bind()`. */
@@ -43,6 +46,7 @@ export interface Wish {
   backlog: number;
   mode: number;
   signal: AbortSignal | undefined;
+  connections?: ConnectionAdapter | undefined;
 }
 
 /**
@@ -66,6 +70,7 @@ export function readListenOptions(
     backlog,
     mode: modeOf(given),
     signal: given.signal,
+    connections: given.connections === undefined ? undefined : readAdapter(given.connections),
   };
 }
 
@@ -101,6 +106,7 @@ const KNOWN = [
   "mode",
   "name",
   "signal",
+  "connections",
 ] satisfies (keyof ListenOptions)[];
 
 function addressOf(given: ListenOptions, directory: string): RequestedAddress {
@@ -126,6 +132,21 @@ function modeOf({ mode, readableAll, writableAll, path }: ListenOptions): number
   if (mode === undefined) return 0o700 | (readableAll ? 0o444 : 0) | (writableAll ? 0o222 : 0);
   if (Number.isInteger(mode) && mode >= 0 && mode <= 0o777) return mode;
   throw wrongOption("mode", "a file mode from 0 to 0o777", mode);
+}
+
+export function readAdapter(adapter: ConnectionAdapter): ConnectionAdapter {
+  const functions = ["idle", "freeze", "thaw"] as const;
+  if (
+    typeof adapter === "object" &&
+    adapter !== null &&
+    typeof adapter.name === "string" &&
+    Number.isSafeInteger(adapter.version) &&
+    adapter.version >= 0 &&
+    functions.every((name) => typeof adapter[name] === "function")
+  ) {
+    return adapter;
+  }
+  throw wrongOption("connections", "{ name, version, idle, freeze, thaw }", adapter);
 }
 
 function readName(value: unknown): string | undefined {

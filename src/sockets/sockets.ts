@@ -1,5 +1,6 @@
 import type { Socket } from "node:dgram";
 import type { AddressInfo, Server } from "node:net";
+import { Server as TlsServer } from "node:tls";
 import type { Tracker } from "../connections/tracker.js";
 import { HandoverError, reasonOf } from "../errors.js";
 import { datagramOptions, isUnbound } from "../internals.js";
@@ -40,7 +41,7 @@ export class Sockets {
       const over = (one: Listening): void => this.#forget(one);
       return new Listening(server, item, this.#inventory, wish.backlog, over);
     });
-    if (tracked) this.#tracker.watch(server);
+    if (tracked) this.#tracker.watch(server, held.name, wish.connections);
     if (this.#phase === "accepting") await held.accept();
     closeAt(wish.signal, server);
     return held.address;
@@ -64,6 +65,28 @@ export class Sockets {
   async accept(): Promise<void> {
     this.#phase = "accepting";
     await Promise.all([...this.#all].map((one) => one.accept()));
+  }
+
+  /** The keys of the session tickets of TLS servers, in base64, by the names of their listeners. */
+  ticketKeys(): Record<string, string> {
+    const servers = this.#secureServers();
+    return Object.fromEntries(
+      servers.map(([name, server]) => [name, server.getTicketKeys().toString("base64")]),
+    );
+  }
+
+  /** Lets clients resume what they had with the predecessor. Before the first handshake. */
+  setTicketKeys(keys: Record<string, string>): void {
+    for (const [name, server] of this.#secureServers()) {
+      const key = Object.hasOwn(keys, name) ? Buffer.from(keys[name]!, "base64") : undefined;
+      if (key?.length === TICKET_KEYS) server.setTicketKeys(key);
+    }
+  }
+
+  #secureServers(): [string, TlsServer][] {
+    return [...this.#all].flatMap((one): [string, TlsServer][] =>
+      one instanceof Listening && one.server instanceof TlsServer ? [[one.name, one.server]] : [],
+    );
   }
 
   /** Accepts nothing any more, within this turn. */
@@ -157,6 +180,9 @@ export class Sockets {
     }
   }
 }
+
+/** Bytes; Node refuses every other number. */
+const TICKET_KEYS = 48;
 
 function closeAt(signal: AbortSignal | undefined, server: Server): void {
   if (signal?.aborted) server.close();

@@ -1,0 +1,40 @@
+import type { Server, Socket } from "node:net";
+
+/**
+ * What lets the connections of a protocol move to the next process: HTTP/1.1 is built in, `handover/ws` is
+ * another, and `listen(server, { connections: adapter })` or `upg.addConnections(adapter)` takes one's own.
+ *
+ * A connection leaves in the turn in which it is `idle`; bytes that wait in the kernel, or were read and not
+ * consumed, travel with it. In the old process it stays as it is until the new one has adopted it; if that
+ * refuses, or dies before, it goes on where it was.
+ */
+export interface ConnectionAdapter {
+  /** Both processes must mean the same by it. */
+  readonly name: string;
+  /** Of what `freeze` returns. Another version is refused, and the connection stays. */
+  readonly version: number;
+  /**
+   * Whether it is a connection of this protocol on which nothing is half read or half written. Called often, and
+   * for every connection.
+   */
+  idle(socket: Socket): boolean;
+  /** What the next process has to know, as JSON. The connection goes on if it is refused there. */
+  freeze(socket: Socket): unknown;
+  /**
+   * Goes on with an adopted connection, of which `state` is what `freeze` has returned. To throw is to refuse it:
+   * it goes on in the old process.
+   */
+  thaw(socket: Socket, state: unknown, server: Server): void;
+  /** It has moved; its socket here is about to be closed, of which the client sees nothing. */
+  moved?(socket: Socket): void;
+  /**
+   * For protocols in which the client speaks first: how long, in ms, an adopted connection may stay silent
+   * before it is closed. Until its first byte it has no socket, and is not thawed: thousands cost nothing.
+   */
+  patience?(state: unknown): number;
+  /**
+   * Ends a connection that does not move, in the protocol's own way; called late in a drain, for a few at a time.
+   * False if it is none of this protocol.
+   */
+  end?(socket: Socket): boolean;
+}

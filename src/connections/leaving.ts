@@ -1,0 +1,197 @@
+import type { Socket } from "node:net";
+import type { Exchange, Parcel, Settlement } from "../handoff/exchange.js";
+import { descriptorOf } from "../internals.js";
+import { encodeFrozen } from "./frozen.js";
+import type { Parked } from "./parking.js";
+import { StillSocket } from "./still-socket.js";
+import type { TrackedServer } from "./tracked-server.js";
+import type { Tracker } from "./tracker.js";
+
+/** How many connections have left, and why others stayed: by the code of the refusal. */
+export interface Departures {
+  handedOver: number;
+  stayed: Record<string, number>;
+}
+
+/**
+ * Hands the connections of a replaced process to its successor: the idle ones at once, in batches; the others
+ * when they become idle. One that is refused stays, and is told to close.
+ */
+export class Leaving {
+  readonly departures: Departures = { handedOver: 0, stayed: {} };
+  readonly #tracker: Tracker;
+  readonly #exchange: Exchange;
+  /** Those that may be idle, with their servers. What is taken out of it is sent, or is not idle. */
+  readonly #candidates = new Map<Socket | Parked, TrackedServer>();
+  /** Those that are offered. */
+  readonly #offered = new Set<Socket | Parked>();
+  /** Those that the successor does not want. */
+  readonly #stay = new WeakSet<Socket | Parked>();
+  readonly #timer: NodeJS.Timeout;
+  #immediate: NodeJS.Immediate | undefined;
+  #offers = 0;
+  #ids = 0;
+
+  /** Begins at once. */
+  constructor(tracker: Tracker, exchange: Exchange) {
+    this.#tracker = tracker;
+    this.#exchange = exchange;
+    for (const server of this.#movable()) {
+      if (server.http1 !== undefined) server.http1.onResponse = (socket) => this.#reconsider(socket, server);
+    }
+    this.#timer = setInterval(() => this.#lookAtAll(), LOOK_EVERY);
+    this.#lookAtAll();
+  }
+
+  /** What is not settled is reported by the exchange, in its own time. */
+  stop(): void {
+    clearInterval(this.#timer);
+    clearImmediate(this.#immediate);
+    for (const server of this.#movable()) if (server.http1 !== undefined) server.http1.onResponse = undefined;
+    this.#candidates.clear();
+  }
+
+  #movable(): TrackedServer[] {
+    return this.#tracker.servers.filter(({ adapters }) => adapters.length > 0);
+  }
+
+  #lookAtAll(): void {
+    for (const server of this.#movable()) {
+      for (const parked of server.parked) this.#consider(parked, server);
+      for (const socket of server.sockets) this.#consider(socket, server);
+    }
+    this.#send();
+  }
+
+  /** In the next turn: at the end of a response Node has not looked for the next request yet. */
+  #reconsider(socket: Socket, server: TrackedServer): void {
+    this.#consider(socket, server);
+    this.#immediate ??= setImmediate(() => {
+      this.#immediate = undefined;
+      this.#send();
+    });
+  }
+
+  #consider(connection: Socket | Parked, server: TrackedServer): void {
+    if (!this.#stay.has(connection) && !this.#offered.has(connection))
+      this.#candidates.set(connection, server);
+  }
+
+  /** As many offers as the candidates may fill; each waits for its room in the window. */
+  #send(): void {
+    while (this.#offers * BATCH < this.#candidates.size) {
+      this.#offers++;
+      void this.#offer();
+    }
+  }
+
+  async #offer(): Promise<void> {
+    const batch: Departing[] = [];
+    const settlements = await this.#exchange.offer(() => {
+      this.#offers--;
+      this.#fill(batch);
+      return batch.map(({ parcel }) => parcel);
+    });
+    batch.forEach((departing, n) => this.#settle(departing, settlements[n] ?? { how: "withdrawn" }));
+  }
+
+  #fill(batch: Departing[]): void {
+    let size = 0;
+    for (const [connection, server] of this.#candidates) {
+      if (batch.length === BATCH || size > BATCH_SIZE) return;
+      this.#candidates.delete(connection);
+      const departing = this.#tryFreeze(connection, server);
+      if (departing === undefined) continue;
+      size += departing.parcel.body.length;
+      this.#offered.add(connection);
+      batch.push(departing);
+    }
+  }
+
+  #tryFreeze(connection: Socket | Parked, server: TrackedServer): Departing | undefined {
+    try {
+      const departing =
+        "fd" in connection ? this.#freezeParked(connection, server) : this.#freeze(connection, server);
+      if (departing === undefined || departing.parcel.body.length <= BATCH_SIZE) return departing;
+      this.#settle(departing, { how: "refused", code: "ERR_TOO_LARGE" });
+    } catch (error) {
+      // The adapter's own: its connection stays, and whoever reads the report is told.
+      this.#stays(connection, (error as { code?: string }).code ?? "ERR_ADAPTER");
+    }
+    return undefined;
+  }
+
+  /** Looks, stops reading and sends in one turn: what arrives later is still in the kernel, and goes along. */
+  #freeze(socket: Socket, server: TrackedServer): Departing | undefined {
+    const adapter = socket.destroyed ? undefined : server.adapters.find((one) => one.idle(socket));
+    if (adapter === undefined) return undefined;
+    const state = adapter.freeze(socket);
+    const still = new StillSocket(socket);
+    const { unread } = still;
+    const frozen = { protocol: adapter.name, state, ...(unread === undefined ? {} : { unread }) };
+    return {
+      connection: socket,
+      parcel: this.#parcel(server, adapter.version, encodeFrozen(frozen), descriptorOf(socket)),
+      gone: () => {
+        adapter.moved?.(socket);
+        socket.destroy();
+      },
+      back: () => still.release(),
+      keep: () => server.http1?.keep(socket),
+    };
+  }
+
+  #freezeParked(parked: Parked, server: TrackedServer): Departing | undefined {
+    if (!server.unpark(parked)) return undefined;
+    const { adapter, state } = parked;
+    const body = encodeFrozen({ protocol: adapter.name, state });
+    return {
+      connection: parked,
+      parcel: this.#parcel(server, adapter.version, body, parked.fd),
+      gone: () => server.forget(parked),
+      back: () => server.park(parked),
+      keep: () => {},
+    };
+  }
+
+  #parcel({ label }: TrackedServer, version: number, body: Uint8Array, fd: number): Parcel {
+    return { kind: "connection", label, id: String(this.#ids++), version, body, fds: [fd] };
+  }
+
+  #settle({ connection, gone, back, keep }: Departing, settlement: Settlement): void {
+    this.#offered.delete(connection);
+    if (settlement.how === "taken") {
+      this.departures.handedOver++;
+      return gone();
+    }
+    back();
+    if (settlement.how !== "refused") return;
+    this.#stays(connection, settlement.code);
+    keep();
+  }
+
+  #stays(connection: Socket | Parked, code: string): void {
+    const { stayed } = this.departures;
+    stayed[code] = (stayed[code] ?? 0) + 1;
+    this.#stay.add(connection);
+  }
+}
+
+/** A connection that was offered, and is nowhere until the offer is settled. */
+interface Departing {
+  connection: Socket | Parked;
+  parcel: Parcel;
+  /** It was taken. */
+  gone(): void;
+  /** It was not: it goes on here. */
+  back(): void;
+  /** And it will not move. */
+  keep(): void;
+}
+
+/** Connections in one offer, and bytes of what travels with them. */
+const BATCH = 64;
+const BATCH_SIZE = 48 * 1024;
+
+/** ms: for those that became idle without anybody telling. */
+const LOOK_EVERY = 50;

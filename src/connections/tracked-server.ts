@@ -1,0 +1,208 @@
+import { Server as HttpServer } from "node:http";
+import { Socket, type Server } from "node:net";
+import { Server as TlsServer } from "node:tls";
+import type { Parcel } from "../handoff/exchange.js";
+import { allowsHalfOpen, countConnection, joinServer } from "../internals.js";
+import { check, native } from "../native.js";
+import { shadow } from "../shadow.js";
+import type { ConnectionAdapter } from "./adapter.js";
+import { decodeFrozen } from "./frozen.js";
+import { Http1, speaksHttp1 } from "./http1.js";
+import { Http2Sessions } from "./http2.js";
+import { Parking, type Parked } from "./parking.js";
+import type { Protocol } from "./tracker.js";
+
+/** The live connections of one server: those that it accepted, and those that it has adopted. */
+export class TrackedServer {
+  readonly server: Server;
+  /** The name of its listener, by which the successor finds its own. */
+  label: string;
+  /** Over TLS, what the program sees. */
+  readonly #secure = new Set<Socket>();
+  readonly #adapters: () => readonly ConnectionAdapter[];
+  readonly sockets = new Set<Socket>();
+  readonly http1: Http1 | undefined;
+  readonly http2: Http2Sessions;
+  #parking: Parking | undefined;
+  /** Parked ones that are offered to the successor. */
+  #away = 0;
+  #closeParked = false;
+  readonly #onEnd: () => void;
+
+  /**
+   * @param adapters of protocols besides HTTP/1.1; the list may grow
+   * @param onEnd called when one connection has ended
+   */
+  constructor(
+    server: Server,
+    label: string,
+    adapters: () => readonly ConnectionAdapter[],
+    onEnd: () => void,
+  ) {
+    this.server = server;
+    this.label = label;
+    this.#onEnd = onEnd;
+    const isTls = server instanceof TlsServer;
+    this.http1 = speaksHttp1(server) ? new Http1(server) : undefined;
+    this.http2 = new Http2Sessions(server);
+    this.#adapters = adapters;
+    server.prependListener("connection", this.#onConnection);
+    if (isTls) server.prependListener("secureConnection", this.#onSecureConnection);
+  }
+
+  /** What its connections move by. TLS keeps its state in the process. */
+  get adapters(): readonly ConnectionAdapter[] {
+    if (this.server instanceof TlsServer) return [];
+    return this.http1 === undefined ? this.#adapters() : [this.http1, ...this.#adapters()];
+  }
+
+  /** Asks the adapters to end a part of the connections, at most 1, in their protocol's own way. */
+  endSome(part: number): void {
+    const sockets = this.server instanceof TlsServer ? this.#secure : this.sockets;
+    let left = Math.ceil(sockets.size * part);
+    for (const socket of sockets) {
+      if (left === 0) return;
+      if (this.#adapters().some((adapter) => adapter.end?.(socket) === true)) left--;
+    }
+  }
+
+  /** Adopted connections that have not spoken yet. */
+  get parked(): Iterable<Parked> {
+    return this.#parking ?? [];
+  }
+
+  get size(): number {
+    return this.sockets.size + (this.#parking?.size ?? 0) + this.#away;
+  }
+
+  get protocols(): readonly Protocol[] {
+    return [...(this.http1 === undefined ? [] : [this.http1]), this.http2, this.#parkedProtocol];
+  }
+
+  /** Takes a connection that the predecessor offers. */
+  adopt({ body, version, fds }: Parcel): "taken" | { refused: string } {
+    const { protocol, state, unread } = decodeFrozen(body);
+    const adapter = this.adapters.find(({ name }) => name === protocol);
+    const [fd] = fds;
+    if (adapter === undefined || fd === undefined) return { refused: "ERR_NO_TAKER" };
+    if (adapter.version !== version) return { refused: "ERR_VERSION" };
+    const patience = unread === undefined ? adapter.patience?.(state) : undefined;
+    countConnection(this.server, 1);
+    if (patience !== undefined && this.#park({ fd, state, adapter }, patience)) return "taken";
+    // A duplicate, as the descriptor of what is refused is not ours to close.
+    this.#attach(check(native().duplicate(fd), "duplicate", "a connection"), state, adapter, unread);
+    native().close(fd);
+    return "taken";
+  }
+
+  /** Takes a parked one away, to hand it on; false if it has left. */
+  unpark(parked: Parked): boolean {
+    if (this.#parking?.remove(parked) !== true) return false;
+    this.#away++;
+    return true;
+  }
+
+  /** Puts it back. */
+  park(parked: Parked): void {
+    this.#away--;
+    this.#parking!.add(parked, parked.adapter.patience!(parked.state));
+  }
+
+  /** A parked one was taken by the successor. */
+  forget({ fd }: Parked): void {
+    this.#away--;
+    native().close(fd);
+    countConnection(this.server, -1);
+    this.#onEnd();
+  }
+
+  destroyAll(): void {
+    for (const socket of this.sockets) socket.destroy();
+    this.#destroyParked();
+  }
+
+  close(): void {
+    this.server.removeListener("connection", this.#onConnection);
+    this.server.removeListener("secureConnection", this.#onSecureConnection);
+    this.http1?.close();
+    this.http2.close();
+    this.#parking?.close();
+  }
+
+  readonly #onConnection = (socket: Socket): void => {
+    this.#track(socket);
+    // Over TLS it counts twice, first without: it may never begin a handshake.
+    this.http1?.add(socket);
+  };
+
+  readonly #onSecureConnection = (socket: Socket): void => {
+    this.http1?.add(socket);
+    this.#secure.add(socket);
+    socket.once("close", () => this.#secure.delete(socket));
+  };
+
+  #track(socket: Socket): void {
+    if (this.sockets.has(socket)) return;
+    this.sockets.add(socket);
+    socket.once("close", () => {
+      this.sockets.delete(socket);
+      this.#onEnd();
+    });
+  }
+
+  #attach(fd: number, state: unknown, adapter: ConnectionAdapter, unread?: Uint8Array): void {
+    const socket = new Socket({
+      fd,
+      readable: true,
+      writable: true,
+      allowHalfOpen: allowsHalfOpen(this.server),
+    });
+    joinServer(this.server, socket);
+    if (unread !== undefined) socket.unshift(unread);
+    this.#track(socket);
+    try {
+      adapter.thaw(socket, state, this.server);
+    } catch (error) {
+      socket.destroy();
+      throw error;
+    }
+  }
+
+  #park(parked: Parked, patience: number): boolean {
+    this.#parking ??= this.#openParking();
+    this.#parking?.add(parked, patience);
+    return this.#parking !== undefined;
+  }
+
+  /** What Node offers to close a server's connections has to reach those that Node does not know. */
+  #openParking(): Parking | undefined {
+    const parking = Parking.open({
+      wake: ({ fd, state, adapter }) => this.#attach(fd, state, adapter),
+      expire: () => {
+        countConnection(this.server, -1);
+        this.#onEnd();
+      },
+    });
+    if (parking === undefined || !(this.server instanceof HttpServer)) return parking;
+    for (const name of ["closeIdleConnections", "closeAllConnections"] as const) {
+      const close = this.server[name].bind(this.server);
+      shadow(this.server, name, () => {
+        this.#destroyParked();
+        close();
+      });
+    }
+    return parking;
+  }
+
+  #destroyParked(): void {
+    for (const parked of this.parked) this.#parkedProtocol.closeIdle(parked);
+  }
+
+  readonly #parkedProtocol: Protocol = {
+    setClosing: (closing) => (this.#closeParked = closing),
+    closable: () => new Map(this.#closeParked ? [...this.parked].map((parked) => [parked, ""]) : []),
+    closeIdle: (parked) => {
+      if (this.unpark(parked as Parked)) this.forget(parked as Parked);
+    },
+  };
+}

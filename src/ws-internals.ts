@@ -1,0 +1,75 @@
+import type { Socket } from "node:net";
+
+/** What is needed of a `WebSocket` of `ws` 8. */
+export interface WebSocketLike {
+  readonly readyState: number;
+  readonly protocol: string;
+  readonly extensions: string;
+  close(code: number, reason: string): void;
+  terminate(): void;
+}
+
+/*
+ * What `ws` does not document, in one place. All of it is there in 8.0 to 8.23, but for `_deflating` (to 8.17) and the
+ * sender's `_state` (since 8.18.3).
+ */
+interface Internals {
+  _receiver?: {
+    _state: number;
+    _bufferedBytes: number;
+    _fragments: unknown[];
+    _fragmented: number;
+    _loop: boolean;
+    writableLength: number;
+  };
+  _sender?: {
+    _queue: unknown[];
+    _bufferedBytes: number;
+    _firstFragment: boolean;
+    _deflating?: boolean;
+    _state?: number;
+  };
+  _extensions?: Record<string, { _deflate: unknown; _inflate: unknown } | undefined>;
+  _closeCode: number;
+  _closeMessage: Buffer;
+}
+
+const OPEN = 1;
+
+/** Whether the connection is between two frames in both directions, and compression remembers nothing. */
+export function isQuiet(ws: WebSocketLike, socket: Socket): boolean {
+  const { _receiver: receiver, _sender: sender, _extensions: extensions } = ws as unknown as Internals;
+  const compression = extensions?.["permessage-deflate"];
+  return (
+    ws.readyState === OPEN &&
+    receiver !== undefined &&
+    receiver._state === 0 &&
+    receiver._bufferedBytes === 0 &&
+    receiver._fragments.length === 0 &&
+    receiver._fragmented === 0 &&
+    !receiver._loop &&
+    receiver.writableLength === 0 &&
+    sender !== undefined &&
+    sender._queue.length === 0 &&
+    sender._bufferedBytes === 0 &&
+    sender._firstFragment &&
+    sender._deflating !== true &&
+    (sender._state ?? 0) === 0 &&
+    !hasContext(compression) &&
+    socket.writableLength === 0 &&
+    socket.readableLength === 0
+  );
+}
+
+/** The `close` that the program hears when its connection has moved. */
+export function markMoved(ws: WebSocketLike): void {
+  Object.assign(ws as unknown as Internals, { _closeCode: 1012, _closeMessage: Buffer.from("handed over") });
+}
+
+/** Without context takeover the streams are made for each message; with it they are what cannot move. */
+function hasContext(compression: { _deflate: unknown; _inflate: unknown } | undefined): boolean {
+  return (
+    compression !== undefined &&
+    ((compression._deflate ?? null) !== null || (compression._inflate ?? null) !== null)
+  );
+}
