@@ -8,6 +8,7 @@
 import type { Socket as DatagramSocket } from "node:dgram";
 import { EventEmitter } from "node:events";
 import type { AddressInfo, Server } from "node:net";
+import type { ConnectionAdapter } from "./connections/adapter.js";
 import { deferred } from "./deferred.js";
 import { HandoverError } from "./errors.js";
 import type { UpgraderEvents } from "./events.js";
@@ -15,7 +16,7 @@ import type { Outcome } from "./lifecycle.js";
 import { readOptions, type UpgraderOptions } from "./options.js";
 import { refusal } from "./refusal.js";
 import type { Fds } from "./sockets/fds.js";
-import type { BindOptions, ListenOptions } from "./sockets/options.js";
+import { readAdapter, type BindOptions, type ListenOptions } from "./sockets/options.js";
 import { StubFds } from "./stub/fds.js";
 import { StubSockets } from "./stub/sockets.js";
 import type { Upgrader as RealUpgrader } from "./upgrader.js";
@@ -60,6 +61,12 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   ): Promise<AddressInfo> {
     this.#requireOpen("bind");
     return this.#sockets.bind(socket, options, address);
+  }
+
+  /** Checks the adapter; no connection ever moves. */
+  addConnections(adapter: ConnectionAdapter): void {
+    this.#requireOpen("add connections");
+    readAdapter(adapter);
   }
 
   async ready(): Promise<void> {

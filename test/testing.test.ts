@@ -55,7 +55,7 @@ test("the stand-in destroys what is still open after drainTimeout, and counts it
   await Promise.all([once(client, "connect"), once(server, "connection")]);
   const exited = once(upg, "exit");
   await upg.stop();
-  expect(await exited).toEqual([{ outcome: "stopped", destroyed: 1 }]);
+  expect(await exited).toEqual([{ outcome: "stopped", destroyed: 1, handedOver: 0, stayed: {} }]);
   client.destroy();
 });
 
@@ -101,6 +101,8 @@ test("the stand-in refuses what the real one refuses", async () => {
     code: "ERR_LISTEN",
     message,
   });
+  // @ts-expect-error an adapter without functions
+  expect(() => upg.addConnections({ name: "chat", version: 1 })).toThrow(/idle/);
   await upg.stop();
 });
 
