@@ -58,7 +58,7 @@ describe("the control socket", () => {
     const stop = (await ControlClient.connect(control)).ask({ command: "stop" });
     await service.until("draining");
     request.end();
-    expect(await stop).toEqual({ answer: "stopped", outcome: "stopped", destroyed: 0 });
+    expect(await stop).toMatchObject({ answer: "stopped", outcome: "stopped", destroyed: 0 });
     await expect(silent.ask({ command: "status" })).rejects.toMatchObject({ code: "ERR_CONTROL" });
     await service.ended();
   });

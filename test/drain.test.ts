@@ -22,17 +22,23 @@ async function replace(service: Service): Promise<Line> {
   return service.until("accepting", { generation: 1 });
 }
 
+/** Stops; it drains, with nobody to take its connections. */
+async function stop(service: Service): Promise<Line> {
+  process.kill(service.pid, "SIGTERM");
+  return service.until("draining");
+}
+
 describe.each([
-  ["HTTP/1.1", "http", (port: number) => Client.open(port)],
-  ["HTTP/1.1 over TLS", "https", (port: number) => Client.openTls(port)],
-  ["HTTP/1.1 of an HTTP/2 server", "h2", (port: number) => Client.openTls(port)],
-])("a connection of %s", (_, protocol, open) => {
+  ["HTTP/1.1, at a stop", "http", stop, (port: number) => Client.open(port)],
+  ["HTTP/1.1 over TLS", "https", replace, (port: number) => Client.openTls(port)],
+  ["HTTP/1.1 of an HTTP/2 server", "h2", replace, (port: number) => Client.openTls(port)],
+])("a connection of %s", (_, protocol, leave, open) => {
   test("is told to close by its next response", async () => {
     const { service, port } = await start(protocol);
     const client = await open(port);
     client.request("/");
     expect(await client.response()).toEqual({ close: false, pid: service.pid });
-    await replace(service);
+    await leave(service);
     client.request("/");
     expect(await client.response()).toEqual({ close: true, pid: service.pid });
     expect(await client.ended).toBe("end");
@@ -44,7 +50,7 @@ describe.each([
     const client = await open(port);
     client.request("/when-draining");
     await service.until("request");
-    await replace(service);
+    await leave(service);
     expect(await client.response()).toEqual({ close: true, pid: service.pid });
     expect(await client.ended).toBe("end");
     expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 0 });
@@ -55,7 +61,7 @@ describe.each([
     const [idle, fresh] = [await open(port), await open(port)];
     idle.request("/");
     await idle.response();
-    await replace(service);
+    await leave(service);
     expect(await Promise.all([idle.ended, fresh.ended])).toEqual(["end", "end"]);
     expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 0 });
   });
@@ -68,7 +74,7 @@ describe.each([
     idle.request("/");
     await idle.response();
     await service.until("request", { url: "/large" });
-    await replace(service);
+    await leave(service);
     // By then the slow one was looked at as often.
     await idle.ended;
     slow.socket.resume();
@@ -84,7 +90,7 @@ test("pipelined requests are all answered, and the last response says close", as
   const client = await Client.open(port);
   client.request("/when-draining", "/when-draining", "/when-draining");
   await service.until("request");
-  await replace(service);
+  await stop(service);
   const responses = [await client.response(), await client.response(), await client.response()];
   expect(responses).toEqual([false, false, true].map((close) => ({ close, pid: service.pid })));
   expect(await client.ended).toBe("end");
@@ -95,7 +101,7 @@ test("pipelined requests that were answered before, behind a slow one, are not l
   const client = await Client.open(port);
   client.request("/when-draining", "/", "/");
   await service.until("request", { url: "/" });
-  await replace(service);
+  await stop(service);
   const pids = [await client.response(), await client.response(), await client.response()].map(
     ({ pid }) => pid,
   );
@@ -126,7 +132,7 @@ test("a response whose header was sent before is ended in order", async () => {
   const client = await Client.open(port);
   client.request("/begin");
   await client.until(/begun /);
-  await replace(service);
+  await stop(service);
   await client.until(/0\r\n\r\n/);
   expect(await client.ended).toBe("end");
   expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 0 });
@@ -138,7 +144,7 @@ test("a request of which half is there gets its answer", async () => {
   idle.request("/");
   await idle.response();
   half.socket.write("GET / HTTP/1.1\r\nHo");
-  await replace(service);
+  await stop(service);
   await idle.ended;
   half.socket.write("st: a\r\n\r\n");
   expect(await half.response()).toEqual({ close: true, pid: service.pid });
@@ -222,7 +228,7 @@ test("an upgraded connection stays until `drainTimeout`, and is counted", async 
   await idle.response();
   socket.socket.write("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
   await socket.until(/\r\n\r\n/);
-  await replace(service);
+  await stop(service);
   await idle.ended;
   socket.socket.write("still there?");
   await socket.until(/still there\?/);
@@ -231,8 +237,8 @@ test("an upgraded connection stays until `drainTimeout`, and is counted", async 
 });
 
 test("after a rollback connections are kept alive again", async () => {
-  const { service, port } = await start("http", {});
-  const [client, busy] = [await Client.open(port), await Client.open(port)];
+  const { service, port } = await start("https", {});
+  const [client, busy] = [await Client.openTls(port), await Client.openTls(port)];
   client.request("/");
   await client.response();
   busy.request("/when-draining");
@@ -244,7 +250,7 @@ test("after a rollback connections are kept alive again", async () => {
     client.request("/");
     expect(await client.response()).toEqual({ close: false, pid: service.pid });
   }
-  const fresh = await Client.open(port);
+  const fresh = await Client.openTls(port);
   fresh.request("/");
   expect(await fresh.response()).toEqual({ close: false, pid: service.pid });
 });

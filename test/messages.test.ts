@@ -1,6 +1,13 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { decode, encode, ENTRIES_PER_MESSAGE, MAX_SIZE, type Message } from "../dist/channel/messages.js";
+import {
+  bodyOf,
+  decode,
+  encode,
+  ENTRIES_PER_MESSAGE,
+  MAX_SIZE,
+  type Message,
+} from "../dist/channel/messages.js";
 import { HandoverError } from "../dist/errors.js";
 
 const bytes = (text: string): Uint8Array => Buffer.from(text);
@@ -97,11 +104,23 @@ test.each([
   ["a word", '"kept"'],
   ["no type", "{}"],
   ["a number for a type", '{"type":1}'],
-  ["a NUL behind the message", '{"type":"kept"}\0'],
+  ["a NUL in front of the message", '\0{"type":"kept"}'],
 ])("a packet of %s is refused", (_, text) => {
   expect(() => decode(bytes(text))).toThrow(
     expect.objectContaining({ name: "HandoverError", code: "ERR_PROTOCOL" }),
   );
+});
+
+test("what is behind a NUL is the body, whatever its bytes", () => {
+  const body = Buffer.from([0, 0xff, 0x7d, 0]);
+  const packet = encode({ type: "kept" }, body);
+  expect(decode(packet)).toEqual({ type: "kept" });
+  expect(Buffer.from(bodyOf(packet))).toEqual(body);
+});
+
+test("a message without a body has an empty one", () => {
+  expect(bodyOf(encode({ type: "kept" }))).toHaveLength(0);
+  expect(bodyOf(encode({ type: "kept" }, new Uint8Array()))).toHaveLength(0);
 });
 
 test("a packet that is not UTF-8 is refused", () => {

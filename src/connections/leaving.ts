@@ -182,11 +182,11 @@ interface Departing {
   connection: Socket | Parked;
   parcel: Parcel;
   /** It was taken. */
-  gone(): void;
+  readonly gone: () => void;
   /** It was not: it goes on here. */
-  back(): void;
+  readonly back: () => void;
   /** And it will not move. */
-  keep(): void;
+  readonly keep: () => void;
 }
 
 /** Connections in one offer, and bytes of what travels with them. */

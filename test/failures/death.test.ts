@@ -118,7 +118,8 @@ test("a successor that is killed on probation is rolled back, and nobody notices
   const pidFile = join(directory, "pid");
   const running = await start("phases.js", { probation: 20_000, pidFile });
   const { service, port, client } = running;
-  const held = ask(port, "/hold");
+  // Idle, it would move to the successor, and die with it.
+  const held = ask(port, "/hold", client);
   await service.until("holding");
   const before = belongings(service.pid, directory);
 
@@ -133,9 +134,9 @@ test("a successor that is killed on probation is rolled back, and nobody notices
   expect(belongings(service.pid, directory)).toEqual(before);
   expect(service.alive()).toEqual([service.pid]);
 
-  expect(await ask(port, "/", client)).toBe(String(service.pid));
   process.kill(service.pid, "SIGUSR2");
   expect(await held).toBe(String(service.pid));
+  expect(await ask(port, "/", client)).toBe(String(service.pid));
   await stop(running);
   const listening = service.lines.filter(
     (line) => line.event === "emitted listening" && line.pid === service.pid,
@@ -152,13 +153,18 @@ test("two rollbacks in a row, then success", async () => {
   const pidFile = join(directory, "pid");
   const running = await start("phases.js", { probation: 1_000, pidFile, die: "accepting", dieWhile: bug });
   const { service, port, client } = running;
+  // Idle, it would move to the successor, and die with it.
+  const held = ask(port, "/hold", client);
+  await service.until("holding");
   const before = belongings(service.pid, directory);
   for (let time = 0; time < 2; time++) {
     await upgradeTo(running, "rollback");
     expect(belongings(service.pid, directory)).toEqual(before);
     expect(readFileSync(pidFile, "utf8")).toBe(`${service.pid}\n`);
-    expect(await ask(port, "/", client)).toBe(String(service.pid));
+    expect(await ask(port)).toBe(String(service.pid));
   }
+  process.kill(service.pid, "SIGUSR2");
+  expect(await held).toBe(String(service.pid));
   unlinkSync(bug);
   const successor = await upgradeTo(running, "accepting");
   await service.until("exited", { generation: 0, outcome: "upgraded" });
