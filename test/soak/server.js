@@ -1,0 +1,30 @@
+// The service under load: answers each request with what it was asked, in as many ways as HTTP/1.1 knows.
+import { createServer } from "node:http";
+import { setImmediate as turn } from "node:timers/promises";
+import { Upgrader } from "handover";
+
+async function answer(request, response) {
+  let body = "";
+  for await (const chunk of request.setEncoding("latin1")) body += chunk;
+  const text = `${request.url} ${body}`;
+  const way = Number(new URL(request.url, "http://a").searchParams.get("way"));
+  if (way > 0) await turn();
+  if (way < 2) return response.setHeader("content-length", text.length).end(text);
+  for (const part of [text.slice(0, 5), text.slice(5)]) {
+    if (part !== "") response.write(part);
+    await turn();
+  }
+  response.end();
+}
+
+const upg = new Upgrader(JSON.parse(process.argv[2] ?? "{}"));
+const say = (event, fields = {}) =>
+  console.log(JSON.stringify({ event, pid: process.pid, generation: upg.generation, ...fields }));
+
+const server = createServer((request, response) => void answer(request, response));
+const { port } = await upg.listen(server, { port: 0, host: "127.0.0.1", name: "soak" });
+upg.on("rollback", ({ error }) => say("rollback", { message: error.message }));
+upg.on("exit", (drained) => say("drained", drained));
+await upg.ready();
+say("accepting", { port });
+say("exited", { outcome: await upg.exit });
