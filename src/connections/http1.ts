@@ -92,7 +92,7 @@ export class Http1 implements Protocol, ConnectionAdapter {
   idle(socket: Socket): boolean {
     return (
       this.#connections.get(socket)?.inFlight.length === 0 &&
-      !socket.destroyed &&
+      socket.writable &&
       !socket.readableEnded &&
       socket.writableLength === 0 &&
       socket.writableCorked === 0 &&

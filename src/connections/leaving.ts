@@ -102,7 +102,7 @@ export class Leaving {
       this.#candidates.delete(connection);
       const departing = this.#tryFreeze(connection, server);
       if (departing === undefined) continue;
-      size += departing.parcel.body.length;
+      size += sizeOf(departing.parcel);
       this.#offered.add(connection);
       batch.push(departing);
     }
@@ -129,9 +129,16 @@ export class Leaving {
     const still = new StillSocket(socket);
     const { unread } = still;
     const frozen = { protocol: adapter.name, state, ...(unread === undefined ? {} : { unread }) };
+    let parcel;
+    try {
+      parcel = this.#parcel(server, adapter.version, encodeFrozen(frozen), descriptorOf(socket));
+    } catch (error) {
+      still.release();
+      throw error;
+    }
     return {
       connection: socket,
-      parcel: this.#parcel(server, adapter.version, encodeFrozen(frozen), descriptorOf(socket)),
+      parcel,
       gone: () => {
         adapter.moved?.(socket);
         socket.destroy();
@@ -187,6 +194,11 @@ interface Departing {
   readonly back: () => void;
   /** And it will not move. */
   readonly keep: () => void;
+}
+
+/** In a message: names may be long. */
+function sizeOf({ label, body }: Parcel): number {
+  return body.length + Buffer.byteLength(JSON.stringify(label));
 }
 
 /** Connections in one offer, and bytes of what travels with them. */

@@ -87,10 +87,11 @@ export class TrackedServer {
     if (adapter === undefined || fd === undefined) return { refused: "ERR_NO_TAKER" };
     if (adapter.version !== version) return { refused: "ERR_VERSION" };
     const patience = unread === undefined ? adapter.patience?.(state) : undefined;
-    countConnection(this.server, 1);
     if (patience !== undefined && this.#park({ fd, state, adapter }, patience)) return "taken";
-    // A duplicate, as the descriptor of what is refused is not ours to close.
-    this.#attach(check(native().duplicate(fd), "duplicate", "a connection"), state, adapter, unread);
+    // Of a duplicate, as the descriptor of what is refused is not ours to close.
+    const duplicate = check(native().duplicate(fd), "duplicate", "a connection");
+    countConnection(this.server, 1);
+    this.#attach(duplicate, state, adapter, unread);
     native().close(fd);
     return "taken";
   }
@@ -170,8 +171,10 @@ export class TrackedServer {
 
   #park(parked: Parked, patience: number): boolean {
     this.#parking ??= this.#openParking();
-    this.#parking?.add(parked, patience);
-    return this.#parking !== undefined;
+    if (this.#parking === undefined) return false;
+    this.#parking.add(parked, patience);
+    countConnection(this.server, 1);
+    return true;
   }
 
   /** What Node offers to close a server's connections has to reach those that Node does not know. */
