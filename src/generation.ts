@@ -180,7 +180,10 @@ export class Generation implements Controlled {
     parent?.exchange.serve("connection", this.#tracker.adopt);
     parent?.follow({
       go: (older, ticketKeys) => {
-        for (const one of older) one.exchange.serve("connection", this.#tracker.adopt);
+        for (const one of older) {
+          one.exchange.serve("connection", this.#tracker.adopt);
+          one.exchange.restart();
+        }
         this.older.add(older);
         this.sockets.setTicketKeys(ticketKeys);
         this.#happen("go");

@@ -39,6 +39,21 @@ const examples: [Message, string][] = [
   [{ type: "stopping" }, '{"type":"stopping"}'],
   [{ type: "inquire" }, '{"type":"inquire"}'],
   [{ type: "report", connections: 1, remaining: 20 }, '{"type":"report","connections":1,"remaining":20}'],
+  [
+    {
+      type: "offer",
+      batch: 3,
+      parcels: [{ kind: "connection", label: "web", id: "9", version: 1, size: 2, fds: 1 }],
+      sha256: "x",
+    },
+    '{"type":"offer","batch":3,"parcels":[{"kind":"connection","label":"web","id":"9","version":1,"size":2,"fds":1}],"sha256":"x"}',
+  ],
+  [
+    { type: "settle", batch: 3, results: [null, "ERR_NO_TAKER"] },
+    '{"type":"settle","batch":3,"results":[null,"ERR_NO_TAKER"]}',
+  ],
+  [{ type: "restart", id: "x" }, '{"type":"restart","id":"x"}'],
+  [{ type: "restarted", id: "x" }, '{"type":"restarted","id":"x"}'],
   [{ type: "unsupported", unknown: "x" }, '{"type":"unsupported","unknown":"x"}'],
 ];
 
@@ -278,7 +293,9 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 
 /** What does not fit a field that may have this value. */
 function wrongFor(value: unknown): unknown[] {
-  if (Array.isArray(value)) return [null, 1, "x", {}, [null], [1], [[]]];
+  if (Array.isArray(value)) {
+    return [null, 1, "x", {}, [1], [[]], ...(value.includes(null) ? [] : [[null]])];
+  }
   if (typeof value === "number") return [null, -1, 1.5, 2 ** 53, "7", [], {}, true];
   return [null, 1, [], {}, typeof value === "string" ? true : "true"];
 }

@@ -3,7 +3,10 @@ import { HandoverError } from "../errors.js";
 import { check, native, POLL, systemError, type Watcher } from "../native.js";
 import { bodyOf, decode, encode, MAX_SIZE, PROTOCOL, type Message } from "./messages.js";
 
-/** What an owner of a channel hears from it. Each descriptor in `fds` is the listener's to close. */
+/**
+ * What an owner of a channel hears from it. Each descriptor in `fds` is the listener's to close. An offer comes
+ * without any if not all of them could be received: it can be refused.
+ */
 export interface ChannelListener {
   message(message: Message, fds: number[], body: Uint8Array): void;
   /** The other end is gone, or talks nonsense (`error`). Nothing comes after it. */
@@ -34,6 +37,7 @@ export class Channel {
   readonly #waiting: { data: Uint8Array; fds: readonly number[] }[] = [];
   #retry: NodeJS.Timeout | undefined;
   #reading = true;
+  #reset = false;
   #ended = false;
   #closed = false;
 
@@ -58,7 +62,11 @@ export class Channel {
     this.#watch();
   }
 
-  /** Sends, or queues. False if the other end is gone. The descriptors stay the caller's. */
+  /**
+   * Sends, or queues. False if the other end is gone. The descriptors stay the caller's.
+   *
+   * @throws if it must be queued, and this process has no room for more descriptors
+   */
   send(message: Message, fds: readonly number[] = [], body?: Uint8Array): boolean {
     if (this.#ended) return false;
     const data = encode(message, body);
@@ -68,10 +76,7 @@ export class Channel {
       if (!isBusy(sent)) return false;
       this.#waitFor(sent);
     }
-    this.#waiting.push({
-      data,
-      fds: fds.map((fd) => check(native().duplicate(fd), "duplicate", `descriptor ${fd}`)),
-    });
+    this.#waiting.push({ data, fds: duplicateAll(fds) });
     this.#watch();
     return true;
   }
@@ -172,21 +177,28 @@ export class Channel {
     return undefined;
   }
 
-  /** One message. Every error but EAGAIN is the other end's death: ECONNRESET, if it left unread data. */
+  /**
+   * One message. Every error but EAGAIN is the other end's death; ECONNRESET, if it left unread data, comes once
+   * and before its last words.
+   */
   #receive(): Packet | "nothing" | "end" {
     for (;;) {
       const received = native().receive(this.fd, buffer());
       if (received === -constants.errno.EAGAIN) return "nothing";
+      if (received === -constants.errno.ECONNRESET && !this.#reset) {
+        this.#reset = true;
+        continue;
+      }
       if (typeof received === "number" || received.size === 0) return "end";
       try {
-        if (received.fdsLost) throw lost();
         if (received.truncated)
           throw new HandoverError("ERR_PROTOCOL", `a message is longer than ${MAX_SIZE} bytes`);
         const packet = buffer().subarray(0, received.size);
         const message = decode(packet);
         if (message.type !== "unknown") {
           checkProtocol(message);
-          return { message, fds: received.fds, body: bodyOf(packet) };
+          const fds = received.fdsLost ? withoutLost(message, received.fds) : received.fds;
+          return { message, fds, body: bodyOf(packet) };
         }
         closeAll(received.fds);
         this.send({ type: "unsupported", unknown: message.name });
@@ -214,6 +226,25 @@ export class Channel {
 
 export function closeAll(fds: readonly number[]): void {
   for (const fd of fds) native().close(fd);
+}
+
+/** All or none. */
+function duplicateAll(fds: readonly number[]): number[] {
+  const duplicates: number[] = [];
+  try {
+    for (const fd of fds) duplicates.push(check(native().duplicate(fd), "duplicate", `descriptor ${fd}`));
+    return duplicates;
+  } catch (error) {
+    closeAll(duplicates);
+    throw error;
+  }
+}
+
+/** What is offered can be refused, and stays with its owner; without what is handed on there is no going on. */
+function withoutLost(message: Message, fds: readonly number[]): number[] {
+  if (message.type !== "offer") throw lost();
+  closeAll(fds);
+  return [];
 }
 
 function isBusy(result: number): boolean {

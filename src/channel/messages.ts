@@ -41,6 +41,12 @@ export type Message =
   | { type: "offer"; batch: number; parcels: ParcelHead[]; sha256: string }
   /** What became of each parcel of a batch: null for taken, else the code of the refusal. */
   | { type: "settle"; batch: number; results: (string | null)[] }
+  /**
+   * To the one that offers: somebody else reads now, what is not settled yet never will be. Comes back as
+   * `restarted` in its place among the offers, of which those before it are void.
+   */
+  | { type: "restart"; id: string }
+  | { type: "restarted"; id: string }
   /** The answer to a type this version does not know. */
   | { type: "unsupported"; unknown: string };
 
@@ -166,6 +172,8 @@ const SHAPES: Record<MessageType, Record<string, Fits>> = {
   report: { connections: isCount, remaining: isCount },
   offer: { batch: isCount, parcels: listOf(isParcel), sha256: isString },
   settle: { batch: isCount, results: listOf((value) => value === null || isString(value)) },
+  restart: { id: isString },
+  restarted: { id: isString },
   unsupported: { unknown: isString },
 };
 

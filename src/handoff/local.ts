@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { closeAll } from "../channel/channel.js";
 import type { Message, ParcelHead } from "../channel/messages.js";
 import type { Exchange, Parcel, Settlement, Taker } from "./exchange.js";
@@ -16,6 +16,8 @@ export class LocalExchange implements Exchange {
   >();
   readonly #waiting: (() => void)[] = [];
   #batches = 0;
+  /** Of a {@link restart} that the other side has not confirmed yet. */
+  #restart: string | undefined;
   #isOpen = true;
 
   constructor(send: Send) {
@@ -42,14 +44,13 @@ export class LocalExchange implements Exchange {
     const message = { type: "offer" as const, batch, parcels: parcels.map(headOf), sha256: hash(body) };
     return new Promise((settle) => {
       this.#unsettled.set(batch, { parcels: parcels.length, settle });
-      if (
-        !this.#send(
-          message,
-          parcels.flatMap((parcel) => [...parcel.fds]),
-          body,
-        )
-      )
-        this.end();
+      const fds = parcels.flatMap((parcel) => [...parcel.fds]);
+      try {
+        if (!this.#send(message, fds, body)) this.end();
+      } catch {
+        // It had to wait, for which there are no descriptors.
+        this.#settle(batch, undefined);
+      }
     });
   }
 
@@ -61,15 +62,37 @@ export class LocalExchange implements Exchange {
   hear(message: Message, fds: number[], body: Uint8Array): boolean {
     if (message.type === "offer") this.#answer(message, fds, body);
     else if (message.type === "settle") this.#settle(message.batch, message.results);
+    else if (message.type === "restart") this.#startOver(message.id);
+    else if (message.type === "restarted")
+      this.#restart = this.#restart === message.id ? undefined : this.#restart;
     else return false;
     return true;
+  }
+
+  /**
+   * Reads on where somebody else has read, who may have died over it: what that one has not settled is its
+   * owner's again, and what was offered before the owner knows of it is void.
+   */
+  restart(): void {
+    this.#restart = randomUUID();
+    this.#send({ type: "restart", id: this.#restart }, []);
   }
 
   /** The other side is gone, or nobody is to be asked any more: all that is not settled is its owner's again. */
   end(): void {
     this.#isOpen = false;
-    for (const batch of this.#unsettled.keys()) this.#settle(batch, undefined);
+    this.#withdrawAll();
     for (const wake of this.#waiting.splice(0)) wake();
+  }
+
+  #withdrawAll(): void {
+    for (const batch of this.#unsettled.keys()) this.#settle(batch, undefined);
+  }
+
+  /** Whoever waits for the window offers in a later turn of the microtasks: after the confirmation. */
+  #startOver(id: string): void {
+    this.#withdrawAll();
+    this.#send({ type: "restarted", id }, []);
   }
 
   #settle(batch: number, results: readonly (string | null)[] | undefined): void {
@@ -81,9 +104,12 @@ export class LocalExchange implements Exchange {
   }
 
   #answer(offer: Offer, fds: number[], body: Uint8Array): void {
+    if (this.#restart !== undefined) return closeAll(fds);
     const parcels = unpack(offer, fds, body);
-    const results = parcels?.map((parcel) => this.#take(parcel)) ?? offer.parcels.map(() => "ERR_DAMAGED");
-    if (parcels === undefined) closeAll(fds);
+    if (typeof parcels === "string") closeAll(fds);
+    const results = offer.parcels.map((_, n) =>
+      typeof parcels === "string" ? parcels : this.#take(parcels[n]!),
+    );
     this.#send({ type: "settle", batch: offer.batch, results }, []);
   }
 
@@ -107,16 +133,17 @@ function headOf({ kind, label, id, version, body, fds }: Parcel): ParcelHead {
   return { kind, label, id, version, size: body.length, fds: fds.length };
 }
 
-/** Undefined if what has arrived is not what was sent. */
-function unpack({ parcels, sha256 }: Offer, fds: number[], body: Uint8Array): Parcel[] | undefined {
-  if (hash(body) !== sha256) return undefined;
+/** The code of the refusal, if what has arrived is not what was sent. */
+function unpack({ parcels, sha256 }: Offer, fds: number[], body: Uint8Array): Parcel[] | string {
+  if (hash(body) !== sha256) return "ERR_DAMAGED";
   let [byte, fd] = [0, 0];
   const unpacked = parcels.map(({ size, fds: count, ...head }) => ({
     ...head,
     body: body.subarray(byte, (byte += size)),
     fds: fds.slice(fd, (fd += count)),
   }));
-  return byte === body.length && fd === fds.length ? unpacked : undefined;
+  if (fd > fds.length) return "ERR_DESCRIPTOR";
+  return byte === body.length && fd === fds.length ? unpacked : "ERR_DAMAGED";
 }
 
 function settlementOf(result: string | null | undefined): Settlement {

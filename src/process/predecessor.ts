@@ -45,7 +45,7 @@ export class Predecessor implements OlderGeneration {
       this.#settle(undefined);
       resolve(error);
     };
-    this.resume();
+    this.#listen();
   }
 
   get isGone(): boolean {
@@ -85,8 +85,13 @@ export class Predecessor implements OlderGeneration {
     return this.#channel.fd;
   }
 
-  /** Reads the channel (again, after a rollback). */
+  /** Reads the channel where somebody else has read it: an older successor, or one that died over it. */
   resume(): void {
+    this.#listen();
+    this.exchange.restart();
+  }
+
+  #listen(): void {
     this.#channel.listen({ message: (...message) => this.#hear(...message), end: this.#end });
   }
 
