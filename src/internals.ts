@@ -1,5 +1,5 @@
 import type { Socket as DatagramSocket } from "node:dgram";
-import { Server as HttpServer } from "node:http";
+import { Server as HttpServer, type IncomingMessage } from "node:http";
 import { Server, type Socket } from "node:net";
 import { HandoverError } from "./errors.js";
 
@@ -110,6 +110,18 @@ export function joinServer(server: Server, socket: Socket): void {
 /** Whether a server's connections stay writable when their client has ended. */
 export function allowsHalfOpen(server: Server): boolean {
   return (server as unknown as { allowHalfOpen?: boolean }).allowHalfOpen === true;
+}
+
+/** Gives a request its headers as the parser does: by Node's rules for those that come more than once. */
+export function setHeaders(request: IncomingMessage, rawHeaders: string[]): void {
+  requireFunction(request, "_addHeaderLines");
+  const parsed = request as unknown as {
+    joinDuplicateHeaders: unknown;
+    _addHeaderLines(headers: string[], n: number): void;
+  };
+  const { server } = request.socket as unknown as { server?: { joinDuplicateHeaders?: boolean } };
+  parsed.joinDuplicateHeaders = server?.joinDuplicateHeaders;
+  parsed._addHeaderLines(rawHeaders, rawHeaders.length);
 }
 
 function handleOf(socket: Socket): { readStop(): void; readStart(): void } {

@@ -3,10 +3,11 @@
  *
  * @module
  */
-import { IncomingMessage, type IncomingHttpHeaders, type Server as HttpServer } from "node:http";
+import { IncomingMessage, type Server as HttpServer } from "node:http";
 import type { Socket } from "node:net";
 import type { ConnectionAdapter } from "./connections/adapter.js";
 import { HandoverError } from "./errors.js";
+import { setHeaders } from "./internals.js";
 import { markMoved, isQuiet, type WebSocketLike } from "./ws-internals.js";
 
 export type { WebSocketLike } from "./ws-internals.js";
@@ -172,25 +173,19 @@ const CLOSE_1012 = Buffer.from("880203f4", "hex");
 
 function requestOf(socket: Socket, { method, url, httpVersion, rawHeaders, state }: State): IncomingMessage {
   const request = new IncomingMessage(socket);
-  const [major, minor] = httpVersion.split(".").map(Number);
-  const headers: IncomingHttpHeaders = {};
-  for (let n = 0; n < rawHeaders.length; n += 2) addHeader(headers, rawHeaders[n]!, rawHeaders[n + 1]!);
-  Object.assign(request, {
+  const [httpVersionMajor, httpVersionMinor] = httpVersion.split(".").map(Number);
+  const handover: HandedOver = { state };
+  setHeaders(request, rawHeaders);
+  return Object.assign(request, {
     method,
     url,
     httpVersion,
-    httpVersionMajor: major,
-    httpVersionMinor: minor,
-    rawHeaders,
+    httpVersionMajor,
+    httpVersionMinor,
+    upgrade: true,
+    complete: true,
+    handover,
   });
-  Object.assign(request, { headers, complete: true, handover: { state } satisfies HandedOver });
-  return request;
-}
-
-function addHeader(headers: IncomingHttpHeaders, name: string, value: string): void {
-  const key = name.toLowerCase();
-  const before = headers[key];
-  headers[key] = before === undefined ? value : `${String(before)}${key === "cookie" ? "; " : ", "}${value}`;
 }
 
 function rejected(why: string): HandoverError {
