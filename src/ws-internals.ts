@@ -3,8 +3,6 @@ import type { Socket } from "node:net";
 /** What is needed of a `WebSocket` of `ws` 8. */
 export interface WebSocketLike {
   readonly readyState: number;
-  readonly protocol: string;
-  readonly extensions: string;
   close(code: number, reason: string): void;
   terminate(): void;
 }
@@ -29,19 +27,30 @@ interface Internals {
     _deflating?: boolean;
     _state?: number;
   };
-  _extensions?: Record<string, { _deflate: unknown; _inflate: unknown } | undefined>;
+  _extensions?: Record<string, Compression | undefined>;
   _closeCode: number;
   _closeMessage: Buffer;
 }
 
+interface Compression {
+  _deflate: unknown;
+  _inflate: unknown;
+  params: Record<string, unknown>;
+}
+
 const OPEN = 1;
+
+/** Whether nobody has begun to close it. */
+export function isOpen(ws: WebSocketLike): boolean {
+  return ws.readyState === OPEN;
+}
 
 /** Whether the connection is between two frames in both directions, and compression remembers nothing. */
 export function isQuiet(ws: WebSocketLike, socket: Socket): boolean {
   const { _receiver: receiver, _sender: sender, _extensions: extensions } = ws as unknown as Internals;
   const compression = extensions?.["permessage-deflate"];
   return (
-    ws.readyState === OPEN &&
+    isOpen(ws) &&
     receiver !== undefined &&
     receiver._state === 0 &&
     receiver._bufferedBytes === 0 &&
@@ -66,10 +75,12 @@ export function markMoved(ws: WebSocketLike): void {
   Object.assign(ws as unknown as Internals, { _closeCode: 1012, _closeMessage: Buffer.from("handed over") });
 }
 
-/** Without context takeover the streams are made for each message; with it they are what cannot move. */
-function hasContext(compression: { _deflate: unknown; _inflate: unknown } | undefined): boolean {
+/** Whether a side remembers what it has compressed: its stream is made by its first message. */
+function hasContext(compression: Compression | undefined): boolean {
+  if (compression === undefined) return false;
+  const { _deflate, _inflate, params } = compression;
   return (
-    compression !== undefined &&
-    ((compression._deflate ?? null) !== null || (compression._inflate ?? null) !== null)
+    (Boolean(_deflate) && params["server_no_context_takeover"] !== true) ||
+    (Boolean(_inflate) && params["client_no_context_takeover"] !== true)
   );
 }
