@@ -82,10 +82,12 @@ export class TrackedServer {
   /** Takes a connection that the predecessor offers. */
   adopt({ body, version, fds }: Parcel): "taken" | { refused: string } {
     const { protocol, state, unread } = decodeFrozen(body);
-    const adapter = this.adapters.find(({ name }) => name === protocol);
+    const adapters = this.adapters.filter(({ name }) => name === protocol);
+    // Several WebSocket servers are adapters of one name.
+    const adapter = adapters.find((one) => one.version === version);
     const [fd] = fds;
-    if (adapter === undefined || fd === undefined) return { refused: "ERR_NO_TAKER" };
-    if (adapter.version !== version) return { refused: "ERR_VERSION" };
+    if (adapters.length === 0 || fd === undefined) return { refused: "ERR_NO_TAKER" };
+    if (adapter === undefined) return { refused: "ERR_VERSION" };
     const patience = unread === undefined ? adapter.patience?.(state) : undefined;
     if (patience !== undefined && this.#park({ fd, state, adapter }, patience)) return "taken";
     // Of a duplicate, as the descriptor of what is refused is not ours to close.
