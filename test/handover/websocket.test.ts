@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { selfSigned } from "../support/client.js";
 import { Service } from "../support/service.js";
 import { brief, upgrade } from "../support/steps.js";
 import { frame, openRaw, WebSocketClient } from "../support/websocket.js";
@@ -9,16 +10,29 @@ interface Settings {
   [option: string]: unknown;
 }
 
+interface Started {
+  service: Service;
+  port: number;
+}
+
+async function startWith(name: string, { first, ...settings }: Settings = {}): Promise<Started> {
+  const service = Service.start("websocket.js", {
+    settings: { ...brief, ...settings, first: { package: name, ...first } },
+  });
+  const { port } = await service.until("accepting");
+  return { service, port: port as number };
+}
+
+/** Upgrades, and does not wait for the old process to end. */
+async function replace(service: Service): Promise<void> {
+  process.kill(service.pid, "SIGHUP");
+  await service.until("accepting", { generation: 1 });
+}
+
 const MOVED = { code: 1012, reason: "handed over" };
 
 describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
-  async function start({ first, ...settings }: Settings = {}): Promise<{ service: Service; port: number }> {
-    const service = Service.start("websocket.js", {
-      settings: { ...brief, ...settings, first: { package: name, ...first } },
-    });
-    const { port } = await service.until("accepting");
-    return { service, port: port as number };
-  }
+  const start = (settings?: Settings): Promise<Started> => startWith(name, settings);
 
   test.each([
     ["{ server }", { mode: "server" }, "/"],
@@ -98,8 +112,7 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
     const client = await openRaw(port);
     const bytes = frame("told");
     client.socket.write(bytes.subarray(0, 3));
-    process.kill(service.pid, "SIGHUP");
-    await service.until("accepting", { generation: 1 });
+    await replace(service);
     client.socket.write(bytes.subarray(3));
     expect(await service.until("message")).toMatchObject({ generation: 0 });
     await client.until(/0 1 told/);
@@ -112,17 +125,122 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
     const { service, port } = await start();
     const client = await openRaw(port);
     client.socket.write(frame("told ", { fin: false }));
-    process.kill(service.pid, "SIGHUP");
-    await service.until("accepting", { generation: 1 });
+    await replace(service);
     client.socket.write(frame("ping", { opcode: 9 }));
-    await client.until(/\x8a\x04ping/);
+    expect(await client.until(/ping/)).toBe("\x8a\x04ping");
     client.socket.write(frame("twice", { opcode: 0 }));
     await client.until(/0 1 told twice/);
     await service.until("exited", { generation: 0 });
     client.socket.write(frame("again"));
-    await client.until(/1 2 again/);
+    expect(await client.until(/1 2 again/)).toContain("1 2 again");
+  });
+
+  test("moves when what is being sent has been sent", async () => {
+    const { service, port } = await start();
+    const client = await WebSocketClient.open(`ws://127.0.0.1:${port}`);
+    client.ws.pause();
+    client.ws.send("large");
+    client.ws.send("told");
+    await service.until("message");
+    await replace(service);
+    client.ws.resume();
+    for (let n = 1; n <= 64; n++) expect(await client.next()).toBe(String(n).padEnd(256 * 1024));
+    expect(await client.next()).toBe("0 2 told");
+    await service.until("exited", { generation: 0 });
+    expect(await client.ask("b")).toBe("1 3 b");
+  });
+
+  test("moves with compression that remembers nothing", async () => {
+    const { service, port } = await start({ first: { perMessageDeflate: FORGETFUL } });
+    const client = await WebSocketClient.open(`ws://127.0.0.1:${port}`, {
+      perMessageDeflate: { threshold: 0 },
+    });
+    expect(await client.ask("a")).toBe("0 1 a");
+    await upgrade(service);
+    expect(await client.ask("b")).toBe("1 2 b");
+    await upgrade(service);
+    expect(await client.ask("c")).toBe("2 3 c");
+  });
+
+  test("is told to come again by a successor that rejects it too late to leave it where it was", async () => {
+    const { service, port } = await start({
+      first: { auth: true, tickets: ["?ticket=1"] },
+      next: { tickets: [] },
+    });
+    const client = await WebSocketClient.open(`ws://127.0.0.1:${port}/?ticket=1`);
+    await upgrade(service);
+    expect(await client.closed).toMatchObject({ code: 1012 });
+    // The rejecting process has survived what the program wrote after that.
+    await upgrade(service);
+  });
+
+  test("that had not moved goes on after a rollback, and moves by the next upgrade", async () => {
+    const { service, port } = await start({ probation: 30_000 });
+    const client = await openRaw(port);
+    const bytes = frame("told");
+    client.socket.write(bytes.subarray(0, 3));
+    process.kill(service.pid, "SIGHUP");
+    const { pid } = await service.until("accepting", { generation: 1 });
+    process.kill(pid, "SIGKILL");
+    await service.until("rollback");
+    client.socket.write(bytes.subarray(3));
+    await client.until(/0 1 told/);
+    const from = service.lines.length;
+    process.kill(service.pid, "SIGHUP");
+    await service.until("closed", MOVED, from);
+    client.socket.write(bytes);
+    expect(await client.until(/1 2 told/)).toContain("1 2 told");
+  });
+
+  test("that cannot move, or that the successor does not want, goes on and is closed late", async () => {
+    const live = { perMessageDeflate: { threshold: 0 } };
+    const results = await Promise.all([
+      stay({ next: { routes: [] } }),
+      stay({ next: { routes: ["/else"] } }),
+      stay({ next: { version: 2 } }),
+      stay({ next: { protocol: "other" }, first: { protocol: "chat" } }, { protocols: ["chat", "other"] }),
+      stay({ first: { perMessageDeflate: FORGETFUL }, next: live }, live),
+      stay({ first: live }, live),
+      stay({ ...selfSigned() }, {}, "wss"),
+    ]);
+    const refused = { ERR_REFUSED: 1 };
+    expect(results).toEqual([{ ERR_NO_TAKER: 1 }, refused, { ERR_VERSION: 1 }, refused, refused, {}, {}]);
+  });
+
+  /** Why a connection stayed, whose successor is different. */
+  async function stay(
+    settings: Settings,
+    options: Parameters<typeof WebSocketClient.open>[1] = {},
+    scheme = "ws",
+  ): Promise<unknown> {
+    const { service, port } = await start({ drainTimeout: 3_000, ...settings });
+    const client = await WebSocketClient.open(`${scheme}://127.0.0.1:${port}`, {
+      rejectUnauthorized: false,
+      ...options,
+    });
+    expect(await client.ask("a")).toBe("0 1 a");
+    await replace(service);
+    expect(await client.ask("b")).toBe("0 2 b");
+    expect(await client.closed).toEqual({ code: 1012, reason: "service restart" });
+    const { handedOver, destroyed, stayed } = await service.until("exit", { generation: 0 });
+    expect([handedOver, destroyed]).toEqual([0, 0]);
+    return stayed;
+  }
+
+  test("is closed by stop(), but not all at once", async () => {
+    const { service, port } = await start({ drainTimeout: 3_000 });
+    const open = (): Promise<WebSocketClient> => WebSocketClient.open(`ws://127.0.0.1:${port}`);
+    const [first, last] = [await open(), await open()];
+    process.kill(service.pid, "SIGTERM");
+    expect(await first.closed).toEqual({ code: 1012, reason: "service restart" });
+    expect(await last.ask("a")).toBe("0 1 a");
+    expect(await last.closed).toEqual({ code: 1012, reason: "service restart" });
+    expect(await service.until("exit")).toMatchObject({ destroyed: 0, handedOver: 0 });
   });
 });
+
+/** Compression without context takeover. */
+const FORGETFUL = { serverNoContextTakeover: true, clientNoContextTakeover: true, threshold: 0 };
 
 /** Keeps a few numbered messages on their way, and checks what comes back. */
 class Talker {

@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { onTestFinished } from "vitest";
-import WebSocket, { type ClientOptions } from "ws";
+import { WebSocket, type ClientOptions } from "ws";
 import { Client } from "./client.js";
 
 /** A WebSocket client that remembers what it was sent. */
