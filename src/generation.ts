@@ -26,6 +26,7 @@ import { startSuccessor, type ReadySuccessor } from "./process/successor.js";
 import { noGo, refusal } from "./refusal.js";
 import type { Exchange } from "./handoff/exchange.js";
 import { Inventory } from "./sockets/inventory.js";
+import { boundTo } from "./sockets/listen.js";
 import { Sockets } from "./sockets/sockets.js";
 import { VERSION } from "./version.js";
 
@@ -145,7 +146,7 @@ export class Generation implements Controlled {
       uptime: Math.round(process.uptime()),
       version: VERSION,
       node: process.version,
-      listeners: this.inventory.used().map(({ name }) => name),
+      listeners: this.inventory.used().map(({ name, fd }) => ({ name, ...boundTo(fd) })),
       connections: this.#tracker.size,
       older: await this.older.report(),
     };

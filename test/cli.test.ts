@@ -209,7 +209,10 @@ test("handover status shows an older generation that still drains", async () => 
       generation: 1,
       state: "ready",
       connections: 0,
-      listeners: ["tcp:127.0.0.1:0#1", "handover:control"],
+      listeners: [
+        { name: "tcp:127.0.0.1:0#1", address: expect.stringMatching(/^127\.0\.0\.1:\d+$/) as string },
+        { name: "handover:control", address: expect.stringMatching(/\.sock$/) as string },
+      ],
       older: [{ pid: service.pid, generation: 0, connections: 1, remaining: expect.any(Number) as number }],
     },
   ]);
@@ -218,7 +221,7 @@ test("handover status shows an older generation that still drains", async () => 
   expect(stdout).toMatch(
     new RegExp(
       `^pid +${pid}\ngeneration +1\nstate +ready\nuptime +.*\nversion +.*\ncontrol +/.*\n` +
-        `listeners +tcp:127.0.0.1:0#1\nconnections +0\ndraining +pid ${service.pid}, generation 0: 1 connection, .* left\n$`,
+        `listeners +tcp:127.0.0.1:0#1 \\(127.0.0.1:\\d+\\)\nconnections +0\ndraining +pid ${service.pid}, generation 0: 1 connection, .* left\n$`,
     ),
   );
 

@@ -43,10 +43,15 @@ function describe(status: Status, control: string): [string, string[]][] {
     ["uptime", [duration(status.uptime * 1_000)]],
     ["version", [`handover ${status.version}, Node ${status.node}`]],
     ["control", [control]],
-    ["listeners", status.listeners.filter((name) => !name.startsWith("handover:"))],
+    ["listeners", status.listeners.filter(({ name }) => !name.startsWith("handover:")).map(describeListener)],
     ["connections", [String(status.connections)]],
     ["draining", status.older.map(describeOlder)],
   ];
+}
+
+/** A name often says the address already. */
+function describeListener({ name, address }: Status["listeners"][number]): string {
+  return address === undefined || name.endsWith(`:${address}`) ? name : `${name} (${address})`;
 }
 
 function describeOlder({ pid, generation, connections, remaining }: Status["older"][number]): string {

@@ -39,8 +39,8 @@ export interface Status {
   uptime: number;
   version: string;
   node: string;
-  /** Names of what is handed on. */
-  listeners: string[];
+  /** What is handed on: its name and, where it is bound to one, its address. */
+  listeners: { name: string; address?: string }[];
   connections: number;
   /** Generations that still drain; what one did not tell in time is left out. */
   older: { generation: number; pid: number; connections?: number; remaining?: number }[];

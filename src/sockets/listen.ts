@@ -147,6 +147,15 @@ export class Listening {
 /** A server that is closed in the turn in which it listens never emits `listening`. */
 const SETTLING = ["listening", "error", "close"];
 
+/** Where a descriptor is bound, for people. */
+export function boundTo(fd: number): { address?: string } {
+  const socket = native().describe(fd);
+  if (typeof socket === "number" || socket.address === "") return {};
+  const { family, address, port } = socket;
+  if (family === "unix") return { address: address.replace(/^\0/, "@") };
+  return { address: `${family === "inet6" ? `[${address}]` : address}:${port}` };
+}
+
 /** What Node would answer, which it does not for a Unix socket that it has not bound itself. */
 export function addressOf(item: Item): AddressInfo | string {
   const socket = check(native().describe(item.fd), "describe the descriptor of", item.name);

@@ -19,7 +19,7 @@ export function renderTable({ kinds, failures, upgrades }: Summary): string {
     "",
     `${count(upgrades.count, "upgrade")}, from the request to the commit: ${took}`,
     ...failures.map(({ kind, code, count: n }) => paint("red", `failed: ${kind} ${code} × ${n}`)),
-    paint("dim", "closed: by the old process, announced in its last response as HTTP has it"),
+    paint("dim", `closed: connections that clients saw end; the others moved from process to process`),
   ].join("\n");
 }
 
