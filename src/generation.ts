@@ -4,9 +4,9 @@ import { Drain, type Drained } from "./connections/drain.js";
 import { Tracker } from "./connections/tracker.js";
 import type { Status } from "./control/protocol.js";
 import type { Controlled, ControlServer } from "./control/server.js";
-import { deferred, type Deferred } from "./deferred.js";
+import { deferred } from "./deferred.js";
 import type { HandoverError } from "./errors.js";
-import type { Tell, Timings, UpgraderEvents, UpgradeResult } from "./events.js";
+import type { Tell, UpgradeResult } from "./events.js";
 import {
   busyWith,
   publicState,
@@ -16,18 +16,17 @@ import {
   type Outcome,
   type State,
 } from "./lifecycle.js";
+import type { Exchange } from "./handoff/exchange.js";
 import type { Settings } from "./options.js";
-import type { Child } from "./process/child.js";
 import { OlderGenerations } from "./process/older.js";
 import { readInheritance } from "./process/parent.js";
 import { PidFile } from "./process/pid-file.js";
 import type { Predecessor } from "./process/predecessor.js";
-import { startSuccessor, type ReadySuccessor } from "./process/successor.js";
 import { noGo, refusal } from "./refusal.js";
-import type { Exchange } from "./handoff/exchange.js";
 import { Inventory } from "./sockets/inventory.js";
 import { boundTo } from "./sockets/listen.js";
 import { Sockets } from "./sockets/sockets.js";
+import { Succession, type Estate } from "./succession.js";
 import { VERSION } from "./version.js";
 
 /**
@@ -53,7 +52,7 @@ export class Generation implements Controlled {
   #state: State = { name: "starting" };
   /** For the predecessor's go. */
   #patience: NodeJS.Timeout | undefined;
-  #successor: Successor | undefined;
+  #succession: Succession | undefined;
   #drain: Drain | undefined;
   #drained: Drained = { destroyed: 0, handedOver: 0, stayed: {} };
 
@@ -106,23 +105,11 @@ export class Generation implements Controlled {
   async upgrade(signal: AbortSignal | undefined): Promise<UpgradeResult> {
     if (process.pid === 1) throw refusal("ERR_PID_1", "upgrade");
     this.#happen("upgrade");
+    this.#succession = new Succession(this.#estate());
     try {
-      this.#requireRoom();
-      await this.sockets.settled();
-      const started = await startSuccessor(
-        this.#settings,
-        this.number,
-        this.inventory.used(),
-        {
-          spawned: (child) => this.#onSpawned(child),
-          stopping: () => this.#happen("stopping"),
-          report: () => ({ connections: this.#tracker.size, remaining: this.#drain?.remaining ?? 0 }),
-        },
-        signal,
-      );
-      return await this.#commit(started);
+      return await this.#succession.run(signal);
     } catch (error) {
-      this.#forgetSuccessor();
+      this.#succession = undefined;
       this.#happen("failed");
       throw error;
     }
@@ -164,13 +151,13 @@ export class Generation implements Controlled {
     announce: () => this.#announce(),
     accept: () => this.#accept(),
     keep: () => this.inventory.keep(),
-    abandon: () => this.#successor?.child.fail(refusal("ERR_STOPPED", "upgrade")),
+    abandon: () => this.#succession?.abandon(),
     handOn: () => this.#handOn(),
-    settle: () => this.#settle(),
+    settle: () => this.#succession?.settle(),
     rollBack: () => this.#rollBack(),
     warnPeer: () => {
       this.older.parent?.announceStopping();
-      this.#successor?.child.announceStopping();
+      this.#succession?.announceStopping();
     },
     withdraw: () => this.older.parent?.leave(),
     close: () => this.#close(),
@@ -233,95 +220,34 @@ export class Generation implements Controlled {
     this.#pidFile?.publish();
   }
 
-  #requireRoom(): void {
-    if (this.older.alive.length >= this.#settings.maxDraining)
-      throw refusal("ERR_TOO_MANY_DRAINING", "upgrade");
-  }
-
-  #onSpawned(child: Child): void {
-    const timings = { spawn: 0, ready: 0, commit: 0 };
-    this.#successor = { child, used: new Set(), timings, settled: deferred(), probation: undefined };
-    // It was started while this process was asked to stop.
-    if (this.#state.name !== "upgrading") child.fail(refusal("ERR_STOPPED", "upgrade"));
-    else this.#tell("upgrading", { pid: child.pid, generation: this.number + 1 });
-  }
-
-  /** Says go. From here to the end of the turn nothing is accepted: the event loop does not run. */
-  async #commit({ child, used, spawn, ready }: ReadySuccessor): Promise<UpgradeResult> {
-    const start = performance.now();
-    if (this.#state.name !== "upgrading" || !child.go(this.older.alive, this.sockets.ticketKeys())) {
-      child.kill();
-      const how = await child.dead;
-      child.close();
-      this.older.resume();
-      throw this.#state.name === "upgrading" ? how : refusal("ERR_STOPPED", "upgrade");
-    }
-    const successor = this.#successor!;
-    successor.used = used;
-    successor.timings = { spawn, ready, commit: performance.now() - start };
-    this.#happen("committed");
-    return { ...told(successor, this.number), settled: successor.settled.promise };
+  #estate(): Estate {
+    const { number, inventory, sockets, older } = this;
+    return {
+      number,
+      inventory,
+      sockets,
+      older,
+      settings: this.#settings,
+      pidFile: this.#pidFile,
+      tell: this.#tell,
+      state: () => this.#state.name,
+      happen: (event) => this.#happen(event),
+      report: () => ({ connections: this.#tracker.size, remaining: this.#drain?.remaining ?? 0 }),
+    };
   }
 
   #handOn(): void {
-    const successor = this.#successor!;
+    const succession = this.#succession!;
     this.sockets.stop();
-    this.#tell("upgraded", told(successor, this.number));
-    this.#startDrain(successor.child.exchange);
-    this.#beginProbation(successor);
-  }
-
-  #beginProbation(successor: Successor): void {
-    const { probation } = this.#settings;
-    const { child } = successor;
-    void child.dead.then((how) => {
-      // Its last words may be that it was told to stop.
-      child.readNow();
-      if (this.#state.name !== "replaced") return;
-      this.#happen("lost");
-      this.#tell("rollback", { pid: child.pid, error: how });
-    });
-    if (probation === 0) this.#happen("settled");
-    else successor.probation = setTimeout(() => this.#endProbation(), probation);
-  }
-
-  /** The successor may have died in time, and this process been too busy to hear it. */
-  #endProbation(): void {
-    setImmediate(() => this.#happen("settled"));
-  }
-
-  /** Nothing that a rollback needs is needed any more. */
-  #settle(): void {
-    const { child, used, settled, probation } = this.#successor!;
-    clearTimeout(probation);
-    child.announceKept();
-    child.letGo();
-    this.sockets.letGo();
-    this.inventory.closeUsed(used);
-    settled.resolve("kept");
+    succession.announce();
+    this.#startDrain(succession.exchange);
+    succession.beginProbation();
   }
 
   #rollBack(): void {
-    const { child, settled, probation } = this.#successor!;
-    clearTimeout(probation);
     this.#drain?.cancel();
-    this.sockets.resume();
-    this.older.resume();
-    child.close();
-    this.#forgetSuccessor();
-    try {
-      this.#pidFile?.prepare();
-      this.#pidFile?.publish();
-    } catch (error) {
-      this.#tell("failed", { error: error as HandoverError });
-    }
-    settled.resolve("rolledBack");
-  }
-
-  /** It is dead, or never lived. */
-  #forgetSuccessor(): void {
-    if (this.#successor !== undefined) this.#pidFile?.discard(this.#successor.child.pid);
-    this.#successor = undefined;
+    this.#succession?.rollBack();
+    this.#succession = undefined;
   }
 
   #close(): void {
@@ -360,19 +286,6 @@ export class Generation implements Controlled {
     this.#exit.resolve(outcome);
     if (this.#settings.exitTimeout > 0) setTimeout(endByForce, this.#settings.exitTimeout).unref();
   }
-}
-
-interface Successor {
-  child: Child;
-  /** Names that it uses; none before it is ready. */
-  used: ReadonlySet<string>;
-  timings: Timings;
-  settled: Deferred<"kept" | "rolledBack">;
-  probation: NodeJS.Timeout | undefined;
-}
-
-function told({ child: { pid }, timings }: Successor, generation: number): UpgraderEvents["upgraded"][0] {
-  return { pid, generation: generation + 1, timings };
 }
 
 /** The longest time that a timer of Node takes. */

@@ -1,0 +1,161 @@
+import { deferred } from "./deferred.js";
+import type { HandoverError } from "./errors.js";
+import type { Tell, Timings, UpgradeResult, UpgraderEvents } from "./events.js";
+import type { Exchange } from "./handoff/exchange.js";
+import type { Event, State } from "./lifecycle.js";
+import type { Settings } from "./options.js";
+import type { Child } from "./process/child.js";
+import type { OlderGenerations } from "./process/older.js";
+import type { PidFile } from "./process/pid-file.js";
+import type { Report } from "./process/predecessor.js";
+import { startSuccessor, type ReadySuccessor } from "./process/successor.js";
+import { refusal } from "./refusal.js";
+import type { Inventory } from "./sockets/inventory.js";
+import type { Sockets } from "./sockets/sockets.js";
+
+/** What of a process its succession works with. */
+export interface Estate {
+  /** Of this process. */
+  readonly number: number;
+  readonly settings: Settings;
+  readonly inventory: Inventory;
+  readonly sockets: Sockets;
+  readonly older: OlderGenerations;
+  readonly pidFile: PidFile | undefined;
+  readonly tell: Tell;
+  readonly state: () => State["name"];
+  readonly happen: (event: Event) => void;
+  /** How this process's drain is going. */
+  readonly report: () => Report;
+}
+
+/** One upgrade, from the spawn of the successor to the end of its probation. */
+export class Succession {
+  readonly #estate: Estate;
+  readonly #settled = deferred<"kept" | "rolledBack">();
+  #child: Child | undefined;
+  /** The names that the successor uses of what it has inherited. */
+  #used: ReadonlySet<string> = new Set();
+  #timings: Timings = { spawn: 0, ready: 0, commit: 0 };
+  #probation: NodeJS.Timeout | undefined;
+
+  constructor(estate: Estate) {
+    this.#estate = estate;
+  }
+
+  /** Starts the successor, waits until it is ready, and commits. When it rejects, the successor is dead. */
+  async run(signal: AbortSignal | undefined): Promise<UpgradeResult> {
+    const { settings, older, sockets, inventory, number, report } = this.#estate;
+    if (older.alive.length >= settings.maxDraining) throw refusal("ERR_TOO_MANY_DRAINING", "upgrade");
+    await sockets.settled();
+    const listener = {
+      spawned: (child: Child) => this.#onSpawned(child),
+      stopping: () => this.#estate.happen("stopping"),
+      report,
+    };
+    try {
+      return await this.#commit(await startSuccessor(settings, number, inventory.used(), listener, signal));
+    } catch (error) {
+      this.#forget();
+      throw error;
+    }
+  }
+
+  /** Where this process offers what it has. */
+  get exchange(): Exchange | undefined {
+    return this.#child?.exchange;
+  }
+
+  /** Kills the successor that is not ready yet. */
+  abandon(): void {
+    this.#child?.fail(refusal("ERR_STOPPED", "upgrade"));
+  }
+
+  announceStopping(): void {
+    this.#child?.announceStopping();
+  }
+
+  /** Tells that the successor accepts. */
+  announce(): void {
+    this.#estate.tell("upgraded", this.#described());
+  }
+
+  beginProbation(): void {
+    const { settings, happen } = this.#estate;
+    void this.#child!.dead.then((how) => this.#onDeath(how));
+    if (settings.probation === 0) return happen("settled");
+    // It may have died in time, and this process been too busy to hear it.
+    this.#probation = setTimeout(() => setImmediate(() => happen("settled")), settings.probation);
+    return undefined;
+  }
+
+  /** Nothing that a rollback needs is needed any more. */
+  settle(): void {
+    clearTimeout(this.#probation);
+    this.#child!.announceKept();
+    this.#child!.letGo();
+    this.#estate.sockets.letGo();
+    this.#estate.inventory.closeUsed(this.#used);
+    this.#settled.resolve("kept");
+  }
+
+  /** The successor is dead: all is as it was before. */
+  rollBack(): void {
+    const { sockets, older, pidFile, tell } = this.#estate;
+    clearTimeout(this.#probation);
+    sockets.resume();
+    older.resume();
+    this.#child!.close();
+    this.#forget();
+    try {
+      pidFile?.prepare();
+      pidFile?.publish();
+    } catch (error) {
+      tell("failed", { error: error as HandoverError });
+    }
+    this.#settled.resolve("rolledBack");
+  }
+
+  #onSpawned(child: Child): void {
+    this.#child = child;
+    // It was started while this process was asked to stop.
+    if (this.#estate.state() !== "upgrading") this.abandon();
+    else this.#estate.tell("upgrading", { pid: child.pid, generation: this.#estate.number + 1 });
+  }
+
+  /** Says go. From here to the end of the turn nothing is accepted: the event loop does not run. */
+  async #commit({ child, used, spawn, ready }: ReadySuccessor): Promise<UpgradeResult> {
+    const { state, older, sockets, happen } = this.#estate;
+    const start = performance.now();
+    if (state() !== "upgrading" || !child.go(older.alive, sockets.ticketKeys())) {
+      child.kill();
+      const how = await child.dead;
+      child.close();
+      older.resume();
+      throw state() === "upgrading" ? how : refusal("ERR_STOPPED", "upgrade");
+    }
+    this.#used = used;
+    this.#timings = { spawn, ready, commit: performance.now() - start };
+    happen("committed");
+    return { ...this.#described(), settled: this.#settled.promise };
+  }
+
+  #onDeath(how: HandoverError): void {
+    const { state, happen, tell } = this.#estate;
+    const { pid } = this.#child!;
+    // Its last words may be that it was told to stop.
+    this.#child!.readNow();
+    if (state() !== "replaced") return;
+    happen("lost");
+    tell("rollback", { pid, error: how });
+  }
+
+  #described(): UpgraderEvents["upgraded"][0] {
+    return { pid: this.#child!.pid, generation: this.#estate.number + 1, timings: this.#timings };
+  }
+
+  /** What it had prepared, and could not take back. */
+  #forget(): void {
+    if (this.#child !== undefined) this.#estate.pidFile?.discard(this.#child.pid);
+  }
+}
