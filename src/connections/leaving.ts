@@ -126,22 +126,21 @@ export class Leaving {
     const adapter = socket.destroyed ? undefined : server.adapters.find((one) => one.idle(socket));
     if (adapter === undefined) return undefined;
     const state = adapter.freeze(socket);
+    const fd = descriptorOf(socket);
     const still = new StillSocket(socket);
-    const { unread } = still;
-    const frozen = { protocol: adapter.name, state, ...(unread === undefined ? {} : { unread }) };
-    let parcel;
-    try {
-      parcel = this.#parcel(server, adapter.version, encodeFrozen(frozen), descriptorOf(socket));
-    } catch (error) {
-      still.release();
-      throw error;
-    }
     return {
       connection: socket,
-      parcel,
+      parcel: this.#parcel(server, adapter.version, encode(adapter.name, state, still), fd),
       gone: () => {
-        adapter.moved?.(socket);
-        socket.destroy();
+        try {
+          adapter.moved?.(socket);
+        } catch (error) {
+          // It is the program's, and must not keep others from moving.
+          process.nextTick(() => {
+            throw error;
+          });
+        }
+        still.abandon();
       },
       back: () => still.release(),
       keep: () => server.http1?.keep(socket),
@@ -199,6 +198,16 @@ interface Departing {
 /** In a message: names may be long. */
 function sizeOf({ label, body }: Parcel): number {
   return body.length + Buffer.byteLength(JSON.stringify(label));
+}
+
+function encode(protocol: string, state: unknown, still: StillSocket): Uint8Array {
+  const { unread } = still;
+  try {
+    return encodeFrozen({ protocol, state, ...(unread === undefined ? {} : { unread }) });
+  } catch (error) {
+    still.release();
+    throw error;
+  }
 }
 
 /** Connections in one offer, and bytes of what travels with them. */

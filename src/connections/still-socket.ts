@@ -8,9 +8,9 @@ import { shadow } from "../shadow.js";
  * process goes on from the state that was frozen before.
  */
 export class StillSocket {
-  /** What was read from it and not consumed. */
-  readonly unread: Uint8Array | undefined;
   readonly #socket: Socket;
+  /** Text, where the socket has an encoding. */
+  readonly #taken: Uint8Array | string | undefined;
   readonly #timeout: number;
   readonly #calls: (() => void)[] = [];
 
@@ -19,7 +19,7 @@ export class StillSocket {
     this.#timeout = socket.timeout ?? 0;
     stopReading(socket);
     socket.setTimeout(0);
-    this.unread = socket.readableLength > 0 ? (socket.read() as Uint8Array) : undefined;
+    this.#taken = takeUnread(socket);
     shadow(socket, "write", ((...args: Parameters<Socket["write"]>) => {
       this.#calls.push(() => socket.write(...args));
       return true;
@@ -30,15 +30,41 @@ export class StillSocket {
     }) as Socket["end"]);
   }
 
+  /** What was read from it and not consumed. */
+  get unread(): Uint8Array | undefined {
+    const taken = this.#taken;
+    return typeof taken === "string" ? Buffer.from(taken, this.#socket.readableEncoding!) : taken;
+  }
+
   /** It stays: all goes on. */
   release(): void {
     const socket = this.#socket;
-    if (socket.destroyed) return;
-    delete (socket as Partial<Socket>).write;
-    delete (socket as Partial<Socket>).end;
-    if (this.unread !== undefined) socket.unshift(this.unread);
-    socket.setTimeout(this.#timeout);
-    startReading(socket);
+    if (!socket.destroyed) {
+      if (this.#taken !== undefined) socket.unshift(this.#taken, socket.readableEncoding ?? undefined);
+      socket.setTimeout(this.#timeout);
+      startReading(socket);
+    }
+    this.#letWrite();
+  }
+
+  /** It has moved: whoever waits until something is written learns that it will not be. */
+  abandon(): void {
+    this.#socket.destroy();
+    this.#letWrite();
+  }
+
+  #letWrite(): void {
+    delete (this.#socket as Partial<Socket>).write;
+    delete (this.#socket as Partial<Socket>).end;
     for (const call of this.#calls) call();
   }
+}
+
+/** Without a listener hearing of it, as `read()` tells them. */
+function takeUnread(socket: Socket): Uint8Array | string | undefined {
+  if (socket.readableLength === 0) return undefined;
+  shadow(socket, "emit", () => false);
+  const unread = socket.read() as Uint8Array | string;
+  delete (socket as Partial<Socket>).emit;
+  return unread;
 }
