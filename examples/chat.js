@@ -1,0 +1,52 @@
+// A chat over TCP, line by line. Talk with `nc localhost 7777`, and upgrade it with `kill -HUP` as often as you like:
+// nobody is disconnected, and not even half a line is lost.
+import { createServer } from "node:net";
+import { Upgrader } from "handover";
+
+const upg = new Upgrader({ probation: 1_000 });
+
+/** Everybody's socket, with what is known of them. */
+const people = new Map();
+
+function enter(socket, person) {
+  people.set(socket, person);
+  socket.on("data", (chunk) => {
+    // A byte is a character of latin1, so that half a letter of a nick in UTF-8 can wait for the other half.
+    const lines = (person.half + chunk.toString("latin1")).split("\n");
+    person.half = lines.pop();
+    for (const line of lines) hear(person, line.trimEnd());
+  });
+  socket.on("close", () => people.delete(socket));
+  socket.on("error", () => {});
+}
+
+function hear(person, line) {
+  if (person.nick === undefined) person.nick = line;
+  else say(`${person.nick}: ${line}`);
+}
+
+function say(line) {
+  for (const socket of people.keys()) socket.write(`${line}\n`, "latin1");
+}
+
+const server = createServer((socket) => {
+  socket.write("Who are you?\n");
+  enter(socket, { half: "" });
+});
+
+// How a connection moves to the next process. Up to 64 leave in one turn, so that this room is never in two places;
+// a larger one would have its messages in a broker that both processes listen to.
+const connections = {
+  name: "chat",
+  version: 1,
+  idle: (socket) => people.has(socket) && socket.writableLength === 0,
+  freeze: (socket) => people.get(socket),
+  thaw: (socket, person) => enter(socket, person),
+  end: (socket) => Boolean(socket.end("The chat is over.\n")),
+};
+
+const { port } = await upg.listen(server, { port: process.env.PORT ?? 7777, connections });
+await upg.ready();
+console.log(`${process.pid} chats on port ${port}`);
+await upg.exit;
+console.log(`${process.pid} has left`);
