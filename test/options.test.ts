@@ -193,3 +193,32 @@ function asPattern(message: string | RegExp): RegExp {
     ? new RegExp(`^${message.replaceAll(/[[\]{}()*+?.\\^$|]/g, "\\$&")}$`)
     : message;
 }
+
+test.each([
+  { name: 1 },
+  { version: -1 },
+  { version: "1" },
+  { version: undefined },
+  { idle: undefined },
+  { freeze: {} },
+  { thaw: null },
+  { end: true },
+  { patience: 1 },
+  { moved: "moved" },
+])("an adapter is refused with %o", (wrong) => {
+  const adapter = { name: "lines", version: 1, idle: () => true, freeze: () => ({}), thaw: () => {} };
+  const listen = (connections: unknown): unknown =>
+    readListenOptions({ port: 0, connections } as ListenOptions, undefined, "/srv");
+  expect(listen(adapter)).toMatchObject({ connections: adapter });
+  expect(() => listen({ ...adapter, ...wrong })).toThrow(
+    expect.objectContaining({
+      code: "ERR_OPTION",
+      message: expect.stringContaining('"connections"') as string,
+    }),
+  );
+});
+
+test.each([null, "lines", 1, true])("an adapter is not %o", (connections) => {
+  const options = { port: 0, connections } as unknown as ListenOptions;
+  expect(() => readListenOptions(options, undefined, "/srv")).toThrow(/"connections"/);
+});

@@ -135,14 +135,17 @@ function modeOf({ mode, readableAll, writableAll, path }: ListenOptions): number
 }
 
 export function readAdapter(adapter: ConnectionAdapter): ConnectionAdapter {
+  const isFunction = (name: keyof ConnectionAdapter): boolean => typeof adapter[name] === "function";
   const functions = ["idle", "freeze", "thaw"] as const;
+  const optional = ["moved", "patience", "end"] as const;
   if (
     typeof adapter === "object" &&
     adapter !== null &&
     typeof adapter.name === "string" &&
     Number.isSafeInteger(adapter.version) &&
     adapter.version >= 0 &&
-    functions.every((name) => typeof adapter[name] === "function")
+    functions.every(isFunction) &&
+    optional.every((name) => adapter[name] === undefined || isFunction(name))
   ) {
     return adapter;
   }
