@@ -194,6 +194,9 @@ function asPattern(message: string | RegExp): RegExp {
     : message;
 }
 
+const give = (connections: unknown): unknown =>
+  readListenOptions({ port: 0, connections } as ListenOptions, undefined, "/srv");
+
 test.each([
   { name: 1 },
   { version: -1 },
@@ -207,10 +210,8 @@ test.each([
   { moved: "moved" },
 ])("an adapter is refused with %o", (wrong) => {
   const adapter = { name: "lines", version: 1, idle: () => true, freeze: () => ({}), thaw: () => {} };
-  const listen = (connections: unknown): unknown =>
-    readListenOptions({ port: 0, connections } as ListenOptions, undefined, "/srv");
-  expect(listen(adapter)).toMatchObject({ connections: adapter });
-  expect(() => listen({ ...adapter, ...wrong })).toThrow(
+  expect(give(adapter)).toMatchObject({ connections: adapter });
+  expect(() => give({ ...adapter, ...wrong })).toThrow(
     expect.objectContaining({
       code: "ERR_OPTION",
       message: expect.stringContaining('"connections"') as string,
@@ -219,6 +220,5 @@ test.each([
 });
 
 test.each([null, "lines", 1, true])("an adapter is not %o", (connections) => {
-  const options = { port: 0, connections } as unknown as ListenOptions;
-  expect(() => readListenOptions(options, undefined, "/srv")).toThrow(/"connections"/);
+  expect(() => give(connections)).toThrow(/"connections"/);
 });
