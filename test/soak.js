@@ -36,8 +36,8 @@ const summary = {
   destroyed: service.destroyed,
   stayed: service.stayed,
   upgradeMs: spread(times),
-  first,
-  last,
+  before: first,
+  after: last,
   kinds: Object.fromEntries(kinds.map((kind) => [kind.name, describe(kind)])),
 };
 if (values.json) console.log(JSON.stringify(summary));
@@ -62,7 +62,7 @@ function spread(numbers) {
   return { p50: at(0.5), p99: at(0.99), max: at(1) };
 }
 
-function print({ ok, seconds, handedOver, upgradeMs, first, last, kinds: seen }) {
+function print({ ok, seconds, handedOver, upgradeMs, before, after, kinds: seen }) {
   const requests = Object.entries(seen).map(
     ([name, kind]) =>
       `${kind.requests} ${name} requests, ${kind.failures} failures, p99 ${kind.latencyMs.p99} ms`,
@@ -70,6 +70,6 @@ function print({ ok, seconds, handedOver, upgradeMs, first, last, kinds: seen })
   console.log(
     `${ok ? "ok" : "FAILED"}: ${times.length} upgrades in ${seconds} s (p50 ${upgradeMs.p50} ms), ` +
       `${handedOver} connections handed over; ${requests.join("; ")}; ` +
-      `descriptors ${first.descriptors} to ${last.descriptors}, ${first.megabytes} to ${last.megabytes} MB`,
+      `descriptors ${before.descriptors} to ${after.descriptors}, ${before.megabytes} to ${after.megabytes} MB`,
   );
 }

@@ -9,12 +9,10 @@ async function answer(request, response) {
   const text = `${request.url} ${body}`;
   const way = Number(new URL(request.url, "http://a").searchParams.get("way"));
   if (way > 0) await turn();
-  if (way < 2) return response.setHeader("content-length", text.length).end(text);
-  for (const part of [text.slice(0, 5), text.slice(5)]) {
-    if (part !== "") response.write(part);
-    await turn();
-  }
-  response.end();
+  if (way < 2) response.setHeader("content-length", text.length);
+  else response.write(text.slice(0, 5));
+  if (way > 2) await turn();
+  response.end(way < 2 ? text : text.slice(5));
 }
 
 const upg = new Upgrader(JSON.parse(process.argv[2] ?? "{}"));

@@ -6,7 +6,7 @@ export interface Pair {
   owner: Exchange;
   taker: Exchange;
   /** The taker's side is gone. */
-  endTaker(): void;
+  readonly endTaker: () => void;
 }
 
 export function parcel(id: string, fields: Partial<Parcel> = {}): Parcel {

@@ -49,6 +49,16 @@ export async function replace(service: Service): Promise<Line> {
   return service.until("accepting", { generation: generation + 1 });
 }
 
+/** The same, as soon as the newest generation is off probation. */
+export async function replaceSoon(service: Service): Promise<Line> {
+  for (;;) {
+    const from = service.lines.length;
+    const refused = service.until("failed", { code: "ERR_ON_PROBATION" }, from);
+    const next = await Promise.race([replace(service), refused]);
+    if (next.event === "accepting") return next;
+  }
+}
+
 /** What a generation says of its connections when it leaves. */
 export async function departures(service: Service, generation = 0): Promise<Line> {
   return service.until("exit", { generation });
