@@ -77,17 +77,20 @@ export class Parking {
     this.#parked.clear();
   }
 
-  /** What is left of more than it takes at once makes the set readable again. */
-  #wake(): void {
+  /** What is left of more than it takes at once makes the set readable again. How many it has taken. */
+  #wake(): number {
     const ready = native().readinessTake(this.#set);
-    if (typeof ready === "number") return;
+    if (typeof ready === "number") return 0;
     for (const fd of ready) {
       const parked = this.#parked.get(fd);
       if (parked !== undefined && this.remove(parked)) this.#listener.wake(parked);
     }
+    return ready.length;
   }
 
+  /** A timer runs before what has arrived meanwhile is looked at, and that is not silent. */
   #expire(): void {
+    while (this.#wake() > 0);
     const time = performance.now();
     for (const parked of this.#parked.values()) {
       if (parked.deadline > time || !this.remove(parked)) continue;
