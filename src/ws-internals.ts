@@ -12,14 +12,7 @@ export interface WebSocketLike {
  * sender's `_state` (since 8.18.3).
  */
 interface Internals {
-  _receiver?: {
-    _state: number;
-    _bufferedBytes: number;
-    _fragments: unknown[];
-    _fragmented: number;
-    _loop: boolean;
-    writableLength: number;
-  };
+  _receiver?: Receiver;
   _sender?: {
     _queue: unknown[];
     _bufferedBytes: number;
@@ -30,6 +23,20 @@ interface Internals {
   _extensions?: Record<string, Compression | undefined>;
   _closeCode: number;
   _closeMessage: Buffer;
+}
+
+/** What reads frames: a `Writable`. */
+export interface Receiver {
+  _state: number;
+  _bufferedBytes: number;
+  _payloadLength: number;
+  _fragments: unknown[];
+  _fragmented: number;
+  _loop: boolean;
+  writableLength: number;
+  writableEnded: boolean;
+  write(chunk: Buffer, callback?: (error?: Error | null) => void): boolean;
+  emit(event: "drain"): boolean;
 }
 
 interface Compression {
@@ -47,8 +54,7 @@ export function isOpen(ws: WebSocketLike): boolean {
 
 /** Whether the connection is between two frames in both directions, and compression remembers nothing. */
 export function isQuiet(ws: WebSocketLike, socket: Socket): boolean {
-  const { _receiver: receiver, _sender: sender, _extensions: extensions } = ws as unknown as Internals;
-  const compression = extensions?.["permessage-deflate"];
+  const { _receiver: receiver, _sender: sender } = ws as unknown as Internals;
   return (
     isOpen(ws) &&
     receiver !== undefined &&
@@ -64,10 +70,19 @@ export function isQuiet(ws: WebSocketLike, socket: Socket): boolean {
     sender._firstFragment &&
     sender._deflating !== true &&
     (sender._state ?? 0) === 0 &&
-    !hasContext(compression) &&
-    socket.writableLength === 0 &&
-    socket.readableLength === 0
+    !hasContext(ws) &&
+    socket.writableLength === 0
   );
+}
+
+export function receiverOf(ws: WebSocketLike): Receiver {
+  return (ws as unknown as Internals)._receiver!;
+}
+
+/** How many bytes a receiver waits for: of a frame's head, the length in it, the mask, or the payload. */
+export function bytesMissing({ _state, _bufferedBytes, _payloadLength }: Receiver): number {
+  const wanted = [2, 2, 8, 4, _payloadLength][_state] ?? Infinity;
+  return Math.max(1, wanted - _bufferedBytes);
 }
 
 /** The `close` that the program hears when its connection has moved. */
@@ -76,7 +91,8 @@ export function markMoved(ws: WebSocketLike): void {
 }
 
 /** Whether a side remembers what it has compressed: its stream is made by its first message. */
-function hasContext(compression: Compression | undefined): boolean {
+export function hasContext(ws: WebSocketLike): boolean {
+  const compression = (ws as unknown as Internals)._extensions?.["permessage-deflate"];
   if (compression === undefined) return false;
   const { _deflate, _inflate, params } = compression;
   return (

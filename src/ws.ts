@@ -5,7 +5,8 @@
  */
 import type { IncomingMessage, Server as HttpServer } from "node:http";
 import type { ConnectionAdapter } from "./connections/adapter.js";
-import { isOpen, isQuiet, markMoved, type WebSocketLike } from "./ws-internals.js";
+import { Cutter } from "./ws-cutter.js";
+import { hasContext, isOpen, isQuiet, markMoved, type WebSocketLike } from "./ws-internals.js";
 import { Replay, type Handshake } from "./ws-replay.js";
 
 export type { WebSocketLike } from "./ws-internals.js";
@@ -46,6 +47,7 @@ export function webSockets<W extends WebSocketLike>(
 ): void {
   const { version } = options;
   const connections = new WeakMap<object, { ws: W; request: IncomingMessage }>();
+  const cutters = new WeakMap<object, Cutter>();
   const agreements = new WeakMap<IncomingMessage, string[]>();
   wss.on("headers", (headers, request) => agreements.set(request, headers.filter(isAgreement)));
   const handleUpgrade = wss.handleUpgrade.bind(wss);
@@ -63,7 +65,18 @@ export function webSockets<W extends WebSocketLike>(
     version,
     idle: (socket) => {
       const connection = connections.get(socket);
-      return connection !== undefined && isQuiet(connection.ws, socket);
+      const isPending = cutters.get(socket)?.isPending === true;
+      return connection !== undefined && !isPending && isQuiet(connection.ws, socket);
+    },
+    rest: (socket, rested) => {
+      const ws = connections.get(socket)?.ws;
+      if (ws === undefined || !isOpen(ws) || hasContext(ws)) return undefined;
+      const cutter = new Cutter(ws, socket, () => isQuiet(ws, socket), rested);
+      cutters.set(socket, cutter);
+      return () => {
+        cutters.delete(socket);
+        cutter.stop();
+      };
     },
     freeze: (socket): Handshake => {
       const { ws, request } = connections.get(socket)!;

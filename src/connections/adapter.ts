@@ -18,6 +18,12 @@ export interface ConnectionAdapter {
    * for every connection.
    */
   idle(socket: Socket): boolean;
+  /**
+   * It should leave, and is not idle. May see to it that it is soon, by reading on to where it is and no further, and
+   * calls `rested` then; others are looked at every 50 ms. Returns what undoes it, or undefined if there is nothing to
+   * undo.
+   */
+  rest?(socket: Socket, rested: () => void): (() => void) | undefined;
   /** What the next process has to know, as JSON. The connection goes on if it is refused there. */
   freeze(socket: Socket): unknown;
   /**

@@ -27,6 +27,8 @@ export class Leaving {
   readonly #offered = new Set<Socket | Parked>();
   /** Those that the successor does not want. */
   readonly #stay = new WeakSet<Socket | Parked>();
+  /** Those that are being brought to rest, and how that is undone. */
+  readonly #resting = new Map<Socket, () => void>();
   readonly #timer: NodeJS.Timeout;
   #immediate: NodeJS.Immediate | undefined;
   #offers = 0;
@@ -49,6 +51,7 @@ export class Leaving {
     clearImmediate(this.#immediate);
     for (const server of this.#movable()) if (server.http1 !== undefined) server.http1.onResponse = undefined;
     this.#candidates.clear();
+    this.#wakeAll();
   }
 
   #movable(): TrackedServer[] {
@@ -56,6 +59,7 @@ export class Leaving {
   }
 
   #lookAtAll(): void {
+    if (!this.#exchange.isOpen) return this.#wakeAll();
     for (const server of this.#movable()) {
       for (const parked of server.parked) this.#consider(parked, server);
       for (const socket of server.sockets) this.#consider(socket, server);
@@ -124,7 +128,7 @@ export class Leaving {
   /** Looks, stops reading and sends in one turn: what arrives later is still in the kernel, and goes along. */
   #freeze(socket: Socket, server: TrackedServer): Departing | undefined {
     const adapter = socket.destroyed ? undefined : server.adapters.find((one) => one.idle(socket));
-    if (adapter === undefined) return undefined;
+    if (adapter === undefined) return this.#bringToRest(socket, server);
     const state = adapter.freeze(socket);
     const fd = descriptorOf(socket);
     const still = new StillSocket(socket);
@@ -145,6 +149,27 @@ export class Leaving {
       back: () => still.release(),
       keep: () => server.http1?.keep(socket),
     };
+  }
+
+  #bringToRest(socket: Socket, server: TrackedServer): undefined {
+    if (socket.destroyed || this.#resting.has(socket)) return;
+    for (const adapter of server.adapters) {
+      const undo = adapter.rest?.(socket, () => this.#reconsider(socket, server));
+      if (undo === undefined) continue;
+      this.#resting.set(socket, undo);
+      socket.once("close", () => this.#resting.delete(socket));
+      return;
+    }
+  }
+
+  #wake(connection: Socket | Parked): void {
+    if ("fd" in connection) return;
+    this.#resting.get(connection)?.();
+    this.#resting.delete(connection);
+  }
+
+  #wakeAll(): void {
+    for (const socket of this.#resting.keys()) this.#wake(socket);
   }
 
   #freezeParked(parked: Parked, server: TrackedServer): Departing | undefined {
@@ -180,6 +205,7 @@ export class Leaving {
     const { stayed } = this.departures;
     stayed[code] = (stayed[code] ?? 0) + 1;
     this.#stay.add(connection);
+    this.#wake(connection);
   }
 }
 

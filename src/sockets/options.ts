@@ -137,7 +137,7 @@ function modeOf({ mode, readableAll, writableAll, path }: ListenOptions): number
 export function readAdapter(adapter: ConnectionAdapter): ConnectionAdapter {
   const isFunction = (name: keyof ConnectionAdapter): boolean => typeof adapter[name] === "function";
   const functions = ["idle", "freeze", "thaw"] as const;
-  const optional = ["moved", "patience", "end"] as const;
+  const optional = ["rest", "moved", "patience", "end"] as const;
   if (
     typeof adapter === "object" &&
     adapter !== null &&

@@ -121,6 +121,26 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
     await client.until(/1 2 told/);
   });
 
+  test("moves though its client is always in the middle of a frame", async () => {
+    const { service, port } = await start();
+    const client = await openRaw(port);
+    const bytes = frame("told");
+    const [head, tail] = [bytes.subarray(0, 3), bytes.subarray(3)];
+    client.socket.write(head);
+    let count = 0;
+    const ask = async (): Promise<string> => {
+      client.socket.write(Buffer.concat([tail, head]));
+      const [answer] = /\d \d+ told/.exec(await client.until(/ told/))!;
+      expect(answer).toBe(`${answer[0]} ${++count} told`);
+      return answer[0]!;
+    };
+    await ask();
+    process.kill(service.pid, "SIGHUP");
+    while ((await ask()) === "0");
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({ handedOver: 1, stayed: {} });
+    await ask();
+  });
+
   test("moves after the last fragment of a message", async () => {
     const { service, port } = await start();
     const client = await openRaw(port);
