@@ -1,24 +1,28 @@
-// Upgrades a service again and again under load: `npm run soak -- --upgrades 100 --clients 200 --json`. Prints
+// Upgrades a service again and again under load:
+// `npm run soak -- --upgrades 100 --clients 200 --sockets 500 --json`. Prints
 // one line, and exits with 1 if any client saw a failure, a close or a wrong answer.
 import { parseArgs } from "node:util";
 import { HttpClients } from "./soak/http-client.js";
 import { Service } from "./soak/service.js";
+import { WebSocketClients } from "./soak/websocket-client.js";
 
 const { values } = parseArgs({
   options: {
     upgrades: { type: "string", default: "100" },
     clients: { type: "string", default: "200" },
+    sockets: { type: "string", default: "500" },
     json: { type: "boolean", default: false },
   },
 });
-const [upgrades, clients] = [values.upgrades, values.clients].map((value) => {
+const [upgrades, clients, sockets] = [values.upgrades, values.clients, values.sockets].map((value) => {
   if (!/^[1-9]\d{0,4}$/.test(value)) throw new Error(`not a number from 1 to 99999: ${value}`);
   return Number(value);
 });
 
 const start = performance.now();
 const service = await Service.start({ probation: 1, drainTimeout: 10_000 });
-const kinds = [new HttpClients(service.newest.port, clients)];
+const { port } = service.newest;
+const kinds = [new HttpClients(port, clients), new WebSocketClients(port, sockets)];
 await Promise.all(kinds.map(({ begun }) => begun));
 const times = [await service.upgrade()];
 const first = service.belongings();
@@ -32,6 +36,7 @@ const summary = {
   upgrades: times.length,
   seconds: Math.round((performance.now() - start) / 1_000),
   clients,
+  sockets,
   handedOver: service.handedOver,
   destroyed: service.destroyed,
   stayed: service.stayed,

@@ -72,7 +72,11 @@ describe("a successor that dies", () => {
   });
 
   test("while it adopts a batch leaves all of that where they were", async () => {
-    const { service, clients } = await start("line-server.js", { thaw: ["", "dies"], probations: [20_000] }, 60);
+    const { service, clients } = await start(
+      "line-server.js",
+      { thaw: ["", "dies"], probations: [20_000] },
+      60,
+    );
     await Promise.all(clients.map((client) => say(client, "before")));
     await begin(service);
     await service.until("rollback");

@@ -2,6 +2,8 @@
 import { createServer } from "node:http";
 import { setImmediate as turn } from "node:timers/promises";
 import { Upgrader } from "handover";
+import { webSockets } from "handover/ws";
+import { WebSocketServer } from "ws";
 
 async function answer(request, response) {
   let body = "";
@@ -21,6 +23,21 @@ const say = (event, fields = {}) =>
 
 const server = createServer((request, response) => void answer(request, response));
 const { port } = await upg.listen(server, { port: 0, host: "127.0.0.1", name: "soak" });
+const wss = new WebSocketServer({ server, perMessageDeflate: false });
+webSockets(upg, wss, {
+  version: 1,
+  save: ({ heard, pushed }) => ({ heard, pushed }),
+  restore: (ws, counts) => Object.assign(ws, counts),
+});
+wss.on("connection", (ws) => {
+  Object.assign(ws, { heard: 0, pushed: 0 });
+  const timer = setInterval(() => ws.send(`push ${ws.pushed++}`), 200);
+  ws.on("close", () => clearInterval(timer));
+  ws.on("message", (data) => {
+    if (Number(data) !== ws.heard++) console.error(`heard ${data} after ${ws.heard - 2}`);
+    ws.send(`echo ${data}`);
+  });
+});
 upg.on("rollback", ({ error }) => say("rollback", { message: error.message }));
 upg.on("exit", (drained) => say("drained", drained));
 await upg.ready();
