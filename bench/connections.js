@@ -1,0 +1,182 @@
+// Idle keep-alive connections that move in an upgrade: how many per second, the gap that a request on one of them
+// sees beside the latency before, the longest block of either process's event loop, and what the new process
+// needs. Each connection has made one request before, so that the old process has a socket for it; in the last
+// upgrade ("unheard") they have been silent since the one before, and are still parked.
+//
+//   npm run bench:connections [-- --connections 10000] [--upgrades 5] [--profile <directory>] [--json]
+//
+// --profile writes a CPU profile of both processes, from just before the commit until the move is over. It
+// slows them down: the figures of such a run are worth nothing.
+import { spawn } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { Client, Load } from "./idle-clients.js";
+import { percentile, progress, row } from "./statistics.js";
+
+const { values } = parseArgs({
+  options: {
+    connections: { type: "string", default: "10000" },
+    upgrades: { type: "string", default: "5" },
+    profile: { type: "string" },
+    json: { type: "boolean" },
+  },
+});
+const [count, upgrades] = [Number(values.connections), Number(values.upgrades)];
+/** From one address a client has less than 28,232 ports. */
+const PER_ADDRESS = 5_000;
+/** ms: a few hundred requests. */
+const STEADY = 1_000;
+/** ms: whoever takes longer is broken. */
+const PATIENCE = 60_000;
+
+requireDescriptors(count + 200);
+const service = start();
+const clients = [];
+try {
+  await service.hear("start");
+  const { port } = await service.hear("ready");
+  await connectAll(port);
+  const moves = [];
+  for (let n = 1; n <= upgrades; n++) {
+    progress(`upgrade ${n} of ${upgrades}`);
+    moves.push(await measure());
+    await askAll();
+  }
+  progress("unheard");
+  await measure();
+  const unheard = await measure();
+  progress("");
+  report(moves, unheard);
+} finally {
+  for (const client of clients) client.end();
+  service.end();
+}
+
+/** One upgrade under a little load: a request every millisecond, on any connection. */
+async function measure() {
+  const load = new Load(clients);
+  const old = service.pid;
+  await sleep(STEADY);
+  const before = footprint(old);
+  process.kill(old, "SIGHUP");
+  const { pid } = await service.hear("start");
+  const begin = footprint(pid);
+  const { at: commit } = await service.hear("commit");
+  await service.hear("ready");
+  const { at: end } = await service.hear("moved");
+  await load.stop();
+  process.kill(pid, "SIGUSR2");
+  const blocks = [await service.hear("block"), await service.hear("block")];
+  const after = footprint(pid);
+  service.pid = pid;
+  const during = load.samples.filter(({ sent }) => sent >= commit && sent <= end);
+  return {
+    ms: end - commit,
+    perSecond: Math.round((count / (end - commit)) * 1_000),
+    steady: latencies(load.samples.filter(({ sent }) => sent < commit - STEADY / 4)),
+    gap: latencies(during),
+    block: Object.fromEntries(blocks.map(({ role, ms }) => [role, ms])),
+    footprint: { old: before, begin, end: after },
+  };
+}
+
+async function connectAll(port) {
+  while (clients.length < count) {
+    progress(`${clients.length} of ${count} connections`);
+    const some = Array.from({ length: Math.min(100, count - clients.length) }, () => new Client(fail));
+    const address = `127.0.0.${2 + Math.floor(clients.length / PER_ADDRESS)}`;
+    await Promise.all(some.map((client) => client.open(port, address).then(() => client.ask())));
+    clients.push(...some);
+  }
+}
+
+async function askAll() {
+  for (let n = 0; n < clients.length; n += 100)
+    await Promise.all(clients.slice(n, n + 100).map((client) => client.ask()));
+}
+
+function start() {
+  // Extra certificates triple the time that Node takes to start.
+  const { NODE_EXTRA_CA_CERTS: _, ...env } = process.env;
+  if (values.profile !== undefined) env.PROFILES = values.profile;
+  const program = fileURLToPath(new URL("connections-server.js", import.meta.url));
+  const child = spawn(process.execPath, [program], { env, stdio: ["ignore", "pipe", "inherit"] });
+  const heard = [];
+  const waiting = [];
+  createInterface({ input: child.stdout }).on("line", (line) => {
+    const said = JSON.parse(line);
+    const index = waiting.findIndex(({ what }) => what === said.what);
+    if (index < 0) heard.push(said);
+    else waiting.splice(index, 1)[0].resolve(said);
+  });
+  return {
+    pid: child.pid,
+    /** Each thing that was said is heard once. */
+    async hear(what) {
+      const index = heard.findIndex((said) => said.what === what);
+      if (index >= 0) return heard.splice(index, 1)[0];
+      const timer = setTimeout(() => fail(`nobody said ${what} in time`), PATIENCE);
+      return new Promise((resolve) => waiting.push({ what, resolve })).finally(() => clearTimeout(timer));
+    },
+    end() {
+      try {
+        process.kill(this.pid, "SIGTERM");
+      } catch {
+        // It has failed.
+      }
+    },
+  };
+}
+
+function footprint(pid) {
+  const rss = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))[1];
+  return { rss: Number(rss) / 1024, descriptors: readdirSync(`/proc/${pid}/fd`).length };
+}
+
+function requireDescriptors(needed) {
+  const limit = Number(/Max open files\s+(\d+)/.exec(readFileSync("/proc/self/limits", "utf8"))[1]);
+  if (limit >= needed) return;
+  console.error(`${needed} descriptors are needed and ${limit} allowed: ulimit -n, or fewer --connections`);
+  process.exit(1);
+}
+
+function fail(why) {
+  console.error(`\nfailed: ${why}`);
+  service.end();
+  process.exit(1);
+}
+
+function latencies(samples) {
+  const ms = samples.map((one) => one.ms);
+  return { requests: ms.length, p50: percentile(ms, 50), p99: percentile(ms, 99), max: percentile(ms, 100) };
+}
+
+function report(moves, unheard) {
+  if (values.json) return console.log(JSON.stringify({ connections: count, moves, unheard }));
+  const widths = [9, 9, 13, 16, 16, 20, 10];
+  const ms = (value) => value.toFixed(1);
+  console.log(`${count} idle keep-alive connections; ms\n`);
+  console.log(row(["", "move", "per second", "before", "gap", "longest block", "requests"], widths));
+  console.log(row(["", "", "", "p50 / p99", "p50 / p99", "old / new", "in it"], widths));
+  for (const [name, one] of [...moves.map((move, n) => [String(n + 1), move]), ["unheard", unheard]]) {
+    const { steady, gap, block } = one;
+    const pairs = [
+      [steady.p50, steady.p99],
+      [gap.p50, gap.p99],
+      [block.old, block.new],
+    ];
+    const cells = pairs.map((pair) => pair.map(ms).join(" / "));
+    console.log(
+      row([name, ms(one.ms), one.perSecond.toLocaleString("en"), ...cells, String(gap.requests)], widths),
+    );
+  }
+  const { begin, end } = moves[0].footprint;
+  const final = unheard.footprint.end;
+  console.log(`
+the new process  ${begin.rss.toFixed(0)} MB and ${begin.descriptors} descriptors before, ${end.rss.toFixed(0)} MB and ${end.descriptors} after
+the last one     ${final.rss.toFixed(0)} MB and ${final.descriptors} descriptors`);
+  return undefined;
+}

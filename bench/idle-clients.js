@@ -1,0 +1,77 @@
+// Clients of connections.js: raw HTTP/1.1 connections that are kept, and ask now and then.
+import { connect } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+
+/** Asks at random, whoever is not waiting for an answer; once in a millisecond, however long each takes. */
+export class Load {
+  samples = [];
+  #clients;
+  #isOver = false;
+  #asked = new Set();
+  #done;
+
+  /** Begins at once. */
+  constructor(clients) {
+    this.#clients = clients;
+    this.#done = this.#run();
+  }
+
+  async stop() {
+    this.#isOver = true;
+    await this.#done;
+    await Promise.all(this.#asked);
+  }
+
+  async #run() {
+    while (!this.#isOver) {
+      const client = this.#clients[Math.floor(Math.random() * this.#clients.length)];
+      if (!client.isBusy) {
+        const sent = now();
+        const asked = client.ask().then(() => {
+          this.samples.push({ sent, ms: now() - sent });
+          this.#asked.delete(asked);
+        });
+        this.#asked.add(asked);
+      }
+      await sleep(1);
+    }
+  }
+}
+
+export class Client {
+  isBusy = false;
+  #onBroken;
+  #socket;
+  #answered;
+
+  /** `onBroken` hears how the connection has ended: it should not. */
+  constructor(onBroken) {
+    this.#onBroken = onBroken;
+  }
+
+  async open(port, localAddress) {
+    this.#socket = connect({ port, host: "127.0.0.1", localAddress });
+    this.#socket.setNoDelay(true).on("data", () => this.#answered?.());
+    await new Promise((resolve) => this.#socket.once("connect", resolve));
+    this.#socket.once("close", () => this.#onBroken("a connection was closed"));
+    this.#socket.once("error", (error) => this.#onBroken(`a connection failed: ${error.message}`));
+  }
+
+  /** The answer is small: it comes in one piece. */
+  async ask() {
+    this.isBusy = true;
+    const answer = new Promise((resolve) => (this.#answered = resolve));
+    this.#socket.write("GET / HTTP/1.1\r\nhost: bench\r\n\r\n");
+    await answer;
+    this.isBusy = false;
+  }
+
+  end() {
+    this.#socket.removeAllListeners("close").destroy();
+  }
+}
+
+/** ms of the host's monotonic clock, which is the same in every process. */
+export function now() {
+  return Number(process.hrtime.bigint()) / 1e6;
+}
