@@ -29,8 +29,7 @@ if (upg.hasParent) await watch();
 say("start");
 await upg.ready();
 say("ready", { port });
-await upg.exit;
-await report();
+if ((await upg.exit) === "upgraded") await report();
 
 async function watch() {
   delay.reset();

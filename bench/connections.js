@@ -155,28 +155,39 @@ function latencies(samples) {
 }
 
 function report(moves, unheard) {
-  if (values.json) return console.log(JSON.stringify({ connections: count, moves, unheard }));
+  const middle = median(moves);
+  if (values.json) return console.log(JSON.stringify({ connections: count, median: middle, unheard, moves }));
   const widths = [9, 9, 13, 16, 16, 20, 10];
-  const ms = (value) => value.toFixed(1);
   console.log(`${count} idle keep-alive connections; ms\n`);
   console.log(row(["", "move", "per second", "before", "gap", "longest block", "requests"], widths));
   console.log(row(["", "", "", "p50 / p99", "p50 / p99", "old / new", "in it"], widths));
-  for (const [name, one] of [...moves.map((move, n) => [String(n + 1), move]), ["unheard", unheard]]) {
-    const { steady, gap, block } = one;
+  const rows = [...moves.map((move, n) => [String(n + 1), move]), ["median", middle], ["unheard", unheard]];
+  for (const [name, { ms, perSecond, steady, gap, block }] of rows) {
     const pairs = [
       [steady.p50, steady.p99],
       [gap.p50, gap.p99],
       [block.old, block.new],
     ];
-    const cells = pairs.map((pair) => pair.map(ms).join(" / "));
-    console.log(
-      row([name, ms(one.ms), one.perSecond.toLocaleString("en"), ...cells, String(gap.requests)], widths),
-    );
+    const cells = [...pairs.map((pair) => pair.map(inMs).join(" / ")), String(gap.requests)];
+    console.log(row([name, inMs(ms), perSecond.toLocaleString("en"), ...cells], widths));
   }
   const { begin, end } = moves[0].footprint;
-  const final = unheard.footprint.end;
-  console.log(`
-the new process  ${begin.rss.toFixed(0)} MB and ${begin.descriptors} descriptors before, ${end.rss.toFixed(0)} MB and ${end.descriptors} after
-the last one     ${final.rss.toFixed(0)} MB and ${final.descriptors} descriptors`);
+  console.log(`\nthe first successor   ${inWords(begin)} before, ${inWords(end)} after the move`);
+  console.log(`the last one          ${inWords(unheard.footprint.end)}`);
   return undefined;
+}
+
+/** Of each figure by itself. */
+function median(objects) {
+  if (typeof objects[0] === "number") return percentile(objects, 50);
+  const keys = Object.keys(objects[0]);
+  return Object.fromEntries(keys.map((key) => [key, median(objects.map((one) => one[key]))]));
+}
+
+function inMs(value) {
+  return value.toFixed(1);
+}
+
+function inWords({ rss, descriptors }) {
+  return `${rss.toFixed(0)} MB and ${descriptors} descriptors`;
 }
