@@ -11,6 +11,7 @@ const upg = new Upgrader({ probation: 1 });
 const { generation } = upg;
 const profiler = new Session();
 const delay = monitorEventLoopDelay({ resolution: 1 });
+let cpu;
 let isReplaced = false;
 
 const server = createServer((_, response) => response.end("ok"));
@@ -32,6 +33,7 @@ say("ready", { port });
 if ((await upg.exit) === "upgraded") await report();
 
 async function watch() {
+  cpu = process.cpuUsage();
   delay.reset();
   delay.enable();
   if (PROFILES === undefined) return;
@@ -44,13 +46,14 @@ async function watch() {
 /** When the move is over, in both processes. */
 async function report() {
   delay.disable();
+  const { user, system } = process.cpuUsage(cpu);
   if (PROFILES !== undefined) {
     const { profile } = await profiler.post("Profiler.stop");
     profiler.disconnect();
     const name = `${generation}-${isReplaced ? "leaving" : "arriving"}.cpuprofile`;
     writeFileSync(join(PROFILES, name), JSON.stringify(profile));
   }
-  say("block", { ms: delay.max / 1e6, role: isReplaced ? "old" : "new" });
+  say("cost", { block: delay.max / 1e6, cpu: (user + system) / 1e3, role: isReplaced ? "old" : "new" });
 }
 
 /** The clock is the host's monotonic one: the same in every process. */

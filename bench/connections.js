@@ -1,7 +1,7 @@
 // Idle keep-alive connections that move in an upgrade: how many per second, the gap that a request on one of them
-// sees beside the latency before, the longest block of either process's event loop, and what the new process
-// needs. Each connection has made one request before, so that the old process has a socket for it; in the last
-// upgrade ("unheard") they have been silent since the one before, and are still parked.
+// sees beside the latency before, the longest block of either process's event loop, the CPU time that they use, and
+// what the new process needs. Each connection has made one request before, so that the old process has a socket
+// for it; in the last upgrade ("unheard") they have been silent since the one before, and are still parked.
 //
 //   npm run bench:connections [-- --connections 10000] [--upgrades 5] [--profile <directory>] [--json]
 //
@@ -69,7 +69,7 @@ async function measure() {
   const { at: end } = await service.hear("moved");
   await load.stop();
   process.kill(pid, "SIGUSR2");
-  const blocks = [await service.hear("block"), await service.hear("block")];
+  const costs = [await service.hear("cost"), await service.hear("cost")];
   const after = footprint(pid);
   service.pid = pid;
   const during = load.samples.filter(({ sent }) => sent >= commit && sent <= end);
@@ -78,7 +78,8 @@ async function measure() {
     perSecond: Math.round((count / (end - commit)) * 1_000),
     steady: latencies(load.samples.filter(({ sent }) => sent < commit - STEADY / 4)),
     gap: latencies(during),
-    block: Object.fromEntries(blocks.map(({ role, ms }) => [role, ms])),
+    block: Object.fromEntries(costs.map(({ role, block }) => [role, block])),
+    cpu: Object.fromEntries(costs.map(({ role, cpu }) => [role, cpu])),
     footprint: { old: before, begin, end: after },
   };
 }
@@ -157,16 +158,17 @@ function latencies(samples) {
 function report(moves, unheard) {
   const middle = median(moves);
   if (values.json) return console.log(JSON.stringify({ connections: count, median: middle, unheard, moves }));
-  const widths = [9, 9, 13, 16, 16, 20, 10];
+  const widths = [9, 9, 13, 16, 16, 16, 16, 10];
   console.log(`${count} idle keep-alive connections; ms\n`);
-  console.log(row(["", "move", "per second", "before", "gap", "longest block", "requests"], widths));
-  console.log(row(["", "", "", "p50 / p99", "p50 / p99", "old / new", "in it"], widths));
+  console.log(row(["", "move", "per second", "before", "gap", "longest block", "CPU", "requests"], widths));
+  console.log(row(["", "", "", "p50 / p99", "p50 / p99", "old / new", "old / new", "in it"], widths));
   const rows = [...moves.map((move, n) => [String(n + 1), move]), ["median", middle], ["unheard", unheard]];
-  for (const [name, { ms, perSecond, steady, gap, block }] of rows) {
+  for (const [name, { ms, perSecond, steady, gap, block, cpu }] of rows) {
     const pairs = [
       [steady.p50, steady.p99],
       [gap.p50, gap.p99],
       [block.old, block.new],
+      [cpu.old, cpu.new],
     ];
     const cells = [...pairs.map((pair) => pair.map(inMs).join(" / ")), String(gap.requests)];
     console.log(row([name, inMs(ms), perSecond.toLocaleString("en"), ...cells], widths));
