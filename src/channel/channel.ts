@@ -107,11 +107,7 @@ export class Channel {
 
   /** Reads what is there now, without waiting for the event loop. */
   readNow(): void {
-    while (!this.#ended && this.#reading) {
-      const packet = this.#receiveOrFail();
-      if (packet === undefined) return;
-      this.#listener?.message(packet.message, packet.fds, packet.body);
-    }
+    while (this.#readOne());
   }
 
   /** Closes the descriptor. Idempotent. */
@@ -137,8 +133,18 @@ export class Channel {
 
   #onEvents(events: number): void {
     if (events & POLL.writable) this.#flush();
-    if (this.#reading) this.readNow();
+    // One in a turn, as the other end may be so fast that there always is one more.
+    if (this.#reading) this.#readOne();
     else if (events & POLL.disconnect) this.#end(undefined);
+  }
+
+  /** False if there is nothing to read. */
+  #readOne(): boolean {
+    if (this.#ended || !this.#reading) return false;
+    const packet = this.#receiveOrFail();
+    if (packet === undefined) return false;
+    this.#listener?.message(packet.message, packet.fds, packet.body);
+    return true;
   }
 
   #flush(): void {
