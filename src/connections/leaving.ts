@@ -30,6 +30,7 @@ export class Leaving {
   /** Those that are being brought to rest, and how that is undone. */
   readonly #resting = new Map<Socket, () => void>();
   readonly #timer: NodeJS.Timeout;
+  #first: NodeJS.Timeout | undefined;
   #immediate: NodeJS.Immediate | undefined;
   #offers = 0;
   #ids = 0;
@@ -48,6 +49,7 @@ export class Leaving {
   /** What is not settled is reported by the exchange, in its own time. */
   stop(): void {
     clearInterval(this.#timer);
+    clearTimeout(this.#first);
     clearImmediate(this.#immediate);
     for (const server of this.#movable()) if (server.http1 !== undefined) server.http1.onResponse = undefined;
     this.#candidates.clear();
@@ -58,13 +60,16 @@ export class Leaving {
     return this.#tracker.servers.filter(({ adapters }) => adapters.length > 0);
   }
 
+  /** Unless those of the last look are still leaving. */
   #lookAtAll(): void {
     if (!this.#exchange.isOpen) return this.#wakeAll();
+    if (this.#candidates.size > 0) return;
     for (const server of this.#movable()) {
       for (const parked of server.parked) this.#consider(parked, server);
       for (const socket of server.sockets) this.#consider(socket, server);
     }
-    this.#send();
+    // Not in this round of the event loop: with thousands of connections others have waited for long enough.
+    this.#first = setTimeout(() => this.#send(), 0);
   }
 
   /** In the next turn: at the end of a response Node has not looked for the next request yet. */
