@@ -33,7 +33,8 @@ test.each(programs.map((text) => [text.split("\n")[0], text]))(
   async (_, text) => {
     const file = join(project(), "program.js");
     writeFileSync(file, text);
-    await promisify(execFile)(process.execPath, ["--check", file]);
+    const { stderr } = await promisify(execFile)(process.execPath, ["--check", file]);
+    expect(stderr).toBe("");
   },
 );
 

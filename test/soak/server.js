@@ -34,8 +34,9 @@ wss.on("connection", (ws) => {
   const timer = setInterval(() => ws.send(`push ${ws.pushed++}`), 200);
   ws.on("close", () => clearInterval(timer));
   ws.on("message", (data) => {
-    if (Number(data) !== ws.heard++) console.error(`heard ${data} after ${ws.heard - 2}`);
-    ws.send(`echo ${data}`);
+    const number = Number(data);
+    if (number !== ws.heard++) console.error(`heard ${number} after ${ws.heard - 2}`);
+    ws.send(`echo ${number}`);
   });
 });
 upg.on("rollback", ({ error }) => say("rollback", { message: error.message }));

@@ -40,8 +40,8 @@ export class WebSocketClients {
       ws.once("message", resolve).once("close", resolve);
     });
     ws.on("open", ask);
-    ws.on("message", async (data) => {
-      const [kind, number] = data.toString().split(" ");
+    const onMessage = async (text) => {
+      const [kind, number] = text.split(" ");
       if (Number(number) !== next[kind]) fail(`${kind} ${number}, not ${next[kind]}`);
       next[kind] = Number(number) + 1;
       this.requests++;
@@ -50,11 +50,12 @@ export class WebSocketClients {
       await pause(Math.random() * 200);
       if (this.#over) ws.close(1000);
       else ask();
-    });
+    };
+    ws.on("message", (data) => void onMessage(Buffer.from(data).toString()));
     ws.on("error", (error) => fail(error.message));
     const ended = new Promise((resolve) => {
       ws.on("close", (code, reason) => {
-        if (code !== 1000) fail(`closed with ${code} ${reason}`);
+        if (code !== 1000) fail(`closed with ${code} ${String(reason)}`);
         resolve();
       });
     });
