@@ -68,8 +68,9 @@ export class Leaving {
       for (const parked of server.parked) this.#consider(parked, server);
       for (const socket of server.sockets) this.#consider(socket, server);
     }
-    // Not in this round of the event loop: with thousands of connections others have waited for long enough.
-    this.#first = setTimeout(() => this.#send(), 0);
+    // Of thousands in another round of the event loop: to look at them has taken long enough.
+    if (this.#candidates.size > MANY) this.#first = setTimeout(() => this.#send(), 0);
+    else this.#send();
   }
 
   /** In the next turn: at the end of a response Node has not looked for the next request yet. */
@@ -240,6 +241,9 @@ function encode(protocol: string, state: unknown, still: StillSocket): Uint8Arra
     throw error;
   }
 }
+
+/** Connections that take more than a few milliseconds to look at. */
+const MANY = 1_000;
 
 /** Connections in one offer, and bytes of what travels with them. */
 const BATCH = 64;
