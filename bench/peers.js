@@ -1,0 +1,178 @@
+// What the clients of a server see of its upgrades, with handover and with others: the same clients, which never
+// retry, and as nearly the same server; a steady window, and then the upgrades.
+//
+//   npm run bench:peers [-- --upgrades 20] [--only handover,pm2,cluster,restart,tableflip] [--json]
+//
+// It takes about two minutes for each peer. PM2 is installed into a cache directory when it is first needed;
+// tableflip takes part where Debian's golang-go and golang-github-cloudflare-tableflip-dev are installed. A peer
+// that cannot be had is left out. Ends with code 1 if handover failed one request, or closed one connection.
+import { once } from "node:events";
+import { createServer } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import { ask, Clients, KINDS } from "./peers/clients.js";
+import { Missing, peers } from "./peers/peers.js";
+import { percentile, progress, row } from "./statistics.js";
+
+const { values } = parseArgs({
+  options: {
+    upgrades: { type: "string", default: "20" },
+    only: { type: "string", default: Object.keys(peers).join() },
+    json: { type: "boolean" },
+  },
+});
+const upgrades = Number(values.upgrades);
+/** ms without upgrades, at first. */
+const STEADY = 10_000;
+/** ms between the beginnings of two upgrades, and what of them is the upgrade window. */
+const EVERY = 4_000;
+const WINDOW = 1_500;
+/** ms: for an upgrade, and for the old process to end. */
+const LONGEST = 20_000;
+
+const results = {};
+for (const name of values.only.split(",")) {
+  if (!Object.hasOwn(peers, name)) throw new Error(`there is no peer ${name}`);
+  try {
+    results[name] = await measure(name);
+    progress("");
+    if (!values.json) print(name, results[name]);
+  } catch (error) {
+    if (!(error instanceof Missing)) throw error;
+    progress("");
+    console.error(`${name} was left out: ${error.message}`);
+  }
+}
+if (values.json) console.log(JSON.stringify({ upgrades, peers: results }));
+const own = Object.values(results.handover?.kinds ?? {});
+if (own.some(({ failed, closed }) => failed + closed > 0)) process.exitCode = 1;
+
+async function measure(name) {
+  const port = await freePort();
+  progress(`${name}: starts`);
+  const peer = await peers[name](port);
+  let pid;
+  let clients;
+  try {
+    ({ pid } = await answering(port, undefined));
+    clients = new Clients(port);
+    progress(`${name}: steady`);
+    await sleep(STEADY);
+    const before = { ...clients.closed };
+    const windows = [];
+    for (let n = 1; n <= upgrades; n++) {
+      progress(`${name}: upgrade ${n} of ${upgrades}`);
+      const rest = sleep(EVERY);
+      const from = performance.now();
+      const [next] = await Promise.all([answering(port, pid), peer.upgrade(pid)]);
+      windows.push({ from, done: next.at });
+      await gone(pid);
+      pid = next.pid;
+      await rest;
+    }
+    const summary = summarize(clients, before, windows);
+    await clients.finish();
+    return summary;
+  } finally {
+    await peer.stop(pid);
+  }
+}
+
+/** Waits until a new connection is answered by another process than `old`. */
+async function answering(port, old) {
+  const end = performance.now() + LONGEST;
+  while (performance.now() < end) {
+    const pid = await ask({ port, path: "/", agent: false }).then(
+      (reply) => reply.pid,
+      () => old,
+    );
+    if (pid !== old) return { pid, at: performance.now() };
+    await sleep(2);
+  }
+  throw new Error("no new process answered in time");
+}
+
+async function gone(pid) {
+  const end = performance.now() + LONGEST;
+  while (performance.now() < end) {
+    try {
+      process.kill(pid, 0);
+    } catch {
+      return;
+    }
+    await sleep(20);
+  }
+}
+
+/** Below those that the system gives to clients, one of which could have taken it between a stop and a start. */
+async function freePort() {
+  for (;;) {
+    const server = createServer();
+    try {
+      server.listen(20_000 + Math.floor(Math.random() * 10_000), "127.0.0.1");
+      await once(server, "listening");
+      const { port } = server.address();
+      server.close();
+      return port;
+    } catch (error) {
+      if (error.code !== "EADDRINUSE") throw error;
+    }
+  }
+}
+
+/** Latencies of what was answered; failures and closed connections from the first upgrade to the end. */
+function summarize({ samples, closed }, before, windows) {
+  const began = windows[0].from;
+  const isDuring = ({ sent }) => windows.some(({ from, done }) => sent >= from && sent < done + WINDOW);
+  const kinds = Object.keys(KINDS).map((kind) => {
+    const all = samples[kind];
+    const later = all.filter(({ sent }) => sent >= began);
+    const faults = {};
+    for (const { fault } of later) if (fault !== undefined) faults[fault] = (faults[fault] ?? 0) + 1;
+    const failed = Object.values(faults).reduce((sum, count) => sum + count, 0);
+    const summary = {
+      requests: all.length,
+      failed,
+      failedPer100Upgrades: (failed / windows.length) * 100,
+      faults,
+      closed: closed[kind] - before[kind],
+      steady: latencies(all.filter(({ sent }) => sent < began)),
+      upgrade: latencies(later.filter(isDuring)),
+    };
+    return [kind, summary];
+  });
+  const took = windows.map(({ from, done }) => done - from);
+  return {
+    kinds: Object.fromEntries(kinds),
+    triggerToDone: { p50: percentile(took, 50), max: percentile(took, 100) },
+  };
+}
+
+function latencies(samples) {
+  const answered = samples.filter(({ fault }) => fault === undefined).map(({ ms }) => ms);
+  return { p50: percentile(answered, 50), p99: percentile(answered, 99) };
+}
+
+function print(name, { kinds, triggerToDone: { p50, max } }) {
+  const widths = [12, 10, 16, 9, 18, 18];
+  console.log(row([name, "requests", "failed per 100", "closed", "steady", "upgrade"], widths));
+  console.log(row(["", "", "upgrades", "", "p50 / p99", "p50 / p99"], widths));
+  for (const [kind, { requests, failedPer100Upgrades, closed, steady, upgrade }] of Object.entries(kinds)) {
+    const cells = [
+      requests.toLocaleString("en"),
+      failedPer100Upgrades.toFixed(0),
+      // A client that makes a new connection each time closes it itself.
+      kind === "fresh" ? "–" : String(closed),
+      `${inMs(steady.p50)} / ${inMs(steady.p99)}`,
+      `${inMs(upgrade.p50)} / ${inMs(upgrade.p99)}`,
+    ];
+    console.log(row([`  ${kind}`, ...cells], widths));
+    const faults = Object.entries(kinds[kind].faults).map(([code, count]) => `${code} × ${count}`);
+    if (faults.length > 0) console.log(`    ${faults.join(", ")}`);
+  }
+  console.log(`  from trigger to done: p50 ${inMs(p50)} ms, max ${inMs(max)} ms\n`);
+}
+
+function inMs(value) {
+  return value.toFixed(1);
+}

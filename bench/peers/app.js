@@ -1,0 +1,46 @@
+// What every peer serves: small answers, an echo, a slow one, a stream, and WebSockets that echo. Each answer
+// tells which process gave it.
+import { createServer } from "node:http";
+import { pipeline } from "node:stream/promises";
+import { setTimeout as sleep } from "node:timers/promises";
+import { WebSocketServer } from "ws";
+
+export const server = createServer((request, response) => {
+  response.setHeader("x-pid", process.pid);
+  // A client that goes away is no reason to crash.
+  answer(request, response).catch(() => response.destroy());
+});
+
+export const wss = new WebSocketServer({ server });
+wss.on("connection", (ws) => {
+  ws.on("error", () => {});
+  ws.on("message", (message) => ws.send(message, { binary: false }));
+});
+
+async function answer(request, response) {
+  if (request.url === "/slow") await sleep(300);
+  if (isShuttingDown) response.setHeader("connection", "close");
+  if (request.method === "POST") return pipeline(request, response);
+  if (request.url === "/stream") return pipeline(count, response);
+  return response.end("ok");
+}
+
+async function* count() {
+  for (let n = 0; n < 10; n++) {
+    yield `${n}\n`;
+    await sleep(50);
+  }
+}
+
+let isShuttingDown = false;
+
+/**
+ * What the peers' documentation has, and what else a careful program does: `close()` alone would wait for clients
+ * that keep on asking, until the peer kills the process.
+ */
+export function shutdown() {
+  if (isShuttingDown) return;
+  isShuttingDown = true;
+  server.close(() => process.exit());
+  for (const ws of wss.clients) ws.close(1001);
+}

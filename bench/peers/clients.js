@@ -1,0 +1,125 @@
+// Clients that ask a server all the time, each one request after another, and never retry.
+import { Agent, request } from "node:http";
+import { setTimeout as sleep } from "node:timers/promises";
+import { WebSocket } from "ws";
+
+/**
+ * How many there are of each kind, and the ms that one pauses between two requests, at least; at most twice as
+ * long. Those of one kind but `fresh` keep a connection each.
+ */
+export const KINDS = {
+  fresh: { clients: 8, pause: 15 },
+  get: { clients: 16, pause: 15 },
+  post: { clients: 16, pause: 15, body: "an order" },
+  slow: { clients: 6, pause: 15, path: "/slow" },
+  stream: { clients: 6, pause: 15, path: "/stream", expected: "0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n" },
+  idle: { clients: 16, pause: 1_500 },
+  websocket: { clients: 32, pause: 15 },
+};
+
+export class Clients {
+  /** Of every request or message: when it was sent, how many ms it took, and what was wrong with it. */
+  samples = Object.fromEntries(Object.keys(KINDS).map((kind) => [kind, []]));
+  /** Connections that the client had meant to keep. */
+  closed = Object.fromEntries(Object.keys(KINDS).map((kind) => [kind, 0]));
+  #port;
+  #isOver = false;
+  #clients;
+
+  /** They begin at once. */
+  constructor(port) {
+    this.#port = port;
+    this.#clients = Object.entries(KINDS).flatMap(([kind, { clients }]) =>
+      Array.from({ length: clients }, () => (kind === "websocket" ? this.#talk() : this.#ask(kind))),
+    );
+  }
+
+  /** Lets each end what it is at. */
+  async finish() {
+    this.#isOver = true;
+    await Promise.all(this.#clients);
+  }
+
+  async #ask(kind) {
+    const { pause, path = "/", body, expected = body ?? "ok" } = KINDS[kind];
+    const agent = kind === "fresh" ? false : new Agent({ keepAlive: true, maxSockets: 1 });
+    const onClosed = () => this.#isOver || this.closed[kind]++;
+    while (!this.#isOver) {
+      const sent = performance.now();
+      const fault = await ask({ port: this.#port, path, body, agent, onClosed }).then(
+        ({ status, text }) => (status === 200 && text === expected ? undefined : `HTTP_${status}`),
+        (error) => error.code ?? error.message,
+      );
+      this.#add(kind, sent, fault);
+      await rest(pause);
+    }
+    if (agent) agent.destroy();
+  }
+
+  /** A new connection whenever the last one is closed. */
+  async #talk() {
+    while (!this.#isOver) {
+      const ws = new WebSocket(`ws://127.0.0.1:${this.#port}`);
+      const closed = new Promise((resolve) => ws.once("close", () => resolve("CLOSED")));
+      ws.on("error", () => {});
+      const opened = new Promise((resolve) => ws.once("open", () => resolve("OPEN")));
+      if ((await Promise.race([closed, opened])) === "OPEN") await this.#converse(ws, closed);
+      if (!this.#isOver) await sleep(RECONNECT);
+    }
+  }
+
+  /** One message after another, until the connection is closed. */
+  async #converse(ws, closed) {
+    for (let n = 0; !this.#isOver && ws.readyState === WebSocket.OPEN; n++) {
+      const sent = performance.now();
+      const answer = new Promise((resolve) => ws.once("message", (message) => resolve(String(message))));
+      ws.send(String(n));
+      const heard = await Promise.race([answer, closed, sleep(PATIENCE, "TIMEOUT", { ref: false })]);
+      this.#add("websocket", sent, heard === String(n) ? undefined : heard);
+      await rest(KINDS.websocket.pause);
+    }
+    if (!this.#isOver) this.closed.websocket++;
+    ws.terminate();
+  }
+
+  #add(kind, sent, fault) {
+    this.samples[kind].push({ sent, ms: performance.now() - sent, fault });
+  }
+}
+
+/** Sends one request, once. `onClosed` is called when a connection is closed that was to be kept. */
+export function ask({ port, path, body, agent, onClosed }) {
+  return new Promise((resolve, reject) => {
+    const method = body === undefined ? "GET" : "POST";
+    const options = { host: "127.0.0.1", port, path, method, agent, timeout: PATIENCE };
+    const sent = request(options, (response) => {
+      let text = "";
+      response.setEncoding("utf8").on("data", (chunk) => (text += chunk));
+      response.once("error", reject);
+      response.once("end", () =>
+        resolve({ status: response.statusCode, text, pid: Number(response.headers["x-pid"]) }),
+      );
+    });
+    sent.once("timeout", () => sent.destroy(Object.assign(new Error("no answer"), { code: "TIMEOUT" })));
+    sent.once("error", reject);
+    if (agent) sent.once("socket", (socket) => watch(socket, onClosed));
+    sent.end(body);
+  });
+}
+
+const watched = new WeakSet();
+
+function watch(socket, onClosed) {
+  if (watched.has(socket)) return;
+  watched.add(socket);
+  // One that was never open is a failure, and nothing that was kept.
+  socket.once("connect", () => socket.once("close", onClosed));
+}
+
+function rest(pause) {
+  return sleep(pause + Math.random() * pause);
+}
+
+/** ms */
+const PATIENCE = 10_000;
+const RECONNECT = 20;

@@ -1,0 +1,9 @@
+import { Upgrader } from "handover";
+import { webSockets } from "handover/ws";
+import { server, wss } from "./app.js";
+
+const upg = new Upgrader({ probation: 1_000 });
+webSockets(upg, wss, { version: 1 });
+await upg.listen(server, { port: process.env.PORT, host: "127.0.0.1" });
+await upg.ready();
+await upg.exit;
