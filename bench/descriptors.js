@@ -1,0 +1,49 @@
+// How long it takes to pass descriptors over a channel, in messages of as many as one can hold: sent, received,
+// and closed again. Both ends are in this process: what is measured is the kernel, and the addon.
+//
+//   npm run bench:descriptors [-- --runs 20] [--json]
+import { parseArgs } from "node:util";
+import { MAX_FDS, native } from "../dist/native.js";
+import { percentile, row } from "./statistics.js";
+
+const { values } = parseArgs({
+  options: { runs: { type: "string", default: "20" }, json: { type: "boolean" } },
+});
+const runs = Number(values.runs);
+const counts = [1, 100, 1_000, 10_000];
+
+const addon = native();
+const [here, there] = addon.socketpair();
+const head = new Uint8Array(100);
+const buffer = new Uint8Array(1_000);
+const fd = addon.bindInet("stream", "127.0.0.1", 0, false);
+
+const results = counts.map((count) => {
+  const times = Array.from({ length: runs }, () => pass(count));
+  return { count, median: percentile(times, 50), max: percentile(times, 100) };
+});
+for (const one of [fd, here, there]) addon.close(one);
+if (values.json) console.log(JSON.stringify({ runs, results }));
+else print();
+
+/** One message after another: what nobody has received yet is limited. */
+function pass(count) {
+  const start = performance.now();
+  for (let left = count; left > 0; left -= MAX_FDS) {
+    const fds = Array.from({ length: Math.min(left, MAX_FDS) }, () => fd);
+    if (addon.send(here, head, fds) !== head.length) throw new Error("a message was not sent");
+    const received = addon.receive(there, buffer);
+    if (received.fds?.length !== fds.length) throw new Error("descriptors were lost");
+    for (const one of received.fds) addon.close(one);
+  }
+  return performance.now() - start;
+}
+
+function print() {
+  const widths = [12, 14, 14, 16];
+  console.log(row(["descriptors", "median", "max", "per second"], widths));
+  for (const { count, median, max } of results) {
+    const perSecond = Math.round((count / median) * 1_000).toLocaleString("en");
+    console.log(row([String(count), `${median.toFixed(3)} ms`, `${max.toFixed(3)} ms`, perSecond], widths));
+  }
+}
