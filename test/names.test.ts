@@ -1,6 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { absolutePath, describeAddress, fits, nameOf, type RequestedAddress } from "../dist/sockets/names.js";
+import type { RequestedAddress } from "../dist/channel/messages.js";
+import { absolutePath, describeAddress, fits, nameOf } from "../dist/sockets/names.js";
 
 const tcp = (host: string, port: number, ipv6Only = false): RequestedAddress => ({
   kind: "tcp",

@@ -1,5 +1,4 @@
 import { HandoverError } from "../errors.js";
-import type { Entry } from "../sockets/inventory.js";
 
 /**
  * What passes between two generations. One message is one packet of the channel: a JSON object in UTF-8, and
@@ -51,6 +50,26 @@ export type Message =
   | { type: "unsupported"; unknown: string };
 
 export type MessageType = Message["type"];
+
+/** What the next generation is told of a descriptor. */
+export interface Entry {
+  name: string;
+  /** What was asked for, to see whether it is still the same; absent for files and connections. */
+  address?: RequestedAddress;
+  /** The file of a Unix listener, for its owner to unlink. */
+  file?: FileIdentity;
+}
+
+/** A file, and how to tell that it is still the same. The numbers have 64 bits, which JSON's do not. */
+export interface FileIdentity {
+  path: string;
+  dev: string;
+  ino: string;
+}
+
+/** What was asked for, before a name was looked up and a port chosen. The host `*` is every address. */
+export type RequestedAddress =
+  { kind: "tcp" | "udp"; host: string; port: number; ipv6Only: boolean } | { kind: "unix"; path: string };
 
 /** A parcel without its body, which has `size` bytes, and its `fds` descriptors. */
 export interface ParcelHead {

@@ -1,6 +1,7 @@
 import type { Exchange } from "../handoff/exchange.js";
 import { Leaving, type Departures } from "./leaving.js";
-import type { Protocol, Tracker } from "./tracker.js";
+import type { Protocol } from "./protocol.js";
+import type { Tracker } from "./tracker.js";
 
 /** How the connections of a process came to their end. */
 export interface Drained extends Departures {

@@ -5,7 +5,7 @@ import type { Server, Socket } from "node:net";
 import { Server as TlsServer } from "node:tls";
 import { IdleList, writeQueueSize } from "../internals.js";
 import type { ConnectionAdapter } from "./adapter.js";
-import type { Protocol } from "./tracker.js";
+import type { Protocol } from "./protocol.js";
 
 /** What travels with a connection. */
 interface State {

@@ -1,6 +1,6 @@
 import type { ServerHttp2Session, ServerHttp2Stream } from "node:http2";
 import type { Server } from "node:net";
-import type { Protocol } from "./tracker.js";
+import type { Protocol } from "./protocol.js";
 
 /**
  * The HTTP/2 sessions of one server. A session stays until it is quiet: after a GOAWAY that comes at once,

@@ -10,7 +10,7 @@ import { decodeFrozen } from "./frozen.js";
 import { Http1, speaksHttp1 } from "./http1.js";
 import { Http2Sessions } from "./http2.js";
 import { Parking, type Parked } from "./parking.js";
-import type { Protocol } from "./tracker.js";
+import type { Protocol } from "./protocol.js";
 
 /** The live connections of one server: those that it accepted, and those that it has adopted. */
 export class TrackedServer {

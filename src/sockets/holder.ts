@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
-import type { RequestedAddress } from "./names.js";
+import type { RequestedAddress } from "../channel/messages.js";
 
 /**
  * Who holds an address, in words, as far as Linux's `/proc` tells this user; about 10 ms. Undefined where it

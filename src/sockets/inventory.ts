@@ -1,23 +1,7 @@
 import { lstatSync, unlinkSync } from "node:fs";
+import type { Entry, FileIdentity } from "../channel/messages.js";
 import { HandoverError } from "../errors.js";
 import { check, native } from "../native.js";
-import type { RequestedAddress } from "./names.js";
-
-/** What the next generation is told of a descriptor. */
-export interface Entry {
-  name: string;
-  /** What was asked for, to see whether it is still the same; absent for files and connections. */
-  address?: RequestedAddress;
-  /** The file of a Unix listener, for its owner to unlink. */
-  file?: FileIdentity;
-}
-
-/** A file, and how to tell that it is still the same. The numbers have 64 bits, which JSON's do not. */
-export interface FileIdentity {
-  path: string;
-  dev: string;
-  ino: string;
-}
 
 /** A descriptor of the inventory. */
 export interface Item extends Entry {

@@ -1,9 +1,6 @@
 import { isIP } from "node:net";
 import { resolve } from "node:path";
-
-/** What was asked for, before a name was looked up and a port chosen. The host `*` is every address. */
-export type RequestedAddress =
-  { kind: "tcp" | "udp"; host: string; port: number; ipv6Only: boolean } | { kind: "unix"; path: string };
+import type { RequestedAddress } from "../channel/messages.js";
 
 /**
  * The name under which a listener without one of its own is handed on: what was asked for. Ports asked for as

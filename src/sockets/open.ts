@@ -2,11 +2,12 @@ import { lookup } from "node:dns/promises";
 import { lstatSync, unlinkSync } from "node:fs";
 import { connect, isIP } from "node:net";
 import { constants } from "node:os";
+import type { RequestedAddress } from "../channel/messages.js";
 import { HandoverError } from "../errors.js";
 import { check, native, systemError } from "../native.js";
 import { findHolder } from "./holder.js";
 import { identify, type Item } from "./inventory.js";
-import { describeAddress, type RequestedAddress } from "./names.js";
+import { describeAddress } from "./names.js";
 
 export interface OpenOptions {
   /** Of listen(2); for UDP there is none. */

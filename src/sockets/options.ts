@@ -1,6 +1,7 @@
+import type { RequestedAddress } from "../channel/messages.js";
 import type { ConnectionAdapter } from "../connections/adapter.js";
 import { refuseUnknown, wrongOption } from "../options.js";
-import { absolutePath, type RequestedAddress } from "./names.js";
+import { absolutePath } from "./names.js";
 
 /** Options of `listen()`: those of Node's `server.listen()`, and some. */
 export interface ListenOptions {
