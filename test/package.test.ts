@@ -1,14 +1,5 @@
 import { execFileSync } from "node:child_process";
-import {
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -20,19 +11,13 @@ const installed = join(project, "node_modules", "handover");
 
 /** Of a project that has installed the package, as far as that is possible without a registry. */
 beforeAll(() => {
+  run(process.execPath, ["native/prebuild.js"], ROOT);
   run("npm", ["pack", "--silent", "--ignore-scripts", "--pack-destination", project], ROOT);
   const tarball = readdirSync(project).find((name) => name.endsWith(".tgz"))!;
   mkdirSync(installed, { recursive: true });
   run("tar", ["-xzf", tarball, "-C", installed, "--strip-components", "1"]);
   for (const name of ["commander", "node-addon-api"]) {
     symlinkSync(join(ROOT, "node_modules", name), join(project, "node_modules", name));
-  }
-  // The prebuilt addons are added when the package is published.
-  if (!existsSync(join(installed, "prebuilds"))) {
-    cpSync(
-      join(ROOT, "build", "Release", "handover.node"),
-      join(installed, "build", "Release", "handover.node"),
-    );
   }
 });
 afterAll(() => rmSync(project, { recursive: true }));

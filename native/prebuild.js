@@ -1,0 +1,9 @@
+// Puts the addon that was built here among those that the package brings, by platform; run before it is packed.
+import { copyFileSync, mkdirSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+const built = new URL("../build/Release/handover.node", import.meta.url);
+const place = new URL(`../prebuilds/${process.platform}-${process.arch}/`, import.meta.url);
+mkdirSync(place, { recursive: true });
+copyFileSync(built, new URL("handover.node", place));
+console.log(fileURLToPath(place));
