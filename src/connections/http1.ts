@@ -38,6 +38,7 @@ export class Http1 implements Protocol, ConnectionAdapter {
   readonly #connections = new Map<Socket, Connection>();
   /** Connections that are told to close: all, or those that the successor does not take. */
   #closing = false;
+  #someStay = false;
 
   constructor(server: HttpServer) {
     this.#server = server;
@@ -57,7 +58,9 @@ export class Http1 implements Protocol, ConnectionAdapter {
 
   /** `Connection: close` on the next response of each connection; those on their way included. */
   setClosing(closing: boolean): void {
+    if (closing === this.#closing && !this.#someStay) return;
     this.#closing = closing;
+    this.#someStay &&= closing;
     for (const connection of this.#connections.values()) {
       if (!closing) connection.stays = false;
       this.#tell(connection);
@@ -69,11 +72,13 @@ export class Http1 implements Protocol, ConnectionAdapter {
     const connection = this.#connections.get(socket);
     if (connection === undefined) return;
     connection.stays = true;
+    this.#someStay = true;
     this.#tell(connection);
   }
 
   closable(): Map<Socket, string> {
     const closable = new Map<Socket, string>();
+    if (!this.#closing && !this.#someStay) return closable;
     for (const [socket, connection] of this.#connections) {
       if (!(this.#closing || connection.stays) || !this.idle(socket)) continue;
       closable.set(socket, `${socket.bytesRead}/${socket.bytesWritten}`);
