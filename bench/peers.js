@@ -144,7 +144,7 @@ function summarize({ samples, closed }, before, windows) {
   const took = windows.map(({ from, done }) => done - from);
   return {
     kinds: Object.fromEntries(kinds),
-    triggerToDone: { p50: percentile(took, 50), max: percentile(took, 100) },
+    triggerToDone: { p50: percentile(took, 50), max: percentile(took, 100), all: took },
   };
 }
 
