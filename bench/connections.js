@@ -32,6 +32,7 @@ const STEADY = 1_000;
 /** ms: whoever takes longer is broken. */
 const PATIENCE = 60_000;
 
+process.once("SIGINT", () => fail("interrupted"));
 requireDescriptors(count + 200);
 const service = start();
 const clients = [];
@@ -104,7 +105,13 @@ function start() {
   const { NODE_EXTRA_CA_CERTS: _, ...env } = process.env;
   if (values.profile !== undefined) env.PROFILES = values.profile;
   const program = fileURLToPath(new URL("connections-server.js", import.meta.url));
-  const child = spawn(process.execPath, [program], { env, stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(process.execPath, [program], {
+    env,
+    // A process group of its own can be ended as a whole, whoever is in it by then.
+    detached: true,
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const group = Number(child.pid);
   const heard = [];
   const waiting = [];
   createInterface({ input: child.stdout }).on("line", (line) => {
@@ -124,9 +131,9 @@ function start() {
     },
     end() {
       try {
-        process.kill(this.pid, "SIGTERM");
+        process.kill(-group, "SIGKILL");
       } catch {
-        // It has failed.
+        // Nobody is left.
       }
     },
   };

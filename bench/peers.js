@@ -30,6 +30,8 @@ const WINDOW = 1_500;
 /** ms: for an upgrade, and for the old process to end. */
 const LONGEST = 20_000;
 
+let running;
+process.once("SIGINT", () => void Promise.resolve(running?.stop()).finally(() => process.exit(130)));
 const results = {};
 for (const name of values.only.split(",")) {
   if (!Object.hasOwn(peers, name)) throw new Error(`there is no peer ${name}`);
@@ -51,6 +53,7 @@ async function measure(name) {
   const port = await freePort();
   progress(`${name}: starts`);
   const peer = await peers[name](port);
+  running = peer;
   let pid;
   let clients;
   try {
@@ -74,7 +77,8 @@ async function measure(name) {
     await clients.finish();
     return summary;
   } finally {
-    await peer.stop(pid);
+    running = undefined;
+    await peer.stop();
   }
 }
 

@@ -34,7 +34,7 @@ function signalled(program, port, { follow }) {
 function bySignal(child, follow) {
   return {
     upgrade: async (pid) => process.kill(follow ? pid : child.pid, "SIGHUP"),
-    stop: async (pid) => process.kill(follow ? pid : child.pid, "SIGTERM"),
+    stop: async () => end(child),
   };
 }
 
@@ -86,7 +86,7 @@ async function startTableflip(port) {
     throw new Missing(error.code === "ENOENT" ? "go is not installed" : `go build: ${error.stderr}`);
   }
   const { upgrade, stop } = bySignal(start(program, [], port), true);
-  return { upgrade, stop: (pid) => stop(pid).finally(remove) };
+  return { upgrade, stop: () => stop().finally(remove) };
 }
 
 /** What everybody does who has none of these. */
@@ -101,15 +101,25 @@ function stopAndStart(port) {
       clearTimeout(killer);
       child = start(process.execPath, [pathOf("plain-server.js")], port);
     },
-    stop: async () => child.kill("SIGKILL"),
+    stop: async () => end(child),
   };
 }
 
 function start(command, args, port) {
   return spawn(command, args, {
     env: { ...environment, PORT: String(port) },
+    // A process group of its own can be ended as a whole, whoever is in it by then.
+    detached: true,
     stdio: ["ignore", "ignore", "inherit"],
   });
+}
+
+function end(child) {
+  try {
+    process.kill(-child.pid, "SIGKILL");
+  } catch {
+    // Nobody is left.
+  }
 }
 
 function pathOf(file) {
