@@ -25,10 +25,10 @@ export type Message =
   | { type: "ready"; used: string[] }
   /**
    * Parent to child: accept. Beside it, the channels to generations that still drain. `ticketKeys`, in base64 by the
-   * names of listeners, let clients of TLS resume their sessions.
+   * names of listeners, let clients of TLS resume their sessions. Every `fence` of the child is above this one.
    */
-  | { type: "go"; older: OlderGeneration[]; ticketKeys?: Record<string, string> }
-  /** Parent to child: probation is over. */
+  | { type: "go"; older: OlderGeneration[]; ticketKeys?: Record<string, string>; fence?: number }
+  /** Parent to child: probation is over. Newest to older: its own is, so that what it took from there is its own. */
   | { type: "kept" }
   /** Either way during probation: this end is stopping, which is no reason for a rollback. */
   | { type: "stopping" }
@@ -36,15 +36,26 @@ export type Message =
   | { type: "inquire" }
   /** Older to newest: so. `remaining` is in ms. */
   | { type: "report"; connections: number; remaining: number }
-  /** To either end that takes them: parcels. The body is theirs, one after the other; `sha256` is its hash. */
-  | { type: "offer"; batch: number; parcels: ParcelHead[]; sha256: string }
-  /** What became of each parcel of a batch: null for taken, else the code of the refusal. */
-  | { type: "settle"; batch: number; results: (string | null)[] }
+  /** Parcels, each with a number of its owner's. The body is theirs, one after the other. */
+  | { type: "offer"; parcels: ParcelHead[] }
+  /** The owner wants these back. Each is answered by its settlement, whatever that has become meanwhile. */
+  | { type: "withdraw"; numbers: number[] }
+  /** What became of parcels. Of one that was withdrawn, the refusals of those who might have taken it. */
+  | { type: "settle"; results: Result[] }
+  /** What this end takes, from now on. */
+  | { type: "serves"; topics: Topic[] }
+  /** To the owner: a copy of the oldest parcel that it holds. */
+  | { type: "peek"; request: number; topic: Topic }
+  /** To the owner: is this one yours? It leaves next, then. */
+  | { type: "claim"; request: number; topic: Topic; id: string }
+  /** The answer to both. The body is that of the copy. */
+  | { type: "answer"; request: number; held: boolean; copy?: ParcelHead }
   /**
-   * To the one that offers: somebody else reads now, what is not settled yet never will be. Comes back as
-   * `restarted` in its place among the offers, of which those before it are void.
+   * To the one that offers: somebody else reads now, what is not settled yet never will be; nor is what was taken and
+   * not kept, if the one that read before is `lost`. Comes back as `restarted` in its place among the offers, of which
+   * those before it are void.
    */
-  | { type: "restart"; id: string }
+  | { type: "restart"; id: string; lost?: boolean; reader?: OlderGeneration; topics?: Topic[] }
   | { type: "restarted"; id: string }
   /** The answer to a type this version does not know. */
   | { type: "unsupported"; unknown: string };
@@ -73,12 +84,30 @@ export type RequestedAddress =
 
 /** A parcel without its body, which has `size` bytes, and its `fds` descriptors. */
 export interface ParcelHead {
+  number: number;
   kind: string;
   label: string;
   id: string;
   version: number;
+  codec: string;
   size: number;
+  /** Of the body, in base64. */
+  sha256: string;
   fds: number;
+  /** The body is not in the message, but in a memory file: the descriptor before the parcel's own. */
+  memory?: boolean;
+}
+
+export interface Result {
+  number: number;
+  how: "taken" | "refused" | "withdrawn";
+  refusals?: { code: string; reason?: string }[];
+}
+
+export interface Topic {
+  kind: string;
+  /** Absent: whatever its label is. */
+  label?: string;
 }
 
 export interface OlderGeneration {
@@ -162,13 +191,25 @@ const isEntry = record({
 });
 
 const isParcel = record({
+  number: isCount,
   kind: isString,
   label: isString,
   id: isString,
   version: isCount,
+  codec: isString,
   size: isCount,
+  sha256: isString,
   fds: isCount,
+  memory: optional(isBoolean),
 });
+const HOW = new Set<unknown>(["taken", "refused", "withdrawn"]);
+const isResult = record({
+  number: isCount,
+  how: (value) => HOW.has(value),
+  refusals: optional(listOf(record({ code: isString, reason: optional(isString) }))),
+});
+const isTopic = record({ kind: isString, label: optional(isString) });
+const isGeneration = record({ generation: isCount, pid: isCount });
 
 /** The fields each type must have. Others are ignored, so that a newer peer may add some. */
 const SHAPES: Record<MessageType, Record<string, Fits>> = {
@@ -182,16 +223,27 @@ const SHAPES: Record<MessageType, Record<string, Fits>> = {
   inventory: { entries: listOf(isEntry), more: isBoolean },
   ready: { used: listOf(isString) },
   go: {
-    older: listOf(record({ generation: isCount, pid: isCount })),
+    older: listOf(isGeneration),
     ticketKeys: optional((value) => isRecord(value) && Object.values(value).every(isString)),
+    fence: optional(isCount),
   },
   kept: {},
   stopping: {},
   inquire: {},
   report: { connections: isCount, remaining: isCount },
-  offer: { batch: isCount, parcels: listOf(isParcel), sha256: isString },
-  settle: { batch: isCount, results: listOf((value) => value === null || isString(value)) },
-  restart: { id: isString },
+  offer: { parcels: listOf(isParcel) },
+  withdraw: { numbers: listOf(isCount) },
+  settle: { results: listOf(isResult) },
+  serves: { topics: listOf(isTopic) },
+  peek: { request: isCount, topic: isTopic },
+  claim: { request: isCount, topic: isTopic, id: isString },
+  answer: { request: isCount, held: isBoolean, copy: optional(isParcel) },
+  restart: {
+    id: isString,
+    lost: optional(isBoolean),
+    reader: optional(isGeneration),
+    topics: optional(listOf(isTopic)),
+  },
   restarted: { id: isString },
   unsupported: { unknown: isString },
 };

@@ -1,5 +1,5 @@
 import type { Exchange } from "../handoff/exchange.js";
-import { Leaving, type Departures } from "./leaving.js";
+import { KIND, Leaving, type Departures } from "./leaving.js";
 import type { Protocol } from "./protocol.js";
 import type { Tracker } from "./tracker.js";
 
@@ -50,6 +50,11 @@ export class Drain {
     }
   }
 
+  /** Resolves when those that were idle at the beginning have left. */
+  get swept(): Promise<void> {
+    return this.#leaving?.swept ?? Promise.resolve();
+  }
+
   /** ms until the deadline. */
   get remaining(): number {
     return Math.max(0, Math.round(this.#deadline - performance.now()));
@@ -61,10 +66,14 @@ export class Drain {
     for (const protocol of this.#tracker.protocols) protocol.setClosing(false);
   }
 
+  get #hasTaker(): boolean {
+    return this.#exchange !== undefined && this.#exchange.peers(KIND).length > 0;
+  }
+
   /** A connection that may move is not told to close, as long as there is somebody to take it. */
   #setClosing(): void {
     for (const server of this.#tracker.servers) {
-      const moves = this.#exchange?.isOpen === true && server.adapters.length > 0;
+      const moves = this.#hasTaker && server.adapters.length > 0;
       for (const protocol of server.protocols) protocol.setClosing(!moves || protocol === server.http2);
     }
   }
@@ -87,7 +96,7 @@ export class Drain {
   /** A few at every look: all the clients that come back at once would be a burden to the successor. */
   #endSome(): void {
     const elapsed = 1 - this.remaining / this.#timeout;
-    if (elapsed < (this.#exchange?.isOpen === true ? LATE : 0)) return;
+    if (elapsed < (this.#hasTaker ? LATE : 0)) return;
     const looks = Math.max(1, ((LAST - elapsed) * this.#timeout) / LOOK_EVERY);
     for (const server of this.#tracker.servers) server.endSome(1 / looks);
   }
@@ -98,7 +107,7 @@ export class Drain {
   }
 
   #look(): void {
-    if (this.#exchange?.isOpen === false) this.#setClosing();
+    if (!this.#hasTaker) this.#setClosing();
     this.#endSome();
     for (const protocol of this.#tracker.protocols) {
       const before = this.#looks.get(protocol);

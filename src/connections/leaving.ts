@@ -1,5 +1,7 @@
 import type { Socket } from "node:net";
-import type { Exchange, Parcel, Settlement } from "../handoff/exchange.js";
+import type { Exchange } from "../handoff/exchange.js";
+import type { Parcel, Settlement } from "../handoff/parcel.js";
+import { deferred } from "../deferred.js";
 import { descriptorOf } from "../internals.js";
 import { encodeFrozen } from "./frozen.js";
 import type { Parked } from "./parking.js";
@@ -32,8 +34,10 @@ export class Leaving {
   readonly #timer: NodeJS.Timeout;
   #first: NodeJS.Timeout | undefined;
   #immediate: NodeJS.Immediate | undefined;
-  #offers = 0;
+  /** Batches that are not settled. */
+  #unsettled = 0;
   #ids = 0;
+  readonly #swept = deferred<void>();
 
   /** Begins at once. */
   constructor(tracker: Tracker, exchange: Exchange) {
@@ -46,8 +50,14 @@ export class Leaving {
     this.#lookAtAll();
   }
 
+  /** Resolves when those that were idle at the beginning have left, or it is over. */
+  get swept(): Promise<void> {
+    return this.#swept.promise;
+  }
+
   /** What is not settled is reported by the exchange, in its own time. */
   stop(): void {
+    this.#swept.resolve();
     clearInterval(this.#timer);
     clearTimeout(this.#first);
     clearImmediate(this.#immediate);
@@ -62,7 +72,7 @@ export class Leaving {
 
   /** Unless those of the last look are still leaving. */
   #lookAtAll(): void {
-    if (!this.#exchange.isOpen) return this.#wakeAll();
+    if (this.#exchange.peers(KIND).length === 0) return this.#wakeAll();
     if (this.#candidates.size > 0) return;
     for (const server of this.#movable()) {
       for (const parked of server.parked) this.#consider(parked, server);
@@ -87,22 +97,23 @@ export class Leaving {
       this.#candidates.set(connection, server);
   }
 
-  /** As many offers as the candidates may fill; each waits for its room in the window. */
+  /** As long as there are candidates, and room in the window. */
   #send(): void {
-    while (this.#offers * BATCH < this.#candidates.size) {
-      this.#offers++;
-      void this.#offer();
+    while (this.#unsettled < WINDOW && this.#candidates.size > 0) {
+      const batch: Departing[] = [];
+      this.#fill(batch);
+      if (batch.length > 0) void this.#offer(batch);
     }
+    if (this.#unsettled === 0) this.#swept.resolve();
   }
 
-  async #offer(): Promise<void> {
-    const batch: Departing[] = [];
-    const settlements = await this.#exchange.offer(() => {
-      this.#offers--;
-      this.#fill(batch);
-      return batch.map(({ parcel }) => parcel);
-    });
-    batch.forEach((departing, n) => this.#settle(departing, settlements[n] ?? { how: "withdrawn" }));
+  async #offer(batch: readonly Departing[]): Promise<void> {
+    this.#unsettled++;
+    const offered = this.#exchange.offer(batch.map(({ parcel }) => parcel));
+    const settlements = await Promise.all(offered.map(({ settled }) => settled));
+    this.#unsettled--;
+    batch.forEach((departing, n) => this.#settle(departing, settlements[n]!));
+    this.#send();
   }
 
   #fill(batch: Departing[]): void {
@@ -112,7 +123,7 @@ export class Leaving {
       this.#candidates.delete(connection);
       const departing = this.#tryFreeze(connection, server);
       if (departing === undefined) continue;
-      size += sizeOf(departing.parcel);
+      size += departing.parcel.body.length;
       this.#offered.add(connection);
       batch.push(departing);
     }
@@ -122,7 +133,7 @@ export class Leaving {
     try {
       const departing =
         "fd" in connection ? this.#freezeParked(connection, server) : this.#freeze(connection, server);
-      if (departing === undefined || departing.parcel.body.length <= BATCH_SIZE) return departing;
+      if (departing === undefined || departing.parcel.body.length <= LARGEST) return departing;
       this.#settle(departing, { how: "refused", code: "ERR_TOO_LARGE" });
     } catch (error) {
       // The adapter's own: its connection stays, and whoever reads the report is told.
@@ -192,7 +203,7 @@ export class Leaving {
   }
 
   #parcel({ label }: TrackedServer, version: number, body: Uint8Array, fd: number): Parcel {
-    return { kind: "connection", label, id: String(this.#ids++), version, body, fds: [fd] };
+    return { kind: KIND, label, id: String(this.#ids++), version, codec: "json", body, fds: [fd] };
   }
 
   #settle({ connection, gone, back, keep }: Departing, settlement: Settlement): void {
@@ -227,11 +238,6 @@ interface Departing {
   readonly keep: () => void;
 }
 
-/** In a message: names may be long. */
-function sizeOf({ label, body }: Parcel): number {
-  return body.length + Buffer.byteLength(JSON.stringify(label));
-}
-
 function encode(protocol: string, state: unknown, still: StillSocket): Uint8Array {
   const { unread } = still;
   try {
@@ -242,12 +248,24 @@ function encode(protocol: string, state: unknown, still: StillSocket): Uint8Arra
   }
 }
 
+/** The kind of these parcels. */
+export const KIND = "connection";
+
+/**
+ * Batches that may be unsettled: it bounds what is nowhere, sent and not yet taken. A small one keeps the gap of each
+ * short; with one more than one the next is on its way while one is being answered.
+ */
+const WINDOW = 2;
+
 /** Connections that take more than a few milliseconds to look at. */
 const MANY = 1_000;
 
 /** Connections in one offer, and bytes of what travels with them. */
 const BATCH = 64;
 const BATCH_SIZE = 48 * 1024;
+
+/** Bytes of what travels with one connection: it waits for them. */
+const LARGEST = 16 * 1024 * 1024;
 
 /** ms: for those that became idle without anybody telling. */
 const LOOK_EVERY = 50;

@@ -1,7 +1,8 @@
 import { Server as HttpServer } from "node:http";
 import { Socket, type Server } from "node:net";
 import { Server as TlsServer } from "node:tls";
-import type { Parcel } from "../handoff/exchange.js";
+import type { Verdict } from "../handoff/exchange.js";
+import type { Parcel } from "../handoff/parcel.js";
 import { allowsHalfOpen, countConnection, joinServer } from "../internals.js";
 import { check, native } from "../native.js";
 import { shadow } from "../shadow.js";
@@ -80,14 +81,14 @@ export class TrackedServer {
   }
 
   /** Takes a connection that the predecessor offers. */
-  adopt({ body, version, fds }: Parcel): "taken" | { refused: string } {
+  adopt({ body, version, fds }: Parcel): Verdict {
     const { protocol, state, unread } = decodeFrozen(body);
     const adapters = this.adapters.filter(({ name }) => name === protocol);
     // Several WebSocket servers are adapters of one name.
     const adapter = adapters.find((one) => one.version === version);
     const [fd] = fds;
-    if (adapters.length === 0 || fd === undefined) return { refused: "ERR_NO_TAKER" };
-    if (adapter === undefined) return { refused: "ERR_VERSION" };
+    if (adapters.length === 0 || fd === undefined) return { code: "ERR_NO_TAKER" };
+    if (adapter === undefined) return { code: "ERR_VERSION" };
     const patience = unread === undefined ? adapter.patience?.(state) : undefined;
     if (patience !== undefined && this.#park({ fd, state, adapter }, patience)) return "taken";
     // Of a duplicate, as the descriptor of what is refused is not ours to close.

@@ -52,7 +52,7 @@ export class Tracker {
     const server = this.servers.find(
       ({ label, server: { listening } }) => label === parcel.label && listening,
     );
-    return server?.adopt(parcel) ?? { refused: "ERR_NO_TAKER" };
+    return server?.adopt(parcel) ?? { code: "ERR_NO_TAKER" };
   };
 
   /** Destroys what is left, and tells how many that were. */

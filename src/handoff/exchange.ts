@@ -1,40 +1,57 @@
-/** What moves: something of a kind, under a label, in a version of its own. */
-export interface Parcel {
-  /** Decides who takes it: `connection`, … */
-  readonly kind: string;
-  readonly label: string;
-  readonly id: string;
-  readonly version: number;
-  readonly body: Uint8Array;
-  /** Only an exchange on this host carries descriptors. They stay the owner's. */
-  readonly fds: readonly number[];
+import type { Parcel, Peer, Refusal, Settlement } from "./parcel.js";
+
+/**
+ * Something that parcels are offered on, and taken from. It is the only thing that knows where they go. How many
+ * may be unsettled at a time is decided by those who offer.
+ */
+export interface Exchange {
+  /** Those who take parcels of this kind, and of this label if one is given. */
+  peers(kind: string, label?: string): readonly Peer[];
+  /** Offers parcels in this very turn; those with a large body follow when it is written. Never throws. */
+  offer(parcels: readonly Parcel[]): readonly Offered[];
+  /**
+   * Gives what is offered of a kind, and of one label if it is given, to `take`, from now on. Returns what ends that;
+   * what is being taken then is still settled.
+   */
+  serve(kind: string, label: string | undefined, take: Taker): () => void;
+  /** Answers those who ask for what is held here of a kind. */
+  show(kind: string, showcase: Showcase): void;
+  /** A copy of the oldest parcel that is held at the other end; undefined where there is none. */
+  peek(kind: string, label: string): Promise<Parcel | undefined>;
+  /** Whether this very parcel is held at the other end; if it is, it should be offered next. */
+  claim(kind: string, label: string, id: string): Promise<boolean>;
 }
 
-/** What became of an offered parcel. Unless it was taken it belongs to its owner, as if never offered. */
-export type Settlement =
-  | { readonly how: "taken" }
-  /** The taker's reason is a code: `ERR_NO_TAKER`, … */
-  | { readonly how: "refused"; readonly code: string }
-  /** Nobody answered: the other side is gone, or its owner took it back. */
-  | { readonly how: "withdrawn" };
-
-/** Something that parcels are offered on, and taken from. */
-export interface Exchange {
-  /** Whether anybody may take what is offered. */
-  readonly isOpen: boolean;
-  /**
-   * Offers a batch as soon as there is room in the window of those that are not settled. `make` is called in
-   * the very turn in which its parcels leave: what must not change in between can be frozen there.
-   *
-   * @returns what became of each, in their order; never rejects
-   */
-  offer(make: () => readonly Parcel[]): Promise<readonly Settlement[]>;
-  /** Gives what is offered of a kind to `take`, from now on. */
-  serve(kind: string, take: Taker): void;
+/** An offered parcel. */
+export interface Offered {
+  /** Never rejects. */
+  readonly settled: Promise<Settlement>;
+  /** Asks for it back. It may have been taken, or refused, before that is heard: {@link settled} tells. */
+  withdraw(): void;
 }
 
 /**
- * Takes a parcel, with its descriptors, or refuses it with a code; one that throws refuses. The taker owns the
- * descriptors of what it has taken.
+ * Takes a parcel, with its descriptors, or refuses it; one that throws refuses with the error's code. The taker owns
+ * the descriptors of what it has taken.
  */
-export type Taker = (parcel: Parcel) => "taken" | { readonly refused: string };
+export type Taker = (parcel: Parcel, claim: Claim) => Verdict | Promise<Verdict>;
+
+export type Verdict = "taken" | Refusal;
+
+/** What a taker has of a parcel until it has settled it. */
+export interface Claim {
+  /** Above that of every owner before; of this one if it takes the parcel. */
+  readonly fence: number;
+  /** Aborts when the parcel is withdrawn: what was begun must be undone, and the verdict means nothing. */
+  readonly signal: AbortSignal;
+  /** One who might have taken it does not; others still may. Its owner hears of it if nobody does. */
+  note(refusal: Refusal): void;
+}
+
+/** What an owner shows of what it holds. */
+export interface Showcase {
+  /** A copy of the oldest parcel. */
+  peek?(label: string): Promise<Parcel | undefined>;
+  /** Whether this one is held; then it should be offered next. */
+  claim?(label: string, id: string): boolean;
+}

@@ -1,156 +1,238 @@
-import { createHash, randomUUID } from "node:crypto";
+import { randomUUID } from "node:crypto";
+import { digest, INLINE, readMemory, writeMemory } from "../channel/body.js";
 import { closeAll } from "../channel/channel.js";
-import type { Message, ParcelHead } from "../channel/messages.js";
-import type { Exchange, Parcel, Settlement, Taker } from "./exchange.js";
-
-type Send = (message: Message, fds: readonly number[], body?: Uint8Array) => boolean;
-type Offer = Message & { type: "offer" };
+import type { Message, ParcelHead, Topic } from "../channel/messages.js";
+import type { Exchange, Offered, Showcase, Taker } from "./exchange.js";
+import { Inbox } from "./inbox.js";
+import { headOf, Outbox, type Send } from "./outbox.js";
+import type { Parcel, Peer } from "./parcel.js";
 
 /** The exchange between two generations on this host: over their channel, descriptors included. */
 export class LocalExchange implements Exchange {
   readonly #send: Send;
+  readonly #outbox: Outbox;
+  readonly #inbox: Inbox;
   readonly #takers = new Map<string, Taker>();
-  readonly #unsettled = new Map<
-    number,
-    { parcels: number; settle: (settlements: readonly Settlement[]) => void }
-  >();
-  readonly #waiting: (() => void)[] = [];
-  #batches = 0;
+  readonly #showcases = new Map<string, Showcase>();
+  readonly #requests = new Map<number, (answer: Answer | undefined) => void>();
+  #peer: Peer;
+  /** What the other end takes. */
+  #topics: readonly Topic[] = [];
+  #asked = 0;
   /** Of a {@link restart} that the other side has not confirmed yet. */
   #restart: string | undefined;
   #isOpen = true;
+  #isTelling = false;
 
-  constructor(send: Send) {
+  /**
+   * @param peer at the other end
+   * @param nextFence for what is taken here
+   */
+  constructor(send: Send, peer: Peer, nextFence: () => number) {
     this.#send = send;
-  }
-
-  get isOpen(): boolean {
-    return this.#isOpen;
-  }
-
-  async offer(make: () => readonly Parcel[]): Promise<readonly Settlement[]> {
-    // The window bounds what is nowhere: sent, and not yet taken. A small one keeps the gap of each short.
-    while (this.#isOpen && this.#unsettled.size >= WINDOW) {
-      await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    }
-    if (!this.#isOpen) return [];
-    const parcels = make();
-    if (parcels.length === 0) {
-      this.#waiting.shift()?.();
-      return [];
-    }
-    const batch = this.#batches++;
-    const body = Buffer.concat(parcels.map((parcel) => parcel.body));
-    const message = { type: "offer" as const, batch, parcels: parcels.map(headOf), sha256: hash(body) };
-    return new Promise((settle) => {
-      this.#unsettled.set(batch, { parcels: parcels.length, settle });
-      const fds = parcels.flatMap((parcel) => [...parcel.fds]);
-      try {
-        if (!this.#send(message, fds, body)) this.end();
-      } catch {
-        // It had to wait, for which there are no descriptors.
-        this.#settle(batch, undefined);
-      }
+    this.#peer = peer;
+    this.#outbox = new Outbox(send, () => this.#peer);
+    this.#inbox = new Inbox({
+      taker: (kind, label) => this.#takers.get(topicKey(kind, label)) ?? this.#takers.get(topicKey(kind)),
+      nextFence,
+      settled: (results) => void send({ type: "settle", results }),
     });
   }
 
-  serve(kind: string, take: Taker): void {
-    this.#takers.set(kind, take);
+  peers(kind: string, label?: string): readonly Peer[] {
+    const isMeant = (topic: Topic): boolean =>
+      topic.kind === kind && (label === undefined || topic.label === undefined || topic.label === label);
+    return this.#isOpen && this.#topics.some(isMeant) ? [this.#peer] : [];
+  }
+
+  offer(parcels: readonly Parcel[]): readonly Offered[] {
+    return this.#outbox.offer(parcels);
+  }
+
+  serve(kind: string, label: string | undefined, take: Taker): () => void {
+    const key = topicKey(kind, label);
+    this.#takers.set(key, take);
+    this.#tellTopics();
+    return () => {
+      if (this.#takers.get(key) !== take) return;
+      this.#takers.delete(key);
+      this.#tellTopics();
+    };
+  }
+
+  show(kind: string, showcase: Showcase): void {
+    this.#showcases.set(kind, showcase);
+  }
+
+  async peek(kind: string, label: string): Promise<Parcel | undefined> {
+    const answer = await this.#ask((request) => ({ type: "peek", request, topic: { kind, label } }));
+    return answer?.copy;
+  }
+
+  async claim(kind: string, label: string, id: string): Promise<boolean> {
+    const answer = await this.#ask((request) => ({ type: "claim", request, topic: { kind, label }, id }));
+    return answer?.held ?? false;
   }
 
   /** What came over the channel; false for what is no business of an exchange. */
   hear(message: Message, fds: number[], body: Uint8Array): boolean {
-    if (message.type === "offer") this.#answer(message, fds, body);
-    else if (message.type === "settle") this.#settle(message.batch, message.results);
-    else if (message.type === "restart") this.#startOver(message.id);
-    else if (message.type === "restarted")
-      this.#restart = this.#restart === message.id ? undefined : this.#restart;
-    else return false;
+    switch (message.type) {
+      case "offer":
+        if (this.#restart !== undefined) closeAll(fds);
+        else this.#inbox.hear(message.parcels, fds, body);
+        return true;
+      case "answer":
+        void this.#hearAnswer(message, fds, body);
+        return true;
+      case "settle":
+        this.#outbox.hear(message.results);
+        break;
+      case "withdraw":
+        this.#inbox.withdraw(message.numbers);
+        break;
+      case "serves":
+        this.#topics = message.topics;
+        break;
+      case "peek":
+      case "claim":
+        void this.#answer(message);
+        break;
+      case "restart":
+        this.#startOver(message);
+        break;
+      case "restarted":
+        if (this.#restart === message.id) this.#restart = undefined;
+        break;
+      default:
+        return false;
+    }
+    closeAll(fds);
     return true;
   }
 
   /**
-   * Reads on where somebody else has read, who may have died over it: what that one has not settled is its
-   * owner's again, and what was offered before the owner knows of it is void.
+   * Reads on where somebody else has read: the one before `reader`, or, if that one is `lost`, the one after. What
+   * that one has not settled is its owner's again, and what was offered before the owner knows of it is void.
    */
-  restart(): void {
+  restart(reader: Peer, lost: boolean): void {
     this.#restart = randomUUID();
-    this.#send({ type: "restart", id: this.#restart }, []);
+    this.#send({ type: "restart", id: this.#restart, lost, reader, topics: this.#served() });
   }
 
-  /** The other side is gone, or nobody is to be asked any more: all that is not settled is its owner's again. */
+  /** Somebody else reads from now on. */
+  handOn(): void {
+    this.#inbox.abandon();
+  }
+
+  /** What was taken of what was offered here is for good. */
+  keep(): void {
+    this.#outbox.keep();
+  }
+
+  /** The other side is gone, or nobody is to be asked any more: all that is not kept is its owner's again. */
   end(): void {
     this.#isOpen = false;
-    this.#withdrawAll();
-    for (const wake of this.#waiting.splice(0)) wake();
+    this.#outbox.end();
+    for (const resolve of this.#requests.values()) resolve(undefined);
+    this.#requests.clear();
   }
 
-  #withdrawAll(): void {
-    for (const batch of this.#unsettled.keys()) this.#settle(batch, undefined);
+  #startOver({ id, lost = false, reader, topics = [] }: Message & { type: "restart" }): void {
+    this.#peer = reader ?? this.#peer;
+    this.#topics = topics;
+    this.#send({ type: "restarted", id });
+    this.#outbox.restart(lost);
   }
 
-  /** Whoever waits for the window offers in a later turn of the microtasks: after the confirmation. */
-  #startOver(id: string): void {
-    this.#withdrawAll();
-    this.#send({ type: "restarted", id }, []);
+  #served(): Topic[] {
+    return [...this.#takers.keys()].map((key) => {
+      const [kind, label] = key.split("\0") as [string, string?];
+      return label === undefined ? { kind } : { kind, label };
+    });
   }
 
-  #settle(batch: number, results: readonly (string | null)[] | undefined): void {
-    const offered = this.#unsettled.get(batch);
-    if (offered === undefined) return;
-    this.#unsettled.delete(batch);
-    offered.settle(Array.from({ length: offered.parcels }, (_, n) => settlementOf(results?.[n])));
-    this.#waiting.shift()?.();
+  /** Several changes of one turn in one message. */
+  #tellTopics(): void {
+    if (this.#isTelling) return;
+    this.#isTelling = true;
+    queueMicrotask(() => {
+      this.#isTelling = false;
+      this.#send({ type: "serves", topics: this.#served() });
+    });
   }
 
-  #answer(offer: Offer, fds: number[], body: Uint8Array): void {
-    if (this.#restart !== undefined) return closeAll(fds);
-    const parcels = unpack(offer, fds, body);
-    if (typeof parcels === "string") closeAll(fds);
-    const results = offer.parcels.map((_, n) =>
-      typeof parcels === "string" ? parcels : this.#take(parcels[n]!),
-    );
-    this.#send({ type: "settle", batch: offer.batch, results }, []);
+  async #ask(ask: (request: number) => Message): Promise<Answer | undefined> {
+    if (!this.#isOpen) return undefined;
+    const request = this.#asked++;
+    const answered = new Promise<Answer | undefined>((resolve) => this.#requests.set(request, resolve));
+    if (!this.#send(ask(request))) this.#resolve(request, undefined);
+    const timer = setTimeout(() => this.#resolve(request, undefined), ANSWER).unref();
+    return answered.finally(() => clearTimeout(timer));
   }
 
-  #take(parcel: Parcel): string | null {
-    try {
-      const result = this.#takers.get(parcel.kind)?.(parcel) ?? { refused: "ERR_NO_TAKER" };
-      if (result === "taken") return null;
-      closeAll(parcel.fds);
-      return result.refused;
-    } catch (error) {
-      closeAll(parcel.fds);
-      return (error as { code?: string }).code ?? "ERR_TAKER";
+  #resolve(request: number, answer: Answer | undefined): void {
+    this.#requests.get(request)?.(answer);
+    this.#requests.delete(request);
+  }
+
+  async #answer(question: Message & { type: "peek" | "claim" }): Promise<void> {
+    const { request, topic } = question;
+    const showcase = this.#showcases.get(topic.kind);
+    const label = topic.label ?? "";
+    if (question.type === "claim") {
+      const held = showcase?.claim?.(label, question.id) ?? false;
+      this.#send({ type: "answer", request, held });
+      return;
     }
+    const copy = await showcase?.peek?.(label).catch(() => undefined);
+    if (copy === undefined) this.#send({ type: "answer", request, held: false });
+    else await this.#sendCopy(request, copy);
+  }
+
+  async #sendCopy(request: number, copy: Parcel): Promise<void> {
+    const head = headOf(0, copy);
+    const { body } = copy;
+    if (body.length <= INLINE) {
+      this.#send({ type: "answer", request, held: true, copy: { ...head, sha256: digest(body) } }, [], body);
+      return;
+    }
+    const { fd, sha256 } = await writeMemory(body);
+    this.#send({ type: "answer", request, held: true, copy: { ...head, sha256, memory: true } }, [fd]);
+    closeAll([fd]);
+  }
+
+  async #hearAnswer(
+    { request, held, copy }: Message & { type: "answer" },
+    fds: number[],
+    body: Uint8Array,
+  ): Promise<void> {
+    const bytes = copy === undefined ? undefined : await verify(copy, fds, body).catch(() => undefined);
+    closeAll(fds);
+    if (copy === undefined || bytes === undefined) return this.#resolve(request, { held });
+    const { kind, label, id, version, codec } = copy;
+    return this.#resolve(request, { held, copy: { kind, label, id, version, codec, body: bytes, fds: [] } });
   }
 }
 
-/** Batches that may be unsettled. With one more than one the next is on its way while one is being answered. */
-const WINDOW = 2;
-
-function headOf({ kind, label, id, version, body, fds }: Parcel): ParcelHead {
-  return { kind, label, id, version, size: body.length, fds: fds.length };
+interface Answer {
+  held: boolean;
+  copy?: Parcel;
 }
 
-/** The code of the refusal, if what has arrived is not what was sent. */
-function unpack({ parcels, sha256 }: Offer, fds: number[], body: Uint8Array): Parcel[] | string {
-  if (hash(body) !== sha256) return "ERR_DAMAGED";
-  let [byte, fd] = [0, 0];
-  const unpacked = parcels.map(({ size, fds: count, ...head }) => ({
-    ...head,
-    body: body.subarray(byte, (byte += size)),
-    fds: fds.slice(fd, (fd += count)),
-  }));
-  if (fd > fds.length) return "ERR_DESCRIPTOR";
-  return byte === body.length && fd === fds.length ? unpacked : "ERR_DAMAGED";
+async function verify(
+  { size, sha256, memory }: ParcelHead,
+  [fd]: number[],
+  body: Uint8Array,
+): Promise<Uint8Array | undefined> {
+  if (memory !== true) return digest(body) === sha256 ? body : undefined;
+  const read = fd === undefined ? undefined : await readMemory(fd, size);
+  return read?.sha256 === sha256 ? read.bytes : undefined;
 }
 
-function settlementOf(result: string | null | undefined): Settlement {
-  if (result === undefined) return { how: "withdrawn" };
-  return result === null ? { how: "taken" } : { how: "refused", code: result };
+/** Labels have no NUL. */
+function topicKey(kind: string, label?: string): string {
+  return label === undefined ? kind : `${kind}\0${label}`;
 }
 
-function hash(bytes: Uint8Array): string {
-  return createHash("sha256").update(bytes).digest("base64");
-}
+/** How long, in ms, the other end may take to answer. */
+const ANSWER = 10_000;

@@ -4,10 +4,12 @@ import { fstatSync } from "node:fs";
 import { Channel, closeAll } from "../channel/channel.js";
 import { ENTRIES_PER_MESSAGE, type Message } from "../channel/messages.js";
 import { HandoverError, reasonOf } from "../errors.js";
+import type { Exchange } from "../handoff/exchange.js";
 import { LocalExchange } from "../handoff/local.js";
+import type { Send } from "../handoff/outbox.js";
 import type { Item } from "../sockets/inventory.js";
 import type { Command } from "./command.js";
-import { CHANNEL_VARIABLE, greeting, PARCELS } from "./parent.js";
+import { CHANNEL_VARIABLE, greeting } from "./parent.js";
 import type { Predecessor, Report } from "./predecessor.js";
 
 /** What the successor says after it is ready. */
@@ -27,7 +29,7 @@ export class Child {
   readonly #channel: Channel;
   readonly #listener: ChildListener;
   readonly #exchange: LocalExchange;
-  #capabilities: readonly string[] | undefined;
+  #saidHello = false;
   #isDead = false;
   #isOwned = true;
   #failure: HandoverError | undefined;
@@ -56,7 +58,7 @@ export class Child {
       sendItems(channel, items);
       child = spawnWith(command, other);
       await once(child, "spawn");
-      return new Child(channel, child, listener);
+      return new Child(channel, child, generation + 1, listener);
     } catch (cause) {
       channel?.close();
       child?.kill("SIGKILL");
@@ -66,11 +68,12 @@ export class Child {
     }
   }
 
-  private constructor(channel: Channel, child: ChildProcess, listener: ChildListener) {
+  private constructor(channel: Channel, child: ChildProcess, generation: number, listener: ChildListener) {
     this.#channel = channel;
     this.#process = child;
     this.#listener = listener;
-    this.#exchange = new LocalExchange((...message) => channel.send(...message));
+    const send: Send = (...message) => channel.send(...message);
+    this.#exchange = new LocalExchange(send, { generation, pid: child.pid! }, takesNothing);
     this.dead = new Promise((resolve) => {
       child.once("exit", (code, signal) => {
         this.#isDead = true;
@@ -94,9 +97,9 @@ export class Child {
     return this.#process.pid!;
   }
 
-  /** On which this process offers what it has; undefined if the successor's version takes nothing. */
-  get exchange(): LocalExchange | undefined {
-    return this.#capabilities?.includes(PARCELS) ? this.#exchange : undefined;
+  /** On which this process offers what it has. */
+  get exchange(): Exchange {
+    return this.#exchange;
   }
 
   /** Ends it, for `reason`: {@link ready} rejects with that. */
@@ -111,16 +114,17 @@ export class Child {
   }
 
   /** Tells it to accept. False if it is gone. */
-  go(older: readonly Predecessor[], ticketKeys: Record<string, string>): boolean {
+  go(older: readonly Predecessor[], ticketKeys: Record<string, string>, fence: number): boolean {
     const told = older.map(({ generation, pid }) => ({ generation, pid }));
     return this.#channel.send(
-      { type: "go", older: told, ticketKeys },
+      { type: "go", older: told, ticketKeys, fence },
       older.map((one) => one.handOn()),
     );
   }
 
   announceKept(): void {
     this.#channel.send({ type: "kept" });
+    this.#exchange.keep();
   }
 
   announceStopping(): void {
@@ -147,11 +151,12 @@ export class Child {
   #hear(message: Message, fds: number[], body: Uint8Array): void {
     if (this.#exchange.hear(message, fds, body)) return;
     closeAll(fds);
-    if (message.type === "hello") this.#capabilities = message.capabilities;
+    if (message.type === "hello") this.#saidHello = true;
     else if (message.type === "stopping") this.#listener.stopping();
+    else if (message.type === "kept") this.#exchange.keep();
     else if (message.type === "inquire") this.#channel.send({ type: "report", ...this.#listener.report() });
     else if (message.type === "ready") {
-      if (this.#capabilities !== undefined) this.#resolveReady(new Set(message.used));
+      if (this.#saidHello) this.#resolveReady(new Set(message.used));
       else this.fail(new HandoverError("ERR_PROTOCOL", `the successor (pid ${this.pid}) did not say hello`));
     }
   }
@@ -167,6 +172,9 @@ export class Child {
     this.#grace = setTimeout(() => this.fail(reason), GRACE);
   }
 }
+
+/** Older generations are offered nothing, so that nothing of theirs needs a fence. */
+const takesNothing = (): number => 0;
 
 /** How long, in ms, a death may follow the end of the channel. */
 const GRACE = 1_000;

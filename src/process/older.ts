@@ -1,3 +1,4 @@
+import type { OlderGeneration } from "../channel/messages.js";
 import { HandoverError } from "../errors.js";
 import type { Predecessor } from "./predecessor.js";
 
@@ -27,9 +28,14 @@ export class OlderGenerations {
     }
   }
 
-  /** After a rollback their channels are read here again. */
-  resume(): void {
-    for (const one of this.#all) one.resume();
+  /** After a rollback their channels are read here again, by `reader`: this process. */
+  resume(reader: OlderGeneration): void {
+    for (const one of this.#all) one.resume(reader);
+  }
+
+  /** This process cannot be undone any more: what it took from them is its own. */
+  keep(): void {
+    for (const one of this.#all) one.announceKept();
   }
 
   /** How their drains are going, newest first. What one does not tell in time is left out. */

@@ -3,6 +3,7 @@ import { isMainThread } from "node:worker_threads";
 import { Channel } from "../channel/channel.js";
 import { PROTOCOL, type Message } from "../channel/messages.js";
 import { HandoverError } from "../errors.js";
+import type { Fences } from "../handoff/fences.js";
 import { native } from "../native.js";
 import type { Item } from "../sockets/inventory.js";
 import { VERSION } from "../version.js";
@@ -26,9 +27,10 @@ const variable = takeVariable();
  * Reads what the parent hands on, blocking; undefined in a process that has no parent.
  *
  * @param timeout in ms
+ * @param fences of this process, which go on from the parent's
  * @throws {HandoverError} `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_DESCRIPTOR`
  */
-export function readInheritance(timeout: number): Inheritance | undefined {
+export function readInheritance(timeout: number, fences: Fences): Inheritance | undefined {
   const fd = variable === undefined ? undefined : believe(variable);
   if (fd === undefined) return undefined;
   const channel = new Channel(fd);
@@ -40,11 +42,11 @@ export function readInheritance(timeout: number): Inheritance | undefined {
   const generation = hello.generation + 1;
   channel.send(greeting(generation));
   const items = readItems(channel, deadline);
-  return { parent: new Predecessor(channel, hello), generation, items };
+  return { parent: new Predecessor(channel, hello, fences), generation, items };
 }
 
 /** The capability to take parcels. */
-export const PARCELS = "parcels";
+const PARCELS = "parcels";
 
 /** The first message of either end. */
 export function greeting(generation: number): Message {

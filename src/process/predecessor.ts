@@ -2,7 +2,9 @@ import { Channel, closeAll } from "../channel/channel.js";
 import type { Message, OlderGeneration } from "../channel/messages.js";
 import { deferred } from "../deferred.js";
 import type { HandoverError } from "../errors.js";
+import type { Fences } from "../handoff/fences.js";
 import { LocalExchange } from "../handoff/local.js";
+import type { Send } from "../handoff/outbox.js";
 
 export interface PredecessorListener {
   /** Accept. `older` still drain; their channels are this process's from now on. */
@@ -27,13 +29,16 @@ export class Predecessor implements OlderGeneration {
   readonly exchange: LocalExchange;
   #isGone = false;
   readonly #channel: Channel;
+  readonly #fences: Fences;
   #listener: PredecessorListener | undefined;
   readonly #inquiries: ((report: Report | undefined) => void)[] = [];
   readonly #end: (error?: HandoverError) => void;
 
-  constructor(channel: Channel, { generation, pid }: OlderGeneration) {
+  constructor(channel: Channel, { generation, pid }: OlderGeneration, fences: Fences) {
     this.#channel = channel;
-    this.exchange = new LocalExchange((...message) => channel.send(...message));
+    this.#fences = fences;
+    const send: Send = (...message) => channel.send(...message);
+    this.exchange = new LocalExchange(send, { generation, pid }, () => fences.next());
     this.generation = generation;
     this.pid = pid;
     const { promise, resolve } = deferred<HandoverError | undefined>();
@@ -79,16 +84,27 @@ export class Predecessor implements OlderGeneration {
     return promise.finally(() => clearTimeout(timer));
   }
 
+  announceKept(): void {
+    this.#channel.send({ type: "kept" });
+  }
+
   /** Its channel, for the successor to read: here only its end is noticed from now on. */
   handOn(): number {
+    this.exchange.handOn();
     this.#channel.listenForEnd(this.#end);
     return this.#channel.fd;
   }
 
-  /** Reads the channel where somebody else has read it: an older successor, or one that died over it. */
-  resume(): void {
+  /** This process, the `reader`, reads the channel where an older one has read it. */
+  begin(reader: OlderGeneration): void {
+    this.exchange.restart(reader, false);
+  }
+
+  /** It reads the channel again, where its successor has read it, and died. */
+  resume(reader: OlderGeneration): void {
     this.#listen();
-    this.exchange.restart();
+    this.exchange.restart(reader, true);
+    this.announceKept();
   }
 
   #listen(): void {
@@ -101,8 +117,9 @@ export class Predecessor implements OlderGeneration {
     closeAll(fds.slice(older.length));
     switch (message.type) {
       case "go":
+        this.#fences.follow(message.fence ?? 0);
         return this.#listener?.go(
-          older.map((one, n) => new Predecessor(new Channel(fds[n]!), one)),
+          older.map((one, n) => new Predecessor(new Channel(fds[n]!), one, this.#fences)),
           message.ticketKeys ?? {},
         );
       case "kept":

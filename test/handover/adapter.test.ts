@@ -93,7 +93,7 @@ describe("a connection with an adapter", () => {
     ["freeze() throws", { first: { throws: ["freeze"] } }, "ERR_FREEZE"],
     ["thaw() throws", { next: { throws: ["thaw"] } }, "ERR_THAW"],
     ["state is no JSON", { first: { unlike: true } }, "ERR_ADAPTER"],
-    ["state is too large", { first: { size: 64 * 1024 } }, "ERR_TOO_LARGE"],
+    ["state is too large", { first: { size: 17 * 1024 * 1024 } }, "ERR_TOO_LARGE"],
     ["successor has another version", { next: { version: 2 } }, "ERR_VERSION"],
     ["successor has no adapter", { next: { none: true } }, "ERR_NO_TAKER"],
   ])("stays if its %s", async (_, settings, code) => {

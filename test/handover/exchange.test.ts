@@ -4,7 +4,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { Channel, closeAll } from "../../dist/channel/channel.js";
 import type { Message } from "../../dist/channel/messages.js";
 import { LocalExchange } from "../../dist/handoff/local.js";
-import { parcel, testExchange, type Pair } from "../support/exchange-suite.js";
+import { offer, parcel, taken, testExchange, type Pair } from "../support/exchange-suite.js";
 import { temporaryDirectory } from "../support/service.js";
 
 interface LocalPair extends Pair {
@@ -20,13 +20,19 @@ function open(between = (packet: Packet): Packet | undefined => packet): LocalPa
   const owner = connectTo(left, (packet) => packet);
   const taker = connectTo(right, between);
   onTestFinished(() => [left, right].forEach((channel) => channel.close()));
-  return { owner, taker, channels: [left, right], endTaker: () => right.close() };
+  const keep = (): void => owner.keep();
+  return { owner, taker, channels: [left, right], keep, endTaker: () => right.close() };
 }
+
+let fence = 0;
+
+const reader = { generation: 2, pid: 2 };
 
 type Packet = [Message, number[], Uint8Array];
 
 function connectTo(channel: Channel, between: (packet: Packet) => Packet | undefined): LocalExchange {
-  const exchange = new LocalExchange((...message) => channel.send(...message));
+  const send = (...message: Parameters<Channel["send"]>): boolean => channel.send(...message);
+  const exchange = new LocalExchange(send, { generation: 1, pid: 1 }, () => ++fence);
   channel.listen({
     message: (...heard) => {
       const packet = between(heard);
@@ -43,11 +49,11 @@ describe("the local exchange", () => {
   test("sends what was made in the same turn", () => {
     const { owner, taker, channels } = open();
     const ids: string[] = [];
-    taker.serve("thing", ({ id }) => {
+    taker.serve("thing", undefined, ({ id }) => {
       ids.push(id);
       return "taken";
     });
-    void owner.offer(() => [parcel("1")]);
+    owner.offer([parcel("1")]);
     channels[1].readNow();
     expect(ids).toEqual(["1"]);
   });
@@ -56,16 +62,17 @@ describe("the local exchange", () => {
     const { owner, taker } = open();
     const [one, two, three] = [file("one"), file("two"), file("three")];
     const kept: number[] = [];
-    taker.serve("thing", ({ id, fds }) => {
-      if (id === "no") return { refused: "ERR_MINE" };
+    taker.serve("thing", undefined, ({ id, fds }) => {
+      if (id === "no") return { code: "ERR_MINE" };
       kept.push(...fds);
       return "taken";
     });
     const before = descriptors();
-    const settlements = await owner.offer(() => [
+    const settlements = await offer(
+      owner,
       parcel("yes", { fds: [one, two] }),
       parcel("no", { fds: [three] }),
-    ]);
+    );
     expect(settlements.map(({ how }) => how)).toEqual(["taken", "refused"]);
     expect(kept.map(content)).toEqual(["one", "two"]);
     expect(kept.map(isCloseOnExec)).toEqual([true, true]);
@@ -74,24 +81,50 @@ describe("the local exchange", () => {
     expect(descriptors()).toBe(before);
   });
 
+  test("refuses a parcel whose bytes have changed on the way, and no other", async () => {
+    const { owner, taker } = open(([message, fds, body]) => [message, fds, flip(body)]);
+    taker.serve("thing", undefined, () => "taken");
+    const before = descriptors();
+    expect(await offer(owner, parcel("1", { fds: [file("one")] }), parcel("2"))).toEqual([
+      { how: "refused", code: "ERR_DAMAGED" },
+      taken,
+    ]);
+    expect(descriptors()).toBe(before + 1);
+  });
+
+  test("refuses a large parcel that is not the one that was sent, or that could still be changed", async () => {
+    const { owner, taker } = open(([message, fds, body]) => {
+      if (message.type !== "offer") return [message, fds, body];
+      closeAll(fds);
+      return [message, [file("x".repeat(100_000))], body];
+    });
+    taker.serve("thing", undefined, () => "taken");
+    expect(await offer(owner, parcel("1", { body: Buffer.alloc(100_000, "y") }))).toEqual([
+      { how: "refused", code: "ERR_DAMAGED" },
+    ]);
+  });
+
   test.each([
-    ["bytes", ([offer, fds, body]: Packet): Packet => [offer, fds, flip(body)], "ERR_DAMAGED"],
     [
       "descriptors that are missing",
-      ([offer, fds, body]: Packet): Packet => [offer, drop(fds), body],
+      ([message, fds, body]: Packet): Packet => [message, message.type === "offer" ? drop(fds) : fds, body],
       "ERR_DESCRIPTOR",
     ],
     [
       "descriptors of nobody",
-      ([offer, fds, body]: Packet): Packet => [offer, [...fds, file("more")], body],
+      ([message, fds, body]: Packet): Packet => [
+        message,
+        message.type === "offer" ? [...fds, file("more")] : fds,
+        body,
+      ],
       "ERR_DAMAGED",
     ],
   ])("refuses a whole batch for %s, and closes what came of it", async (_, damage, code) => {
     const { owner, taker } = open(damage);
-    taker.serve("thing", () => "taken");
+    taker.serve("thing", undefined, () => "taken");
     const fds = [file("one"), file("two")];
     const before = descriptors();
-    const settlements = await owner.offer(() => [parcel("1", { fds }), parcel("2")]);
+    const settlements = await offer(owner, parcel("1", { fds }), parcel("2"));
     expect(settlements).toEqual([
       { how: "refused", code },
       { how: "refused", code },
@@ -105,18 +138,19 @@ describe("the local exchange", () => {
     // Its first reader dies over the first batch.
     const { owner, taker } = open((packet) => (heard.push(packet[0]) === 1 ? undefined : packet));
     const seen: string[] = [];
-    taker.serve("thing", ({ id }) => {
+    taker.serve("thing", undefined, ({ id }) => {
       seen.push(id);
       return "taken";
     });
     const fd = file("one");
-    const lost = owner.offer(() => [parcel("lost")]);
+    const lost = offer(owner, parcel("lost"));
     await expect.poll(() => heard.length).toBe(1);
     const before = descriptors();
-    const unread = owner.offer(() => [parcel("unread", { fds: [fd] })]);
-    taker.restart();
-    expect(await Promise.all([lost, unread])).toEqual([[{ how: "withdrawn" }], [{ how: "withdrawn" }]]);
-    expect(await owner.offer(() => [parcel("again")])).toEqual([{ how: "taken" }]);
+    const unread = offer(owner, parcel("unread", { fds: [fd] }));
+    taker.restart(reader, true);
+    const withdrawn = { how: "withdrawn", refusals: [], died: true };
+    expect(await Promise.all([lost, unread])).toEqual([[withdrawn], [withdrawn]]);
+    expect(await offer(owner, parcel("again"))).toMatchObject([{ how: "taken", by: reader }]);
     expect(seen).toEqual(["again"]);
     expect(descriptors()).toBe(before);
   });
@@ -124,23 +158,44 @@ describe("the local exchange", () => {
   test("believes only the confirmation of its own restart", async () => {
     const { owner, taker, channels } = open();
     const seen: string[] = [];
-    taker.serve("thing", ({ id }) => {
+    taker.serve("thing", undefined, ({ id }) => {
       seen.push(id);
       return "taken";
     });
     channels[0].send({ type: "restarted", id: "of an older reader" });
-    const offers = [owner.offer(() => [parcel("1")])];
-    taker.restart();
-    expect(await Promise.all(offers)).toEqual([[{ how: "withdrawn" }]]);
+    const offers = offer(owner, parcel("1"));
+    taker.restart(reader, false);
+    expect(await offers).toEqual([{ how: "withdrawn", refusals: [], died: false }]);
     expect(seen).toEqual([]);
   });
 
-  test("withdraws what this process cannot queue", async () => {
-    const exchange = new LocalExchange(() => {
-      throw new Error("EMFILE");
+  test("what was taken from a reader that dies on probation is its owner's again; then it is kept", async () => {
+    const { owner, taker } = open();
+    taker.serve("thing", undefined, () => "taken");
+    const [first] = (await offer(owner, parcel("1"))) as { kept: Promise<boolean> }[];
+    taker.restart(reader, true);
+    expect(await first!.kept).toBe(false);
+    const [second] = (await offer(owner, parcel("1"))) as { kept: Promise<boolean> }[];
+    owner.keep();
+    expect(await second!.kept).toBe(true);
+  });
+
+  test("aborts what is being taken when somebody else reads on", async () => {
+    const { owner, taker } = open();
+    let signal: AbortSignal | undefined;
+    taker.serve("thing", undefined, async (_, claim) => {
+      signal = claim.signal;
+      return new Promise(() => {});
     });
-    expect(await exchange.offer(() => [parcel("1")])).toEqual([{ how: "withdrawn" }]);
-    expect(exchange.isOpen).toBe(true);
+    void offer(owner, parcel("1"));
+    await expect.poll(() => signal).toBeDefined();
+    taker.handOn();
+    expect(signal!.aborted).toBe(true);
+  });
+
+  test("withdraws what this process cannot queue", async () => {
+    const exchange = new LocalExchange(throwFull, reader, () => 0);
+    expect(await offer(exchange, parcel("1"))).toEqual([{ how: "withdrawn", refusals: [], died: false }]);
   });
 });
 
@@ -157,6 +212,10 @@ test("what a process said before it died is heard, though it had not read everyt
   left.close();
   expect(heard).toEqual(["stopping"]);
 });
+
+function throwFull(): never {
+  throw new Error("EMFILE");
+}
 
 function file(text: string): number {
   const path = join(temporaryDirectory(), "file");

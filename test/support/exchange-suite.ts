@@ -1,10 +1,13 @@
-import { expect, test } from "vitest";
-import type { Exchange, Parcel, Settlement } from "../../dist/handoff/exchange.js";
+import { describe, expect, test } from "vitest";
+import type { Exchange, Taker } from "../../dist/handoff/exchange.js";
+import type { Parcel, Settlement } from "../../dist/handoff/parcel.js";
 
 /** Two sides of an exchange: what is offered on the one is taken from the other. */
 export interface Pair {
   owner: Exchange;
   taker: Exchange;
+  /** What was taken is for good. */
+  readonly keep: () => void;
   /** The taker's side is gone. */
   readonly endTaker: () => void;
 }
@@ -15,117 +18,267 @@ export function parcel(id: string, fields: Partial<Parcel> = {}): Parcel {
     label: "a",
     id,
     version: 1,
+    codec: "json",
     body: Buffer.from(`body of ${id}`),
     fds: [],
     ...fields,
   };
 }
 
-const taken: Settlement = { how: "taken" };
-const withdrawn: Settlement = { how: "withdrawn" };
+/** Offers, and waits for what becomes of them. */
+export async function offer(exchange: Exchange, ...parcels: Parcel[]): Promise<Settlement[]> {
+  return Promise.all(exchange.offer(parcels).map(({ settled }) => settled));
+}
+
+export const taken = expect.objectContaining({ how: "taken" }) as Settlement;
+
+/** A taker that never decides, and what it has of each parcel. */
+function undecided(): { take: Taker; claims: Map<string, Parameters<Taker>[1]>; began: () => Promise<void> } {
+  const claims = new Map<string, Parameters<Taker>[1]>();
+  return {
+    claims,
+    take: async (one, claim) => {
+      claims.set(one.id, claim);
+      return new Promise(() => {});
+    },
+    began: async () => {
+      await expect.poll(() => claims.size).toBeGreaterThan(0);
+    },
+  };
+}
 
 /** What every exchange promises. */
 export function testExchange(open: () => Pair): void {
-  test("a parcel that is taken arrives as it was offered", async () => {
-    const { owner, taker } = open();
-    const seen: Parcel[] = [];
-    taker.serve("thing", (one) => {
-      seen.push({ ...one, body: Buffer.from(one.body) });
-      return "taken";
+  describe("a parcel", () => {
+    test.each([
+      ["small", 10],
+      ["of 100 kB", 100_000],
+      ["of 20 MB", 20_000_000],
+      ["empty", 0],
+    ])("that is %s arrives as it was offered", async (_, size) => {
+      const { owner, taker } = open();
+      const seen: Parcel[] = [];
+      taker.serve("thing", undefined, (one) => {
+        seen.push(one);
+        return "taken";
+      });
+      const body = Buffer.alloc(size, "body");
+      const offered = [parcel("1"), parcel("2", { label: "b", version: 7, codec: "x", body })];
+      expect(await offer(owner, ...offered)).toEqual([taken, taken]);
+      expect(seen.map((one) => ({ ...one, body: undefined }))).toEqual(
+        offered.map((one) => ({ ...one, body: undefined })),
+      );
+      expect(seen.every((one, n) => Buffer.compare(one.body, offered[n]!.body) === 0)).toBe(true);
     });
-    const offered = [parcel("1"), parcel("2", { label: "b", version: 7, body: Buffer.alloc(10_000, 0) })];
-    expect(await owner.offer(() => offered)).toEqual([taken, taken]);
-    expect(seen).toEqual(offered);
+
+    test("is settled on its own: taken, refused, without a taker, thrown over; at once or later", async () => {
+      const { owner, taker } = open();
+      const why: Record<string, Taker> = {
+        good: () => "taken",
+        later: async () => "taken" as const,
+        refused: () => ({ code: "ERR_VERSION" }),
+        explained: async () => ({ code: "ERR_MINE", reason: "not today" }),
+        coded: () => fail(Object.assign(new Error("no"), { code: "ERR_MINE" })),
+        thrown: () => fail(new Error("no")),
+        rejected: async () => fail(new Error("no")),
+      };
+      taker.serve("thing", undefined, (one, claim) => why[one.id]!(one, claim));
+      const batch = [...Object.keys(why).map((id) => parcel(id)), parcel("1", { kind: "unheard of" })];
+      expect(await offer(owner, ...batch)).toEqual([
+        taken,
+        taken,
+        { how: "refused", code: "ERR_VERSION" },
+        { how: "refused", code: "ERR_MINE", reason: "not today" },
+        { how: "refused", code: "ERR_MINE", reason: "no" },
+        { how: "refused", code: "ERR_TAKER", reason: "no" },
+        { how: "refused", code: "ERR_TAKER", reason: "no" },
+        { how: "refused", code: "ERR_NO_TAKER" },
+      ]);
+    });
+
+    test("goes to whoever serves its label, else its kind, and to nobody any more when that is ended", async () => {
+      const { owner, taker } = open();
+      const seen: string[] = [];
+      const name =
+        (who: string): Taker =>
+        ({ id }) => {
+          seen.push(`${who}:${id}`);
+          return "taken";
+        };
+      const endAny = taker.serve("thing", undefined, name("any"));
+      const endA = taker.serve("thing", "a", name("a"));
+      await offer(owner, parcel("1"), parcel("2", { label: "b" }));
+      endA();
+      await offer(owner, parcel("3"));
+      endAny();
+      expect(await offer(owner, parcel("4"))).toEqual([{ how: "refused", code: "ERR_NO_TAKER" }]);
+      expect(seen).toEqual(["a:1", "any:2", "any:3"]);
+    });
+
+    test("gets a fence above that of every one before", async () => {
+      const { owner, taker } = open();
+      const fences: number[] = [];
+      taker.serve("thing", undefined, (_, { fence }) => {
+        fences.push(fence);
+        return "taken";
+      });
+      await offer(owner, ...Array.from({ length: 100 }, (_, n) => parcel(String(n))));
+      await offer(owner, parcel("last"));
+      expect(fences).toHaveLength(101);
+      expect(fences.every((fence, n) => n === 0 || fence > fences[n - 1]!)).toBe(true);
+    });
   });
 
-  test("each of a batch is settled on its own: taken, refused, without a taker, thrown over", async () => {
-    const { owner, taker } = open();
-    const why: Record<string, () => "taken" | { refused: string }> = {
-      good: () => "taken",
-      refused: () => ({ refused: "ERR_VERSION" }),
-      coded: () => {
-        throw Object.assign(new Error("no"), { code: "ERR_MINE" });
-      },
-      thrown: () => {
-        throw new Error("no");
-      },
-    };
-    taker.serve("thing", ({ id }) => why[id]!());
-    const batch = [...Object.keys(why).map((id) => parcel(id)), parcel("1", { kind: "unheard of" })];
-    expect(await owner.offer(() => batch)).toEqual([
-      taken,
-      { how: "refused", code: "ERR_VERSION" },
-      { how: "refused", code: "ERR_MINE" },
-      { how: "refused", code: "ERR_TAKER" },
-      { how: "refused", code: "ERR_NO_TAKER" },
-    ]);
-  });
-
-  test("batches are taken in the order in which they were offered", async () => {
+  test("parcels arrive in the order in which they were offered, however many there are", async () => {
     const { owner, taker } = open();
     const ids: string[] = [];
-    taker.serve("thing", ({ id }) => {
+    taker.serve("thing", undefined, ({ id }) => {
       ids.push(id);
       return "taken";
     });
-    const offers = Array.from({ length: 10 }, (_, n) =>
-      owner.offer(() => [parcel(`${n}a`), parcel(`${n}b`)]),
-    );
-    await Promise.all(offers);
-    expect(ids).toEqual(Array.from({ length: 10 }, (_, n) => [`${n}a`, `${n}b`]).flat());
+    const all = Array.from({ length: 2_000 }, (_, n) => parcel(String(n), { body: Buffer.alloc(n) }));
+    await Promise.all([offer(owner, ...all.slice(0, 1_500)), offer(owner, ...all.slice(1_500))]);
+    expect(ids).toEqual(all.map(({ id }) => id));
   });
 
-  test("an empty batch is settled at once, and uses none of the window", async () => {
-    const { owner, taker } = open();
-    taker.serve("thing", () => "taken");
-    const empty = await Promise.all(Array.from({ length: 10 }, () => owner.offer(() => [])));
-    expect(empty.flat()).toEqual([]);
-    expect(await owner.offer(() => [parcel("1")])).toEqual([taken]);
-  });
-
-  test("a batch is made only when there is room for it, and never more than two are unsettled", async () => {
-    const { owner, taker } = open();
-    let [made, arrived, most] = [0, 0, 0];
-    taker.serve("thing", () => {
-      arrived++;
-      return "taken";
-    });
-    const offers = Array.from({ length: 7 }, (_, n) =>
-      owner.offer(() => {
-        most = Math.max(most, ++made - arrived);
-        return [parcel(String(n))];
-      }),
-    );
-    expect(made).toBe(2);
-    expect((await Promise.all(offers)).flat()).toEqual(Array.from({ length: 7 }, () => taken));
-    expect([made, most]).toEqual([7, 2]);
-  });
-
-  test("a batch that cannot be made is its maker's error, and uses none of the window", async () => {
-    const { owner, taker } = open();
-    taker.serve("thing", () => "taken");
-    for (let time = 0; time < 3; time++) {
-      const offer = owner.offer(() => {
-        throw new Error("nothing to offer");
+  describe("a parcel that is withdrawn", () => {
+    test("is its owner's, with the refusals of those who might have taken it; its signal aborts", async () => {
+      const { owner, taker } = open();
+      const { take, claims, began } = undecided();
+      taker.serve("thing", undefined, take);
+      const [offered] = owner.offer([parcel("1")]);
+      await began();
+      const { signal } = claims.get("1")!;
+      claims.get("1")!.note({ code: "ERR_VERSION", reason: "too new" });
+      expect(signal.aborted).toBe(false);
+      offered!.withdraw();
+      expect(await offered!.settled).toEqual({
+        how: "withdrawn",
+        refusals: [{ code: "ERR_VERSION", reason: "too new" }],
+        died: false,
       });
-      await expect(offer).rejects.toThrow("nothing to offer");
-    }
-    expect(await owner.offer(() => [parcel("1")])).toEqual([taken]);
+      expect(signal.aborted).toBe(true);
+      offered!.withdraw();
+    });
+
+    test("too late stays taken", async () => {
+      const { owner, taker } = open();
+      taker.serve("thing", undefined, () => "taken");
+      const [offered] = owner.offer([parcel("1")]);
+      offered!.withdraw();
+      expect(await offered!.settled).toEqual(taken);
+    });
+
+    test("before it is sent was never offered", async () => {
+      const { owner, taker } = open();
+      let seen = 0;
+      taker.serve("thing", undefined, () => (seen++, "taken"));
+      const [offered] = owner.offer([parcel("1", { body: Buffer.alloc(50_000_000) })]);
+      offered!.withdraw();
+      expect(await offered!.settled).toMatchObject({ how: "withdrawn", died: false });
+      await offer(owner, parcel("2"));
+      expect(seen).toBe(1);
+    });
+
+    test("and taken all the same is nobody's but its owner's", async () => {
+      const { owner, taker } = open();
+      let decide!: (verdict: "taken") => void;
+      let began = false;
+      taker.serve("thing", undefined, async () => {
+        began = true;
+        return new Promise((resolve) => (decide = resolve));
+      });
+      const [offered] = owner.offer([parcel("1")]);
+      await expect.poll(() => began).toBe(true);
+      offered!.withdraw();
+      expect(await offered!.settled).toMatchObject({ how: "withdrawn" });
+      decide("taken");
+      taker.serve("thing", undefined, () => "taken");
+      expect(await offer(owner, parcel("2"))).toEqual([taken]);
+    });
   });
 
-  test("what is not settled when the taker is gone is withdrawn, and nothing is made any more", async () => {
-    const { owner, endTaker } = open();
-    let made = 0;
-    const offers = Array.from({ length: 4 }, () =>
-      owner.offer(() => {
-        made++;
-        return [parcel("1"), parcel("2")];
-      }),
-    );
-    endTaker();
-    expect(await Promise.all(offers)).toEqual([[withdrawn, withdrawn], [withdrawn, withdrawn], [], []]);
-    expect(made).toBe(2);
-    expect(owner.isOpen).toBe(false);
-    expect(await owner.offer(() => [parcel("3")])).toEqual([]);
+  test("those who take are known before anything is offered", async () => {
+    const { owner, taker } = open();
+    expect(owner.peers("thing")).toEqual([]);
+    const endAny = taker.serve("thing", undefined, () => "taken");
+    const endB = taker.serve("other", "b", () => "taken");
+    await expect.poll(() => owner.peers("other", "b")).toHaveLength(1);
+    expect(owner.peers("thing", "whatever")).toEqual([
+      { generation: expect.any(Number) as number, pid: expect.any(Number) as number },
+    ]);
+    expect(owner.peers("other", "c")).toEqual([]);
+    expect(owner.peers("other")).toHaveLength(1);
+    endAny();
+    endB();
+    await expect.poll(() => [...owner.peers("thing"), ...owner.peers("other")]).toEqual([]);
   });
+
+  describe("what was taken", () => {
+    test("is for good when that is said, and whatever is taken after", async () => {
+      const { owner, taker, keep } = open();
+      taker.serve("thing", undefined, () => "taken");
+      const [first] = (await offer(owner, parcel("1"))) as (Settlement & { how: "taken" })[];
+      keep();
+      const [second] = (await offer(owner, parcel("2"))) as (Settlement & { how: "taken" })[];
+      expect(await Promise.all([first!.kept, second!.kept])).toEqual([true, true]);
+    });
+
+    test("is not if the taker is gone before; what was not settled is withdrawn, and so is what comes", async () => {
+      const { owner, taker, endTaker } = open();
+      const { take, began } = undecided();
+      taker.serve("thing", "b", take);
+      taker.serve("thing", undefined, () => "taken");
+      const [first] = (await offer(owner, parcel("1"))) as (Settlement & { how: "taken" })[];
+      const unsettled = offer(owner, parcel("2", { label: "b" }));
+      await began();
+      endTaker();
+      expect(await first!.kept).toBe(false);
+      expect(await unsettled).toEqual([{ how: "withdrawn", refusals: [], died: true }]);
+      expect(owner.peers("thing")).toEqual([]);
+      expect(await offer(owner, parcel("3"))).toMatchObject([{ how: "withdrawn" }]);
+    });
+  });
+
+  describe("of what an owner holds", () => {
+    test.each([
+      ["small", 10],
+      ["large", 1_000_000],
+    ])("a %s copy can be had", async (_, size) => {
+      const { owner, taker } = open();
+      const copy = parcel("1", { label: "b", body: Buffer.alloc(size, "copy") });
+      owner.show("thing", { peek: async (label) => (label === "b" ? copy : undefined) });
+      const seen = await taker.peek("thing", "b");
+      expect({ ...seen, body: Buffer.from(seen!.body) }).toEqual(copy);
+      expect(await taker.peek("thing", "c")).toBeUndefined();
+      expect(await taker.peek("other", "b")).toBeUndefined();
+    });
+
+    test("no copy is had if it cannot be made", async () => {
+      const { owner, taker } = open();
+      owner.show("thing", { peek: async () => Promise.reject(new Error("no")) });
+      expect(await taker.peek("thing", "b")).toBeUndefined();
+    });
+
+    test("a single one can be asked for", async () => {
+      const { owner, taker } = open();
+      owner.show("thing", { claim: (label, id) => label === "a" && id === "1" });
+      expect(await taker.claim("thing", "a", "1")).toBe(true);
+      expect(await taker.claim("thing", "a", "2")).toBe(false);
+      expect(await taker.claim("other", "a", "1")).toBe(false);
+    });
+
+    test("nothing is known when it is gone", async () => {
+      const { owner, taker, endTaker } = open();
+      taker.show("thing", { claim: () => true });
+      endTaker();
+      await expect.poll(() => owner.peers("thing")).toEqual([]);
+      expect(await owner.claim("thing", "a", "1")).toBe(false);
+      expect(await owner.peek("thing", "a")).toBeUndefined();
+    });
+  });
+}
+
+function fail(error: Error): never {
+  throw error;
 }

@@ -1,0 +1,89 @@
+import { createHash, hash } from "node:crypto";
+import { read, write } from "node:fs";
+import { promisify } from "node:util";
+import { check, native } from "../native.js";
+
+/** Bytes that travel inside a message; what is larger travels as a memory file. */
+export const INLINE = 64 * 1024;
+
+/** A memory file that nobody can change any more; the caller owns its descriptor. */
+export interface Written {
+  fd: number;
+  sha256: string;
+}
+
+/** SHA-256 in base64. */
+export function digest(bytes: Uint8Array): string {
+  return hash("sha256", bytes, "base64");
+}
+
+/**
+ * Writes bytes to a sealed memory file. The event loop goes on: the copying is done by other threads, and the hash
+ * is taken of one piece while the next is copied.
+ */
+export async function writeMemory(bytes: Uint8Array): Promise<Written> {
+  const fd = check(native().memfdCreate("handover"), "make", "a memory file");
+  try {
+    const sha256 = await inPieces(bytes, (piece, position) => writeAll(fd, piece, position));
+    check(native().memfdSeal(fd), "seal", "a memory file");
+    return { fd, sha256 };
+  } catch (error) {
+    native().close(fd);
+    throw error;
+  }
+}
+
+/** Reads a sealed memory file of `size` bytes, and leaves it open. Undefined if it is none, or not of that size. */
+export async function readMemory(
+  fd: number,
+  size: number,
+): Promise<{ bytes: Uint8Array; sha256: string } | undefined> {
+  if (native().memfdSealed(fd) !== 1) return undefined;
+  const bytes = Buffer.allocUnsafeSlow(size);
+  let isWhole = true;
+  const sha256 = await inPieces(bytes, async (piece, position) => {
+    isWhole &&= await readAll(fd, piece, position);
+  });
+  return isWhole ? { bytes, sha256 } : undefined;
+}
+
+/** Moves one piece after the other; the hash of each is taken while the next one moves. */
+async function inPieces(
+  bytes: Uint8Array,
+  move: (piece: Uint8Array, position: number) => Promise<void>,
+): Promise<string> {
+  const sum = createHash("sha256");
+  let moved: Uint8Array | undefined;
+  for (let position = 0; position < bytes.length; position += PIECE) {
+    const piece = bytes.subarray(position, position + PIECE);
+    const moving = move(piece, position);
+    if (moved !== undefined) sum.update(moved);
+    await moving;
+    moved = piece;
+  }
+  if (moved !== undefined) sum.update(moved);
+  return sum.digest("base64");
+}
+
+async function writeAll(fd: number, piece: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < piece.length;) {
+    const { bytesWritten } = await writeTo(fd, piece, done, piece.length - done, position + done);
+    done += bytesWritten;
+  }
+}
+
+/** False at an early end. */
+async function readAll(fd: number, piece: Uint8Array, position: number): Promise<boolean> {
+  for (let done = 0; done < piece.length;) {
+    const { bytesRead } = await readFrom(fd, piece, done, piece.length - done, position + done);
+    if (bytesRead === 0) return false;
+    done += bytesRead;
+  }
+  return true;
+}
+
+const writeTo = promisify(write);
+const readFrom = promisify(read);
+
+/** Bytes: a hash of so many takes a few milliseconds. */
+const PIECE = 8 * 1024 * 1024;

@@ -1,0 +1,29 @@
+/**
+ * The fences of a process: numbers that grow with every change of owner, across generations, so that whoever guards
+ * something else by them (a row, a file) can refuse an owner that is not one any more. They begin at the time, so
+ * that a service that was started anew is above the one before.
+ */
+export class Fences {
+  #last = Date.now() * 1024;
+
+  get last(): number {
+    return this.#last;
+  }
+
+  next(): number {
+    return ++this.#last;
+  }
+
+  /** From now on all are above `fence`. */
+  follow(fence: number): void {
+    this.#last = Math.max(this.#last, fence);
+  }
+
+  /** From now on all are above those of a successor that has died, whichever they were. */
+  leap(): void {
+    this.#last += LEAP;
+  }
+}
+
+/** More than a process gives away on probation. */
+const LEAP = 2 ** 30;

@@ -1,0 +1,45 @@
+/** What moves: something of a kind, under a label, in a version of its own. */
+export interface Parcel {
+  /** Decides who takes it: `connection`, `slot` or `unit`. */
+  readonly kind: string;
+  readonly label: string;
+  readonly id: string;
+  readonly version: number;
+  /** By what its body is to be read. */
+  readonly codec: string;
+  readonly body: Uint8Array;
+  /** Only an exchange on this host carries descriptors. They stay the owner's. */
+  readonly fds: readonly number[];
+}
+
+/** Why somebody did not take a parcel. */
+export interface Refusal {
+  /** `ERR_NO_TAKER`, `ERR_VERSION`, … */
+  readonly code: string;
+  /** For people. */
+  readonly reason?: string;
+}
+
+/** Who takes what is offered: a process of this service. */
+export interface Peer {
+  readonly generation: number;
+  readonly pid: number;
+}
+
+/** What became of an offered parcel. Unless it was taken it belongs to its owner, as if never offered. */
+export type Settlement =
+  | {
+      readonly how: "taken";
+      readonly by: Peer;
+      /** Whether that is for good: false if the taker has died while it could still be undone. */
+      readonly kept: Promise<boolean>;
+    }
+  | ({ readonly how: "refused" } & Refusal)
+  | {
+      /** Its owner took it back, or nobody is there any more. */
+      readonly how: "withdrawn";
+      /** Of those who might have taken it. */
+      readonly refusals: readonly Refusal[];
+      /** Whoever may have been taking it has died. */
+      readonly died: boolean;
+    };
