@@ -1,5 +1,6 @@
 import { channel } from "node:diagnostics_channel";
 import { debuglog } from "node:util";
+import type { Ended } from "./ending.js";
 import type { HandoverError } from "./errors.js";
 import type { Outcome } from "./lifecycle.js";
 
@@ -42,9 +43,9 @@ export interface UpgraderEvents {
   rollback: [{ pid: number; error: HandoverError }];
   /**
    * The drain is over. `handedOver` connections moved to the successor; `stayed` tells by code why others did
-   * not; `destroyed` ones did not end in time.
+   * not; `destroyed` ones did not end in time. `units` tells the same of each kind of units.
    */
-  exit: [{ outcome: Outcome; destroyed: number; handedOver: number; stayed: Record<string, number> }];
+  exit: [{ outcome: Outcome } & Ended];
 }
 
 /** Tells the subscribers of the diagnostics channel `handover:<event>`, and people under NODE_DEBUG=handover. */

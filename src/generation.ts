@@ -1,10 +1,11 @@
 import { setImmediate as turn } from "node:timers/promises";
 import type { ConnectionAdapter } from "./connections/adapter.js";
-import { Drain, type Drained } from "./connections/drain.js";
+import { KIND as CONNECTION } from "./connections/leaving.js";
 import { Tracker } from "./connections/tracker.js";
 import type { Status } from "./control/protocol.js";
 import type { Controlled, ControlServer } from "./control/server.js";
 import { deferred } from "./deferred.js";
+import { Ending, type Ended } from "./ending.js";
 import type { HandoverError } from "./errors.js";
 import type { Tell, UpgradeResult } from "./events.js";
 import {
@@ -16,7 +17,8 @@ import {
   type Outcome,
   type State,
 } from "./lifecycle.js";
-import type { Exchange } from "./handoff/exchange.js";
+import { Fences } from "./handoff/fences.js";
+import { State as Memory } from "./handoff/state.js";
 import type { Settings } from "./options.js";
 import { OlderGenerations } from "./process/older.js";
 import { readInheritance } from "./process/parent.js";
@@ -38,6 +40,8 @@ export class Generation implements Controlled {
   readonly inventory: Inventory;
   readonly sockets: Sockets;
   readonly older: OlderGenerations;
+  /** What it holds besides sockets and connections. */
+  readonly memory: Memory;
   /** Opened when this process gets ready. */
   control: ControlServer | undefined;
   readonly #settings: Settings;
@@ -47,17 +51,18 @@ export class Generation implements Controlled {
   /** Keeps the event loop alive. */
   readonly #hold: NodeJS.Timeout;
   readonly #accepted = deferred<void>();
-  readonly #left = deferred<{ outcome: Outcome } & Drained>();
+  readonly #left = deferred<{ outcome: Outcome } & Ended>();
   readonly #exit = deferred<Outcome>();
   #state: State = { name: "starting" };
   /** For the predecessor's go. */
   #patience: NodeJS.Timeout | undefined;
   #succession: Succession | undefined;
-  #drain: Drain | undefined;
-  #drained: Drained = { destroyed: 0, handedOver: 0, stayed: {} };
+  #ending: Ending | undefined;
+  #ended: Ended = { destroyed: 0, handedOver: 0, stayed: {}, units: {} };
 
   constructor(settings: Settings, tell: Tell) {
-    const inheritance = readInheritance(settings.upgradeTimeout);
+    const fences = new Fences();
+    const inheritance = readInheritance(settings.upgradeTimeout, fences);
     this.#settings = settings;
     this.#tell = tell;
     this.#pidFile = settings.pidFile === undefined ? undefined : new PidFile(settings.pidFile);
@@ -65,6 +70,10 @@ export class Generation implements Controlled {
     this.inventory = new Inventory(inheritance?.items ?? []);
     this.older = new OlderGenerations(inheritance?.parent);
     this.sockets = new Sockets(this.inventory, this.#tracker, () => this.older.parentPid);
+    this.memory = new Memory(fences, {
+      older: () => this.older.alive.map(({ exchange }) => exchange),
+      requireActive: (doing) => this.#requireActive(doing),
+    });
     this.#hold = setInterval(() => {}, LONGEST);
     this.#follow(inheritance?.parent);
   }
@@ -81,6 +90,15 @@ export class Generation implements Controlled {
   requireOpen(doing: string): void {
     const busy = busyWith(this.#state);
     if (busy !== undefined) throw refusal(busy, doing);
+  }
+
+  /** Refuses what would run here and in the predecessor. */
+  #requireActive(doing: string): void {
+    const { name } = this.#state;
+    if (name === "upgrading") return;
+    this.requireOpen(doing);
+    const isWaiting = name === "starting" || name === "announced";
+    if (isWaiting && this.older.parentPid !== undefined) throw refusal("ERR_NOT_READY", doing);
   }
 
   addAdapter(adapter: ConnectionAdapter): void {
@@ -150,7 +168,10 @@ export class Generation implements Controlled {
   readonly #effects: Record<Effect, () => void> = {
     announce: () => this.#announce(),
     accept: () => this.#accept(),
-    keep: () => this.inventory.keep(),
+    keep: () => {
+      this.inventory.keep();
+      this.older.keep();
+    },
     abandon: () => this.#succession?.abandon(),
     handOn: () => this.#handOn(),
     settle: () => this.#succession?.settle(),
@@ -165,12 +186,12 @@ export class Generation implements Controlled {
   };
 
   #follow(parent: Predecessor | undefined): void {
-    parent?.exchange.serve("connection", this.#tracker.adopt);
+    if (parent !== undefined) this.#serve(parent);
     parent?.follow({
       go: (older, ticketKeys) => {
         for (const one of older) {
-          one.exchange.serve("connection", this.#tracker.adopt);
-          one.exchange.restart();
+          this.#serve(one);
+          one.begin(this.#self);
         }
         this.older.add(older);
         this.sockets.setTicketKeys(ticketKeys);
@@ -184,6 +205,16 @@ export class Generation implements Controlled {
       else this.#giveUp(nonsense);
       this.#happen("kept");
     });
+  }
+
+  /** Takes what an older generation offers. */
+  #serve({ exchange }: Predecessor): void {
+    exchange.serve(CONNECTION, undefined, this.#tracker.adopt);
+    this.memory.serve(exchange);
+  }
+
+  get #self(): { generation: number; pid: number } {
+    return { generation: this.number, pid: process.pid };
   }
 
   /** A predecessor that died before it said go has left the service to us. */
@@ -209,6 +240,7 @@ export class Generation implements Controlled {
     if (this.older.parentPid === undefined) this.#happen("kept");
     this.#publishPid()
       .then(() => accepting)
+      .then(() => this.memory.roles.acquire())
       .then(() => {
         this.#tell("ready", { generation: this.number });
         this.#accepted.resolve();
@@ -221,18 +253,19 @@ export class Generation implements Controlled {
   }
 
   #estate(): Estate {
-    const { number, inventory, sockets, older } = this;
+    const { number, inventory, sockets, older, memory } = this;
     return {
       number,
       inventory,
       sockets,
       older,
+      memory,
       settings: this.#settings,
       pidFile: this.#pidFile,
       tell: this.#tell,
       state: () => this.#state.name,
       happen: (event) => this.#happen(event),
-      report: () => ({ connections: this.#tracker.size, remaining: this.#drain?.remaining ?? 0 }),
+      report: () => ({ connections: this.#tracker.size, remaining: this.#ending?.remaining ?? 0 }),
     };
   }
 
@@ -240,14 +273,17 @@ export class Generation implements Controlled {
     const succession = this.#succession!;
     this.sockets.stop();
     succession.announce();
-    this.#startDrain(succession.exchange);
+    this.#end(succession);
     succession.beginProbation();
   }
 
   #rollBack(): void {
-    this.#drain?.cancel();
+    this.#ending?.cancel();
+    this.#ending = undefined;
+    this.memory.rollBack();
     this.#succession?.rollBack();
     this.#succession = undefined;
+    this.memory.roles.acquire().catch((error: HandoverError) => this.#tell("failed", { error }));
   }
 
   #close(): void {
@@ -258,16 +294,23 @@ export class Generation implements Controlled {
     this.sockets.letGo();
     // A client that nobody will serve is refused at once, and does not wait in a queue to be reset.
     this.inventory.closeUsed(new Set());
-    this.#startDrain();
+    this.#end();
   }
 
-  #startDrain(exchange?: Exchange): void {
+  #end(succession?: Succession): void {
     const timeout = this.#settings.drainTimeout;
-    this.#tell("draining", { connections: this.#tracker.size, timeout });
-    const drain = new Drain(this.#tracker, timeout, exchange);
-    this.#drain = drain;
-    void drain.done.then((drained) => {
-      this.#drained = drained;
+    const ending = new Ending(this.#tracker, this.memory, {
+      exchange: succession?.exchange,
+      probation: succession?.kept ?? Promise.resolve(true),
+      timeout,
+      begin: () => this.#tell("draining", { connections: this.#tracker.size, timeout }),
+      failed: (error) => this.#tell("failed", { error }),
+    });
+    this.#ending = ending;
+    void ending.done.then((ended) => {
+      // A rollback has ended the end.
+      if (this.#ending !== ending) return;
+      this.#ended = ended;
       this.#happen("drained");
     });
   }
@@ -279,8 +322,8 @@ export class Generation implements Controlled {
     // The servers emit `close` in the next tick.
     await turn();
     if (outcome === "stopped") this.#pidFile?.remove();
-    this.#tell("exit", { outcome, ...this.#drained });
-    this.#left.resolve({ outcome, ...this.#drained });
+    this.#tell("exit", { outcome, ...this.#ended });
+    this.#left.resolve({ outcome, ...this.#ended });
     await this.control?.close(ANSWER_TIME);
     clearInterval(this.#hold);
     this.#exit.resolve(outcome);

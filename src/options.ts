@@ -105,6 +105,26 @@ export function refuseUnknown(where: string, options: object, known: readonly st
   }
 }
 
+/**
+ * Functions that an object of options has, bound to it: it may be an instance of a class.
+ *
+ * @throws {HandoverError} `ERR_OPTION` for what is no function, and for one that is required and missing
+ */
+export function functionsOf<T extends object, R extends keyof T, O extends keyof T>(
+  options: T,
+  required: readonly R[],
+  optional: readonly O[],
+): Pick<T, R | O> {
+  const bound: Record<PropertyKey, unknown> = {};
+  for (const name of [...required, ...optional]) {
+    const value: unknown = options[name];
+    if (value === undefined && !(required as readonly unknown[]).includes(name)) continue;
+    if (typeof value !== "function") throw wrongOption(String(name), "a function", value);
+    bound[name] = value.bind(options);
+  }
+  return bound as unknown as Pick<T, R | O>;
+}
+
 /** Says which option has a wrong value, what it should be, and what it is. */
 export function wrongOption(name: string, expected: string, value: unknown): HandoverError {
   return new HandoverError("ERR_OPTION", `the option "${name}" must be ${expected}, not ${inspect(value)}`);
@@ -125,11 +145,13 @@ const KNOWN = [
 /** The longest time a timer of Node takes; a longer one would fire at once. */
 const LONGEST = 2 ** 31 - 1;
 
-function milliseconds(name: string, value: unknown, least: number): number {
+/** @throws {HandoverError} `ERR_OPTION` */
+export function milliseconds(name: string, value: unknown, least: number): number {
   return integer(name, value, least, LONGEST, " of milliseconds");
 }
 
-function integer(name: string, value: unknown, least: number, most: number, unit = ""): number {
+/** @throws {HandoverError} `ERR_OPTION` */
+export function integer(name: string, value: unknown, least: number, most: number, unit = ""): number {
   if (Number.isInteger(value) && (value as number) >= least && (value as number) <= most)
     return value as number;
   throw wrongOption(name, `a whole number${unit} from ${least} to ${most}`, value);

@@ -2,13 +2,14 @@ import { deferred } from "./deferred.js";
 import type { HandoverError } from "./errors.js";
 import type { Tell, Timings, UpgradeResult, UpgraderEvents } from "./events.js";
 import type { Exchange } from "./handoff/exchange.js";
-import type { Event, State } from "./lifecycle.js";
+import type { State } from "./handoff/state.js";
+import type { Event, State as Phase } from "./lifecycle.js";
 import type { Settings } from "./options.js";
 import type { Child } from "./process/child.js";
 import type { OlderGenerations } from "./process/older.js";
 import type { PidFile } from "./process/pid-file.js";
 import type { Report } from "./process/predecessor.js";
-import { startSuccessor, type ReadySuccessor } from "./process/successor.js";
+import { aborted, startSuccessor, type ReadySuccessor } from "./process/successor.js";
 import { refusal } from "./refusal.js";
 import type { Inventory } from "./sockets/inventory.js";
 import type { Sockets } from "./sockets/sockets.js";
@@ -21,9 +22,10 @@ export interface Estate {
   readonly inventory: Inventory;
   readonly sockets: Sockets;
   readonly older: OlderGenerations;
+  readonly memory: State;
   readonly pidFile: PidFile | undefined;
   readonly tell: Tell;
-  readonly state: () => State["name"];
+  readonly state: () => Phase["name"];
   readonly happen: (event: Event) => void;
   /** How this process's drain is going. */
   readonly report: () => Report;
@@ -54,7 +56,8 @@ export class Succession {
       report,
     };
     try {
-      return await this.#commit(await startSuccessor(settings, number, inventory.used(), listener, signal));
+      const successor = await startSuccessor(settings, number, inventory.used(), listener, signal);
+      return await this.#commit(successor, signal);
     } catch (error) {
       this.#forget();
       throw error;
@@ -64,6 +67,11 @@ export class Succession {
   /** Where this process offers what it has. */
   get exchange(): Exchange | undefined {
     return this.#child?.exchange;
+  }
+
+  /** Resolves at the end of probation: whether the successor stays. */
+  get kept(): Promise<boolean> {
+    return this.#settled.promise.then((how) => how === "kept");
   }
 
   /** Kills the successor that is not ready yet. */
@@ -104,7 +112,7 @@ export class Succession {
     const { sockets, older, pidFile, tell } = this.#estate;
     clearTimeout(this.#probation);
     sockets.resume();
-    older.resume();
+    older.resume(this.#self);
     this.#child!.close();
     this.#forget();
     try {
@@ -118,26 +126,54 @@ export class Succession {
 
   #onSpawned(child: Child): void {
     this.#child = child;
+    this.#estate.memory.show(child.exchange);
     // It was started while this process was asked to stop.
     if (this.#estate.state() !== "upgrading") this.abandon();
     else this.#estate.tell("upgrading", { pid: child.pid, generation: this.#estate.number + 1 });
   }
 
-  /** Says go. From here to the end of the turn nothing is accepted: the event loop does not run. */
-  async #commit({ child, used, spawn, ready }: ReadySuccessor): Promise<UpgradeResult> {
-    const { state, older, sockets, happen } = this.#estate;
+  /** Releases the roles, and says go. From there to the end of the turn nothing is accepted: the event loop does not run. */
+  async #commit(successor: ReadySuccessor, signal: AbortSignal | undefined): Promise<UpgradeResult> {
+    const { child, used, spawn, ready } = successor;
     const start = performance.now();
-    if (state() !== "upgrading" || !child.go(older.alive, sockets.ticketKeys())) {
-      child.kill();
-      const how = await child.dead;
-      child.close();
-      older.resume();
-      throw state() === "upgrading" ? how : refusal("ERR_STOPPED", "upgrade");
-    }
+    const failure = await this.#prepare(signal);
+    if (failure !== undefined || !this.#sayGo(child)) throw await this.#undo(child, failure);
     this.#used = used;
     this.#timings = { spawn, ready, commit: performance.now() - start };
-    happen("committed");
+    this.#estate.happen("committed");
     return { ...this.#described(), settled: this.#settled.promise };
+  }
+
+  /** While this process still accepts. Returns what is in the way of the commit. */
+  async #prepare(signal: AbortSignal | undefined): Promise<HandoverError | undefined> {
+    try {
+      await this.#estate.memory.roles.release();
+    } catch (error) {
+      return error as HandoverError;
+    }
+    if (this.#estate.state() !== "upgrading") return refusal("ERR_STOPPED", "upgrade");
+    return signal?.aborted ? aborted(signal) : undefined;
+  }
+
+  #sayGo(child: Child): boolean {
+    const { older, sockets, memory } = this.#estate;
+    return child.go(older.alive, sockets.ticketKeys(), memory.fences.last);
+  }
+
+  /** The successor is killed, and all is as it was. Returns what is to be thrown. */
+  async #undo(child: Child, failure: HandoverError | undefined): Promise<HandoverError> {
+    const { state, older, memory, tell } = this.#estate;
+    child.kill();
+    const how = await child.dead;
+    child.close();
+    older.resume(this.#self);
+    if (state() !== "upgrading") return refusal("ERR_STOPPED", "upgrade");
+    await memory.roles.acquire().catch((error: HandoverError) => tell("failed", { error }));
+    return failure ?? how;
+  }
+
+  get #self(): { generation: number; pid: number } {
+    return { generation: this.#estate.number, pid: process.pid };
   }
 
   #onDeath(how: HandoverError): void {

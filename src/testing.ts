@@ -12,6 +12,13 @@ import type { ConnectionAdapter } from "./connections/adapter.js";
 import { deferred } from "./deferred.js";
 import { HandoverError } from "./errors.js";
 import type { UpgraderEvents } from "./events.js";
+import type { Shape } from "./handoff/envelope.js";
+import { Fences } from "./handoff/fences.js";
+import type { RoleDefinition } from "./handoff/roles.js";
+import type { Slot } from "./handoff/slots.js";
+import { State } from "./handoff/state.js";
+import type { UnitDefinition } from "./handoff/unit.js";
+import type { Units } from "./handoff/units.js";
 import type { Outcome } from "./lifecycle.js";
 import { readOptions, type UpgraderOptions } from "./options.js";
 import { refusal } from "./refusal.js";
@@ -27,6 +34,10 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   readonly hasParent: boolean = false;
   readonly fds: Pick<Fds, keyof Fds> = new StubFds();
   readonly #sockets = new StubSockets();
+  readonly #memory = new State(new Fences(), {
+    older: () => [],
+    requireActive: (doing) => this.#requireOpen(doing),
+  });
   readonly #drainTimeout: number;
   readonly #exit = deferred<Outcome>();
   #state: RealUpgrader["state"] = "starting";
@@ -69,10 +80,24 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     readAdapter(adapter);
   }
 
+  slot<T = unknown>(label: string, shape: Shape<T>): Slot<T> {
+    return this.#memory.slot(label, shape);
+  }
+
+  units<S = unknown, Unit = void>(kind: string, definition: UnitDefinition<S, Unit>): Units<S, Unit> {
+    return this.#memory.units(kind, definition);
+  }
+
+  async role(name: string, definition: RoleDefinition): Promise<void> {
+    this.#requireOpen(`add the role "${name}"`);
+    await this.#memory.roles.add(name, definition);
+  }
+
   async ready(): Promise<void> {
     this.#requireOpen("get ready");
     if (this.#state !== "starting") return;
     this.#state = "ready";
+    await this.#memory.roles.acquire();
     this.emit("ready", { generation: this.generation });
   }
 
@@ -89,10 +114,17 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   async stop(): Promise<void> {
     if (this.#state === "starting" || this.#state === "ready") {
       this.#state = "draining";
-      this.emit("draining", { connections: this.#sockets.connections, timeout: this.#drainTimeout });
-      const destroyed = await this.#sockets.close(this.#drainTimeout);
+      const timeout = this.#drainTimeout;
+      const departure = this.#memory.depart(undefined, Promise.resolve(true), timeout);
+      this.emit("draining", { connections: this.#sockets.connections, timeout });
+      const errors = await this.#memory.roles.releaseAll();
+      const leaving = this.#memory.drain(departure, Promise.resolve());
+      const destroyed = await this.#sockets.close(timeout);
+      const units = await leaving;
+      departure.end();
+      for (const error of errors) this.emit("failed", { error });
       this.#state = "exited";
-      this.emit("exit", { outcome: "stopped", destroyed, handedOver: 0, stayed: {} });
+      this.emit("exit", { outcome: "stopped", destroyed, handedOver: 0, stayed: {}, units });
       this.#exit.resolve("stopped");
     }
     await this.#exit.promise;

@@ -6,6 +6,11 @@ import type { ConnectionAdapter } from "./connections/adapter.js";
 import { HandoverError, reasonOf } from "./errors.js";
 import { publish, type UpgradeResult, type UpgraderEvents } from "./events.js";
 import { Generation } from "./generation.js";
+import type { Shape } from "./handoff/envelope.js";
+import type { RoleDefinition } from "./handoff/roles.js";
+import type { Slot } from "./handoff/slots.js";
+import type { UnitDefinition } from "./handoff/unit.js";
+import type { Units } from "./handoff/units.js";
 import { publicState, type Outcome } from "./lifecycle.js";
 import { readOptions, type UpgraderOptions } from "./options.js";
 import { origin } from "./process/command.js";
@@ -112,11 +117,48 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   }
 
   /**
+   * A labelled piece of state that moves to the next process, or comes from the one before. `label` has 1 to 512
+   * characters; several calls with one label share what arrives.
+   *
+   * @throws {HandoverError} `ERR_OPTION`
+   */
+  slot<T = unknown>(label: string, shape: Shape<T>): Slot<T> {
+    return this.#generation.memory.slot(label, shape);
+  }
+
+  /**
+   * Live things of one kind (sessions, rooms, actors), each of which runs in exactly one process. In an upgrade they move
+   * one by one; those that cannot, and all at a stop, are stopped.
+   *
+   * @throws {HandoverError} `ERR_OPTION`, also for a kind that there is already
+   */
+  units<State = unknown, Unit = void>(
+    kind: string,
+    definition: UnitDefinition<State, Unit>,
+  ): Units<State, Unit> {
+    return this.#generation.memory.units(kind, definition);
+  }
+
+  /**
+   * Something that runs in exactly one generation. It is acquired when this process accepts, before `ready()` resolves;
+   * released in an upgrade before the successor accepts, and at a stop; acquired again if the upgrade fails, or is
+   * rolled back.
+   *
+   * @returns when it is held; before `ready()` at once
+   * @throws {HandoverError} `ERR_OPTION`, `ERR_ROLE`; where it is too late `ERR_UPGRADE_IN_PROGRESS`,
+   *   `ERR_ALREADY_UPGRADED`, `ERR_STOPPED`
+   */
+  async role(name: string, definition: RoleDefinition): Promise<void> {
+    this.#generation.requireOpen(`add the role "${name}"`);
+    await this.#generation.memory.roles.add(name, definition);
+  }
+
+  /**
    * The program is initialised. Resolves when this process accepts, which the predecessor has to allow.
    * Idempotent; after a failure it can be called again.
    *
    * @throws {HandoverError} `ERR_PID_FILE`, `ERR_LISTEN` (also of the control socket), `ERR_UPGRADE_TIMEOUT`,
-   *   `ERR_STOPPED`
+   *   `ERR_ROLE`, `ERR_STOPPED`
    */
   ready(): Promise<void> {
     this.#readiness ??= this.#generation.ready().catch((error: unknown) => {
@@ -133,7 +175,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    * @param options.signal kills the successor, if it is aborted before the commit
    * @throws {HandoverError} `ERR_NOT_READY`, `ERR_UPGRADE_IN_PROGRESS`, `ERR_ALREADY_UPGRADED`,
    *   `ERR_ON_PROBATION`, `ERR_TOO_MANY_DRAINING`, `ERR_PID_1`, `ERR_SPAWN`, `ERR_CHILD_EXITED`,
-   *   `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_ABORTED`, `ERR_STOPPED`
+   *   `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_ROLE`, `ERR_ABORTED`, `ERR_STOPPED`
    */
   async upgrade(options: { signal?: AbortSignal | undefined } = {}): Promise<UpgradeResult> {
     try {

@@ -1,0 +1,72 @@
+import { Drain, type Drained } from "./connections/drain.js";
+import type { Tracker } from "./connections/tracker.js";
+import type { HandoverError } from "./errors.js";
+import type { Departure } from "./handoff/departure.js";
+import type { Exchange } from "./handoff/exchange.js";
+import type { State } from "./handoff/state.js";
+import type { DrainReport } from "./handoff/unit.js";
+import { within } from "./limit.js";
+
+/** What became of all that a process held. */
+export interface Ended extends Drained {
+  /** By their kind. */
+  units: Record<string, DrainReport>;
+}
+
+export interface EndingOptions {
+  /** Leads to the successor, where there is one. */
+  exchange: Exchange | undefined;
+  /** Of the successor: false if this process serves again. */
+  probation: Promise<boolean>;
+  /** ms */
+  timeout: number;
+  /** Called once, before anything leaves. */
+  begin: () => void;
+  /** A role that could not be released. */
+  failed: (error: HandoverError) => void;
+}
+
+/** The end of a process: its connections and its state move to the successor, or end here. */
+export class Ending {
+  /** Resolves when nothing is left. */
+  readonly done: Promise<Ended>;
+  readonly #drain: Drain;
+  readonly #departure: Departure;
+
+  constructor(
+    tracker: Tracker,
+    state: State,
+    { exchange, probation, timeout, begin, failed }: EndingOptions,
+  ) {
+    this.#departure = state.depart(exchange, probation, timeout);
+    begin();
+    this.#drain = new Drain(tracker, timeout, exchange);
+    this.done = this.#run(state, failed);
+  }
+
+  /** ms until what is left is destroyed. */
+  get remaining(): number {
+    return this.#drain.remaining;
+  }
+
+  /** The connections that are left stay; {@link done} stays pending. */
+  cancel(): void {
+    this.#drain.cancel();
+  }
+
+  /** State follows the connections that are idle now: what they bring until then is in it. */
+  async #run(state: State, failed: (error: HandoverError) => void): Promise<Ended> {
+    const departure = this.#departure;
+    const roles = state.roles.releaseAll();
+    const leaving = state.drain(departure, within(SWEEP, this.#drain.swept));
+    const drained = await this.#drain.done;
+    const units = await leaving;
+    await state.idle(departure);
+    for (const error of await roles) failed(error);
+    departure.end();
+    return { ...drained, units };
+  }
+}
+
+/** How long, in ms, state waits for the connections. */
+const SWEEP = 1_000;

@@ -1,0 +1,163 @@
+import { deferred } from "../deferred.js";
+import { LATE, within } from "../limit.js";
+import type { Departure } from "./departure.js";
+import type { Parcel, Peer, Refusal, Settlement } from "./parcel.js";
+
+/** What became of state that was to be handed on. Unless it was taken it is still here. */
+export type SlotOutcome =
+  | { readonly how: "taken"; readonly by: Peer }
+  | {
+      /** `parked`: three processes died over it, and it is not offered any more. */
+      readonly how: "withdrawn" | "parked";
+      /** Why nobody took it. */
+      readonly refusals: readonly Refusal[];
+    };
+
+export interface Source {
+  readonly label: string;
+  /** Makes the parcel, as late as possible. */
+  readonly freeze: () => Parcel | Promise<Parcel>;
+  /** What it is made of stays in this process, so that it can be made anew. */
+  readonly isView: boolean;
+  /** ms */
+  readonly timeout: number;
+  readonly ttl: number | undefined;
+}
+
+/** State that a process wants to hand on. */
+export class Initiated {
+  readonly isView: boolean;
+  readonly #source: Source;
+  readonly #expires: number;
+  readonly #outcome = deferred<SlotOutcome>();
+  readonly #refusals: Refusal[] = [];
+  #parcel: Parcel | undefined;
+  #attempts = 0;
+  #isOpen = true;
+
+  constructor(source: Source) {
+    this.#source = source;
+    this.isView = source.isView;
+    this.#expires = performance.now() + (source.ttl ?? Infinity);
+  }
+
+  get outcome(): Promise<SlotOutcome> {
+    return this.#outcome.promise;
+  }
+
+  /** Whether it is not decided yet. */
+  get isOpen(): boolean {
+    return this.#isOpen;
+  }
+
+  /** What it was frozen as; undefined if it was not. */
+  get frozen(): Parcel | undefined {
+    return this.#parcel;
+  }
+
+  /** A view is asked again the next time. */
+  thaw(): void {
+    if (this.isView) this.#parcel = undefined;
+  }
+
+  async freeze(): Promise<Parcel> {
+    return (this.#parcel ??= await this.#source.freeze());
+  }
+
+  /** A copy of what it would be now. */
+  async copy(): Promise<Parcel> {
+    return this.#parcel ?? this.#source.freeze();
+  }
+
+  /** Offers it once. Undefined if it is decided, or this process serves again. */
+  async offer(departure: Departure): Promise<(Settlement & { how: "taken" }) | undefined> {
+    const timeout = Math.min(this.#source.timeout, this.#expires - performance.now(), departure.remaining);
+    const end = performance.now() + timeout;
+    if (timeout <= 0) return this.withdraw({ code: "ERR_EXPIRED", reason: "its time was over" });
+    if (!departure.hasTaker(KIND)) return this.#wait(departure);
+    const parcel = await this.#freezeWithin(timeout);
+    if (parcel === undefined || departure.isUndone) return undefined;
+    const [offered] = departure.exchange!.offer([parcel]);
+    let isLate = false;
+    const timer = setTimeout(
+      () => {
+        isLate = true;
+        offered!.withdraw();
+      },
+      Math.max(0, end - performance.now()) + parcel.body.length / SLOWEST,
+    );
+    const settlement = await offered!.settled;
+    clearTimeout(timer);
+    return this.#settle(settlement, isLate);
+  }
+
+  /** It was taken, and by whom. */
+  resolve(by: Peer): void {
+    this.#decide({ how: "taken", by });
+  }
+
+  /** It stays here. */
+  withdraw(refusal?: Refusal): undefined {
+    if (refusal !== undefined) this.#refusals.push(refusal);
+    this.#decide({ how: "withdrawn", refusals: this.#refusals });
+  }
+
+  /** Somebody has died over it. After the third it is not offered any more. */
+  failed(): void {
+    if (++this.#attempts < ATTEMPTS || !this.#isOpen) return;
+    const size = this.#parcel?.body.length ?? 0;
+    const what = `slot "${this.#source.label}" (${size} bytes)`;
+    process.emitWarning(`${what} is not handed on any more: ${ATTEMPTS} processes have died with it`, {
+      code: "HANDOVER_PARKED",
+    });
+    this.#decide({ how: "parked", refusals: this.#refusals });
+  }
+
+  #settle(settlement: Settlement, isLate: boolean): (Settlement & { how: "taken" }) | undefined {
+    if (settlement.how === "taken") return settlement;
+    if (settlement.how === "refused") {
+      const { code, reason } = settlement;
+      this.#refusals.push(reason === undefined ? { code } : { code, reason });
+      this.failed();
+    } else {
+      this.#refusals.push(...settlement.refusals);
+      if (settlement.died) this.failed();
+      else if (isLate)
+        this.withdraw({ code: "ERR_TIMEOUT", reason: `nobody took it in ${this.#source.timeout} ms` });
+    }
+    return undefined;
+  }
+
+  /** Nobody is there (any more). It may be that this process serves again in a moment. */
+  async #wait(departure: Departure): Promise<undefined> {
+    await departure.certain();
+    if (!departure.isUndone) this.withdraw({ code: "ERR_NO_TAKER", reason: "there is no successor" });
+  }
+
+  /** What the program throws is its own to hear. */
+  async #freezeWithin(timeout: number): Promise<Parcel | undefined> {
+    try {
+      const parcel = await within(timeout, this.freeze());
+      if (parcel !== LATE) return parcel;
+      this.withdraw({ code: "ERR_TIMEOUT", reason: `its data was not there in ${this.#source.timeout} ms` });
+    } catch (error) {
+      this.#isOpen = false;
+      this.#outcome.reject(error as Error);
+    }
+    return undefined;
+  }
+
+  #decide(outcome: SlotOutcome): void {
+    this.#isOpen = false;
+    this.#outcome.resolve(outcome);
+  }
+}
+
+/** The kind of these parcels. */
+export const KIND = "slot";
+
+/** Bytes in a ms: the time that so many take to get there is added to the timeout. */
+const SLOWEST = 65_536;
+
+/** Processes that may die over the same state. */
+const ATTEMPTS = 3;

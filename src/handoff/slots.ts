@@ -1,0 +1,179 @@
+import { reasonOf } from "../errors.js";
+import { milliseconds, refuseUnknown, wrongOption } from "../options.js";
+import type { Departure } from "./departure.js";
+import { decode, encode, readName, readShape, type Envelope, type Shape } from "./envelope.js";
+import type { Exchange } from "./exchange.js";
+import type { Fences } from "./fences.js";
+import { Initiated, KIND, type SlotOutcome } from "./initiated.js";
+import type { Parcel } from "./parcel.js";
+import { SlotQueue } from "./slot-queue.js";
+import { SlotTakers, type SlotState } from "./slot-takers.js";
+
+/** A labelled piece of state, on its way from a process that ends to its successor. */
+export interface Slot<T> {
+  /**
+   * Hands state on. A function given before the drain is a view: it is asked when the successor is there, perhaps also
+   * for a copy ({@link peek}) or again after a rollback, and should change nothing. A value, or what is given in the
+   * drain, is given away: after a rollback it is offered to the subscribers of this process, else to the next successor.
+   *
+   * @returns what has become of it, when that cannot be undone any more
+   * @throws {HandoverError} `ERR_ENCODING`, `ERR_TOO_LARGE`; and what the function throws
+   */
+  initiate(data: T | (() => T | Promise<T>), options?: InitiateOptions): Promise<SlotOutcome>;
+  /**
+   * Takes state, one piece after the other, what already waits first. When `take` returns, the state is taken; when it
+   * throws, another subscriber is asked. Returns what ends the subscription; what is being taken then is still settled.
+   */
+  subscribe(take: (state: SlotState<T>) => unknown): () => void;
+  /** Takes all that waits. */
+  complete(): Promise<SlotState<T>[]>;
+  /**
+   * Before `ready()`: a copy of what the predecessor would hand on now, for a warm start; undefined where there is none.
+   *
+   * @throws an error with the code of the refusal, if it cannot be used: `ERR_VERSION`, `ERR_CODEC`, …
+   */
+  peek(): Promise<T | undefined>;
+}
+
+export interface InitiateOptions {
+  /** How long, in ms, it is offered before it is withdrawn. Default 5 000. */
+  timeout?: number;
+  /** How long, in ms from now, it is worth anything. Default: for good. */
+  ttl?: number;
+}
+
+/** The slots of a process. */
+export class Slots {
+  readonly #fences: Fences;
+  readonly #parent: () => Exchange | undefined;
+  readonly #queues = new Map<string, SlotQueue>();
+  readonly #takers = new Map<string, SlotTakers>();
+  #departure: Departure | undefined;
+  /** Ends the offers of what a rollback gave back to this process. */
+  #givenBack = new AbortController();
+  #ids = 0;
+
+  /** @param parent leads to the predecessor while it lives */
+  constructor(fences: Fences, parent: () => Exchange | undefined) {
+    this.#fences = fences;
+    this.#parent = parent;
+  }
+
+  open<T>(label: string, shape: Shape<T>): Slot<T> {
+    readName("the label of a slot", label);
+    const envelope = readShape<T>(`slot "${label}"`, shape);
+    const any = envelope as Envelope<unknown>;
+    return {
+      initiate: (data, options = {}) => heard(this.#initiate(label, any, data, options)),
+      subscribe: (take) => {
+        if (typeof take !== "function") throw wrongOption("take", "a function", take);
+        return this.#takersOf(label).subscribe(any, take as (state: SlotState<unknown>) => unknown);
+      },
+      complete: async () => this.#takersOf(label).complete(envelope),
+      peek: async () => {
+        const parcel = await this.#parent()?.peek(KIND, label);
+        return parcel === undefined ? undefined : decode(envelope, parcel);
+      },
+    };
+  }
+
+  /** Takes what an older generation offers. */
+  serve(exchange: Exchange): void {
+    exchange.serve(KIND, undefined, (parcel, claim) => this.#takersOf(parcel.label).take(parcel, claim));
+  }
+
+  /** Shows a successor that is not ready yet what there is. */
+  show(exchange: Exchange): void {
+    exchange.show(KIND, { peek: async (label) => this.#queues.get(label)?.copy() });
+  }
+
+  /** Hands on all there is, and all that comes, from now on. */
+  drain(departure: Departure): void {
+    this.#departure = departure;
+    this.#givenBack.abort();
+    for (const [label, takers] of this.#takers) {
+      for (const parcel of takers.takeAway()) this.#queueOf(label).add(inherited(parcel));
+    }
+    for (const queue of this.#queues.values()) queue.begin(departure);
+  }
+
+  /** Resolves when nothing is left to hand on. */
+  async idle(): Promise<void> {
+    for (;;) {
+      const busy = [...this.#queues.values()].filter(({ isIdle }) => !isIdle);
+      if (busy.length === 0) return;
+      await Promise.all(busy.map(async (queue) => queue.idle()));
+    }
+  }
+
+  /** The successor is dead: what was given away is this process's again, as it was frozen. */
+  rollBack(): void {
+    this.#departure = undefined;
+    this.#givenBack = new AbortController();
+    const { signal } = this.#givenBack;
+    for (const [label, queue] of this.#queues) {
+      queue.cancel(async (parcel) => {
+        const claim = { fence: this.#fences.next(), signal, note: () => {} };
+        return (await this.#takersOf(label).take(parcel, claim)) === "taken";
+      });
+    }
+  }
+
+  async #initiate(
+    label: string,
+    envelope: Envelope<unknown>,
+    data: unknown,
+    options: InitiateOptions,
+  ): Promise<SlotOutcome> {
+    refuseUnknown("initiate()", options, ["timeout", "ttl"]);
+    const { timeout = 5_000, ttl } = options;
+    const pack = (value: unknown, id: string): Parcel => {
+      return { kind: KIND, label, id, fds: [], ...encode(envelope, value, `slot "${label}"`) };
+    };
+    const id = String(this.#ids++);
+    const initiated = new Initiated({
+      label,
+      freeze: async () => pack(typeof data === "function" ? await (data as () => unknown)() : data, id),
+      isView: typeof data === "function" && this.#departure === undefined,
+      timeout: milliseconds("timeout", timeout, 0),
+      ttl: ttl === undefined ? undefined : milliseconds("ttl", ttl, 0),
+    });
+    if (typeof data !== "function") await initiated.freeze();
+    this.#queueOf(label).add(initiated);
+    return initiated.outcome;
+  }
+
+  #queueOf(label: string): SlotQueue {
+    let queue = this.#queues.get(label);
+    if (queue === undefined) {
+      this.#queues.set(label, (queue = new SlotQueue()));
+      if (this.#departure !== undefined) queue.begin(this.#departure);
+    }
+    return queue;
+  }
+
+  #takersOf(label: string): SlotTakers {
+    const takers = this.#takers.get(label) ?? new SlotTakers();
+    this.#takers.set(label, takers);
+    return takers;
+  }
+}
+
+/** What a dead predecessor had offered, and nobody has taken here. */
+function inherited(parcel: Parcel): Initiated {
+  return new Initiated({
+    label: parcel.label,
+    freeze: () => parcel,
+    isView: false,
+    timeout: 5_000,
+    ttl: undefined,
+  });
+}
+
+/** Whoever does not wait for what becomes of it is warned, not killed by a rejection that nobody handles. */
+function heard<T>(promise: Promise<T>): Promise<T> {
+  promise.catch((error: unknown) => {
+    process.emitWarning(`state is not handed on: ${reasonOf(error)}`, { code: "HANDOVER_NOT_HANDED_ON" });
+  });
+  return promise;
+}

@@ -1,0 +1,209 @@
+import { LATE, within } from "../limit.js";
+import type { Departure } from "./departure.js";
+import type { Offered } from "./exchange.js";
+import { KIND, type LiveUnit } from "./live-unit.js";
+import type { Parcel, Refusal, Settlement } from "./parcel.js";
+import type { DrainReport, Drains, Kind } from "./unit.js";
+
+/**
+ * The end of the units of one kind in this process: those that somebody would take move, a few at a time; the others are
+ * stopped when it is certain that this process will not serve again.
+ */
+export class UnitDrain {
+  /** Resolves when none is left here; also when it was undone. */
+  readonly done: Promise<DrainReport>;
+  readonly #kind: Kind;
+  readonly #drains: Drains;
+  readonly #departure: Departure;
+  readonly #units: ReadonlyMap<string, LiveUnit>;
+  readonly #report: DrainReport = { moved: 0, parked: 0, stopped: 0, ms: 0, peers: 0, failures: {} };
+  /** The next one last. */
+  readonly #queue: LiveUnit[] = [];
+  /** Those that were taken, by what tells whether that is for good. */
+  readonly #taken = new Map<Promise<boolean>, LiveUnit[]>();
+  readonly #parked = new Set<LiveUnit>();
+  #batch: { parcel: Parcel; offered: (offered: Offered) => void }[] = [];
+  #failed = 0;
+  /** Of `performance.now()`: when moving ends. */
+  #end = 0;
+
+  /** Begins at once. */
+  constructor(kind: Kind, drains: Drains, units: ReadonlyMap<string, LiveUnit>, departure: Departure) {
+    this.#kind = kind;
+    this.#drains = drains;
+    this.#units = units;
+    this.#departure = departure;
+    this.done = this.#run();
+  }
+
+  /** Somebody waits for this one: it moves next. */
+  hurry(unit: LiveUnit): void {
+    const at = this.#queue.indexOf(unit);
+    if (at >= 0) this.#queue.push(...this.#queue.splice(at, 1));
+  }
+
+  async #run(): Promise<DrainReport> {
+    const start = performance.now();
+    const { timeout, unitTimeout } = this.#drains;
+    this.#end = start + Math.min(timeout, this.#departure.remaining - STOPPING * unitTimeout);
+    this.#report.peers = this.#departure.exchange?.peers(KIND, this.#kind.name).length ?? 0;
+    this.#fillQueue();
+    do {
+      await Promise.all(Array.from({ length: this.#drains.concurrency }, async () => this.#moveSome()));
+    } while (await this.#takeBack());
+    if (!this.#departure.isUndone) await this.#stopRest();
+    return { ...this.#report, ms: Math.round(performance.now() - start) };
+  }
+
+  #fillQueue(): void {
+    if (!this.#drains.enabled || this.#report.peers === 0) return;
+    const { eligible, priority } = this.#kind.definition;
+    const ranked: { unit: LiveUnit; rank: number }[] = [];
+    for (const unit of this.#units.values()) {
+      try {
+        if (eligible?.(unit.id, unit.unit) === false) this.#count("ERR_NOT_ELIGIBLE");
+        else ranked.push({ unit, rank: priority?.(unit.id, unit.unit) ?? 0 });
+      } catch (error) {
+        this.#count((error as { code?: string } | undefined)?.code ?? "ERR_UNIT");
+      }
+    }
+    // Of those with the same rank the oldest is the last one, and so the first to go.
+    for (const { unit } of ranked.toReversed().toSorted((a, b) => a.rank - b.rank)) this.#queue.push(unit);
+  }
+
+  async #moveSome(): Promise<void> {
+    let unit;
+    while (this.#mayMove() && (unit = this.#queue.pop()) !== undefined) {
+      // It may have been released.
+      if (this.#units.get(unit.id) === unit) await this.#move(unit);
+    }
+  }
+
+  #mayMove(): boolean {
+    const { isUndone } = this.#departure;
+    if (isUndone || this.#failed >= this.#drains.giveUpAfter || performance.now() >= this.#end) return false;
+    return this.#departure.hasTaker(KIND, this.#kind.name);
+  }
+
+  async #move(unit: LiveUnit): Promise<void> {
+    const end = performance.now() + this.#drains.unitTimeout;
+    const why = (await unit.freeze(this.#drains.unitTimeout)) ?? unit.pack();
+    if (this.#departure.isUndone) return;
+    if (why !== undefined) return this.#fail(why);
+    const offered = await this.#offer(unit.parcel!);
+    let isLate = false;
+    const withdraw = (): void => {
+      isLate = true;
+      offered.withdraw();
+    };
+    const timer = setTimeout(withdraw, Math.max(0, end - performance.now()));
+    const settlement = await offered.settled;
+    clearTimeout(timer);
+    this.#settle(unit, settlement, isLate);
+  }
+
+  /** Those of one turn go together. */
+  #offer(parcel: Parcel): Promise<Offered> {
+    if (this.#batch.length === 0) {
+      queueMicrotask(() => {
+        const batch = this.#batch;
+        this.#batch = [];
+        const offered = this.#departure.exchange!.offer(batch.map((one) => one.parcel));
+        batch.forEach((one, n) => one.offered(offered[n]!));
+      });
+    }
+    return new Promise((resolve) => this.#batch.push({ parcel, offered: resolve }));
+  }
+
+  #settle(unit: LiveUnit, settlement: Settlement, isLate: boolean): void {
+    if (settlement.how === "taken") {
+      this.#failed = 0;
+      unit.phase = "moved";
+      const taken = this.#taken.get(settlement.kept) ?? [];
+      taken.push(unit);
+      this.#taken.set(settlement.kept, taken);
+    } else if (settlement.how === "refused") this.#fail(settlement);
+    else if (settlement.died) this.#survive(unit);
+    else if (isLate) this.#fail({ code: "ERR_TIMEOUT" });
+    else this.#queue.push(unit);
+  }
+
+  /** Whoever was to take it is dead. */
+  #survive(unit: LiveUnit): void {
+    if (++unit.attempts < ATTEMPTS) return void this.#queue.push(unit);
+    const what = `unit ${this.#kind.name} "${unit.id}" (${unit.parcel?.body.length ?? 0} bytes)`;
+    process.emitWarning(`${what} is not handed on any more: ${ATTEMPTS} processes have died with it`, {
+      code: "HANDOVER_PARKED",
+    });
+    this.#parked.add(unit);
+    return undefined;
+  }
+
+  #fail({ code }: Refusal): void {
+    this.#failed++;
+    this.#count(code);
+  }
+
+  #count(code: string): void {
+    const { failures } = this.#report;
+    failures[code] = (failures[code] ?? 0) + 1;
+  }
+
+  /** Waits until it is certain what has left. Whether some came back, and may move again. */
+  async #takeBack(): Promise<boolean> {
+    const certain = Promise.all([this.#departure.probation, ...this.#taken.keys()]);
+    await Promise.race([certain, this.#departure.over]);
+    if (this.#departure.isUndone) return false;
+    let back = false;
+    for (const [kept, units] of this.#taken) {
+      this.#taken.delete(kept);
+      const isLost = (await Promise.race([kept, this.#departure.over])) === false;
+      if (!isLost) this.#report.moved += units.length;
+      else for (const unit of units) this.#giveBack(unit);
+      back ||= isLost;
+    }
+    return back;
+  }
+
+  #giveBack(unit: LiveUnit): void {
+    unit.phase = "frozen";
+    this.#survive(unit);
+  }
+
+  async #stopRest(): Promise<void> {
+    const rest = [...this.#units.values()].filter(({ phase }) => phase !== "moved");
+    let left = rest.length;
+    const stopping = rest.map(async (unit) => {
+      const isStopped = await this.#stop(unit);
+      left--;
+      if (isStopped && !this.#parked.has(unit)) this.#report.stopped++;
+      else this.#report.parked++;
+    });
+    await Promise.race([Promise.all(stopping), this.#departure.over]);
+    this.#report.parked += left;
+  }
+
+  async #stop(unit: LiveUnit): Promise<boolean> {
+    const { stop } = this.#kind.definition;
+    const { unitTimeout } = this.#drains;
+    try {
+      if (stop === undefined) return true;
+      const why = await unit.freeze(unitTimeout);
+      if (why !== undefined) this.#count(why.code);
+      const stopped = await within(unitTimeout, Promise.resolve(stop(unit.id, unit.state)));
+      if (stopped === LATE) this.#count("ERR_TIMEOUT");
+      return stopped !== LATE;
+    } catch (error) {
+      this.#count((error as { code?: string } | undefined)?.code ?? "ERR_STOP");
+      return false;
+    } finally {
+      unit.abort();
+    }
+  }
+}
+
+/** What is kept of the time of the drain for the rest: to freeze, and to stop, in unitTimeouts. */
+const STOPPING = 2;
+
+/** Processes that may die over the same unit. */
+const ATTEMPTS = 3;
