@@ -252,7 +252,7 @@ describe("handover stop", () => {
     expect(run).toMatchObject({ code: 0, stderr: "" });
     expect(jsonLines(run)).toEqual([
       { phase: "draining", connections: 1 },
-      { answer: "stopped", outcome: "stopped", destroyed: 1, handedOver: 0, stayed: {} },
+      { answer: "stopped", outcome: "stopped", destroyed: 1, handedOver: 0, stayed: {}, units: {} },
     ]);
     await service.ended();
   });
