@@ -95,6 +95,10 @@ Napi::Value BindUnixJs(const CallbackInfo& info) {
   return Number(info, BindUnix(path, mode));
 }
 
+Napi::Value ConnectUnixJs(const CallbackInfo& info) {
+  return Number(info, ConnectUnix(Arguments(info, "connectUnix").String(0, "path")));
+}
+
 Napi::Value ListenJs(const CallbackInfo& info) {
   Arguments arguments(info, "listen");
   int fd = arguments.Fd(0);
@@ -173,6 +177,7 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   add("poll", PollJs);
   add("bindInet", BindInetJs);
   add("bindUnix", BindUnixJs);
+  add("connectUnix", ConnectUnixJs);
   add("listen", ListenJs);
   add("duplicate", DuplicateJs);
   add("close", CloseJs);

@@ -145,6 +145,16 @@ int BindUnix(const std::string& path, int mode) {
   return fd.Release();
 }
 
+int ConnectUnix(const std::string& path) {
+  Address name;
+  int result = ParseUnix(path, &name);
+  if (result < 0) return result;
+  Descriptor fd(Socket(AF_UNIX, SOCK_DGRAM));
+  if (fd.get() < 0) return fd.get();
+  if (connect(fd.get(), name.get(), name.size) < 0) return -errno;
+  return fd.Release();
+}
+
 int Listen(int fd, int backlog) { return Result(listen(fd, backlog)); }
 
 // Never below 3: with a closed stdin the duplicate would become the next one's.

@@ -18,6 +18,8 @@ struct Description {
 int BindInet(int type, const std::string& address, int port, bool ipv6_only);
 // A path that starts with NUL is abstract. A negative `mode` leaves it to the umask.
 int BindUnix(const std::string& path, int mode);
+// A datagram socket that sends to `path` alone; the path as above.
+int ConnectUnix(const std::string& path);
 int Listen(int fd, int backlog);
 int Duplicate(int fd);
 int Close(int fd);

@@ -20,6 +20,7 @@ import {
 import { Fences } from "./handoff/fences.js";
 import { State as Memory } from "./handoff/state.js";
 import type { Settings } from "./options.js";
+import { origin } from "./process/command.js";
 import { OlderGenerations } from "./process/older.js";
 import { readInheritance } from "./process/parent.js";
 import { PidFile } from "./process/pid-file.js";
@@ -29,6 +30,7 @@ import { Inventory } from "./sockets/inventory.js";
 import { boundTo } from "./sockets/listen.js";
 import { Sockets } from "./sockets/sockets.js";
 import { Succession, type Estate } from "./succession.js";
+import { ServiceManager } from "./systemd/service-manager.js";
 import { VERSION } from "./version.js";
 
 /**
@@ -48,6 +50,7 @@ export class Generation implements Controlled {
   readonly #tell: Tell;
   readonly #pidFile: PidFile | undefined;
   readonly #tracker = new Tracker();
+  readonly #manager: ServiceManager;
   /** Keeps the event loop alive. */
   readonly #hold: NodeJS.Timeout;
   readonly #accepted = deferred<void>();
@@ -64,9 +67,13 @@ export class Generation implements Controlled {
     const fences = new Fences();
     const inheritance = readInheritance(settings.upgradeTimeout, fences);
     this.#settings = settings;
-    this.#tell = tell;
     this.#pidFile = settings.pidFile === undefined ? undefined : new PidFile(settings.pidFile);
     this.number = inheritance?.generation ?? 0;
+    this.#manager = new ServiceManager(this.number, origin.env, () => this.#tracker.size);
+    this.#tell = (event, payload) => {
+      this.#manager.hear(event, payload);
+      tell(event, payload);
+    };
     this.inventory = new Inventory(inheritance?.items ?? []);
     this.older = new OlderGenerations(inheritance?.parent);
     this.sockets = new Sockets(this.inventory, this.#tracker, () => this.older.parentPid);
@@ -129,6 +136,7 @@ export class Generation implements Controlled {
     } catch (error) {
       this.#succession = undefined;
       this.#happen("failed");
+      this.#manager.hear("failed", { error: error as HandoverError });
       throw error;
     }
   }
@@ -162,6 +170,7 @@ export class Generation implements Controlled {
     const step = transition(this.#state, event);
     if (step.refused !== undefined) throw refusal(step.refused, event);
     this.#state = step.state;
+    this.#manager.follow(event, step.state);
     for (const effect of step.effects) this.#effects[effect]();
   }
 

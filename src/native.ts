@@ -21,6 +21,8 @@ export interface Native {
   bindInet(type: SocketType, address: string, port: number, ipv6Only: boolean): number;
   /** socket(2) + bind(2) for a Unix stream socket; a path that starts with NUL is abstract. `mode` -1: as the umask has it. */
   bindUnix(path: string, mode: number): number;
+  /** socket(2) + connect(2) for a Unix datagram socket; a path that starts with NUL is abstract. The descriptor. */
+  connectUnix(path: string): number;
   /** listen(2). */
   listen(fd: number, backlog: number): number;
   /** fcntl(F_DUPFD_CLOEXEC), never below 3. The new descriptor. */

@@ -11,6 +11,7 @@ import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { check, MAX_FDS, native, POLL, type Native, type Received } from "../src/native.js";
+import { Manager } from "./support/manager.js";
 
 const {
   EADDRINUSE,
@@ -21,9 +22,11 @@ const {
   EINVAL,
   EMSGSIZE,
   ENAMETOOLONG,
+  ENOENT,
   ENOTSOCK,
   EPERM,
   EPIPE,
+  EPROTOTYPE,
 } = constants.errno;
 const O_CLOEXEC = 0o2000000;
 
@@ -289,6 +292,28 @@ describe("a Unix socket", () => {
   });
 });
 
+describe("a Unix datagram socket", () => {
+  it.each(["a path", "an abstract name"])("connected to %s sends, with descriptors", async (kind) => {
+    const path = kind === "a path" ? join(directory, "datagrams") : `\0handover-datagrams-${process.pid}`;
+    const manager = await Manager.listen(path.replace("\0", "@"));
+    const fd = own(native().connectUnix(path));
+    expect(flags(fd) & (O_CLOEXEC | fs.constants.O_NONBLOCK)).toBe(O_CLOEXEC | fs.constants.O_NONBLOCK);
+    const [left] = pair();
+    expect(native().send(fd, Buffer.from("A=1"), [left])).toBe(3);
+    const told = { pid: process.pid, message: { A: "1" }, inodes: [fs.fstatSync(left).ino] };
+    expect(await manager.until({ A: "1" })).toEqual(told);
+  });
+
+  it("is refused where nobody listens, or somebody listens for streams", () => {
+    const path = join(directory, "streams");
+    native().listen(own(native().bindUnix(path, -1)), 1);
+    expect(native().connectUnix(path)).toBe(-EPROTOTYPE);
+    expect(native().connectUnix(join(directory, "nowhere"))).toBe(-ENOENT);
+    expect(native().connectUnix("")).toBe(-EINVAL);
+    expect(native().connectUnix(path.padEnd(108, "x"))).toBe(-ENAMETOOLONG);
+  });
+});
+
 describe("a descriptor", () => {
   it("is duplicated to one that is close-on-exec and means the same", () => {
     const [left] = pair();
@@ -514,6 +539,7 @@ describe("a wrong argument", () => {
     ["bindInet", "`ipv6Only` must be a boolean, got a number", TypeError, ["dgram", "::1", 0, 1]],
     ["bindUnix", "`path` must be a string, got a symbol", TypeError, [Symbol("path"), -1]],
     ["bindUnix", "`mode` must be an integer from -1 to 511, got 512", RangeError, ["path", 0o1000]],
+    ["connectUnix", "`path` must be a string, got undefined", TypeError, []],
     ["listen", "`backlog` must be an integer from 0 to 2147483647, got -1", RangeError, [1, -1]],
     ["duplicate", `${fdWords} a boolean`, TypeError, [true]],
     ["close", `${fdWords} a function`, TypeError, [nothing]],

@@ -52,7 +52,11 @@ export function successorCommand(from: Origin, override: CommandOverride): Comma
     argv0: command,
     args: [...args],
     cwd,
-    env: { ...withoutInheritance(environment(override.env) ?? from.env), ...logicalPwd(from, override, cwd) },
+    env: {
+      ...withoutInheritance(environment(override.env) ?? from.env),
+      ...ofSystemd(from.env),
+      ...logicalPwd(from, override, cwd),
+    },
   };
 }
 
@@ -61,10 +65,23 @@ function logicalPwd(from: Origin, override: CommandOverride, cwd: string): NodeJ
   return override.cwd !== undefined || cwd !== from.directory ? { PWD: cwd } : {};
 }
 
-/** What belongs to this process alone: sockets of systemd's, channels of Node's and of ours. */
+/**
+ * What belongs to this process alone: sockets of systemd's, channels of Node's and of ours. The watchdog is the whole
+ * service's, but `WATCHDOG_PID` names its first process.
+ */
 function withoutInheritance(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
-  const own = /^(LISTEN_|NODE_CHANNEL_|NODE_UNIQUE_ID$|HANDOVER_CHANNEL$)/;
+  const own = /^(LISTEN_|WATCHDOG_|NODE_CHANNEL_|NODE_UNIQUE_ID$|HANDOVER_CHANNEL$)/;
   return Object.fromEntries(Object.entries(env).filter(([name]) => !own.test(name)));
+}
+
+/** How the service tells systemd of itself, even if `spawn` gives it an environment of its own. */
+function ofSystemd(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const { NOTIFY_SOCKET, WATCHDOG_PID, WATCHDOG_USEC } = env;
+  const feeds = WATCHDOG_PID === undefined || WATCHDOG_PID === String(process.pid);
+  return {
+    ...(NOTIFY_SOCKET === undefined ? {} : { NOTIFY_SOCKET }),
+    ...(WATCHDOG_USEC === undefined || !feeds ? {} : { WATCHDOG_USEC }),
+  };
 }
 
 function text(name: string, value: unknown): string | undefined {

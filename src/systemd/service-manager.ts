@@ -1,0 +1,135 @@
+import type { UpgraderEvents } from "../events.js";
+import type { Event, State } from "../lifecycle.js";
+import { readEnvironment } from "./environment.js";
+import { Notifier, type Message } from "./notify.js";
+import { describeStatus } from "./status.js";
+
+/**
+ * What this process tells systemd. Only the one that systemd takes for the main process of the service may speak:
+ * generation 0, and each successor from the end of its probation, when its predecessor has said so.
+ */
+export class ServiceManager {
+  readonly #generation: number;
+  readonly #connections: () => number;
+  readonly #notifier: Notifier;
+  readonly #watchdog: number | undefined;
+  #isMain: boolean;
+  #state: State = { name: "starting" };
+  /** Whether the program has been told that it is ready. */
+  #accepts = false;
+  #successor: number | undefined;
+  #trouble: string | undefined;
+  #heart: NodeJS.Timeout | undefined;
+  /** The last STATUS. */
+  #status = "";
+
+  /** @param env what this process was started with */
+  constructor(generation: number, env: NodeJS.ProcessEnv, connections: () => number) {
+    const { notifySocket, watchdog } = readEnvironment(env);
+    this.#generation = generation;
+    this.#connections = connections;
+    this.#notifier = new Notifier(notifySocket);
+    this.#watchdog = watchdog;
+    this.#isMain = generation === 0;
+    // Where systemd does not wait for READY=1 the watchdog runs from the start.
+    if (this.#isMain) this.#startHeart();
+  }
+
+  /** Follows every step of this process, before its effects: the last word of a main process comes first. */
+  follow(event: Event, state: State): void {
+    const before = this.#state;
+    this.#state = state;
+    if (event === "kept" && !this.#isMain) this.#becomeMain();
+    if (!this.#isMain || before.name === state.name) return;
+    if (state.name === "upgrading") {
+      this.#successor = undefined;
+      this.#trouble = undefined;
+      this.#say({ RELOADING: 1, MONOTONIC_USEC: monotonic() });
+    } else if (before.name === "replaced" && state.name !== "ready") this.#handOver(state);
+    else if (state.name === "draining") this.#say({ STOPPING: 1 });
+  }
+
+  /** What the program hears, too. */
+  hear<E extends keyof UpgraderEvents>(event: E, payload: UpgraderEvents[E][0]): void {
+    const told = { [event]: payload } as Partial<{ [K in keyof UpgraderEvents]: UpgraderEvents[K][0] }>;
+    if (told.ready !== undefined) {
+      this.#accepts = true;
+      if (this.#isMain) this.#say({ READY: 1 });
+    } else if (told.upgrading !== undefined) {
+      this.#successor = told.upgrading.pid;
+      this.#say({});
+    } else if (told.upgraded !== undefined) this.#say({});
+    else if (told.failed !== undefined) this.#excuse("upgrade failed", told.failed.error);
+    else if (told.rollback !== undefined) this.#excuse("rolled back", told.rollback.error);
+  }
+
+  /** The upgrade is over, and this process is as it was before. */
+  #excuse(what: string, error: Error): void {
+    this.#trouble = `${what}: ${error.message}`;
+    if (this.#state.name === "ready") this.#say({ READY: 1 });
+  }
+
+  /** Its predecessor has told systemd so, unless it died: then this process is the only one that can. */
+  #becomeMain(): void {
+    this.#isMain = true;
+    if (this.#state.name === "draining") this.#say({ MAINPID: process.pid, STOPPING: 1 });
+    else if (this.#accepts) this.#say({ MAINPID: process.pid, READY: 1 });
+    this.#startHeart();
+  }
+
+  /** Systemd hears it from the old main process, whatever NotifyAccess= says, before the new one hears it. */
+  #handOver(state: State): void {
+    const isStopping = "outcome" in state && state.outcome === "stopped";
+    this.#say({ MAINPID: this.#successor!, ...(isStopping ? { STOPPING: 1 } : { READY: 1 }) });
+    this.#isMain = false;
+    clearInterval(this.#heart);
+  }
+
+  /** At half the watchdog's interval; else as often as a changed number of connections is worth. */
+  #startHeart(): void {
+    if (!this.#notifier.isConnected) return;
+    this.#heart = setInterval(() => this.#beat(), this.#interval).unref();
+    this.#beat();
+  }
+
+  get #interval(): number {
+    return Math.min((this.#watchdog ?? Infinity) / 2, LONGEST_INTERVAL);
+  }
+
+  #beat(): void {
+    const feeds: Message = this.#watchdog === undefined ? {} : { WATCHDOG: 1 };
+    // The next beat may come in time to send what the queue has no room for now.
+    this.#say({ ...feeds, ...this.#extension() }, 0);
+  }
+
+  /** While it upgrades or stops systemd's own timeouts wait for handover's. */
+  #extension(): Message {
+    const takesTime =
+      this.#state.name !== "starting" && this.#state.name !== "ready" && this.#state.name !== "exited";
+    // Two beats: no longer than the watchdog, which systemd extends as well.
+    return takesTime ? { EXTEND_TIMEOUT_USEC: Math.round(this.#interval * 2 * 1_000) } : {};
+  }
+
+  #say(message: Message, patience?: number): void {
+    if (!this.#isMain || !this.#notifier.isConnected) return;
+    const status = describeStatus({
+      state: this.#state,
+      generation: this.#generation,
+      connections: this.#connections(),
+      successor: this.#successor,
+      trouble: this.#trouble,
+    });
+    const news = status === this.#status ? {} : { STATUS: status };
+    this.#status = status;
+    const whole = { ...message, ...this.#extension(), ...news };
+    if (Object.keys(whole).length > 0) this.#notifier.send(whole, [], patience);
+  }
+}
+
+/** ms between two beats. */
+const LONGEST_INTERVAL = 5_000;
+
+/** CLOCK_MONOTONIC in µs, which is what Node's high-resolution time is. */
+function monotonic(): string {
+  return String(process.hrtime.bigint() / 1_000n);
+}

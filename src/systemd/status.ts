@@ -1,0 +1,39 @@
+import type { State } from "../lifecycle.js";
+
+export interface Circumstances {
+  state: State;
+  generation: number;
+  connections: number;
+  /** The PID of the process that is to take over, once there is one. */
+  successor: number | undefined;
+  /** What became of the last upgrade, if it did not go well. */
+  trouble: string | undefined;
+}
+
+/** What the process that is main says of the service, for people: `systemctl status` shows it. */
+export function describeStatus({
+  state,
+  generation,
+  connections,
+  successor,
+  trouble,
+}: Circumstances): string {
+  const next = generation + 1;
+  switch (state.name) {
+    case "starting":
+    case "announced":
+      return `generation ${generation} initialises`;
+    case "ready":
+      return `${trouble === undefined ? "" : `${trouble}; `}generation ${generation} accepts, ${count(connections)}`;
+    case "upgrading":
+      return successor === undefined ? "upgrading" : `upgrading: pid ${successor} initialises`;
+    case "replaced":
+      return `generation ${next} accepts, on probation; generation ${generation} drains ${count(connections)}`;
+    default:
+      return state.outcome === "stopped" ? `stopping, ${count(connections)}` : `generation ${next} accepts`;
+  }
+}
+
+function count(connections: number): string {
+  return `${connections} connection${connections === 1 ? "" : "s"}`;
+}

@@ -1,0 +1,190 @@
+import { join } from "node:path";
+import { beforeEach, describe, expect, test } from "vitest";
+import { Manager } from "../support/manager.js";
+import { descriptorCount, Service, temporaryDirectory } from "../support/service.js";
+import { brief, stop, upgrade } from "../support/steps.js";
+
+let address: string;
+let manager: Manager;
+
+beforeEach(async () => {
+  address = join(temporaryDirectory(), "notify");
+  manager = await Manager.listen(address);
+});
+
+function start(fixture: string, settings: object = brief, env: NodeJS.ProcessEnv = {}): Service {
+  return Service.start(fixture, { settings, env: { NOTIFY_SOCKET: address, ...env } });
+}
+
+/** Everything but what a heart beats. */
+const MILESTONES = ["READY", "RELOADING", "STOPPING", "MAINPID"];
+
+describe("systemd is told", () => {
+  test("of an upgrade by the process that is main, and of the new main process when probation is over", async () => {
+    const service = start("http.js");
+    await service.until("accepting");
+    await manager.until({ READY: "1" });
+    const before = process.hrtime.bigint() / 1_000n;
+    process.kill(service.pid, "SIGHUP");
+    const { pid } = await service.until("accepting", { generation: 1 });
+    await manager.until({ STATUS: `upgrading: pid ${pid} initialises` });
+    await manager.until({ STATUS: "generation 1 accepts, on probation; generation 0 drains 0 connections" });
+    await service.until("exited", { generation: 0 });
+    const last = await manager.until({ MAINPID: `${pid}`, STATUS: "generation 1 accepts, 0 connections" });
+    expect(last).toMatchObject({ pid, message: { READY: "1" } });
+    expect(manager.said(...MILESTONES)).toEqual([
+      `READY=1@${service.pid}`,
+      `RELOADING=1@${service.pid}`,
+      `READY=1@${service.pid}`,
+      `MAINPID=${pid}@${service.pid}`,
+      `READY=1@${pid}`,
+      `MAINPID=${pid}@${pid}`,
+    ]);
+    const { message } = await manager.until({ RELOADING: "1" });
+    expect(BigInt(message["MONOTONIC_USEC"]!)).toBeGreaterThanOrEqual(before);
+    expect(BigInt(message["MONOTONIC_USEC"]!)).toBeLessThan(process.hrtime.bigint() / 1_000n);
+    expect(service.noise).toBe("");
+  });
+
+  test("of a stop, and to wait while it drains", async () => {
+    const service = start("http.js");
+    await service.until("accepting");
+    process.kill(service.pid, "SIGTERM");
+    await service.ended();
+    const { message } = await manager.until({ STOPPING: "1" });
+    expect(message).toMatchObject({ STATUS: "stopping, 0 connections", EXTEND_TIMEOUT_USEC: "10000000" });
+    expect(manager.said(...MILESTONES)).toEqual([`READY=1@${service.pid}`, `STOPPING=1@${service.pid}`]);
+  });
+
+  test("that an upgrade has failed, and why", async () => {
+    const service = start("faulty-successor.js", { ...brief, fault: "exit" });
+    await service.until("accepting");
+    process.kill(service.pid, "SIGHUP");
+    const { message } = await service.until("failed");
+    await manager.until({
+      READY: "1",
+      STATUS: `upgrade failed: ${message as string}; generation 0 accepts, 0 connections`,
+    });
+    expect(manager.said(...MILESTONES)).toEqual(
+      ["READY=1", "RELOADING=1", "READY=1"].map((said) => `${said}@${service.pid}`),
+    );
+  });
+
+  test("that an upgrade was rolled back, and why", async () => {
+    const service = start("faulty-successor.js", { fault: "die", probation: 60_000 });
+    await service.until("accepting");
+    process.kill(service.pid, "SIGHUP");
+    const { message } = await service.until("rollback");
+    const status = `rolled back: ${message as string}; generation 0 accepts, 0 connections`;
+    await manager.until({ READY: "1", STATUS: status });
+    expect(manager.said(...MILESTONES)).toEqual(
+      ["READY=1", "RELOADING=1", "READY=1"].map((said) => `${said}@${service.pid}`),
+    );
+  });
+
+  test("by the successor, if the main process dies while it could still take over", async () => {
+    const service = start("http.js", { probation: 60_000 });
+    await service.until("accepting");
+    process.kill(service.pid, "SIGHUP");
+    const { pid } = await service.until("accepting", { generation: 1 });
+    process.kill(service.pid, "SIGKILL");
+    await manager.until({ MAINPID: `${pid}`, READY: "1", STATUS: "generation 1 accepts, 0 connections" });
+    await stop(service);
+    expect(manager.said(...MILESTONES)).toEqual([
+      `READY=1@${service.pid}`,
+      `RELOADING=1@${service.pid}`,
+      `READY=1@${pid}`,
+      `MAINPID=${pid}@${pid}`,
+      `STOPPING=1@${pid}`,
+    ]);
+  });
+
+  test("of a stop while the successor is on probation: it is the one that ends last", async () => {
+    const service = start("http.js", { probation: 60_000 });
+    await service.until("accepting");
+    process.kill(service.pid, "SIGHUP");
+    const { pid } = await service.until("accepting", { generation: 1 });
+    process.kill(pid, "SIGTERM");
+    await service.ended();
+    await manager.until({ STOPPING: "1" });
+    expect(manager.said(...MILESTONES).slice(0, 4)).toEqual([
+      `READY=1@${service.pid}`,
+      `RELOADING=1@${service.pid}`,
+      `STOPPING=1@${service.pid}`,
+      `MAINPID=${pid}@${service.pid}`,
+    ]);
+  });
+
+  test("by a program that gives its successors an environment of their own", async () => {
+    const service = start("phases.js");
+    await upgrade(service);
+    const { pid } = service.lines.findLast(({ event }) => event === "accepting")!;
+    await manager.until({ MAINPID: `${pid}` });
+    expect((await manager.until({ STATUS: "generation 1 accepts, 0 connections" })).pid).toBe(pid);
+  });
+
+  test("in the abstract namespace, too", async () => {
+    const name = `@handover-${process.pid}`;
+    const abstract = await Manager.listen(name);
+    const service = start("http.js", brief, { NOTIFY_SOCKET: name });
+    await service.until("accepting");
+    expect((await abstract.until({ READY: "1" })).pid).toBe(service.pid);
+  });
+});
+
+describe("the watchdog", () => {
+  const env = { WATCHDOG_USEC: "200000" };
+
+  test("is fed by whoever is main, from the start and through an upgrade", async () => {
+    const service = start("phases.js", { probation: 500, pause: ["start"] }, env);
+    await manager.until({ WATCHDOG: "1" });
+    await service.until("accepting");
+    process.kill(service.pid, "SIGHUP");
+    const paused = await service.until("paused");
+    await manager.until({ WATCHDOG: "1" }, manager.told.length);
+    process.kill(paused.pid, "SIGUSR2");
+    await service.until("accepting", { generation: 1 });
+    await service.until("exited", { generation: 0 });
+    const moved = manager.told.indexOf(await manager.until({ MAINPID: `${paused.pid}` }));
+    await manager.until({ WATCHDOG: "1" }, moved);
+    await manager.until({ WATCHDOG: "1" }, manager.told.length);
+    const feeders = (part: typeof manager.told): number[] => [
+      ...new Set(part.filter(({ message }) => "WATCHDOG" in message).map(({ pid }) => pid)),
+    ];
+    expect(feeders(manager.told.slice(0, moved))).toEqual([service.pid]);
+    expect(feeders(manager.told.slice(moved))).toEqual([paused.pid]);
+    // The successor was on probation for longer than the watchdog waits.
+    const committed = manager.told.findIndex(({ message }) => message["STATUS"]?.includes("on probation"));
+    expect(feeders(manager.told.slice(committed, moved))).toEqual([service.pid]);
+  });
+
+  test("is left alone where another process was asked to feed it", async () => {
+    const service = start("http.js", brief, { ...env, WATCHDOG_PID: "1" });
+    const { pid } = await upgrade(service);
+    await manager.until({ MAINPID: `${pid}` });
+    await manager.until({ STATUS: "generation 1 accepts, 0 connections" });
+    await stop(service);
+    await manager.until({ STOPPING: "1" });
+    expect(manager.said("WATCHDOG")).toEqual([]);
+  });
+});
+
+test("a service that cannot tell systemd says so once, and serves", async () => {
+  const service = start("http.js", brief, { NOTIFY_SOCKET: join(address, "nowhere") });
+  await service.until("accepting");
+  const before = descriptorCount(service.pid);
+  const { pid } = await upgrade(service);
+  expect(descriptorCount(pid)).toBeLessThanOrEqual(before + 2);
+  await stop(service);
+  const warnings = service.noise.split("\n").filter((line) => line.includes("HANDOVER_SYSTEMD"));
+  expect(warnings).toHaveLength(2);
+  expect(warnings[0]).toContain(`cannot connect to systemd at ${address}/nowhere: ENOTDIR`);
+});
+
+test("outside systemd nobody is told anything", async () => {
+  const service = start("http.js", brief, { NOTIFY_SOCKET: "", WATCHDOG_USEC: "200000" });
+  await upgrade(service);
+  await stop(service);
+  expect(manager.told).toEqual([]);
+  expect(service.noise).toBe("");
+});
