@@ -6,6 +6,7 @@ import { Interrupted } from "./interrupt.js";
 import { writeJson } from "./output.js";
 import { statusCommand } from "./status.js";
 import { stopCommand } from "./stop.js";
+import { unitCommand } from "./unit.js";
 import { upgradeCommand } from "./upgrade.js";
 
 /** The program `handover`. Resolves with its exit code. */
@@ -36,7 +37,7 @@ function createProgram(): Command {
     .version(VERSION)
     .helpCommand("help [command]", "show what a command does")
     .addHelpText("after", MORE_HELP);
-  for (const command of [upgradeCommand(), statusCommand(), stopCommand(), demoCommand()]) {
+  for (const command of [upgradeCommand(), statusCommand(), stopCommand(), unitCommand(), demoCommand()]) {
     program.addCommand(command);
   }
   for (const command of [program, ...program.commands]) {
