@@ -20,7 +20,7 @@ import {
 import { Fences } from "./handoff/fences.js";
 import { State as Memory } from "./handoff/state.js";
 import type { Settings } from "./options.js";
-import { origin } from "./process/command.js";
+import { origin, plannedCommand } from "./process/command.js";
 import { OlderGenerations } from "./process/older.js";
 import { readInheritance } from "./process/parent.js";
 import { PidFile } from "./process/pid-file.js";
@@ -152,6 +152,7 @@ export class Generation implements Controlled {
   }
 
   async status(): Promise<Status> {
+    const { spawn, computesSpawn, ...settings } = this.#settings;
     return {
       state: publicState(this.#state),
       generation: this.number,
@@ -162,6 +163,8 @@ export class Generation implements Controlled {
       listeners: this.inventory.used().map(({ name, fd }) => ({ name, ...boundTo(fd) })),
       connections: this.#tracker.size,
       older: await this.older.report(),
+      settings,
+      ...(computesSpawn ? {} : { command: plannedCommand(spawn()) }),
     };
   }
 

@@ -57,6 +57,8 @@ export interface Settings {
     readonly stop: readonly NodeJS.Signals[];
   };
   readonly spawn: () => CommandOverride;
+  /** Whether `spawn` runs the program's own code. */
+  readonly computesSpawn: boolean;
 }
 
 /**
@@ -88,6 +90,7 @@ export function readOptions(options: UpgraderOptions, directory: string): Settin
     controlSocket: controlSocket === false ? undefined : (control ?? (pidFile && `${pidFile}.sock`)),
     signals: readSignals(signals),
     spawn: readSpawn(spawn),
+    computesSpawn: typeof spawn === "function",
   };
 }
 

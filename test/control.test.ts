@@ -1,6 +1,6 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, statSync, watch, writeFileSync } from "node:fs";
+import { chmodSync, readFileSync, statSync, watch, writeFileSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { dirname, join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
@@ -49,6 +49,20 @@ describe("the control socket", () => {
     expect(await young.ask({ command: "status" })).toMatchObject({ status: { pid, generation: 1 } });
     request.end();
     await service.until("exited", { generation: 0 });
+  });
+
+  test("tells of the options, and of what would be started", async () => {
+    const { service, control } = await startService("http.js", { drainTimeout: 1_234 });
+    const { status } = await (await ControlClient.connect(control)).ask({ command: "status" });
+    expect(status.settings).toMatchObject({
+      drainTimeout: 1_234,
+      upgradeTimeout: 60_000,
+      controlSocket: control,
+    });
+    expect(status.command).toMatchObject({
+      words: readFileSync(`/proc/${service.pid}/cmdline`, "utf8").split("\0").slice(0, -1),
+      path: process.env["PATH"],
+    });
   });
 
   test("answers before its process leaves, and lets nobody hold that up", async () => {

@@ -1,6 +1,8 @@
 import type { ErrorCode } from "../errors.js";
 import type { Timings } from "../events.js";
 import type { Outcome } from "../lifecycle.js";
+import type { Settings } from "../options.js";
+import type { PlannedCommand } from "../process/command.js";
 
 /*
  * What passes over the control socket: one JSON object a line. The server greets, the client asks once, the
@@ -44,6 +46,10 @@ export interface Status {
   connections: number;
   /** Generations that still drain; what one did not tell in time is left out. */
   older: { generation: number; pid: number; connections?: number; remaining?: number }[];
+  /** The options of `new Upgrader()`; an earlier version does not tell. */
+  settings?: Omit<Settings, "spawn" | "computesSpawn">;
+  /** What would be started. Left out where the option `spawn` is a function: that is called for an upgrade only. */
+  command?: PlannedCommand | undefined;
 }
 
 /** The longest line either side reads, in characters. */

@@ -1,6 +1,6 @@
 import { readFileSync, statSync } from "node:fs";
 import { dirname, isAbsolute, resolve } from "node:path";
-import { HandoverError } from "../errors.js";
+import { HandoverError, reasonOf } from "../errors.js";
 import { wrongOption, type CommandOverride } from "../options.js";
 
 /** What a successor is started with. `argv0` is the name it sees itself called by. */
@@ -59,6 +59,24 @@ export function successorCommand(from: Origin, override: CommandOverride): Comma
     },
   };
 }
+
+/** What a successor would be started with today, or why it cannot be; undefined if it is too long to tell. */
+export function plannedCommand(override: CommandOverride): PlannedCommand | undefined {
+  try {
+    const { argv0, args, cwd, env } = successorCommand(origin, override);
+    const path = env["PATH"];
+    const planned = { words: [argv0, ...args], cwd, ...(path === undefined ? {} : { path }) };
+    return JSON.stringify(planned).length > TELLABLE ? undefined : planned;
+  } catch (error) {
+    return { problem: reasonOf(error) };
+  }
+}
+
+/** Characters: a line of the control socket has room for more, but not for everything that a command may have. */
+const TELLABLE = 16 * 1024;
+
+/** `path` is the PATH on which the first word is looked up. */
+export type PlannedCommand = { words: string[]; cwd: string; path?: string } | { problem: string };
 
 /** The successor must know its directory by its logical name, as `getcwd` tells only the physical one. */
 function logicalPwd(from: Origin, override: CommandOverride, cwd: string): NodeJS.ProcessEnv {
