@@ -24,6 +24,14 @@ export interface UpgradeResult {
   settled: Promise<"kept" | "rolledBack">;
 }
 
+/** What came of a rehearsal: the successor was ready, and is gone. */
+export interface Rehearsal {
+  /** It had. */
+  pid: number;
+  generation: number;
+  timings: Pick<Timings, "spawn" | "ready">;
+}
+
 /** Tells of an event. */
 export type Tell = <E extends keyof UpgraderEvents>(event: E, payload: UpgraderEvents[E][0]) => void;
 
@@ -31,6 +39,8 @@ export type Tell = <E extends keyof UpgraderEvents>(event: E, payload: UpgraderE
 export interface UpgraderEvents {
   /** This process accepts. */
   ready: [{ generation: number }];
+  /** This process was only tried: it is ended right after. */
+  rehearsed: [{ generation: number }];
   /** A successor was started. */
   upgrading: [{ pid: number; generation: number }];
   /** The successor accepts; its probation begins. */

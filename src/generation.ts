@@ -1,13 +1,14 @@
 import { setImmediate as turn } from "node:timers/promises";
+import { Accession } from "./accession.js";
 import type { ConnectionAdapter } from "./connections/adapter.js";
-import { KIND as CONNECTION } from "./connections/leaving.js";
 import { Tracker } from "./connections/tracker.js";
 import type { Status } from "./control/protocol.js";
 import type { Controlled, ControlServer } from "./control/server.js";
 import { deferred } from "./deferred.js";
 import { Ending, type Ended } from "./ending.js";
 import type { HandoverError } from "./errors.js";
-import type { Tell, UpgradeResult } from "./events.js";
+import type { Estate } from "./estate.js";
+import type { Rehearsal, Tell, UpgradeResult } from "./events.js";
 import {
   busyWith,
   publicState,
@@ -24,12 +25,11 @@ import { origin, plannedCommand } from "./process/command.js";
 import { OlderGenerations } from "./process/older.js";
 import { readInheritance } from "./process/parent.js";
 import { PidFile } from "./process/pid-file.js";
-import type { Predecessor } from "./process/predecessor.js";
-import { noGo, refusal } from "./refusal.js";
+import { refusal } from "./refusal.js";
 import { Inventory } from "./sockets/inventory.js";
 import { boundTo } from "./sockets/listen.js";
 import { Sockets } from "./sockets/sockets.js";
-import { Succession, type Estate } from "./succession.js";
+import { Succession } from "./succession.js";
 import { ServiceManager } from "./systemd/service-manager.js";
 import { VERSION } from "./version.js";
 
@@ -53,12 +53,11 @@ export class Generation implements Controlled {
   readonly #manager: ServiceManager;
   /** Keeps the event loop alive. */
   readonly #hold: NodeJS.Timeout;
-  readonly #accepted = deferred<void>();
   readonly #left = deferred<{ outcome: Outcome } & Ended>();
   readonly #exit = deferred<Outcome>();
   #state: State = { name: "starting" };
-  /** For the predecessor's go. */
-  #patience: NodeJS.Timeout | undefined;
+  readonly #estate: Estate;
+  readonly #accession: Accession;
   #succession: Succession | undefined;
   #ending: Ending | undefined;
   #ended: Ended = { destroyed: 0, handedOver: 0, stayed: {}, units: {} };
@@ -82,7 +81,22 @@ export class Generation implements Controlled {
       requireActive: (doing) => this.#requireActive(doing),
     });
     this.#hold = setInterval(() => {}, LONGEST);
-    this.#follow(inheritance?.parent);
+    const { number, inventory, sockets, older, memory } = this;
+    this.#estate = {
+      number,
+      settings,
+      inventory,
+      sockets,
+      connections: this.#tracker,
+      memory,
+      older,
+      pidFile: this.#pidFile,
+      tell: this.#tell,
+      state: () => this.#state.name,
+      happen: (event) => this.#happen(event),
+      report: () => ({ connections: this.#tracker.size, remaining: this.#ending?.remaining ?? 0 }),
+    };
+    this.#accession = new Accession(this.#estate);
   }
 
   get state(): State {
@@ -124,13 +138,13 @@ export class Generation implements Controlled {
     }
     await this.sockets.settled();
     this.#happen("ready");
-    await this.#accepted.promise;
+    await this.#accession.accepted;
   }
 
   async upgrade(signal: AbortSignal | undefined): Promise<UpgradeResult> {
     if (process.pid === 1) throw refusal("ERR_PID_1", "upgrade");
     this.#happen("upgrade");
-    this.#succession = new Succession(this.#estate());
+    this.#succession = new Succession(this.#estate);
     try {
       return await this.#succession.run(signal);
     } catch (error) {
@@ -138,6 +152,18 @@ export class Generation implements Controlled {
       this.#happen("failed");
       this.#manager.hear("failed", { error: error as HandoverError });
       throw error;
+    }
+  }
+
+  async rehearse(signal: AbortSignal | undefined): Promise<Rehearsal> {
+    if (process.pid === 1) throw refusal("ERR_PID_1", "rehearse an upgrade");
+    this.#happen("upgrade");
+    this.#succession = new Succession(this.#estate);
+    try {
+      return await this.#succession.rehearse(signal);
+    } finally {
+      this.#succession = undefined;
+      this.#happen("rehearsed");
     }
   }
 
@@ -178,8 +204,8 @@ export class Generation implements Controlled {
   }
 
   readonly #effects: Record<Effect, () => void> = {
-    announce: () => this.#announce(),
-    accept: () => this.#accept(),
+    announce: () => this.#accession.announce(),
+    accept: () => this.#accession.accept(),
     keep: () => {
       this.inventory.keep();
       this.older.keep();
@@ -196,90 +222,6 @@ export class Generation implements Controlled {
     close: () => this.#close(),
     leave: () => void this.#leave(),
   };
-
-  #follow(parent: Predecessor | undefined): void {
-    if (parent !== undefined) this.#serve(parent);
-    parent?.follow({
-      go: (older, ticketKeys) => {
-        for (const one of older) {
-          this.#serve(one);
-          one.begin(this.#self);
-        }
-        this.older.add(older);
-        this.sockets.setTicketKeys(ticketKeys);
-        this.#happen("go");
-      },
-      kept: () => this.#happen("kept"),
-      stopping: () => this.#happen("stopping"),
-    });
-    void parent?.gone.then((nonsense) => {
-      if (nonsense === undefined) this.#happen("go");
-      else this.#giveUp(nonsense);
-      this.#happen("kept");
-    });
-  }
-
-  /** Takes what an older generation offers. */
-  #serve({ exchange }: Predecessor): void {
-    exchange.serve(CONNECTION, undefined, this.#tracker.adopt);
-    this.memory.serve(exchange);
-  }
-
-  get #self(): { generation: number; pid: number } {
-    return { generation: this.number, pid: process.pid };
-  }
-
-  /** A predecessor that died before it said go has left the service to us. */
-  #announce(): void {
-    const { parent } = this.older;
-    if (parent === undefined || parent.isGone) return this.#happen("go");
-    parent.announceReady(this.inventory.announce());
-    const { upgradeTimeout } = this.#settings;
-    this.#patience = setTimeout(() => this.#giveUp(noGo(parent.pid, upgradeTimeout)), upgradeTimeout);
-  }
-
-  /** The predecessor lives, but cannot be understood, or does not answer: it goes on serving. */
-  #giveUp(reason: HandoverError): void {
-    if (this.#state.name !== "announced") return;
-    this.#accepted.reject(reason);
-    this.#happen("stop");
-  }
-
-  #accept(): void {
-    clearTimeout(this.#patience);
-    const accepting = this.sockets.accept();
-    this.inventory.takeOver();
-    if (this.older.parentPid === undefined) this.#happen("kept");
-    this.#publishPid()
-      .then(() => accepting)
-      .then(() => this.memory.roles.acquire())
-      .then(() => {
-        this.#tell("ready", { generation: this.number });
-        this.#accepted.resolve();
-      })
-      .catch((error: HandoverError) => this.#accepted.reject(error));
-  }
-
-  async #publishPid(): Promise<void> {
-    this.#pidFile?.publish();
-  }
-
-  #estate(): Estate {
-    const { number, inventory, sockets, older, memory } = this;
-    return {
-      number,
-      inventory,
-      sockets,
-      older,
-      memory,
-      settings: this.#settings,
-      pidFile: this.#pidFile,
-      tell: this.#tell,
-      state: () => this.#state.name,
-      happen: (event) => this.#happen(event),
-      report: () => ({ connections: this.#tracker.size, remaining: this.#ending?.remaining ?? 0 }),
-    };
-  }
 
   #handOn(): void {
     const succession = this.#succession!;
@@ -299,8 +241,7 @@ export class Generation implements Controlled {
   }
 
   #close(): void {
-    clearTimeout(this.#patience);
-    this.#accepted.reject(refusal("ERR_STOPPED", "get ready"));
+    this.#accession.abandon(refusal("ERR_STOPPED", "get ready"));
     this.#pidFile?.discard();
     this.sockets.stop();
     this.sockets.letGo();

@@ -34,6 +34,8 @@ export type Event =
   | "committed"
   /** The upgrade failed before its commit, and the successor is dead. */
   | "failed"
+  /** The upgrade was a rehearsal, and the successor is dead. */
+  | "rehearsed"
   /** The successor's probation is over. */
   | "settled"
   /** The successor died on probation. */
@@ -155,7 +157,9 @@ function follow(state: State, event: Event): Step | undefined {
       return undefined;
     case "upgrading":
       if (event === "committed") return { state: { name: "replaced", drained: false }, effects: ["handOn"] };
-      if (event === "failed") return { state: { name: "ready", onProbation: false }, effects: [] };
+      if (event === "failed" || event === "rehearsed") {
+        return { state: { name: "ready", onProbation: false }, effects: [] };
+      }
       return undefined;
     case "replaced":
       return followReplaced(state, event);

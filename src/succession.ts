@@ -1,35 +1,11 @@
 import { deferred } from "./deferred.js";
 import type { HandoverError } from "./errors.js";
-import type { Tell, Timings, UpgradeResult, UpgraderEvents } from "./events.js";
+import type { Estate } from "./estate.js";
+import type { Rehearsal, Timings, UpgradeResult, UpgraderEvents } from "./events.js";
 import type { Exchange } from "./handoff/exchange.js";
-import type { State } from "./handoff/state.js";
-import type { Event, State as Phase } from "./lifecycle.js";
-import type { Settings } from "./options.js";
 import type { Child } from "./process/child.js";
-import type { OlderGenerations } from "./process/older.js";
-import type { PidFile } from "./process/pid-file.js";
-import type { Report } from "./process/predecessor.js";
 import { aborted, startSuccessor, type ReadySuccessor } from "./process/successor.js";
 import { refusal } from "./refusal.js";
-import type { Inventory } from "./sockets/inventory.js";
-import type { Sockets } from "./sockets/sockets.js";
-
-/** What of a process its succession works with. */
-export interface Estate {
-  /** Of this process. */
-  readonly number: number;
-  readonly settings: Settings;
-  readonly inventory: Inventory;
-  readonly sockets: Sockets;
-  readonly older: OlderGenerations;
-  readonly memory: State;
-  readonly pidFile: PidFile | undefined;
-  readonly tell: Tell;
-  readonly state: () => Phase["name"];
-  readonly happen: (event: Event) => void;
-  /** How this process's drain is going. */
-  readonly report: () => Report;
-}
 
 /** One upgrade, from the spawn of the successor to the end of its probation. */
 export class Succession {
@@ -47,20 +23,25 @@ export class Succession {
 
   /** Starts the successor, waits until it is ready, and commits. When it rejects, the successor is dead. */
   async run(signal: AbortSignal | undefined): Promise<UpgradeResult> {
-    const { settings, older, sockets, inventory, number, report } = this.#estate;
+    const { settings, older } = this.#estate;
     if (older.alive.length >= settings.maxDraining) throw refusal("ERR_TOO_MANY_DRAINING", "upgrade");
-    await sockets.settled();
-    const listener = {
-      spawned: (child: Child) => this.#onSpawned(child),
-      stopping: () => this.#estate.happen("stopping"),
-      report,
-    };
     try {
-      const successor = await startSuccessor(settings, number, inventory.used(), listener, signal);
-      return await this.#commit(successor, signal);
+      return await this.#commit(await this.#start(signal), signal);
     } catch (error) {
       this.#forget();
       throw error;
+    }
+  }
+
+  /** Starts the successor, waits until it is ready, and ends it. It is dead when this settles. */
+  async rehearse(signal: AbortSignal | undefined): Promise<Rehearsal> {
+    try {
+      const { child, spawn, ready } = await this.#start(signal);
+      const { pid } = child;
+      await child.endRehearsal();
+      return { pid, generation: this.#estate.number + 1, timings: { spawn, ready } };
+    } finally {
+      this.#forget();
     }
   }
 
@@ -122,6 +103,17 @@ export class Succession {
       tell("failed", { error: error as HandoverError });
     }
     this.#settled.resolve("rolledBack");
+  }
+
+  async #start(signal: AbortSignal | undefined): Promise<ReadySuccessor> {
+    const { settings, sockets, inventory, number, report } = this.#estate;
+    await sockets.settled();
+    const listener = {
+      spawned: (child: Child) => this.#onSpawned(child),
+      stopping: () => this.#estate.happen("stopping"),
+      report,
+    };
+    return startSuccessor(settings, number, inventory.used(), listener, signal);
   }
 
   #onSpawned(child: Child): void {

@@ -109,6 +109,11 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     throw error;
   };
 
+  /** @throws {HandoverError} `ERR_NOT_SUPPORTED`, always */
+  readonly rehearse: RealUpgrader["rehearse"] = async () => {
+    throw new HandoverError("ERR_NOT_SUPPORTED", "cannot rehearse: this is the stand-in of handover/testing");
+  };
+
   readonly waitForParent: RealUpgrader["waitForParent"] = async () => {};
 
   async stop(): Promise<void> {

@@ -4,7 +4,7 @@ import type { AddressInfo, Server } from "node:net";
 import { ControlServer } from "./control/server.js";
 import type { ConnectionAdapter } from "./connections/adapter.js";
 import { HandoverError, reasonOf } from "./errors.js";
-import { publish, type UpgradeResult, type UpgraderEvents } from "./events.js";
+import { publish, type Rehearsal, type UpgradeResult, type UpgraderEvents } from "./events.js";
 import { Generation } from "./generation.js";
 import type { Shape } from "./handoff/envelope.js";
 import type { RoleDefinition } from "./handoff/roles.js";
@@ -184,6 +184,17 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
       this.#tell("failed", { error: error as HandoverError });
       throw error;
     }
+  }
+
+  /**
+   * Tries whether an upgrade would work: starts the new code up to its `ready()`, tells it that this was a rehearsal
+   * (event `rehearsed`), and ends it. This process accepts all the time, and keeps its roles. Other upgrades are refused
+   * meanwhile.
+   *
+   * @throws {HandoverError} as {@link upgrade}
+   */
+  async rehearse(options: { signal?: AbortSignal | undefined } = {}): Promise<Rehearsal> {
+    return this.#generation.rehearse(options.signal);
   }
 
   /** Stops for good: no more upgrades, no new connections. Resolves as `exit` does. Idempotent. */

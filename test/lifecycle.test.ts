@@ -9,6 +9,7 @@ const events: Event[] = [
   "upgrade",
   "committed",
   "failed",
+  "rehearsed",
   "settled",
   "lost",
   "stop",
@@ -57,6 +58,7 @@ const table: Record<StateName, Partial<Record<Event, string>>> = {
     upgrade: "ERR_UPGRADE_IN_PROGRESS",
     committed: "replaced: handOn",
     failed: "ready: ",
+    rehearsed: "ready: ",
     stop: "draining, stopped: abandon close",
   },
   replaced: {

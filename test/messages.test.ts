@@ -36,6 +36,7 @@ const examples: [Message, string][] = [
   [{ type: "ready", used: ["a", "b"] }, '{"type":"ready","used":["a","b"]}'],
   [{ type: "go", older: [{ generation: 3, pid: 4 }] }, '{"type":"go","older":[{"generation":3,"pid":4}]}'],
   [{ type: "kept" }, '{"type":"kept"}'],
+  [{ type: "rehearsed" }, '{"type":"rehearsed"}'],
   [{ type: "stopping" }, '{"type":"stopping"}'],
   [{ type: "inquire" }, '{"type":"inquire"}'],
   [{ type: "report", connections: 1, remaining: 20 }, '{"type":"report","connections":1,"remaining":20}'],

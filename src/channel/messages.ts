@@ -30,6 +30,8 @@ export type Message =
   | { type: "go"; older: OlderGeneration[]; ticketKeys?: Record<string, string>; fence?: number }
   /** Parent to child: probation is over. Newest to older: its own is, so that what it took from there is its own. */
   | { type: "kept" }
+  /** Parent to child, instead of go: this was a rehearsal, end. */
+  | { type: "rehearsed" }
   /** Either way during probation: this end is stopping, which is no reason for a rollback. */
   | { type: "stopping" }
   /** Newest to older: how is the drain going? */
@@ -228,6 +230,7 @@ const SHAPES: Record<MessageType, Record<string, Fits>> = {
     fence: optional(isCount),
   },
   kept: {},
+  rehearsed: {},
   stopping: {},
   inquire: {},
   report: { connections: isCount, remaining: isCount },

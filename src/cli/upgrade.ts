@@ -13,6 +13,7 @@ export function upgradeCommand(): Command {
       "Starts the new code of a running server, lets it take over once it is ready, and waits until the " +
         "upgrade cannot be rolled back any more. If anything fails, the old process serves on.",
     )
+    .option("--dry-run", "start the new code up to its ready(), end it, and report: nothing is replaced")
     .option("--timeout <ms>", "give up earlier than the process's own upgradeTimeout", wholeNumber)
     .addHelpText("after", EXAMPLES)
     .action(upgrade);
@@ -23,19 +24,22 @@ Examples:
   $ handover upgrade 4711
   $ handover upgrade --pid-file /run/app.pid --timeout 10000
   $ handover upgrade --control /run/app.sock --json
+  $ handover upgrade 4711 --dry-run && handover upgrade 4711
 
-Exit codes: 0 the new code serves, 1 the upgrade failed or was rolled back, 2 wrong usage.`;
+Exit codes: 0 the new code serves (or would), 1 the upgrade failed or was rolled back, 2 wrong usage.`;
 
-type UpgradeRequest = Extract<Request, { command: "upgrade" }>;
+type UpgradeRequest = Extract<Request, { command: "upgrade" | "rehearse" }>;
 
 interface Options extends TargetOptions {
+  dryRun?: true;
   timeout?: number;
 }
 
-async function upgrade(pid: number | undefined, options: Options, command: Command): Promise<void> {
-  const client = await connectToTarget(pid, options, command);
-  const { timeout, json } = options;
-  const request: UpgradeRequest = { command: "upgrade", ...(timeout === undefined ? {} : { timeout }) };
+async function upgrade(pid: number | undefined, options: Options, self: Command): Promise<void> {
+  const client = await connectToTarget(pid, options, self);
+  const { dryRun, timeout, json } = options;
+  const command = dryRun ? ("rehearse" as const) : ("upgrade" as const);
+  const request: UpgradeRequest = { command, ...(timeout === undefined ? {} : { timeout }) };
   try {
     if (json) writeJson(await client.ask(request, writeJson));
     else await showProgress(client, request);
@@ -46,11 +50,17 @@ async function upgrade(pid: number | undefined, options: Options, command: Comma
 
 async function showProgress(client: ControlClient, request: UpgradeRequest): Promise<void> {
   const progress = new Progress();
-  writeText(`upgrading pid ${client.pid}`);
+  const isRehearsal = request.command === "rehearse";
+  writeText(`${isRehearsal ? "trying to upgrade" : "upgrading"} pid ${client.pid}`);
   try {
     const answer = await client.ask(request, (phase) => progress.show(phase));
     progress.end();
-    writeText(paint("green", `done: pid ${answer.pid} serves as generation ${answer.generation}`));
+    const { pid, generation, timings } = answer;
+    if (isRehearsal) writeText(step("ready", `after ${duration(timings.spawn + timings.ready)}`));
+    const done = isRehearsal
+      ? `done: the new code gets ready; pid ${pid} was ended again, pid ${client.pid} serves on`
+      : `done: pid ${pid} serves as generation ${generation}`;
+    writeText(paint("green", done));
   } finally {
     progress.end();
   }

@@ -80,6 +80,7 @@ interface Answers {
   status: "status";
   stop: "stopped";
   upgrade: "upgraded";
+  rehearse: "rehearsed";
 }
 
 /** ms */

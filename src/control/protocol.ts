@@ -1,5 +1,5 @@
 import type { ErrorCode } from "../errors.js";
-import type { Timings } from "../events.js";
+import type { Rehearsal, Timings } from "../events.js";
 import type { Outcome } from "../lifecycle.js";
 import type { Settings } from "../options.js";
 import type { PlannedCommand } from "../process/command.js";
@@ -19,7 +19,8 @@ export type Request =
   | { command: "status" }
   | { command: "stop" }
   /** `timeout` in ms, to give up earlier than the process's own `upgradeTimeout`. */
-  | { command: "upgrade"; timeout?: number };
+  | { command: "upgrade"; timeout?: number }
+  | { command: "rehearse"; timeout?: number };
 
 export type Phase =
   | { phase: "spawned"; pid: number; generation: number }
@@ -31,6 +32,7 @@ export type Answer =
   | { answer: "status"; status: Status }
   | { answer: "stopped"; outcome: Outcome; destroyed: number }
   | { answer: "upgraded"; pid: number; generation: number; timings: Timings }
+  | ({ answer: "rehearsed" } & Rehearsal)
   | { answer: "failed"; code: ErrorCode; message: string };
 
 export interface Status {

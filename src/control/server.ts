@@ -1,7 +1,7 @@
 import { createServer, type Server, type Socket } from "node:net";
 import type { EventEmitter } from "node:events";
 import { HandoverError, reasonOf } from "../errors.js";
-import type { UpgradeResult, UpgraderEvents } from "../events.js";
+import type { Rehearsal, UpgradeResult, UpgraderEvents } from "../events.js";
 import { descriptorOf } from "../internals.js";
 import type { Outcome } from "../lifecycle.js";
 import { native } from "../native.js";
@@ -19,6 +19,7 @@ export interface Controlled {
 /** An `Upgrader`, as far as it is needed here. */
 export interface Upgrades extends EventEmitter<UpgraderEvents> {
   upgrade(options: { signal?: AbortSignal | undefined }): Promise<UpgradeResult>;
+  rehearse(options: { signal?: AbortSignal | undefined }): Promise<Rehearsal>;
 }
 
 /**
@@ -104,7 +105,15 @@ export class ControlServer {
       case "stop":
         return this.#stop(client);
       case "upgrade":
-        return this.#upgrade(client, typeof timeout === "number" && timeout > 0 ? timeout : undefined);
+        return this.#within(client, timeout, async (signal, why) => {
+          const { settled, ...result } = await this.#upgrader.upgrade({ signal });
+          if ((await settled) === "kept") return { answer: "upgraded", ...result };
+          throw new HandoverError("ERR_ROLLED_BACK", `rolled back: ${why()}`);
+        });
+      case "rehearse":
+        return this.#within(client, timeout, async (signal) => {
+          return { answer: "rehearsed", ...(await this.#upgrader.rehearse({ signal })) };
+        });
       default:
         throw new HandoverError("ERR_CONTROL", `there is no command ${JSON.stringify(command)}`);
     }
@@ -119,16 +128,22 @@ export class ControlServer {
     }
   }
 
-  async #upgrade(client: Socket, timeout: number | undefined): Promise<Answer> {
+  /** Tells of the phases meanwhile. After a commit the signal means nothing. */
+  async #within(
+    client: Socket,
+    timeout: unknown,
+    work: (signal: AbortSignal, whyRolledBack: () => string) => Promise<Answer>,
+  ): Promise<Answer> {
     const controller = new AbortController();
-    const late = new HandoverError("ERR_UPGRADE_TIMEOUT", `the successor was not ready within ${timeout} ms`);
-    const timer = timeout === undefined ? undefined : setTimeout(() => controller.abort(late), timeout);
+    const late = new HandoverError(
+      "ERR_UPGRADE_TIMEOUT",
+      `the successor was not ready within ${String(timeout)} ms`,
+    );
+    const limit = typeof timeout === "number" && timeout > 0 ? timeout : undefined;
+    const timer = limit === undefined ? undefined : setTimeout(() => controller.abort(late), limit);
     const listeners = this.#tellPhases(client);
     try {
-      const { settled, ...result } = await this.#upgrader.upgrade({ signal: controller.signal });
-      clearTimeout(timer);
-      if ((await settled) === "kept") return { answer: "upgraded", ...result };
-      throw new HandoverError("ERR_ROLLED_BACK", `rolled back: ${listeners.whyRolledBack()}`);
+      return await work(controller.signal, () => listeners.whyRolledBack());
     } finally {
       clearTimeout(timer);
       listeners.remove();

@@ -122,6 +122,16 @@ export class Child {
     );
   }
 
+  /** Tells it that it was only tried, and sees it dead. */
+  async endRehearsal(): Promise<void> {
+    this.#isOwned = false;
+    this.#channel.send({ type: "rehearsed" });
+    const late = setTimeout(() => this.kill(), GRACE);
+    await this.dead;
+    clearTimeout(late);
+    this.close();
+  }
+
   announceKept(): void {
     this.#channel.send({ type: "kept" });
     this.#exchange.keep();

@@ -11,6 +11,8 @@ export interface PredecessorListener {
   go(older: Predecessor[], ticketKeys: Record<string, string>): void;
   kept(): void;
   stopping(): void;
+  /** This process was only tried, and is to end. */
+  rehearsed(): void;
 }
 
 export interface Report {
@@ -126,6 +128,8 @@ export class Predecessor implements OlderGeneration {
         return this.#listener?.kept();
       case "stopping":
         return this.#listener?.stopping();
+      case "rehearsed":
+        return this.#listener?.rehearsed();
       case "report":
         return this.#settle(message);
       default:

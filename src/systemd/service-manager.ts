@@ -45,7 +45,8 @@ export class ServiceManager {
       this.#successor = undefined;
       this.#trouble = undefined;
       this.#say({ RELOADING: 1, MONOTONIC_USEC: monotonic() });
-    } else if (before.name === "replaced" && state.name !== "ready") this.#handOver(state);
+    } else if (event === "rehearsed") this.#say({ READY: 1 });
+    else if (before.name === "replaced" && state.name !== "ready") this.#handOver(state);
     else if (state.name === "draining") this.#say({ STOPPING: 1 });
   }
 

@@ -1,0 +1,99 @@
+import { KIND as CONNECTION } from "./connections/leaving.js";
+import { deferred } from "./deferred.js";
+import type { HandoverError } from "./errors.js";
+import type { Estate } from "./estate.js";
+import type { Predecessor } from "./process/predecessor.js";
+import { noGo } from "./refusal.js";
+
+/** How a process comes to accept: from its start until its predecessor, if it has one, has said go. */
+export class Accession {
+  readonly #estate: Estate;
+  readonly #accepted = deferred<void>();
+  /** For the predecessor's go. */
+  #patience: NodeJS.Timeout | undefined;
+
+  constructor(estate: Estate) {
+    this.#estate = estate;
+    const { parent } = estate.older;
+    if (parent !== undefined) this.#follow(parent);
+  }
+
+  /** Resolves when this process accepts, and holds its roles. */
+  get accepted(): Promise<void> {
+    return this.#accepted.promise;
+  }
+
+  /** Tells the predecessor. One that died before it said go has left the service to us. */
+  announce(): void {
+    const { older, inventory, settings, happen } = this.#estate;
+    const { parent } = older;
+    if (parent === undefined || parent.isGone) return happen("go");
+    parent.announceReady(inventory.announce());
+    const { upgradeTimeout } = settings;
+    this.#patience = setTimeout(() => this.#giveUp(noGo(parent.pid, upgradeTimeout)), upgradeTimeout);
+    return undefined;
+  }
+
+  accept(): void {
+    clearTimeout(this.#patience);
+    const { sockets, inventory, older, happen } = this.#estate;
+    const accepting = sockets.accept();
+    inventory.takeOver();
+    if (older.parentPid === undefined) happen("kept");
+    this.#complete(accepting).then(this.#accepted.resolve, this.#accepted.reject);
+  }
+
+  /** This process stops before it accepts. */
+  abandon(reason: HandoverError): void {
+    clearTimeout(this.#patience);
+    this.#accepted.reject(reason);
+  }
+
+  #follow(parent: Predecessor): void {
+    const { older, sockets, happen, tell } = this.#estate;
+    this.#serve(parent);
+    parent.follow({
+      go: (others, ticketKeys) => {
+        for (const one of others) {
+          this.#serve(one);
+          one.begin({ generation: this.#estate.number, pid: process.pid });
+        }
+        older.add(others);
+        sockets.setTicketKeys(ticketKeys);
+        happen("go");
+      },
+      kept: () => happen("kept"),
+      stopping: () => happen("stopping"),
+      rehearsed: () => {
+        tell("rehearsed", { generation: this.#estate.number });
+        process.exit(0);
+      },
+    });
+    void parent.gone.then((nonsense) => {
+      if (nonsense === undefined) happen("go");
+      else this.#giveUp(nonsense);
+      happen("kept");
+    });
+  }
+
+  /** Takes what an older generation offers. */
+  #serve({ exchange }: Predecessor): void {
+    exchange.serve(CONNECTION, undefined, this.#estate.connections.adopt);
+    this.#estate.memory.serve(exchange);
+  }
+
+  /** The predecessor lives, but cannot be understood, or does not answer: it goes on serving. */
+  #giveUp(reason: HandoverError): void {
+    if (this.#estate.state() !== "announced") return;
+    this.#accepted.reject(reason);
+    this.#estate.happen("stop");
+  }
+
+  async #complete(accepting: Promise<unknown>): Promise<void> {
+    const { pidFile, memory, tell, number } = this.#estate;
+    pidFile?.publish();
+    await accepting;
+    await memory.roles.acquire();
+    tell("ready", { generation: number });
+  }
+}
