@@ -22,6 +22,8 @@ export interface EndingOptions {
   timeout: number;
   /** Called once, before anything leaves. */
   begin: () => void;
+  /** Called when nothing but this is left to hand on. */
+  report: (ended: Ended) => Promise<void>;
   /** A role that could not be released. */
   failed: (error: HandoverError) => void;
 }
@@ -33,20 +35,22 @@ export class Ending {
   readonly #drain: Drain;
   readonly #departure: Departure;
 
-  constructor(
-    tracker: Tracker,
-    state: State,
-    { exchange, probation, timeout, begin, failed }: EndingOptions,
-  ) {
+  constructor(tracker: Tracker, state: State, options: EndingOptions) {
+    const { exchange, probation, timeout, begin } = options;
     this.#departure = state.depart(exchange, probation, timeout);
     begin();
     this.#drain = new Drain(tracker, timeout, exchange);
-    this.done = this.#run(state, failed);
+    this.done = this.#run(state, options);
   }
 
   /** ms until what is left is destroyed. */
   get remaining(): number {
     return this.#drain.remaining;
+  }
+
+  /** Connections that have moved so far. */
+  get handedOver(): number {
+    return this.#drain.handedOver;
   }
 
   /** The connections that are left stay; {@link done} stays pending. */
@@ -55,16 +59,17 @@ export class Ending {
   }
 
   /** State follows the connections that are idle now: what they bring until then is in it. */
-  async #run(state: State, failed: (error: HandoverError) => void): Promise<Ended> {
+  async #run(state: State, { report, failed }: EndingOptions): Promise<Ended> {
     const departure = this.#departure;
     const roles = state.roles.releaseAll();
     const leaving = state.drain(departure, within(SWEEP, this.#drain.swept));
     const drained = await this.#drain.done;
-    const units = await leaving;
+    const ended = { ...drained, units: await leaving };
+    await Promise.race([report(ended), departure.over]);
     await state.idle(departure);
     for (const error of await roles) failed(error);
     departure.end();
-    return { ...drained, units };
+    return ended;
   }
 }
 

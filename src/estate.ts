@@ -1,6 +1,7 @@
 import type { Tracker } from "./connections/tracker.js";
 import type { Tell } from "./events.js";
 import type { State as Memory } from "./handoff/state.js";
+import type { Journal } from "./journal.js";
 import type { Event, State } from "./lifecycle.js";
 import type { Settings } from "./options.js";
 import type { OlderGenerations } from "./process/older.js";
@@ -19,6 +20,7 @@ export interface Estate {
   readonly connections: Tracker;
   /** What it holds besides sockets and connections. */
   readonly memory: Memory;
+  readonly journal: Journal;
   readonly older: OlderGenerations;
   readonly pidFile: PidFile | undefined;
   readonly tell: Tell;

@@ -2,6 +2,7 @@ import { channel } from "node:diagnostics_channel";
 import { debuglog } from "node:util";
 import type { Ended } from "./ending.js";
 import type { HandoverError } from "./errors.js";
+import type { UpgradeRecord } from "./journal.js";
 import type { Outcome } from "./lifecycle.js";
 
 /** Times of one upgrade, in ms. */
@@ -51,6 +52,8 @@ export interface UpgraderEvents {
   draining: [{ connections: number; timeout: number }];
   /** The successor died on probation, as `error` says; this process accepts again. */
   rollback: [{ pid: number; error: HandoverError }];
+  /** An upgrade is over; heard in the process that serves on. */
+  recorded: [UpgradeRecord];
   /**
    * The drain is over. `handedOver` connections moved to the successor; `stayed` tells by code why others did
    * not; `destroyed` ones did not end in time. `units` tells the same of each kind of units.

@@ -18,6 +18,7 @@ import {
   type Outcome,
   type State,
 } from "./lifecycle.js";
+import { Journal } from "./journal.js";
 import { Fences } from "./handoff/fences.js";
 import { State as Memory } from "./handoff/state.js";
 import type { Settings } from "./options.js";
@@ -44,6 +45,7 @@ export class Generation implements Controlled {
   readonly older: OlderGenerations;
   /** What it holds besides sockets and connections. */
   readonly memory: Memory;
+  readonly journal: Journal;
   /** Opened when this process gets ready. */
   control: ControlServer | undefined;
   readonly #settings: Settings;
@@ -81,7 +83,8 @@ export class Generation implements Controlled {
       requireActive: (doing) => this.#requireActive(doing),
     });
     this.#hold = setInterval(() => {}, LONGEST);
-    const { number, inventory, sockets, older, memory } = this;
+    this.journal = new Journal(this.number, this.memory, (record) => this.#tell("recorded", record));
+    const { number, inventory, sockets, older, memory, journal } = this;
     this.#estate = {
       number,
       settings,
@@ -89,12 +92,17 @@ export class Generation implements Controlled {
       sockets,
       connections: this.#tracker,
       memory,
+      journal,
       older,
       pidFile: this.#pidFile,
       tell: this.#tell,
       state: () => this.#state.name,
       happen: (event) => this.#happen(event),
-      report: () => ({ connections: this.#tracker.size, remaining: this.#ending?.remaining ?? 0 }),
+      report: () => ({
+        connections: this.#tracker.size,
+        handedOver: this.#ending?.handedOver ?? 0,
+        remaining: this.#ending?.remaining ?? 0,
+      }),
     };
     this.#accession = new Accession(this.#estate);
   }
@@ -136,7 +144,7 @@ export class Generation implements Controlled {
       this.#pidFile?.discard();
       throw error;
     }
-    await this.sockets.settled();
+    await Promise.all([this.sockets.settled(), this.journal.warm]);
     this.#happen("ready");
     await this.#accession.accepted;
   }
@@ -144,12 +152,14 @@ export class Generation implements Controlled {
   async upgrade(signal: AbortSignal | undefined): Promise<UpgradeResult> {
     if (process.pid === 1) throw refusal("ERR_PID_1", "upgrade");
     this.#happen("upgrade");
-    this.#succession = new Succession(this.#estate);
+    const record = this.journal.begin();
+    this.#succession = new Succession(this.#estate, record);
     try {
       return await this.#succession.run(signal);
     } catch (error) {
       this.#succession = undefined;
       this.#happen("failed");
+      this.journal.fail(record, "failed", error as HandoverError);
       this.#manager.hear("failed", { error: error as HandoverError });
       throw error;
     }
@@ -189,6 +199,7 @@ export class Generation implements Controlled {
       listeners: this.inventory.used().map(({ name, fd }) => ({ name, ...boundTo(fd) })),
       connections: this.#tracker.size,
       older: await this.older.report(),
+      upgrades: this.journal.records,
       settings,
       ...(computesSpawn ? {} : { command: plannedCommand(spawn()) }),
     };
@@ -209,6 +220,7 @@ export class Generation implements Controlled {
     keep: () => {
       this.inventory.keep();
       this.older.keep();
+      this.journal.keep();
     },
     abandon: () => this.#succession?.abandon(),
     handOn: () => this.#handOn(),
@@ -252,11 +264,13 @@ export class Generation implements Controlled {
 
   #end(succession?: Succession): void {
     const timeout = this.#settings.drainTimeout;
+    const connections = this.#tracker.size;
     const ending = new Ending(this.#tracker, this.memory, {
       exchange: succession?.exchange,
       probation: succession?.kept ?? Promise.resolve(true),
       timeout,
-      begin: () => this.#tell("draining", { connections: this.#tracker.size, timeout }),
+      begin: () => this.#tell("draining", { connections, timeout }),
+      report: async (ended) => this.journal.end(connections, ended),
       failed: (error) => this.#tell("failed", { error }),
     });
     this.#ending = ending;

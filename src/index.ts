@@ -15,3 +15,5 @@ export type { InitiateOptions, Slot } from "./handoff/slots.js";
 export type { SlotState } from "./handoff/slot-takers.js";
 export type { DrainOptions, DrainReport, UnitDefinition } from "./handoff/unit.js";
 export type { Units } from "./handoff/units.js";
+export type { UpgradeRecord } from "./journal.js";
+export type { Distribution, Totals, UpgradeOutcome } from "./totals.js";

@@ -3,6 +3,7 @@ import type { HandoverError } from "./errors.js";
 import type { Estate } from "./estate.js";
 import type { Rehearsal, Timings, UpgradeResult, UpgraderEvents } from "./events.js";
 import type { Exchange } from "./handoff/exchange.js";
+import type { UpgradeRecord } from "./journal.js";
 import type { Child } from "./process/child.js";
 import { aborted, startSuccessor, type ReadySuccessor } from "./process/successor.js";
 import { refusal } from "./refusal.js";
@@ -16,9 +17,12 @@ export class Succession {
   #used: ReadonlySet<string> = new Set();
   #timings: Timings = { spawn: 0, ready: 0, commit: 0 };
   #probation: NodeJS.Timeout | undefined;
+  /** A rehearsal has none. */
+  readonly #record: UpgradeRecord | undefined;
 
-  constructor(estate: Estate) {
+  constructor(estate: Estate, record?: UpgradeRecord) {
     this.#estate = estate;
+    this.#record = record;
   }
 
   /** Starts the successor, waits until it is ready, and commits. When it rejects, the successor is dead. */
@@ -118,6 +122,7 @@ export class Succession {
 
   #onSpawned(child: Child): void {
     this.#child = child;
+    if (this.#record !== undefined) this.#record.pid = child.pid;
     this.#estate.memory.show(child.exchange);
     // It was started while this process was asked to stop.
     if (this.#estate.state() !== "upgrading") this.abandon();
@@ -132,6 +137,7 @@ export class Succession {
     if (failure !== undefined || !this.#sayGo(child)) throw await this.#undo(child, failure);
     this.#used = used;
     this.#timings = { spawn, ready, commit: performance.now() - start };
+    Object.assign(this.#record!, { outcome: "probation", timings: this.#timings });
     this.#estate.happen("committed");
     return { ...this.#described(), settled: this.#settled.promise };
   }
@@ -175,6 +181,7 @@ export class Succession {
     this.#child!.readNow();
     if (state() !== "replaced") return;
     happen("lost");
+    this.#estate.journal.fail(this.#record!, "rolledBack", how);
     tell("rollback", { pid, error: how });
   }
 

@@ -26,6 +26,7 @@ import type { Fds } from "./sockets/fds.js";
 import { readAdapter, type BindOptions, type ListenOptions } from "./sockets/options.js";
 import { StubFds } from "./stub/fds.js";
 import { StubSockets } from "./stub/sockets.js";
+import { noTotals } from "./totals.js";
 import type { Upgrader as RealUpgrader } from "./upgrader.js";
 
 /** Servers accept as soon as they listen, and are closed by `stop()`. It does not keep the event loop alive. */
@@ -51,6 +52,10 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   get state(): RealUpgrader["state"] {
     return this.#state;
   }
+
+  /** No upgrade ever happens. */
+  readonly history: RealUpgrader["history"] = [];
+  readonly totals: RealUpgrader["totals"] = noTotals();
 
   get exit(): Promise<Outcome> {
     return this.#exit.promise;

@@ -11,6 +11,7 @@ import type { RoleDefinition } from "./handoff/roles.js";
 import type { Slot } from "./handoff/slots.js";
 import type { UnitDefinition } from "./handoff/unit.js";
 import type { Units } from "./handoff/units.js";
+import type { UpgradeRecord } from "./journal.js";
 import { publicState, type Outcome } from "./lifecycle.js";
 import { readOptions, type UpgraderOptions } from "./options.js";
 import { origin } from "./process/command.js";
@@ -25,6 +26,7 @@ import {
   type ListenOptions,
 } from "./sockets/options.js";
 import { kindOfSocket } from "./sockets/sockets.js";
+import type { Totals } from "./totals.js";
 
 /**
  * Upgrades this process to its new code without dropping anything. One per process, in the main thread.
@@ -68,6 +70,16 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
 
   get state(): ReturnType<typeof publicState> {
     return publicState(this.#generation.state);
+  }
+
+  /** The last ten upgrades of the service, the newest last, whichever process they began in. */
+  get history(): readonly Readonly<UpgradeRecord>[] {
+    return this.#generation.journal.records;
+  }
+
+  /** What has happened in the service, over all its generations. */
+  get totals(): Totals {
+    return this.#generation.journal.totals;
   }
 
   /** Resolves when this process was replaced or stopped, has drained, and it cannot be undone. */

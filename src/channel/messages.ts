@@ -37,7 +37,7 @@ export type Message =
   /** Newest to older: how is the drain going? */
   | { type: "inquire" }
   /** Older to newest: so. `remaining` is in ms. */
-  | { type: "report"; connections: number; remaining: number }
+  | { type: "report"; connections: number; remaining: number; handedOver?: number }
   /** Parcels, each with a number of its owner's. The body is theirs, one after the other. */
   | { type: "offer"; parcels: ParcelHead[] }
   /** The owner wants these back. Each is answered by its settlement, whatever that has become meanwhile. */
@@ -233,7 +233,7 @@ const SHAPES: Record<MessageType, Record<string, Fits>> = {
   rehearsed: {},
   stopping: {},
   inquire: {},
-  report: { connections: isCount, remaining: isCount },
+  report: { connections: isCount, remaining: isCount, handedOver: optional(isCount) },
   offer: { parcels: listOf(isParcel) },
   withdraw: { numbers: listOf(isCount) },
   settle: { results: listOf(isResult) },

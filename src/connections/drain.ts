@@ -50,6 +50,11 @@ export class Drain {
     }
   }
 
+  /** Connections that have moved so far. */
+  get handedOver(): number {
+    return this.#leaving?.departures.handedOver ?? 0;
+  }
+
   /** Resolves when those that were idle at the beginning have left. */
   get swept(): Promise<void> {
     return this.#leaving?.swept ?? Promise.resolve();

@@ -1,5 +1,6 @@
 import type { ErrorCode } from "../errors.js";
 import type { Rehearsal, Timings } from "../events.js";
+import type { UpgradeRecord } from "../journal.js";
 import type { Outcome } from "../lifecycle.js";
 import type { Settings } from "../options.js";
 import type { PlannedCommand } from "../process/command.js";
@@ -47,7 +48,9 @@ export interface Status {
   listeners: { name: string; address?: string }[];
   connections: number;
   /** Generations that still drain; what one did not tell in time is left out. */
-  older: { generation: number; pid: number; connections?: number; remaining?: number }[];
+  older: { generation: number; pid: number; connections?: number; handedOver?: number; remaining?: number }[];
+  /** The last ones, the newest last; an earlier version does not tell. */
+  upgrades?: readonly UpgradeRecord[];
   /** The options of `new Upgrader()`; an earlier version does not tell. */
   settings?: Omit<Settings, "spawn" | "computesSpawn">;
   /** What would be started. Left out where the option `spawn` is a function: that is called for an upgrade only. */

@@ -1,6 +1,6 @@
 import type { OlderGeneration } from "../channel/messages.js";
 import { HandoverError } from "../errors.js";
-import type { Predecessor } from "./predecessor.js";
+import type { Predecessor, Report } from "./predecessor.js";
 
 /** The older generations that are still alive: the parent, and those before it that still drain. */
 export class OlderGenerations {
@@ -39,13 +39,11 @@ export class OlderGenerations {
   }
 
   /** How their drains are going, newest first. What one does not tell in time is left out. */
-  async report(): Promise<{ generation: number; pid: number; connections?: number; remaining?: number }[]> {
+  async report(): Promise<({ generation: number; pid: number } & Partial<Report>)[]> {
     const reports = this.alive.map(async (one) => {
       const report = await one.inquire(INQUIRY);
       const { generation, pid } = one;
-      return report === undefined
-        ? { generation, pid }
-        : { generation, pid, connections: report.connections, remaining: report.remaining };
+      return report === undefined ? { generation, pid } : { generation, pid, ...report };
     });
     return (await Promise.all(reports)).toSorted((a, b) => b.generation - a.generation);
   }

@@ -17,6 +17,8 @@ export interface PredecessorListener {
 
 export interface Report {
   connections: number;
+  /** How many have moved; an earlier version does not tell. */
+  handedOver?: number;
   /** ms until what is left is destroyed. */
   remaining: number;
 }
@@ -131,7 +133,7 @@ export class Predecessor implements OlderGeneration {
       case "rehearsed":
         return this.#listener?.rehearsed();
       case "report":
-        return this.#settle(message);
+        return this.#settle(withoutType(message));
       default:
         return undefined;
     }
@@ -140,4 +142,8 @@ export class Predecessor implements OlderGeneration {
   #settle(report: Report | undefined): void {
     for (const resolve of this.#inquiries.splice(0)) resolve(report);
   }
+}
+
+function withoutType({ type: _, ...report }: Message & { type: "report" }): Report {
+  return report;
 }

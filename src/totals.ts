@@ -1,0 +1,66 @@
+/** What has happened in a service so far, over all its generations. */
+export interface Totals {
+  /** By how they ended. */
+  upgrades: Record<UpgradeOutcome, number>;
+  /** Of processes that were replaced or stopped: handed to the successor, ended by themselves, destroyed. */
+  connections: { handedOver: number; drained: number; destroyed: number };
+  units: { moved: number; parked: number; stopped: number };
+  /** Of upgrades that reached their commit, in seconds. */
+  durations: Record<"spawn" | "ready" | "commit", Distribution>;
+}
+
+export type UpgradeOutcome = "kept" | "rolledBack" | "failed";
+
+/** How many were at most as large as each of {@link BOUNDS}, and all. */
+export interface Distribution {
+  counts: number[];
+  count: number;
+  sum: number;
+}
+
+/** Upper bounds, in seconds. */
+export const BOUNDS = [
+  0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
+] as const;
+
+export function noTotals(): Totals {
+  return {
+    upgrades: { kept: 0, rolledBack: 0, failed: 0 },
+    connections: { handedOver: 0, drained: 0, destroyed: 0 },
+    units: { moved: 0, parked: 0, stopped: 0 },
+    durations: { spawn: noDistribution(), ready: noDistribution(), commit: noDistribution() },
+  };
+}
+
+/** Adds a time to a distribution. */
+export function observe(distribution: Distribution, seconds: number): void {
+  distribution.count++;
+  distribution.sum += seconds;
+  BOUNDS.forEach((bound, n) => {
+    if (seconds <= bound) distribution.counts[n]!++;
+  });
+}
+
+/** The sum of two objects of numbers, number by number; what only one has is taken as it is. */
+export function add<T>(a: T, b: T): T {
+  if (typeof a === "number" && typeof b === "number") return (a + b) as T;
+  if (Array.isArray(a) && Array.isArray(b)) return a.map((item, n) => add<unknown>(item, b[n] ?? 0)) as T;
+  const [one, other] = [a as Record<string, unknown>, b as Record<string, unknown>];
+  const names = new Set([...Object.keys(one), ...Object.keys(other)]);
+  return Object.fromEntries(
+    [...names].map((name) => [
+      name,
+      name in one && name in other ? add(one[name], other[name]) : (one[name] ?? other[name]),
+    ]),
+  ) as T;
+}
+
+/** The sum of all numbers in it. */
+export function weight(value: unknown): number {
+  if (typeof value === "number") return value;
+  return Object.values(value as object).reduce<number>((sum, one) => sum + weight(one), 0);
+}
+
+function noDistribution(): Distribution {
+  return { counts: BOUNDS.map(() => 0), count: 0, sum: 0 };
+}
