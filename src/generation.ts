@@ -115,6 +115,10 @@ export class Generation implements Controlled {
     return this.#exit.promise;
   }
 
+  get connections(): number {
+    return this.#tracker.size;
+  }
+
   /** Refuses what would come too late to be handed on. */
   requireOpen(doing: string): void {
     const busy = busyWith(this.#state);

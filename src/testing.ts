@@ -57,6 +57,10 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   readonly history: RealUpgrader["history"] = [];
   readonly totals: RealUpgrader["totals"] = noTotals();
 
+  get connections(): number {
+    return this.#sockets.connections;
+  }
+
   get exit(): Promise<Outcome> {
     return this.#exit.promise;
   }

@@ -72,6 +72,11 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     return publicState(this.#generation.state);
   }
 
+  /** How many connections this process has. */
+  get connections(): number {
+    return this.#generation.connections;
+  }
+
   /** The last ten upgrades of the service, the newest last, whichever process they began in. */
   get history(): readonly Readonly<UpgradeRecord>[] {
     return this.#generation.journal.records;

@@ -221,7 +221,8 @@ test("handover status shows an older generation that still drains", async () => 
   expect(stdout).toMatch(
     new RegExp(
       `^pid +${pid}\ngeneration +1\nstate +ready\nuptime +.*\nversion +.*\ncontrol +/.*\n` +
-        `listeners +tcp:127.0.0.1:0#1 \\(127.0.0.1:\\d+\\)\nconnections +0\ndraining +pid ${service.pid}, generation 0: 1 connection, .* left\n$`,
+        `listeners +tcp:127.0.0.1:0#1 \\(127.0.0.1:\\d+\\)\nconnections +0\ndraining +pid ${service.pid}, generation 0: 0 handed over, 1 connection left, .* left\n` +
+        "upgrades +[\\d-]+ [\\d:]+ +generation 0 → 1 +kept +.* to the commit\n$",
     ),
   );
 

@@ -19,6 +19,11 @@ export function repaint(text: string): void {
   process.stdout.write(clear() + (plain.length > room ? plain.slice(0, room) : text));
 }
 
+/** Begins a new picture where there is a screen; else the pictures follow each other. */
+export function clearScreen(): void {
+  if (process.stdout.isTTY) process.stdout.write("\u001b[H\u001b[2J");
+}
+
 /** Colours a text where colours are wanted: on a terminal, and without NO_COLOR. */
 export function paint(style: "bold" | "dim" | "green" | "red" | "yellow", text: string): string {
   const { stdout, env } = process;

@@ -1,6 +1,10 @@
-import { Command } from "commander";
+import { setTimeout } from "node:timers/promises";
+import { Command, InvalidArgumentError } from "commander";
+import { ControlClient } from "../control/client.js";
 import type { Status } from "../control/protocol.js";
-import { count, duration, paint, writeJson, writeText } from "./output.js";
+import type { UpgradeRecord } from "../journal.js";
+import { Interrupted, interruptible } from "./interrupt.js";
+import { clearScreen, count, duration, paint, writeJson, writeText } from "./output.js";
 import { connectToTarget, withTarget, type TargetOptions } from "./target.js";
 
 /** `handover status` */
@@ -8,8 +12,13 @@ export function statusCommand(): Command {
   return withTarget(new Command("status"))
     .summary("show what a process is doing")
     .description(
-      "Shows a running server: its generation, what it listens on, its connections, and the older " +
-        "generations that are still draining.",
+      "Shows a running server: its generation, what it listens on, its connections, the older generations " +
+        "that are still draining, and the last upgrades.",
+    )
+    .option(
+      "--watch [seconds]",
+      "show it again and again until Ctrl-C, and follow upgrades; default 1",
+      seconds,
     )
     .addHelpText("after", EXAMPLES)
     .action(show);
@@ -19,18 +28,58 @@ const EXAMPLES = `
 Examples:
   $ handover status 4711
   $ handover status --pid-file /run/app.pid --json | jq .connections
+  $ handover status --pid-file /run/app.pid --watch
 
 Exit codes: 0 shown, 1 failed, 2 wrong usage.`;
 
-async function show(pid: number | undefined, options: TargetOptions, command: Command): Promise<void> {
+interface Options extends TargetOptions {
+  watch?: number | true;
+}
+
+async function show(pid: number | undefined, options: Options, command: Command): Promise<void> {
   const client = await connectToTarget(pid, options, command);
+  if (options.watch === undefined) return print(await ask(client), client.path, options);
+  const every = options.watch === true ? 1_000 : options.watch * 1_000;
+  return interruptible((signal) => watch(client, every, options, signal)).catch((error: unknown) => {
+    // Whoever watches ends it so.
+    if (!(error instanceof Interrupted)) throw error;
+  });
+}
+
+/** Asks at the same control socket again, which the next generation inherits. */
+async function watch(
+  first: ControlClient,
+  every: number,
+  options: Options,
+  signal: AbortSignal,
+): Promise<never> {
+  for (let client = first; ; client = await ControlClient.connect(first.path)) {
+    const status = await ask(client);
+    clearScreen();
+    print(status, client.path, options);
+    await setTimeout(every, undefined, { signal }).catch(() => {
+      throw signal.reason as Error;
+    });
+  }
+}
+
+async function ask(client: ControlClient): Promise<Status> {
   const { status } = await client.ask({ command: "status" });
-  if (options.json) return writeJson(status);
-  for (const [name, values] of describe(status, client.path)) {
+  return status;
+}
+
+function print(status: Status, path: string, { json }: Options): void {
+  if (json) return writeJson(status);
+  for (const [name, values] of describe(status, path)) {
     const [first = "none", ...rest] = values;
     writeText(`${paint("bold", name.padEnd(WIDTH))}${first}`);
     for (const value of rest) writeText(" ".repeat(WIDTH) + value);
   }
+}
+
+function seconds(text: string): number {
+  if (/^\d{1,6}(\.\d{1,3})?$/.test(text) && Number(text) >= 0.1) return Number(text);
+  throw new InvalidArgumentError("It must be a number of seconds from 0.1 on.");
 }
 
 const WIDTH = 13;
@@ -46,6 +95,7 @@ function describe(status: Status, control: string): [string, string[]][] {
     ["listeners", status.listeners.filter(({ name }) => !name.startsWith("handover:")).map(describeListener)],
     ["connections", [String(status.connections)]],
     ["draining", status.older.map(describeOlder)],
+    ["upgrades", (status.upgrades ?? []).map(describeUpgrade)],
   ];
 }
 
@@ -54,8 +104,25 @@ function describeListener({ name, address }: Status["listeners"][number]): strin
   return address === undefined || name.endsWith(`:${address}`) ? name : `${name} (${address})`;
 }
 
-function describeOlder({ pid, generation, connections, remaining }: Status["older"][number]): string {
+function describeOlder({
+  pid,
+  generation,
+  connections,
+  handedOver,
+  remaining,
+}: Status["older"][number]): string {
   const who = `pid ${pid}, generation ${generation}`;
   if (connections === undefined || remaining === undefined) return `${who}: does not say`;
-  return `${who}: ${count(connections, "connection")}, ${duration(remaining)} left`;
+  const moved = handedOver === undefined ? "" : `${handedOver.toLocaleString("en")} handed over, `;
+  return `${who}: ${moved}${count(connections, "connection")} left, ${duration(remaining)} left`;
 }
+
+function describeUpgrade({ at, from, to, outcome, timings, code, reason }: UpgradeRecord): string {
+  const when = new Date(at).toISOString().replace("T", " ").slice(0, 19);
+  const took = timings && `${duration(timings.spawn + timings.ready + timings.commit)} to the commit`;
+  const why = code && `${code}: ${reason}`;
+  const what = [when, `generation ${from} → ${to}`, (NAMES[outcome] ?? outcome).padEnd(12), took, why];
+  return what.filter((part) => part !== undefined).join("  ");
+}
+
+const NAMES: Record<string, string> = { rolledBack: "rolled back" };

@@ -1,3 +1,4 @@
+import { deferred } from "../deferred.js";
 import type { Departure } from "./departure.js";
 import type { Initiated } from "./initiated.js";
 import type { Parcel, Settlement } from "./parcel.js";
@@ -9,11 +10,17 @@ export class SlotQueue {
   /** Those that were taken, and may come back. */
   readonly #taken = new Set<Initiated>();
   #departure: Departure | undefined;
-  #running: Promise<void> = Promise.resolve();
+  #idle = deferred<void>();
   #isRunning = false;
 
   get isIdle(): boolean {
     return this.#waiting.length === 0 && this.#taken.size === 0;
+  }
+
+  #lookIfIdle(): void {
+    if (!this.isIdle && this.#departure !== undefined) return;
+    this.#idle.resolve();
+    this.#idle = deferred();
   }
 
   add(initiated: Initiated): void {
@@ -27,10 +34,9 @@ export class SlotQueue {
     this.#run();
   }
 
-  /** Resolves when all that there is now is decided, or was given back. */
+  /** Resolves when nothing is left, or this process serves again. */
   async idle(): Promise<void> {
-    await this.#running;
-    await Promise.allSettled([...this.#taken].map(({ outcome }) => outcome));
+    if (!this.isIdle && this.#departure !== undefined) await this.#idle.promise;
   }
 
   /** A copy of the oldest. */
@@ -41,6 +47,7 @@ export class SlotQueue {
   /** This process serves again; what was given away is its own, and goes to `giveBack`, which tells if it was wanted. */
   cancel(giveBack: (parcel: Parcel) => Promise<boolean>): void {
     this.#departure = undefined;
+    this.#lookIfIdle();
     for (const one of this.#taken) one.failed();
     this.#waiting = [...this.#taken, ...this.#waiting].filter(({ isOpen }) => isOpen);
     this.#taken.clear();
@@ -53,8 +60,9 @@ export class SlotQueue {
   #run(): void {
     if (this.#isRunning || this.#departure === undefined) return;
     this.#isRunning = true;
-    this.#running = this.#handOn(this.#departure).finally(() => {
+    void this.#handOn(this.#departure).finally(() => {
       this.#isRunning = false;
+      this.#lookIfIdle();
       // It may have been undone, and begun anew, meanwhile.
       if (this.#waiting.length > 0) this.#run();
     });
@@ -75,17 +83,18 @@ export class SlotQueue {
     this.#taken.add(one);
     void kept.then((isKept) => {
       if (!this.#taken.delete(one)) return;
-      if (isKept) return one.resolve(by);
-      one.failed();
+      if (isKept) one.resolve(by);
+      else one.failed();
       if (one.isOpen) this.#waiting.unshift(one);
+      this.#lookIfIdle();
       this.#run();
-      return undefined;
     });
   }
 
   async #giveBack(one: Initiated, wanted: Promise<boolean>): Promise<void> {
     if (!(await wanted)) return;
     this.#waiting = this.#waiting.filter((other) => other !== one);
+    this.#lookIfIdle();
     one.withdraw({ code: "ERR_ROLLED_BACK", reason: "this process has taken it back" });
   }
 }

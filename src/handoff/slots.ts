@@ -97,12 +97,10 @@ export class Slots {
     for (const queue of this.#queues.values()) queue.begin(departure);
   }
 
-  /** Resolves when nothing is left to hand on. */
-  async idle(): Promise<void> {
-    for (;;) {
-      const busy = [...this.#queues.values()].filter(({ isIdle }) => !isIdle);
-      if (busy.length === 0) return;
-      await Promise.all(busy.map(async (queue) => queue.idle()));
+  /** Resolves when nothing is left to hand on, or this process serves again. */
+  async idle(departure: Departure): Promise<void> {
+    while (!departure.isUndone && [...this.#queues.values()].some(({ isIdle }) => !isIdle)) {
+      await Promise.all([...this.#queues.values()].map(async (queue) => queue.idle()));
     }
   }
 

@@ -90,7 +90,7 @@ export class State {
 
   /** Resolves when nothing waits to be handed on any more. */
   async idle(departure: Departure): Promise<void> {
-    await Promise.race([this.#slots.idle(), departure.over]);
+    await Promise.race([this.#slots.idle(departure), departure.over]);
   }
 
   /** The successor is dead: all is this process's again. */

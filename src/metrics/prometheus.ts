@@ -1,0 +1,76 @@
+import { BOUNDS } from "../totals.js";
+import { instruments, type Instrument, type Measured } from "./instruments.js";
+
+/** What is needed of a registry of prom-client. */
+export interface RegistryLike {
+  registerMetric(metric: never): void;
+  removeSingleMetric(name: string): void;
+}
+
+/**
+ * Adds the metrics to a registry of prom-client, which asks for them at each scrape.
+ *
+ * @param upg the `Upgrader`
+ * @returns what takes them away again
+ */
+export function prometheus(upg: Measured, registry: RegistryLike): () => void {
+  const metrics = instruments(upg).map((instrument) => new PrometheusMetric(instrument));
+  for (const metric of metrics) registry.registerMetric(metric as never);
+  return () => {
+    for (const { name } of metrics) registry.removeSingleMetric(name);
+  };
+}
+
+interface Value {
+  metricName?: string;
+  labels: Record<string, string>;
+  value: number;
+}
+
+/** A metric as a registry asks for it. Those of prom-client itself count in the process; these are read. */
+class PrometheusMetric {
+  readonly name: string;
+  readonly help: string;
+  readonly type: Instrument["type"];
+  /** How a cluster would combine those of its workers. */
+  readonly aggregator = "sum";
+  readonly #instrument: Instrument;
+
+  constructor(instrument: Instrument) {
+    const { type, help } = instrument;
+    const unit = "unit" in instrument ? `_${instrument.unit}` : "";
+    this.name = instrument.name.replaceAll(".", "_") + unit + (type === "counter" ? "_total" : "");
+    this.type = type;
+    this.help = help;
+    this.#instrument = instrument;
+  }
+
+  async get(): Promise<object> {
+    const { name, help, type, aggregator } = this;
+    return { name, help, type, aggregator, values: this.#values() };
+  }
+
+  /** Totals of a service are not reset in one of its processes. */
+  reset(): void {}
+
+  #values(): Value[] {
+    const instrument = this.#instrument;
+    const labelled = (value: string): Record<string, string> =>
+      instrument.label === undefined ? {} : { [instrument.label]: value };
+    if (instrument.type !== "histogram") {
+      return Object.entries(instrument.read()).map(([key, value]) => ({ labels: labelled(key), value }));
+    }
+    return Object.entries(instrument.read()).flatMap(([key, { counts, count, sum }]) => {
+      const labels = labelled(key);
+      const bucket = (le: string, value: number): Value => {
+        return { metricName: `${this.name}_bucket`, labels: { le, ...labels }, value };
+      };
+      return [
+        ...BOUNDS.map((bound, n) => bucket(String(bound), counts[n]!)),
+        bucket("+Inf", count),
+        { metricName: `${this.name}_sum`, labels, value: sum },
+        { metricName: `${this.name}_count`, labels, value: count },
+      ];
+    });
+  }
+}
