@@ -2,8 +2,9 @@ import { Command, CommanderError } from "commander";
 import { reasonOf } from "../errors.js";
 import { VERSION } from "../version.js";
 import { demoCommand } from "./demo.js";
+import { doctorCommand } from "./doctor.js";
 import { Interrupted } from "./interrupt.js";
-import { writeJson } from "./output.js";
+import { Reported, writeJson } from "./output.js";
 import { statusCommand } from "./status.js";
 import { stopCommand } from "./stop.js";
 import { unitCommand } from "./unit.js";
@@ -37,7 +38,14 @@ function createProgram(): Command {
     .version(VERSION)
     .helpCommand("help [command]", "show what a command does")
     .addHelpText("after", MORE_HELP);
-  for (const command of [upgradeCommand(), statusCommand(), stopCommand(), unitCommand(), demoCommand()]) {
+  for (const command of [
+    upgradeCommand(),
+    statusCommand(),
+    stopCommand(),
+    doctorCommand(),
+    unitCommand(),
+    demoCommand(),
+  ]) {
     program.addCommand(command);
   }
   for (const command of [program, ...program.commands]) {
@@ -59,6 +67,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.`;
 /** Says what went wrong; the exit code for it. */
 function complain(error: unknown, json: boolean, words: string): number {
   if (error instanceof CommanderError && error.exitCode === 0) return DONE;
+  if (error instanceof Reported) return FAILED;
   // The help that was printed says it all.
   if (error instanceof CommanderError && error.code === "commander.help") return WRONG_USAGE;
   const isUsage = error instanceof CommanderError;

@@ -47,6 +47,9 @@ export function count(n: number, noun: string): string {
   return `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
 }
 
+/** The command has failed, and has said all that there is to say. */
+export class Reported extends Error {}
+
 function clear(): string {
   return process.stdout.isTTY ? "\r\u001b[2K" : "";
 }

@@ -64,7 +64,12 @@ function notFound(pid: number, other: ControlClient | undefined): HandoverError 
   return new HandoverError("ERR_CONTROL", message);
 }
 
-function readPid(file: string): number {
+/**
+ * The PID that a file names.
+ *
+ * @throws {HandoverError} `ERR_PID_FILE`
+ */
+export function readPid(file: string): number {
   let text: string;
   try {
     text = readFileSync(file, "utf8");
@@ -79,7 +84,7 @@ function readPid(file: string): number {
 }
 
 /** A zombie is dead, whatever kill(2) says. */
-function isAlive(pid: number): boolean {
+export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
     return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));

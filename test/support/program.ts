@@ -20,6 +20,7 @@ export function handover(...args: (string | number)[]): Promise<Run> {
 export function start(
   args: readonly (string | number)[],
   env: NodeJS.ProcessEnv = {},
+  cwd = ".",
 ): {
   ended: Promise<Run>;
   kill(signal: NodeJS.Signals): void;
@@ -27,6 +28,7 @@ export function start(
 } {
   const { NODE_EXTRA_CA_CERTS: _, ...inherited } = process.env;
   const child = spawn(process.execPath, [PROGRAM, ...args.map(String)], {
+    cwd,
     env: { ...inherited, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });

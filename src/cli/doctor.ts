@@ -1,0 +1,74 @@
+import { Command } from "commander";
+import { examine } from "./doctor/checks.js";
+import { gather, type Target } from "./doctor/facts.js";
+import { count, paint, Reported, writeJson, writeText } from "./output.js";
+
+/** `handover doctor` */
+export function doctorCommand(): Command {
+  return new Command("doctor")
+    .summary("look for what would make an upgrade fail")
+    .description(
+      "Examines a systemd unit, a running server, or else this machine and the project in the working " +
+        "directory: what would make an upgrade fail, why, and what to do. Changes nothing.",
+    )
+    .argument("[target]", "the unit by its name, or the process by its PID")
+    .option("--pid-file <file>", "the process that a PID file names")
+    .option("--json", "print JSON, one object a line")
+    .addHelpText("after", EXAMPLES)
+    .action(doctor);
+}
+
+const EXAMPLES = `
+Examples:
+  $ handover doctor app.service
+  $ handover doctor 4711
+  $ handover doctor --pid-file /run/app.pid --json | jq '.findings[] | select(.severity != "ok")'
+
+Exit codes: 0 an upgrade can be tried, 1 an error was found, 2 wrong usage.`;
+
+interface Options {
+  pidFile?: string;
+  json?: true;
+}
+
+async function doctor(name: string | undefined, { pidFile, json }: Options, command: Command): Promise<void> {
+  if (name !== undefined && pidFile !== undefined) {
+    command.error("say which process: by its unit, by its PID or by --pid-file");
+  }
+  const facts = await gather({ pidFile, ...target(name, command) });
+  const findings = examine(facts);
+  const [errors, warnings] = (["error", "warning"] as const).map(
+    (severity) => findings.filter((one) => one.severity === severity).length,
+  ) as [number, number];
+  if (json) writeJson({ answer: "examined", subject: facts.subject, errors, warnings, findings });
+  else print(facts.subject, findings, errors, warnings);
+  if (errors > 0) throw new Reported();
+}
+
+function target(name: string | undefined, command: Command): Target {
+  if (name === undefined) return {};
+  if (/^[1-9]\d{0,9}$/.test(name)) return { pid: Number(name) };
+  if (/^[\w:.@\\][\w:.@\\-]*$/.test(name) && !/^\d+$/.test(name)) return { unit: name };
+  return command.error(`${JSON.stringify(name)} is neither a PID nor the name of a unit`);
+}
+
+const COLOURS = { error: "red", warning: "yellow", ok: "green" } as const;
+
+function print(
+  subject: string,
+  findings: ReturnType<typeof examine>,
+  errors: number,
+  warnings: number,
+): void {
+  writeText(paint("bold", subject));
+  const width = Math.max(...findings.map(({ check }) => check.length)) + 2;
+  for (const finding of findings) {
+    const { severity, check, what } = finding;
+    writeText(`${paint(COLOURS[severity], severity.padEnd(9))}${check.padEnd(width)}${what}`);
+    if (finding.severity === "ok") continue;
+    writeText(`${" ".repeat(9 + width)}${paint("dim", `why: ${finding.why}`)}`);
+    writeText(`${" ".repeat(9 + width)}fix: ${finding.fix}`);
+  }
+  const good = findings.length - errors - warnings;
+  writeText(`${count(errors, "error")}, ${count(warnings, "warning")}, ${good} ok`);
+}

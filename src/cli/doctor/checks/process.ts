@@ -1,0 +1,91 @@
+import type { Facts } from "../facts.js";
+import { error, ok, warning, type Check, type Finding } from "../finding.js";
+
+/** The process itself, and the files by which it is found. */
+export const PROCESS_CHECKS: readonly Check[] = [
+  { name: "control", examine: examineControl },
+  { name: "state", examine: examineState },
+  { name: "pid-file", examine: examinePidFile },
+  { name: "places", examine: examinePlaces },
+  { name: "draining", examine: examineDraining },
+];
+
+function examineControl({ process, status, silence }: Facts): Finding | undefined {
+  if (status !== undefined)
+    return ok(`process ${status.pid} answers: handover ${status.version}, Node ${status.node}`);
+  if (process === undefined) return undefined;
+  return error(
+    silence ?? `process ${process.pid} does not answer`,
+    "handover upgrade cannot reach it, and what is known to the process alone was not examined",
+    "give new Upgrader() the option pidFile, and run this as the same user or root",
+  );
+}
+
+function examineState({ status }: Facts): Finding | undefined {
+  switch (status?.state) {
+    case undefined:
+      return undefined;
+    case "ready":
+      return ok("it serves");
+    case "upgrading":
+      return warning("an upgrade is in progress", "only one runs at a time", "wait until it is over");
+    case "starting":
+      return error(
+        "it is not ready yet",
+        "an upgrade is refused before ready()",
+        "wait; or look for what ready() waits for",
+      );
+    default:
+      return error(
+        `it is ${status?.state}`,
+        "it has been replaced, or is stopping",
+        "examine the process that serves: name it by its PID file or its unit",
+      );
+  }
+}
+
+function examinePidFile({ pidFile, process, status }: Facts): Finding | undefined {
+  if (pidFile === undefined) return undefined;
+  const { file, pid, problem } = pidFile;
+  const why = "handover upgrade, systemd and scripts look there for the process that serves";
+  if (problem !== undefined)
+    return error(problem, why, "start the service, and see that its pidFile is this file");
+  if (!pidFile.isAlive) {
+    return error(
+      `${file} names process ${pid}, which is gone`,
+      why,
+      "start the service: it writes the file anew",
+    );
+  }
+  if (process !== undefined && process.pid !== pid && process.innerPid !== pid) {
+    return error(
+      `${file} names process ${pid}, and process ${process.pid} serves`,
+      why,
+      "let no two services have one pidFile, and let nothing else write it",
+    );
+  }
+  return status === undefined ? undefined : ok(`${file} names process ${pid}`);
+}
+
+function examinePlaces({ places }: Facts): readonly Finding[] {
+  return places.map(({ option, file, problem }) =>
+    problem === undefined
+      ? ok(`${option} ${file} can be written`)
+      : error(
+          `${option} ${file} cannot be written anew: ${problem}`,
+          "ready() of the next generation fails",
+          "let the directory belong to the user of the process; under systemd that is RuntimeDirectory=",
+        ),
+  );
+}
+
+function examineDraining({ status, settings }: Facts): Finding | undefined {
+  if (status === undefined) return undefined;
+  const [now, most] = [status.older.length, settings.maxDraining];
+  const what = `${now} of ${most} older generations drain`;
+  if (now < most - 1 || now === 0) return ok(what);
+  const fix = "shorten drainTimeout, upgrade less often, or let more connections move";
+  return now < most
+    ? warning(what, "after the next upgrade one more is refused", fix)
+    : error(what, "an upgrade is refused with ERR_TOO_MANY_DRAINING until one has left", fix);
+}

@@ -1,0 +1,55 @@
+import type { Facts } from "../facts.js";
+import { error, ok, warning, type Finding } from "../finding.js";
+import { property, sameFile } from "./properties.js";
+
+/** What `systemctl reload` does. */
+export function examineReload(facts: Facts): readonly Finding[] | Finding | undefined {
+  if (facts.unit === undefined || property(facts, "Type") === "notify-reload") return undefined;
+  const { reload, name } = facts.unit;
+  const fix = "set ExecReload= to handover upgrade --pid-file …; handover unit prints the whole line";
+  if (reload === undefined) {
+    return error("ExecReload= is not set", `systemctl reload ${name} is refused`, fix);
+  }
+  const line = `ExecReload=${reload.words.join(" ")}`;
+  if (facts.missing.length > 0) {
+    return error(line, `there is no ${facts.missing.join(", no ")}: systemctl reload fails`, fix);
+  }
+  if (/(^|\/)kill$/.test(reload.path) || /(^|\/)kill\s/.test(reload.words.join(" "))) {
+    const why = "a signal is sent, and that is all: systemctl reload succeeds even if the upgrade fails";
+    const isHeard = facts.settings.signals.upgrade !== undefined;
+    return isHeard ? warning(line, why, fix) : error(line, "the program upgrades on no signal", fix);
+  }
+  if (!reload.words.includes("upgrade")) {
+    return warning(line, "it is not known to upgrade", fix);
+  }
+  return examineUpgrade(facts, line, fix);
+}
+
+function examineUpgrade(facts: Facts, line: string, fix: string): readonly Finding[] {
+  const { path, words, ignoresErrors } = facts.unit!.reload!;
+  const found: Finding[] = [];
+  if (ignoresErrors) {
+    found.push(
+      warning(
+        line,
+        "the - before it makes systemctl reload succeed even if the upgrade fails",
+        "remove the -",
+      ),
+    );
+  }
+  if (/(^|\/)npx$/.test(path) && property(facts, "WorkingDirectory") === "") {
+    const why = "npx looks for handover in /, as there is no WorkingDirectory=, and asks the registry for it";
+    found.push(error(line, why, fix));
+  }
+  const file = words[words.indexOf("--pid-file") + 1];
+  const { pidFile } = facts.settings;
+  if (
+    words.includes("--pid-file") &&
+    facts.status?.settings !== undefined &&
+    !sameFile(file ?? "", pidFile)
+  ) {
+    const why = `the program's pidFile is ${pidFile ?? "not set"}: handover upgrade does not find it`;
+    found.push(error(line, why, `let both name the same file`));
+  }
+  return found.length > 0 ? found : [ok(line)];
+}

@@ -1,0 +1,104 @@
+import type { Facts } from "../facts.js";
+import { error, ok, warning, type Check, type Finding } from "../finding.js";
+import { fitsEngines } from "../engines.js";
+
+/** Whether what would be started can be started. */
+export const START_CHECKS: readonly Check[] = [
+  { name: "root", examine: examineRoot },
+  { name: "directory", examine: examineDirectory },
+  { name: "command", examine: examineCommand },
+  { name: "script", examine: examineScript },
+  { name: "release", examine: examineRelease },
+  { name: "package", examine: examinePackage },
+  { name: "node", examine: examineNode },
+  { name: "addon", examine: examineAddon },
+];
+
+function examineRoot({ process }: Facts): Finding | undefined {
+  if (process?.hasOtherRoot !== true) return undefined;
+  const why =
+    "its files are others than those that are seen from here: directory, command, script and PID file were not examined";
+  return warning(`process ${process.pid} is in a container`, why, "run handover doctor inside of it");
+}
+
+const EVERY_UPGRADE = "an upgrade starts the command again, and fails with ERR_SPAWN";
+const FAILS = "the new process exits at once, and the upgrade fails with ERR_CHILD_EXITED";
+
+function examineDirectory({ start, startProblem, process }: Facts): Finding | undefined {
+  if (startProblem !== undefined) {
+    return error(startProblem, EVERY_UPGRADE, "put it back, or restart the service where it is now");
+  }
+  if (start === undefined) return undefined;
+  if (!start.hasDirectory) {
+    const fix = "put it back, or start the service in a directory that stays, as behind a symlink";
+    return error(`the working directory ${start.cwd} does not exist any more`, EVERY_UPGRADE, fix);
+  }
+  const isGone = process?.cwd.endsWith(" (deleted)") === true;
+  return ok(isGone ? `the next process starts in today's ${start.cwd}` : `working directory ${start.cwd}`);
+}
+
+function examineCommand({ start }: Facts): Finding | undefined {
+  if (start === undefined || !start.hasDirectory) return undefined;
+  const [word] = start.words;
+  if (start.file !== undefined) return ok(`${word} is ${start.file}`);
+  const fix = "install it, or set the option spawn.command to its path";
+  return error(
+    `${word} is not found in ${start.cwd} or on the PATH that the process was started with`,
+    EVERY_UPGRADE,
+    fix,
+  );
+}
+
+function examineScript({ start }: Facts): Finding | undefined {
+  if (start?.script === undefined || !start.hasDirectory) return undefined;
+  const { path, exists } = start.script;
+  if (exists) return ok(`script ${path}`);
+  return error(
+    `the script ${path} does not exist any more`,
+    FAILS,
+    "put it back, or restart the service with the script that is there now",
+  );
+}
+
+function examineRelease({ start }: Facts): Finding | undefined {
+  if (start?.lostLink === undefined) return undefined;
+  return warning(
+    `the next process starts in ${start.cwd}, and the unit says ${start.lostLink}, which is a symlink`,
+    "once the symlink leads to another release, an upgrade still starts in this one, or fails if it was deleted",
+    `set Environment=PWD=${start.lostLink} in the unit, and restart`,
+  );
+}
+
+function examinePackage({ start, process }: Facts): Finding | undefined {
+  // A process that runs has it from somewhere.
+  if (start?.node === undefined || process !== undefined) return undefined;
+  const { root, isInstalled } = start.node;
+  if (isInstalled) return ok(`the package is ${root}`);
+  const why = `a program there cannot import it; what is said of the addon is about ${root}`;
+  return warning(`handover is not installed for ${start.cwd}`, why, "npm install handover");
+}
+
+function examineNode({ start }: Facts): Finding | undefined {
+  if (start?.node === undefined) return undefined;
+  const { file, version, engines, root } = start.node;
+  if (typeof version !== "string")
+    return error(`${file} does not run: ${version.failure}`, FAILS, "repair the installation of Node");
+  if (fitsEngines(version, engines)) return ok(`${file} is Node ${version}`);
+  return error(
+    `${file} is Node ${version}, and ${root} needs ${engines}`,
+    FAILS,
+    "install a newer Node, or name one by the option spawn.command",
+  );
+}
+
+function examineAddon({ start }: Facts): Finding | undefined {
+  if (start?.node === undefined || typeof start.node.version !== "string") return undefined;
+  const { file, root, addonFailure } = start.node;
+  if (addonFailure === undefined) return ok(`${file} loads the addon of ${root}`);
+  const why = addonFailure === "" ? "there is none for this platform" : addonFailure;
+  return error(
+    `${file} cannot load the addon of ${root}: ${why}`,
+    "new Upgrader() of the new process throws ERR_NOT_SUPPORTED",
+    `install the package for this platform, or build it: npm rebuild handover, in ${root}`,
+  );
+}

@@ -1,0 +1,95 @@
+import { findManager } from "../../../process/surroundings.js";
+import type { Facts } from "../facts.js";
+import type { Ancestor } from "../proc.js";
+import { error, ok, warning, type Check, type Finding } from "../finding.js";
+
+/** What is above the process: whatever waits for the first generation takes its end for the service's. */
+export const SURROUNDINGS_CHECKS: readonly Check[] = [
+  { name: "pid-1", examine: examinePidOne },
+  { name: "manager", examine: examineManager },
+  { name: "terminal", examine: examineTerminal },
+];
+
+const STAYS =
+  "let something that stays start it: systemd, or an own PID 1 that goes on as long as the service does";
+
+function examinePidOne({ process, status }: Facts): Finding | undefined {
+  if (process === undefined) return undefined;
+  if (process.innerPid === 1) {
+    const why =
+      "an upgrade is refused with ERR_PID_1: when PID 1 ends, the kernel ends everything in the container";
+    return error("it is PID 1 of its container", why, STAYS);
+  }
+  const init = isFirst(status) ? process.ancestors.find(({ name }) => INITS.has(name)) : undefined;
+  if (init !== undefined) {
+    const why =
+      "it ends, and the container with it, when the process that it started ends: after the first upgrade";
+    return error(`${init.name} (pid ${init.pid}) waits for it`, why, STAYS);
+  }
+  const top = process.ancestors.at(-1);
+  if (isFirst(status) && top?.pid === 1 && SHELLS.has(top.name)) {
+    const why =
+      "if it waits for this process alone, it ends after the first upgrade, and the container with it";
+    return warning(`PID 1 is ${top.name}`, why, STAYS);
+  }
+  return ok("it is not PID 1, and none waits for it");
+}
+
+/** Only the first generation is the child of what has started the service. */
+function isFirst(status: Facts["status"]): boolean {
+  return (status?.generation ?? 0) === 0;
+}
+
+/** Each ends with its child. */
+const INITS = new Set(["tini", "docker-init", "dumb-init", "catatonit", "podman-init"]);
+
+const SHELLS = new Set(["sh", "bash", "dash", "ash", "busybox", "node", "npm"]);
+
+function examineManager({ process, status }: Facts): Finding | undefined {
+  if (process === undefined) return undefined;
+  const { env, ancestors } = process;
+  const manager =
+    findManager(
+      env,
+      ancestors.slice(0, 3).map(({ words }) => words),
+    ) ?? supervisorOf(ancestors, status);
+  if (manager !== undefined) {
+    const why =
+      "it watches the process that it started, takes the service for dead after an upgrade, and starts it again";
+    return error(`it runs under ${manager}`, why, "start the program with node, under systemd for example");
+  }
+  const npm = isFirst(status) ? ancestors.find(isNpm) : undefined;
+  if (npm === undefined) return ok("no process manager is above it");
+  const why = "npm ends when the first process does, and whoever has started npm takes that for the end";
+  return warning(`it was started by npm (pid ${npm.pid})`, why, "start it with node");
+}
+
+function supervisorOf(ancestors: readonly Ancestor[], status: Facts["status"]): string | undefined {
+  return isFirst(status) ? ancestors.slice(0, 2).find(({ name }) => SUPERVISORS.has(name))?.name : undefined;
+}
+
+const SUPERVISORS = new Set([
+  "supervisord",
+  "runsv",
+  "s6-supervise",
+  "supervise",
+  "circusd",
+  "forever",
+  "foreman",
+]);
+
+/** npm shows what it runs in place of its own words. */
+function isNpm({ words }: Ancestor): boolean {
+  return words
+    .slice(0, 2)
+    .some((word) => /^(npm|yarn|pnpm)( |$)|\/(npm|npx|yarn|pnpm)(-cli)?(\.c?js)?$/.test(word));
+}
+
+function examineTerminal({ process, status }: Facts): Finding | undefined {
+  if (process === undefined) return undefined;
+  if (!process.hasTerminal) return ok("it has no terminal");
+  if (!isFirst(status)) return ok("it has a terminal, and stays if that is closed");
+  const why =
+    "the shell takes the service for ended after the first upgrade, and the new process runs on in the background";
+  return warning("it was started from a terminal", why, "start it by a service manager where it is to last");
+}

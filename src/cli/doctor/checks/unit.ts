@@ -1,0 +1,194 @@
+import { constants } from "node:os";
+import type { Facts } from "../facts.js";
+import { error, ok, warning, type Check, type Finding } from "../finding.js";
+import { examineReload } from "./reload.js";
+import { property, sameFile } from "./properties.js";
+
+/** What systemd is told of the service. */
+export const UNIT_CHECKS: readonly Check[] = [
+  { name: "unit-state", examine: examineState },
+  { name: "unit-type", examine: examineType },
+  { name: "notify-access", examine: examineNotifyAccess },
+  { name: "unit-pid-file", examine: examinePidFile },
+  { name: "exec-reload", examine: examineReload },
+  { name: "kill-mode", examine: examineKillMode },
+  { name: "kill-signal", examine: examineKillSignal },
+  { name: "descriptor-store", examine: examineStore },
+  { name: "oom-policy", examine: examineOomPolicy },
+  { name: "sandbox", examine: examineSandbox },
+];
+
+function examineState(facts: Facts): Finding | undefined {
+  if (facts.unit === undefined) return undefined;
+  const { name } = facts.unit;
+  if (property(facts, "NeedDaemonReload") === "yes") {
+    return warning(
+      `the file of ${name} was changed after systemd had read it`,
+      "systemd works with the old one, and what follows is about that",
+      "systemctl daemon-reload",
+    );
+  }
+  const state = property(facts, "ActiveState");
+  if (facts.process !== undefined) return ok(`${name} is ${state}`);
+  return warning(`${name} is ${state}`, "only its file can be examined", `systemctl start ${name}`);
+}
+
+function examineType(facts: Facts): Finding | undefined {
+  if (facts.unit === undefined) return undefined;
+  const type = property(facts, "Type");
+  if (type === "notify") return ok("Type=notify");
+  if (type === "notify-reload") {
+    if (facts.systemd === undefined || facts.systemd >= 253) {
+      return warning(
+        "Type=notify-reload",
+        "systemd is not told whether an upgrade failed: systemctl reload succeeds all the same",
+        "set Type=notify, and ExecReload= to handover upgrade",
+      );
+    }
+    const why = `systemd ${facts.systemd} does not know it, and falls back to another type`;
+    return error("Type=notify-reload", why, "set Type=notify, and ExecReload= to handover upgrade");
+  }
+  if (type === "oneshot") {
+    const why = "a oneshot is over when its process ends, and so at the first upgrade";
+    return error("Type=oneshot", why, "set Type=notify");
+  }
+  const hasWay = property(facts, "PIDFile") !== "" || isNotified(facts);
+  if (hasWay) {
+    return type === "forking"
+      ? ok("Type=forking")
+      : warning(
+          `Type=${type}`,
+          "systemd takes the service for started before it is ready",
+          "set Type=notify; handover unit prints a whole unit",
+        );
+  }
+  return error(
+    `Type=${type}, without PIDFile= and NotifyAccess=`,
+    "systemd cannot know the new process: when the old one ends, it takes the service for stopped and kills the rest",
+    "set Type=notify; or set PIDFile= to the pidFile of new Upgrader()",
+  );
+}
+
+function isNotified(facts: Facts): boolean {
+  return !["", "none"].includes(property(facts, "NotifyAccess"));
+}
+
+function examineNotifyAccess(facts: Facts): Finding | undefined {
+  if (facts.unit === undefined) return undefined;
+  const access = property(facts, "NotifyAccess") || "none";
+  if (access !== "none") return ok(`NotifyAccess=${access}`);
+  const why = "the program cannot name its next process to systemd, keep listeners there, or feed a watchdog";
+  const isNeeded = property(facts, "Type").startsWith("notify");
+  return (isNeeded ? error : warning)("NotifyAccess=none", why, "set NotifyAccess=main");
+}
+
+function examinePidFile(facts: Facts): Finding | undefined {
+  if (facts.unit === undefined) return undefined;
+  const [file, { pidFile }] = [property(facts, "PIDFile"), facts.settings];
+  if (file === "")
+    return property(facts, "Type") === "forking"
+      ? error(
+          "Type=forking without PIDFile=",
+          "systemd guesses which process is the service, and guesses wrong after an upgrade",
+          "set PIDFile= to the pidFile of new Upgrader()",
+        )
+      : undefined;
+  if (facts.status?.settings === undefined || sameFile(file, pidFile)) return ok(`PIDFile=${file}`);
+  return error(
+    `PIDFile=${file}, and the program's pidFile is ${pidFile ?? "not set"}`,
+    "systemd looks for the new process in a file that nobody writes",
+    `set the option pidFile to ${JSON.stringify(file)}`,
+  );
+}
+
+function examineKillMode(facts: Facts): Finding | undefined {
+  if (facts.unit === undefined) return undefined;
+  const mode = property(facts, "KillMode");
+  if (mode === "mixed") return ok("KillMode=mixed");
+  const why =
+    mode === "control-group"
+      ? "a stop sends SIGTERM to all processes at once, also to those that the program has started and still needs while it drains"
+      : "a stop leaves processes behind: older generations that drain, and a new one that is not ready yet";
+  return warning(`KillMode=${mode}`, why, "set KillMode=mixed");
+}
+
+function examineKillSignal(facts: Facts): Finding | undefined {
+  const signal = Number(property(facts, "KillSignal"));
+  if (facts.unit === undefined || !(signal > 0)) return undefined;
+  const name = Object.entries(constants.signals).find(([, number]) => number === signal)?.[0] ?? `${signal}`;
+  const { stop } = facts.settings.signals;
+  if ((stop as string[]).includes(name)) return ok(`KillSignal=${name}`);
+  return warning(
+    `KillSignal=${name}`,
+    `the program stops on ${stop.join(", ") || "no signal"}: a stop of the service drains nothing`,
+    `set KillSignal=${stop[0] ?? "SIGTERM"}, or the option signals.stop to [${JSON.stringify(name)}]`,
+  );
+}
+
+function examineStore(facts: Facts): Finding | undefined {
+  if (facts.unit === undefined) return undefined;
+  const most = Number(property(facts, "FileDescriptorStoreMax") || 0);
+  const needed = facts.status?.listeners.length ?? 1;
+  if (most >= needed) return ok(`FileDescriptorStoreMax=${most}`);
+  return warning(
+    `FileDescriptorStoreMax=${most}`,
+    "systemd does not keep the listeners: after a crash clients are refused until the service runs again",
+    `set FileDescriptorStoreMax=${Math.max(64, needed * 2)}`,
+  );
+}
+
+function examineOomPolicy(facts: Facts): Finding | undefined {
+  const policy = property(facts, "OOMPolicy");
+  if (policy === "") return undefined;
+  if (policy === "continue") return ok("OOMPolicy=continue");
+  return warning(
+    `OOMPolicy=${policy}`,
+    "if a new process runs out of memory, systemd stops the old one with it",
+    "set OOMPolicy=continue",
+  );
+}
+
+function examineSandbox(facts: Facts): readonly Finding[] | undefined {
+  const { pidFile } = facts.settings;
+  if (facts.unit === undefined || pidFile === undefined) return undefined;
+  const found: Finding[] = [];
+  const isTemporary = /^(\/var)?\/tmp\//.test(pidFile);
+  if (isTemporary && property(facts, "PrivateTmp") === "yes") {
+    const isFollowed = property(facts, "PIDFile") !== "" && property(facts, "Type") !== "notify";
+    const why = isFollowed
+      ? "systemd itself looks for the PID file in the /tmp of everybody else"
+      : "handover, called from a shell, looks for the PID file in the /tmp of everybody else";
+    found.push(
+      (isFollowed ? error : warning)(
+        `PrivateTmp=yes, and pidFile is ${pidFile}`,
+        why,
+        inRuntimeDirectory(facts),
+      ),
+    );
+  }
+  if (property(facts, "ProtectSystem") === "strict" && !isWritable(facts, pidFile)) {
+    const why = "everything but /dev, /proc and /sys is read-only: ready() fails";
+    found.push(error(`ProtectSystem=strict, and pidFile is ${pidFile}`, why, inRuntimeDirectory(facts)));
+  }
+  return found;
+}
+
+function isWritable(facts: Facts, file: string): boolean {
+  const list = (name: string, root: string): string[] =>
+    property(facts, name)
+      .split(" ")
+      .filter(Boolean)
+      .map((one) => root + one.replace(/^[-+]+/, ""));
+  const roots = [
+    ...list("ReadWritePaths", ""),
+    ...list("RuntimeDirectory", "/run/"),
+    ...list("StateDirectory", "/var/lib/"),
+    ...(property(facts, "PrivateTmp") === "yes" ? ["/tmp", "/var/tmp"] : []),
+  ];
+  return roots.some((root) => file.startsWith(`${root.replace(/\/$/, "")}/`));
+}
+
+function inRuntimeDirectory({ unit }: Facts): string {
+  const name = unit!.name.replace(/\.service$/, "");
+  return `set RuntimeDirectory=${name}, and pidFile to "/run/${name}/${name}.pid"`;
+}

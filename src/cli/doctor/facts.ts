@@ -1,0 +1,189 @@
+import { existsSync } from "node:fs";
+import { isAbsolute } from "node:path";
+import { ControlClient } from "../../control/client.js";
+import { connectToPid, isAlive } from "../../control/discover.js";
+import type { Status } from "../../control/protocol.js";
+import { HandoverError, reasonOf } from "../../errors.js";
+import { readOptions } from "../../options.js";
+import { origin } from "../../process/command.js";
+import { readRoom, type Room } from "./cgroup.js";
+import { readListeners, type ListenerFacts } from "./listeners.js";
+import { readPidFile, readPlace, type PidFileFacts, type Place } from "./places.js";
+import { descriptorLimit, readProcess, type ProcessFacts } from "./proc.js";
+import { readStart, type Start, type StartFacts } from "./start.js";
+import { showUnit, systemdVersion, type UnitFacts } from "./systemctl.js";
+
+/** What is to be examined; nothing: this machine, and the project in the working directory. */
+export interface Target {
+  unit?: string | undefined;
+  pid?: number | undefined;
+  pidFile?: string | undefined;
+}
+
+/** Everything that the checks look at. What does not apply, or cannot be told, is undefined. */
+export interface Facts {
+  /** In words. */
+  subject: string;
+  /** Its version. */
+  systemd: number | undefined;
+  unit: UnitFacts | undefined;
+  /** Words of its ExecReload that should be files, and are not. */
+  missing: string[];
+  process: ProcessFacts | undefined;
+  status: Status | undefined;
+  /** Why there is no status. */
+  silence: string | undefined;
+  /** The options of the process, or their defaults. */
+  settings: NonNullable<Status["settings"]>;
+  pidFile: PidFileFacts | undefined;
+  places: Place[];
+  listeners: ListenerFacts | undefined;
+  room: Room;
+  start: StartFacts | undefined;
+  /** Why nothing could be started. */
+  startProblem: string | undefined;
+  /** The soft limit of descriptors that a process started from here has. */
+  descriptorLimit: number;
+}
+
+/**
+ * Gathers what is known of a unit, a process or this machine.
+ *
+ * @throws {HandoverError} `ERR_CONTROL` if there is no such thing, or it may not be looked at
+ */
+export async function gather(target: Target): Promise<Facts> {
+  const { unit, pid, pidFile, status, silence } = await find(target);
+  const process = pid === undefined ? undefined : readProcess(pid);
+  const { spawn: _, computesSpawn: __, ...defaults } = readOptions({}, "/");
+  const settings = status?.settings ?? defaults;
+  const file =
+    pidFile ??
+    (settings.pidFile === undefined || process === undefined ? undefined : readPidFile(settings.pidFile));
+  const start = process?.hasOtherRoot === true ? undefined : plan(target, unit, process, status);
+  return {
+    subject: describe(target, unit, process, status),
+    systemd: await systemdVersion(),
+    unit,
+    missing: missingWords(unit),
+    process,
+    status,
+    silence,
+    settings,
+    pidFile: process?.hasOtherRoot === true ? undefined : file,
+    places: places(process, settings),
+    listeners: process === undefined ? undefined : readListeners(process.pid),
+    room: readRoom(process?.pid ?? "self"),
+    start: start !== undefined && "words" in start ? await readStart(start) : undefined,
+    startProblem: start !== undefined && "problem" in start ? start.problem : undefined,
+    descriptorLimit: descriptorLimit("self"),
+  };
+}
+
+type Found = Pick<Facts, "unit" | "pidFile" | "status" | "silence"> & { pid: number | undefined };
+
+/** The process that is meant: that of the PID file, and where that is a former one, the one that serves. */
+async function find({ unit: name, pid, pidFile: path }: Target): Promise<Found> {
+  const unit = name === undefined ? undefined : await showUnit(name);
+  const pidFile = path === undefined ? undefined : readPidFile(path);
+  const main = Number(unit?.properties.get("MainPID") ?? 0);
+  const named = pid ?? (pidFile?.isAlive === true ? pidFile.pid : undefined) ?? (main > 0 ? main : undefined);
+  if (pid !== undefined && !isAlive(pid))
+    throw new HandoverError("ERR_CONTROL", `there is no process ${pid}`);
+  const beside = path === undefined || !existsSync(`${path}.sock`) ? undefined : `${path}.sock`;
+  if (named === undefined && beside === undefined)
+    return { unit, pidFile, pid: named, status: undefined, silence: undefined };
+  const answer = await ask(named, beside);
+  return { unit, pidFile, pid: answer.status?.pid ?? named, ...answer };
+}
+
+/** ms that a process may take to tell its status. */
+const PATIENCE = 5_000;
+
+async function ask(
+  pid: number | undefined,
+  socket: string | undefined,
+): Promise<Pick<Facts, "status" | "silence">> {
+  let client: ControlClient | undefined;
+  let isLate = false;
+  const late = setTimeout(() => {
+    isLate = true;
+    client?.close();
+  }, PATIENCE);
+  try {
+    client = await connect(pid, socket);
+    const { status } = await client.ask({ command: "status" });
+    return { status, silence: undefined };
+  } catch (error) {
+    const silence = isLate ? `process ${pid} did not tell its status within ${PATIENCE} ms` : reasonOf(error);
+    return { status: undefined, silence };
+  } finally {
+    clearTimeout(late);
+  }
+}
+
+async function connect(pid: number | undefined, socket: string | undefined): Promise<ControlClient> {
+  if (socket === undefined) return connectToPid(pid!);
+  try {
+    return await ControlClient.connect(socket, PATIENCE);
+  } catch (error) {
+    if (pid === undefined) throw error;
+    return connectToPid(pid);
+  }
+}
+
+/** What would be started: by the process, or from its unit, or in this directory. */
+function plan(
+  target: Target,
+  unit: UnitFacts | undefined,
+  process: ProcessFacts | undefined,
+  status: Status | undefined,
+): Start | { problem: string } | undefined {
+  const unitDirectory = unit?.properties.get("WorkingDirectory")?.replace(/^[!-]+/, "") || undefined;
+  const rest = { user: process?.user, unitDirectory };
+  if (status?.command !== undefined) {
+    return "problem" in status.command ? status.command : { path: undefined, ...status.command, ...rest };
+  }
+  // It has a function that tells, and that is for an upgrade only.
+  if (status?.settings !== undefined) return undefined;
+  if (process !== undefined) {
+    const cwd = process.cwd.replace(/ \(deleted\)$/, "");
+    const [pwd, path] = [process.env["PWD"], process.env["PATH"]];
+    return { words: process.words, cwd: pwd !== undefined && isAbsolute(pwd) ? pwd : cwd, path, ...rest };
+  }
+  if (unit?.start !== undefined) {
+    const { path: program, words } = unit.start;
+    return { words: [program, ...words.slice(1)], cwd: unitDirectory ?? "/", path: undefined, ...rest };
+  }
+  if (target.pidFile !== undefined) return undefined;
+  return { words: ["node"], cwd: origin.logical, path: globalThis.process.env["PATH"], ...rest };
+}
+
+function missingWords(unit: UnitFacts | undefined): string[] {
+  const { path = "", words = [] } = unit?.reload ?? {};
+  const end = words.indexOf("upgrade");
+  const files = [path, ...words.slice(1, end < 0 ? 1 : end)].filter(isAbsolute);
+  return files.filter((file) => !existsSync(file));
+}
+
+function places(process: ProcessFacts | undefined, settings: Facts["settings"]): Place[] {
+  if (process === undefined || process.hasOtherRoot) return [];
+  return (["pidFile", "controlSocket"] as const).flatMap((option) => {
+    const file = settings[option];
+    return file === undefined || file.startsWith("\0") ? [] : [readPlace(option, file, process.user)];
+  });
+}
+
+function describe(
+  { pidFile }: Target,
+  unit: UnitFacts | undefined,
+  process: ProcessFacts | undefined,
+  status: Status | undefined,
+): string {
+  const words = [
+    unit && `unit ${unit.name}`,
+    pidFile && `PID file ${pidFile}`,
+    process && `process ${process.pid}`,
+    status && `generation ${status.generation}`,
+  ];
+  return words.filter(Boolean).join(", ") || `this machine, in ${origin.logical}`;
+}

@@ -1,0 +1,85 @@
+import { execFile } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { reasonOf } from "../../errors.js";
+
+/** The Node that would run the program, and whether it can load the addon. */
+export interface NodeFacts {
+  file: string;
+  /** Or why it does not run. */
+  version: string | { failure: string };
+  /** The package that the program imports; where none is found, the one that examines it. */
+  root: string;
+  isInstalled: boolean;
+  /** What the package asks for: `>=20.19`. */
+  engines: string;
+  /** Why it cannot load the addon. */
+  addonFailure: string | undefined;
+}
+
+/** The handover that the program imports, as Node looks for it; or this one. */
+export function packageOf(script: string | undefined, cwd: string): Pick<NodeFacts, "root" | "isInstalled"> {
+  const roots = (from: string): string[] => [
+    join(from, "node_modules", "handover"),
+    from,
+    ...(from === dirname(from) ? [] : roots(dirname(from))),
+  ];
+  const candidates = [...(script === undefined ? [] : roots(dirname(script))), ...roots(cwd)];
+  const found = candidates.find((root) => readManifest(root)?.name === "handover");
+  const own = fileURLToPath(new URL("../../..", import.meta.url)).replace(/\/$/, "");
+  return { root: found ?? own, isInstalled: found !== undefined };
+}
+
+interface Manifest {
+  name?: string;
+  engines?: { node?: string };
+}
+
+function readManifest(root: string): Manifest | undefined {
+  try {
+    return JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as Manifest;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Loads the addon, as the package does, and nothing else of it. */
+const PROBE = `
+const { join } = require("path");
+const root = process.argv[1];
+let failure = "";
+for (const place of ["build/Release", "prebuilds/" + process.platform + "-" + process.arch]) {
+  try { require(join(root, place, "handover.node")); failure = undefined; break; } catch (error) {
+    if (error.code !== "MODULE_NOT_FOUND" || failure === "") failure = error.message.split("\\n")[0];
+  }
+}
+console.log(JSON.stringify({ version: process.version, failure }));`;
+
+/** ms */
+const PATIENCE = 10_000;
+
+/** Runs it with no more rights than whoever is meant to run it. */
+export async function readNode(
+  file: string,
+  installation: ReturnType<typeof packageOf>,
+  user: { uid: number; gids: number[] } | undefined,
+): Promise<NodeFacts> {
+  const { root } = installation;
+  const facts = { file, ...installation, engines: readManifest(root)?.engines?.node ?? "*" };
+  const isOther = user !== undefined && process.getuid?.() === 0 && user.uid !== 0;
+  const who = isOther ? { uid: user.uid, gid: user.gids[0]! } : {};
+  try {
+    // Without the program's environment: NODE_OPTIONS may load anything.
+    const options = { timeout: PATIENCE, env: {}, cwd: "/", ...who };
+    const { stdout } = await promisify(execFile)(file, ["-e", PROBE, root], options);
+    const { version, failure } = JSON.parse(stdout) as { version: string; failure?: string };
+    return { ...facts, version, addonFailure: failure };
+  } catch (cause) {
+    const { stderr, killed } = cause as { stderr?: string; killed?: boolean };
+    const failure =
+      killed === true ? `no answer within ${PATIENCE} ms` : stderr?.trim().split("\n")[0] || reasonOf(cause);
+    return { ...facts, version: { failure }, addonFailure: undefined };
+  }
+}

@@ -1,0 +1,139 @@
+import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
+import { HandoverError, reasonOf } from "../../errors.js";
+
+/** What `/proc` tells of a process. */
+export interface ProcessFacts {
+  pid: number;
+  /** Its PID in the innermost namespace that it is in. */
+  innerPid: number;
+  user: { uid: number; gids: number[] };
+  words: string[];
+  env: NodeJS.ProcessEnv;
+  /** The physical working directory; with ` (deleted)` at its end if it is. */
+  cwd: string;
+  hasTerminal: boolean;
+  /** Its limit is the soft one: Node raises that to the hard one as it starts. */
+  descriptors: { open: number; limit: number };
+  /** Bytes in memory. */
+  resident: number;
+  /** The nearest first. */
+  ancestors: Ancestor[];
+  /** Its paths mean something else than ours do. */
+  hasOtherRoot: boolean;
+}
+
+export interface Ancestor {
+  pid: number;
+  /** As the kernel calls it: at most 15 characters. */
+  name: string;
+  words: string[];
+}
+
+/**
+ * Reads what is known of a process.
+ *
+ * @throws {HandoverError} `ERR_CONTROL` for one that is gone, or another user's
+ */
+export function readProcess(pid: number): ProcessFacts {
+  try {
+    const status = readStatus(pid);
+    return {
+      pid,
+      innerPid: Number(words(status, "NSpid").at(-1) ?? pid),
+      user: userOf(status),
+      words: readBlock(pid, "cmdline"),
+      env: readEnvironment(pid),
+      cwd: readlinkSync(`/proc/${pid}/cwd`),
+      hasTerminal: readStat(pid)[4] !== "0",
+      descriptors: { open: readdirSync(`/proc/${pid}/fd`).length, limit: descriptorLimit(pid) },
+      resident: Number(words(status, "VmRSS")[0] ?? 0) * 1_024,
+      ancestors: ancestorsOf(pid),
+      hasOtherRoot: !isSame(`/proc/${pid}/root/`, "/"),
+    };
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    const why =
+      code === "ENOENT" || code === "ESRCH"
+        ? process.platform === "linux"
+          ? "there is no such process"
+          : "there is no /proc on this system"
+        : code === "EACCES" || code === "EPERM"
+          ? "it is another user's; run this as that user, or as root"
+          : reasonOf(cause);
+    throw new HandoverError("ERR_CONTROL", `cannot examine process ${pid}: ${why}`, { cause });
+  }
+}
+
+/** The soft limit of open descriptors. */
+export function descriptorLimit(pid: number | "self"): number {
+  const [, soft] = /^Max open files +(\S+)/m.exec(readFileSync(`/proc/${pid}/limits`, "utf8")) ?? [];
+  return soft === "unlimited" ? Infinity : Number(soft);
+}
+
+/** The inodes of a process's sockets. */
+export function socketInodes(pid: number | string): Set<string> {
+  const inodes = new Set<string>();
+  for (const fd of readdirSync(`/proc/${pid}/fd`)) {
+    try {
+      const [, inode] = /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${fd}`)) ?? [];
+      if (inode !== undefined) inodes.add(inode);
+    } catch {
+      // Closed meanwhile.
+    }
+  }
+  return inodes;
+}
+
+function readStatus(pid: number): Map<string, string> {
+  const lines = readFileSync(`/proc/${pid}/status`, "utf8").split("\n");
+  return new Map(lines.map((line) => [line.split(":", 1)[0]!, line.slice(line.indexOf(":") + 1).trim()]));
+}
+
+function words(status: Map<string, string>, name: string): string[] {
+  return (status.get(name) ?? "").split(/\s+/).filter(Boolean);
+}
+
+/** The effective ones: real, effective, saved, file system. */
+function userOf(status: Map<string, string>): ProcessFacts["user"] {
+  const gids = [words(status, "Gid")[1], ...words(status, "Groups")];
+  return { uid: Number(words(status, "Uid")[1]), gids: gids.map(Number) };
+}
+
+/** The fields of proc(5)'s stat from `state` on; the name before them may contain anything. */
+function readStat(pid: number): string[] {
+  const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+  return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+}
+
+function readBlock(pid: number, name: "cmdline" | "environ"): string[] {
+  const blocks = readFileSync(`/proc/${pid}/${name}`, "utf8").split("\0");
+  return blocks.at(-1) === "" ? blocks.slice(0, -1) : blocks;
+}
+
+function readEnvironment(pid: number): NodeJS.ProcessEnv {
+  const pairs = readBlock(pid, "environ").map((line) => line.split(/=(.*)/s, 2));
+  return Object.fromEntries(pairs) as NodeJS.ProcessEnv;
+}
+
+function ancestorsOf(pid: number): Ancestor[] {
+  const found: Ancestor[] = [];
+  try {
+    // A PID of 0 is outside of the namespace.
+    for (let one = Number(readStat(pid)[1]); one > 0; one = Number(readStat(one)[1])) {
+      const name = readFileSync(`/proc/${one}/comm`, "utf8").trimEnd();
+      found.push({ pid: one, name, words: readBlock(one, "cmdline") });
+    }
+  } catch {
+    // One has gone meanwhile: those below it will do.
+  }
+  return found;
+}
+
+function isSame(one: string, other: string): boolean {
+  try {
+    const [a, b] = [statSync(one), statSync(other)];
+    return a.dev === b.dev && a.ino === b.ino;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,101 @@
+import { accessSync, constants, existsSync, realpathSync, statSync } from "node:fs";
+import { basename, delimiter, resolve } from "node:path";
+import { packageOf, readNode, type NodeFacts } from "./node.js";
+
+/** What the next generation would be started with, looked up in today's file system. */
+export interface StartFacts {
+  words: string[];
+  cwd: string;
+  hasDirectory: boolean;
+  /** undefined: the first word is not found. */
+  file: string | undefined;
+  /** undefined: the words name none. */
+  script: { path: string; exists: boolean } | undefined;
+  /** undefined: what is started is not Node itself. */
+  node: NodeFacts | undefined;
+  /** A symlink by which the directory is meant to be known, and is not. */
+  lostLink: string | undefined;
+}
+
+export interface Start {
+  words: string[];
+  cwd: string;
+  path: string | undefined;
+  /** Whoever runs it: its files are run by the doctor with no more rights. */
+  user: { uid: number; gids: number[] } | undefined;
+  /** As the unit calls the directory. */
+  unitDirectory: string | undefined;
+}
+
+/** Looks up what would be started, and asks that Node for its version. */
+export async function readStart({ words, cwd, path, user, unitDirectory }: Start): Promise<StartFacts> {
+  const [word = "", ...args] = words;
+  const file = findFile(word, cwd, path);
+  const name = scriptOf(args);
+  const script =
+    name === undefined ? undefined : { path: resolve(cwd, name), exists: isModule(resolve(cwd, name)) };
+  const isNode = file !== undefined && /^node(js)?[\d.]*$/.test(basename(file));
+  return {
+    words,
+    cwd,
+    hasDirectory: statSync(cwd, { throwIfNoEntry: false })?.isDirectory() === true,
+    file,
+    script: isNode ? script : undefined,
+    node: isNode ? await readNode(file, packageOf(script?.path, cwd), user) : undefined,
+    lostLink:
+      unitDirectory !== undefined && unitDirectory !== cwd && isLinked(unitDirectory)
+        ? unitDirectory
+        : undefined,
+  };
+}
+
+/** As execvp(3) looks a program up. */
+function findFile(word: string, cwd: string, path = "/usr/local/bin:/usr/bin:/bin"): string | undefined {
+  if (word.includes("/")) return isExecutable(resolve(cwd, word)) ? resolve(cwd, word) : undefined;
+  return path
+    .split(delimiter)
+    .map((one) => resolve(cwd, one, word))
+    .find(isExecutable);
+}
+
+function isExecutable(file: string): boolean {
+  try {
+    accessSync(file, constants.X_OK);
+    return statSync(file).isFile();
+  } catch {
+    return false;
+  }
+}
+
+/** The first argument that is no option, and no option's value. */
+function scriptOf(args: readonly string[]): string | undefined {
+  for (let n = 0; n < args.length; n++) {
+    const arg = args[n]!;
+    if (NO_SCRIPT.test(arg)) return undefined;
+    if (arg === "--") return args[n + 1];
+    if (VALUED.has(arg)) n++;
+    else if (!arg.startsWith("-")) return arg;
+  }
+  return undefined;
+}
+
+const NO_SCRIPT = /^(-|-[a-z]*[ep][a-z]*|--(eval|print|test|run)(=.*)?)$/;
+
+const VALUED = new Set(
+  "-r --require --import --loader --experimental-loader -C --conditions --env-file --env-file-if-exists --input-type --title --disable-warning --inspect-port --watch-path".split(
+    " ",
+  ),
+);
+
+/** As Node finds the main module of a command. */
+function isModule(path: string): boolean {
+  return ["", ".js", ".json", ".node"].some((end) => existsSync(path + end));
+}
+
+function isLinked(path: string): boolean {
+  try {
+    return realpathSync(path) !== path;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,142 @@
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
+import { HandoverError, reasonOf } from "../../errors.js";
+
+/** A unit as `systemctl show` tells it: each property's lines, mostly one. */
+export interface UnitFacts {
+  name: string;
+  properties: ReadonlyMap<string, string>;
+  start: ExecLine | undefined;
+  reload: ExecLine | undefined;
+}
+
+/** A command of a unit. systemd does not tell where a word ends that has a blank in it. */
+export interface ExecLine {
+  path: string;
+  words: string[];
+  ignoresErrors: boolean;
+}
+
+/**
+ * Asks systemd for a unit.
+ *
+ * @throws {HandoverError} `ERR_CONTROL`
+ */
+export async function showUnit(name: string): Promise<UnitFacts> {
+  const unit = name.includes(".") ? name : `${name}.service`;
+  const properties = parseProperties(
+    await systemctl(`ask for the unit ${unit}`, ["show", `--property=${PROPERTIES.join(",")}`, "--", unit]),
+  );
+  if (properties.get("LoadState") !== "loaded") {
+    const why = properties.get("LoadState") ?? "it does not say";
+    throw new HandoverError("ERR_CONTROL", `cannot examine the unit ${unit}: systemd calls it ${why}`);
+  }
+  return {
+    name: unit,
+    properties,
+    start: parseExec(properties.get("ExecStart")),
+    reload: parseExec(properties.get("ExecReload")),
+  };
+}
+
+/** The version of systemd; undefined where there is none. */
+export async function systemdVersion(): Promise<number | undefined> {
+  try {
+    const [, version] = /^systemd (\d+)/.exec(await systemctl("ask for its version", ["--version"])) ?? [];
+    return version === undefined ? undefined : Number(version);
+  } catch {
+    return undefined;
+  }
+}
+
+const PROPERTIES = [
+  "ActiveState",
+  "ExecReload",
+  "ExecStart",
+  "FileDescriptorStoreMax",
+  "KillMode",
+  "KillSignal",
+  "LoadState",
+  "MainPID",
+  "MemoryMax",
+  "NeedDaemonReload",
+  "NotifyAccess",
+  "OOMPolicy",
+  "PIDFile",
+  "PrivateTmp",
+  "ProtectSystem",
+  "ReadWritePaths",
+  "RuntimeDirectory",
+  "StateDirectory",
+  "TimeoutStartUSec",
+  "TimeoutStopUSec",
+  "Type",
+  "User",
+  "WorkingDirectory",
+];
+
+/** ms */
+const PATIENCE = 10_000;
+
+async function systemctl(doing: string, args: string[]): Promise<string> {
+  try {
+    // The times that it prints are to be read, not the ones of a locale.
+    const env = { ...process.env, LC_ALL: "C" };
+    return (await promisify(execFile)("systemctl", args, { timeout: PATIENCE, env })).stdout;
+  } catch (cause) {
+    const { code, killed, stderr } = cause as { code?: unknown; killed?: boolean; stderr?: string };
+    const why =
+      code === "ENOENT"
+        ? "there is no systemctl"
+        : killed === true
+          ? `systemctl did not answer within ${PATIENCE} ms`
+          : stderr?.trim().split("\n")[0] || reasonOf(cause);
+    throw new HandoverError("ERR_CONTROL", `cannot ${doing}: ${why}`, { cause });
+  }
+}
+
+/** Several commands of one kind have a line each: the first one is kept. */
+function parseProperties(text: string): Map<string, string> {
+  const properties = new Map<string, string>();
+  for (const line of text.split("\n")) {
+    const equals = line.indexOf("=");
+    if (equals > 0 && !properties.has(line.slice(0, equals))) {
+      properties.set(line.slice(0, equals), line.slice(equals + 1));
+    }
+  }
+  return properties;
+}
+
+function parseExec(text: string | undefined): ExecLine | undefined {
+  const [, path, words, ignores] =
+    /^\{ path=(.*?) ; argv\[\]=(.*?) ; ignore_errors=(yes|no) ;/s.exec(text ?? "") ?? [];
+  if (path === undefined) return undefined;
+  return { path, words: words!.split(" "), ignoresErrors: ignores === "yes" };
+}
+
+/** A time as systemd prints it, in ms: `1min 30s`, `infinity`. */
+export function parseTimespan(text: string | undefined): number | undefined {
+  if (text === undefined || text === "") return undefined;
+  if (text === "infinity") return Infinity;
+  let ms = 0;
+  for (const piece of text.split(" ")) {
+    const [, n, unit] = /^([\d.]+)([a-z]*)$/.exec(piece) ?? [];
+    const factor = UNITS[unit ?? "none"];
+    if (factor === undefined) return undefined;
+    ms += Number(n) * factor;
+  }
+  return ms;
+}
+
+const UNITS: Record<string, number> = {
+  "": 0.001,
+  us: 0.001,
+  ms: 1,
+  s: 1_000,
+  min: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+  w: 604_800_000,
+  month: 2_629_800_000,
+  y: 31_557_600_000,
+};

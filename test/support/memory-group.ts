@@ -1,0 +1,53 @@
+import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+/** A control group of this machine's with a limit for its memory, where one may be made. */
+export class MemoryGroup {
+  readonly #directory: string | undefined;
+  readonly #limit: string;
+
+  static open(): MemoryGroup {
+    const name = `handover-${process.pid}`;
+    for (const [root, limit] of [
+      ["/sys/fs/cgroup", "memory.max"],
+      ["/sys/fs/cgroup/memory", "memory.limit_in_bytes"],
+    ] as const) {
+      const directory = join(root, name);
+      try {
+        mkdirSync(directory);
+        // The file system makes the files: there are none on an ordinary one, or without the controller.
+        if (existsSync(join(directory, limit))) return new MemoryGroup(directory, limit);
+        rmdirSync(directory);
+      } catch {
+        // Not there, not root's, or read-only.
+      }
+    }
+    return new MemoryGroup(undefined, "");
+  }
+
+  private constructor(directory: string | undefined, limit: string) {
+    this.#directory = directory;
+    this.#limit = limit;
+  }
+
+  get isUsable(): boolean {
+    return this.#directory !== undefined;
+  }
+
+  /** For the title of a test. */
+  get why(): string {
+    return this.isUsable ? "" : " (skipped: no control group can be made here)";
+  }
+
+  put(pid: number, limit: number): void {
+    writeFileSync(join(this.#directory!, this.#limit), String(limit));
+    writeFileSync(join(this.#directory!, "cgroup.procs"), String(pid));
+  }
+
+  /** Its processes have to have ended. */
+  remove(): void {
+    if (this.#directory === undefined) return;
+    const left = readFileSync(join(this.#directory, "cgroup.procs"), "utf8");
+    if (left === "") rmdirSync(this.#directory);
+  }
+}
