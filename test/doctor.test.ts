@@ -103,8 +103,9 @@ describe("handover doctor", () => {
   test("finds a listener that was opened outside of handover, and the upgrade does fail", async () => {
     const port = await freePort();
     const { service } = await startService({ outside: port }, undefined, "outside.js");
-    const found = (await problemsOf(service.pid)).find(({ check }) => check === "listeners");
-    expect(found?.what).toBe(`tcp:127.0.0.1:${port} was opened outside of handover`);
+    expect((await problemsOf(service.pid)).filter(({ severity }) => severity === "error")).toMatchObject([
+      { check: "listeners", what: `tcp:127.0.0.1:${port} was opened outside of handover` },
+    ]);
     await expectFailure(service.pid);
   });
 
@@ -154,6 +155,16 @@ describe("handover doctor", () => {
     onTestFinished(() => void process.kill(service.pid, "SIGCONT"));
     const found = await problemsOf(service.pid);
     expect(found[0]).toMatchObject({ check: "control", severity: "error" });
+  });
+
+  test.skipIf(!isRoot)(`does not take another process for one in a container${asRoot}`, async () => {
+    const unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", process.execPath];
+    const { pidFile } = await startService({}, unshare);
+    const { code, stderr } = await handover("doctor", "--pid-file", pidFile);
+    expect(stderr).toMatch(
+      /process 1 is another one here; if it is in a container, run handover doctor inside of that\n$/,
+    );
+    expect(code).toBe(1);
   });
 
   test.skipIf(!isRoot)(`finds that it is PID 1${asRoot}`, async () => {
@@ -208,6 +219,7 @@ describe("handover doctor", () => {
     [["no such unit"], 2, /^handover: "no such unit" is neither a PID nor the name of a unit\n/],
     [["0"], 2, /^handover: "0" is neither a PID nor the name of a unit\n/],
     [["1", "--pid-file", "x"], 2, /^handover: say which process: by its unit, by its PID or by --pid-file\n/],
+    [["app.socket"], 1, /^handover: cannot examine the unit app.socket: it is no service; name the service/],
     [["2147483647"], 1, /^handover: there is no process 2147483647\n$/],
   ])("refuses %j", async (args, code, message) => {
     const run = await handover("doctor", ...args);
@@ -259,7 +271,7 @@ describe("handover doctor UNIT, with a systemctl that prints what a real one has
       /^handover: cannot ask for the unit app.service: Failed to connect to bus: Host is down\n$/,
     ],
     [undefined, /^handover: cannot ask for the unit app.service: there is no systemctl\n$/],
-  ])("says so if that runs %j", async (script, message) => {
+  ])("says so if it runs %j", async (script, message) => {
     const run = await withSystemctl(script, "doctor", "app");
     expect(run.stderr).toMatch(message);
     expect([run.code, run.stdout]).toEqual([1, ""]);
@@ -337,12 +349,19 @@ function fill(directory: string): void {
   }
 }
 
+/** None of those that the system chooses from: those may have been asked for as 0. */
 async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as { port: number };
-  await new Promise((done) => server.close(done));
-  return port;
+  for (;;) {
+    const port = 20_000 + Math.floor(Math.random() * 10_000);
+    const server = createServer().listen(port, "127.0.0.1");
+    const isFree = await once(server, "listening").then(
+      () => true,
+      () => false,
+    );
+    if (!isFree) continue;
+    await new Promise((done) => server.close(done));
+    return port;
+  }
 }
 
 /** Runs handover with a `systemctl` that is this script; without one, with none. */

@@ -136,6 +136,7 @@ describe("handover unit", () => {
   test.each([
     [["--exec", "node 'a"], /cannot read the command node 'a: a quote does not end/],
     [["--exec", " "], /--exec says no program/],
+    [["--exec", "npm start"], /cannot run the service by npm: systemd would follow that/],
     [["--exec", "no-such-program a"], /cannot find no-such-program on PATH: --exec needs an absolute path/],
     [
       ["--exec", "/opt/$x/node a.js"],

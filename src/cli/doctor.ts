@@ -1,6 +1,7 @@
 import { Command } from "commander";
 import { examine } from "./doctor/checks.js";
-import { gather, type Target } from "./doctor/facts.js";
+import { gather } from "./doctor/facts.js";
+import type { Target } from "./doctor/find.js";
 import { count, paint, Reported, writeJson, writeText } from "./output.js";
 
 /** `handover doctor` */

@@ -1,24 +1,15 @@
 import { existsSync } from "node:fs";
 import { isAbsolute } from "node:path";
-import { ControlClient } from "../../control/client.js";
-import { connectToPid, isAlive } from "../../control/discover.js";
 import type { Status } from "../../control/protocol.js";
-import { HandoverError, reasonOf } from "../../errors.js";
 import { readOptions } from "../../options.js";
 import { origin } from "../../process/command.js";
 import { readRoom, type Room } from "./cgroup.js";
+import { find, type Target } from "./find.js";
 import { readListeners, type ListenerFacts } from "./listeners.js";
 import { readPidFile, readPlace, type PidFileFacts, type Place } from "./places.js";
-import { descriptorLimit, readProcess, type ProcessFacts } from "./proc.js";
+import { ownDescriptorLimit, readProcess, type ProcessFacts } from "./proc.js";
 import { readStart, type Start, type StartFacts } from "./start.js";
-import { showUnit, systemdVersion, type UnitFacts } from "./systemctl.js";
-
-/** What is to be examined; nothing: this machine, and the project in the working directory. */
-export interface Target {
-  unit?: string | undefined;
-  pid?: number | undefined;
-  pidFile?: string | undefined;
-}
+import { systemdVersion, type UnitFacts } from "./systemctl.js";
 
 /** Everything that the checks look at. What does not apply, or cannot be told, is undefined. */
 export interface Facts {
@@ -43,7 +34,7 @@ export interface Facts {
   /** Why nothing could be started. */
   startProblem: string | undefined;
   /** The soft limit of descriptors that a process started from here has. */
-  descriptorLimit: number;
+  descriptorLimit: number | undefined;
 }
 
 /**
@@ -75,60 +66,8 @@ export async function gather(target: Target): Promise<Facts> {
     room: readRoom(process?.pid ?? "self"),
     start: start !== undefined && "words" in start ? await readStart(start) : undefined,
     startProblem: start !== undefined && "problem" in start ? start.problem : undefined,
-    descriptorLimit: descriptorLimit("self"),
+    descriptorLimit: ownDescriptorLimit(),
   };
-}
-
-type Found = Pick<Facts, "unit" | "pidFile" | "status" | "silence"> & { pid: number | undefined };
-
-/** The process that is meant: that of the PID file, and where that is a former one, the one that serves. */
-async function find({ unit: name, pid, pidFile: path }: Target): Promise<Found> {
-  const unit = name === undefined ? undefined : await showUnit(name);
-  const pidFile = path === undefined ? undefined : readPidFile(path);
-  const main = Number(unit?.properties.get("MainPID") ?? 0);
-  const named = pid ?? (pidFile?.isAlive === true ? pidFile.pid : undefined) ?? (main > 0 ? main : undefined);
-  if (pid !== undefined && !isAlive(pid))
-    throw new HandoverError("ERR_CONTROL", `there is no process ${pid}`);
-  const beside = path === undefined || !existsSync(`${path}.sock`) ? undefined : `${path}.sock`;
-  if (named === undefined && beside === undefined)
-    return { unit, pidFile, pid: named, status: undefined, silence: undefined };
-  const answer = await ask(named, beside);
-  return { unit, pidFile, pid: answer.status?.pid ?? named, ...answer };
-}
-
-/** ms that a process may take to tell its status. */
-const PATIENCE = 5_000;
-
-async function ask(
-  pid: number | undefined,
-  socket: string | undefined,
-): Promise<Pick<Facts, "status" | "silence">> {
-  let client: ControlClient | undefined;
-  let isLate = false;
-  const late = setTimeout(() => {
-    isLate = true;
-    client?.close();
-  }, PATIENCE);
-  try {
-    client = await connect(pid, socket);
-    const { status } = await client.ask({ command: "status" });
-    return { status, silence: undefined };
-  } catch (error) {
-    const silence = isLate ? `process ${pid} did not tell its status within ${PATIENCE} ms` : reasonOf(error);
-    return { status: undefined, silence };
-  } finally {
-    clearTimeout(late);
-  }
-}
-
-async function connect(pid: number | undefined, socket: string | undefined): Promise<ControlClient> {
-  if (socket === undefined) return connectToPid(pid!);
-  try {
-    return await ControlClient.connect(socket, PATIENCE);
-  } catch (error) {
-    if (pid === undefined) throw error;
-    return connectToPid(pid);
-  }
 }
 
 /** What would be started: by the process, or from its unit, or in this directory. */

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, realpathSync } from "node:fs";
 import { endianness } from "node:os";
 import { socketInodes } from "./proc.js";
 
@@ -32,6 +32,18 @@ export function readListeners(pid: number): ListenerFacts {
     .split(/\s+/)
     .map(Number);
   return { own, others: others.map((one) => ({ ...one, pid: holderOf(one.inode) })), ephemeral: [low, high] };
+}
+
+/** Whether a process listens at a path, by whichever name that is called. */
+export function listensAt(pid: number, path: string): boolean {
+  try {
+    const mine = socketInodes(pid);
+    const unix = read(`/proc/${pid}/net/unix`).split("\n").flatMap(unixListener);
+    const there = unix.filter(({ inode }) => mine.has(inode)).map(({ address }) => realPath(address));
+    return there.includes(realPath(path));
+  } catch {
+    return false;
+  }
 }
 
 /** Reads the tables `tcp`, `tcp6`, `udp`, `udp6` and `unix` of proc(5). */
@@ -107,6 +119,15 @@ function holderOf(inode: string): number | undefined {
     }
   });
   return holder === undefined ? undefined : Number(holder);
+}
+
+function realPath(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    // An abstract name.
+    return path;
+  }
 }
 
 function read(file: string): string {

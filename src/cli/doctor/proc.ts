@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import { HandoverError, reasonOf } from "../../errors.js";
 
 /** What `/proc` tells of a process. */
@@ -64,8 +64,12 @@ export function readProcess(pid: number): ProcessFacts {
   }
 }
 
-/** The soft limit of open descriptors. */
-export function descriptorLimit(pid: number | "self"): number {
+/** The soft limit of open descriptors of a process that is started from here; undefined without /proc. */
+export function ownDescriptorLimit(): number | undefined {
+  return existsSync("/proc/self/limits") ? descriptorLimit("self") : undefined;
+}
+
+function descriptorLimit(pid: number | "self"): number {
   const [, soft] = /^Max open files +(\S+)/m.exec(readFileSync(`/proc/${pid}/limits`, "utf8")) ?? [];
   return soft === "unlimited" ? Infinity : Number(soft);
 }

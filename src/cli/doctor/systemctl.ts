@@ -23,7 +23,11 @@ export interface ExecLine {
  * @throws {HandoverError} `ERR_CONTROL`
  */
 export async function showUnit(name: string): Promise<UnitFacts> {
-  const unit = name.includes(".") ? name : `${name}.service`;
+  const unit = /\.[a-z]+$/.test(name) ? name : `${name}.service`;
+  if (!unit.endsWith(".service")) {
+    const message = `cannot examine the unit ${unit}: it is no service; name the service that belongs to it`;
+    throw new HandoverError("ERR_CONTROL", message);
+  }
   const properties = parseProperties(
     await systemctl(`ask for the unit ${unit}`, ["show", `--property=${PROPERTIES.join(",")}`, "--", unit]),
   );

@@ -42,6 +42,10 @@ export function planUnit({ exec, ...request }: Request): Plan {
   const here = origin.logical;
   const words = exec === undefined ? undefined : splitWords(exec);
   if (words?.length === 0) throw new HandoverError("ERR_OPTION", "--exec says no program");
+  if (words !== undefined && RUNNERS.test(words[0]!)) {
+    const message = `cannot run the service by ${words[0]}: systemd would follow that, and not the program; say by --exec what it runs`;
+    throw new HandoverError("ERR_OPTION", message);
+  }
   const workingDirectory = resolve(here, request.workingDirectory ?? directoryOf(words) ?? ".");
   const [word, ...args] = words ?? startOf(workingDirectory);
   const name = request.name ?? nameOf(workingDirectory);
@@ -54,6 +58,9 @@ export function planUnit({ exec, ...request }: Request): Plan {
     handover: [findProgram("node", workingDirectory), findHandover(workingDirectory)],
   };
 }
+
+/** Programs that start the service as a child of theirs. */
+const RUNNERS = /(^|\/)(npm|npx|yarn|pnpm|pm2|nodemon|forever)$/;
 
 /** The package that the program's script belongs to; its directory, if the package is not on this machine. */
 function directoryOf(words: readonly string[] | undefined): string | undefined {

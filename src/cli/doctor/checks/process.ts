@@ -14,6 +14,14 @@ function examineControl({ process, status, silence }: Facts): Finding | undefine
   if (status !== undefined)
     return ok(`process ${status.pid} answers: handover ${status.version}, Node ${status.node}`);
   if (process === undefined) return undefined;
+  if (process.innerPid !== process.pid) {
+    const why = `it is in another PID namespace, where it is process ${process.innerPid}`;
+    return error(
+      `process ${process.pid} does not answer`,
+      why,
+      "run handover doctor inside of its container",
+    );
+  }
   return error(
     silence ?? `process ${process.pid} does not answer`,
     "handover upgrade cannot reach it, and what is known to the process alone was not examined",

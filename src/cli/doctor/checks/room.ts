@@ -17,6 +17,7 @@ const USUAL_DESCRIPTORS = 4_096;
 
 function examineDescriptors({ process, status, descriptorLimit }: Facts): Finding | undefined {
   if (process === undefined) {
+    if (descriptorLimit === undefined) return undefined;
     if (descriptorLimit >= USUAL_DESCRIPTORS) return ok(`ulimit -n ${descriptorLimit}`);
     return warning(
       `ulimit -n ${descriptorLimit}`,

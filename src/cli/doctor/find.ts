@@ -1,0 +1,89 @@
+import { existsSync } from "node:fs";
+import { ControlClient } from "../../control/client.js";
+import { connectToPid, isAlive } from "../../control/discover.js";
+import type { Status } from "../../control/protocol.js";
+import { HandoverError, reasonOf } from "../../errors.js";
+import { listensAt } from "./listeners.js";
+import { readPidFile, type PidFileFacts } from "./places.js";
+import { showUnit, type UnitFacts } from "./systemctl.js";
+
+/** What is to be examined; nothing: this machine, and the project in the working directory. */
+export interface Target {
+  unit?: string | undefined;
+  pid?: number | undefined;
+  pidFile?: string | undefined;
+}
+
+/** What was found of it. */
+export interface Found {
+  unit: UnitFacts | undefined;
+  pidFile: PidFileFacts | undefined;
+  /** The process that serves. */
+  pid: number | undefined;
+  status: Status | undefined;
+  /** Why there is no status. */
+  silence: string | undefined;
+}
+
+/**
+ * Finds the process that is meant: that of the PID file, and where that is a former one, the one that serves.
+ *
+ * @throws {HandoverError} `ERR_CONTROL`
+ */
+export async function find({ unit: name, pid, pidFile: path }: Target): Promise<Found> {
+  const unit = name === undefined ? undefined : await showUnit(name);
+  const pidFile = path === undefined ? undefined : readPidFile(path);
+  const main = Number(unit?.properties.get("MainPID") ?? 0);
+  const named = pid ?? (pidFile?.isAlive === true ? pidFile.pid : undefined) ?? (main > 0 ? main : undefined);
+  if (pid !== undefined && !isAlive(pid))
+    throw new HandoverError("ERR_CONTROL", `there is no process ${pid}`);
+  const beside = path === undefined || !existsSync(`${path}.sock`) ? undefined : `${path}.sock`;
+  if (named === undefined && beside === undefined)
+    return { unit, pidFile, pid: named, status: undefined, silence: undefined };
+  const answer = await ask(named, beside);
+  if (beside !== undefined && answer.status !== undefined) requireHere(answer.status.pid, beside);
+  return { unit, pidFile, pid: answer.status?.pid ?? named, ...answer };
+}
+
+/** A process of another PID namespace is somebody else under its number. */
+function requireHere(pid: number, socket: string): void {
+  if (process.platform !== "linux" || listensAt(pid, socket)) return;
+  const why = isAlive(pid) ? "is another one here" : "is not to be seen from here";
+  const message = `cannot examine the process that answers at ${socket}: process ${pid} ${why}; if it is in a container, run handover doctor inside of that`;
+  throw new HandoverError("ERR_CONTROL", message);
+}
+
+/** ms that a process may take to tell its status. */
+const PATIENCE = 5_000;
+
+async function ask(
+  pid: number | undefined,
+  socket: string | undefined,
+): Promise<Pick<Found, "status" | "silence">> {
+  let late: NodeJS.Timeout | undefined;
+  let isLate = false;
+  try {
+    const client = await connect(pid, socket);
+    late = setTimeout(() => {
+      isLate = true;
+      client.close();
+    }, PATIENCE);
+    const { status } = await client.ask({ command: "status" });
+    return { status, silence: undefined };
+  } catch (error) {
+    const silence = isLate ? `the process did not tell its status within ${PATIENCE} ms` : reasonOf(error);
+    return { status: undefined, silence };
+  } finally {
+    clearTimeout(late);
+  }
+}
+
+async function connect(pid: number | undefined, socket: string | undefined): Promise<ControlClient> {
+  if (socket === undefined) return connectToPid(pid!);
+  try {
+    return await ControlClient.connect(socket, PATIENCE);
+  } catch (error) {
+    if (pid === undefined) throw error;
+    return connectToPid(pid);
+  }
+}
