@@ -9,6 +9,8 @@ import { noGo } from "./refusal.js";
 export class Accession {
   readonly #estate: Estate;
   readonly #accepted = deferred<void>();
+  /** That the predecessor has talked: it lives, and its channel is closed. */
+  #nonsense: HandoverError | undefined;
   /** For the predecessor's go. */
   #patience: NodeJS.Timeout | undefined;
 
@@ -27,6 +29,7 @@ export class Accession {
   announce(): void {
     const { older, inventory, settings, happen } = this.#estate;
     const { parent } = older;
+    if (this.#nonsense !== undefined) return this.#giveUp(this.#nonsense);
     if (parent === undefined || parent.isGone) return happen("go");
     parent.announceReady(inventory.announce());
     const { upgradeTimeout } = settings;
@@ -70,6 +73,7 @@ export class Accession {
       },
     });
     void parent.gone.then((nonsense) => {
+      this.#nonsense = nonsense;
       if (nonsense === undefined) happen("go");
       else this.#giveUp(nonsense);
       happen("kept");

@@ -2,18 +2,8 @@ import { channel } from "node:diagnostics_channel";
 import { debuglog } from "node:util";
 import type { Ended } from "./ending.js";
 import type { HandoverError } from "./errors.js";
-import type { UpgradeRecord } from "./journal.js";
+import type { Timings, UpgradeRecord } from "./record.js";
 import type { Outcome } from "./lifecycle.js";
-
-/** Times of one upgrade, in ms. */
-export interface Timings {
-  /** From the request until the successor's process was started. */
-  spawn: number;
-  /** From there until it was ready. */
-  ready: number;
-  /** From there until it was told to accept. */
-  commit: number;
-}
 
 /** What came of an upgrade, at its commit. */
 export interface UpgradeResult {

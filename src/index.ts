@@ -1,6 +1,6 @@
 export { Upgrader } from "./upgrader.js";
 export { HandoverError, type ErrorCode } from "./errors.js";
-export type { Rehearsal, Timings, UpgradeResult, UpgraderEvents } from "./events.js";
+export type { Rehearsal, UpgradeResult, UpgraderEvents } from "./events.js";
 export type { ConnectionAdapter } from "./connections/adapter.js";
 export type { Outcome } from "./lifecycle.js";
 export type { CommandOverride, SignalOptions, UpgraderOptions } from "./options.js";
@@ -15,5 +15,5 @@ export type { InitiateOptions, Slot } from "./handoff/slots.js";
 export type { SlotState } from "./handoff/slot-takers.js";
 export type { DrainOptions, DrainReport, UnitDefinition } from "./handoff/unit.js";
 export type { Units } from "./handoff/units.js";
-export type { UpgradeRecord } from "./journal.js";
+export type { Timings, UpgradeRecord } from "./record.js";
 export type { Distribution, Totals, UpgradeOutcome } from "./totals.js";

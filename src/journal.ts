@@ -1,26 +1,9 @@
 import type { Ended } from "./ending.js";
 import type { HandoverError } from "./errors.js";
-import type { Timings } from "./events.js";
 import type { State as Memory } from "./handoff/state.js";
 import type { Slot } from "./handoff/slots.js";
+import type { UpgradeRecord } from "./record.js";
 import { add, noTotals, observe, weight, type Totals, type UpgradeOutcome } from "./totals.js";
-
-/** One upgrade of the service. */
-export interface UpgradeRecord {
-  /** Of its beginning: ms since 1970. */
-  at: number;
-  /** Generations. */
-  from: number;
-  to: number;
-  /** Of the successor, if it was started. */
-  pid?: number;
-  outcome: UpgradeOutcome | "running" | "probation";
-  /** Why it did not succeed. */
-  code?: string;
-  reason?: string;
-  /** If it reached its commit. */
-  timings?: Timings;
-}
 
 /** The journal as it passes from generation to generation. */
 interface Snapshot {

@@ -1,9 +1,9 @@
 import { deferred } from "./deferred.js";
 import type { HandoverError } from "./errors.js";
 import type { Estate } from "./estate.js";
-import type { Rehearsal, Timings, UpgradeResult, UpgraderEvents } from "./events.js";
+import type { Rehearsal, UpgradeResult, UpgraderEvents } from "./events.js";
 import type { Exchange } from "./handoff/exchange.js";
-import type { UpgradeRecord } from "./journal.js";
+import type { Timings, UpgradeRecord } from "./record.js";
 import type { Child } from "./process/child.js";
 import { aborted, startSuccessor, type ReadySuccessor } from "./process/successor.js";
 import { refusal } from "./refusal.js";

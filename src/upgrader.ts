@@ -11,7 +11,7 @@ import type { RoleDefinition } from "./handoff/roles.js";
 import type { Slot } from "./handoff/slots.js";
 import type { UnitDefinition } from "./handoff/unit.js";
 import type { Units } from "./handoff/units.js";
-import type { UpgradeRecord } from "./journal.js";
+import type { UpgradeRecord } from "./record.js";
 import { publicState, type Outcome } from "./lifecycle.js";
 import { readOptions, type UpgraderOptions } from "./options.js";
 import { origin } from "./process/command.js";

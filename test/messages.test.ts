@@ -1,13 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import {
-  bodyOf,
-  decode,
-  encode,
-  ENTRIES_PER_MESSAGE,
-  MAX_SIZE,
-  type Message,
-} from "../dist/channel/messages.js";
+import { ENTRIES_PER_MESSAGE, MAX_SIZE, type Message } from "../dist/channel/messages.js";
+import { bodyOf, decode, encode } from "../dist/channel/packet.js";
 import { HandoverError } from "../dist/errors.js";
 
 const bytes = (text: string): Uint8Array => Buffer.from(text);

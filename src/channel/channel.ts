@@ -1,7 +1,8 @@
 import { constants } from "node:os";
 import { HandoverError } from "../errors.js";
 import { check, native, POLL, systemError, type Watcher } from "../native.js";
-import { bodyOf, decode, encode, MAX_SIZE, PROTOCOL, type Message } from "./messages.js";
+import { MAX_SIZE, PROTOCOL, type Message } from "./messages.js";
+import { bodyOf, decode, encode } from "./packet.js";
 
 /**
  * What an owner of a channel hears from it. Each descriptor in `fds` is the listener's to close. An offer comes

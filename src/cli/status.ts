@@ -2,7 +2,7 @@ import { setTimeout } from "node:timers/promises";
 import { Command, InvalidArgumentError } from "commander";
 import { ControlClient } from "../control/client.js";
 import type { Status } from "../control/protocol.js";
-import type { UpgradeRecord } from "../journal.js";
+import type { UpgradeRecord } from "../record.js";
 import { Interrupted, interruptible } from "./interrupt.js";
 import { clearScreen, count, duration, paint, writeJson, writeText } from "./output.js";
 import { connectToTarget, withTarget, type TargetOptions } from "./target.js";

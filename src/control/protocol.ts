@@ -1,6 +1,6 @@
 import type { ErrorCode } from "../errors.js";
-import type { Rehearsal, Timings } from "../events.js";
-import type { UpgradeRecord } from "../journal.js";
+import type { Rehearsal } from "../events.js";
+import type { Timings, UpgradeRecord } from "../record.js";
 import type { Outcome } from "../lifecycle.js";
 import type { Settings } from "../options.js";
 import type { PlannedCommand } from "../process/command.js";

@@ -1,4 +1,4 @@
-import type { UpgradeRecord } from "../journal.js";
+import type { UpgradeRecord } from "../record.js";
 import { BOUNDS } from "../totals.js";
 import { instruments, type Instrument, type Measured } from "./instruments.js";
 

@@ -151,7 +151,7 @@ test("two rollbacks in a row, then success", async () => {
   const bug = join(directory, "bug");
   writeFileSync(bug, "");
   const pidFile = join(directory, "pid");
-  const running = await start("phases.js", { probation: 1_000, pidFile, die: "accepting", dieWhile: bug });
+  const running = await start("phases.js", { probation: 3_000, pidFile, die: "accepting", dieWhile: bug });
   const { service, port, client } = running;
   // Idle, it would move to the successor, and die with it.
   const held = ask(port, "/hold", client);
