@@ -7,14 +7,12 @@
 //
 // --profile writes a CPU profile of both processes, from just before the commit until the move is over. It
 // slows them down: the figures of such a run are worth nothing.
-import { spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
-import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { Client, Load } from "./idle-clients.js";
-import { percentile, progress, row } from "./statistics.js";
+import { startService } from "./spoken-service.js";
+import { median, percentile, progress, row } from "./statistics.js";
 
 const { values } = parseArgs({
   options: {
@@ -29,12 +27,11 @@ const [count, upgrades] = [Number(values.connections), Number(values.upgrades)];
 const PER_ADDRESS = 5_000;
 /** ms: a few hundred requests. */
 const STEADY = 1_000;
-/** ms: whoever takes longer is broken. */
-const PATIENCE = 60_000;
 
 process.once("SIGINT", () => fail("interrupted"));
 requireDescriptors(count + 200);
-const service = start();
+const settings = values.profile === undefined ? {} : { PROFILES: values.profile };
+const service = startService("connections-server.js", settings, fail);
 const clients = [];
 try {
   await service.hear("start");
@@ -100,45 +97,6 @@ async function askAll() {
     await Promise.all(clients.slice(n, n + 100).map((client) => client.ask()));
 }
 
-function start() {
-  // Extra certificates triple the time that Node takes to start.
-  const { NODE_EXTRA_CA_CERTS: _, ...env } = process.env;
-  if (values.profile !== undefined) env.PROFILES = values.profile;
-  const program = fileURLToPath(new URL("connections-server.js", import.meta.url));
-  const child = spawn(process.execPath, [program], {
-    env,
-    // A process group of its own can be ended as a whole, whoever is in it by then.
-    detached: true,
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  const group = Number(child.pid);
-  const heard = [];
-  const waiting = [];
-  createInterface({ input: child.stdout }).on("line", (line) => {
-    const said = JSON.parse(line);
-    const index = waiting.findIndex(({ what }) => what === said.what);
-    if (index < 0) heard.push(said);
-    else waiting.splice(index, 1)[0].resolve(said);
-  });
-  return {
-    pid: child.pid,
-    /** Each thing that was said is heard once. */
-    async hear(what) {
-      const index = heard.findIndex((said) => said.what === what);
-      if (index >= 0) return heard.splice(index, 1)[0];
-      const timer = setTimeout(() => fail(`nobody said ${what} in time`), PATIENCE);
-      return new Promise((resolve) => waiting.push({ what, resolve })).finally(() => clearTimeout(timer));
-    },
-    end() {
-      try {
-        process.kill(-group, "SIGKILL");
-      } catch {
-        // Nobody is left.
-      }
-    },
-  };
-}
-
 function footprint(pid) {
   const rss = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))[1];
   return { rss: Number(rss) / 1024, descriptors: readdirSync(`/proc/${pid}/fd`).length };
@@ -184,13 +142,6 @@ function report(moves, unheard) {
   console.log(`\nthe first successor   ${inWords(begin)} before, ${inWords(end)} after the move`);
   console.log(`the last one          ${inWords(unheard.footprint.end)}`);
   return undefined;
-}
-
-/** Of each figure by itself. */
-function median(objects) {
-  if (typeof objects[0] === "number") return percentile(objects, 50);
-  const keys = Object.keys(objects[0]);
-  return Object.fromEntries(keys.map((key) => [key, median(objects.map((one) => one[key]))]));
 }
 
 function inMs(value) {

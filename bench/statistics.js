@@ -6,6 +6,13 @@ export function percentile(values, percent) {
   return sorted[Math.max(0, Math.ceil((sorted.length * percent) / 100) - 1)] ?? NaN;
 }
 
+/** Of objects of numbers: the median of each figure by itself. */
+export function median(objects) {
+  if (typeof objects[0] === "number") return percentile(objects, 50);
+  const keys = Object.keys(objects[0]);
+  return Object.fromEntries(keys.map((key) => [key, median(objects.map((one) => one[key]))]));
+}
+
 /** In one line, beside each other: the first cell to the left, the others to the right. */
 export function row([first, ...rest], widths) {
   return (
