@@ -1,0 +1,190 @@
+// State that moves in an upgrade: many units, of each of which the gap is measured ("it runs nowhere": from the abort
+// of its signal in the old process until it begins in the new one), and one large slot, beside a copy of the same
+// bytes between two processes without handover. With the longest block of either event loop, and the most memory.
+//
+//   npm run bench:state [-- --units 100000] [--unit-size 1024] [--size 1073741824] [--runs 5] [--profile <directory>]
+//     [--json]
+//
+// --profile writes a CPU profile of both processes, from just before the commit until the move is over. It slows them
+// down: the figures of such a run are worth nothing.
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { startService } from "./spoken-service.js";
+import { median, percentile, progress, row } from "./statistics.js";
+
+const { values } = parseArgs({
+  options: {
+    units: { type: "string", default: "100000" },
+    "unit-size": { type: "string", default: "1024" },
+    size: { type: "string", default: String(1024 ** 3) },
+    runs: { type: "string", default: "5" },
+    profile: { type: "string" },
+    json: { type: "boolean" },
+  },
+});
+const [count, runs] = [Number(values.units), Number(values.runs)];
+const profile = values.profile === undefined ? {} : { PROFILES: values.profile };
+const directory = mkdtempSync(join(tmpdir(), "handover-bench-"));
+const services = new Set();
+
+process.once("SIGINT", () => fail("interrupted"));
+try {
+  const units = count > 0 ? await repeat(`${count} units`, moveUnits) : [];
+  const slots = Number(values.size) > 0 ? await repeat("one slot", compareSlot) : [];
+  progress("");
+  report(units, slots);
+} finally {
+  endAll();
+}
+
+async function repeat(name, measure) {
+  const results = [];
+  while (results.length < runs) {
+    progress(`${name}, run ${results.length + 1} of ${runs}`);
+    results.push(await measure());
+  }
+  return results;
+}
+
+async function moveUnits() {
+  const service = begin("state-server.js", { KIND: "units", COUNT: count, SIZE: values["unit-size"] });
+  const { commit, costs } = await upgrade(service);
+  const { moved, failures } = await service.hear("moved");
+  if (moved !== count) fail(`${moved} units of ${count} have moved: ${JSON.stringify(failures)}`);
+  const [ended, begun] = ["old", "new"].map((role) => timesOf(role));
+  const gaps = begun.map((at, n) => at - ended[n]);
+  if (gaps.some((gap) => !(gap > 0))) fail("a unit has run twice");
+  const ms = begun.reduce((last, at) => Math.max(last, at)) - commit;
+  end(service);
+  return {
+    ms,
+    perSecond: Math.round((count / ms) * 1_000),
+    gap: { p50: percentile(gaps, 50), p99: percentile(gaps, 99), max: percentile(gaps, 100) },
+    ...costs,
+  };
+}
+
+/** In turn, as the speed of a machine drifts. */
+async function compareSlot() {
+  return { ...(await moveSlot()), socket: await copy("socket"), file: await copy("file") };
+}
+
+async function moveSlot() {
+  await touchMemory();
+  const service = begin("state-server.js", { KIND: "slot", COUNT: 0, SIZE: values.size });
+  const { costs } = await upgrade(service);
+  const { at: from } = await service.hear("offered");
+  const { at: to, size } = await service.hear("taken");
+  if (size !== Number(values.size)) fail(`${size} bytes of ${values.size} have arrived`);
+  end(service);
+  return { ms: to - from, ...costs };
+}
+
+/** Until both processes have said what it cost. */
+async function upgrade(service) {
+  await service.hear("ready");
+  process.kill(service.pid, "SIGHUP");
+  const { at: commit } = await service.hear("commit");
+  const said = [await service.hear("cost"), await service.hear("cost")];
+  const of = (figure) => Object.fromEntries(said.map((cost) => [cost.role, cost[figure]]));
+  return { commit, costs: { block: of("block"), cpu: of("cpu"), rss: of("rss") } };
+}
+
+async function copy(way) {
+  await touchMemory();
+  const settings = { WAY: way, SIZE: values.size };
+  const reader = begin("raw-copy.js", { END: "reader", ...settings });
+  await reader.hear("listening");
+  const writer = begin("raw-copy.js", { END: "writer", ...settings });
+  const [from, to] = await Promise.all([writer.hear("begin"), reader.hear("end")]);
+  end(writer);
+  end(reader);
+  rmSync(join(directory, `${way}.sock`), { force: true });
+  return { ms: to.at - from.at };
+}
+
+/** As much as there will be: the bytes, the file, and what arrives; and a little more. */
+async function touchMemory() {
+  const toucher = begin("touch-memory.js", { SIZE: 4 * Number(values.size) });
+  await toucher.hear("touched");
+  end(toucher);
+}
+
+function timesOf(role) {
+  const bytes = readFileSync(join(directory, role));
+  return [...new Float64Array(bytes.buffer, bytes.byteOffset, count)];
+}
+
+function begin(program, settings) {
+  const service = startService(program, { ...settings, ...profile, DIRECTORY: directory }, fail);
+  services.add(service);
+  return service;
+}
+
+function end(service) {
+  service.end();
+  services.delete(service);
+}
+
+function endAll() {
+  for (const service of services) end(service);
+  rmSync(directory, { recursive: true, force: true });
+}
+
+function fail(why) {
+  console.error(`\nfailed: ${why}`);
+  endAll();
+  process.exit(1);
+}
+
+function report(units, slots) {
+  const result = { runs, count, unitSize: Number(values["unit-size"]), size: Number(values.size) };
+  if (values.json) {
+    const medians = { units: units.length > 0 && median(units), slot: slots.length > 0 && median(slots) };
+    return console.log(JSON.stringify({ ...result, median: medians, units, slots }));
+  }
+  if (units.length > 0) printUnits(units);
+  if (slots.length > 0) printSlots(slots);
+  return undefined;
+}
+
+function printUnits(units) {
+  const widths = [9, 9, 13, 22, 16, 16, 16];
+  console.log(`${count} units of ${values["unit-size"]} bytes; ms, MB\n`);
+  console.log(row(["", "move", "per second", "gap", "longest block", "CPU", "most memory"], widths));
+  console.log(row(["", "", "", "p50 / p99 / max", "old / new", "old / new", "old / new"], widths));
+  for (const [name, { ms, perSecond, gap, block, cpu, rss }] of named(units)) {
+    const cells = [inMs(gap.p50, gap.p99, gap.max), inMs(block.old, block.new), inMs(cpu.old, cpu.new)];
+    const memory = `${rss.old.toFixed(0)} / ${rss.new.toFixed(0)}`;
+    console.log(row([name, inMs(ms), perSecond.toLocaleString("en"), ...cells, memory], widths));
+  }
+}
+
+function printSlots(slots) {
+  const widths = [9, 9, 9, 16, 16, 16, 22, 22, 8];
+  const size = Number(values.size);
+  const speed = ({ ms }) => Math.round(size / 1e3 / ms);
+  console.log(`\none slot of ${size} bytes; ms, MB, MB/s\n`);
+  const copies = ["socket", "file", "ratio"];
+  const memory = ["longest block", "CPU", "most memory"];
+  console.log(row(["", "move", "MB/s", ...memory, ...copies], widths));
+  console.log(row(["", "", "", "old / new", "old / new", "old / new", "ms, MB/s", "ms, MB/s", ""], widths));
+  for (const [name, slot] of named(slots)) {
+    const { ms, block, cpu, rss, socket, file } = slot;
+    const pairs = [inMs(block.old, block.new), inMs(cpu.old, cpu.new)];
+    const raw = [socket, file].map((way) => `${inMs(way.ms)}, ${speed(way)}`);
+    const ratio = (Math.min(socket.ms, file.ms) / ms).toFixed(2);
+    const peaks = `${rss.old.toFixed(0)} / ${rss.new.toFixed(0)}`;
+    console.log(row([name, inMs(ms), String(speed(slot)), ...pairs, peaks, ...raw, ratio], widths));
+  }
+}
+
+function named(all) {
+  return [...all.map((one, n) => [String(n + 1), one]), ["median", median(all)]];
+}
+
+function inMs(...figures) {
+  return figures.map((figure) => figure.toFixed(1)).join(" / ");
+}
