@@ -15,8 +15,8 @@ export class Client {
   /** Resolves when the server has ended the connection, with why if it was no ordinary end. */
   readonly ended: Promise<string>;
 
-  static async open(port: number): Promise<Client> {
-    const socket = connect(port, "127.0.0.1");
+  static async open(port: number, localAddress?: string): Promise<Client> {
+    const socket = connect({ port, host: "127.0.0.1", localAddress });
     await once(socket, "connect");
     return new Client(socket);
   }

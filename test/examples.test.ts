@@ -1,0 +1,124 @@
+import { Agent, get } from "node:http";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { expect, onTestFinished, test } from "vitest";
+import { Client } from "./support/client.js";
+import { response } from "./support/moving.js";
+import { handover } from "./support/program.js";
+import { Service, temporaryDirectory } from "./support/service.js";
+
+const UPGRADES = 3;
+
+test("examples/limiter.js counts every request of each client over upgrades", async () => {
+  const { service, port, upgrade } = await start("limiter.js", { LIMIT: "1000000", WINDOW: "1e15" });
+  const loads = ["127.0.0.2", "127.0.0.3"].map((address) => {
+    const load: Load = { isOver: false, answers: [] };
+    return { address, load, done: Promise.all([1, 2, 3].map(() => askInTurn(port, address, load))) };
+  });
+  const [{ address, load }] = loads as [(typeof loads)[0]];
+  for (let generation = 0; generation < UPGRADES; generation++) {
+    const finish = await askHalf(port, address, load);
+    await upgrade(async () => expect((await finish()).body.generation).toBe(generation));
+  }
+  for (const one of loads) {
+    one.load.isOver = true;
+    await one.done;
+    const { status, body } = await ask(port, one.address);
+    expect([status, body]).toEqual([200, { count: one.load.answers.length + 1, generation: UPGRADES }]);
+  }
+  expect(service.transcript()).not.toMatch(/warning/i);
+});
+
+test("examples/limiter.js goes on refusing who has had too much", async () => {
+  const { port, upgrade } = await start("limiter.js", { LIMIT: "1", WINDOW: "1e15" });
+  const address = "127.0.0.2";
+  expect((await ask(port, address)).status).toBe(200);
+  const load: Load = { isOver: false, answers: [] };
+  const done = Promise.all([1, 2, 3].map(() => askInTurn(port, address, load)));
+  const finish = await askHalf(port, address, load);
+  await upgrade(async () => expect((await finish()).body.generation).toBe(0));
+  load.isOver = true;
+  await done;
+  const answers = load.answers.map(({ status, body }) => `${status} by ${body.generation}`);
+  expect([...new Set(answers)].toSorted()).toEqual(["429 by 0", "429 by 1"]);
+});
+
+interface Started {
+  service: Service;
+  port: number;
+  /** With the program, under whatever load there is; `late` is done before the old process leaves. */
+  readonly upgrade: (late?: () => Promise<void>) => Promise<void>;
+}
+
+async function start(example: string, env: NodeJS.ProcessEnv): Promise<Started> {
+  const program = fileURLToPath(new URL(`../examples/${example}`, import.meta.url));
+  const pidFile = join(temporaryDirectory(), "app.pid");
+  const command = [process.execPath, program];
+  const service = Service.start("", {
+    command,
+    env: { PROBATION: "100", ...env, PORT: "0", PID_FILE: pidFile },
+  });
+  const [, port] = /port (\d+)/.exec(await service.untilNoise(/\d+ \w+ on port \d+\n/))!;
+  let pid = service.pid;
+  return {
+    service,
+    port: Number(port),
+    async upgrade(late) {
+      const { code, stdout } = await handover("upgrade", "--pid-file", pidFile, "--json");
+      expect([code, stdout]).toEqual([0, expect.any(String)]);
+      await late?.();
+      await service.untilNoise(new RegExp(`${pid} has left`));
+      pid = Number([...service.noise.matchAll(/(\d+) \w+ on port/g)].at(-1)![1]);
+    },
+  };
+}
+
+interface Load {
+  isOver: boolean;
+  answers: Answer[];
+}
+
+interface Answer {
+  status: number;
+  body: { count: number; generation: number };
+}
+
+function ask(port: number, localAddress: string, agent?: Agent): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const where = { host: "127.0.0.1", port, localAddress };
+    const request = get({ ...where, agent: agent ?? false }, (incoming) => {
+      let text = "";
+      incoming.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
+      incoming.on("end", () => {
+        resolve({ status: incoming.statusCode!, body: JSON.parse(text) as Answer["body"] });
+      });
+    });
+    request.on("error", reject);
+  });
+}
+
+/** One request after the other on a connection that is kept. */
+async function askInTurn(port: number, localAddress: string, load: Load): Promise<void> {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  onTestFinished(() => agent.destroy());
+  while (!load.isOver) load.answers.push(await ask(port, localAddress, agent));
+}
+
+/**
+ * A request and half of the next one, with which a connection stays where it is. What is returned sends the other half.
+ */
+async function askHalf(port: number, address: string, load: Load): Promise<() => Promise<Answer>> {
+  const client = await Client.open(port, address);
+  const next = async (): Promise<Answer> => {
+    const { head, body } = await response(client);
+    const answer = { status: Number(/ (\d+)/.exec(head)![1]), body: JSON.parse(body) as Answer["body"] };
+    load.answers.push(answer);
+    return answer;
+  };
+  client.socket.write("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HT");
+  await next();
+  return async () => {
+    client.socket.write("TP/1.1\r\nHost: a\r\n\r\n");
+    return next();
+  };
+}
