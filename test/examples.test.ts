@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { Agent, get } from "node:http";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -43,8 +44,25 @@ test("examples/limiter.js goes on refusing who has had too much", async () => {
   expect([...new Set(answers)].toSorted()).toEqual(["429 by 0", "429 by 1"]);
 });
 
+test("examples/limiter.js has its counts back when the successor dies", async () => {
+  const { service, pidFile, port } = await start("limiter.js", { PROBATION: "60000", WINDOW: "1e15" });
+  const answers: Answer["body"][] = [];
+  const askOnce = async (): Promise<void> => void answers.push((await ask(port, "127.0.0.2")).body);
+  await askOnce();
+  const upgrading = handover("upgrade", "--pid-file", pidFile);
+  while (answers.at(-1)!.generation === 0) await askOnce();
+  process.kill(Number(readFileSync(pidFile, "utf8")), "SIGKILL");
+  expect((await upgrading).code).toBe(1);
+  expect(Number(readFileSync(pidFile, "utf8"))).toBe(service.pid);
+  await askOnce();
+  const own = answers.filter(({ generation }) => generation === 0);
+  expect(answers).toHaveLength(own.length + 1);
+  expect(own.map(({ count }) => count)).toEqual(own.map((_, n) => n + 1));
+});
+
 interface Started {
   service: Service;
+  pidFile: string;
   port: number;
   /** With the program, under whatever load there is; `late` is done before the old process leaves. */
   readonly upgrade: (late?: () => Promise<void>) => Promise<void>;
@@ -62,6 +80,7 @@ async function start(example: string, env: NodeJS.ProcessEnv): Promise<Started> 
   let pid = service.pid;
   return {
     service,
+    pidFile,
     port: Number(port),
     async upgrade(late) {
       const { code, stdout } = await handover("upgrade", "--pid-file", pidFile, "--json");

@@ -49,6 +49,8 @@ export class Slots {
   readonly #queues = new Map<string, SlotQueue>();
   readonly #takers = new Map<string, SlotTakers>();
   #departure: Departure | undefined;
+  /** From the beginning of the drain, in which connections leave first. */
+  #isLeaving = false;
   /** Ends the offers of what a rollback gave back to this process. */
   #givenBack = new AbortController();
   #ids = 0;
@@ -87,6 +89,11 @@ export class Slots {
     exchange.show(KIND, { peek: async (label) => this.#queues.get(label)?.copy() });
   }
 
+  /** The process ends: a function that is given now is no view any more. */
+  depart(): void {
+    this.#isLeaving = true;
+  }
+
   /** Hands on all there is, and all that comes, from now on. */
   drain(departure: Departure): void {
     this.#departure = departure;
@@ -107,6 +114,7 @@ export class Slots {
   /** The successor is dead: what was given away is this process's again, as it was frozen. */
   rollBack(): void {
     this.#departure = undefined;
+    this.#isLeaving = false;
     this.#givenBack = new AbortController();
     const { signal } = this.#givenBack;
     for (const [label, queue] of this.#queues) {
@@ -132,7 +140,7 @@ export class Slots {
     const initiated = new Initiated({
       label,
       freeze: async () => pack(typeof data === "function" ? await (data as () => unknown)() : data, id),
-      isView: typeof data === "function" && this.#departure === undefined,
+      isView: typeof data === "function" && !this.#isLeaving,
       timeout: milliseconds("timeout", timeout, 0),
       ttl: ttl === undefined ? undefined : milliseconds("ttl", ttl, 0),
     });

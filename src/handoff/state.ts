@@ -75,6 +75,7 @@ export class State {
   depart(exchange: Exchange | undefined, probation: Promise<boolean>, timeout: number): Departure {
     const departure = new Departure(exchange, probation, timeout);
     this.#departure = departure;
+    this.#slots.depart();
     for (const runner of this.#units.values()) runner.depart(departure);
     return departure;
   }
