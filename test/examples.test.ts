@@ -7,6 +7,7 @@ import { Client } from "./support/client.js";
 import { response } from "./support/moving.js";
 import { handover } from "./support/program.js";
 import { Service, temporaryDirectory } from "./support/service.js";
+import { WebSocketClient } from "./support/websocket.js";
 
 const UPGRADES = 3;
 
@@ -58,6 +59,36 @@ test("examples/limiter.js has its counts back when the successor dies", async ()
   const own = answers.filter(({ generation }) => generation === 0);
   expect(answers).toHaveLength(own.length + 1);
   expect(own.map(({ count }) => count)).toEqual(own.map((_, n) => n + 1));
+});
+
+test("examples/rooms.js loses no message over upgrades, and doubles none", async () => {
+  const { service, port, upgrade } = await start("rooms.js", { HISTORY: "1000000" });
+  const load = { isOver: false };
+  const rooms = await Promise.all(
+    ["a", "b"].map(async (room) => {
+      const names = ["ann", "bob", "cy", "dee"];
+      const talkers = await Promise.all(names.map((name) => Talker.open(port, room, name, load)));
+      return { room, talkers };
+    }),
+  );
+  for (let n = 0; n < UPGRADES; n++) await upgrade();
+  load.isOver = true;
+  for (const { room, talkers } of rooms) {
+    const said = await Promise.all(talkers.map(async (talker) => talker.done));
+    const total = said.reduce((sum, count) => sum + count, 0);
+    const late = await Talker.open(port, room, "eve", load);
+    const all = [...talkers, late];
+    for (const talker of all) await talker.until(total);
+    const [history] = all.map(({ heard }) => heard);
+    expect(history!.map(({ number }) => number)).toEqual(history!.map((_, n) => n + 1));
+    for (const { heard } of all) expect(heard).toEqual(history);
+    talkers.forEach(({ name }, n) => {
+      const own = history!.filter(({ text }) => text.startsWith(name));
+      expect(own.map(({ text }) => text)).toEqual(own.map((_, k) => `${name} ${k + 1}`));
+      expect(own).toHaveLength(said[n]!);
+    });
+  }
+  expect(service.transcript()).not.toMatch(/warning/i);
 });
 
 interface Started {
@@ -140,4 +171,43 @@ async function askHalf(port: number, address: string, load: Load): Promise<() =>
     client.socket.write("TP/1.1\r\nHost: a\r\n\r\n");
     return next();
   };
+}
+
+/** A member of a room, who says the next thing when the one before has come back. */
+class Talker {
+  readonly name: string;
+  readonly heard: { number: number; text: string }[] = [];
+  /** How often it has spoken, when the load is over. */
+  readonly done: Promise<number>;
+  readonly #client: WebSocketClient;
+
+  static async open(port: number, room: string, name: string, load: { isOver: boolean }): Promise<Talker> {
+    return new Talker(await WebSocketClient.open(`ws://127.0.0.1:${port}/${room}`), name, load);
+  }
+
+  private constructor(client: WebSocketClient, name: string, load: { isOver: boolean }) {
+    this.#client = client;
+    this.name = name;
+    this.done = this.#talk(load);
+  }
+
+  /** Until it has heard the message of this number. */
+  async until(number: number): Promise<void> {
+    while ((this.heard.at(-1)?.number ?? 0) < number) await this.#hear();
+  }
+
+  async #talk(load: { isOver: boolean }): Promise<number> {
+    let said = 0;
+    while (!load.isOver) {
+      const text = `${this.name} ${++said}`;
+      this.#client.ws.send(text);
+      do await this.#hear();
+      while (this.heard.at(-1)!.text !== text);
+    }
+    return said;
+  }
+
+  async #hear(): Promise<void> {
+    this.heard.push(JSON.parse(await this.#client.next()) as { number: number; text: string });
+  }
 }
