@@ -91,6 +91,19 @@ test("examples/rooms.js loses no message over upgrades, and doubles none", async
   expect(service.transcript()).not.toMatch(/warning/i);
 });
 
+test("examples/msgpackr.js hands on what JSON would lose", async () => {
+  const { service, port, upgrade } = await start("msgpackr.js", {});
+  const visit = async (agent: string): Promise<string> => {
+    const answer = await fetch(`http://127.0.0.1:${port}/a`, { headers: { "user-agent": agent } });
+    return answer.text();
+  };
+  const [since] = (await visit("one")).split(" ");
+  await upgrade();
+  await upgrade();
+  expect(await visit("two")).toBe(`${since} one two\n`);
+  expect(service.transcript()).not.toMatch(/warning/i);
+});
+
 interface Started {
   service: Service;
   pidFile: string;
