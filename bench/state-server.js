@@ -5,6 +5,8 @@ import { join } from "node:path";
 import { Upgrader } from "handover";
 import { now, SelfWatch } from "./self-watch.js";
 
+/** ms: what is tidied up after a move belongs to it. */
+const AFTER = 500;
 const { KIND, COUNT, SIZE, DIRECTORY } = process.env;
 const [count, size] = [Number(COUNT), Number(SIZE)];
 const MIB = 1024 ** 2;
@@ -37,7 +39,7 @@ async function prepareUnits() {
     run(id, state, { signal }) {
       if (role === "new") times[id] = now();
       else signal.addEventListener("abort", () => (times[id] = now()), { once: true });
-      if (++begun === count && role === "new") setImmediate(() => void report());
+      if (++begun === count && role === "new") setTimeout(() => void report(), AFTER);
       return state;
     },
     freeze: (_, state) => state,
@@ -53,7 +55,7 @@ function prepareSlot() {
   if (upg.hasParent) {
     slot.subscribe(({ data }) => {
       say("taken", { size: data.length });
-      setImmediate(() => void report());
+      setTimeout(() => void report(), AFTER);
     });
     return;
   }
