@@ -76,9 +76,10 @@ export class Succession {
   beginProbation(): void {
     const { settings, happen } = this.#estate;
     void this.#child!.dead.then((how) => this.#onDeath(how));
-    if (settings.probation === 0) return happen("settled");
+    if (settings.probation === 0) return void this.#child!.release().then(() => happen("settled"));
     // It may have died in time, and this process been too busy to hear it.
-    this.#probation = setTimeout(() => setImmediate(() => happen("settled")), settings.probation);
+    const settle = (): void => void this.#child!.release().then(() => setImmediate(() => happen("settled")));
+    this.#probation = setTimeout(settle, settings.probation);
     return undefined;
   }
 

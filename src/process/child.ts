@@ -1,5 +1,3 @@
-import { spawn, type ChildProcess } from "node:child_process";
-import { once } from "node:events";
 import { fstatSync } from "node:fs";
 import { Channel, closeAll } from "../channel/channel.js";
 import { ENTRIES_PER_MESSAGE, type Message } from "../channel/messages.js";
@@ -11,6 +9,7 @@ import type { Item } from "../sockets/inventory.js";
 import type { Command } from "./command.js";
 import { CHANNEL_VARIABLE, greeting } from "./parent.js";
 import type { Predecessor, Report } from "./predecessor.js";
+import { startProcess, type Ending, type Spawned } from "./spawned.js";
 
 /** What the successor says after it is ready. */
 export interface ChildListener {
@@ -25,7 +24,7 @@ export class Child {
   readonly ready: Promise<ReadonlySet<string>>;
   /** Resolves when it is dead, with how that came. */
   readonly dead: Promise<HandoverError>;
-  readonly #process: ChildProcess;
+  readonly #process: Spawned;
   readonly #channel: Channel;
   readonly #listener: ChildListener;
   readonly #exchange: LocalExchange;
@@ -51,35 +50,29 @@ export class Child {
     const doing = `cannot start a successor, ${[command.argv0, ...command.args].join(" ")} in ${command.cwd}`;
     let channel: Channel | undefined;
     let other: number | undefined;
-    let child: ChildProcess | undefined;
     try {
       [channel, other] = Channel.pair();
       channel.send(greeting(generation));
       sendItems(channel, items);
-      child = spawnWith(command, other);
-      await once(child, "spawn");
-      return new Child(channel, child, generation + 1, listener);
+      return new Child(channel, await spawnWith(command, other), generation + 1, listener);
     } catch (cause) {
       channel?.close();
-      child?.kill("SIGKILL");
       throw new HandoverError("ERR_SPAWN", `${doing}: ${reasonOf(cause)}`, { cause });
     } finally {
       if (other !== undefined) closeAll([other]);
     }
   }
 
-  private constructor(channel: Channel, child: ChildProcess, generation: number, listener: ChildListener) {
+  private constructor(channel: Channel, child: Spawned, generation: number, listener: ChildListener) {
     this.#channel = channel;
     this.#process = child;
     this.#listener = listener;
     const send: Send = (...message) => channel.send(...message);
-    this.#exchange = new LocalExchange(send, { generation, pid: child.pid! }, takesNothing);
-    this.dead = new Promise((resolve) => {
-      child.once("exit", (code, signal) => {
-        this.#isDead = true;
-        clearTimeout(this.#grace);
-        resolve(exited(child.pid!, code, signal));
-      });
+    this.#exchange = new LocalExchange(send, { generation, pid: child.pid }, takesNothing);
+    this.dead = child.ended.then((ending) => {
+      this.#isDead = true;
+      clearTimeout(this.#grace);
+      return exited(child.pid, ending);
     });
     this.ready = new Promise((resolve, reject) => {
       this.#resolveReady = resolve;
@@ -94,7 +87,7 @@ export class Child {
   }
 
   get pid(): number {
-    return this.#process.pid!;
+    return this.#process.pid;
   }
 
   /** On which this process offers what it has. */
@@ -124,7 +117,6 @@ export class Child {
 
   /** Tells it that it was only tried, and sees it dead. */
   async endRehearsal(): Promise<void> {
-    this.#isOwned = false;
     this.#channel.send({ type: "rehearsed" });
     const late = setTimeout(() => this.kill(), GRACE);
     await this.dead;
@@ -142,7 +134,12 @@ export class Child {
   }
 
   kill(): void {
-    if (!this.#isDead) this.#process.kill("SIGKILL");
+    if (!this.#isDead) this.#process.kill();
+  }
+
+  /** Probation is over: it need not be this process's child any more. */
+  async release(): Promise<void> {
+    await this.#process.release();
   }
 
   /** From now on it lives without us. The channel stays open: its end tells that this process is gone. */
@@ -175,6 +172,7 @@ export class Child {
   #onEnd(error: HandoverError | undefined): void {
     this.#exchange.end();
     if (!this.#isOwned || this.#isDead) return;
+    this.#process.inquire();
     const reason =
       error ??
       new HandoverError("ERR_PROTOCOL", `the successor (pid ${this.pid}) closed its channel, and lived on`);
@@ -201,17 +199,12 @@ function sendItems(channel: Channel, items: readonly Item[]): void {
   } while (start < items.length);
 }
 
-function spawnWith({ file, argv0, args, cwd, env }: Command, channel: number): ChildProcess {
+function spawnWith(command: Command, channel: number): Promise<Spawned> {
   const inode = fstatSync(channel, { bigint: true }).ino;
-  return spawn(file, args, {
-    argv0,
-    cwd,
-    env: { ...env, [CHANNEL_VARIABLE]: `3:${inode}` },
-    stdio: ["inherit", "inherit", "inherit", channel],
-  });
+  return startProcess(command, channel, { ...command.env, [CHANNEL_VARIABLE]: `3:${inode}` });
 }
 
-function exited(pid: number, code: number | null, signal: NodeJS.Signals | null): HandoverError {
+function exited(pid: number, { code, signal }: Ending): HandoverError {
   const how = signal === null ? `exited with code ${code}` : `was killed by ${signal}`;
   return new HandoverError("ERR_CHILD_EXITED", `the successor (pid ${pid}) ${how}`, {
     cause: { code, signal },

@@ -1,0 +1,165 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Load } from "../support/load.js";
+import { obstacle, requireInCi, Systemd, untested } from "../support/systemd.js";
+import { program, service, type Plan } from "./units.js";
+
+requireInCi();
+
+describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, () => {
+  let systemd: Systemd;
+  let port = 8000;
+  beforeAll(async () => (systemd = await Systemd.boot()));
+  afterAll(async () => systemd?.halt());
+
+  async function start(name: string, directives: Record<string, string>, plan: Plan = {}): Promise<number> {
+    await systemd.install(service(name, ++port, directives, plan));
+    await systemd.manage("start", name);
+    // Type=simple does not wait.
+    await systemd.run("sh", "-c", `until test -s /run/${name}/pid; do sleep .02; done`);
+    return port;
+  }
+
+  /** Only what ends by itself, at the stop's request, ends so. */
+  async function stop(name: string): Promise<void> {
+    await systemd.manage("stop", name);
+    const { ActiveState, Result } = await systemd.show(name);
+    expect({ ActiveState, Result }).toEqual({ ActiveState: "inactive", Result: "success" });
+  }
+
+  test.each<[string, string, (name: string) => Record<string, string>]>([
+    ["notify", "Type=notify", () => ({ Type: "notify" })],
+    ["notify-mixed", "KillMode=mixed", () => ({ Type: "notify", KillMode: "mixed" })],
+    ["notify-exec", "NotifyAccess=exec", () => ({ Type: "notify", NotifyAccess: "exec" })],
+    ["notify-all", "NotifyAccess=all", () => ({ Type: "notify", NotifyAccess: "all" })],
+    ["notify-pid", "Type=notify with PIDFile=", (name) => ({ Type: "notify", ...pidFile(name) })],
+    ["simple", "Type=simple with PIDFile=", (name) => ({ Type: "simple", ...pidFile(name) })],
+    ["forking", "Type=forking with PIDFile=", forking],
+  ])("%s: systemctl reload in a loop loses nothing, and stop waits (%s)", async (name, _, directives) => {
+    const on = await start(name, directives(name));
+    const load = await Load.on(systemd, on);
+    const pids = new Set<string>();
+    for (let n = 0; n < 3; n++) {
+      pids.add((await systemd.show(name))["MainPID"]!);
+      await systemd.manage("reload", name);
+      await load.answered(50);
+      // Where systemd goes by the PID file it looks into it when the old process ends.
+      await systemd.until(name, { MainPID: systemd.read(`/run/${name}/pid`).trim() });
+    }
+    const { MainPID, ...now } = await systemd.show(name);
+    pids.add(MainPID!);
+    const { pids: answered, failures } = await load.stop();
+    expect(failures).toEqual({});
+    expect(new Set(Object.keys(answered))).toEqual(pids);
+    expect(pids.size).toBe(4);
+    expect(now).toMatchObject({ ActiveState: "active", SubState: "running", NRestarts: "0" });
+    const status = directives(name)["Type"] === "notify" ? /^generation 3 accepts, / : /^$/;
+    expect(now["StatusText"] ?? "").toMatch(status);
+    await stop(name);
+  });
+
+  test.each<[string, Plan, RegExp]>([
+    [
+      "crashes",
+      { initialise: "throw new Error('no database');" },
+      /^upgrade failed: .* exited with code 1; generation 0/,
+    ],
+    [
+      "is-killed",
+      { initialise: "process.kill(process.pid, 'SIGKILL');" },
+      /^upgrade failed: .* was killed by SIGKILL; /,
+    ],
+    ["dies-on-probation", { begin: "process.exit(4);" }, /^rolled back: .* exited with code 4; generation 0/],
+  ])("a reload whose new code %s fails, and the old process serves on", async (name, plan, status) => {
+    const on = await start(name, { Type: "notify" });
+    const { MainPID } = await systemd.show(name);
+    const load = await Load.on(systemd, on);
+    systemd.write(`/srv/app/${name}.mjs`, program(name, on, plan));
+    expect((await systemd.systemctl("reload", name)).code).toBe(1);
+    await load.answered(50);
+    const now = await systemd.show(name);
+    expect(now).toMatchObject({ ActiveState: "active", SubState: "running", MainPID, NRestarts: "0" });
+    expect(now["StatusText"]).toMatch(status);
+    expect((await load.stop()).failures).toEqual({});
+
+    systemd.write(`/srv/app/${name}.mjs`, program(name, on));
+    await systemd.manage("reload", name);
+    expect((await systemd.show(name))["StatusText"]).toMatch(/^generation 1 accepts, /);
+    await stop(name);
+  });
+
+  test("a failed reload leaves a stop what it is, under Type=simple too", async () => {
+    const on = await start("fails", { Type: "simple", ...pidFile("fails") });
+    await systemd.manage("reload", "fails");
+    systemd.write("/srv/app/fails.mjs", program("fails", on, { initialise: "throw new Error('no');" }));
+    expect((await systemd.systemctl("reload", "fails")).code).toBe(1);
+    expect(await systemd.show("fails")).toMatchObject({ ActiveState: "active" });
+    await stop("fails");
+  });
+
+  test("a successor that dies while its predecessor drains is restarted at once", async () => {
+    const on = await start("dies", { Type: "notify", KillMode: "mixed", Restart: "always", RestartSec: "0" });
+    const { MainPID: old } = await systemd.show("dies");
+    const held = await systemd.hold(on);
+    await systemd.manage("reload", "dies");
+    await systemd.manage("kill", "--signal=KILL", "--kill-who=main", "dies");
+    await systemd.until("dies", { NRestarts: "1", SubState: "running" });
+    const { MainPID } = await systemd.show("dies");
+    expect(MainPID).not.toBe(old);
+    await held.ended;
+    await stop("dies");
+  });
+
+  test("the watchdog ends a main process that is blocked, and systemd starts it again", async () => {
+    const on = await start("blocked", {
+      Type: "notify",
+      WatchdogSec: "1",
+      Restart: "always",
+      RestartSec: "0",
+    });
+    await systemd.manage("reload", "blocked");
+    const { MainPID } = await systemd.show("blocked");
+    await systemd.run("curl", "--silent", "--max-time", "10", `http://127.0.0.1:${on}/block`);
+    const now = await systemd.until("blocked", { NRestarts: "1", SubState: "running" });
+    expect(now["MainPID"]).not.toBe(MainPID);
+    await stop("blocked");
+  });
+
+  test("the watchdog is fed through an upgrade that takes longer than it waits", async () => {
+    const plan = { initialise: "if (upg.hasParent) await new Promise((go) => setTimeout(go, 1_500));" };
+    const name = "watched";
+    await start(
+      name,
+      { Type: "notify", WatchdogSec: "500ms", Restart: "always" },
+      { ...plan, options: "probation: 1_500," },
+    );
+    await systemd.manage("reload", name);
+    const { MainPID, StatusText } = await systemd.show(name);
+    expect(StatusText).toMatch(/^generation 1 accepts, /);
+    const { WatchdogTimestampMonotonic } = await systemd.show(name);
+    for (let fed = 0, last = WatchdogTimestampMonotonic; fed < 4; fed++) {
+      const now = await systemd.until(name, { WatchdogTimestampMonotonic: new RegExp(`^(?!${last}$)`) });
+      last = now["WatchdogTimestampMonotonic"]!;
+      expect(now).toMatchObject({ MainPID, NRestarts: "0", SubState: "running" });
+    }
+    await stop(name);
+  });
+
+  test("a stop may take as long as the drain, whatever TimeoutStopSec= says", async () => {
+    const name = "drains";
+    const on = await start(
+      name,
+      { Type: "notify", TimeoutStopSec: "500ms" },
+      { options: "drainTimeout: 2_000," },
+    );
+    const held = await systemd.hold(on);
+    await expect(stop(name)).resolves.toBeUndefined();
+    await held.ended;
+  });
+});
+
+const pidFile = (name: string) => ({ PIDFile: `/run/${name}/pid` });
+const forking = (name: string) => ({
+  Type: "forking",
+  ...pidFile(name),
+  ExecStart: `/bin/sh -c "${process.execPath} /srv/app/${name}.mjs & while ! test -s /run/${name}/pid; do sleep .01; done"`,
+});
