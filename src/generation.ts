@@ -31,7 +31,9 @@ import { Inventory } from "./sockets/inventory.js";
 import { boundTo } from "./sockets/listen.js";
 import { Sockets } from "./sockets/sockets.js";
 import { Succession } from "./succession.js";
+import { takeActivation } from "./systemd/activation.js";
 import { ServiceManager } from "./systemd/service-manager.js";
+import { storeNames } from "./systemd/store.js";
 import { VERSION } from "./version.js";
 
 /**
@@ -70,12 +72,19 @@ export class Generation implements Controlled {
     this.#settings = settings;
     this.#pidFile = settings.pidFile === undefined ? undefined : new PidFile(settings.pidFile);
     this.number = inheritance?.generation ?? 0;
-    this.#manager = new ServiceManager(this.number, origin.env, () => this.#tracker.size);
+    const activation = inheritance === undefined ? takeActivation(process.env) : undefined;
+    this.inventory = new Inventory(inheritance?.items ?? activation!.items);
+    const stored = activation?.stored ?? storeNames(inheritance!.items);
+    this.#manager = new ServiceManager(this.number, origin.env, stored, {
+      connections: () => this.#tracker.size,
+      used: () => this.inventory.used(),
+      unused: () => this.inventory.inherited(),
+    });
+    this.inventory.onChange = () => this.#manager.keepListeners();
     this.#tell = (event, payload) => {
       this.#manager.hear(event, payload);
       tell(event, payload);
     };
-    this.inventory = new Inventory(inheritance?.items ?? []);
     this.older = new OlderGenerations(inheritance?.parent);
     this.sockets = new Sockets(this.inventory, this.#tracker, () => this.older.parentPid);
     this.memory = new Memory(fences, {

@@ -118,7 +118,7 @@ export class Succession {
       stopping: () => this.#estate.happen("stopping"),
       report,
     };
-    return startSuccessor(settings, number, inventory.used(), listener, signal);
+    return startSuccessor(settings, number, inventory.legacy(), listener, signal);
   }
 
   #onSpawned(child: Child): void {

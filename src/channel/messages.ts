@@ -69,6 +69,11 @@ export interface Entry {
   address?: RequestedAddress;
   /** The file of a Unix listener, for its owner to unlink. */
   file?: FileIdentity;
+  /**
+   * The FileDescriptorName= of a socket that systemd holds as well: nobody else can bind its address, so it is handed
+   * on even while it is not used.
+   */
+  activation?: string;
 }
 
 /** A file, and how to tell that it is still the same. The numbers have 64 bits, which JSON's do not. */

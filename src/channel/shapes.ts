@@ -28,6 +28,7 @@ const isEntry = record({
   name: isString,
   address: optional(isAddress),
   file: optional(record({ path: isString, dev: isString, ino: isString })),
+  activation: optional(isString),
 });
 
 const isParcel = record({

@@ -6,6 +6,8 @@ import { check, native } from "../native.js";
 /** A descriptor of the inventory. */
 export interface Item extends Entry {
   readonly fd: number;
+  /** It was in systemd's descriptor store, and has not been asked for yet. */
+  readonly stored?: boolean;
 }
 
 /**
@@ -22,6 +24,8 @@ export class Inventory {
   /** Borrowed ones that were released meanwhile. */
   readonly #released = new Set<Item>();
   #hasTakenOver = false;
+  /** Called when what is used has changed. */
+  onChange: () => void = () => {};
 
   constructor(inherited: readonly Item[]) {
     this.#borrowed = new Set(inherited);
@@ -30,8 +34,13 @@ export class Inventory {
 
   /** The predecessor has said go. What nobody used is closed, and stays its own. */
   takeOver(): void {
-    for (const item of this.#inherited.values()) native().close(item.fd);
-    this.#inherited.clear();
+    for (const item of this.#inherited.values()) {
+      if (item.activation !== undefined) continue;
+      this.#inherited.delete(item.name);
+      native().close(item.fd);
+      // There is no predecessor that would unlink its file.
+      if (item.stored === true) this.#released.add(item);
+    }
     this.#hasTakenOver = true;
   }
 
@@ -69,9 +78,24 @@ export class Inventory {
     return item;
   }
 
+  /** Takes one that systemd has passed into use, as what this program calls it. */
+  adopt({ stored: _, ...item }: Item, as: Pick<Item, "name" | "address">): Item {
+    const inherited = this.#inherited.get(item.name)!;
+    const adopted = { ...item, ...as };
+    this.#inherited.delete(item.name);
+    if (this.#borrowed.delete(inherited)) this.#borrowed.add(adopted);
+    this.#used.set(adopted.name, adopted);
+    return adopted;
+  }
+
   /** Adds a descriptor, which the inventory owns from now on. */
   add(item: Item): void {
     this.#used.set(item.name, item);
+    this.onChange();
+  }
+
+  inherited(): readonly Item[] {
+    return [...this.#inherited.values()];
   }
 
   inheritedNames(): string[] {
@@ -86,9 +110,14 @@ export class Inventory {
       .map(({ name }) => name);
   }
 
-  /** What this generation works with, and a successor is given. */
+  /** What this generation works with. */
   used(): readonly Item[] {
     return [...this.#used.values()];
+  }
+
+  /** What a successor is given: that, and what systemd has passed and nobody has asked for yet. */
+  legacy(): readonly Item[] {
+    return [...this.#used.values(), ...this.#inherited.values()];
   }
 
   /** A duplicate of what is used under a name, the caller's to close. */
@@ -106,6 +135,7 @@ export class Inventory {
     native().close(item.fd);
     if (this.#borrowed.has(item)) this.#released.add(item);
     else unlinkOwn(item);
+    this.onChange();
   }
 
   /** Closes what is used, and unlinks its files, but those of the names that a successor has. */
@@ -116,6 +146,8 @@ export class Inventory {
       if (!handedOn.has(item.name) && !this.#borrowed.has(item)) unlinkOwn(item);
     }
     this.#used.clear();
+    for (const item of this.#inherited.values()) native().close(item.fd);
+    this.#inherited.clear();
   }
 }
 

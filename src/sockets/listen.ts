@@ -160,7 +160,8 @@ export function boundTo(fd: number): { address?: string } {
 export function addressOf(item: Item): AddressInfo | string {
   const socket = check(native().describe(item.fd), "describe the descriptor of", item.name);
   if (typeof socket === "number" || socket.family === "unix") {
-    return item.address?.kind === "unix" ? item.address.path : "";
+    if (item.address?.kind === "unix") return item.address.path;
+    return typeof socket === "number" ? "" : socket.address;
   }
   return { address: socket.address, family: socket.family === "inet6" ? "IPv6" : "IPv4", port: socket.port };
 }

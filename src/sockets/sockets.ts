@@ -6,6 +6,7 @@ import { HandoverError, reasonOf } from "../errors.js";
 import { datagramOptions, isUnbound } from "../internals.js";
 import { systemError } from "../native.js";
 import { constants } from "node:os";
+import { claimPassed } from "./activated.js";
 import { Receiving } from "./bind.js";
 import type { Inventory, Item } from "./inventory.js";
 import { Listening } from "./listen.js";
@@ -168,7 +169,9 @@ export class Sockets {
   async #obtain(name: string, wish: Wish, object: Server | Socket): Promise<Item> {
     this.#inventory.reserve(name);
     try {
-      const inherited = await this.#inventory.claim(name, (item) => fits(wish.address, item.address));
+      const inherited =
+        (await this.#inventory.claim(name, (item) => fits(wish.address, item.address))) ??
+        (await claimPassed(this.#inventory, name, wish));
       if (inherited !== undefined) return inherited;
       const family = "type" in object ? { family: object.type === "udp4" ? (4 as const) : (6 as const) } : {};
       const opened = await openSocket(wish.address, { ...wish, ...family }, this.#predecessor());

@@ -1,8 +1,19 @@
 import type { UpgraderEvents } from "../events.js";
 import type { Event, State } from "../lifecycle.js";
+import type { Item } from "../sockets/inventory.js";
+import { boundTo } from "../sockets/listen.js";
 import { readEnvironment } from "./environment.js";
 import { Notifier, type Message } from "./notify.js";
 import { describeStatus } from "./status.js";
+import { DescriptorStore } from "./store.js";
+
+/** What there is to tell of. */
+export interface Service {
+  connections(): number;
+  used(): readonly Item[];
+  /** Passed, but not used. */
+  unused(): readonly Item[];
+}
 
 /**
  * What this process tells systemd. Only the one that systemd takes for the main process of the service may speak:
@@ -10,7 +21,8 @@ import { describeStatus } from "./status.js";
  */
 export class ServiceManager {
   readonly #generation: number;
-  readonly #connections: () => number;
+  readonly #service: Service;
+  readonly #store: DescriptorStore;
   readonly #notifier: Notifier;
   readonly #watchdog: number | undefined;
   #isMain: boolean;
@@ -23,12 +35,16 @@ export class ServiceManager {
   /** The last STATUS. */
   #status = "";
 
-  /** @param env what this process was started with */
-  constructor(generation: number, env: NodeJS.ProcessEnv, connections: () => number) {
+  /**
+   * @param env what this process was started with
+   * @param stored the names of what is in systemd's descriptor store
+   */
+  constructor(generation: number, env: NodeJS.ProcessEnv, stored: readonly string[], service: Service) {
     const { notifySocket, watchdog } = readEnvironment(env);
     this.#generation = generation;
-    this.#connections = connections;
+    this.#service = service;
     this.#notifier = new Notifier(notifySocket);
+    this.#store = new DescriptorStore(this.#notifier, stored);
     this.#watchdog = watchdog;
     this.#isMain = generation === 0;
     // Where systemd does not wait for READY=1 the watchdog runs from the start.
@@ -47,7 +63,17 @@ export class ServiceManager {
       this.#say({ RELOADING: 1, MONOTONIC_USEC: monotonic() });
     } else if (event === "rehearsed") this.#say({ READY: 1 });
     else if (before.name === "replaced" && state.name !== "ready") this.#handOver(state);
-    else if (state.name === "draining") this.#say({ STOPPING: 1 });
+    else if (state.name === "draining") {
+      // A restart goes on with the others; after a stop systemd drops them. Files go at either.
+      this.#store.sync(this.#service.used().filter(({ file }) => file === undefined));
+      this.#say({ STOPPING: 1 });
+    }
+  }
+
+  /** What this process listens on has changed, or is what it has to answer for now. */
+  keepListeners(): void {
+    const serves = this.#state.name === "ready" || this.#state.name === "upgrading";
+    if (this.#isMain && this.#accepts && serves) this.#store.sync(this.#service.used());
   }
 
   /** What the program hears, too. */
@@ -55,6 +81,8 @@ export class ServiceManager {
     const told = { [event]: payload } as Partial<{ [K in keyof UpgraderEvents]: UpgraderEvents[K][0] }>;
     if (told.ready !== undefined) {
       this.#accepts = true;
+      warnOfUnused(this.#service.unused());
+      this.keepListeners();
       if (this.#isMain) this.#say({ READY: 1 });
     } else if (told.upgrading !== undefined) {
       this.#successor = told.upgrading.pid;
@@ -76,6 +104,7 @@ export class ServiceManager {
     if (this.#state.name === "draining") this.#say({ MAINPID: process.pid, STOPPING: 1 });
     else if (this.#accepts) this.#say({ MAINPID: process.pid, READY: 1 });
     this.#startHeart();
+    this.keepListeners();
   }
 
   /** Systemd hears it from the old main process, whatever NotifyAccess= says, before the new one hears it. */
@@ -116,7 +145,7 @@ export class ServiceManager {
     const status = describeStatus({
       state: this.#state,
       generation: this.#generation,
-      connections: this.#connections(),
+      connections: this.#service.connections(),
       successor: this.#successor,
       trouble: this.#trouble,
     });
@@ -133,4 +162,17 @@ const LONGEST_INTERVAL = 5_000;
 /** CLOCK_MONOTONIC in µs, which is what Node's high-resolution time is. */
 function monotonic(): string {
   return String(process.hrtime.bigint() / 1_000n);
+}
+
+/** Clients would wait for ever where nobody accepts. */
+function warnOfUnused(items: readonly Item[]): void {
+  if (items.length === 0) return;
+  const names = items.map(
+    ({ activation, name, fd }) => `${activation ?? name} (${boundTo(fd).address ?? "no socket"})`,
+  );
+  process.emitWarning(
+    `systemd has passed ${names.join(", ")}, which nothing listens on; it is kept, and handed on. A listener is found ` +
+      "by listen()'s `name`, which has to be the FileDescriptorName=, or by its address.",
+    { code: "HANDOVER_UNUSED_SOCKET" },
+  );
 }

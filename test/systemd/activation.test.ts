@@ -1,0 +1,96 @@
+import { rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
+import { native } from "../../dist/native.js";
+import { identify, type Item } from "../../dist/sockets/inventory.js";
+import { takeActivation } from "../../dist/systemd/activation.js";
+import { readEnvironment } from "../../dist/systemd/environment.js";
+import { readStoreName, storeNames } from "../../dist/systemd/store.js";
+import { Service, temporaryDirectory } from "../support/service.js";
+import { ask, brief, stop, target, upgrade } from "../support/steps.js";
+
+function listener(path: string): number {
+  const fd = native().bindUnix(path, 0o600);
+  native().listen(fd, 8);
+  onTestFinished(() => void native().close(fd));
+  return fd;
+}
+
+test.each(["tcp:127.0.0.1:8080", "web", "unix:/run/a b;c%.sock", "tcp:*:0#1", "größe\n"])(
+  "the name %j comes back from the descriptor store as it was",
+  (name) => {
+    const path = join(temporaryDirectory(), "a");
+    const fd = listener(path);
+    const file = identify(path);
+    const [bare] = storeNames([{ name, fd }]);
+    const [withFile] = storeNames([{ name, fd, file }]);
+    for (const stored of [bare!, withFile!]) expect(stored).toMatch(/^[ -9;-~]{1,255}$/);
+    expect(readStoreName(bare!)).toEqual({ name });
+    expect(readStoreName(withFile!)).toEqual({ name, dev: file.dev, ino: file.ino });
+  },
+);
+
+test("only this service's own listeners are stored, under names that systemd takes", () => {
+  const fd = listener(join(temporaryDirectory(), "a"));
+  const items: Item[] = [
+    { name: "unit", fd, activation: "web" },
+    { name: "handover:control", fd },
+    { name: "a file", fd: 0 },
+    { name: "x".repeat(256), fd },
+  ];
+  expect(storeNames(items)).toEqual([]);
+});
+
+test.each(["", "stored", "handover", "handover;%zz", "web"])("%j is nobody's name in the store", (name) => {
+  expect(readStoreName(name)).toBeUndefined();
+});
+
+test("descriptors that are meant for another process are left alone, and so is nobody's count", () => {
+  for (const LISTEN_FDS of ["2", "x", "-1"]) {
+    const env: NodeJS.ProcessEnv = { LISTEN_PID: "1", LISTEN_FDS, LISTEN_FDNAMES: "a:b", OTHER: "1" };
+    expect(takeActivation(env)).toEqual({ items: [], stored: [] });
+    expect(env).toEqual({ OTHER: "1" });
+  }
+  expect(takeActivation({ LISTEN_PID: `${process.pid}`, LISTEN_FDS: "x" }).items).toEqual([]);
+});
+
+test("the watchdog is this process's if it is nobody else's", () => {
+  expect(readEnvironment({ WATCHDOG_USEC: "500000" }, 7).watchdog).toBe(500);
+  expect(readEnvironment({ WATCHDOG_USEC: "500000", WATCHDOG_PID: "7" }, 7).watchdog).toBe(500);
+  expect(readEnvironment({ WATCHDOG_USEC: "500000", WATCHDOG_PID: "8" }, 7).watchdog).toBeUndefined();
+  for (const WATCHDOG_USEC of ["", "0", "-5", "soon"]) {
+    expect(readEnvironment({ WATCHDOG_USEC }, 7).watchdog).toBeUndefined();
+  }
+});
+
+test("a socket that systemd passes is served as descriptor 3 of the first process, and not taken for the channel", async () => {
+  const path = join(temporaryDirectory(), "app.sock");
+  const settings = JSON.stringify({ ...brief, plans: [[{ port: 0, name: "web" }]] });
+  const fixture = join(import.meta.dirname, "../fixtures/listeners.js");
+  const activate = join(temporaryDirectory(), "activate.py");
+  writeFileSync(activate, ACTIVATE);
+  const command = ["python3", activate, path, process.execPath, fixture, settings];
+  const service = Service.start("", { command });
+  await service.until("accepting");
+  expect(await service.until("held")).toMatchObject({ address: path });
+  expect(await ask(target(path))).toBe(String(service.pid));
+  const inode = identify(path).ino;
+  const { pid } = await upgrade(service);
+  expect(await ask(target(path))).toBe(String(pid));
+  await stop(service);
+  // It is systemd's file.
+  expect(identify(path).ino).toBe(inode);
+  rmSync(path);
+  expect(service.noise).toBe("");
+});
+
+/** Becomes the program, as systemd would start it: a listener at 3, and the variables. */
+const ACTIVATE = `import os, socket, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen(8)
+os.dup2(listener.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="web")
+os.execvp(sys.argv[2], sys.argv[2:])
+`;
