@@ -1,5 +1,6 @@
 import { check, native } from "../native.js";
 import { identify, type Item } from "../sockets/inventory.js";
+import { boundTo } from "../sockets/listen.js";
 import { readStoreName } from "./store.js";
 
 /** What systemd has passed to this process. */
@@ -34,6 +35,19 @@ export function takeActivation(env: NodeJS.ProcessEnv, pid = process.pid): Activ
     taken.add(item?.name ?? "");
   }
   return activation;
+}
+
+/** Clients would wait for ever where nobody accepts. */
+export function warnOfUnused(items: readonly Item[]): void {
+  if (items.length === 0) return;
+  const names = items.map(
+    ({ activation, name, fd }) => `${activation ?? name} (${boundTo(fd).address ?? "no socket"})`,
+  );
+  process.emitWarning(
+    `systemd has passed ${names.join(", ")}, which nothing listens on; it is kept, and handed on. A listener is found ` +
+      "by listen()'s `name`, which has to be the FileDescriptorName=, or by its address.",
+    { code: "HANDOVER_UNUSED_SOCKET" },
+  );
 }
 
 const VARIABLES = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"];

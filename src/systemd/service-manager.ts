@@ -1,7 +1,7 @@
 import type { UpgraderEvents } from "../events.js";
 import type { Event, State } from "../lifecycle.js";
 import type { Item } from "../sockets/inventory.js";
-import { boundTo } from "../sockets/listen.js";
+import { warnOfUnused } from "./activation.js";
 import { readEnvironment } from "./environment.js";
 import { Notifier, type Message } from "./notify.js";
 import { describeStatus } from "./status.js";
@@ -162,17 +162,4 @@ const LONGEST_INTERVAL = 5_000;
 /** CLOCK_MONOTONIC in µs, which is what Node's high-resolution time is. */
 function monotonic(): string {
   return String(process.hrtime.bigint() / 1_000n);
-}
-
-/** Clients would wait for ever where nobody accepts. */
-function warnOfUnused(items: readonly Item[]): void {
-  if (items.length === 0) return;
-  const names = items.map(
-    ({ activation, name, fd }) => `${activation ?? name} (${boundTo(fd).address ?? "no socket"})`,
-  );
-  process.emitWarning(
-    `systemd has passed ${names.join(", ")}, which nothing listens on; it is kept, and handed on. A listener is found ` +
-      "by listen()'s `name`, which has to be the FileDescriptorName=, or by its address.",
-    { code: "HANDOVER_UNUSED_SOCKET" },
-  );
 }

@@ -129,6 +129,15 @@ export class Systemd {
     }
   }
 
+  /** Waits until a service has no other process than this. */
+  async untilAlone(name: string, pid: string): Promise<void> {
+    for (let tries = 0; ; tries++) {
+      const { stdout } = await this.run("cat", `/sys/fs/cgroup/system.slice/${name}.service/cgroup.procs`);
+      if (stdout.trim() === pid) return;
+      if (tries > 200) throw new Error(`${name} has, beside ${pid}, ${stdout.replaceAll("\n", " ")}`);
+    }
+  }
+
   /** Writes units and programs, and makes systemd read them. */
   async install(files: Record<string, string>): Promise<void> {
     for (const [path, text] of Object.entries(files)) this.write(path, text);
