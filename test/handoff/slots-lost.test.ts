@@ -1,0 +1,176 @@
+import { describe, expect, test } from "vitest";
+import { Actor } from "../support/actor.js";
+import type { Line } from "../support/service.js";
+
+/** A successor that dies in these tests is on probation. */
+const start = (settings: object = {}): Promise<Actor> =>
+  Actor.start("slots.js", { probation: 20_000, ...settings });
+
+const codes = ({ refusals }: Line): string[] => (refusals as { code: string }[]).map(({ code }) => code);
+
+/** Kills a successor on probation, and waits until the old process serves again. */
+async function lose(old: Actor, successor: Actor): Promise<void> {
+  const from = old.service.lines.length;
+  successor.kill();
+  await old.service.until("rollback", { generation: old.generation }, from);
+}
+
+/** An old process that still drains, with a slot that waits, and its successor, off probation. */
+async function pair(settings: object): Promise<[Actor, Actor]> {
+  const old = await Actor.start("slots.js", settings);
+  await old.tell("initiate", "a", { n: 1 }, { timeout: 20_000 });
+  await old.tell("upgrade");
+  await old.says("settled");
+  const next = await old.successor();
+  return [old, next];
+}
+
+describe("an owner that is killed", () => {
+  test("before it has offered anything takes its state with it, and nothing else", async () => {
+    const old = await start({ each: { 1: { waits: true, subscribe: [["a", "s"]] } } });
+    await old.tell("initiate", "a", 1);
+    const next = await old.upgrade("started");
+    old.kill();
+    await old.service.exited;
+    next.kill("SIGUSR2");
+    await next.says("accepting");
+    expect(await next.tell("peek", "a")).toBe("nothing");
+    expect(next.said("asked")).toEqual([]);
+  });
+
+  test("after that leaves it to whoever subscribes in the successor", async () => {
+    const old = await start();
+    await old.tell("initiate", "a", 1, { timeout: 20_000 });
+    await old.tell("initiate", "b", 2);
+    const next = await old.upgrade();
+    // What has another label comes with or after it.
+    await next.tell("subscribe", "b", "b");
+    await next.says("took", { label: "b" });
+    old.kill();
+    await old.service.exited;
+    expect(next.said("took")).toHaveLength(1);
+    await next.tell("subscribe", "a", "late");
+    await next.says("took", { label: "a", data: 1 });
+  });
+
+  test("leaves what nobody takes there to the generation after it", async () => {
+    const old = await start({ each: { 2: { subscribe: [["a", "s"]] } } });
+    await old.tell("initiate", "a", { n: 1 }, { timeout: 20_000 });
+    await old.tell("initiate", "b", 2);
+    const next = await old.upgrade();
+    await next.tell("subscribe", "b", "b");
+    const { fence } = await next.says("took", { label: "b" });
+    old.kill();
+    await old.service.exited;
+    const third = await next.upgradeSoon();
+    const took = await third.says("took", { label: "a" });
+    expect(took["data"]).toEqual({ n: 1 });
+    expect(took["fence"]).toBeGreaterThan(fence as number);
+  });
+});
+
+describe("a successor that dies", () => {
+  test("before it is ready has taken nothing", async () => {
+    const old = await start({ each: { 1: { waits: true, subscribe: [["a", "s"]] } } });
+    await old.tell("initiate", "a", { n: 1 }, { as: "function" });
+    const doomed = await old.upgrade("started");
+    doomed.kill();
+    await old.says("failed", { code: "ERR_CHILD_EXITED" });
+    expect(await old.tell("asked")).toBe(0);
+    const next = await old.upgrade("started");
+    next.kill("SIGUSR2");
+    await next.says("took", { label: "a" });
+    expect(old.said("outcome")).toEqual([]);
+  });
+
+  test.each([
+    ["after it has taken a value", "take", "took"],
+    ["while it takes a value", "hold", "asked"],
+  ])("%s leaves it to a subscriber of the old process, with a higher fence", async (_, how, event) => {
+    const old = await start({ each: { 1: { subscribe: [["a", "s", how]] } } });
+    await old.tell("initiate", "a", { n: 1 });
+    const next = await old.upgrade();
+    const { fence } = await next.says(event);
+    await old.tell("subscribe", "a", "own");
+    expect(old.said("asked")).toEqual([]);
+    await lose(old, next);
+    const took = await old.says("took", { by: "own" });
+    expect(took["data"]).toEqual({ n: 1 });
+    expect(took["fence"]).toBeGreaterThan(fence as number);
+    expect(codes(await old.says("outcome", { how: "withdrawn" }))).toEqual(["ERR_ROLLED_BACK"]);
+    await old.upgrade();
+  });
+
+  test("leaves a function to be asked again", async () => {
+    const old = await start({ each: { 1: { subscribe: [["a", "s"]] } } });
+    await old.tell("subscribe", "a", "own");
+    await old.tell("initiate", "a", 1, { as: "function" });
+    const doomed = await old.upgrade();
+    await doomed.says("took", { label: "a" });
+    await lose(old, doomed);
+    await old.tell("set", "after the rollback");
+    const next = await old.upgrade();
+    const { data } = await next.says("took", { label: "a" });
+    expect(data).toEqual({ data: 1, asked: 2, value: "after the rollback" });
+    expect(old.said("asked")).toEqual([]);
+  });
+});
+
+describe("several generations", () => {
+  test("an old one that still drains hands on to the newest", async () => {
+    const [old, next] = await pair({});
+    await next.tell("initiate", "b", 2);
+    const third = await next.upgradeSoon();
+    await third.tell("subscribe", "a", "s");
+    expect((await third.says("took"))["data"]).toEqual({ n: 1 });
+    expect(await old.says("outcome")).toMatchObject({ how: "taken", by: { generation: 2, pid: third.pid } });
+    await third.tell("subscribe", "b", "s2");
+    await third.says("took", { data: 2 });
+    await old.leaves();
+  });
+
+  test("what the second is taking when the third takes over is the third's", async () => {
+    const [old, next] = await pair({ each: { 1: { subscribe: [["a", "s", "hold"]] } } });
+    const { fence } = await next.says("asked");
+    const third = await next.upgradeSoon();
+    await next.says("aborted");
+    await next.tell("decide", "s", "take");
+    await third.tell("subscribe", "a", "s");
+    expect((await third.says("took"))["fence"]).toBeGreaterThan(fence as number);
+    await old.says("outcome", { how: "taken" });
+    expect(next.said("took")).toEqual([]);
+  });
+
+  test("what the newest has taken when it dies on probation goes to the one before it", async () => {
+    const each = { 2: { subscribe: [["a", "s"]] } };
+    const [old, next] = await pair({ each, probation: 1_000 });
+    const third = await next.upgradeSoon();
+    const { fence } = await third.says("took");
+    await lose(next, third);
+    await next.tell("subscribe", "a", "s");
+    expect((await next.says("took"))["fence"]).toBeGreaterThan(fence as number);
+    expect(await old.says("outcome")).toMatchObject({ how: "taken", by: { generation: 1, pid: next.pid } });
+    await old.leaves();
+  });
+
+  test("each owner's fence is above that of the one before, over five upgrades and a rollback", async () => {
+    const subscribe = [["a", "s"]];
+    const each = Object.fromEntries([1, 2, 3, 4, 5].map((n) => [n, { subscribe }]));
+    let owner = await Actor.start("slots.js", { each, probation: 300 });
+    const fences: number[] = [];
+    for (let upgrade = 1; upgrade <= 5; upgrade++) {
+      await owner.tell("initiate", "a", upgrade);
+      if (upgrade === 3) {
+        const doomed = await owner.upgradeSoon();
+        fences.push((await doomed.says("took"))["fence"] as number);
+        await lose(owner, doomed);
+        fences.push((await owner.says("took", { data: 3 }))["fence"] as number);
+        await owner.tell("initiate", "a", upgrade);
+      }
+      owner = await owner.upgradeSoon();
+      fences.push((await owner.says("took", { data: upgrade }))["fence"] as number);
+    }
+    expect(fences).toHaveLength(7);
+    expect(fences).toEqual([...new Set(fences)].toSorted((a, b) => a - b));
+  });
+});
