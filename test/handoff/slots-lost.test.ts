@@ -114,6 +114,19 @@ describe("a successor that dies", () => {
     expect(data).toEqual({ data: 1, asked: 2, value: "after the rollback" });
     expect(old.said("asked")).toEqual([]);
   });
+
+  test("leaves what nobody had taken there to the next one, and the old process at peace", async () => {
+    const old = await start({ each: { 1: { subscribe: [["a", "s", "throw"]] } } });
+    await old.tell("initiate", "a", 1, { timeout: 20_000 });
+    const doomed = await old.upgrade();
+    await doomed.says("asked");
+    await lose(old, doomed);
+    expect(await old.tell("asked")).toBe(0);
+    const next = await old.upgrade();
+    await next.says("asked");
+    await next.tell("subscribe", "a", "late");
+    await next.says("took", { by: "late", data: 1 });
+  });
 });
 
 describe("several generations", () => {
