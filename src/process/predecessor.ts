@@ -32,6 +32,7 @@ export class Predecessor implements OlderGeneration {
   /** On which that process offers what it has. */
   readonly exchange: LocalExchange;
   #isGone = false;
+  #isHandedOn = false;
   readonly #channel: Channel;
   readonly #fences: Fences;
   #listener: PredecessorListener | undefined;
@@ -94,6 +95,7 @@ export class Predecessor implements OlderGeneration {
 
   /** Its channel, for the successor to read: here only its end is noticed from now on. */
   handOn(): number {
+    this.#isHandedOn = true;
     this.exchange.handOn();
     this.#channel.listenForEnd(this.#end);
     return this.#channel.fd;
@@ -104,8 +106,10 @@ export class Predecessor implements OlderGeneration {
     this.exchange.restart(reader, false);
   }
 
-  /** It reads the channel again, where its successor has read it, and died. */
+  /** It reads the channel again, if a successor has read it, which has died. */
   resume(reader: OlderGeneration): void {
+    if (!this.#isHandedOn) return;
+    this.#isHandedOn = false;
     this.#listen();
     this.exchange.restart(reader, true);
     this.announceKept();

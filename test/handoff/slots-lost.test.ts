@@ -154,6 +154,18 @@ describe("several generations", () => {
     expect(next.said("took")).toEqual([]);
   });
 
+  test("what the second is taking when an upgrade of its own fails stays its own", async () => {
+    const each = { 1: { subscribe: [["a", "s", "hold"]], role: "throws" } };
+    const [old, next] = await pair({ each });
+    await next.says("asked");
+    await next.failsToUpgrade("ERR_ROLE");
+    await next.tell("decide", "s", "take");
+    await next.says("took");
+    expect(await old.says("outcome")).toMatchObject({ how: "taken", by: { generation: 1 } });
+    expect(next.said("asked")).toHaveLength(1);
+    expect(next.said("aborted")).toEqual([]);
+  });
+
   test("what the newest has taken when it dies on probation goes to the one before it", async () => {
     const each = { 2: { subscribe: [["a", "s"]] } };
     const [old, next] = await pair({ each, probation: 1_000 });
