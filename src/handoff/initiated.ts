@@ -7,7 +7,7 @@ import type { Parcel, Peer, Refusal, Settlement } from "./parcel.js";
 export type SlotOutcome =
   | { readonly how: "taken"; readonly by: Peer }
   | {
-      /** `parked`: three processes died over it, and it is not offered any more. */
+      /** `parked`: three processes died over it, or it came damaged three times; it is not offered any more. */
       readonly how: "withdrawn" | "parked";
       /** Why nobody took it. */
       readonly refusals: readonly Refusal[];
@@ -15,6 +15,8 @@ export type SlotOutcome =
 
 export interface Source {
   readonly label: string;
+  /** Of two of one label the lower one is older. */
+  readonly number: number;
   /** Makes the parcel, as late as possible. */
   readonly freeze: () => Parcel | Promise<Parcel>;
   /** What it is made of stays in this process, so that it can be made anew. */
@@ -27,17 +29,20 @@ export interface Source {
 /** State that a process wants to hand on. */
 export class Initiated {
   readonly isView: boolean;
+  readonly number: number;
   readonly #source: Source;
   readonly #expires: number;
   readonly #outcome = deferred<SlotOutcome>();
   readonly #refusals: Refusal[] = [];
   #parcel: Parcel | undefined;
   #attempts = 0;
+  #thaws = 0;
   #isOpen = true;
 
   constructor(source: Source) {
     this.#source = source;
     this.isView = source.isView;
+    this.number = source.number;
     this.#expires = performance.now() + (source.ttl ?? Infinity);
   }
 
@@ -55,13 +60,21 @@ export class Initiated {
     return this.#parcel;
   }
 
-  /** A view is asked again the next time. */
+  /** A view is asked again the next time, and nobody has died over what it will be then. */
   thaw(): void {
-    if (this.isView) this.#parcel = undefined;
+    if (!this.isView) return;
+    this.#parcel = undefined;
+    this.#attempts = 0;
+    this.#thaws++;
   }
 
   async freeze(): Promise<Parcel> {
-    return (this.#parcel ??= await this.#source.freeze());
+    if (this.#parcel !== undefined) return this.#parcel;
+    const thaws = this.#thaws;
+    const parcel = await this.#source.freeze();
+    // What was asked before a rollback is too old after it.
+    if (thaws === this.#thaws) this.#parcel = parcel;
+    return parcel;
   }
 
   /** A copy of what it would be now. */
@@ -102,12 +115,12 @@ export class Initiated {
     this.#decide({ how: "withdrawn", refusals: this.#refusals });
   }
 
-  /** Somebody has died over it. After the third it is not offered any more. */
+  /** Somebody has died over it, or it came damaged. After the third time it is not offered any more. */
   failed(): void {
     if (++this.#attempts < ATTEMPTS || !this.#isOpen) return;
     const size = this.#parcel?.body.length ?? 0;
     const what = `slot "${this.#source.label}" (${size} bytes)`;
-    process.emitWarning(`${what} is not handed on any more: ${ATTEMPTS} processes have died with it`, {
+    process.emitWarning(`${what} is not handed on any more: ${ATTEMPTS} attempts have failed`, {
       code: "HANDOVER_PARKED",
     });
     this.#decide({ how: "parked", refusals: this.#refusals });
@@ -159,5 +172,5 @@ export const KIND = "slot";
 /** Bytes in a ms: the time that so many take to get there is added to the timeout. */
 const SLOWEST = 65_536;
 
-/** Processes that may die over the same state. */
+/** How often the same state may fail to get there. */
 const ATTEMPTS = 3;

@@ -1,3 +1,4 @@
+import { setImmediate as turn } from "node:timers/promises";
 import { deferred } from "../deferred.js";
 import type { Departure } from "./departure.js";
 import type { Initiated } from "./initiated.js";
@@ -5,7 +6,7 @@ import type { Parcel, Settlement } from "./parcel.js";
 
 /** What one label has to hand on: the oldest first, one at a time. */
 export class SlotQueue {
-  /** The first one may be on its way. */
+  /** The first one, as it was when it was offered, may be on its way. */
   #waiting: Initiated[] = [];
   /** Those that were taken, and may come back. */
   readonly #taken = new Set<Initiated>();
@@ -49,8 +50,9 @@ export class SlotQueue {
     this.#departure = undefined;
     this.#lookIfIdle();
     for (const one of this.#taken) one.failed();
-    this.#waiting = [...this.#taken, ...this.#waiting].filter(({ isOpen }) => isOpen);
+    const taken = [...this.#taken];
     this.#taken.clear();
+    this.#waitAgain(taken);
     for (const one of this.#waiting) {
       one.thaw();
       if (one.frozen !== undefined) void this.#giveBack(one, giveBack(one.frozen));
@@ -74,7 +76,9 @@ export class SlotQueue {
       const taken = first.isOpen ? await first.offer(departure) : undefined;
       if (this.#departure !== departure) return;
       if (taken !== undefined) this.#await(first, taken);
-      if (taken !== undefined || !first.isOpen) this.#waiting.shift();
+      if (taken !== undefined || !first.isOpen) this.#remove(first);
+      // It is offered again: to another process, or when there are descriptors again, which takes a turn.
+      else await turn();
     }
   }
 
@@ -85,15 +89,27 @@ export class SlotQueue {
       if (!this.#taken.delete(one)) return;
       if (isKept) one.resolve(by);
       else one.failed();
-      if (one.isOpen) this.#waiting.unshift(one);
+      this.#waitAgain(isKept ? [] : [one]);
       this.#lookIfIdle();
       this.#run();
     });
   }
 
+  /** In its old place: before it went, another one may have been on its way. */
+  #waitAgain(back: readonly Initiated[]): void {
+    this.#waiting = [...back, ...this.#waiting]
+      .filter(({ isOpen }) => isOpen)
+      .toSorted((a, b) => a.number - b.number);
+  }
+
+  #remove(one: Initiated): void {
+    const at = this.#waiting.indexOf(one);
+    if (at >= 0) this.#waiting.splice(at, 1);
+  }
+
   async #giveBack(one: Initiated, wanted: Promise<boolean>): Promise<void> {
     if (!(await wanted)) return;
-    this.#waiting = this.#waiting.filter((other) => other !== one);
+    this.#remove(one);
     this.#lookIfIdle();
     one.withdraw({ code: "ERR_ROLLED_BACK", reason: "this process has taken it back" });
   }

@@ -53,7 +53,7 @@ export class Slots {
   #isLeaving = false;
   /** Ends the offers of what a rollback gave back to this process. */
   #givenBack = new AbortController();
-  #ids = 0;
+  #numbers = 0;
 
   /** @param parent leads to the predecessor while it lives */
   constructor(fences: Fences, parent: () => Exchange | undefined) {
@@ -99,7 +99,7 @@ export class Slots {
     this.#departure = departure;
     this.#givenBack.abort();
     for (const [label, takers] of this.#takers) {
-      for (const parcel of takers.takeAway()) this.#queueOf(label).add(inherited(parcel));
+      for (const parcel of takers.takeAway()) this.#queueOf(label).add(inherited(parcel, this.#numbers++));
     }
     for (const queue of this.#queues.values()) queue.begin(departure);
   }
@@ -136,9 +136,11 @@ export class Slots {
     const pack = (value: unknown, id: string): Parcel => {
       return { kind: KIND, label, id, fds: [], ...encode(envelope, value, `slot "${label}"`) };
     };
-    const id = String(this.#ids++);
+    const number = this.#numbers++;
+    const id = String(number);
     const initiated = new Initiated({
       label,
+      number,
       freeze: async () => pack(typeof data === "function" ? await (data as () => unknown)() : data, id),
       isView: typeof data === "function" && !this.#isLeaving,
       timeout: milliseconds("timeout", timeout, 0),
@@ -166,9 +168,10 @@ export class Slots {
 }
 
 /** What a dead predecessor had offered, and nobody has taken here. */
-function inherited(parcel: Parcel): Initiated {
+function inherited(parcel: Parcel, number: number): Initiated {
   return new Initiated({
     label: parcel.label,
+    number,
     freeze: () => parcel,
     isView: false,
     timeout: 5_000,

@@ -101,6 +101,22 @@ describe("a successor that dies", () => {
     await old.upgrade();
   });
 
+  test("leaves a value that nobody takes in the old process to the next successor, once", async () => {
+    const old = await start({ each: { 1: { subscribe: [["a", "s"]] } } });
+    await old.tell("initiate", "a", 1);
+    await old.tell("initiate", "a", 2);
+    const doomed = await old.upgrade();
+    const { fence } = await doomed.says("took", { data: 2 });
+    await old.tell("subscribe", "a", "own", "throw");
+    await lose(old, doomed);
+    await old.says("asked", { data: 2 });
+    const next = await old.upgrade();
+    expect((await next.says("took", { data: 1 }))["fence"]).toBeGreaterThan(fence as number);
+    await next.says("took", { data: 2 });
+    expect(next.said("took").map(({ data }) => data)).toEqual([1, 2]);
+    expect(old.said("outcome")).toEqual([]);
+  });
+
   test("leaves a function to be asked again", async () => {
     const old = await start({ each: { 1: { subscribe: [["a", "s"]] } } });
     await old.tell("subscribe", "a", "own");
@@ -115,6 +131,19 @@ describe("a successor that dies", () => {
     expect(old.said("asked")).toEqual([]);
   });
 
+  test("while a slow function is being asked leaves it to be asked again", async () => {
+    const old = await start({ each: { 1: { subscribe: [["a", "s"]] } } });
+    await old.tell("initiate", "a", 1, { as: "slow" });
+    const doomed = await old.upgrade();
+    await expect.poll(async () => old.tell("asked")).toBe(1);
+    await lose(old, doomed);
+    await old.tell("decide", "slow", "stale");
+    const next = await old.upgrade();
+    await expect.poll(async () => old.tell("asked")).toBe(2);
+    await old.tell("decide", "slow", "fresh");
+    expect(await next.says("took", { label: "a" })).toMatchObject({ data: "fresh" });
+  });
+
   test("leaves what nobody had taken there to the next one, and the old process at peace", async () => {
     const old = await start({ each: { 1: { subscribe: [["a", "s", "throw"]] } } });
     await old.tell("initiate", "a", 1, { timeout: 20_000 });
@@ -126,6 +155,25 @@ describe("a successor that dies", () => {
     await next.says("asked");
     await next.tell("subscribe", "a", "late");
     await next.says("took", { by: "late", data: 1 });
+  });
+
+  test("over the same state three times is the last one that is offered it", async () => {
+    const old = await start({ each: { 1: { subscribe: [["a", "s", "die"]] } } });
+    await old.tell("initiate", "a", { n: 1 });
+    await old.tell("initiate", "b", 2, { as: "function" });
+    for (let death = 1; death <= 3; death++) {
+      const from = old.service.lines.length;
+      old.kill("SIGHUP");
+      await old.service.until("rollback", { generation: 0 }, from);
+      expect(old.said("outcome")).toHaveLength(death < 3 ? 0 : 1);
+    }
+    expect(await old.says("outcome")).toMatchObject({ label: "a", how: "parked" });
+    await old.service.untilNoise(/HANDOVER_PARKED.*slot "a" \(7 bytes\)/);
+    expect(old.service.lines.filter(({ event }) => event === "asked")).toHaveLength(3);
+    const next = await old.upgrade();
+    await next.tell("subscribe", "b", "b");
+    await next.says("took", { label: "b" });
+    expect(next.said("asked").map(({ label }) => label)).toEqual(["b"]);
   });
 });
 
