@@ -1,4 +1,4 @@
-import { digest, readMemory } from "../channel/body.js";
+import { closeMemory, digest, readMemory } from "../channel/body.js";
 import { closeAll } from "../channel/channel.js";
 import type { ParcelHead, Result } from "../channel/messages.js";
 import { reasonOf } from "../errors.js";
@@ -66,7 +66,7 @@ export class Inbox {
       closeAll(fds);
       this.#settle(head.number, { code: "ERR_MEMORY", reason: reasonOf(error) });
     } finally {
-      closeAll([memory!]);
+      closeMemory(memory!);
     }
   }
 

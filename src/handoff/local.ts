@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { digest, INLINE, readMemory, writeMemory } from "../channel/body.js";
+import { closeMemory, digest, INLINE, readMemory, writeMemory } from "../channel/body.js";
 import { closeAll } from "../channel/channel.js";
 import type { Message, ParcelHead, Topic } from "../channel/messages.js";
 import type { Exchange, Offered, Showcase, Taker } from "./exchange.js";
@@ -198,7 +198,7 @@ export class LocalExchange implements Exchange {
     }
     const { fd, sha256 } = await writeMemory(body);
     this.#send({ type: "answer", request, held: true, copy: { ...head, sha256, memory: true } }, [fd]);
-    closeAll([fd]);
+    closeMemory(fd);
   }
 
   async #hearAnswer(
@@ -207,7 +207,7 @@ export class LocalExchange implements Exchange {
     body: Uint8Array,
   ): Promise<void> {
     const bytes = copy === undefined ? undefined : await verify(copy, fds, body).catch(() => undefined);
-    closeAll(fds);
+    for (const fd of fds) closeMemory(fd);
     if (copy === undefined || bytes === undefined) return this.#resolve(request, { held });
     const { kind, label, id, version, codec } = copy;
     return this.#resolve(request, { held, copy: { kind, label, id, version, codec, body: bytes, fds: [] } });

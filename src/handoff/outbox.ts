@@ -1,8 +1,7 @@
-import { digest, INLINE, writeMemory } from "../channel/body.js";
+import { closeMemory, digest, INLINE, writeMemory } from "../channel/body.js";
 import type { Message, ParcelHead, Result } from "../channel/messages.js";
 import { deferred, type Deferred } from "../deferred.js";
 import { reasonOf } from "../errors.js";
-import { native } from "../native.js";
 import type { Offered } from "./exchange.js";
 import type { Parcel, Peer, Settlement } from "./parcel.js";
 
@@ -77,7 +76,7 @@ export class Outbox {
         const head = { ...headOf(number, parcel), sha256, memory: true };
         this.#sendPacket({ heads: [head], fds: [fd, ...parcel.fds], bodies: [] });
       }
-      native().close(fd);
+      closeMemory(fd);
     } catch (error) {
       this.#writing.delete(number);
       this.#settle(number, { how: "refused", code: "ERR_MEMORY", reason: reasonOf(error) });
