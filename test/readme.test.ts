@@ -10,7 +10,7 @@ import { Service, temporaryDirectory } from "./support/service.js";
 
 const readme = readFileSync("README.md", "utf8");
 const programs = [...readme.matchAll(/^```js\n([^]*?)^```/gm)].map(([, text]) => text!);
-const [first, webSocket, counter] = programs.filter((text) => text.includes("await upg.exit"));
+const [first, webSocket, state, counter] = programs.filter((text) => text.includes("await upg.exit"));
 
 test("the README's program is upgraded with the README's commands", async () => {
   const running = await start(first!);
@@ -33,6 +33,19 @@ test("the README's WebSockets move", async () => {
   expect(await next()).toBe("message 2, generation 1");
   client.close();
   await once(client, "close");
+  await stop(running, pid);
+});
+
+test("the README's state moves", async () => {
+  const running = await start(state!);
+  const ask = async (): Promise<{ visits: number; steps: number; isLeader: boolean }> =>
+    (await fetch(`http://127.0.0.1:${running.port}`)).json() as never;
+  const before = await ask();
+  expect(before).toEqual({ visits: 1, steps: expect.any(Number) as number, isLeader: true });
+  const pid = await upgrade(running);
+  const after = await ask();
+  expect(after).toEqual({ visits: 2, steps: expect.any(Number) as number, isLeader: true });
+  expect(after.steps).toBeGreaterThan(before.steps);
   await stop(running, pid);
 });
 
