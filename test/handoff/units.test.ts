@@ -1,0 +1,453 @@
+import { describe, expect, test } from "vitest";
+import { Actor } from "../support/actor.js";
+import type { Line } from "../support/service.js";
+
+const start = (settings: object = {}): Promise<Actor> => Actor.start("units.js", settings);
+
+const ids = (lines: readonly Line[]): unknown[] => lines.map(({ id }) => id);
+
+/** Kills a successor on probation, and waits until the old process serves again. */
+async function lose(old: Actor, successor: Actor): Promise<void> {
+  successor.kill();
+  await old.service.until("rollback", { generation: old.generation });
+}
+
+/** What became of the units of a kind, as the process tells when it leaves. */
+async function reportOf(actor: Actor, outcome = "upgraded", kind = "room"): Promise<Record<string, unknown>> {
+  const { units } = await actor.leaves(outcome);
+  return (units as Record<string, Record<string, unknown>>)[kind]!;
+}
+
+/** That each unit ran in one process at a time, with a fence above that of every run before. */
+function expectOneRunAtATime(lines: readonly Line[]): void {
+  const running = new Set<unknown>();
+  const twice: unknown[] = [];
+  const fences = new Map<unknown, number>();
+  const happened = lines.filter(({ event }) => event === "run" || event === "abort");
+  for (const { id, event, fence } of happened.toSorted((a, b) => Number(a["at"]) - Number(b["at"]))) {
+    if (event === "abort") running.delete(id);
+    else {
+      if (running.has(id) || (fences.get(id) ?? 0) >= Number(fence)) twice.push(id);
+      running.add(id);
+      fences.set(id, Number(fence));
+    }
+  }
+  expect(twice).toEqual([]);
+  expect(fences.size).toBeGreaterThan(0);
+}
+
+describe("start()", () => {
+  test("gives the unit that runs already, also to those who start it at the same time", async () => {
+    const only = await start();
+    expect(await only.tell("startTwice", "a")).toBe(true);
+    expect(await only.tell("start", "a", { runs: 50 })).toEqual({ runs: 1, from: 0 });
+    expect(only.said("run")).toHaveLength(1);
+    expect(await only.tell("size")).toBe(1);
+  });
+
+  test("rejects with what `run` throws, and can be tried again", async () => {
+    const only = await start({ each: { 0: { run: { a: "throw" } } } });
+    await expect(only.tell("start", "a")).rejects.toMatchObject({ code: "ERR_MINE" });
+    expect(await only.tell("get", "a")).toBe("nothing");
+    expect(await only.tell("size")).toBe(0);
+    expect(only.said("abort")).toHaveLength(1);
+    await expect(only.tell("start", "a")).rejects.toMatchObject({ code: "ERR_MINE" });
+    expect(only.said("run")).toHaveLength(2);
+  });
+
+  test("is refused in a successor that does not accept yet", async () => {
+    const old = await start({ each: { 1: { waits: true } } });
+    const next = await old.upgrade("started");
+    await expect(next.tell("start", "a")).rejects.toMatchObject({ code: "ERR_NOT_READY" });
+    next.kill("SIGUSR2");
+    await next.says("accepting");
+    expect(await next.tell("start", "a")).toEqual({ runs: 1, from: 1 });
+  });
+
+  test("is refused in a process that drains or stops, but for what still runs", async () => {
+    const old = await start({ start: ["a"], probation: 20_000, each: { 0: { eligible: { a: false } } } });
+    const next = await old.upgrade();
+    await expect(old.tell("start", "b")).rejects.toMatchObject({ code: "ERR_ALREADY_UPGRADED" });
+    expect(await old.tell("start", "a")).toEqual({ runs: 1, from: 0 });
+    await next.tell("start", "c");
+    expect(await next.tell("size")).toBe(1);
+  });
+
+  test("is refused for a name that is none", async () => {
+    const only = await start();
+    await expect(only.tell("start", "")).rejects.toMatchObject({ code: "ERR_OPTION" });
+    await expect(only.tell("start", "x".repeat(513))).rejects.toMatchObject({ code: "ERR_OPTION" });
+    await expect(only.tell("define", "room")).rejects.toMatchObject({ code: "ERR_OPTION" });
+  });
+});
+
+describe("release()", () => {
+  test("ends a unit, of which nothing moves", async () => {
+    const old = await start({ start: ["a", "b"] });
+    expect(await old.tell("release", "a")).toBe(true);
+    expect(await old.tell("release", "a")).toBe(false);
+    expect(ids(old.said("abort"))).toEqual(["a"]);
+    const next = await old.upgrade();
+    await next.says("run", { id: "b" });
+    expect(await reportOf(old)).toMatchObject({ moved: 1, stopped: 0 });
+    expect(ids(next.said("run"))).toEqual(["b"]);
+  });
+
+  test("of one that is frozen changes nothing: it moves", async () => {
+    const old = await start({ start: ["a"], each: { 1: { run: { a: "hold" } } } });
+    const next = await old.upgrade();
+    await next.says("run");
+    expect(await old.tell("get", "a")).toBe("nothing");
+    expect(await old.tell("release", "a")).toBe(false);
+    await next.tell("goOn", "run a");
+    expect(await reportOf(old)).toMatchObject({ moved: 1 });
+  });
+});
+
+describe("an upgrade", () => {
+  test("moves the units with their state: each ends in the old process before it runs in the new one", async () => {
+    const old = await start();
+    for (const id of ["a", "b", "c"]) await old.tell("start", id, { of: id });
+    const next = await old.upgrade();
+    expect(await reportOf(old)).toMatchObject({ moved: 3, parked: 0, stopped: 0, peers: 1, failures: {} });
+    for (const id of ["a", "b", "c"])
+      expect(await next.tell("get", id)).toEqual({ of: id, runs: 2, from: 1 });
+    expect(await next.tell("size")).toBe(3);
+    expectOneRunAtATime(old.service.lines);
+    expect(old.said("stop")).toEqual([]);
+    expect(await old.service.exited).toEqual([0, null]);
+    expect(old.service.noise).toBe("");
+  });
+
+  test("moves them again and again", async () => {
+    const first = await start({ start: ["a"] });
+    let actor = first;
+    for (let generation = 1; generation <= 3; generation++) actor = await actor.upgradeSoon();
+    await actor.says("run");
+    expect(await actor.tell("get", "a")).toEqual({ runs: 4, from: 3 });
+    expectOneRunAtATime(first.service.lines);
+  });
+
+  test("moves the highest priority first, the older of two that have the same", async () => {
+    const each = { 0: { priority: { b: 2, d: 2, c: -1 } } };
+    const old = await start({ start: ["a", "b", "c", "d"], each, drain: { concurrency: 1 } });
+    const next = await old.upgrade();
+    await reportOf(old);
+    expect(ids(next.said("run"))).toEqual(["b", "d", "a", "c"]);
+  });
+
+  test("stops those that may not move, that are not accepted, or of which a question throws", async () => {
+    const each = {
+      0: { eligible: { no: false, odd: "throw" } },
+      1: { accept: { refused: false, thrown: "throw" } },
+    };
+    const old = await start({ start: ["yes", "no", "odd", "refused", "thrown"], each });
+    const next = await old.upgrade();
+    expect(await reportOf(old)).toMatchObject({
+      moved: 1,
+      stopped: 4,
+      parked: 0,
+      failures: { ERR_NOT_ELIGIBLE: 1, ERR_UNIT: 1, ERR_REFUSED: 1, ERR_MINE: 1 },
+    });
+    expect(ids(next.said("run"))).toEqual(["yes"]);
+    expect(new Set(ids(old.said("stop")))).toEqual(new Set(["no", "odd", "refused", "thrown"]));
+    expect(old.said("stop").every(({ runs }) => runs === 1)).toBe(true);
+    expectOneRunAtATime(old.service.lines);
+  });
+
+  test("has no more on their way than `concurrency`", async () => {
+    const start10 = "abcdefghij".split("");
+    const each = { 1: { run: { "*": "hold" } } };
+    const old = await start({ start: start10, each, drain: { concurrency: 3 } });
+    const next = await old.upgrade();
+    for (const [n, id] of start10.entries()) {
+      await next.says("run", { id });
+      expect(old.said("freeze").length).toBeLessThanOrEqual(n + 3);
+      await next.tell("goOn", `run ${id}`);
+    }
+    expect(await reportOf(old)).toMatchObject({ moved: 10 });
+  });
+
+  test("gives up after so many failures in a row, and freezes no more before it is certain", async () => {
+    const all = ["a", "b", "c", "d", "e"];
+    const each = { 1: { accept: { "*": false } } };
+    const old = await start({ start: all, each, drain: { concurrency: 1, giveUpAfter: 2 } });
+    await old.tell("upgrade");
+    await old.says("settled");
+    expect(await reportOf(old)).toMatchObject({ moved: 0, stopped: 5, failures: { ERR_REFUSED: 2 } });
+    const order = old.service.lines.map(({ event, id }) => (event === "freeze" ? id : event));
+    expect(order.indexOf("b")).toBeLessThan(order.indexOf("settled"));
+    expect(order.indexOf("c")).toBeGreaterThan(order.indexOf("settled"));
+  });
+
+  test("goes on where failures are not in a row", async () => {
+    const each = { 1: { accept: { b: false, d: false } } };
+    const all = ["a", "b", "c", "d", "e"];
+    const old = await start({ start: all, each, drain: { concurrency: 1, giveUpAfter: 2 } });
+    await old.upgrade();
+    expect(await reportOf(old)).toMatchObject({ moved: 3, stopped: 2, failures: { ERR_REFUSED: 2 } });
+  });
+
+  test.each([
+    ["does not move them, if that is switched off", { drain: { enabled: false } }, 1],
+    ["does not move a kind that the new release does not have", { each: { 1: { kinds: [] } } }, 0],
+  ])("%s: they are stopped when it is certain", async (_, settings, peers) => {
+    const old = await start({ start: ["a", "b"], ...settings });
+    await old.tell("upgrade");
+    await old.says("settled");
+    expect(await reportOf(old)).toMatchObject({ moved: 0, stopped: 2, peers, failures: {} });
+    const order = old.service.lines.map(({ event }) => event);
+    expect(order.indexOf("freeze")).toBeGreaterThan(order.indexOf("settled"));
+    expect(old.said("stop").map(({ runs }) => runs)).toEqual([1, 1]);
+  });
+
+  test("moves each kind by itself", async () => {
+    const each = { 1: { accept: { refused: false } } };
+    const old = await start({ kinds: ["room", "session"], each });
+    await old.tell("start", "a", {}, "room");
+    await old.tell("start", "a", {}, "session");
+    await old.tell("start", "refused", {}, "session");
+    const next = await old.upgrade();
+    expect(await reportOf(old, "upgraded", "room")).toMatchObject({ moved: 1, stopped: 0 });
+    expect(await reportOf(old, "upgraded", "session")).toMatchObject({ moved: 1, stopped: 1 });
+    expect(next.said("run").map(({ kind }) => kind)).toEqual(["room", "session"]);
+  });
+
+  test("without units reports none, and takes no time over them", async () => {
+    const old = await start();
+    await old.upgrade();
+    expect(await reportOf(old)).toMatchObject({ moved: 0, parked: 0, stopped: 0, failures: {} });
+  });
+});
+
+describe("a unit that", () => {
+  const drain = { unitTimeout: 150 };
+
+  test("freezes to what cannot be encoded is stopped with it", async () => {
+    const old = await start({ start: ["a"], each: { 0: { freeze: { a: "map" } } }, drain });
+    await old.upgrade();
+    expect(await reportOf(old)).toMatchObject({ moved: 0, stopped: 1, failures: { ERR_ENCODING: 1 } });
+    expect(ids(old.said("stop"))).toEqual(["a"]);
+    expect(old.said("unhandled")).toEqual([]);
+  });
+
+  test.each([
+    ["throws there", "throw", "ERR_MINE"],
+    ["does not run there in time", "hang", "ERR_TIMEOUT"],
+  ])("%s ends there, and is stopped in the old process", async (_, how, code) => {
+    const old = await start({ start: ["a", "b"], each: { 1: { run: { a: how } } }, drain });
+    const next = await old.upgrade();
+    await next.says("abort", { id: "a" });
+    expect(await reportOf(old)).toMatchObject({ moved: 1, stopped: 1, failures: { [code]: 1 } });
+    expect(old.said("stop")).toMatchObject([{ id: "a", runs: 1 }]);
+    expect(await next.tell("get", "a")).toBe("nothing");
+    expect(await next.tell("size")).toBe(1);
+    expectOneRunAtATime(old.service.lines);
+  });
+
+  test("has another version there is stopped here", async () => {
+    const old = await start({ start: ["a"], each: { 1: { version: 2 } } });
+    await old.upgrade();
+    expect(await reportOf(old)).toMatchObject({ moved: 0, stopped: 1, failures: { ERR_VERSION: 1 } });
+    expect(old.said("stop")).toMatchObject([{ id: "a", runs: 1 }]);
+  });
+
+  test.each([
+    ["cannot be stopped", "throw", "ERR_MINE"],
+    ["does not stop in time", "hang", "ERR_TIMEOUT"],
+  ])("%s is counted, and keeps no process", async (_, how, code) => {
+    const old = await start({ start: ["a", "b"], each: { 0: { stop: { a: how } } }, drain });
+    old.kill("SIGTERM");
+    const report = await reportOf(old, "stopped");
+    expect(report).toMatchObject({ moved: 0, stopped: 1, parked: 1, failures: { [code]: 1 } });
+    expect(new Set(ids(old.said("abort")))).toEqual(new Set(["a", "b"]));
+    expect(await old.service.exited).toEqual([0, null]);
+  });
+});
+
+describe("start() of a unit that the predecessor still has", () => {
+  test("waits for it, and is given its state", async () => {
+    const each = { 1: { run: { a: "hold" } } };
+    const old = await start({ start: ["a", "b"], each, drain: { concurrency: 1 } });
+    const next = await old.upgrade();
+    await next.says("run", { id: "a" });
+    const started = next.tell("start", "b", { runs: 100 });
+    await next.tell("goOn", "run a");
+    expect(await started).toEqual({ runs: 2, from: 1 });
+    expect(await reportOf(old)).toMatchObject({ moved: 2 });
+    expectOneRunAtATime(old.service.lines);
+  });
+
+  test("lets it go before the others", async () => {
+    const all = "abcdefghij".split("");
+    const each = { 1: { run: { "*": "slow" } } };
+    const old = await start({ start: all, each, drain: { concurrency: 1 } });
+    const next = await old.upgrade();
+    await next.says("run", { id: "a" });
+    expect(await next.tell("start", "j", { runs: 100 })).toEqual({ runs: 2, from: 1 });
+    await reportOf(old);
+    expect(ids(next.said("run")).indexOf("j")).toBeLessThan(9);
+  });
+
+  test("is refused if it does not leave, and begins anew when it has been stopped there", async () => {
+    const settings = { start: ["a"], probation: 1_000, drain: { unitTimeout: 100 } };
+    const old = await start({ ...settings, each: { 0: { eligible: { a: false } } } });
+    const next = await old.upgrade();
+    await expect(next.tell("start", "a", { runs: 100 })).rejects.toMatchObject({ code: "ERR_UNIT" });
+    expect(next.said("run")).toEqual([]);
+    await old.leaves();
+    expect(await next.tell("start", "a", { runs: 100 })).toEqual({ runs: 101, from: 1 });
+    expectOneRunAtATime(old.service.lines);
+  });
+
+  test("of which `run` throws rejects, and does not begin it anew", async () => {
+    const each = { 1: { run: { a: "throw" } } };
+    const old = await start({ start: ["a"], probation: 1_000, each, drain: { unitTimeout: 100 } });
+    const next = await old.upgrade();
+    await expect(next.tell("start", "a", { runs: 100 })).rejects.toMatchObject({ code: "ERR_UNIT" });
+    expect(next.said("run").map(({ runs }) => runs)).toEqual([2]);
+  });
+});
+
+describe("a successor that is killed", () => {
+  const probation = 20_000;
+
+  test("on probation gives all units back: they run once more, as they were frozen", async () => {
+    const all = ["a", "b", "c"];
+    const old = await start({ start: all, probation });
+    const doomed = await old.upgrade();
+    for (const id of all) await doomed.says("run", { id, runs: 2 });
+    await lose(old, doomed);
+    for (const id of all) {
+      const { fence } = await old.says("run", { id, runs: 2 });
+      expect(fence).toBeGreaterThan((await doomed.says("run", { id }))["fence"] as number);
+    }
+    expect(await old.tell("size")).toBe(3);
+    expect(old.said("run")).toHaveLength(6);
+    const before = old.service.lines.filter(({ pid }) => pid !== doomed.pid);
+    expectOneRunAtATime(before);
+    const next = await old.upgrade();
+    for (const id of all) {
+      const { fence } = await next.says("run", { id, runs: 3 });
+      expect(fence).toBeGreaterThan(doomed.said("run").find((line) => line["id"] === id)!["fence"] as number);
+    }
+    expect(old.said("stop")).toEqual([]);
+    expect(old.service.noise).toBe("");
+  });
+
+  test("in the middle of the move gives back what it has, and what it was taking", async () => {
+    const all = ["a", "b", "c", "d"];
+    const each = { 1: { run: { c: "die" } } };
+    const old = await start({ start: all, probation, each, drain: { concurrency: 1 } });
+    const from = old.service.lines.length;
+    old.kill("SIGHUP");
+    await old.service.until("rollback", {}, from);
+    for (const id of ["a", "b", "c"]) await old.says("run", { id, runs: 2 });
+    expect(await old.tell("size")).toBe(4);
+    expect(await old.tell("get", "d")).toEqual({ runs: 1, from: 0 });
+    expect(ids(old.said("run"))).toHaveLength(7);
+    expect(ids(old.said("abort"))).toEqual(["a", "b", "c"]);
+    expect(old.said("unhandled")).toEqual([]);
+  });
+
+  test("while units freeze leaves them running", async () => {
+    const each = { 0: { freeze: { a: "hold", b: "hang" } } };
+    const old = await start({ start: ["a", "b"], probation, each });
+    const doomed = await old.upgrade();
+    await old.says("freeze", { id: "a" });
+    await lose(old, doomed);
+    expect(await old.tell("get", "b")).toEqual({ runs: 1, from: 0 });
+    await old.tell("goOn", "freeze a");
+    await old.says("run", { id: "a", runs: 2 });
+    expect(await old.tell("size")).toBe(2);
+    expectOneRunAtATime(old.service.lines);
+  });
+});
+
+describe("several generations", () => {
+  test("what an old one still has goes to the newest, also what the one between was starting", async () => {
+    const each = { 1: { run: { a: "hold" } } };
+    const old = await start({ start: ["a", "b"], each, drain: { concurrency: 1, unitTimeout: 10_000 } });
+    const next = await old.upgrade();
+    await next.says("run", { id: "a" });
+    const third = await next.upgradeSoon();
+    await third.says("run", { id: "a", runs: 2 });
+    await third.says("run", { id: "b", runs: 2 });
+    expect(ids(next.said("abort"))).toEqual(["a"]);
+    expect(await reportOf(old)).toMatchObject({ moved: 2 });
+    expectOneRunAtATime(old.service.lines);
+  });
+});
+
+describe("stop()", () => {
+  test("stops all units, with their state", async () => {
+    const only = await start({ start: ["a", "b", "c"] });
+    only.kill("SIGTERM");
+    expect(await reportOf(only, "stopped")).toMatchObject({ moved: 0, parked: 0, stopped: 3, peers: 0 });
+    expect(only.said("stop").map(({ id, runs }) => [id, runs])).toEqual([
+      ["a", 1],
+      ["b", 1],
+      ["c", 1],
+    ]);
+    expect(ids(only.said("abort"))).toEqual(["a", "b", "c"]);
+  });
+
+  test("ends those that have no `stop`, and freezes none of them", async () => {
+    const only = await start({ start: ["a"], each: { 0: { stop: false } } });
+    only.kill("SIGTERM");
+    expect(await reportOf(only, "stopped")).toMatchObject({ stopped: 1 });
+    expect(only.said("freeze")).toEqual([]);
+    expect(ids(only.said("abort"))).toEqual(["a"]);
+  });
+
+  test("takes no longer than drainTimeout", async () => {
+    const each = { 0: { stop: { a: "hang" }, freeze: { b: "hang" } } };
+    const only = await start({ start: ["a", "b", "c"], each, drainTimeout: 200 });
+    only.kill("SIGTERM");
+    const { ms, stopped, parked } = await reportOf(only, "stopped");
+    expect([stopped, parked]).toEqual([1, 2]);
+    // The limit of one unit is 5,000.
+    expect(ms).toBeLessThan(4_000);
+  });
+});
+
+test("an upgrade takes no longer than drainTimeout over units that hang", async () => {
+  const each = { 0: { stop: { "*": "hang" } }, 1: { run: { "*": "hang" } } };
+  const drain = { unitTimeout: 100 };
+  const old = await start({ start: ["a", "b"], each, drain, drainTimeout: 1_000 });
+  await old.upgrade();
+  expect(await reportOf(old)).toMatchObject({ moved: 0, parked: 2, failures: { ERR_TIMEOUT: 4 } });
+});
+
+test("drain() of the program's own stops what runs, and others can be started after it", async () => {
+  const only = await start({ start: ["a", "b"] });
+  expect(await only.tell("drain")).toMatchObject({ moved: 0, stopped: 2, peers: 0 });
+  expect(await only.tell("size")).toBe(0);
+  expect(await only.tell("start", "a")).toEqual({ runs: 1, from: 0 });
+  await expect(only.tell("drain", { nonsense: 1 })).rejects.toMatchObject({ code: "ERR_OPTION" });
+  const next = await only.upgrade();
+  await next.says("run", { id: "a" });
+  expect(await reportOf(only)).toMatchObject({ moved: 1, stopped: 0 });
+});
+
+test("of 10,000 units, of which every fifth is refused, each runs in one place, and none twice", async () => {
+  const old = await start({ quiet: true, each: { 1: { accept: "four of five" } } });
+  await old.tell("startMany", 10_000);
+  const next = await old.upgrade();
+  expect(await reportOf(old)).toMatchObject({
+    moved: 8_000,
+    stopped: 2_000,
+    parked: 0,
+    failures: { ERR_REFUSED: 2_000 },
+  });
+  expect(await next.tell("size")).toBe(8_000);
+  next.kill("SIGTERM");
+  const [there, here] = await Promise.all([next.says("log"), old.says("log")]);
+  const aborted = new Map(here["abort"] as [string, number][]);
+  const runs = there["run"] as [string, number][];
+  expect(aborted.size).toBe(10_000);
+  expect(new Set(runs.map(([id]) => id)).size).toBe(8_000);
+  expect(runs).toHaveLength(8_000);
+  expect(runs.filter(([id, at]) => at <= aborted.get(id)!)).toEqual([]);
+  expect(runs.filter(([id]) => Number(id) % 5 === 0)).toEqual([]);
+});
