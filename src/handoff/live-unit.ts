@@ -21,7 +21,11 @@ export class LiveUnit {
   phase: "running" | "frozen" | "moved" = "running";
   readonly #kind: Kind;
   #controller = new AbortController();
-  #freezing: Promise<unknown> = Promise.resolve();
+  /** What the program is at, to run it or to freeze it: it is asked for one after the other. */
+  #pending: Promise<void> | undefined;
+  /** Why it could not be frozen; undefined as long as nobody has asked for it. */
+  #frozen: Promise<Refusal | undefined> | undefined;
+  #isStarted = false;
   #state: unknown;
 
   constructor(kind: Kind, id: string, state: unknown, fence: number) {
@@ -36,12 +40,31 @@ export class LiveUnit {
     return decode(this.#kind.envelope, this.parcel);
   }
 
-  /** Freezes it, if that has not been done. Returns why it could not. */
-  async freeze(timeout: number): Promise<Refusal | undefined> {
-    if (this.phase === "frozen") return undefined;
+  /** Whether `run` has returned. */
+  get isStarted(): boolean {
+    return this.#isStarted;
+  }
+
+  /** Whether its signal has aborted. */
+  get isEnded(): boolean {
+    return this.#controller.signal.aborted;
+  }
+
+  /** Whether anybody has asked for it to be frozen. */
+  get isAsked(): boolean {
+    return this.#frozen !== undefined;
+  }
+
+  /** Freezes it, if that has not been tried. Returns why it could not. */
+  freeze(timeout: number): Promise<Refusal | undefined> {
+    return (this.#frozen ??= this.#freezeWithin(timeout));
+  }
+
+  async #freezeWithin(timeout: number): Promise<Refusal | undefined> {
     try {
-      const freezing = this.#freeze();
-      this.#freezing = freezing instanceof Promise ? freezing.catch(() => {}) : this.#freezing;
+      const freezing =
+        this.#pending === undefined ? this.#freeze() : this.#pending.then(() => this.#freeze());
+      if (freezing instanceof Promise) this.#await(freezing);
       if ((await within(timeout, freezing)) !== LATE) return undefined;
       return { code: "ERR_TIMEOUT", reason: `freeze() took more than ${timeout} ms` };
     } catch (error) {
@@ -70,7 +93,8 @@ export class LiveUnit {
 
   /** It runs here again, if it was frozen. */
   async revive(fence: number): Promise<void> {
-    await this.#freezing;
+    this.#frozen = undefined;
+    await this.#pending;
     if (this.phase === "running") return;
     const { state } = this;
     this.parcel = undefined;
@@ -82,19 +106,34 @@ export class LiveUnit {
   }
 
   #run(state: unknown, fence: number): Promise<unknown> {
+    this.#isStarted = false;
     const started = this.#begin(state, fence);
     started.catch(() => {});
+    // Mostly it has been, and thousands need no promise for it.
+    if (!this.#isStarted) this.#await(started);
     return started;
   }
 
   async #begin(state: unknown, fence: number): Promise<unknown> {
     const { signal } = this.#controller;
     const running = this.#kind.definition.run(this.id, state, { signal, fence });
-    return (this.unit = running instanceof Promise ? await running : running);
+    this.unit = running instanceof Promise ? await running : running;
+    this.#isStarted = true;
+    return this.unit;
+  }
+
+  #await(work: Promise<unknown>): void {
+    const over = work
+      .catch(() => {})
+      .then(() => {
+        if (this.#pending === over) this.#pending = undefined;
+      });
+    this.#pending = over;
   }
 
   /** At once, if the program's `freeze` does: thousands are not to wait for a turn of their own. */
   #freeze(): void | Promise<void> {
+    if (this.isEnded) return undefined;
     const frozen = this.#kind.definition.freeze(this.id, this.unit);
     return frozen instanceof Promise ? frozen.then((state) => this.#keep(state)) : this.#keep(frozen);
   }

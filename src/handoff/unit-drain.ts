@@ -47,7 +47,7 @@ export class UnitDrain {
     const { timeout, unitTimeout } = this.#drains;
     this.#end = start + Math.min(timeout, this.#departure.remaining - STOPPING * unitTimeout);
     this.#report.peers = this.#departure.exchange?.peers(KIND, this.#kind.name).length ?? 0;
-    this.#fillQueue();
+    await this.#fillQueue();
     do {
       await Promise.all(Array.from({ length: this.#drains.concurrency }, async () => this.#moveSome()));
     } while (await this.#takeBack());
@@ -55,8 +55,9 @@ export class UnitDrain {
     return { ...this.#report, ms: Math.round(performance.now() - start) };
   }
 
-  #fillQueue(): void {
+  async #fillQueue(): Promise<void> {
     if (!this.#drains.enabled || this.#report.peers === 0) return;
+    await this.#allStarted();
     const { eligible, priority } = this.#kind.definition;
     const ranked: { unit: LiveUnit; rank: number }[] = [];
     for (const unit of this.#units.values()) {
@@ -69,6 +70,13 @@ export class UnitDrain {
     }
     // Of those with the same rank the oldest is the last one, and so the first to go.
     for (const { unit } of ranked.toReversed().toSorted((a, b) => a.rank - b.rank)) this.#queue.push(unit);
+  }
+
+  /** Nothing can be asked of a unit before. */
+  async #allStarted(): Promise<void> {
+    const starting = [...this.#units.values()].filter(({ isStarted }) => !isStarted);
+    if (starting.length === 0) return;
+    await within(this.#drains.unitTimeout, Promise.allSettled(starting.map(({ started }) => started)));
   }
 
   async #moveSome(): Promise<void> {
@@ -88,7 +96,7 @@ export class UnitDrain {
   async #move(unit: LiveUnit): Promise<void> {
     const end = performance.now() + this.#drains.unitTimeout;
     const why = (await unit.freeze(this.#drains.unitTimeout)) ?? unit.pack();
-    if (this.#departure.isUndone) return;
+    if (this.#departure.isUndone || this.#units.get(unit.id) !== unit) return;
     if (why !== undefined) return this.#fail(why);
     const offered = await this.#offer(unit.parcel!);
     let isLate = false;
@@ -188,8 +196,9 @@ export class UnitDrain {
     const { unitTimeout } = this.#drains;
     try {
       if (stop === undefined) return true;
+      const isCounted = unit.isAsked;
       const why = await unit.freeze(unitTimeout);
-      if (why !== undefined) this.#count(why.code);
+      if (why !== undefined && !isCounted) this.#count(why.code);
       const stopped = await within(unitTimeout, Promise.resolve(stop(unit.id, unit.state)));
       if (stopped === LATE) this.#count("ERR_TIMEOUT");
       return stopped !== LATE;

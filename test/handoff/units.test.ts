@@ -102,6 +102,17 @@ describe("release()", () => {
     await next.tell("goOn", "run a");
     expect(await reportOf(old)).toMatchObject({ moved: 1 });
   });
+
+  test("of one that is being frozen ends it all the same", async () => {
+    const old = await start({ start: ["a", "b"], each: { 0: { freeze: { a: "hold" } }, 1: {} } });
+    const next = await old.upgrade();
+    await old.says("freeze", { id: "a" });
+    expect(await old.tell("release", "a")).toBe(true);
+    await old.tell("goOn", "freeze a");
+    expect(await reportOf(old)).toMatchObject({ moved: 1, stopped: 0 });
+    expect(ids(next.said("run"))).toEqual(["b"]);
+    expect(old.said("stop")).toEqual([]);
+  });
 });
 
 describe("an upgrade", () => {
@@ -168,6 +179,18 @@ describe("an upgrade", () => {
     expect(await reportOf(old)).toMatchObject({ moved: 10 });
   });
 
+  test("waits until a unit that is being started runs, and moves it then", async () => {
+    const old = await start({ each: { 0: { run: { a: "hold" } } } });
+    const started = old.tell("start", "a");
+    await old.says("run");
+    const next = await old.upgrade();
+    expect(old.said("freeze")).toEqual([]);
+    await old.tell("goOn", "run a");
+    expect(await started).toEqual({ runs: 1, from: 0 });
+    await next.says("run", { runs: 2 });
+    expect(await reportOf(old)).toMatchObject({ moved: 1, failures: {} });
+  });
+
   test("gives up after so many failures in a row, and freezes no more before it is certain", async () => {
     const all = ["a", "b", "c", "d", "e"];
     const each = { 1: { accept: { "*": false } } };
@@ -222,6 +245,22 @@ describe("an upgrade", () => {
 
 describe("a unit that", () => {
   const drain = { unitTimeout: 150 };
+
+  test.each([
+    ["cannot be frozen", { freeze: { a: "throw" } }, "ERR_FREEZE"],
+    ["does not freeze in time", { freeze: { a: "hang" } }, "ERR_TIMEOUT"],
+  ])("%s is stopped without its state, and asked only once", async (_, own, code) => {
+    const old = await start({ start: ["a", "b"], each: { 0: own }, drain });
+    const next = await old.upgrade();
+    expect(await reportOf(old)).toMatchObject({ moved: 1, stopped: 1, failures: { [code]: 1 } });
+    expect(ids(next.said("run"))).toEqual(["b"]);
+    const [stopped] = old.said("stop");
+    expect(stopped).toMatchObject({ id: "a" });
+    expect(stopped).not.toHaveProperty("runs");
+    expect(old.said("freeze").filter(({ id }) => id === "a")).toHaveLength(1);
+    expect(old.said("abort").filter(({ id }) => id === "a")).toHaveLength(1);
+    expect(await old.service.exited).toEqual([0, null]);
+  });
 
   test("freezes to what cannot be encoded is stopped with it", async () => {
     const old = await start({ start: ["a"], each: { 0: { freeze: { a: "map" } } }, drain });
