@@ -1,3 +1,4 @@
+import { setImmediate as turn } from "node:timers/promises";
 import { LATE, within } from "../limit.js";
 import type { Departure } from "./departure.js";
 import type { Offered } from "./exchange.js";
@@ -16,6 +17,8 @@ export class UnitDrain {
   readonly #drains: Drains;
   readonly #departure: Departure;
   readonly #units: ReadonlyMap<string, LiveUnit>;
+  /** Those that somebody waits for. */
+  readonly #wanted: ReadonlySet<string>;
   readonly #report: DrainReport = { moved: 0, parked: 0, stopped: 0, ms: 0, peers: 0, failures: {} };
   /** The next one last. */
   readonly #queue: LiveUnit[] = [];
@@ -27,11 +30,18 @@ export class UnitDrain {
   /** Of `performance.now()`: when moving ends. */
   #end = 0;
 
-  /** Begins at once. */
-  constructor(kind: Kind, drains: Drains, units: ReadonlyMap<string, LiveUnit>, departure: Departure) {
+  /** Begins at once. Those that are `wanted` go first. */
+  constructor(
+    kind: Kind,
+    drains: Drains,
+    units: ReadonlyMap<string, LiveUnit>,
+    wanted: ReadonlySet<string>,
+    departure: Departure,
+  ) {
     this.#kind = kind;
     this.#drains = drains;
     this.#units = units;
+    this.#wanted = wanted;
     this.#departure = departure;
     this.done = this.#run();
   }
@@ -45,7 +55,8 @@ export class UnitDrain {
   async #run(): Promise<DrainReport> {
     const start = performance.now();
     const { timeout, unitTimeout } = this.#drains;
-    this.#end = start + Math.min(timeout, this.#departure.remaining - STOPPING * unitTimeout);
+    const { remaining } = this.#departure;
+    this.#end = start + Math.min(timeout, Math.max(remaining - STOPPING * unitTimeout, remaining / 2));
     this.#report.peers = this.#departure.exchange?.peers(KIND, this.#kind.name).length ?? 0;
     await this.#fillQueue();
     do {
@@ -62,8 +73,10 @@ export class UnitDrain {
     const ranked: { unit: LiveUnit; rank: number }[] = [];
     for (const unit of this.#units.values()) {
       try {
-        if (eligible?.(unit.id, unit.unit) === false) this.#count("ERR_NOT_ELIGIBLE");
-        else ranked.push({ unit, rank: priority?.(unit.id, unit.unit) ?? 0 });
+        const { id } = unit;
+        if (unit.attempts >= ATTEMPTS) this.#parked.add(unit);
+        else if (eligible?.(id, unit.unit) === false) this.#count("ERR_NOT_ELIGIBLE");
+        else ranked.push({ unit, rank: this.#wanted.has(id) ? Infinity : (priority?.(id, unit.unit) ?? 0) });
       } catch (error) {
         this.#count((error as { code?: string } | undefined)?.code ?? "ERR_UNIT");
       }
@@ -108,6 +121,8 @@ export class UnitDrain {
     const settlement = await offered.settled;
     clearTimeout(timer);
     this.#settle(unit, settlement, isLate);
+    // It may be offered again when there are descriptors again, which takes a turn.
+    if (settlement.how === "withdrawn") await turn();
   }
 
   /** Those of one turn go together. */
@@ -125,6 +140,7 @@ export class UnitDrain {
 
   #settle(unit: LiveUnit, settlement: Settlement, isLate: boolean): void {
     if (settlement.how === "taken") {
+      if (this.#departure.isUndone) return;
       this.#failed = 0;
       unit.phase = "moved";
       const taken = this.#taken.get(settlement.kept) ?? [];
@@ -211,7 +227,7 @@ export class UnitDrain {
   }
 }
 
-/** What is kept of the time of the drain for the rest: to freeze, and to stop, in unitTimeouts. */
+/** What is kept of the time of the drain for the rest, to freeze and to stop, in unitTimeouts; at most half of it. */
 const STOPPING = 2;
 
 /** Processes that may die over the same unit. */

@@ -7,7 +7,7 @@ import type { Fences } from "./fences.js";
 import { KIND, LiveUnit } from "./live-unit.js";
 import type { Parcel } from "./parcel.js";
 import { UnitDrain } from "./unit-drain.js";
-import { readDrains, type DrainOptions, type DrainReport, type Kind } from "./unit.js";
+import { readDrains, type DrainOptions, type DrainReport, type Drains, type Kind } from "./unit.js";
 
 /** The units of one kind that run in this process. */
 export interface Units<State, Unit> {
@@ -45,6 +45,8 @@ export class UnitRunner implements Units<unknown, unknown> {
   readonly #units = new Map<string, LiveUnit>();
   /** Those that a predecessor has, and somebody waits for. */
   readonly #awaited = new Map<string, Set<() => void>>();
+  /** Those that the successor waits for. */
+  readonly #wanted = new Set<string>();
   #departure: Departure | undefined;
   #drain: UnitDrain | undefined;
 
@@ -87,16 +89,22 @@ export class UnitRunner implements Units<unknown, unknown> {
   async drain(options: DrainOptions = {}): Promise<DrainReport> {
     const drains = readDrains(options, this.kind.drains);
     if (this.#drain !== undefined) return this.#drain.done;
-    const departure = this.#departure ?? new Departure(undefined, Promise.resolve(true), ALONE);
-    const drain = new UnitDrain(this.kind, drains, this.#units, departure);
-    this.#drain = drain;
-    const report = await drain.done;
-    if (departure.isUndone) return report;
-    this.#units.clear();
-    if (this.#departure !== undefined) return report;
-    // Nobody but the program has asked for it, and others may be started.
+    if (this.#departure === undefined) return this.#drainAlone(drains);
+    const departure = this.#departure;
+    this.#drain = new UnitDrain(this.kind, drains, this.#units, this.#wanted, departure);
+    const report = await this.#drain.done;
+    if (!departure.isUndone) this.#units.clear();
+    return report;
+  }
+
+  /** Nobody but the program has asked for it, and others may be started. */
+  async #drainAlone(drains: Drains): Promise<DrainReport> {
+    const departure = new Departure(undefined, Promise.resolve(true), ALONE);
+    this.#drain = new UnitDrain(this.kind, drains, this.#units, this.#wanted, departure);
+    const report = await this.#drain.done;
     departure.end();
     this.#drain = undefined;
+    for (const unit of this.#units.values()) if (unit.isEnded) this.#units.delete(unit.id);
     return report;
   }
 
@@ -109,6 +117,7 @@ export class UnitRunner implements Units<unknown, unknown> {
   async rollBack(): Promise<void> {
     this.#departure = undefined;
     this.#drain = undefined;
+    this.#wanted.clear();
     await Promise.all(
       [...this.#units.values()].map(async (unit) => {
         try {
@@ -139,7 +148,7 @@ export class UnitRunner implements Units<unknown, unknown> {
     const end = (): void => this.#drop(unit);
     signal.addEventListener("abort", end, { once: true });
     await unit.started;
-    for (const wake of this.#awaited.get(id) ?? []) wake();
+    if (!signal.aborted) for (const wake of this.#awaited.get(id) ?? []) wake();
     return "taken";
   }
 
@@ -147,6 +156,7 @@ export class UnitRunner implements Units<unknown, unknown> {
   claim(id: string): boolean {
     const unit = this.#units.get(id);
     if (unit === undefined || unit.phase === "moved") return false;
+    this.#wanted.add(id);
     this.#drain?.hurry(unit);
     return true;
   }

@@ -401,6 +401,23 @@ describe("a successor that is killed", () => {
     expect(await old.tell("size")).toBe(2);
     expectOneRunAtATime(old.service.lines);
   });
+
+  test("three times over the same unit is the last one that is offered it", async () => {
+    const each = { 1: { run: { a: "die" } } };
+    const old = await start({ start: ["a", "b"], each, probation: 1_000, drain: { concurrency: 1 } });
+    for (let death = 1; death <= 3; death++) {
+      const from = old.service.lines.length;
+      old.kill("SIGHUP");
+      await old.service.until("rollback", {}, from);
+      await old.says("run", { id: "a", runs: death + 1 });
+    }
+    await old.service.untilNoise(/HANDOVER_PARKED.*unit room "a" \(\d+ bytes\)/);
+    const next = await old.upgrade();
+    await next.says("run", { id: "b" });
+    expect(await reportOf(old)).toMatchObject({ moved: 1, parked: 1 });
+    expect(ids(next.said("run"))).toEqual(["b"]);
+    expect(old.said("stop")).toMatchObject([{ id: "a", runs: 4 }]);
+  });
 });
 
 describe("several generations", () => {
@@ -415,6 +432,22 @@ describe("several generations", () => {
     expect(ids(next.said("abort"))).toEqual(["a"]);
     expect(await reportOf(old)).toMatchObject({ moved: 2 });
     expectOneRunAtATime(old.service.lines);
+  });
+
+  test("what the newest has when it dies goes to the one before it", async () => {
+    const each = { 1: { run: { a: "hold" } } };
+    const settings = { start: ["a"], each, probation: 1_000, drain: { unitTimeout: 20_000 } };
+    const old = await start(settings);
+    const next = await old.upgrade();
+    await next.says("run", { id: "a" });
+    const third = await next.upgradeSoon();
+    await third.says("run", { id: "a", runs: 2 });
+    const from = next.service.lines.length;
+    third.kill();
+    await next.says("run", { id: "a", runs: 2 }, from);
+    await next.tell("goOn", "run a");
+    expect(await reportOf(old)).toMatchObject({ moved: 1 });
+    expect(await next.tell("get", "a")).toEqual({ runs: 2, from: 1 });
   });
 });
 
