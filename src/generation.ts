@@ -262,7 +262,9 @@ export class Generation implements Controlled {
     this.memory.rollBack();
     this.#succession?.rollBack();
     this.#succession = undefined;
-    this.memory.roles.acquire().catch((error: HandoverError) => this.#tell("failed", { error }));
+    void this.memory.roles.acquireAll().then((errors) => {
+      for (const error of errors) this.#tell("failed", { error });
+    });
   }
 
   #close(): void {

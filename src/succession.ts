@@ -167,7 +167,7 @@ export class Succession {
     child.close();
     older.resume(this.#self);
     if (state() !== "upgrading") return refusal("ERR_STOPPED", "upgrade");
-    await memory.roles.acquire().catch((error: HandoverError) => tell("failed", { error }));
+    for (const error of await memory.roles.acquireAll()) tell("failed", { error });
     return failure ?? how;
   }
 

@@ -35,9 +35,15 @@ export class Roles {
     try {
       if (this.#isHeld) await role.acquire(this.#fences.next());
     } catch (error) {
-      this.#roles.delete(name);
+      void this.#abandon(name, role);
       throw error;
     }
+  }
+
+  /** What is acquired too late is released, as nobody knows that it is held; until then its name is not free. */
+  async #abandon(name: string, role: Role): Promise<void> {
+    if (role.isBusy) await role.release().catch(() => {});
+    this.#roles.delete(name);
   }
 
   /**
@@ -50,6 +56,18 @@ export class Roles {
     for (const role of this.#roles.values()) {
       if (this.#isHeld) await role.acquire(this.#fences.next());
     }
+  }
+
+  /** Takes them back: acquires what can be acquired. Returns what could not. */
+  async acquireAll(): Promise<HandoverError[]> {
+    this.#isHeld = true;
+    const errors: HandoverError[] = [];
+    for (const role of this.#roles.values()) {
+      if (this.#isHeld) {
+        await role.acquire(this.#fences.next()).catch((error: HandoverError) => errors.push(error));
+      }
+    }
+    return errors;
   }
 
   /**
@@ -77,12 +95,18 @@ class Role {
   readonly #name: string;
   readonly #definition: Required<RoleDefinition>;
   #isHeld = false;
+  #isBusy = false;
   /** What the program is at, although it may be too late. */
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(name: string, definition: Required<RoleDefinition>) {
     this.#name = name;
     this.#definition = definition;
+  }
+
+  /** Whether the program is still at it, although it may be too late. */
+  get isBusy(): boolean {
+    return this.#isBusy;
   }
 
   async acquire(fence: number): Promise<void> {
@@ -105,7 +129,10 @@ class Role {
   /** One after the other: what was late is waited for before the next. */
   async #call(verb: "acquire" | "release", run: () => Promise<void>): Promise<void> {
     const { timeout } = this.#definition;
-    const done = this.#last.then(run);
+    const done = this.#last.then(async () => {
+      this.#isBusy = true;
+      await run().finally(() => (this.#isBusy = false));
+    });
     this.#last = done.catch(() => {});
     const why = await within(timeout, done).then(
       (result: unknown) => (result === LATE ? `it took more than ${timeout} ms` : undefined),

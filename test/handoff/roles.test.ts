@@ -79,6 +79,18 @@ describe("roles", () => {
     expect(story(old, "released")).toEqual(["released e", "released d", "released a"]);
     await expect(old.tell("add", "late")).rejects.toMatchObject({ code: "ERR_ALREADY_UPGRADED" });
   });
+
+  test("that are added after ready, and acquired too late, are released again", async () => {
+    const old = await start({ each: { 0: { acquire: { d: "hold" } } }, roles: [], timeout: 100 });
+    await expect(old.tell("add", "d")).rejects.toMatchObject({
+      code: "ERR_ROLE",
+      message: 'cannot acquire the role "d": it took more than 100 ms',
+    });
+    await old.tell("goOn", "acquire d");
+    await old.says("released", { role: "d" });
+    await old.tell("add", "d");
+    expect(held(old)).toEqual(["acquired d", "released d", "acquired d"]);
+  });
 });
 
 describe("a release", () => {
@@ -105,6 +117,28 @@ describe("a release", () => {
     expect(held(old)).toEqual([...ALL, "released c", "acquired c"]);
     expect(await ask(port as number)).toBe(String(old.pid));
     expect(old.service.alive()).toEqual([old.pid]);
+    const next = await old.upgrade();
+    await old.leaves();
+    expect(held(next)).toEqual(ALL);
+    expectOneHolderAtATime(old.service.lines);
+  });
+
+  test("that is late fails the upgrade; the role is acquired again when it has been released", async () => {
+    const old = await start({ each: { 0: { release: { b: "hold" } } }, timeout: 100 });
+    await expect(old.tell("upgrade")).rejects.toMatchObject({
+      code: "ERR_ROLE",
+      message: 'cannot release the role "b": it took more than 100 ms',
+    });
+    expect(held(old)).toEqual([...ALL, "released c", "acquired c"]);
+    const from = old.service.lines.length;
+    await old.tell("goOn", "release b");
+    await old.says("acquired", { role: "b" }, from);
+    expect(story(old, "release", "acquire").slice(3)).toEqual([
+      "release c",
+      "release b",
+      "acquire c",
+      "acquire b",
+    ]);
     const next = await old.upgrade();
     await old.leaves();
     expect(held(next)).toEqual(ALL);
@@ -207,6 +241,17 @@ describe("a successor", () => {
     const again = old.said("acquire").slice(3);
     expect(again.every((line) => Number(line["fence"]) > Number(fence))).toBe(true);
     expect(old.said("unhandled")).toEqual([]);
+  });
+
+  test("that has died, and a role that cannot be acquired again, leave the others to the old process", async () => {
+    const old = await start({ probation: 20_000 });
+    const next = await old.upgrade();
+    await old.tell("fail", "acquire", "b");
+    const from = old.service.lines.length;
+    next.kill();
+    await old.says("acquired", { role: "c" }, from);
+    expect(await old.says("failed", {}, from)).toMatchObject({ code: "ERR_ROLE" });
+    expect(held(old).slice(-2)).toEqual(["acquired a", "acquired c"]);
   });
 
   test("whose predecessor is killed while it waits acquires them", async () => {
