@@ -28,7 +28,7 @@ export async function writeMemory(bytes: Uint8Array): Promise<Written> {
     check(native().memfdSeal(fd), "seal", "a memory file");
     return { fd, sha256 };
   } catch (error) {
-    closeMemory(fd);
+    closeMemory(fd, bytes.length);
     throw error;
   }
 }
@@ -48,8 +48,9 @@ export async function readMemory(
 }
 
 /** Whoever closes a memory file last frees it: of 1 GiB that takes 200 ms, which other threads have. */
-export function closeMemory(fd: number): void {
-  close(fd, () => {});
+export function closeMemory(fd: number, size: number): void {
+  if (size <= PIECE) native().close(fd);
+  else close(fd, () => {});
 }
 
 /** Moves one piece after the other; the hash of each is taken while the next one moves. */

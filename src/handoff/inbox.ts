@@ -66,7 +66,7 @@ export class Inbox {
       closeAll(fds);
       this.#settle(head.number, { code: "ERR_MEMORY", reason: reasonOf(error) });
     } finally {
-      closeMemory(memory!);
+      closeMemory(memory!, head.size);
     }
   }
 

@@ -198,7 +198,7 @@ export class LocalExchange implements Exchange {
     }
     const { fd, sha256 } = await writeMemory(body);
     this.#send({ type: "answer", request, held: true, copy: { ...head, sha256, memory: true } }, [fd]);
-    closeMemory(fd);
+    closeMemory(fd, body.length);
   }
 
   async #hearAnswer(
@@ -207,7 +207,7 @@ export class LocalExchange implements Exchange {
     body: Uint8Array,
   ): Promise<void> {
     const bytes = copy === undefined ? undefined : await verify(copy, fds, body).catch(() => undefined);
-    for (const fd of fds) closeMemory(fd);
+    for (const fd of fds) closeMemory(fd, copy?.size ?? 0);
     if (copy === undefined || bytes === undefined) return this.#resolve(request, { held });
     const { kind, label, id, version, codec } = copy;
     return this.#resolve(request, { held, copy: { kind, label, id, version, codec, body: bytes, fds: [] } });

@@ -76,7 +76,7 @@ export class Outbox {
         const head = { ...headOf(number, parcel), sha256, memory: true };
         this.#sendPacket({ heads: [head], fds: [fd, ...parcel.fds], bodies: [] });
       }
-      closeMemory(fd);
+      closeMemory(fd, parcel.body.length);
     } catch (error) {
       this.#writing.delete(number);
       this.#settle(number, { how: "refused", code: "ERR_MEMORY", reason: reasonOf(error) });
