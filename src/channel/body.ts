@@ -53,21 +53,32 @@ export function closeMemory(fd: number, size: number): void {
   else close(fd, () => {});
 }
 
-/** Moves one piece after the other; the hash of each is taken while the next one moves. */
+/** Moves some pieces at a time, and takes the hash of each while the next ones move. */
 async function inPieces(
   bytes: Uint8Array,
   move: (piece: Uint8Array, position: number) => Promise<void>,
 ): Promise<string> {
   const sum = createHash("sha256");
-  let moved: Uint8Array | undefined;
-  for (let position = 0; position < bytes.length; position += PIECE) {
-    const piece = bytes.subarray(position, position + PIECE);
-    const moving = move(piece, position);
-    if (moved !== undefined) sum.update(moved);
-    await moving;
-    moved = piece;
+  const moving: { piece: Uint8Array; moved: Promise<void> }[] = [];
+  const finish = async (): Promise<void> => {
+    const { piece, moved } = moving.shift()!;
+    await moved;
+    sum.update(piece);
+  };
+  try {
+    for (let position = 0; position < bytes.length; position += PIECE) {
+      const piece = bytes.subarray(position, position + PIECE);
+      const moved = move(piece, position);
+      // It is heard when its turn comes.
+      moved.catch(() => {});
+      moving.push({ piece, moved });
+      if (moving.length > AHEAD) await finish();
+    }
+    while (moving.length > 0) await finish();
+  } finally {
+    // The descriptor is not closed under those that still move.
+    await Promise.allSettled(moving.map(({ moved }) => moved));
   }
-  if (moved !== undefined) sum.update(moved);
   return sum.digest("base64");
 }
 
@@ -91,5 +102,8 @@ async function readAll(fd: number, piece: Uint8Array, position: number): Promise
 const writeTo = promisify(write);
 const readFrom = promisify(read);
 
-/** Bytes: a hash of so many takes a few milliseconds. */
-const PIECE = 8 * 1024 * 1024;
+/** Bytes: a hash of so many takes two milliseconds. */
+const PIECE = 4 * 1024 * 1024;
+
+/** Pieces that move while the hash of one is taken; more would leave the event loop no processor. */
+const AHEAD = 1;
