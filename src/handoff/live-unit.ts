@@ -88,7 +88,7 @@ export class LiveUnit {
 
   /** Ends it as its program ends one: by its signal. */
   abort(): void {
-    this.#controller.abort();
+    this.#controller.abort(ENDED);
   }
 
   /** It runs here again, if it was frozen. */
@@ -141,6 +141,9 @@ export class LiveUnit {
   #keep(state: unknown): void {
     this.#state = state;
     this.phase = "frozen";
-    this.#controller.abort();
+    this.#controller.abort(ENDED);
   }
 }
+
+/** The reason of every signal: to make an exception for each of 100,000 units takes half a second. */
+const ENDED = new DOMException("the unit does not run here any more", "AbortError");
