@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tests=("$@")
-((${#tests[@]})) || tests=(test/upgrade test/listen test/bind test/drain test/unix test/fds test/native test/failures test/handover)
+((${#tests[@]})) || tests=(test/upgrade test/listen test/bind test/drain test/unix test/fds test/native test/failures test/handover test/handoff)
 case "$(uname -m)" in x86_64) machine=x64 ;; aarch64) machine=arm64 ;; *) machine=$(uname -m) ;; esac
 nodes=$(mktemp -d)
 # A test starts Node as another user.
