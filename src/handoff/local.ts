@@ -100,6 +100,10 @@ export class LocalExchange implements Exchange {
       case "restart":
         this.#startOver(message);
         break;
+      case "unsupported":
+        // An earlier version has nothing to show.
+        if (message.unknown === "peek" || message.unknown === "claim") this.#resolveAll();
+        break;
       case "restarted":
         if (this.#restart === message.id) this.#restart = undefined;
         break;
@@ -133,8 +137,7 @@ export class LocalExchange implements Exchange {
   end(): void {
     this.#isOpen = false;
     this.#outbox.end();
-    for (const resolve of this.#requests.values()) resolve(undefined);
-    this.#requests.clear();
+    this.#resolveAll();
   }
 
   #startOver({ id, lost = false, reader, topics = [] }: Message & { type: "restart" }): void {
@@ -168,6 +171,10 @@ export class LocalExchange implements Exchange {
     if (!this.#send(ask(request))) this.#resolve(request, undefined);
     const timer = setTimeout(() => this.#resolve(request, undefined), ANSWER).unref();
     return answered.finally(() => clearTimeout(timer));
+  }
+
+  #resolveAll(): void {
+    for (const request of this.#requests.keys()) this.#resolve(request, undefined);
   }
 
   #resolve(request: number, answer: Answer | undefined): void {

@@ -193,6 +193,16 @@ describe("the local exchange", () => {
     expect(signal!.aborted).toBe(true);
   });
 
+  test("has no copy of an owner whose version knows of none", async () => {
+    const { taker, channels } = open();
+    channels[0].listen({
+      message: ({ type }) => channels[0].send({ type: "unsupported", unknown: type }),
+      end: () => {},
+    });
+    expect(await taker.peek("thing", "a")).toBeUndefined();
+    expect(await taker.claim("thing", "a", "1")).toBe(false);
+  });
+
   test("withdraws what this process cannot queue", async () => {
     const exchange = new LocalExchange(throwFull, reader, () => 0);
     expect(await offer(exchange, parcel("1"))).toEqual([{ how: "withdrawn", refusals: [], died: false }]);
