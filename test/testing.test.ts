@@ -89,6 +89,90 @@ test("the stand-in upgrades nothing, inherits nothing and has no parent to wait 
   expect(await fds.listener("web")).toBeUndefined();
 });
 
+test("the stand-in holds roles from ready() to stop()", async () => {
+  const upg = new Upgrader();
+  const story: string[] = [];
+  const role = (name: string) => ({
+    acquire: ({ fence }: { fence: number }) => story.push(`+${name} ${fence > 0}`),
+    release: () => story.push(`-${name}`),
+  });
+  await upg.role("a", role("a"));
+  expect(story).toEqual([]);
+  await upg.ready();
+  await upg.role("b", role("b"));
+  expect(story).toEqual(["+a true", "+b true"]);
+  await expect(upg.role("a", role("a"))).rejects.toMatchObject({ code: "ERR_OPTION" });
+  await upg.stop();
+  expect(story.slice(2)).toEqual(["-b", "-a"]);
+  await expect(upg.role("c", role("c"))).rejects.toMatchObject({ code: "ERR_STOPPED" });
+});
+
+test("the stand-in tells of a role that cannot be acquired, or released", async () => {
+  const upg = new Upgrader();
+  const failures: unknown[] = [];
+  upg.on("failed", ({ error }) => failures.push(error.message));
+  const stubborn = { acquire: () => {}, release: () => Promise.reject(new Error("no")) };
+  await upg.role("a", stubborn);
+  await upg.ready();
+  const other = { acquire: () => Promise.reject(new Error("no")), release: () => {} };
+  await expect(upg.role("b", other)).rejects.toMatchObject({ code: "ERR_ROLE" });
+  await upg.stop();
+  expect(failures).toEqual(['cannot release the role "a": no']);
+});
+
+test("the stand-in runs units, and stops them with their state", async () => {
+  const upg = new Upgrader();
+  const story: unknown[] = [];
+  const rooms = upg.units<{ n: number }, { n: number }>("room", {
+    version: 1,
+    run: (id, { n }, { signal }) => {
+      signal.addEventListener("abort", () => story.push(["abort", id]));
+      return { n: n + 1 };
+    },
+    freeze: (_, room) => room,
+    stop: (id, state) => story.push(["stop", id, state]),
+  });
+  await upg.ready();
+  expect(await rooms.start("a", { n: 1 })).toEqual({ n: 2 });
+  expect(await rooms.start("a", { n: 5 })).toBe(rooms.get("a"));
+  await rooms.start("b", { n: 7 });
+  expect(rooms.size).toBe(2);
+  expect(rooms.release("b")).toBe(true);
+  const exited = once(upg, "exit");
+  await upg.stop();
+  expect(story).toEqual([
+    ["abort", "b"],
+    ["abort", "a"],
+    ["stop", "a", { n: 2 }],
+  ]);
+  expect(await exited).toMatchObject([{ units: { room: { stopped: 1, moved: 0, peers: 0 } } }]);
+  await expect(rooms.start("c", { n: 1 })).rejects.toMatchObject({ code: "ERR_STOPPED" });
+  // @ts-expect-error a definition without functions
+  expect(() => upg.units("other", { version: 1 })).toThrow(/run/);
+});
+
+test("the stand-in keeps what a slot hands on: nobody takes it", async () => {
+  const upg = new Upgrader();
+  const slot = upg.slot<number>("counter", { version: 1 });
+  const seen: number[] = [];
+  slot.subscribe(({ data }) => seen.push(data));
+  const early = slot.initiate(1, { timeout: 20_000 });
+  const asked = slot.initiate(() => 2);
+  await upg.ready();
+  expect(await slot.peek()).toBeUndefined();
+  expect(await slot.complete()).toEqual([]);
+  await upg.stop();
+  const late = slot.initiate(3);
+  const withdrawn = { how: "withdrawn", refusals: [expect.objectContaining({ code: "ERR_NO_TAKER" })] };
+  expect(await Promise.all([early, asked])).toEqual([withdrawn, withdrawn]);
+  expect(await late).toMatchObject({ how: "withdrawn" });
+  expect(seen).toEqual([]);
+  await expect(slot.initiate(NaN)).rejects.toMatchObject({ code: "ERR_ENCODING" });
+  // @ts-expect-error a misspelt option
+  await expect(slot.initiate(1, { timout: 1 })).rejects.toMatchObject({ code: "ERR_OPTION" });
+  expect(() => upg.slot("", { version: 1 })).toThrow(/1 to 512/);
+});
+
 test("the stand-in refuses what the real one refuses", async () => {
   // @ts-expect-error a misspelt option
   expect(() => new Upgrader({ pidfile: "x" })).toThrow('did you mean "pidFile"?');
