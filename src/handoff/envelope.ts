@@ -27,7 +27,7 @@ export function readShape<T>(where: string, shape: Shape<T>, more: readonly stri
   refuseUnknown(where, shape, [...KNOWN, ...more]);
   const { version, codec = jsonCodec, maxSize = GIB } = shape;
   if (!Number.isSafeInteger(version) || version < 0) throw wrongOption("version", "a whole number", version);
-  if (!isCodec(codec)) throw wrongOption("codec", "an object with name, encode and decode", codec);
+  if (!isCodec(codec)) throw wrongOption("codec", CODEC, codec);
   if (!Number.isSafeInteger(maxSize) || maxSize < 1)
     throw wrongOption("maxSize", "a number of bytes", maxSize);
   return { version, codec, maxSize, ...functionsOf(shape, [], ["migrate", "check"]) };
@@ -110,7 +110,8 @@ function refused(code: string, reason: string): Error {
 
 function isCodec(value: unknown): value is Codec {
   const { name, encode: to, decode: from } = (value ?? {}) as Partial<Codec>;
-  return typeof name === "string" && name !== "" && typeof to === "function" && typeof from === "function";
+  const isName = typeof name === "string" && name !== "" && name.length <= LONGEST_CODEC;
+  return isName && typeof to === "function" && typeof from === "function";
 }
 
 const KNOWN = ["version", "codec", "migrate", "check", "maxSize"];
@@ -118,3 +119,6 @@ const KNOWN = ["version", "codec", "migrate", "check", "maxSize"];
 const GIB = 1024 ** 3;
 
 const LONGEST_NAME = 512;
+const LONGEST_CODEC = 64;
+
+const CODEC = `an object with encode(), decode() and a name of at most ${LONGEST_CODEC} characters`;

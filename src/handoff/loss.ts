@@ -47,7 +47,7 @@ function lookAtItems(value: unknown[], path: (string | number)[], above: Set<obj
     if (what !== undefined) return what;
     path.pop();
   }
-  return undefined;
+  return Object.keys(value).length > value.length ? "a named field of an array" : undefined;
 }
 
 /** A field that is undefined reads the same when it is absent. */

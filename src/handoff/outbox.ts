@@ -150,11 +150,11 @@ function packets(packed: readonly Packed[]): Packet[] {
 }
 
 /** At most; JSON may need six bytes for a character. */
-function sizeOf({ label, id, size }: ParcelHead): number {
-  return size + 6 * (label.length + id.length) + HEAD;
+function sizeOf({ label, id, codec, size }: ParcelHead): number {
+  return size + 6 * (label.length + id.length + codec.length) + HEAD;
 }
 
-/** Bytes of a message, and of a head but for its label and id. */
+/** Bytes of a message, and of a head but for its texts. */
 const PACKET = 112 * 1024;
 const HEAD = 256;
 
