@@ -50,8 +50,9 @@ export class Inbox {
     }
   }
 
-  /** Somebody else takes them from now on. */
+  /** Somebody else takes them from now on; what was taken before is told before. */
   abandon(): void {
+    this.#flush();
     for (const claim of this.#claims.values()) claim.abort();
     this.#claims.clear();
   }
@@ -105,7 +106,7 @@ export class Inbox {
   #settle(number: number, verdict: Verdict): void {
     this.#claims.delete(number);
     if (verdict === "taken") this.#report({ number, how: "taken" });
-    else this.#report({ number, how: "refused", refusals: [verdict] });
+    else this.#report({ number, how: "refused", refusals: [short(verdict)] });
   }
 
   #report(result: Result): void {
@@ -119,14 +120,30 @@ export class Inbox {
     this.#isCollecting = false;
     const results = this.#results;
     this.#results = [];
-    for (let n = 0; n < results.length; n += RESULTS) this.#listener.settled(results.slice(n, n + RESULTS));
+    for (let from = 0; from < results.length;) {
+      let [to, size] = [from, 0];
+      while (to < results.length && (size += sizeOf(results[to]!)) <= PACKET) to++;
+      this.#listener.settled(results.slice(from, to));
+      from = to;
+    }
   }
 }
 
 /** What an error that a taker threw says. */
 export function refusalOf(error: unknown): Refusal {
   const { code } = (error ?? {}) as { code?: unknown };
-  return { code: typeof code === "string" ? code : "ERR_TAKER", reason: reasonOf(error).slice(0, REASON) };
+  return short({ code: typeof code === "string" ? code : "ERR_TAKER", reason: reasonOf(error) });
+}
+
+/** A message has to hold it. */
+function short({ code, reason }: Refusal): Refusal {
+  const shortCode = code.slice(0, CODE);
+  return reason === undefined ? { code: shortCode } : { code: shortCode, reason: reason.slice(0, REASON) };
+}
+
+/** Bytes of a result, at most; JSON may need six for a character. */
+function sizeOf({ refusals = [] }: Result): number {
+  return 64 + refusals.length * (6 * (CODE + REASON) + 32);
 }
 
 class OpenClaim implements Claim {
@@ -154,7 +171,7 @@ class OpenClaim implements Claim {
   }
 
   note(refusal: Refusal): void {
-    if (this.refusals.length < NOTES) this.refusals.push(refusal);
+    if (this.refusals.length < NOTES) this.refusals.push(short(refusal));
   }
 
   abort(): void {
@@ -167,9 +184,10 @@ function descriptorsOf({ fds, memory }: ParcelHead): number {
   return fds + (memory === true ? 1 : 0);
 }
 
-/** In one message, which has to hold their reasons. */
-const RESULTS = 64;
+/** Bytes of a message. */
+const PACKET = 112 * 1024;
 
-/** Refusals that are kept of one parcel, and characters of a reason. */
+/** Refusals that are kept of one parcel, and characters of a code and a reason. */
 const NOTES = 16;
+const CODE = 64;
 const REASON = 100;

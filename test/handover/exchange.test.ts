@@ -4,44 +4,11 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { Channel, closeAll } from "../../dist/channel/channel.js";
 import type { Message } from "../../dist/channel/messages.js";
 import { LocalExchange } from "../../dist/handoff/local.js";
-import { offer, parcel, taken, testExchange, type Pair } from "../support/exchange-suite.js";
+import { offer, parcel, taken, testExchange } from "../support/exchange-suite.js";
+import { openPair as open, type Packet } from "../support/local-pair.js";
 import { temporaryDirectory } from "../support/service.js";
 
-interface LocalPair extends Pair {
-  owner: LocalExchange;
-  taker: LocalExchange;
-  channels: [Channel, Channel];
-}
-
-/** Two exchanges over a real channel. `between` sees what the taker's side hears, and may change it. */
-function open(between = (packet: Packet): Packet | undefined => packet): LocalPair {
-  const [left, fd] = Channel.pair();
-  const right = new Channel(fd);
-  const owner = connectTo(left, (packet) => packet);
-  const taker = connectTo(right, between);
-  onTestFinished(() => [left, right].forEach((channel) => channel.close()));
-  const keep = (): void => owner.keep();
-  return { owner, taker, channels: [left, right], keep, endTaker: () => right.close() };
-}
-
-let fence = 0;
-
 const reader = { generation: 2, pid: 2 };
-
-type Packet = [Message, number[], Uint8Array];
-
-function connectTo(channel: Channel, between: (packet: Packet) => Packet | undefined): LocalExchange {
-  const send = (...message: Parameters<Channel["send"]>): boolean => channel.send(...message);
-  const exchange = new LocalExchange(send, { generation: 1, pid: 1 }, () => ++fence);
-  channel.listen({
-    message: (...heard) => {
-      const packet = between(heard);
-      if (packet !== undefined) exchange.hear(...packet);
-    },
-    end: () => exchange.end(),
-  });
-  return exchange;
-}
 
 describe("the local exchange", () => {
   testExchange(open);
@@ -201,6 +168,90 @@ describe("the local exchange", () => {
     });
     expect(await taker.peek("thing", "a")).toBeUndefined();
     expect(await taker.claim("thing", "a", "1")).toBe(false);
+  });
+
+  test("sends in several messages what one cannot hold: many descriptors, long labels and ids", async () => {
+    const messages: Message[] = [];
+    const { owner, taker } = open((packet) => (messages.push(packet[0]), packet));
+    // JSON writes six bytes for each of these.
+    const [label, id] = ["\u0001".repeat(512), "\u0002".repeat(508)];
+    const fds = [file("0"), file("1")];
+    const seen: string[] = [];
+    taker.serve("thing", undefined, (one) => {
+      seen.push(`${one.id.slice(508)} ${one.fds.map(content).join()} ${one.body.length}`);
+      closeAll(one.fds);
+      return "taken";
+    });
+    const before = descriptors();
+    const all = Array.from({ length: 300 }, (_, n) =>
+      parcel(id + String(n).padStart(4, "0"), { label, fds: [fds[n % 2]!], body: Buffer.alloc(n * 200) }),
+    );
+    const short = Array.from({ length: 300 }, (_, n) => parcel(String(n), { fds: [fds[n % 2]!] }));
+    expect((await offer(owner, ...all, ...short)).every(({ how }) => how === "taken")).toBe(true);
+    expect(seen).toHaveLength(600);
+    expect(seen.slice(0, 300)).toEqual(
+      all.map((one, n) => `${String(n).padStart(4, "0")} ${n % 2} ${one.body.length}`),
+    );
+    const offers = messages.filter((message) => message.type === "offer");
+    const counts = offers.map(({ parcels }) => parcels.reduce((sum, head) => sum + head.fds, 0));
+    expect(Math.max(...counts)).toBeGreaterThan(100);
+    expect(Math.max(...counts)).toBeLessThanOrEqual(253);
+    expect(descriptors()).toBe(before);
+  });
+
+  test("answers in several messages what one cannot hold: many refusals with long reasons", async () => {
+    const { owner, taker } = open();
+    const [code, reason] = ["X".repeat(200_000), "\u0001".repeat(1_000)];
+    taker.serve("thing", undefined, async (one, claim) => {
+      if (one.id.startsWith("throws")) throw Object.assign(new Error(reason), { code });
+      for (let n = 0; n < 20; n++) claim.note({ code, reason });
+      return new Promise(() => {});
+    });
+    const offered = owner.offer(Array.from({ length: 200 }, (_, n) => parcel(`waits ${n}`)));
+    const thrown = await offer(owner, ...Array.from({ length: 200 }, (_, n) => parcel(`throws ${n}`)));
+    const refusal = { code: "X".repeat(64), reason: "\u0001".repeat(100) };
+    expect(thrown.every((one) => one.how === "refused" && one.code === refusal.code)).toBe(true);
+    for (const one of offered) one.withdraw();
+    const withdrawn = await Promise.all(offered.map(({ settled }) => settled));
+    const expected = { how: "withdrawn", refusals: Array.from({ length: 16 }, () => refusal), died: false };
+    expect(withdrawn).toEqual(Array.from({ length: 200 }, () => expected));
+  });
+
+  test("withdraws a large body that is being written when somebody else reads on", async () => {
+    const { owner, taker } = open();
+    const seen: string[] = [];
+    taker.serve("thing", undefined, ({ id }) => {
+      seen.push(id);
+      return "taken";
+    });
+    const before = descriptors();
+    const large = { body: Buffer.alloc(50_000_000) };
+    const offers = offer(owner, parcel("1", large));
+    taker.restart(reader, true);
+    expect(await offers).toEqual([{ how: "withdrawn", refusals: [], died: true }]);
+    expect(await offer(owner, parcel("2", large))).toMatchObject([{ how: "taken", by: reader }]);
+    expect(seen).toEqual(["2"]);
+    await expect.poll(descriptors).toBe(before);
+  });
+
+  test("tells what was taken before somebody else reads on", async () => {
+    const { owner, taker } = open();
+    let decide: ((verdict: "taken") => void) | undefined;
+    taker.serve("thing", undefined, () => new Promise((resolve) => (decide = resolve)));
+    const offers = offer(owner, parcel("1"));
+    await expect.poll(() => decide).toBeDefined();
+    decide!("taken");
+    // It has been taken, and the answer is yet to be sent.
+    await Promise.resolve();
+    taker.handOn();
+    taker.restart(reader, false);
+    expect(await offers).toEqual([taken]);
+  });
+
+  test("gives no copy that has changed on the way", async () => {
+    const { owner, taker } = open(([message, fds, body]) => [message, fds, flip(body)]);
+    owner.show("thing", { peek: async () => parcel("1") });
+    expect(await taker.peek("thing", "a")).toBeUndefined();
   });
 
   test("withdraws what this process cannot queue", async () => {

@@ -1,0 +1,39 @@
+import { onTestFinished } from "vitest";
+import { Channel } from "../../dist/channel/channel.js";
+import type { Message } from "../../dist/channel/messages.js";
+import { LocalExchange } from "../../dist/handoff/local.js";
+import type { Pair } from "./exchange-suite.js";
+
+export interface LocalPair extends Pair {
+  owner: LocalExchange;
+  taker: LocalExchange;
+  channels: [Channel, Channel];
+}
+
+/** Two exchanges over a real channel. `between` sees what the taker's side hears, and may change it. */
+export function openPair(between = (packet: Packet): Packet | undefined => packet): LocalPair {
+  const [left, fd] = Channel.pair();
+  const right = new Channel(fd);
+  const owner = connectTo(left, (packet) => packet);
+  const taker = connectTo(right, between);
+  onTestFinished(() => [left, right].forEach((channel) => channel.close()));
+  const keep = (): void => owner.keep();
+  return { owner, taker, channels: [left, right], keep, endTaker: () => right.close() };
+}
+
+let fence = 0;
+
+export type Packet = [Message, number[], Uint8Array];
+
+function connectTo(channel: Channel, between: (packet: Packet) => Packet | undefined): LocalExchange {
+  const send = (...message: Parameters<Channel["send"]>): boolean => channel.send(...message);
+  const exchange = new LocalExchange(send, { generation: 1, pid: 1 }, () => ++fence);
+  channel.listen({
+    message: (...heard) => {
+      const packet = between(heard);
+      if (packet !== undefined) exchange.hear(...packet);
+    },
+    end: () => exchange.end(),
+  });
+  return exchange;
+}
