@@ -191,9 +191,13 @@ export class LocalExchange implements Exchange {
       this.#send({ type: "answer", request, held });
       return;
     }
-    const copy = await showcase?.peek?.(label).catch(() => undefined);
-    if (copy === undefined) this.#send({ type: "answer", request, held: false });
-    else await this.#sendCopy(request, copy);
+    try {
+      const copy = await showcase?.peek?.(label);
+      if (copy !== undefined) return await this.#sendCopy(request, copy);
+    } catch {
+      // It cannot be made, or there are no descriptors to send it with: whoever asks does without.
+    }
+    this.#send({ type: "answer", request, held: false });
   }
 
   async #sendCopy(request: number, copy: Parcel): Promise<void> {
@@ -204,8 +208,11 @@ export class LocalExchange implements Exchange {
       return;
     }
     const { fd, sha256 } = await writeMemory(body);
-    this.#send({ type: "answer", request, held: true, copy: { ...head, sha256, memory: true } }, [fd]);
-    closeMemory(fd, body.length);
+    try {
+      this.#send({ type: "answer", request, held: true, copy: { ...head, sha256, memory: true } }, [fd]);
+    } finally {
+      closeMemory(fd, body.length);
+    }
   }
 
   async #hearAnswer(

@@ -248,6 +248,12 @@ describe("the local exchange", () => {
     expect(await offers).toEqual([taken]);
   });
 
+  test("answers that it has nothing if a copy cannot be sent", async () => {
+    const { owner, taker } = open();
+    owner.show("thing", { peek: async () => parcel("x".repeat(200_000)) });
+    expect(await taker.peek("thing", "a")).toBeUndefined();
+  });
+
   test("gives no copy that has changed on the way", async () => {
     const { owner, taker } = open(([message, fds, body]) => [message, fds, flip(body)]);
     owner.show("thing", { peek: async () => parcel("1") });
