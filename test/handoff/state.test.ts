@@ -1,0 +1,155 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { expect, onTestFinished, test } from "vitest";
+import { Departure } from "../../dist/handoff/departure.js";
+import { Fences } from "../../dist/handoff/fences.js";
+import type { Slot } from "../../dist/handoff/slots.js";
+import { State } from "../../dist/handoff/state.js";
+import { openPair, type LocalPair, type Packet } from "../support/local-pair.js";
+
+interface States extends LocalPair {
+  /** Of the process that ends. */
+  old: State;
+  /** Of its successor. */
+  young: State;
+}
+
+/** The state of two processes, in one, with a real channel between them. */
+function open(between?: (packet: Packet) => Packet | undefined): States {
+  const pair = openPair(between);
+  const old = new State(new Fences(), { older: () => [], requireActive: always });
+  const young = new State(new Fences(), { older: () => [pair.taker], requireActive: always });
+  young.serve(pair.taker);
+  old.show(pair.owner);
+  return { ...pair, old, young };
+}
+
+function always(): void {}
+
+/** The old process ends. */
+async function depart({ old, owner }: States, swept: Promise<void> = Promise.resolve()): Promise<Departure> {
+  await expect.poll(() => owner.peers("slot")).toHaveLength(1);
+  const departure = old.depart(owner, new Promise(() => {}), 20_000);
+  onTestFinished(() => departure.end());
+  void old.drain(departure, swept);
+  return departure;
+}
+
+/** The warnings of this process, while the test runs. */
+function warnings(): string[] {
+  const seen: string[] = [];
+  const listener = ({ message }: Error): void => void seen.push(message);
+  process.on("warning", listener);
+  onTestFinished(() => void process.off("warning", listener));
+  return seen;
+}
+
+/** Damages the first `times` offers of the label `a`. */
+function damaging(times: number): (packet: Packet) => Packet {
+  return ([message, fds, body]) => {
+    const isMeant = message.type === "offer" && message.parcels[0]?.label === "a" && times-- > 0;
+    return [message, fds, isMeant ? body.map((byte) => byte ^ 1) : body];
+  };
+}
+
+test.each([
+  [2, { how: "taken", by: { generation: 1, pid: 1 } }, []],
+  [
+    3,
+    { how: "parked", refusals: Array.from({ length: 3 }, () => ({ code: "ERR_DAMAGED" })) },
+    ['slot "a" (7 bytes) is not handed on any more: 3 attempts have failed'],
+  ],
+])("a slot that is damaged %i times on its way", async (times, outcome, told) => {
+  const states = open(damaging(times));
+  const seen = warnings();
+  const taken: unknown[] = [];
+  for (const label of ["a", "b"]) {
+    states.young.slot(label, { version: 1 }).subscribe(({ data }) => taken.push([label, data]));
+  }
+  const damaged = states.old.slot("a", { version: 1 }).initiate({ n: 1 });
+  const whole = states.old.slot("b", { version: 1 }).initiate(2);
+  states.owner.keep();
+  await depart(states);
+  expect(await damaged).toEqual(outcome);
+  expect(await whole).toMatchObject({ how: "taken" });
+  await expect.poll(() => seen).toEqual(told);
+  expect(taken).toHaveLength(outcome.how === "taken" ? 2 : 1);
+});
+
+test("a slot that is withdrawn while it is being taken has one owner", async () => {
+  const states = open();
+  const races = Array.from({ length: 400 }, (_, n) => String(n));
+  const took = new Map<string, AbortSignal>();
+  const takes: Promise<void>[] = [];
+  for (const label of races) {
+    const take = async ({ signal }: { signal: AbortSignal }): Promise<void> => {
+      await delay(Math.random() * 12);
+      took.set(label, signal);
+    };
+    states.young.slot(label, { version: 1 }).subscribe((state) => takes[takes.push(take(state)) - 1]);
+  }
+  const outcomes = races.map((label, n) =>
+    states.old
+      .slot(label, { version: 1 })
+      // Every fourth one is so large that it is written and read besides.
+      .initiate(n % 4 === 0 ? Buffer.alloc(100_000) : n, { timeout: 5 + (n % 10) }),
+  );
+  states.owner.keep();
+  await depart(states);
+  const settled = await Promise.all(outcomes);
+  await Promise.all(takes);
+  const owners = settled.map(({ how }, n) => {
+    const signal = took.get(races[n]!);
+    return Number(how !== "taken") + Number(signal !== undefined && !signal.aborted);
+  });
+  expect(owners).toEqual(races.map(() => 1));
+  // Or there has been no race.
+  expect(new Set(settled.map(({ how }) => how))).toEqual(new Set(["taken", "withdrawn"]));
+});
+
+test("slots that come back while another is on its way keep their order", async () => {
+  const states = open();
+  const seen: number[] = [];
+  let hold = true;
+  const slot = states.young.slot<number>("a", { version: 1 });
+  slot.subscribe(({ data }) => {
+    seen.push(data);
+    return data === 3 && hold ? new Promise(() => {}) : undefined;
+  });
+  const given: Slot<number> = states.old.slot("a", { version: 1 });
+  const outcomes = [1, 2, 3, 4].map((n) => given.initiate(n));
+  await depart(states);
+  await expect.poll(() => seen).toEqual([1, 2, 3]);
+  hold = false;
+  states.taker.handOn();
+  states.taker.restart({ generation: 2, pid: 2 }, true);
+  states.young.slot<number>("a", { version: 1 }).subscribe(({ data }) => void seen.push(data));
+  await expect.poll(() => seen.length).toBe(7);
+  expect(seen.slice(3)).toEqual([1, 2, 3, 4]);
+  states.owner.keep();
+  expect((await Promise.all(outcomes)).map(({ how }) => how)).toEqual(["taken", "taken", "taken", "taken"]);
+});
+
+test("a unit that was asked for before the units move goes first", async () => {
+  const states = open();
+  const seen: string[] = [];
+  const define = (state: State) =>
+    state.units<string, string>("room", {
+      version: 1,
+      run: (id, name) => (state === states.young && seen.push(id), name),
+      freeze: (_, name) => name,
+      drain: { concurrency: 1 },
+    });
+  const [before, after] = [define(states.old), define(states.young)];
+  for (const id of ["a", "b", "c", "d"]) await before.start(id, `room ${id}`);
+  let sweep!: () => void;
+  await expect.poll(() => states.owner.peers("unit", "room")).toHaveLength(1);
+  await depart(states, new Promise((resolve) => (sweep = resolve)));
+  const wanted = after.start("d", "anew");
+  expect(await states.taker.claim("unit", "room", "c")).toBe(true);
+  expect(await states.taker.claim("unit", "room", "e")).toBe(false);
+  sweep();
+  expect(await wanted).toBe("room d");
+  await expect.poll(() => after.size).toBe(4);
+  expect(new Set(seen.slice(0, 2))).toEqual(new Set(["c", "d"]));
+  expect(seen.slice(2)).toEqual(["a", "b"]);
+});
