@@ -42,7 +42,9 @@ export class LocalExchange implements Exchange {
   peers(kind: string, label?: string): readonly Peer[] {
     const isMeant = (topic: Topic): boolean =>
       topic.kind === kind && (label === undefined || topic.label === undefined || topic.label === label);
-    return this.#isOpen && this.#topics.some(isMeant) ? [this.#peer] : [];
+    // That nobody reads any more may be known from a send, before the end of the channel is heard.
+    const isThere = this.#isOpen && this.#outbox.isOpen;
+    return isThere && this.#topics.some(isMeant) ? [this.#peer] : [];
   }
 
   offer(parcels: readonly Parcel[]): readonly Offered[] {

@@ -25,6 +25,11 @@ export class Outbox {
     this.#peer = peer;
   }
 
+  /** Whether there is somebody to offer to, as far as it is known. */
+  get isOpen(): boolean {
+    return this.#isOpen;
+  }
+
   offer(parcels: readonly Parcel[]): readonly Offered[] {
     const packing: Packed[] = [];
     const offered = parcels.map((parcel) => {

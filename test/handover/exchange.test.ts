@@ -260,6 +260,17 @@ describe("the local exchange", () => {
     expect(await taker.peek("thing", "a")).toBeUndefined();
   });
 
+  test("has no peer once a send has failed, though the end of the channel was not heard yet", async () => {
+    const { owner, taker, channels } = open();
+    taker.serve("thing", undefined, () => "taken");
+    await Promise.resolve();
+    channels[0].readNow();
+    expect(owner.peers("thing")).toHaveLength(1);
+    channels[1].close();
+    expect(await offer(owner, parcel("1"))).toMatchObject([{ how: "withdrawn", died: true }]);
+    expect(owner.peers("thing")).toEqual([]);
+  });
+
   test("withdraws what this process cannot queue", async () => {
     const exchange = new LocalExchange(throwFull, reader, () => 0);
     expect(await offer(exchange, parcel("1"))).toEqual([{ how: "withdrawn", refusals: [], died: false }]);
