@@ -40,9 +40,12 @@ export class Sandbox {
 
   private constructor() {
     this.#directory = temporaryDirectory();
-    const { NODE_EXTRA_CA_CERTS: _, CI: __, ...env } = process.env;
+    const own = /^(npm_|CI$|NODE_EXTRA_CA_CERTS$)/;
+    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !own.test(name)));
     const node = dirname(process.execPath);
-    this.#env = { ...env, PATH: [join(this.#directory, "bin"), node, env["PATH"]].join(delimiter) };
+    // npm keeps its files in it.
+    const HOME = this.#directory;
+    this.#env = { ...env, HOME, PATH: [join(this.#directory, "bin"), node, env["PATH"]].join(delimiter) };
   }
 
   /** Runs a block of a page. */
@@ -158,6 +161,9 @@ export class Clients {
     }
   }
 }
+
+/** For {@link Sandbox.run}: waits until somebody answers. */
+export const UNTIL_SERVED = "until curl --silent --output /dev/null localhost:8080; do :; done";
 
 /** Namespaces are root's; another user may have some as the root of one. */
 function asRoot(): string[] {
