@@ -17,8 +17,10 @@ export interface Source {
   readonly label: string;
   /** Of two of one label the lower one is older. */
   readonly number: number;
-  /** Makes the parcel, as late as possible. */
-  readonly freeze: () => Parcel | Promise<Parcel>;
+  /** What is given as it is. */
+  readonly parcel: Parcel | undefined;
+  /** Else it is made as late as possible. */
+  readonly make: () => Promise<Parcel>;
   /** What it is made of stays in this process, so that it can be made anew. */
   readonly isView: boolean;
   /** ms */
@@ -43,6 +45,7 @@ export class Initiated {
     this.#source = source;
     this.isView = source.isView;
     this.number = source.number;
+    this.#parcel = source.parcel;
     this.#expires = performance.now() + (source.ttl ?? Infinity);
   }
 
@@ -71,7 +74,7 @@ export class Initiated {
   async freeze(): Promise<Parcel> {
     if (this.#parcel !== undefined) return this.#parcel;
     const thaws = this.#thaws;
-    const parcel = await this.#source.freeze();
+    const parcel = await this.#source.make();
     // What was asked before a rollback is too old after it.
     if (thaws === this.#thaws) this.#parcel = parcel;
     return parcel;
@@ -79,7 +82,7 @@ export class Initiated {
 
   /** A copy of what it would be now. */
   async copy(): Promise<Parcel> {
-    return this.#parcel ?? this.#source.freeze();
+    return this.#parcel ?? this.#source.make();
   }
 
   /** Offers it once. Undefined if it is decided, or this process serves again. */

@@ -62,7 +62,10 @@ export class SlotQueue {
   #run(): void {
     if (this.#isRunning || this.#departure === undefined) return;
     this.#isRunning = true;
-    void this.#handOn(this.#departure).finally(() => {
+    const departure = this.#departure;
+    // Whoever adds something has its outcome before it is asked for its data.
+    const handingOn = Promise.resolve().then(async () => this.#handOn(departure));
+    void handingOn.finally(() => {
       this.#isRunning = false;
       this.#lookIfIdle();
       // It may have been undone, and begun anew, meanwhile.

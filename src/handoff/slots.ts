@@ -133,20 +133,21 @@ export class Slots {
   ): Promise<SlotOutcome> {
     refuseUnknown("initiate()", options, ["timeout", "ttl"]);
     const { timeout = 5_000, ttl } = options;
-    const pack = (value: unknown, id: string): Parcel => {
+    const number = this.#numbers++;
+    const pack = (value: unknown): Parcel => {
+      const id = String(number);
       return { kind: KIND, label, id, fds: [], ...encode(envelope, value, `slot "${label}"`) };
     };
-    const number = this.#numbers++;
-    const id = String(number);
+    const isFunction = typeof data === "function";
     const initiated = new Initiated({
       label,
       number,
-      freeze: async () => pack(typeof data === "function" ? await (data as () => unknown)() : data, id),
-      isView: typeof data === "function" && !this.#isLeaving,
+      parcel: isFunction ? undefined : pack(data),
+      make: async () => pack(await (data as () => unknown)()),
+      isView: isFunction && !this.#isLeaving,
       timeout: milliseconds("timeout", timeout, 0),
       ttl: ttl === undefined ? undefined : milliseconds("ttl", ttl, 0),
     });
-    if (typeof data !== "function") await initiated.freeze();
     this.#queueOf(label).add(initiated);
     return initiated.outcome;
   }
@@ -172,7 +173,8 @@ function inherited(parcel: Parcel, number: number): Initiated {
   return new Initiated({
     label: parcel.label,
     number,
-    freeze: () => parcel,
+    parcel,
+    make: async () => parcel,
     isView: false,
     timeout: 5_000,
     ttl: undefined,
