@@ -88,7 +88,7 @@ export class Accession {
 
   /** The predecessor lives, but cannot be understood, or does not answer: it goes on serving. */
   #giveUp(reason: HandoverError): void {
-    if (this.#estate.state() !== "announced") return;
+    if (this.#estate.state().name !== "announced") return;
     this.#accepted.reject(reason);
     this.#estate.happen("stop");
   }

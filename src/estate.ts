@@ -24,7 +24,7 @@ export interface Estate {
   readonly older: OlderGenerations;
   readonly pidFile: PidFile | undefined;
   readonly tell: Tell;
-  readonly state: () => State["name"];
+  readonly state: () => State;
   readonly happen: (event: Event) => void;
   /** How this process's drain is going. */
   readonly report: () => Report;

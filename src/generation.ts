@@ -9,32 +9,24 @@ import { Ending, type Ended } from "./ending.js";
 import type { HandoverError } from "./errors.js";
 import type { Estate } from "./estate.js";
 import type { Rehearsal, Tell, UpgradeResult } from "./events.js";
-import {
-  busyWith,
-  publicState,
-  transition,
-  type Effect,
-  type Event,
-  type Outcome,
-  type State,
-} from "./lifecycle.js";
+import { busyWith, transition, type Effect, type Event, type Outcome, type State } from "./lifecycle.js";
 import { Journal } from "./journal.js";
 import { Fences } from "./handoff/fences.js";
 import { State as Memory } from "./handoff/state.js";
 import type { Settings } from "./options.js";
-import { origin, plannedCommand } from "./process/command.js";
+import { origin } from "./process/command.js";
+import { endByForce } from "./process/force.js";
 import { OlderGenerations } from "./process/older.js";
 import { readInheritance } from "./process/parent.js";
 import { PidFile } from "./process/pid-file.js";
 import { refusal } from "./refusal.js";
+import { statusOf } from "./status.js";
 import { Inventory } from "./sockets/inventory.js";
-import { boundTo } from "./sockets/listen.js";
 import { Sockets } from "./sockets/sockets.js";
 import { Succession } from "./succession.js";
 import { takeActivation } from "./systemd/activation.js";
 import { ServiceManager } from "./systemd/service-manager.js";
 import { storeNames } from "./systemd/store.js";
-import { VERSION } from "./version.js";
 
 /**
  * One process of the service: the owner of its state. Whatever happens goes through `#happen`, which asks the
@@ -105,7 +97,7 @@ export class Generation implements Controlled {
       older,
       pidFile: this.#pidFile,
       tell: this.#tell,
-      state: () => this.#state.name,
+      state: () => this.#state,
       happen: (event) => this.#happen(event),
       report: () => ({
         connections: this.#tracker.size,
@@ -201,21 +193,7 @@ export class Generation implements Controlled {
   }
 
   async status(): Promise<Status> {
-    const { spawn, computesSpawn, ...settings } = this.#settings;
-    return {
-      state: publicState(this.#state),
-      generation: this.number,
-      pid: process.pid,
-      uptime: Math.round(process.uptime()),
-      version: VERSION,
-      node: process.version,
-      listeners: this.inventory.used().map(({ name, fd }) => ({ name, ...boundTo(fd) })),
-      connections: this.#tracker.size,
-      older: await this.older.report(),
-      upgrades: this.journal.records,
-      settings,
-      ...(computesSpawn ? {} : { command: plannedCommand(spawn()) }),
-    };
+    return statusOf(this.#estate);
   }
 
   /** @throws {HandoverError} `ERR_...` of the table, if the event is refused */
@@ -309,7 +287,7 @@ export class Generation implements Controlled {
     await this.control?.close(ANSWER_TIME);
     clearInterval(this.#hold);
     this.#exit.resolve(outcome);
-    if (this.#settings.exitTimeout > 0) setTimeout(endByForce, this.#settings.exitTimeout).unref();
+    endByForce(this.#settings.exitTimeout);
   }
 }
 
@@ -318,14 +296,3 @@ const LONGEST = 2 ** 31 - 1;
 
 /** How long, in ms, clients of the control socket may take to read their answers. */
 const ANSWER_TIME = 1_000;
-
-function endByForce(): void {
-  process.emitWarning(
-    "the process did not end after it had been replaced or stopped: something keeps it alive",
-    {
-      code: "HANDOVER_EXIT_TIMEOUT",
-    },
-  );
-  // The warning is printed in the next tick.
-  setImmediate(() => process.exit(1));
-}

@@ -126,7 +126,7 @@ export class Succession {
     if (this.#record !== undefined) this.#record.pid = child.pid;
     this.#estate.memory.show(child.exchange);
     // It was started while this process was asked to stop.
-    if (this.#estate.state() !== "upgrading") this.abandon();
+    if (this.#estate.state().name !== "upgrading") this.abandon();
     else this.#estate.tell("upgrading", { pid: child.pid, generation: this.#estate.number + 1 });
   }
 
@@ -150,7 +150,7 @@ export class Succession {
     } catch (error) {
       return error as HandoverError;
     }
-    if (this.#estate.state() !== "upgrading") return refusal("ERR_STOPPED", "upgrade");
+    if (this.#estate.state().name !== "upgrading") return refusal("ERR_STOPPED", "upgrade");
     return signal?.aborted ? aborted(signal) : undefined;
   }
 
@@ -166,7 +166,7 @@ export class Succession {
     const how = await child.dead;
     child.close();
     older.resume(this.#self);
-    if (state() !== "upgrading") return refusal("ERR_STOPPED", "upgrade");
+    if (state().name !== "upgrading") return refusal("ERR_STOPPED", "upgrade");
     for (const error of await memory.roles.acquireAll()) tell("failed", { error });
     return failure ?? how;
   }
@@ -180,7 +180,7 @@ export class Succession {
     const { pid } = this.#child!;
     // Its last words may be that it was told to stop.
     this.#child!.readNow();
-    if (state() !== "replaced") return;
+    if (state().name !== "replaced") return;
     happen("lost");
     this.#estate.journal.fail(this.#record!, "rolledBack", how);
     tell("rollback", { pid, error: how });
