@@ -44,7 +44,7 @@ export interface DrainOptions {
 export interface DrainReport {
   /** Run in the successor. */
   moved: number;
-  /** Three processes died over them, or there was no time left to stop them. */
+  /** Three processes died over them, or they could not be stopped, or not in time. */
   parked: number;
   /** Ended here, by `stop`. */
   stopped: number;
