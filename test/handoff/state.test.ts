@@ -14,8 +14,8 @@ interface States extends LocalPair {
 }
 
 /** The state of two processes, in one, with a real channel between them. */
-function open(between?: (packet: Packet) => Packet | undefined): States {
-  const pair = openPair(between);
+function open(...hooks: Parameters<typeof openPair>): States {
+  const pair = openPair(...hooks);
   const old = new State(new Fences(), { older: () => [], requireActive: always });
   const young = new State(new Fences(), { older: () => [pair.taker], requireActive: always });
   young.serve(pair.taker);
@@ -152,4 +152,26 @@ test("a unit that was asked for before the units move goes first", async () => {
   await expect.poll(() => after.size).toBe(4);
   expect(new Set(seen.slice(0, 2))).toEqual(new Set(["c", "d"]));
   expect(seen.slice(2)).toEqual(["a", "b"]);
+});
+
+test("what cannot be sent waits until it can, and does not keep the process from making room", async () => {
+  let isFull = true;
+  const states = open(undefined, ({ type }) => {
+    if (type === "offer" && isFull) throw new Error("EMFILE");
+  });
+  const taken: unknown[] = [];
+  states.young.slot("a", { version: 1 }).subscribe(({ data }) => taken.push(data));
+  const [before, after] = [states.old, states.young].map((state) =>
+    state.units<string, string>("room", { version: 1, run: (_, name) => name, freeze: (_, name) => name }),
+  );
+  await before!.start("1", "room 1");
+  await expect.poll(() => states.owner.peers("unit", "room")).toHaveLength(1);
+  const outcome = states.old.slot("a", { version: 1 }).initiate(1);
+  states.owner.keep();
+  await depart(states);
+  // A timer is what an event loop that is kept busy by promises never comes to.
+  setTimeout(() => (isFull = false), 20);
+  expect(await outcome).toMatchObject({ how: "taken" });
+  await expect.poll(() => after!.get("1")).toBe("room 1");
+  expect(taken).toEqual([1]);
 });

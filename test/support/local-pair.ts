@@ -10,12 +10,18 @@ export interface LocalPair extends Pair {
   channels: [Channel, Channel];
 }
 
-/** Two exchanges over a real channel. `between` sees what the taker's side hears, and may change it. */
-export function openPair(between = (packet: Packet): Packet | undefined => packet): LocalPair {
+/**
+ * Two exchanges over a real channel. `between` sees what the taker's side hears, and may change it; `sending` what the
+ * owner's side is about to send, and may throw.
+ */
+export function openPair(
+  between = (packet: Packet): Packet | undefined => packet,
+  sending: (message: Message) => void = () => {},
+): LocalPair {
   const [left, fd] = Channel.pair();
   const right = new Channel(fd);
-  const owner = connectTo(left, (packet) => packet);
-  const taker = connectTo(right, between);
+  const owner = connectTo(left, (packet) => packet, sending);
+  const taker = connectTo(right, between, () => {});
   onTestFinished(() => [left, right].forEach((channel) => channel.close()));
   const keep = (): void => owner.keep();
   return { owner, taker, channels: [left, right], keep, endTaker: () => right.close() };
@@ -25,8 +31,15 @@ let fence = 0;
 
 export type Packet = [Message, number[], Uint8Array];
 
-function connectTo(channel: Channel, between: (packet: Packet) => Packet | undefined): LocalExchange {
-  const send = (...message: Parameters<Channel["send"]>): boolean => channel.send(...message);
+function connectTo(
+  channel: Channel,
+  between: (packet: Packet) => Packet | undefined,
+  sending: (message: Message) => void,
+): LocalExchange {
+  const send = (...message: Parameters<Channel["send"]>): boolean => {
+    sending(message[0]);
+    return channel.send(...message);
+  };
   const exchange = new LocalExchange(send, { generation: 1, pid: 1 }, () => ++fence);
   channel.listen({
     message: (...heard) => {
