@@ -216,7 +216,7 @@ describe("several generations", () => {
 
   test("what the newest has taken when it dies on probation goes to the one before it", async () => {
     const each = { 2: { subscribe: [["a", "s"]] } };
-    const [old, next] = await pair({ each, probation: 1_000 });
+    const [old, next] = await pair({ each, probation: 2_000 });
     const third = await next.upgradeSoon();
     const { fence } = await third.says("took");
     await lose(next, third);
@@ -229,7 +229,7 @@ describe("several generations", () => {
   test("each owner's fence is above that of the one before, over five upgrades and a rollback", async () => {
     const subscribe = [["a", "s"]];
     const each = Object.fromEntries([1, 2, 3, 4, 5].map((n) => [n, { subscribe }]));
-    let owner = await Actor.start("slots.js", { each, probation: 300 });
+    let owner = await Actor.start("slots.js", { each, probation: 700 });
     const fences: number[] = [];
     for (let upgrade = 1; upgrade <= 5; upgrade++) {
       await owner.tell("initiate", "a", upgrade);

@@ -159,12 +159,12 @@ describe("a subscriber", () => {
 
   test("whose refusal is the last word is named in the outcome", async () => {
     const old = await start({ each: { 1: { subscribe: [["a", "s", "throw"]] } } });
-    await old.tell("initiate", "a", 1, { timeout: 200 });
+    await old.tell("initiate", "a", 1, { timeout: 500 });
     const next = await old.upgrade();
     const { refusals } = await old.says("outcome", { how: "withdrawn" });
     expect(refusals).toEqual([
       { code: "ERR_MINE", reason: "thrown by the test" },
-      { code: "ERR_TIMEOUT", reason: "nobody took it in 200 ms" },
+      { code: "ERR_TIMEOUT", reason: "nobody took it in 500 ms" },
     ]);
     expect(next.said("asked")).toHaveLength(1);
     await old.leaves();
@@ -185,7 +185,7 @@ describe("a subscriber", () => {
 
   test("that takes too long hears of it, and what it took is not its own", async () => {
     const old = await start({ each: { 1: { subscribe: [["a", "s", "hold"]] } } });
-    await old.tell("initiate", "a", 1, { timeout: 200 });
+    await old.tell("initiate", "a", 1, { timeout: 500 });
     const next = await old.upgrade();
     await next.says("asked");
     await next.says("aborted");
@@ -226,7 +226,7 @@ describe("complete()", () => {
 
   test("leaves what it cannot use, with the reason", async () => {
     const old = await start({ each: { 1: { version: 2 } } });
-    await old.tell("initiate", "a", 1, { timeout: 300 });
+    await old.tell("initiate", "a", 1, { timeout: 1_500 });
     await old.tell("initiate", "b", 1, { timeout: 1 });
     const next = await old.upgrade();
     await old.says("outcome", { label: "b" });
@@ -312,7 +312,7 @@ describe("another version", () => {
     ["that is the same, which check refuses", { check: false }, "ERR_CHECK"],
   ])("%s is refused, and stays the old process's", async (_, shape, code) => {
     const old = await start({ each: { 1: { ...shape, subscribe: [["a", "s"]] } } });
-    await old.tell("initiate", "a", 1, { timeout: 200 });
+    await old.tell("initiate", "a", 1, { timeout: 500 });
     const next = await old.upgrade();
     const outcome = await old.says("outcome", { how: "withdrawn" });
     expect(codes(outcome)).toEqual([code, "ERR_TIMEOUT"]);

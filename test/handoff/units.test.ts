@@ -244,7 +244,7 @@ describe("an upgrade", () => {
 });
 
 describe("a unit that", () => {
-  const drain = { unitTimeout: 150 };
+  const drain = { unitTimeout: 400 };
 
   test.each([
     ["cannot be frozen", { freeze: { a: "throw" } }, "ERR_FREEZE"],
@@ -436,7 +436,7 @@ describe("several generations", () => {
 
   test("what the newest has when it dies goes to the one before it", async () => {
     const each = { 1: { run: { a: "hold" } } };
-    const settings = { start: ["a"], each, probation: 1_000, drain: { unitTimeout: 20_000 } };
+    const settings = { start: ["a"], each, probation: 2_000, drain: { unitTimeout: 20_000 } };
     const old = await start(settings);
     const next = await old.upgrade();
     await next.says("run", { id: "a" });
