@@ -93,8 +93,11 @@ export class Outbox {
       if (this.#send({ type: "offer", parcels: heads }, fds, Buffer.concat(bodies))) return;
       this.end();
     } catch {
-      // It had to wait, for which there are no descriptors.
-      for (const { number } of heads) this.#settle(number, gone(false));
+      // It had to wait, for which there are no descriptors. Whoever offers it again at once must not keep the event loop
+      // from what makes some free.
+      setImmediate(() => {
+        for (const { number } of heads) this.#settle(number, gone(false));
+      });
     }
   }
 

@@ -271,9 +271,12 @@ describe("the local exchange", () => {
     expect(owner.peers("thing")).toEqual([]);
   });
 
-  test("withdraws what this process cannot queue", async () => {
+  test("withdraws what this process cannot queue, in a later turn, as it may be offered again at once", async () => {
     const exchange = new LocalExchange(throwFull, reader, () => 0);
+    let turns = 0;
+    setImmediate(() => turns++);
     expect(await offer(exchange, parcel("1"))).toEqual([{ how: "withdrawn", refusals: [], died: false }]);
+    expect(turns).toBe(1);
   });
 });
 
