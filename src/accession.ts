@@ -74,6 +74,8 @@ export class Accession {
     });
     void parent.gone.then((nonsense) => {
       this.#nonsense = nonsense;
+      // It has not said which fences it had given away.
+      if (this.#estate.state().name !== "ready") this.#estate.memory.fences.leap();
       if (nonsense === undefined) happen("go");
       else this.#giveUp(nonsense);
       happen("kept");

@@ -19,11 +19,11 @@ export class Fences {
     this.#last = Math.max(this.#last, fence);
   }
 
-  /** From now on all are above those of a successor that has died, whichever they were. */
+  /** From now on all are above those of another process that has died, whichever they were. */
   leap(): void {
     this.#last += LEAP;
   }
 }
 
-/** More than a process gives away on probation. */
-const LEAP = 2 ** 30;
+/** More than a process gives away on probation; it is 16 s of the time at which they begin. */
+const LEAP = 2 ** 24;

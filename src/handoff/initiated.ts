@@ -133,7 +133,9 @@ export class Initiated {
     if (settlement.how === "taken") return settlement;
     if (settlement.how === "refused") {
       const { code, reason } = settlement;
-      this.#refusals.push(reason === undefined ? { code } : { code, reason });
+      const refusal = reason === undefined ? { code } : { code, reason };
+      if (code === "ERR_STOPPED") return this.withdraw(refusal);
+      this.#refusals.push(refusal);
       this.failed();
     } else {
       this.#refusals.push(...settlement.refusals);

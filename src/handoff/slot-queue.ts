@@ -18,6 +18,11 @@ export class SlotQueue {
     return this.#waiting.length === 0 && this.#taken.size === 0;
   }
 
+  /** Whether there is something that is on its way, or will be in a moment. */
+  get isHandingOn(): boolean {
+    return this.#departure !== undefined && this.#waiting.length > 0;
+  }
+
   #lookIfIdle(): void {
     if (!this.isIdle && this.#departure !== undefined) return;
     this.#idle.resolve();

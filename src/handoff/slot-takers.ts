@@ -1,3 +1,5 @@
+import { deferred, type Deferred } from "../deferred.js";
+import { LATE, within } from "../limit.js";
 import { decode, type Envelope } from "./envelope.js";
 import type { Claim, Verdict } from "./exchange.js";
 import { refusalOf } from "./inbox.js";
@@ -37,6 +39,8 @@ interface Waiting {
 export class SlotTakers {
   readonly #waiting = new Set<Waiting>();
   readonly #subscribers = new Set<Subscriber>();
+  /** Of the next one. */
+  #arrival: Deferred<void> | undefined;
 
   subscribe(envelope: Envelope<unknown>, take: Take): () => void {
     // The envelope is copied, as it stands for the subscriber among those that have refused.
@@ -52,6 +56,8 @@ export class SlotTakers {
     return new Promise((settle) => {
       const waiting = { parcel, claim, settle, refusedBy: new Set<Envelope<unknown>>(), isBusy: false };
       this.#waiting.add(waiting);
+      this.#arrival?.resolve();
+      this.#arrival = undefined;
       claim.signal.addEventListener("abort", () => this.#waiting.delete(waiting), { once: true });
       this.#serve();
     });
@@ -69,6 +75,18 @@ export class SlotTakers {
         return [];
       }
     });
+  }
+
+  /** How many wait, or are being taken. */
+  get size(): number {
+    return this.#waiting.size;
+  }
+
+  /** Waits for at most `timeout` ms until something waits here. */
+  async arrival(timeout: number): Promise<void | typeof LATE> {
+    if (this.size > 0) return undefined;
+    this.#arrival ??= deferred();
+    return within(timeout, this.#arrival.promise);
   }
 
   /** Takes away what nobody takes here; of live owners there is nothing any more when this is called. */

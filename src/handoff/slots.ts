@@ -1,4 +1,5 @@
 import { reasonOf } from "../errors.js";
+import { LATE } from "../limit.js";
 import { milliseconds, refuseUnknown, wrongOption } from "../options.js";
 import type { Departure } from "./departure.js";
 import { decode, encode, readName, readShape, type Envelope, type Shape } from "./envelope.js";
@@ -45,7 +46,7 @@ export interface InitiateOptions {
 /** The slots of a process. */
 export class Slots {
   readonly #fences: Fences;
-  readonly #parent: () => Exchange | undefined;
+  readonly #older: () => readonly Exchange[];
   readonly #queues = new Map<string, SlotQueue>();
   readonly #takers = new Map<string, SlotTakers>();
   #departure: Departure | undefined;
@@ -55,10 +56,10 @@ export class Slots {
   #givenBack = new AbortController();
   #numbers = 0;
 
-  /** @param parent leads to the predecessor while it lives */
-  constructor(fences: Fences, parent: () => Exchange | undefined) {
+  /** @param older what leads to the generations before, while they live: the parent first */
+  constructor(fences: Fences, older: () => readonly Exchange[]) {
     this.#fences = fences;
-    this.#parent = parent;
+    this.#older = older;
   }
 
   open<T>(label: string, shape: Shape<T>): Slot<T> {
@@ -71,9 +72,9 @@ export class Slots {
         if (typeof take !== "function") throw wrongOption("take", "a function", take);
         return this.#takersOf(label).subscribe(any, take as (state: SlotState<unknown>) => unknown);
       },
-      complete: async () => this.#takersOf(label).complete(envelope),
+      complete: async () => this.#complete(label, envelope),
       peek: async () => {
-        const parcel = await this.#parent()?.peek(KIND, label);
+        const parcel = await this.#older()[0]?.peek(KIND, label);
         return parcel === undefined ? undefined : decode(envelope, parcel);
       },
     };
@@ -81,12 +82,18 @@ export class Slots {
 
   /** Takes what an older generation offers. */
   serve(exchange: Exchange): void {
-    exchange.serve(KIND, undefined, (parcel, claim) => this.#takersOf(parcel.label).take(parcel, claim));
+    exchange.serve(KIND, undefined, (parcel, claim) => {
+      if (this.#isLeaving) return { code: "ERR_STOPPED" };
+      return this.#takersOf(parcel.label).take(parcel, claim);
+    });
   }
 
   /** Shows a successor that is not ready yet what there is. */
   show(exchange: Exchange): void {
-    exchange.show(KIND, { peek: async (label) => this.#queues.get(label)?.copy() });
+    exchange.show(KIND, {
+      peek: async (label) => this.#queues.get(label)?.copy(),
+      claim: (label) => this.#queues.get(label)?.isHandingOn ?? false,
+    });
   }
 
   /** The process ends: a function that is given now is no view any more. */
@@ -152,6 +159,19 @@ export class Slots {
     return initiated.outcome;
   }
 
+  /** Owners offer one after the other: as long as one has more, it is waited for. */
+  async #complete<T>(label: string, envelope: Envelope<T>): Promise<SlotState<T>[]> {
+    const takers = this.#takersOf(label);
+    const taken: SlotState<T>[] = [];
+    for (;;) {
+      taken.push(...takers.complete(envelope));
+      // What is refused here, or being taken, is before all that its owner has.
+      if (takers.size > 0) return taken;
+      const more = await Promise.all(this.#older().map(async (one) => one.claim(KIND, label, "")));
+      if (!more.includes(true) || (await takers.arrival(NEXT)) === LATE) return taken;
+    }
+  }
+
   #queueOf(label: string): SlotQueue {
     let queue = this.#queues.get(label);
     if (queue === undefined) {
@@ -167,6 +187,9 @@ export class Slots {
     return takers;
   }
 }
+
+/** How long, in ms, an owner may take to offer the next. */
+const NEXT = 1_000;
 
 /** What a dead predecessor had offered, and nobody has taken here. */
 function inherited(parcel: Parcel, number: number): Initiated {

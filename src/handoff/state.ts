@@ -32,7 +32,7 @@ export class State {
     this.fences = fences;
     this.#host = host;
     this.roles = new Roles(fences);
-    this.#slots = new Slots(fences, () => host.older()[0]);
+    this.#slots = new Slots(fences, host.older);
   }
 
   slot<T>(label: string, shape: Shape<T>): Slot<T> {
