@@ -2,6 +2,7 @@ import type { Ended } from "./ending.js";
 import type { HandoverError } from "./errors.js";
 import type { State as Memory } from "./handoff/state.js";
 import type { Slot } from "./handoff/slots.js";
+import { LATE, within } from "./limit.js";
 import type { UpgradeRecord } from "./record.js";
 import { add, noTotals, observe, weight, type Totals, type UpgradeOutcome } from "./totals.js";
 
@@ -16,7 +17,7 @@ interface Snapshot {
 
 /** What has happened in the service: its last upgrades, and the totals. It outlives each single process. */
 export class Journal {
-  /** A copy of the predecessor's has arrived, if there is one. */
+  /** A copy of the predecessor's has arrived, if there is one that answers soon. */
   readonly warm: Promise<void>;
   readonly #generation: number;
   readonly #slot: Slot<Snapshot>;
@@ -36,10 +37,16 @@ export class Journal {
     this.#slot = memory.slot<Snapshot>("handover:journal", { version: 1 });
     this.#slot.subscribe(({ data }) => this.#merge(data));
     void this.#slot.initiate(() => this.#snapshot());
-    this.warm = this.#slot.peek().then(
-      (copy) => copy && this.#merge(copy),
-      () => undefined,
-    );
+    this.warm = this.#warmUp();
+  }
+
+  async #warmUp(): Promise<void> {
+    try {
+      const copy = await within(PATIENCE, this.#slot.peek());
+      if (copy !== undefined && copy !== LATE) this.#merge(copy);
+    } catch {
+      // It is of a version that this one does not know.
+    }
   }
 
   /** The last upgrades, the newest last. */
@@ -151,6 +158,9 @@ function isOver({ outcome }: UpgradeRecord): boolean {
 function generationOf(key: string): number {
   return Number(key.split(".")[0]);
 }
+
+/** How long, in ms, the predecessor's copy is waited for. Without it the totals begin at 0, until the slot arrives. */
+const PATIENCE = 1_000;
 
 /** Records. */
 const KEPT = 10;
