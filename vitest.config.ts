@@ -6,6 +6,8 @@ export default defineConfig({
     globalSetup: ["test/support/build.ts"],
     // Programs under test and tests alike load the built package.
     server: { deps: { external: [/\/dist\//] } },
+    // They mostly wait for what real processes do.
+    maxWorkers: 2,
     // Real processes on two cores: a limit for what hangs, not for what is slow.
     testTimeout: 30_000,
     hookTimeout: 30_000,

@@ -83,6 +83,8 @@ const ELSEWHERE = new RegExp(
     "PID 1",
     "load the addon",
     "processes have died",
+    "attempts have failed",
+    "systemd has passed",
     "after a rollback",
     "the predecessor\\)$",
   ].join("|"),

@@ -82,7 +82,7 @@ test("a slot that is withdrawn while it is being taken has one owner", async () 
   const takes: Promise<void>[] = [];
   for (const label of races) {
     const take = async ({ signal }: { signal: AbortSignal }): Promise<void> => {
-      await delay(Math.random() * 12);
+      await delay(Math.random() * 24);
       took.set(label, signal);
     };
     states.young.slot(label, { version: 1 }).subscribe((state) => takes[takes.push(take(state)) - 1]);
@@ -91,7 +91,7 @@ test("a slot that is withdrawn while it is being taken has one owner", async () 
     states.old
       .slot(label, { version: 1 })
       // Every fourth one is so large that it is written and read besides.
-      .initiate(n % 4 === 0 ? Buffer.alloc(100_000) : n, { timeout: 5 + (n % 10) }),
+      .initiate(n % 4 === 0 ? Buffer.alloc(100_000) : n, { timeout: 1 + (n % 12) }),
   );
   states.owner.keep();
   await depart(states);
