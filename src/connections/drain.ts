@@ -46,7 +46,7 @@ export class Drain {
       this.#leaving = exchange === undefined ? undefined : new Leaving(tracker, exchange);
       this.#look();
       this.#timers.push(setInterval(() => this.#lookSoon(), LOOK_EVERY));
-      this.#timers.push(setTimeout(() => (this.#destroyed = tracker.destroyAll()), timeout));
+      this.#timers.push(setTimeout(() => this.#destroyAll(), timeout));
     }
   }
 
@@ -96,6 +96,12 @@ export class Drain {
     this.#leaving?.stop();
     for (const timer of this.#timers) clearTimeout(timer);
     clearImmediate(this.#immediate);
+  }
+
+  /** Counted before, as some end within this call, and with the last one the drain does. */
+  #destroyAll(): void {
+    this.#destroyed = this.#tracker.size;
+    this.#tracker.destroyAll();
   }
 
   /** A few at every look: all the clients that come back at once would be a burden to the successor. */

@@ -55,11 +55,9 @@ export class Tracker {
     return server?.adopt(parcel) ?? { code: "ERR_NO_TAKER" };
   };
 
-  /** Destroys what is left, and tells how many that were. */
-  destroyAll(): number {
-    const count = this.size;
+  /** Destroys what is left. */
+  destroyAll(): void {
     for (const server of this.servers) server.destroyAll();
-    return count;
   }
 
   /** Lets go of everything it has installed. */

@@ -1,5 +1,11 @@
-import { expect, test } from "vitest";
+import { once } from "node:events";
+import { createServer } from "node:net";
+import { describe, expect, onTestFinished, test } from "vitest";
 import type { ConnectionAdapter } from "../../dist/connections/adapter.js";
+import { Drain } from "../../dist/connections/drain.js";
+import { encodeFrozen } from "../../dist/connections/frozen.js";
+import { Tracker } from "../../dist/connections/tracker.js";
+import type { Claim } from "../../dist/handoff/exchange.js";
 import { Parking } from "../../dist/connections/parking.js";
 import { native } from "../../dist/native.js";
 
@@ -9,6 +15,7 @@ const adapter: ConnectionAdapter = {
   idle: () => true,
   freeze: () => {},
   thaw: () => {},
+  patience: () => 60_000,
 };
 
 test("a connection that has spoken in time is not closed because this process was busy", async () => {
@@ -22,3 +29,27 @@ test("a connection that has spoken in time is not closed because this process wa
   expect(how).toBe("wake");
   native().close(other);
 });
+
+describe("a drain of a connection that has not spoken", () => {
+  test("counts it, if it has to destroy it", async () => {
+    expect(await new Drain(await adopted(), 50).done).toMatchObject({ destroyed: 1 });
+  });
+});
+
+/** What has one connection, parked, from a predecessor. */
+async function adopted(): Promise<Tracker> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const [own, other] = native().socketpair() as [number, number];
+  const tracker = new Tracker();
+  tracker.watch(server, "lines", adapter);
+  onTestFinished(() => {
+    tracker.close();
+    server.close();
+    native().close(other);
+  });
+  const body = encodeFrozen({ protocol: adapter.name, state: {} });
+  const parcel = { kind: "connection", label: "lines", id: "0", version: 1, codec: "json", body, fds: [own] };
+  expect(tracker.adopt(parcel, {} as Claim)).toBe("taken");
+  return tracker;
+}
