@@ -22,7 +22,7 @@ export interface ParkingListener {
  */
 export class Parking {
   readonly #listener: ParkingListener;
-  readonly #parked = new Map<number, Parked & { deadline: number }>();
+  readonly #parked = new Map<number, { parked: Parked; deadline: number }>();
   readonly #set: number;
   readonly #watcher: Watcher;
   #sweep: NodeJS.Timeout | undefined;
@@ -46,15 +46,15 @@ export class Parking {
     return this.#parked.size;
   }
 
-  [Symbol.iterator](): Iterator<Parked> {
-    return this.#parked.values();
+  *[Symbol.iterator](): Generator<Parked> {
+    for (const { parked } of this.#parked.values()) yield parked;
   }
 
   /** Owns the descriptor from now on. `patience` is in ms. */
   add(parked: Parked, patience: number): void {
     const { fd } = parked;
     check(native().readinessAdd(this.#set, fd), "wait for", `descriptor ${fd}`);
-    this.#parked.set(fd, { ...parked, deadline: performance.now() + patience });
+    this.#parked.set(fd, { parked, deadline: performance.now() + patience });
     this.#sweep ??= setInterval(() => this.#expire(), SWEEP_EVERY).unref();
   }
 
@@ -73,7 +73,7 @@ export class Parking {
     clearInterval(this.#sweep);
     this.#watcher.close();
     native().close(this.#set);
-    for (const { fd } of this.#parked.values()) native().close(fd);
+    for (const fd of this.#parked.keys()) native().close(fd);
     this.#parked.clear();
   }
 
@@ -82,7 +82,7 @@ export class Parking {
     const ready = native().readinessTake(this.#set);
     if (typeof ready === "number") return 0;
     for (const fd of ready) {
-      const parked = this.#parked.get(fd);
+      const parked = this.#parked.get(fd)?.parked;
       if (parked !== undefined && this.remove(parked)) this.#listener.wake(parked);
     }
     return ready.length;
@@ -92,8 +92,8 @@ export class Parking {
   #expire(): void {
     while (this.#wake() > 0);
     const time = performance.now();
-    for (const parked of this.#parked.values()) {
-      if (parked.deadline > time || !this.remove(parked)) continue;
+    for (const { parked, deadline } of this.#parked.values()) {
+      if (deadline > time || !this.remove(parked)) continue;
       native().close(parked.fd);
       this.#listener.expire(parked);
     }

@@ -5,7 +5,8 @@ import type { ConnectionAdapter } from "../../dist/connections/adapter.js";
 import { Drain } from "../../dist/connections/drain.js";
 import { encodeFrozen } from "../../dist/connections/frozen.js";
 import { Tracker } from "../../dist/connections/tracker.js";
-import type { Claim } from "../../dist/handoff/exchange.js";
+import type { Claim, Exchange } from "../../dist/handoff/exchange.js";
+import type { Settlement } from "../../dist/handoff/parcel.js";
 import { Parking } from "../../dist/connections/parking.js";
 import { native } from "../../dist/native.js";
 
@@ -34,6 +35,12 @@ describe("a drain of a connection that has not spoken", () => {
   test("counts it, if it has to destroy it", async () => {
     expect(await new Drain(await adopted(), 50).done).toMatchObject({ destroyed: 1 });
   });
+
+  test("offers it once, if the successor refuses it", async () => {
+    const refusal = { how: "refused", code: "ERR_VERSION" } as const;
+    const { done } = new Drain(await adopted(), 200, successor(Promise.resolve(refusal)));
+    expect(await done).toEqual({ destroyed: 1, handedOver: 0, stayed: { ERR_VERSION: 1 } });
+  });
 });
 
 /** What has one connection, parked, from a predecessor. */
@@ -52,4 +59,12 @@ async function adopted(): Promise<Tracker> {
   const parcel = { kind: "connection", label: "lines", id: "0", version: 1, codec: "json", body, fds: [own] };
   expect(tracker.adopt(parcel, {} as Claim)).toBe("taken");
   return tracker;
+}
+
+/** Settles all that is offered to it so. */
+function successor(settled: Promise<Settlement>): Exchange {
+  return {
+    peers: () => [{ generation: 2, pid: 1 }],
+    offer: (parcels) => parcels.map(() => ({ settled, withdraw: () => {} })),
+  } as Partial<Exchange> as Exchange;
 }
