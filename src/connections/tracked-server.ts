@@ -26,7 +26,7 @@ export class TrackedServer {
   readonly http2: Http2Sessions;
   #parking: Parking | undefined;
   /** Parked ones that are offered to the successor. */
-  #away = 0;
+  readonly #away = new Set<Parked>();
   #closeParked = false;
   readonly #onEnd: () => void;
 
@@ -73,7 +73,7 @@ export class TrackedServer {
   }
 
   get size(): number {
-    return this.sockets.size + (this.#parking?.size ?? 0) + this.#away;
+    return this.sockets.size + (this.#parking?.size ?? 0) + this.#away.size;
   }
 
   get protocols(): readonly Protocol[] {
@@ -102,27 +102,28 @@ export class TrackedServer {
   /** Takes a parked one away, to hand it on; false if it has left. */
   unpark(parked: Parked): boolean {
     if (this.#parking?.remove(parked) !== true) return false;
-    this.#away++;
+    this.#away.add(parked);
     return true;
   }
 
-  /** Puts it back. */
+  /** Puts it back, unless it was destroyed meanwhile. */
   park(parked: Parked): void {
-    this.#away--;
-    this.#parking!.add(parked, parked.adapter.patience!(parked.state));
+    if (this.#away.delete(parked)) this.#parking!.add(parked, parked.adapter.patience!(parked.state));
   }
 
-  /** A parked one was taken by the successor. */
-  forget({ fd }: Parked): void {
-    this.#away--;
-    native().close(fd);
+  /** A parked one was taken by the successor, or is not waited for any more. */
+  forget(parked: Parked): void {
+    if (!this.#away.delete(parked)) return;
+    native().close(parked.fd);
     countConnection(this.server, -1);
     this.#onEnd();
   }
 
+  /** Those that are offered, too: the successor may never answer. */
   destroyAll(): void {
     for (const socket of this.sockets) socket.destroy();
     this.#destroyParked();
+    for (const parked of this.#away) this.forget(parked);
   }
 
   close(): void {

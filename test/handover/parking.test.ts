@@ -36,6 +36,13 @@ describe("a drain of a connection that has not spoken", () => {
     expect(await new Drain(await adopted(), 50).done).toMatchObject({ destroyed: 1 });
   });
 
+  test("ends in time, though the successor never answers", async () => {
+    const tracker = await adopted();
+    const { done } = new Drain(tracker, 50, successor(new Promise(() => {})));
+    expect(await done).toEqual({ destroyed: 1, handedOver: 0, stayed: {} });
+    expect(tracker.size).toBe(0);
+  });
+
   test("offers it once, if the successor refuses it", async () => {
     const refusal = { how: "refused", code: "ERR_VERSION" } as const;
     const { done } = new Drain(await adopted(), 200, successor(Promise.resolve(refusal)));
