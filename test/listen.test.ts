@@ -200,6 +200,13 @@ describe("in one process", () => {
     expect(await ask(target(address))).toBe(String(pid));
   });
 
+  test("a server that was closed is forgotten when its last connection has ended", async () => {
+    const service = Service.start("closed-servers.js");
+    expect(await service.until("unused")).toMatchObject({ connections: 0, watched: false });
+    expect(await service.until("closing")).toMatchObject({ connections: 1, watched: true });
+    expect(await service.until("closed")).toMatchObject({ connections: 0, watched: false });
+  });
+
   test("a server whose signal is aborted is closed, before and after the call", async () => {
     const service = Service.start("listen-signal.js");
     const { before, after } = await service.until("accepting");

@@ -7,6 +7,8 @@ import { TrackedServer } from "./tracked-server.js";
 /** The live connections of all servers. */
 export class Tracker {
   readonly #servers = new Map<Server, TrackedServer>();
+  /** Those that do not listen any more, and may have connections. */
+  readonly #closed = new Set<TrackedServer>();
   /** Of protocols on any server. */
   readonly #adapters: ConnectionAdapter[] = [];
   /** Called when the last connection has ended. */
@@ -18,6 +20,7 @@ export class Tracker {
     if (known !== undefined) {
       // It was closed, and listens again.
       known.label = label;
+      this.#closed.delete(known);
       return;
     }
     const adapters = (): ConnectionAdapter[] => [
@@ -25,9 +28,24 @@ export class Tracker {
       ...this.#adapters,
     ];
     const tracked = new TrackedServer(server, label, adapters, () => {
+      this.#forget(tracked);
       if (this.size === 0) this.onEmpty?.();
     });
     this.#servers.set(server, tracked);
+  }
+
+  /** The program has closed a server: it is watched until its last connection has ended. */
+  unwatch(server: Server): void {
+    const tracked = this.#servers.get(server);
+    if (tracked === undefined) return;
+    this.#closed.add(tracked);
+    this.#forget(tracked);
+  }
+
+  #forget(tracked: TrackedServer): void {
+    if (tracked.size > 0 || !this.#closed.delete(tracked)) return;
+    tracked.close();
+    this.#servers.delete(tracked.server);
   }
 
   /** From now on connections of any server can move by this, too. */

@@ -116,6 +116,7 @@ export class Sockets {
   #forget(one: Listening | Receiving): void {
     this.#all.delete(one);
     this.#objects.delete("server" in one ? one.server : one.socket);
+    if ("server" in one) this.#tracker.unwatch(one.server);
   }
 
   /** Up to its first `await` this runs in the caller's turn, so that names are claimed in the order of the calls. */
