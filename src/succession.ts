@@ -134,8 +134,8 @@ export class Succession {
   async #commit(successor: ReadySuccessor, signal: AbortSignal | undefined): Promise<UpgradeResult> {
     const { child, used, spawn, ready } = successor;
     const start = performance.now();
-    const failure = await this.#prepare(signal);
-    if (failure !== undefined || !this.#sayGo(child)) throw await this.#undo(child, failure);
+    const failure = (await this.#prepare(signal)) ?? this.#sayGo(child);
+    if (failure !== undefined) throw await this.#undo(child, failure);
     this.#used = used;
     this.#timings = { spawn, ready, commit: performance.now() - start };
     Object.assign(this.#record!, { outcome: "probation", timings: this.#timings });
@@ -154,13 +154,18 @@ export class Succession {
     return signal?.aborted ? aborted(signal) : undefined;
   }
 
-  #sayGo(child: Child): boolean {
+  /** Returns what is in the way: that it is gone, or that what it has to be told with it cannot be sent. */
+  #sayGo(child: Child): HandoverError | "gone" | undefined {
     const { older, sockets, memory } = this.#estate;
-    return child.go(older.alive, sockets.ticketKeys(), memory.fences.last);
+    try {
+      return child.go(older.alive, sockets.ticketKeys(), memory.fences.last) ? undefined : "gone";
+    } catch (error) {
+      return error as HandoverError;
+    }
   }
 
   /** The successor is killed, and all is as it was. Returns what is to be thrown. */
-  async #undo(child: Child, failure: HandoverError | undefined): Promise<HandoverError> {
+  async #undo(child: Child, failure: HandoverError | "gone"): Promise<HandoverError> {
     const { state, older, memory, tell } = this.#estate;
     child.kill();
     const how = await child.dead;
@@ -168,7 +173,7 @@ export class Succession {
     older.resume(this.#self);
     if (state().name !== "upgrading") return refusal("ERR_STOPPED", "upgrade");
     for (const error of await memory.roles.acquireAll()) tell("failed", { error });
-    return failure ?? how;
+    return failure === "gone" ? how : failure;
   }
 
   get #self(): { generation: number; pid: number } {

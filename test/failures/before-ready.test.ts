@@ -196,3 +196,18 @@ test("a channel that is another socket than it is said to be is not believed", a
   expect((await service.until("accepting")).generation).toBe(0);
   expect(await service.untilNoise(/HANDOVER_NO_PARENT.*/)).toMatch(/descriptor 3 is something else$/);
 });
+
+test("a successor that cannot be told to go is killed, and the roles are taken back", async () => {
+  const service = Service.start("many-secrets.js");
+  await service.until("accepting");
+  const from = service.lines.length;
+  process.kill(service.pid, "SIGHUP");
+  const failed = await service.until("failed");
+  expect(failed).toMatchObject({ code: "ERR_PROTOCOL", message: expect.stringMatching(/^cannot send go: /) });
+  expect(service.alive()).toEqual([service.pid]);
+  const roles = service.lines.slice(from).filter(({ event }) => /^(acquired|released)$/.test(event));
+  expect(roles.map(({ pid, event }) => [pid, event])).toEqual([
+    [service.pid, "released"],
+    [service.pid, "acquired"],
+  ]);
+});
