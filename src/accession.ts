@@ -31,7 +31,7 @@ export class Accession {
     const { parent } = older;
     if (this.#nonsense !== undefined) return this.#giveUp(this.#nonsense);
     if (parent === undefined || parent.isGone) return happen("go");
-    parent.announceReady(inventory.announce());
+    inventory.announce((used) => parent.announceReady(used));
     const { upgradeTimeout } = settings;
     this.#patience = setTimeout(() => this.#giveUp(noGo(parent.pid, upgradeTimeout)), upgradeTimeout);
     return undefined;

@@ -13,8 +13,6 @@ export class Succession {
   readonly #estate: Estate;
   readonly #settled = deferred<"kept" | "rolledBack">();
   #child: Child | undefined;
-  /** The names that the successor uses of what it has inherited. */
-  #used: ReadonlySet<string> = new Set();
   #timings: Timings = { spawn: 0, ready: 0, commit: 0 };
   #probation: NodeJS.Timeout | undefined;
   /** A rehearsal has none. */
@@ -89,7 +87,7 @@ export class Succession {
     this.#child!.announceKept();
     this.#child!.letGo();
     this.#estate.sockets.letGo();
-    this.#estate.inventory.closeUsed(this.#used);
+    this.#estate.inventory.closeUsed(this.#child!.used);
     this.#settled.resolve("kept");
   }
 
@@ -132,11 +130,10 @@ export class Succession {
 
   /** Releases the roles, and says go. From there to the end of the turn nothing is accepted: the event loop does not run. */
   async #commit(successor: ReadySuccessor, signal: AbortSignal | undefined): Promise<UpgradeResult> {
-    const { child, used, spawn, ready } = successor;
+    const { child, spawn, ready } = successor;
     const start = performance.now();
     const failure = (await this.#prepare(signal)) ?? this.#sayGo(child);
     if (failure !== undefined) throw await this.#undo(child, failure);
-    this.#used = used;
     this.#timings = { spawn, ready, commit: performance.now() - start };
     Object.assign(this.#record!, { outcome: "probation", timings: this.#timings });
     this.#estate.happen("committed");

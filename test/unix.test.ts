@@ -39,6 +39,19 @@ describe("the path of a Unix socket", () => {
     expect(service.noise).toBe("");
   });
 
+  test("stays, though a successor asks for it only when it waits for go", async () => {
+    const service = Service.start("listen-while-waiting.js", { settings: { ...brief, path } });
+    await service.until("accepting");
+    process.kill(service.pid, "SIGHUP");
+    await service.until("releasing");
+    const { pid } = await service.until("waiting");
+    process.kill(pid, "SIGUSR2");
+    await service.until("held");
+    process.kill(service.pid, "SIGUSR2");
+    await service.until("exited", { generation: 0, outcome: "upgraded" });
+    expect(await ask({ path })).toBe(String(pid));
+  });
+
   test("is relative to the working directory", async () => {
     const service = await start([[{ path: "app.sock" }]]);
     expect(await service.until("held")).toMatchObject({ address: path });

@@ -19,7 +19,7 @@ export type Message =
     }
   /** Parent to child: descriptors beside it, in the order of the entries. The last one has `more: false`. */
   | { type: "inventory"; entries: Entry[]; more: boolean }
-  /** Child to parent: initialised; `used` are the names it took from the inventory. */
+  /** Child to parent: initialised; `used` are the names it took from the inventory. The last one before go counts. */
   | { type: "ready"; used: string[] }
   /**
    * Parent to child: accept. Beside it, the channels to generations that still drain. `ticketKeys`, in base64 by the

@@ -20,8 +20,8 @@ export interface ChildListener {
 
 /** What a process knows of its successor. It owns the successor's process until it lets go of it. */
 export class Child {
-  /** Resolves with the names that the successor uses; rejects, once it is dead, with what went wrong. */
-  readonly ready: Promise<ReadonlySet<string>>;
+  /** Resolves when the successor is; rejects, once it is dead, with what went wrong. */
+  readonly ready: Promise<void>;
   /** Resolves when it is dead, with how that came. */
   readonly dead: Promise<HandoverError>;
   readonly #process: Spawned;
@@ -32,7 +32,8 @@ export class Child {
   #isDead = false;
   #isOwned = true;
   #failure: HandoverError | undefined;
-  #resolveReady!: (used: ReadonlySet<string>) => void;
+  #used: ReadonlySet<string> = new Set();
+  #resolveReady!: () => void;
   #grace: NodeJS.Timeout | undefined;
 
   /**
@@ -88,6 +89,11 @@ export class Child {
 
   get pid(): number {
     return this.#process.pid;
+  }
+
+  /** The names that it uses of what it has inherited. */
+  get used(): ReadonlySet<string> {
+    return this.#used;
   }
 
   /** On which this process offers what it has. */
@@ -163,9 +169,15 @@ export class Child {
     else if (message.type === "kept") this.#exchange.keep();
     else if (message.type === "inquire") this.#channel.send({ type: "report", ...this.#listener.report() });
     else if (message.type === "ready") {
-      if (this.#saidHello) this.#resolveReady(new Set(message.used));
+      if (this.#saidHello) this.#onReady(message.used);
       else this.fail(new HandoverError("ERR_PROTOCOL", `the successor (pid ${this.pid}) did not say hello`));
     }
+  }
+
+  /** What it takes into use while it waits for go it says by another one. */
+  #onReady(used: readonly string[]): void {
+    this.#used = new Set(used);
+    this.#resolveReady();
   }
 
   /** Its death is reported on its own; a successor that lives on without its channel is of no use. */

@@ -7,8 +7,6 @@ import { origin, successorCommand } from "./command.js";
 /** A successor that is ready, and has not been told to go. */
 export interface ReadySuccessor {
   child: Child;
-  /** The names that it uses. */
-  used: ReadonlySet<string>;
   /** ms from the start of its process. */
   spawn: number;
   ready: number;
@@ -41,9 +39,9 @@ export async function startSuccessor(
   try {
     if (signal?.aborted) abort();
     signal?.addEventListener("abort", abort, { once: true });
-    const used = await child.ready;
+    await child.ready;
     isReady = true;
-    return { child, used, spawn: spawned - start, ready: performance.now() - spawned };
+    return { child, spawn: spawned - start, ready: performance.now() - spawned };
   } catch (error) {
     child.close();
     throw error;

@@ -24,6 +24,8 @@ export class Inventory {
   /** Borrowed ones that were released meanwhile. */
   readonly #released = new Set<Item>();
   #hasTakenOver = false;
+  /** Tells the predecessor what is used, until it has said go. */
+  #announce: (() => void) | undefined;
   /** Called when what is used has changed. */
   onChange: () => void = () => {};
 
@@ -34,6 +36,7 @@ export class Inventory {
 
   /** The predecessor has said go. What nobody used is closed, and stays its own. */
   takeOver(): void {
+    this.#announce = undefined;
     for (const item of this.#inherited.values()) {
       if (item.activation !== undefined) continue;
       this.#inherited.delete(item.name);
@@ -75,6 +78,7 @@ export class Inventory {
     if (item === undefined || !isMeant(item)) return undefined;
     this.#inherited.delete(name);
     this.#used.set(name, item);
+    this.#announce?.();
     return item;
   }
 
@@ -102,12 +106,17 @@ export class Inventory {
     return [...this.#inherited.keys()];
   }
 
-  /** What it has taken into use of the predecessor's, which then leaves it alone. */
-  announce(): string[] {
-    this.#released.clear();
-    return this.used()
-      .filter((item) => this.#borrowed.has(item))
-      .map(({ name }) => name);
+  /**
+   * Tells what it has taken into use of the predecessor's, which then leaves it alone; and again when that grows before
+   * {@link takeOver}.
+   */
+  announce(tell: (used: string[]) => void): void {
+    this.#announce = () => {
+      this.#released.clear();
+      const lent = this.used().filter((item) => this.#borrowed.has(item));
+      tell(lent.map(({ name }) => name));
+    };
+    this.#announce();
   }
 
   /** What this generation works with. */
