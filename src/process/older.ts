@@ -1,4 +1,5 @@
 import type { OlderGeneration } from "../channel/messages.js";
+import { deferred } from "../deferred.js";
 import { HandoverError } from "../errors.js";
 import type { Predecessor, Report } from "./predecessor.js";
 
@@ -51,15 +52,16 @@ export class OlderGenerations {
   /** Resolves when the parent is gone; at once without one. */
   async waitForParent(signal: AbortSignal | undefined): Promise<void> {
     if (this.parent === undefined) return;
-    const aborted = new Promise<never>((_, reject) => {
-      const abort = (): void => {
-        const message = "the wait for the parent was aborted";
-        reject(new HandoverError("ERR_ABORTED", message, { cause: signal?.reason }));
-      };
-      if (signal?.aborted) abort();
-      signal?.addEventListener("abort", abort, { once: true });
+    const aborted = deferred<never>();
+    const abort = (): void => {
+      const message = "the wait for the parent was aborted";
+      aborted.reject(new HandoverError("ERR_ABORTED", message, { cause: signal?.reason }));
+    };
+    if (signal?.aborted) abort();
+    signal?.addEventListener("abort", abort, { once: true });
+    await Promise.race([this.parent.gone, aborted.promise]).finally(() => {
+      signal?.removeEventListener("abort", abort);
     });
-    await Promise.race([this.parent.gone, aborted]);
   }
 }
 

@@ -36,7 +36,7 @@ export class Predecessor implements OlderGeneration {
   readonly #channel: Channel;
   readonly #fences: Fences;
   #listener: PredecessorListener | undefined;
-  readonly #inquiries: ((report: Report | undefined) => void)[] = [];
+  readonly #inquiries = new Set<(report: Report | undefined) => void>();
   readonly #end: (error?: HandoverError) => void;
 
   constructor(channel: Channel, { generation, pid }: OlderGeneration, fences: Fences) {
@@ -84,9 +84,12 @@ export class Predecessor implements OlderGeneration {
   async inquire(timeout: number): Promise<Report | undefined> {
     if (!this.#channel.send({ type: "inquire" })) return undefined;
     const { promise, resolve } = deferred<Report | undefined>();
-    this.#inquiries.push(resolve);
-    const timer = setTimeout(() => this.#settle(undefined), timeout);
-    return promise.finally(() => clearTimeout(timer));
+    this.#inquiries.add(resolve);
+    const timer = setTimeout(() => resolve(undefined), timeout);
+    return promise.finally(() => {
+      clearTimeout(timer);
+      this.#inquiries.delete(resolve);
+    });
   }
 
   announceKept(): void {
@@ -144,7 +147,7 @@ export class Predecessor implements OlderGeneration {
   }
 
   #settle(report: Report | undefined): void {
-    for (const resolve of this.#inquiries.splice(0)) resolve(report);
+    for (const resolve of this.#inquiries) resolve(report);
   }
 }
 
