@@ -141,7 +141,7 @@ export class Generation implements Controlled {
 
   async ready(): Promise<void> {
     this.requireOpen("get ready");
-    this.#pidFile?.prepare();
+    if (this.#state.name === "starting") this.#pidFile?.prepare();
     try {
       const path = this.#settings.controlSocket;
       if (this.control !== undefined && path !== undefined) await this.control.open(this.sockets, path);

@@ -197,6 +197,14 @@ test("a channel that is another socket than it is said to be is not believed", a
   expect(await service.untilNoise(/HANDOVER_NO_PARENT.*/)).toMatch(/descriptor 3 is something else$/);
 });
 
+test("ready() that fails after the process accepts leaves nothing beside the PID file, however often", async () => {
+  const pidFile = join(temporaryDirectory(), "pid");
+  const service = Service.start("ready-again.js", { settings: { pidFile } });
+  for (const call of ["first", "second"]) {
+    expect(await service.until(call)).toMatchObject({ code: "ERR_ROLE", files: ["pid", "pid.sock"] });
+  }
+});
+
 test("a successor that cannot be told to go is killed, and the roles are taken back", async () => {
   const service = Service.start("many-secrets.js");
   await service.until("accepting");
