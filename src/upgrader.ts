@@ -22,6 +22,8 @@ import {
   readBindOptions,
   readAdapter,
   readListenOptions,
+  requireServer,
+  requireSocket,
   type BindOptions,
   type ListenOptions,
 } from "./sockets/options.js";
@@ -105,6 +107,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     options: ListenOptions | number | string,
     host?: string,
   ): Promise<AddressInfo | string> {
+    requireServer(server);
     const wish = readListenOptions(options, host, origin.logical);
     this.#generation.requireOpen("listen");
     return this.#generation.sockets.listen(server, wish);
@@ -128,6 +131,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     options: BindOptions | number | string = {},
     address?: string,
   ): Promise<AddressInfo> {
+    requireSocket(socket);
     const wish = readBindOptions(options, address, kindOfSocket(socket));
     this.#generation.requireOpen("bind");
     return this.#generation.sockets.bind(socket, wish);

@@ -99,6 +99,10 @@ test("what cannot be bound is refused, and says why", async () => {
     ),
   });
   expect(refused("another family")).toMatchObject({ code: "ERR_LISTEN", cause: "EINVAL" });
+  expect(refused("no socket")).toMatchObject({
+    code: "ERR_OPTION",
+    message: expect.stringMatching(/^bind\(\) takes a dgram\.Socket, not /),
+  });
   expect(refused("bound already")).toMatchObject({
     code: "ERR_LISTEN",
     message: "cannot listen on udp:0.0.0.0:0: the socket is bound already, or closed",

@@ -178,6 +178,11 @@ describe("in one process", () => {
         /^cannot listen on tcp:127\.0\.0\.1:\d+: EADDRINUSE \(held by this process\)$/,
       ),
     });
+    expect(await refusals("application")).toMatchObject({
+      code: "ERR_OPTION",
+      message:
+        "listen() takes a net.Server, which http.createServer(app) makes of an application, not [Function (anonymous)]",
+    });
     expect(await refusals("wrong port")).toMatchObject({ code: "ERR_OPTION" });
     // A refusal leaves no trace.
     await service.until("bound", { what: "after a refusal" });

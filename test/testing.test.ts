@@ -1,7 +1,7 @@
-import { createSocket } from "node:dgram";
+import { createSocket, type Socket } from "node:dgram";
 import { once, type EventEmitter } from "node:events";
 import { statSync } from "node:fs";
-import { createServer, get, type IncomingMessage } from "node:http";
+import { createServer, get, type IncomingMessage, type Server } from "node:http";
 import { connect, createServer as createNetServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import { execFileSync } from "node:child_process";
@@ -65,6 +65,13 @@ test("the stand-in sets the mode of a Unix socket", async () => {
   expect(await upg.listen(createServer(), { path, mode: 0o600 })).toBe(path);
   expect(statSync(path).mode & 0o777).toBe(0o600);
   await upg.stop();
+});
+
+test("the stand-in takes servers and datagram sockets, and nothing else", async () => {
+  const upg = new Upgrader();
+  const [application, socket] = [() => {}, {}] as unknown as [Server, Socket];
+  await expect(upg.listen(application, 0)).rejects.toMatchObject({ code: "ERR_OPTION" });
+  await expect(upg.bind(socket)).rejects.toMatchObject({ code: "ERR_OPTION" });
 });
 
 test("the stand-in binds datagram sockets", async () => {

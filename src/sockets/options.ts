@@ -1,5 +1,9 @@
+import { Socket } from "node:dgram";
+import { Server } from "node:net";
+import { inspect } from "node:util";
 import type { RequestedAddress } from "../channel/messages.js";
 import type { ConnectionAdapter } from "../connections/adapter.js";
+import { HandoverError } from "../errors.js";
 import { refuseUnknown, wrongOption } from "../options.js";
 import { absolutePath } from "./names.js";
 
@@ -48,6 +52,28 @@ export interface Wish {
   mode: number;
   signal: AbortSignal | undefined;
   connections?: ConnectionAdapter | undefined;
+}
+
+/**
+ * Refuses an application of a framework: it would listen on a server of its own, of which nobody here hears.
+ *
+ * @throws {HandoverError} `ERR_OPTION`
+ */
+export function requireServer(server: unknown): void {
+  if (server instanceof Server) return;
+  throw wrongKind(
+    "listen() takes a net.Server, which http.createServer(app) makes of an application",
+    server,
+  );
+}
+
+/** @throws {HandoverError} `ERR_OPTION` */
+export function requireSocket(socket: unknown): void {
+  if (!(socket instanceof Socket)) throw wrongKind("bind() takes a dgram.Socket", socket);
+}
+
+function wrongKind(expected: string, value: unknown): HandoverError {
+  return new HandoverError("ERR_OPTION", `${expected}, not ${inspect(value, { depth: -1 })}`);
 }
 
 /**

@@ -7,6 +7,8 @@ import { describeAddress } from "../sockets/names.js";
 import {
   readBindOptions,
   readListenOptions,
+  requireServer,
+  requireSocket,
   type BindOptions,
   type ListenOptions,
   type Wish,
@@ -27,6 +29,7 @@ export class StubSockets {
     options: ListenOptions | number | string,
     host: string | undefined,
   ): Promise<AddressInfo | string> {
+    requireServer(server);
     const wish = readListenOptions(options, host, process.cwd());
     const { address, backlog, mode, signal } = wish;
     if (server.listening) throw cannotListen(wish, new Error("the server listens already"));
@@ -48,6 +51,7 @@ export class StubSockets {
     options: BindOptions | number | string,
     address: string | undefined,
   ): Promise<AddressInfo> {
+    requireSocket(socket);
     const { type } = socket as unknown as { type: string };
     const wish = readBindOptions(options, address, { type, ipv6Only: false });
     const { host, port } = wish.address as Wish["address"] & { kind: "udp" };
