@@ -2,6 +2,7 @@ import { resolve } from "node:path";
 import { constants } from "node:os";
 import { inspect, types } from "node:util";
 import { HandoverError, reasonOf } from "./errors.js";
+import { MAX_FDS } from "./native.js";
 
 /** Options of `new Upgrader()`. Times are in milliseconds. */
 export interface UpgraderOptions {
@@ -13,7 +14,7 @@ export interface UpgraderOptions {
   exitTimeout?: number;
   /** How long after the commit a successor that dies is rolled back; 0 switches it off. Default 3 000. */
   probation?: number;
-  /** How many older generations may drain at the same time. Default 4. */
+  /** How many older generations may drain at the same time. Default 4, at most 253. */
   maxDraining?: number;
   /** Where the process that accepts keeps its PID. Default: no PID file. */
   pidFile?: string;
@@ -85,7 +86,7 @@ export function readOptions(options: UpgraderOptions, directory: string): Settin
     drainTimeout: milliseconds("drainTimeout", drainTimeout, 0),
     exitTimeout: milliseconds("exitTimeout", exitTimeout, 0),
     probation: milliseconds("probation", probation, 0),
-    maxDraining: integer("maxDraining", maxDraining, 1, 1_000),
+    maxDraining: integer("maxDraining", maxDraining, 1, MAX_FDS),
     pidFile,
     controlSocket: controlSocket === false ? undefined : (control ?? (pidFile && `${pidFile}.sock`)),
     signals: readSignals(signals),

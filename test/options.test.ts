@@ -62,7 +62,9 @@ test.each<[object, string | RegExp]>([
   [{ drainTimeout: -1 }, `${time("drainTimeout", 0)}, not -1`],
   [{ exitTimeout: "0" }, `${time("exitTimeout", 0)}, not '0'`],
   [{ probation: false }, `${time("probation", 0)}, not false`],
-  [{ maxDraining: 0 }, 'the option "maxDraining" must be a whole number from 1 to 1000, not 0'],
+  // The channels of all of them go to a successor in one message.
+  [{ maxDraining: 254 }, 'the option "maxDraining" must be a whole number from 1 to 253, not 254'],
+  [{ maxDraining: 0 }, 'the option "maxDraining" must be a whole number from 1 to 253, not 0'],
   [{ pidFile: "" }, "the option \"pidFile\" must be a path, not ''"],
   [{ pidFile: 7 }, 'the option "pidFile" must be a path, not 7'],
   [{ pidFile: "a\0b" }, "the option \"pidFile\" must be a path, not 'a\\x00b'"],

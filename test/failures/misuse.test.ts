@@ -50,7 +50,7 @@ const wrong: [options: unknown, message: RegExp][] = [
   [{ drainTimeout: "30s" }, /"drainTimeout" must be .*, not '30s'$/],
   [{ exitTimeout: -1 }, /"exitTimeout" must be .*, not -1$/],
   [{ probation: 1.5 }, /"probation" must be .*, not 1\.5$/],
-  [{ maxDraining: 0 }, /"maxDraining" must be a whole number from 1 to 1000, not 0$/],
+  [{ maxDraining: 0 }, /"maxDraining" must be a whole number from 1 to 253, not 0$/],
   [{ pidFile: "" }, /"pidFile" must be a path, not ''$/],
   [{ pidFile: "a\0b" }, /"pidFile" must be a path/],
   [{ pidFile: 7 }, /"pidFile" must be a path, not 7$/],
