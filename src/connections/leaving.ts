@@ -198,7 +198,7 @@ export class Leaving {
       parcel: this.#parcel(server, adapter.version, body, parked.fd),
       gone: () => server.forget(parked),
       back: () => server.park(parked),
-      keep: () => {},
+      keep: () => server.keep(parked),
     };
   }
 

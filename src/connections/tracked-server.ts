@@ -27,7 +27,9 @@ export class TrackedServer {
   #parking: Parking | undefined;
   /** Parked ones that are offered to the successor. */
   readonly #away = new Set<Parked>();
+  /** Parked ones that are to close: all, or those that the successor does not take. */
   #closeParked = false;
+  readonly #staying = new Set<Parked>();
   readonly #onEnd: () => void;
 
   /**
@@ -109,6 +111,11 @@ export class TrackedServer {
   /** Puts it back, unless it was destroyed meanwhile. */
   park(parked: Parked): void {
     if (this.#away.delete(parked)) this.#parking!.add(parked, parked.adapter.patience!(parked.state));
+  }
+
+  /** A parked one does not move. */
+  keep(parked: Parked): void {
+    this.#staying.add(parked);
   }
 
   /** A parked one was taken by the successor, or is not waited for any more. */
@@ -206,8 +213,14 @@ export class TrackedServer {
   }
 
   readonly #parkedProtocol: Protocol = {
-    setClosing: (closing) => (this.#closeParked = closing),
-    closable: () => new Map(this.#closeParked ? [...this.parked].map((parked) => [parked, ""]) : []),
+    setClosing: (closing) => {
+      this.#closeParked = closing;
+      if (!closing) this.#staying.clear();
+    },
+    closable: () => {
+      const closable = [...this.parked].filter((parked) => this.#closeParked || this.#staying.has(parked));
+      return new Map(closable.map((parked) => [parked, ""]));
+    },
     closeIdle: (parked) => {
       if (this.unpark(parked as Parked)) this.forget(parked as Parked);
     },

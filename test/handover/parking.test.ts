@@ -43,10 +43,10 @@ describe("a drain of a connection that has not spoken", () => {
     expect(tracker.size).toBe(0);
   });
 
-  test("offers it once, if the successor refuses it", async () => {
+  test("offers it once, if the successor refuses it, and closes it when it stays silent", async () => {
     const refusal = { how: "refused", code: "ERR_VERSION" } as const;
-    const { done } = new Drain(await adopted(), 200, successor(Promise.resolve(refusal)));
-    expect(await done).toEqual({ destroyed: 1, handedOver: 0, stayed: { ERR_VERSION: 1 } });
+    const { done } = new Drain(await adopted(), 10_000, successor(Promise.resolve(refusal)));
+    expect(await done).toEqual({ destroyed: 0, handedOver: 0, stayed: { ERR_VERSION: 1 } });
   });
 });
 
