@@ -10,6 +10,8 @@ const directory = join(home, "release");
 const logical = join(home, "current");
 mkdirSync(directory);
 symlinkSync("release", logical);
+const loop = join(home, "loop");
+symlinkSync("loop", loop);
 afterAll(() => rmSync(home, { recursive: true }));
 
 const from: Origin = {
@@ -96,6 +98,11 @@ describe("an override", () => {
       { cwd: "/dev/null" },
       "ERR_SPAWN",
       "cannot start a successor in /dev/null: there is no such directory any more",
+    ],
+    [
+      { cwd: loop },
+      "ERR_SPAWN",
+      expect.stringContaining(`cannot start a successor in ${loop}: ELOOP`) as string,
     ],
   ])("of %o is refused", (override, code, message) => {
     expect(() => successorCommand(from, override as object)).toThrow(

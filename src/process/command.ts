@@ -117,11 +117,13 @@ function environment(value: unknown): NodeJS.ProcessEnv | undefined {
 }
 
 function requireDirectory(cwd: string): void {
-  if (statSync(cwd, { throwIfNoEntry: false })?.isDirectory()) return;
-  throw new HandoverError(
-    "ERR_SPAWN",
-    `cannot start a successor in ${cwd}: there is no such directory any more`,
-  );
+  const doing = `cannot start a successor in ${cwd}`;
+  try {
+    if (statSync(cwd, { throwIfNoEntry: false })?.isDirectory()) return;
+  } catch (cause) {
+    throw new HandoverError("ERR_SPAWN", `${doing}: ${reasonOf(cause)}`, { cause });
+  }
+  throw new HandoverError("ERR_SPAWN", `${doing}: there is no such directory any more`);
 }
 
 function readOrigin(): Origin {
