@@ -64,6 +64,12 @@ describe("an upgrade fails, and the process goes on,", () => {
     expect(service.alive()).toEqual([service.pid]);
   });
 
+  test("if it was aborted before; no successor is started then", async () => {
+    const service = start({ meanwhile: "aborted before" });
+    expect(await service.until("undone")).toMatchObject({ code: "ERR_ABORTED", state: "ready" });
+    expect(service.lines.filter(({ event }) => event === "upgrading")).toEqual([]);
+  });
+
   test("if it is aborted; the successor is dead then", async () => {
     const service = start({ fate: "hang", meanwhile: "abort" });
     expect(await service.until("undone")).toMatchObject({ code: "ERR_ABORTED", state: "ready" });

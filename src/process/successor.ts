@@ -25,6 +25,7 @@ export async function startSuccessor(
   listener: ChildListener & { spawned(child: Child): void },
   signal: AbortSignal | undefined,
 ): Promise<ReadySuccessor> {
+  if (signal?.aborted) throw aborted(signal);
   const start = performance.now();
   const child = await Child.start(successorCommand(origin, spawn()), generation, items, listener);
   const spawned = performance.now();
