@@ -15,12 +15,16 @@ export function descriptorOf(socket: Socket): number {
   throw new HandoverError("ERR_DESCRIPTOR", "cannot find the descriptor of a connection: it is not open");
 }
 
+/** Whether {@link closeListener} will work is to be known before a successor has been told to go. */
+export function requireClosable(server: Server): void {
+  requireFunction(server, "_emitCloseIfDrained");
+}
+
 /**
  * Closes a server's listener and nothing else: `http.Server.close()` would also destroy idle connections, to
  * which a request may be on its way. The server emits `close` only after {@link allowClose}.
  */
 export function closeListener(server: Server): void {
-  requireFunction(server, "_emitCloseIfDrained");
   Object.defineProperty(server, "_emitCloseIfDrained", {
     value: () => {},
     configurable: true,

@@ -183,6 +183,11 @@ describe("in one process", () => {
       message:
         "listen() takes a net.Server, which http.createServer(app) makes of an application, not [Function (anonymous)]",
     });
+    expect(await refusals("unknown Node")).toMatchObject({
+      code: "ERR_LISTEN",
+      message: expect.stringMatching(/does not have _emitCloseIfDrained where it was$/),
+      cause: "ERR_NOT_SUPPORTED",
+    });
     expect(await refusals("wrong port")).toMatchObject({ code: "ERR_OPTION" });
     // A refusal leaves no trace.
     await service.until("bound", { what: "after a refusal" });

@@ -1,6 +1,6 @@
 import type { AddressInfo, Server } from "node:net";
 import { HandoverError } from "../errors.js";
-import { allowClose, closeListener } from "../internals.js";
+import { allowClose, closeListener, requireClosable } from "../internals.js";
 import { check, native } from "../native.js";
 import { shadow } from "../shadow.js";
 import type { Inventory, Item } from "./inventory.js";
@@ -30,6 +30,7 @@ export class Listening {
     backlog: number,
     onOver: (listening: Listening) => void,
   ) {
+    requireClosable(server);
     this.server = server;
     this.name = item.name;
     this.address = addressOf(item);
