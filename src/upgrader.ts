@@ -70,6 +70,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     warnOfManagers();
   }
 
+  /** `draining` from the commit of an upgrade, or a stop, on; `ready` again after a rollback. */
   get state(): ReturnType<typeof publicState> {
     return publicState(this.#generation.state);
   }
@@ -116,6 +117,8 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   /**
    * Connections of a further protocol, on any server of this process, can move to the next one. To be called
    * before `ready()`.
+   *
+   * @throws {HandoverError} `ERR_OPTION`; where it is too late as {@link listen}
    */
   addConnections(adapter: ConnectionAdapter): void {
     this.#generation.requireOpen("add connections");
@@ -123,8 +126,11 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   }
 
   /**
-   * The same for a datagram socket: it reads when this process is ready. Until then `address()` answers, and
-   * what is sent waits.
+   * Takes a datagram socket's descriptor from the predecessor, or binds it. The socket reads, and emits `listening`,
+   * when this process is ready; afterwards at once. Until then `address()` answers, and what is sent waits.
+   *
+   * @returns the bound address
+   * @throws {HandoverError} as {@link listen}
    */
   async bind(
     socket: Socket,
@@ -176,7 +182,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
 
   /**
    * The program is initialised. Resolves when this process accepts, which the predecessor has to allow.
-   * Idempotent; after a failure it can be called again.
+   * Idempotent; after a failure it can be called again, unless this process accepts already: then the answer stays.
    *
    * @throws {HandoverError} `ERR_PID_FILE`, `ERR_LISTEN` (also of the control socket), `ERR_UPGRADE_TIMEOUT`,
    *   `ERR_ROLE`, `ERR_STOPPED`
@@ -195,8 +201,8 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    *
    * @param options.signal kills the successor, if it is aborted before the commit
    * @throws {HandoverError} `ERR_NOT_READY`, `ERR_UPGRADE_IN_PROGRESS`, `ERR_ALREADY_UPGRADED`,
-   *   `ERR_ON_PROBATION`, `ERR_TOO_MANY_DRAINING`, `ERR_PID_1`, `ERR_SPAWN`, `ERR_CHILD_EXITED`,
-   *   `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_ROLE`, `ERR_ABORTED`, `ERR_STOPPED`
+   *   `ERR_ON_PROBATION`, `ERR_TOO_MANY_DRAINING`, `ERR_PID_1`, `ERR_OPTION` (of `spawn`), `ERR_SPAWN`,
+   *   `ERR_CHILD_EXITED`, `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_ROLE`, `ERR_ABORTED`, `ERR_STOPPED`
    */
   async upgrade(options: { signal?: AbortSignal | undefined } = {}): Promise<UpgradeResult> {
     try {

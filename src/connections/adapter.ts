@@ -28,7 +28,8 @@ export interface ConnectionAdapter {
   freeze(socket: Socket): unknown;
   /**
    * Goes on with an adopted connection, of which `state` is what `freeze` has returned. To throw is to refuse it:
-   * it goes on in the old process.
+   * it goes on in the old process. Where {@link patience} has put it off there is none any more: the connection is
+   * closed, and what is thrown is an uncaught exception.
    */
   thaw(socket: Socket, state: unknown, server: Server): void;
   /** It has moved; its socket here is about to be closed, of which the client sees nothing. */
