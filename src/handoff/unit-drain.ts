@@ -20,8 +20,14 @@ export class UnitDrain {
   /** Those that somebody waits for. */
   readonly #wanted: ReadonlySet<string>;
   readonly #report: DrainReport = { moved: 0, parked: 0, stopped: 0, ms: 0, peers: 0, failures: {} };
-  /** The next one last. */
+  /** Those that are to move. */
+  readonly #waiting = new Set<LiveUnit>();
+  /** Their order, the next one last. One that does not wait any more is passed over. */
   readonly #queue: LiveUnit[] = [];
+  /** Somebody waits for these, for the first one the longest: they go before the others. */
+  readonly #hurried: LiveUnit[] = [];
+  /** Of the next one that is hurried. */
+  #turn = 0;
   /** Those that were taken, by what tells whether that is for good. */
   readonly #taken = new Map<Promise<boolean>, LiveUnit[]>();
   readonly #parked = new Set<LiveUnit>();
@@ -46,10 +52,9 @@ export class UnitDrain {
     this.done = this.#run();
   }
 
-  /** Somebody waits for this one: it moves next. */
+  /** Somebody waits for this one: it moves before those for which nobody does. */
   hurry(unit: LiveUnit): void {
-    const at = this.#queue.indexOf(unit);
-    if (at >= 0) this.#queue.push(...this.#queue.splice(at, 1));
+    if (this.#waiting.has(unit)) this.#hurried.push(unit);
   }
 
   async #run(): Promise<DrainReport> {
@@ -76,13 +81,30 @@ export class UnitDrain {
         const { id } = unit;
         if (unit.attempts >= ATTEMPTS) this.#parked.add(unit);
         else if (eligible?.(id, unit.unit) === false) this.#count("ERR_NOT_ELIGIBLE");
-        else ranked.push({ unit, rank: this.#wanted.has(id) ? Infinity : (priority?.(id, unit.unit) ?? 0) });
+        else ranked.push({ unit, rank: priority?.(id, unit.unit) ?? 0 });
       } catch (error) {
         this.#count((error as { code?: string } | undefined)?.code ?? "ERR_UNIT");
       }
     }
     // Of those with the same rank the oldest is the last one, and so the first to go.
-    for (const { unit } of ranked.toReversed().toSorted((a, b) => a.rank - b.rank)) this.#queue.push(unit);
+    for (const { unit } of ranked.toReversed().toSorted((a, b) => a.rank - b.rank)) this.#goNext(unit);
+    for (const id of this.#wanted) {
+      const unit = this.#units.get(id);
+      if (unit !== undefined) this.hurry(unit);
+    }
+  }
+
+  #goNext(unit: LiveUnit): void {
+    this.#waiting.add(unit);
+    this.#queue.push(unit);
+  }
+
+  #next(): LiveUnit | undefined {
+    for (;;) {
+      const isHurried = this.#turn < this.#hurried.length;
+      const unit = isHurried ? this.#hurried[this.#turn++] : this.#queue.pop();
+      if (unit === undefined || this.#waiting.delete(unit)) return unit;
+    }
   }
 
   /** Nothing can be asked of a unit before. */
@@ -94,7 +116,7 @@ export class UnitDrain {
 
   async #moveSome(): Promise<void> {
     let unit;
-    while (this.#mayMove() && (unit = this.#queue.pop()) !== undefined) {
+    while (this.#mayMove() && (unit = this.#next()) !== undefined) {
       // It may have been released.
       if (this.#units.get(unit.id) === unit) await this.#move(unit);
     }
@@ -149,12 +171,12 @@ export class UnitDrain {
     } else if (settlement.how === "refused") this.#fail(settlement);
     else if (settlement.died) this.#survive(unit);
     else if (isLate) this.#fail({ code: "ERR_TIMEOUT" });
-    else this.#queue.push(unit);
+    else this.#goNext(unit);
   }
 
   /** Whoever was to take it is dead. */
   #survive(unit: LiveUnit): void {
-    if (++unit.attempts < ATTEMPTS) return void this.#queue.push(unit);
+    if (++unit.attempts < ATTEMPTS) return this.#goNext(unit);
     const what = `unit ${this.#kind.name} "${unit.id}" (${unit.parcel?.body.length ?? 0} bytes)`;
     process.emitWarning(`${what} is not handed on any more: ${ATTEMPTS} processes have died with it`, {
       code: "HANDOVER_PARKED",

@@ -150,8 +150,36 @@ test("a unit that was asked for before the units move goes first", async () => {
   sweep();
   expect(await wanted).toBe("room d");
   await expect.poll(() => after.size).toBe(4);
-  expect(new Set(seen.slice(0, 2))).toEqual(new Set(["c", "d"]));
-  expect(seen.slice(2)).toEqual(["a", "b"]);
+  expect(seen).toEqual(["d", "c", "a", "b"]);
+});
+
+test("units that are asked for while the units move go next, the first to be asked for first", async () => {
+  const states = open();
+  const seen: string[] = [];
+  let goOn!: () => void;
+  const held = new Promise<void>((resolve) => (goOn = resolve));
+  const define = (state: State) =>
+    state.units<string, string>("room", {
+      version: 1,
+      run: async (id, name) => {
+        if (state === states.young) seen.push(id);
+        if (state === states.young && id === "a") await held;
+        return name;
+      },
+      freeze: (_, name) => name,
+      drain: { concurrency: 1 },
+    });
+  const [before, after] = [define(states.old), define(states.young)];
+  for (const id of ["a", "b", "c", "d", "e", "f"]) await before.start(id, `room ${id}`);
+  await expect.poll(() => states.owner.peers("unit", "room")).toHaveLength(1);
+  await depart(states);
+  await expect.poll(() => seen).toEqual(["a"]);
+  for (const id of ["f", "d", "f", "a"]) {
+    expect(await states.taker.claim("unit", "room", id)).toBe(true);
+  }
+  goOn();
+  await expect.poll(() => after.size).toBe(6);
+  expect(seen).toEqual(["a", "f", "d", "b", "c", "e"]);
 });
 
 test("what cannot be sent waits until it can, and does not keep the process from making room", async () => {
