@@ -149,17 +149,19 @@ export class Channel {
   }
 
   #flush(): void {
-    let next;
-    while ((next = this.#waiting[0]) !== undefined) {
-      const sent = native().send(this.fd, next.data, next.fds);
+    let count = 0;
+    for (const { data, fds } of this.#waiting) {
+      const sent = native().send(this.fd, data, fds);
       if (isBusy(sent)) {
         this.#waitFor(sent);
         break;
       }
       // If the peer is gone the reading side finds out, and reports it: once.
-      closeAll(next.fds);
-      this.#waiting.shift();
+      closeAll(fds);
+      count++;
     }
+    // All at once: of thousands, each one would move all the others.
+    this.#waiting.splice(0, count);
     this.#watch();
   }
 
