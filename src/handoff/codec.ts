@@ -2,7 +2,7 @@ import { deserialize, serialize } from "node:v8";
 import { HandoverError, reasonOf } from "../errors.js";
 import { findLoss } from "./loss.js";
 
-/** How state becomes bytes, and bytes state. Both ends must have the same, by its name. */
+/** How state becomes bytes, and bytes state, both at once. Both ends must have the same, by its name. */
 export interface Codec {
   readonly name: string;
   /** @throws for what it cannot encode: in the old process, which keeps its state */

@@ -10,9 +10,9 @@ export interface Shape<T> {
   version: number;
   /** Default strict JSON. Bytes (a `Uint8Array`) travel as they are, whatever the codec. */
   codec?: Codec;
-  /** Makes of data of version `from`, older or newer, data of this version. To throw is to refuse it. */
+  /** Makes of data of version `from`, older or newer, data of this version, at once. To throw is to refuse it. */
   migrate?(from: number, data: unknown): T;
-  /** Whether data that has arrived is sound: `false`, or an exception, refuses it. */
+  /** Whether data that has arrived is sound, at once: `false`, an exception or a promise refuses it. */
   check?(data: T): unknown;
   /** Bytes that it may have when it is encoded. Default 1 GiB. */
   maxSize?: number;
@@ -74,15 +74,17 @@ export function decode<T>({ version, codec, migrate, check }: Envelope<T>, parce
     );
   }
   let data = attempt("ERR_CODEC", () => decodeWith(codec, parcel)) as T;
-  if (parcel.version !== version) data = attempt("ERR_MIGRATE", () => migrate!(parcel.version, data));
-  const verdict = attempt("ERR_CHECK", () => check?.(data));
+  if (parcel.version !== version) {
+    data = attempt("ERR_MIGRATE", () => atOnce("migrate()", migrate!(parcel.version, data)));
+  }
+  const verdict = attempt("ERR_CHECK", () => atOnce("check()", check?.(data)));
   if (verdict === false) throw refused("ERR_CHECK", "check returned false");
   return data;
 }
 
 function encodeWith(codec: Codec, data: unknown, on: string): Uint8Array {
   try {
-    const bytes: unknown = codec.encode(data);
+    const bytes: unknown = atOnce(`encode() of the codec ${codec.name}`, codec.encode(data));
     if (bytes instanceof Uint8Array) return bytes;
     throw new TypeError(`the codec ${codec.name} returned ${inspect(bytes, { depth: 0 })}, not a Uint8Array`);
   } catch (cause) {
@@ -93,7 +95,19 @@ function encodeWith(codec: Codec, data: unknown, on: string): Uint8Array {
 function decodeWith(codec: Codec, { codec: name, body }: Parcel): unknown {
   if (name === BYTES) return body;
   if (name !== codec.name) throw new Error(`it is encoded by ${name}, here it is ${codec.name}`);
-  return codec.decode(body);
+  return atOnce(`decode() of the codec ${name}`, codec.decode(body));
+}
+
+/**
+ * What a function of the program's returned, which nobody waits for.
+ *
+ * @throws if it is a promise
+ */
+export function atOnce<R>(what: string, result: R): R {
+  if (!(result instanceof Promise)) return result;
+  // Nobody hears how it ends.
+  result.catch(() => {});
+  throw new TypeError(`${what} returned a promise: it must not be asynchronous`);
 }
 
 function attempt<R>(code: string, run: () => R): R {

@@ -27,6 +27,11 @@ function fails(): never {
   throw new Error("thrown by the test");
 }
 
+/** Vitest fails a run in which nobody handles a rejection. */
+async function rejects(): Promise<never> {
+  return Promise.reject(new Error("rejected by the test"));
+}
+
 function nested(depth: number): unknown {
   return depth === 0 ? null : [nested(depth - 1)];
 }
@@ -206,7 +211,11 @@ describe("a codec of the program's own", () => {
   test.each([
     ["no bytes", () => "text", /the codec reversing returned 'text', not a Uint8Array$/],
     ["nothing", () => undefined, /the codec reversing returned undefined, not a Uint8Array$/],
-    ["a promise", async () => Buffer.from(""), /returned Promise .*, not a Uint8Array$/],
+    [
+      "a promise",
+      rejects,
+      /encode\(\) of the codec reversing returned a promise: it must not be asynchronous$/,
+    ],
     ["an exception", () => JSON.parse("{") as unknown, /^cannot hand on slot "a": .*JSON/],
   ])("that gives %s is refused in the old process", (_, give, message) => {
     const codec = { ...reversing, encode: give as Codec["encode"] };
@@ -277,6 +286,17 @@ describe("a shape", () => {
     ["what check returns false for", "ERR_CHECK", "check returned false", { version: 1, check: () => false }],
   ])("refuses %s", (_, code, message, shape) => {
     expect(() => pass("x", { version: 1 }, { version: 2, ...shape })).toThrow(
+      expect.objectContaining({ code, message }) as Error,
+    );
+  });
+
+  test.each<[string, string, string, Partial<Shape<unknown>>]>([
+    ["migrate", "ERR_MIGRATE", "migrate()", { version: 2, migrate: rejects }],
+    ["check", "ERR_CHECK", "check()", { check: rejects }],
+    ["decode", "ERR_CODEC", "decode() of the codec json", { codec: { ...jsonCodec, decode: rejects } }],
+  ])("refuses what an asynchronous %s says, and is not killed by it", (_, code, what, shape) => {
+    const message = `${what} returned a promise: it must not be asynchronous`;
+    expect(() => pass("x", { version: 1 }, { version: 1, ...shape })).toThrow(
       expect.objectContaining({ code, message }) as Error,
     );
   });
