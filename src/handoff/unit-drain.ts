@@ -1,6 +1,7 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { LATE, within } from "../limit.js";
 import type { Departure } from "./departure.js";
+import { atOnce } from "./envelope.js";
 import type { Offered } from "./exchange.js";
 import { KIND, type LiveUnit } from "./live-unit.js";
 import type { Parcel, Refusal, Settlement } from "./parcel.js";
@@ -74,14 +75,12 @@ export class UnitDrain {
   async #fillQueue(): Promise<void> {
     if (!this.#drains.enabled || this.#report.peers === 0) return;
     await this.#allStarted();
-    const { eligible, priority } = this.#kind.definition;
     const ranked: { unit: LiveUnit; rank: number }[] = [];
     for (const unit of this.#units.values()) {
       try {
-        const { id } = unit;
         if (unit.attempts >= ATTEMPTS) this.#parked.add(unit);
-        else if (eligible?.(id, unit.unit) === false) this.#count("ERR_NOT_ELIGIBLE");
-        else ranked.push({ unit, rank: priority?.(id, unit.unit) ?? 0 });
+        else if (!this.#isEligible(unit)) this.#count("ERR_NOT_ELIGIBLE");
+        else ranked.push({ unit, rank: this.#rankOf(unit) });
       } catch (error) {
         this.#count((error as { code?: string } | undefined)?.code ?? "ERR_UNIT");
       }
@@ -92,6 +91,17 @@ export class UnitDrain {
       const unit = this.#units.get(id);
       if (unit !== undefined) this.hurry(unit);
     }
+  }
+
+  #isEligible({ id, unit }: LiveUnit): boolean {
+    const { eligible } = this.#kind.definition;
+    return atOnce("eligible()", eligible?.(id, unit)) !== false;
+  }
+
+  /** What is no number ranks as 0: it is no reason to stop a unit. */
+  #rankOf({ id, unit }: LiveUnit): number {
+    const { priority } = this.#kind.definition;
+    return Number(atOnce("priority()", priority?.(id, unit))) || 0;
   }
 
   #goNext(unit: LiveUnit): void {

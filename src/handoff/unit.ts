@@ -16,9 +16,9 @@ export interface UnitDefinition<State, Unit> extends Shape<State> {
    * Default: its `signal` aborts.
    */
   stop?(id: string, state: State | undefined): unknown;
-  /** Whether it may move. Default: all may. */
+  /** Whether it may move, at once. Default: all may. */
   eligible?(id: string, unit: Unit): boolean;
-  /** The highest first. Default 0. */
+  /** The highest first, at once. Default 0, also for what is no number. */
   priority?(id: string, unit: Unit): number;
   /** In the process that would take it, before `run`: false refuses. Default: all are taken. */
   accept?(id: string): boolean | Promise<boolean>;

@@ -34,6 +34,11 @@ async function depart({ old, owner }: States, swept: Promise<void> = Promise.res
   return departure;
 }
 
+/** Vitest fails a run in which nobody handles a rejection. */
+async function rejects(): Promise<never> {
+  return Promise.reject(new Error("rejected by the test"));
+}
+
 /** The warnings of this process, while the test runs. */
 function warnings(): string[] {
   const seen: string[] = [];
@@ -180,6 +185,30 @@ test("units that are asked for while the units move go next, the first to be ask
   goOn();
   await expect.poll(() => after.size).toBe(6);
   expect(seen).toEqual(["a", "f", "d", "b", "c", "e"]);
+});
+
+test("a unit of which a question is answered later, or by what is no number, harms no other", async () => {
+  const states = open();
+  const seen: string[] = [];
+  const ranks: Record<string, unknown> = { a: undefined, b: 3n, c: NaN, d: 2, e: "x", f: rejects };
+  const define = (state: State) =>
+    state.units<string, string>("room", {
+      version: 1,
+      run: (id, name) => (state === states.young && seen.push(id), name),
+      freeze: (_, name) => name,
+      eligible: (id) => (id === "g" ? (rejects() as unknown as boolean) : true),
+      priority: (id) => (ranks[id] === rejects ? rejects() : ranks[id]) as number,
+      drain: { concurrency: 1 },
+    });
+  const [before, after] = [define(states.old), define(states.young)];
+  for (const id of ["a", "b", "c", "d", "e", "f", "g"]) await before.start(id, `room ${id}`);
+  await expect.poll(() => states.owner.peers("unit", "room")).toHaveLength(1);
+  states.owner.keep();
+  const departure = await depart(states);
+  await expect.poll(() => after.size).toBe(5);
+  expect(seen).toEqual(["b", "d", "a", "c", "e"]);
+  departure.end();
+  expect(await before.drain()).toMatchObject({ moved: 5, stopped: 2, failures: { ERR_UNIT: 2 } });
 });
 
 test("what cannot be sent waits until it can, and does not keep the process from making room", async () => {
