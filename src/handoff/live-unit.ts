@@ -1,6 +1,6 @@
 import { reasonOf } from "../errors.js";
 import { LATE, within } from "../limit.js";
-import { decode, encode } from "./envelope.js";
+import { decodeOwn, encode } from "./envelope.js";
 import type { Parcel, Refusal } from "./parcel.js";
 import type { Kind } from "./unit.js";
 
@@ -37,7 +37,7 @@ export class LiveUnit {
   /** What it was frozen as, for its end here. */
   get state(): unknown {
     if (this.#state !== undefined || this.parcel === undefined) return this.#state;
-    return decode(this.#kind.envelope, this.parcel);
+    return decodeOwn(this.#kind.envelope, this.parcel);
   }
 
   /** Whether `run` has returned. */

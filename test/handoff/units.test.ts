@@ -291,6 +291,15 @@ describe("a unit that", () => {
     expect(old.said("stop")).toMatchObject([{ id: "a", runs: 1 }]);
   });
 
+  test("is unsound there, and would be here, is stopped here with its state", async () => {
+    const old = await start({ each: { 0: { check: "a" }, 1: { check: "a" } } });
+    await old.tell("start", "a", { of: "a" });
+    await old.upgrade();
+    const failures = { ERR_CHECK: 1 };
+    expect(await reportOf(old)).toMatchObject({ moved: 0, stopped: 1, parked: 0, failures });
+    expect(old.said("stop")).toMatchObject([{ id: "a", runs: 1 }]);
+  });
+
   test.each([
     ["cannot be stopped", "throw", "ERR_MINE"],
     ["does not stop in time", "hang", "ERR_TIMEOUT"],
@@ -371,6 +380,16 @@ describe("a successor that is killed", () => {
       expect(fence).toBeGreaterThan(doomed.said("run").find((line) => line["id"] === id)!["fence"] as number);
     }
     expect(old.said("stop")).toEqual([]);
+    expect(old.service.noise).toBe("");
+  });
+
+  test("gives back what this process would not have taken from another one", async () => {
+    const old = await start({ probation, each: { 0: { check: "a" } } });
+    await old.tell("start", "a", { of: "a" });
+    const doomed = await old.upgrade();
+    await doomed.says("run", { id: "a", runs: 2 });
+    await lose(old, doomed);
+    await old.says("run", { id: "a", runs: 2 });
     expect(old.service.noise).toBe("");
   });
 
