@@ -62,13 +62,18 @@ export class UnitDrain {
     const start = performance.now();
     const { timeout, unitTimeout } = this.#drains;
     const { remaining } = this.#departure;
-    this.#end = start + Math.min(timeout, Math.max(remaining - STOPPING * unitTimeout, remaining / 2));
+    const untilStopping = Math.max(remaining - STOPPING * unitTimeout, remaining / 2);
+    this.#end = start + Math.min(timeout, untilStopping);
+    const almostOver = within(untilStopping, this.#departure.over);
     this.#report.peers = this.#departure.exchange?.peers(KIND, this.#kind.name).length ?? 0;
     await this.#fillQueue();
     do {
       await Promise.all(Array.from({ length: this.#drains.concurrency }, async () => this.#moveSome()));
-    } while (await this.#takeBack());
-    if (!this.#departure.isUndone) await this.#stopRest();
+    } while (await this.#takeBack(almostOver));
+    if (!this.#departure.isUndone) {
+      const rest = [...this.#units.values()].filter(({ phase }) => phase !== "moved");
+      await Promise.all([this.#stopAll(rest), this.#confirm()]);
+    }
     return { ...this.#report, ms: Math.round(performance.now() - start) };
   }
 
@@ -205,18 +210,22 @@ export class UnitDrain {
     failures[code] = (failures[code] ?? 0) + 1;
   }
 
-  /** Waits until it is certain what has left. Whether some came back, and may move again. */
-  async #takeBack(): Promise<boolean> {
+  /**
+   * Waits until it is certain what has left, or only the time to stop the rest is left. Whether some came back, and may
+   * move again.
+   */
+  async #takeBack(almostOver: Promise<unknown>): Promise<boolean> {
     const certain = Promise.all([this.#departure.probation, ...this.#taken.keys()]);
-    await Promise.race([certain, this.#departure.over]);
+    await Promise.race([certain, almostOver]);
     if (this.#departure.isUndone) return false;
     let back = false;
     for (const [kept, units] of this.#taken) {
+      const isKept = await Promise.race([kept, almostOver]);
+      if (isKept === true) this.#report.moved += units.length;
+      else if (isKept === false) for (const unit of units) this.#giveBack(unit);
+      else continue;
       this.#taken.delete(kept);
-      const isLost = (await Promise.race([kept, this.#departure.over])) === false;
-      if (!isLost) this.#report.moved += units.length;
-      else for (const unit of units) this.#giveBack(unit);
-      back ||= isLost;
+      back ||= !isKept;
     }
     return back;
   }
@@ -226,10 +235,22 @@ export class UnitDrain {
     this.#survive(unit);
   }
 
-  async #stopRest(): Promise<void> {
-    const rest = [...this.#units.values()].filter(({ phase }) => phase !== "moved");
-    let left = rest.length;
-    const stopping = rest.map(async (unit) => {
+  /** Those of which it is not certain have moved, unless they come back in time to be stopped. */
+  async #confirm(): Promise<void> {
+    for (const [kept, units] of this.#taken) {
+      const isLost = (await Promise.race([kept, this.#departure.over])) === false;
+      if (this.#departure.isUndone) return;
+      if (!isLost) this.#report.moved += units.length;
+      else {
+        for (const unit of units) this.#giveBack(unit);
+        await this.#stopAll(units);
+      }
+    }
+  }
+
+  async #stopAll(units: readonly LiveUnit[]): Promise<void> {
+    let left = units.length;
+    const stopping = units.map(async (unit) => {
       const isStopped = await this.#stop(unit);
       left--;
       if (isStopped && !this.#parked.has(unit)) this.#report.stopped++;

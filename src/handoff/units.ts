@@ -93,7 +93,9 @@ export class UnitRunner implements Units<unknown, unknown> {
     const departure = this.#departure;
     this.#drain = new UnitDrain(this.kind, drains, this.#units, this.#wanted, departure);
     const report = await this.#drain.done;
-    if (!departure.isUndone) this.#units.clear();
+    if (!departure.isUndone) this.#forget(({ phase }) => phase !== "moved");
+    // The successor's probation may be longer than the drain.
+    void departure.probation.then((isKept) => isKept && this.#forget(({ phase }) => phase === "moved"));
     return report;
   }
 
@@ -104,7 +106,7 @@ export class UnitRunner implements Units<unknown, unknown> {
     const report = await this.#drain.done;
     departure.end();
     this.#drain = undefined;
-    for (const unit of this.#units.values()) if (unit.isEnded) this.#units.delete(unit.id);
+    this.#forget(({ isEnded }) => isEnded);
     return report;
   }
 
@@ -176,6 +178,10 @@ export class UnitRunner implements Units<unknown, unknown> {
   #drop(unit: LiveUnit): void {
     if (this.#units.get(unit.id) === unit) this.#units.delete(unit.id);
     unit.abort();
+  }
+
+  #forget(isOver: (unit: LiveUnit) => boolean): void {
+    for (const unit of this.#units.values()) if (isOver(unit)) this.#units.delete(unit.id);
   }
 
   async #isElsewhere(id: string): Promise<boolean> {

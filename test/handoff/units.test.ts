@@ -383,6 +383,20 @@ describe("a successor that is killed", () => {
     expect(old.service.noise).toBe("");
   });
 
+  test("on a probation that is longer than the drain gives back what has moved", async () => {
+    const each = { 0: { eligible: { b: false } } };
+    const old = await start({ start: ["a", "b"], probation, drainTimeout: 200, each });
+    const doomed = await old.upgrade();
+    expect(await old.tell("drain")).toMatchObject({ moved: 1, stopped: 1 });
+    const { fence } = await doomed.says("run", { id: "a", runs: 2 });
+    await lose(old, doomed);
+    expect((await old.says("run", { id: "a", runs: 2 }))["fence"]).toBeGreaterThan(fence as number);
+    expect(await old.tell("get", "b")).toBe("nothing");
+    expect(await old.tell("size")).toBe(1);
+    const next = await old.upgrade();
+    await next.says("run", { id: "a", runs: 3 });
+  });
+
   test("gives back what this process would not have taken from another one", async () => {
     const old = await start({ probation, each: { 0: { check: "a" } } });
     await old.tell("start", "a", { of: "a" });
@@ -508,6 +522,14 @@ test("an upgrade takes no longer than drainTimeout over units that hang", async 
   const old = await start({ start: ["a", "b"], each, drain, drainTimeout: 1_000 });
   await old.upgrade();
   expect(await reportOf(old)).toMatchObject({ moved: 0, parked: 2, failures: { ERR_TIMEOUT: 4 } });
+});
+
+test("units that nobody takes in time leave time to stop them", async () => {
+  const each = { 1: { run: { "*": "hang" } } };
+  const drain = { concurrency: 1, unitTimeout: 500, giveUpAfter: 100 };
+  const old = await start({ start: "abcdefghij".split(""), each, drain, drainTimeout: 2_000 });
+  await old.upgrade();
+  expect(await reportOf(old)).toMatchObject({ moved: 0, stopped: 10, parked: 0 });
 });
 
 test("drain() of the program's own stops what runs, and others can be started after it", async () => {
