@@ -6,6 +6,7 @@ import type { Offered } from "./exchange.js";
 import { KIND, type LiveUnit } from "./live-unit.js";
 import type { Parcel, Refusal, Settlement } from "./parcel.js";
 import type { DrainReport, Drains, Kind } from "./unit.js";
+import { UnitQueue } from "./unit-queue.js";
 
 /**
  * The end of the units of one kind in this process: those that somebody would take move, a few at a time; the others are
@@ -21,14 +22,7 @@ export class UnitDrain {
   /** Those that somebody waits for. */
   readonly #wanted: ReadonlySet<string>;
   readonly #report: DrainReport = { moved: 0, parked: 0, stopped: 0, ms: 0, peers: 0, failures: {} };
-  /** Those that are to move. */
-  readonly #waiting = new Set<LiveUnit>();
-  /** Their order, the next one last. One that does not wait any more is passed over. */
-  readonly #queue: LiveUnit[] = [];
-  /** Somebody waits for these, for the first one the longest: they go before the others. */
-  readonly #hurried: LiveUnit[] = [];
-  /** Of the next one that is hurried. */
-  #turn = 0;
+  readonly #queue = new UnitQueue();
   /** Those that were taken, by what tells whether that is for good. */
   readonly #taken = new Map<Promise<boolean>, LiveUnit[]>();
   readonly #parked = new Set<LiveUnit>();
@@ -55,7 +49,7 @@ export class UnitDrain {
 
   /** Somebody waits for this one: it moves before those for which nobody does. */
   hurry(unit: LiveUnit): void {
-    if (this.#waiting.has(unit)) this.#hurried.push(unit);
+    this.#queue.hurry(unit);
   }
 
   async #run(): Promise<DrainReport> {
@@ -91,10 +85,10 @@ export class UnitDrain {
       }
     }
     // Of those with the same rank the oldest is the last one, and so the first to go.
-    for (const { unit } of ranked.toReversed().toSorted((a, b) => a.rank - b.rank)) this.#goNext(unit);
+    for (const { unit } of ranked.toReversed().toSorted((a, b) => a.rank - b.rank)) this.#queue.add(unit);
     for (const id of this.#wanted) {
       const unit = this.#units.get(id);
-      if (unit !== undefined) this.hurry(unit);
+      if (unit !== undefined) this.#queue.hurry(unit);
     }
   }
 
@@ -109,19 +103,6 @@ export class UnitDrain {
     return Number(atOnce("priority()", priority?.(id, unit))) || 0;
   }
 
-  #goNext(unit: LiveUnit): void {
-    this.#waiting.add(unit);
-    this.#queue.push(unit);
-  }
-
-  #next(): LiveUnit | undefined {
-    for (;;) {
-      const isHurried = this.#turn < this.#hurried.length;
-      const unit = isHurried ? this.#hurried[this.#turn++] : this.#queue.pop();
-      if (unit === undefined || this.#waiting.delete(unit)) return unit;
-    }
-  }
-
   /** Nothing can be asked of a unit before. */
   async #allStarted(): Promise<void> {
     const starting = [...this.#units.values()].filter(({ isStarted }) => !isStarted);
@@ -131,7 +112,7 @@ export class UnitDrain {
 
   async #moveSome(): Promise<void> {
     let unit;
-    while (this.#mayMove() && (unit = this.#next()) !== undefined) {
+    while (this.#mayMove() && (unit = this.#queue.next()) !== undefined) {
       // It may have been released.
       if (this.#units.get(unit.id) === unit) await this.#move(unit);
     }
@@ -186,12 +167,12 @@ export class UnitDrain {
     } else if (settlement.how === "refused") this.#fail(settlement);
     else if (settlement.died) this.#survive(unit);
     else if (isLate) this.#fail({ code: "ERR_TIMEOUT" });
-    else this.#goNext(unit);
+    else this.#queue.add(unit);
   }
 
   /** Whoever was to take it is dead. */
   #survive(unit: LiveUnit): void {
-    if (++unit.attempts < ATTEMPTS) return this.#goNext(unit);
+    if (++unit.attempts < ATTEMPTS) return this.#queue.add(unit);
     const what = `unit ${this.#kind.name} "${unit.id}" (${unit.parcel?.body.length ?? 0} bytes)`;
     process.emitWarning(`${what} is not handed on any more: ${ATTEMPTS} processes have died with it`, {
       code: "HANDOVER_PARKED",
