@@ -31,20 +31,21 @@ export class UnitDrain {
   /** Of `performance.now()`: when moving ends. */
   #end = 0;
 
-  /** Begins at once. Those that are `wanted` go first. */
+  /** Begins after `another` one, which does not know what was started since. Those that are `wanted` go first. */
   constructor(
     kind: Kind,
     drains: Drains,
     units: ReadonlyMap<string, LiveUnit>,
     wanted: ReadonlySet<string>,
     departure: Departure,
+    another?: Promise<unknown>,
   ) {
     this.#kind = kind;
     this.#drains = drains;
     this.#units = units;
     this.#wanted = wanted;
     this.#departure = departure;
-    this.done = this.#run();
+    this.done = this.#run(another);
   }
 
   /** Somebody waits for this one: it moves before those for which nobody does. */
@@ -52,8 +53,9 @@ export class UnitDrain {
     this.#queue.hurry(unit);
   }
 
-  async #run(): Promise<DrainReport> {
+  async #run(another: Promise<unknown> | undefined): Promise<DrainReport> {
     const start = performance.now();
+    if (another !== undefined) await Promise.race([another, this.#departure.over]);
     const { timeout, unitTimeout } = this.#drains;
     const { remaining } = this.#departure;
     const untilStopping = Math.max(remaining - STOPPING * unitTimeout, remaining / 2);

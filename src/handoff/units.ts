@@ -49,6 +49,8 @@ export class UnitRunner implements Units<unknown, unknown> {
   readonly #wanted = new Set<string>();
   #departure: Departure | undefined;
   #drain: UnitDrain | undefined;
+  /** A drain that the program has asked for while this process serves. */
+  #alone: Promise<DrainReport> | undefined;
 
   constructor(kind: Kind, host: UnitHost) {
     this.kind = kind;
@@ -88,10 +90,9 @@ export class UnitRunner implements Units<unknown, unknown> {
 
   async drain(options: DrainOptions = {}): Promise<DrainReport> {
     const drains = readDrains(options, this.kind.drains);
-    if (this.#drain !== undefined) return this.#drain.done;
-    if (this.#departure === undefined) return this.#drainAlone(drains);
     const departure = this.#departure;
-    this.#drain = new UnitDrain(this.kind, drains, this.#units, this.#wanted, departure);
+    if (departure === undefined) return (this.#alone ??= this.#drainAlone(drains));
+    this.#drain ??= new UnitDrain(this.kind, drains, this.#units, this.#wanted, departure, this.#alone);
     const report = await this.#drain.done;
     if (!departure.isUndone) this.#forget(({ phase }) => phase !== "moved");
     // The successor's probation may be longer than the drain.
@@ -102,10 +103,10 @@ export class UnitRunner implements Units<unknown, unknown> {
   /** Nobody but the program has asked for it, and others may be started. */
   async #drainAlone(drains: Drains): Promise<DrainReport> {
     const departure = new Departure(undefined, Promise.resolve(true), ALONE);
-    this.#drain = new UnitDrain(this.kind, drains, this.#units, this.#wanted, departure);
-    const report = await this.#drain.done;
+    const { done } = new UnitDrain(this.kind, drains, this.#units, this.#wanted, departure);
+    const report = await done;
     departure.end();
-    this.#drain = undefined;
+    this.#alone = undefined;
     this.#forget(({ isEnded }) => isEnded);
     return report;
   }

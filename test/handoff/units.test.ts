@@ -543,6 +543,19 @@ test("drain() of the program's own stops what runs, and others can be started af
   expect(await reportOf(only)).toMatchObject({ moved: 1, stopped: 0 });
 });
 
+test("units that are started while a drain of the program's own stops others move in an upgrade", async () => {
+  const old = await start({ start: ["a"], each: { 0: { stop: { a: "hold" } } } });
+  const draining = old.tell("drain");
+  await old.says("stop", { id: "a" });
+  await old.tell("start", "b");
+  const next = await old.upgrade();
+  await old.tell("goOn", "stop a");
+  expect(await draining).toMatchObject({ moved: 0, stopped: 1 });
+  expect(await reportOf(old)).toMatchObject({ moved: 1, stopped: 0 });
+  expect(ids(next.said("run"))).toEqual(["b"]);
+  expect(ids(old.said("stop"))).toEqual(["a"]);
+});
+
 test("of 10,000 units, of which every fifth is refused, each runs in one place, and none twice", async () => {
   const old = await start({ quiet: true, each: { 1: { accept: "four of five" } } });
   await old.tell("startMany", 10_000);
