@@ -52,8 +52,8 @@ export class Slots {
   #departure: Departure | undefined;
   /** From the beginning of the drain, in which connections leave first. */
   #isLeaving = false;
-  /** Ends the offers of what a rollback gave back to this process. */
-  #givenBack = new AbortController();
+  /** End the offers of what a rollback gave back to this process. */
+  readonly #givenBack = new Set<AbortController>();
   #numbers = 0;
 
   /** @param older what leads to the generations before, while they live: the parent first */
@@ -104,7 +104,8 @@ export class Slots {
   /** Hands on all there is, and all that comes, from now on. */
   drain(departure: Departure): void {
     this.#departure = departure;
-    this.#givenBack.abort();
+    for (const controller of this.#givenBack) controller.abort();
+    this.#givenBack.clear();
     for (const [label, takers] of this.#takers) {
       for (const parcel of takers.takeAway()) this.#queueOf(label).add(inherited(parcel, this.#numbers++));
     }
@@ -122,12 +123,15 @@ export class Slots {
   rollBack(): void {
     this.#departure = undefined;
     this.#isLeaving = false;
-    this.#givenBack = new AbortController();
-    const { signal } = this.#givenBack;
     for (const [label, queue] of this.#queues) {
       queue.cancel(async (parcel) => {
-        const claim = { fence: this.#fences.next(), signal, note: () => {} };
-        return (await this.#takersOf(label).take(parcel, claim)) === "taken";
+        // One for each: a signal searches all its listeners for every one that is added.
+        const controller = new AbortController();
+        this.#givenBack.add(controller);
+        const claim = { fence: this.#fences.next(), signal: controller.signal, note: () => {} };
+        const verdict = await this.#takersOf(label).take(parcel, claim);
+        this.#givenBack.delete(controller);
+        return verdict === "taken";
       });
     }
   }

@@ -98,7 +98,24 @@ describe("a successor that dies", () => {
     expect(took["data"]).toEqual({ n: 1 });
     expect(took["fence"]).toBeGreaterThan(fence as number);
     expect(codes(await old.says("outcome", { how: "withdrawn" }))).toEqual(["ERR_ROLLED_BACK"]);
-    await old.upgrade();
+    await old.tell("initiate", "a", { n: 2 });
+    const third = await old.upgrade();
+    await third.says(event);
+    // What it has taken back is its own, and nothing of it to be undone.
+    expect(old.said("aborted")).toEqual([]);
+  });
+
+  test("leaves many values to a subscriber of the old process, in order and without a warning", async () => {
+    const all = Array.from({ length: 20 }, (_, n) => n);
+    const old = await start({ each: { 1: { subscribe: [["a", "s"]] } } });
+    for (const n of all) await old.tell("initiate", "a", n);
+    const next = await old.upgrade();
+    await next.says("took", { data: 19 });
+    await lose(old, next);
+    await old.tell("subscribe", "a", "own");
+    await old.says("took", { data: 19 });
+    expect(old.said("took").map(({ data }) => data)).toEqual(all);
+    expect(old.service.noise).toBe("");
   });
 
   test("leaves a value that nobody takes in the old process to the next successor, once", async () => {
