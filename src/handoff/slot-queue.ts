@@ -8,8 +8,8 @@ import type { Parcel, Settlement } from "./parcel.js";
 export class SlotQueue {
   /** The first one, as it was when it was offered, may be on its way. */
   #waiting: Initiated[] = [];
-  /** Those that were taken, and may come back. */
-  readonly #taken = new Set<Initiated>();
+  /** Those that were taken, and may come back, by what tells whether they do. */
+  readonly #taken = new Map<Promise<boolean>, Initiated[]>();
   #departure: Departure | undefined;
   #idle = deferred<void>();
   #isRunning = false;
@@ -54,8 +54,7 @@ export class SlotQueue {
   cancel(giveBack: (parcel: Parcel) => Promise<boolean>): void {
     this.#departure = undefined;
     this.#lookIfIdle();
-    for (const one of this.#taken) one.failed();
-    const taken = [...this.#taken];
+    const taken = [...this.#taken.values()].flat();
     this.#taken.clear();
     this.#waitAgain(taken);
     for (const one of this.#waiting) {
@@ -91,20 +90,24 @@ export class SlotQueue {
   }
 
   /** Until it is certain. After a rollback it waits here already. */
-  #await(one: Initiated, { by, kept }: Settlement & { how: "taken" }): void {
-    this.#taken.add(one);
+  #await(first: Initiated, { by, kept }: Settlement & { how: "taken" }): void {
+    const taken = this.#taken.get(kept);
+    if (taken !== undefined) return void taken.push(first);
+    const all = [first];
+    this.#taken.set(kept, all);
     void kept.then((isKept) => {
-      if (!this.#taken.delete(one)) return;
-      if (isKept) one.resolve(by);
-      else one.failed();
-      this.#waitAgain(isKept ? [] : [one]);
+      if (!this.#taken.delete(kept)) return;
+      if (isKept) for (const one of all) one.resolve(by);
+      else this.#waitAgain(all);
       this.#lookIfIdle();
       this.#run();
     });
+    return undefined;
   }
 
-  /** In its old place: before it went, another one may have been on its way. */
+  /** Whoever took them has died. In their old place: before they went, another one may have been on its way. */
   #waitAgain(back: readonly Initiated[]): void {
+    for (const one of back) one.failed();
     this.#waiting = [...back, ...this.#waiting]
       .filter(({ isOpen }) => isOpen)
       .toSorted((a, b) => a.number - b.number);

@@ -98,10 +98,11 @@ export class SlotTakers {
 
   #serve(): void {
     for (const waiting of this.#waiting) {
+      const idle = [...this.#subscribers].filter(({ isBusy }) => !isBusy);
+      // Thousands may wait for one.
+      if (idle.length === 0) return;
       if (waiting.isBusy) continue;
-      const wants = ({ isBusy, envelope }: Subscriber): boolean =>
-        !isBusy && !waiting.refusedBy.has(envelope);
-      const subscriber = [...this.#subscribers].find(wants);
+      const subscriber = idle.find(({ envelope }) => !waiting.refusedBy.has(envelope));
       if (subscriber !== undefined) void this.#give(waiting, subscriber);
     }
   }
