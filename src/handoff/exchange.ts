@@ -18,7 +18,7 @@ export interface Exchange {
   show(kind: string, showcase: Showcase): void;
   /** A copy of the oldest parcel that is held at the other end; undefined where there is none. */
   peek(kind: string, label: string): Promise<Parcel | undefined>;
-  /** Whether this very parcel is held at the other end; if it is, it should be offered next. */
+  /** Whether this very parcel is held, or may be held, at the other end; if it is, it should be offered next. */
   claim(kind: string, label: string, id: string): Promise<boolean>;
 }
 

@@ -1,3 +1,4 @@
+import { randomInt } from "node:crypto";
 import { closeMemory, digest, INLINE, readMemory, writeMemory } from "../channel/body.js";
 import { closeAll } from "../channel/channel.js";
 import type { Message, ParcelHead, Topic } from "../channel/messages.js";
@@ -10,7 +11,8 @@ export class Inquiries {
   readonly #send: Send;
   readonly #showcases = new Map<string, Showcase>();
   readonly #requests = new Map<number, (answer: Answer | undefined) => void>();
-  #asked = 0;
+  /** Not from 0: answers to another generation, which has read the same channel before, may still come. */
+  #asked = randomInt(2 ** 47);
   #isOpen = true;
 
   constructor(send: Send) {
@@ -67,7 +69,8 @@ export class Inquiries {
     const request = this.#asked++;
     const answered = new Promise<Answer | undefined>((resolve) => this.#requests.set(request, resolve));
     if (!this.#send(ask(request))) this.#resolve(request, undefined);
-    const timer = setTimeout(() => this.#resolve(request, undefined), ANSWER).unref();
+    // Who does not answer lives, and may hold it.
+    const timer = setTimeout(() => this.#resolve(request, { held: true }), ANSWER).unref();
     return answered.finally(() => clearTimeout(timer));
   }
 

@@ -1,6 +1,6 @@
 import { closeSync, openSync, readdirSync, readFileSync, readSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { Channel, closeAll } from "../../dist/channel/channel.js";
 import type { Message } from "../../dist/channel/messages.js";
 import { LocalExchange } from "../../dist/handoff/local.js";
@@ -168,6 +168,24 @@ describe("the local exchange", () => {
     });
     expect(await taker.peek("thing", "a")).toBeUndefined();
     expect(await taker.claim("thing", "a", "1")).toBe(false);
+  });
+
+  test("does not take the answer to another reader's question for its own", async () => {
+    const { owner, taker, channels } = open();
+    owner.show("thing", { claim: () => true });
+    const asked = taker.claim("thing", "a", "1");
+    channels[0].send({ type: "answer", request: 0, held: false });
+    expect(await asked).toBe(true);
+  });
+
+  test("does not take silence for a no: whoever begins anew what is there has it twice", async () => {
+    const { taker, channels } = open();
+    channels[0].listen({ message: () => {}, end: () => {} });
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    onTestFinished(() => void vi.useRealTimers());
+    const asked = taker.claim("thing", "a", "1");
+    vi.advanceTimersByTime(10_000);
+    expect(await asked).toBe(true);
   });
 
   test("sends in several messages what one cannot hold: many descriptors, long labels and ids", async () => {
