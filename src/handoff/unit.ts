@@ -79,7 +79,13 @@ export function readKind(name: string, definition: UnitDefinition<unknown, unkno
 /** @throws {HandoverError} `ERR_OPTION` */
 export function readDrains(options: DrainOptions, defaults: Drains): Drains {
   refuseUnknown("drain", options, Object.keys(DEFAULTS));
-  const { enabled, timeout, unitTimeout, concurrency, giveUpAfter } = { ...defaults, ...options };
+  const {
+    enabled = defaults.enabled,
+    timeout = defaults.timeout,
+    unitTimeout = defaults.unitTimeout,
+    concurrency = defaults.concurrency,
+    giveUpAfter = defaults.giveUpAfter,
+  } = options;
   if (typeof enabled !== "boolean") throw wrongOption("enabled", "true or false", enabled);
   return {
     enabled,

@@ -211,6 +211,30 @@ test("a unit of which a question is answered later, or by what is no number, har
   expect(await before.drain()).toMatchObject({ moved: 5, stopped: 2, failures: { ERR_UNIT: 2 } });
 });
 
+test("an option of a drain that is undefined has its default, and a wrong one is named", async () => {
+  const state = new State(new Fences(), { older: () => [], requireActive: always });
+  const define = (kind: string, concurrency: unknown) => {
+    const drain = { concurrency } as { concurrency: number };
+    return state.units<null, null>(kind, { version: 1, run: () => null, freeze: () => null, drain });
+  };
+  const units = define("room", undefined);
+  await units.start("a", null);
+  expect(await units.drain({ giveUpAfter: undefined } as object)).toMatchObject({ stopped: 1 });
+  expect(() => define("session", 0)).toThrow('the option "concurrency" must be a whole number from 1 to');
+});
+
+test("a process that ends refuses what an older one offers, and it stays there", async () => {
+  const states = open();
+  const seen: unknown[] = [];
+  states.young.slot("a", { version: 1 }).subscribe(({ data }) => seen.push(data));
+  const outcome = states.old.slot("a", { version: 1 }).initiate(1);
+  const ending = states.young.depart(undefined, Promise.resolve(true), 20_000);
+  onTestFinished(() => ending.end());
+  await depart(states);
+  expect(await outcome).toEqual({ how: "withdrawn", refusals: [{ code: "ERR_STOPPED" }] });
+  expect(seen).toEqual([]);
+});
+
 test("what cannot be sent waits until it can, and does not keep the process from making room", async () => {
   let isFull = true;
   const states = open(undefined, ({ type }) => {
