@@ -180,7 +180,8 @@ describe("an upgrade", () => {
   });
 
   test("waits until a unit that is being started runs, and moves it then", async () => {
-    const old = await start({ each: { 0: { run: { a: "hold" } } } });
+    // It is not asked whether it may move before it can be.
+    const old = await start({ each: { 0: { run: { a: "hold" }, eligible: {} } } });
     const started = old.tell("start", "a");
     await old.says("run");
     const next = await old.upgrade();
