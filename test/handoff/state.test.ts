@@ -25,6 +25,12 @@ function open(...hooks: Parameters<typeof openPair>): States {
 
 function always(): void {}
 
+const plain = {
+  version: 1,
+  run: (_: string, name: string) => name,
+  freeze: (_: string, name: string) => name,
+};
+
 /** The old process ends. */
 async function depart({ old, owner }: States, swept: Promise<void> = Promise.resolve()): Promise<Departure> {
   await expect.poll(() => owner.peers("slot")).toHaveLength(1);
@@ -228,11 +234,32 @@ test("a process that ends refuses what an older one offers, and it stays there",
   const seen: unknown[] = [];
   states.young.slot("a", { version: 1 }).subscribe(({ data }) => seen.push(data));
   const outcome = states.old.slot("a", { version: 1 }).initiate(1);
+  const [before, after] = [states.old, states.young].map((state) => state.units("room", plain));
+  await before!.start("1", "room 1");
+  await expect.poll(() => states.owner.peers("unit", "room")).toHaveLength(1);
   const ending = states.young.depart(undefined, Promise.resolve(true), 20_000);
   onTestFinished(() => ending.end());
-  await depart(states);
+  const departure = await depart(states);
   expect(await outcome).toEqual({ how: "withdrawn", refusals: [{ code: "ERR_STOPPED" }] });
+  departure.end();
+  expect(await before!.drain()).toMatchObject({ moved: 0, stopped: 1, failures: { ERR_STOPPED: 1 } });
   expect(seen).toEqual([]);
+  expect(after!.size).toBe(0);
+});
+
+test("a unit that runs in the successor already is not begun again by what an older one has of it", async () => {
+  const states = open();
+  const [before, after] = [states.old, states.young].map((state) => state.units("room", plain));
+  // The successor has it from somewhere else.
+  await after!.start("1", "its own");
+  for (const id of ["1", "2"]) await before!.start(id, `room ${id}`);
+  await expect.poll(() => states.owner.peers("unit", "room")).toHaveLength(1);
+  const departure = await depart(states);
+  await expect.poll(() => after!.get("2")).toBe("room 2");
+  states.owner.keep();
+  departure.end();
+  expect(await before!.drain()).toMatchObject({ moved: 1, stopped: 1, failures: { ERR_RUNNING: 1 } });
+  expect(after!.get("1")).toBe("its own");
 });
 
 test("what cannot be sent waits until it can, and does not keep the process from making room", async () => {
