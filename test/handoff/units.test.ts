@@ -525,6 +525,16 @@ test("an upgrade takes no longer than drainTimeout over units that hang", async 
   expect(await reportOf(old)).toMatchObject({ moved: 0, parked: 2, failures: { ERR_TIMEOUT: 4 } });
 });
 
+test("the drain's own timeout ends the move, and the rest is stopped", async () => {
+  const each = { 1: { run: { "*": "hang" } } };
+  const drain = { timeout: 300, concurrency: 1, unitTimeout: 200, giveUpAfter: 100 };
+  const old = await start({ start: "abcdefghij".split(""), each, drain });
+  await old.upgrade();
+  const { failures, ...report } = await reportOf(old);
+  expect(report).toMatchObject({ moved: 0, stopped: 10 });
+  expect((failures as { ERR_TIMEOUT: number }).ERR_TIMEOUT).toBeLessThan(10);
+});
+
 test("units that nobody takes in time leave time to stop them", async () => {
   const each = { 1: { run: { "*": "hang" } } };
   const drain = { concurrency: 1, unitTimeout: 500, giveUpAfter: 100 };
