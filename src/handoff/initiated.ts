@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { deferred } from "../deferred.js";
 import { LATE, within } from "../limit.js";
 import type { Departure } from "./departure.js";
@@ -39,6 +40,8 @@ export class Initiated {
   #parcel: Parcel | undefined;
   #attempts = 0;
   #thaws = 0;
+  /** Of `performance.now()`: since when there has been no room for it. */
+  #lackingSince: number | undefined;
   #isOpen = true;
 
   constructor(source: Source) {
@@ -65,6 +68,7 @@ export class Initiated {
 
   /** A view is asked again the next time, and nobody has died over what it will be then. */
   thaw(): void {
+    this.#lackingSince = undefined;
     if (!this.isView) return;
     this.#parcel = undefined;
     this.#attempts = 0;
@@ -104,6 +108,7 @@ export class Initiated {
     );
     const settlement = await offered!.settled;
     clearTimeout(timer);
+    if (settlement.how === "refused" && LACKING.has(settlement.code)) return this.#waitForRoom(settlement);
     return this.#settle(settlement, isLate);
   }
 
@@ -132,18 +137,28 @@ export class Initiated {
   #settle(settlement: Settlement, isLate: boolean): (Settlement & { how: "taken" }) | undefined {
     if (settlement.how === "taken") return settlement;
     if (settlement.how === "refused") {
-      const { code, reason } = settlement;
-      const refusal = reason === undefined ? { code } : { code, reason };
-      if (code === "ERR_STOPPED") return this.withdraw(refusal);
+      const refusal = refusalOf(settlement);
+      if (refusal.code === "ERR_STOPPED") return this.withdraw(refusal);
       this.#refusals.push(refusal);
       this.failed();
     } else {
       this.#refusals.push(...settlement.refusals);
       if (settlement.died) this.failed();
-      else if (isLate)
-        this.withdraw({ code: "ERR_TIMEOUT", reason: `nobody took it in ${this.#source.timeout} ms` });
+      else if (isLate) this.#giveUp();
     }
     return undefined;
+  }
+
+  /** For as long as it may take to hand it on: there may be room in a moment. It has harmed nobody, and is whole. */
+  async #waitForRoom(why: Refusal): Promise<undefined> {
+    if (this.#refusals.at(-1)?.code !== why.code) this.#refusals.push(refusalOf(why));
+    this.#lackingSince ??= performance.now();
+    if (performance.now() - this.#lackingSince < this.#source.timeout) await delay(PAUSE);
+    else this.#giveUp();
+  }
+
+  #giveUp(): undefined {
+    return this.withdraw({ code: "ERR_TIMEOUT", reason: `nobody took it in ${this.#source.timeout} ms` });
   }
 
   /** Nobody is there (any more). It may be that this process serves again in a moment. */
@@ -177,5 +192,15 @@ export const KIND = "slot";
 /** Bytes in a ms: the time that so many take to get there is added to the timeout. */
 const SLOWEST = 65_536;
 
+/** There is no memory or descriptor for it, in this process or the other. */
+const LACKING: ReadonlySet<string> = new Set(["ERR_MEMORY", "ERR_DESCRIPTOR"]);
+
+/** In ms, until it is tried again. */
+const PAUSE = 10;
+
 /** How often the same state may fail to get there. */
 const ATTEMPTS = 3;
+
+function refusalOf({ code, reason }: Refusal): Refusal {
+  return reason === undefined ? { code } : { code, reason };
+}

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, onTestFinished, test } from "vitest";
+import { closeAll } from "../../dist/channel/channel.js";
 import { Departure } from "../../dist/handoff/departure.js";
 import { Fences } from "../../dist/handoff/fences.js";
 import type { Slot } from "../../dist/handoff/slots.js";
@@ -85,6 +86,35 @@ test.each([
   await expect.poll(() => seen).toEqual(told);
   expect(taken).toHaveLength(outcome.how === "taken" ? 2 : 1);
 });
+
+test.each([
+  [5, 20_000, { how: "taken", by: { generation: 1, pid: 1 } }],
+  [
+    Infinity,
+    50,
+    {
+      how: "withdrawn",
+      refusals: [{ code: "ERR_DESCRIPTOR" }, { code: "ERR_TIMEOUT", reason: "nobody took it in 50 ms" }],
+    },
+  ],
+])(
+  "a slot for which there is no room %d times is tried again until its timeout",
+  async (times, timeout, outcome) => {
+    // Of a large body only a descriptor travels.
+    const states = open(([message, fds, body]) => {
+      const isMeant = message.type === "offer" && times-- > 0;
+      if (isMeant) closeAll(fds);
+      return [message, isMeant ? [] : fds, body];
+    });
+    const taken: unknown[] = [];
+    states.young.slot<Uint8Array>("a", { version: 1 }).subscribe(({ data }) => taken.push(data.length));
+    const settled = states.old.slot("a", { version: 1 }).initiate(Buffer.alloc(100_000), { timeout });
+    states.owner.keep();
+    await depart(states);
+    expect(await settled).toEqual(outcome);
+    expect(taken).toHaveLength(outcome.how === "taken" ? 1 : 0);
+  },
+);
 
 test("a slot that is withdrawn while it is being taken has one owner", async () => {
   const states = open();
