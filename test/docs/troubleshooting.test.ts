@@ -203,7 +203,7 @@ describe.skipIf(Sandbox.missing)(`the commands of the page${Sandbox.why}`, () =>
       stdout: expect.stringMatching(/^state +ready$[^]*^done: the new code gets ready/m) as string,
     });
     const follow =
-      `${watch!.trim()} >/srv/seen & watching=$!; until grep -q "generation *0" /srv/seen; do :; done; ` +
+      `${watch!.trim()} >/srv/seen & watching=$!; until grep -qs "generation *0" /srv/seen; do :; done; ` +
       "handover upgrade --pid-file /run/app/app.pid; " +
       'until grep -q "generation *1" /srv/seen; do :; done; kill -INT $watching; wait $watching';
     expect(await sandbox.run(follow)).toMatchObject({ code: 0, stderr: "" });
