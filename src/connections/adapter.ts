@@ -28,8 +28,8 @@ export interface ConnectionAdapter {
   freeze(socket: Socket): unknown;
   /**
    * Goes on with an adopted connection, of which `state` is what `freeze` has returned. To throw is to refuse it:
-   * it goes on in the old process. Where {@link patience} has put it off there is none any more: the connection is
-   * closed, and what is thrown is an uncaught exception.
+   * it goes on in the old process. Where {@link patience} has put it off it is too late for that: the connection is
+   * closed, and what was thrown is a warning.
    */
   thaw(socket: Socket, state: unknown, server: Server): void;
   /** It has moved; its socket here is about to be closed, of which the client sees nothing. */

@@ -1,6 +1,7 @@
 import { Server as HttpServer } from "node:http";
 import { Socket, type Server } from "node:net";
 import { Server as TlsServer } from "node:tls";
+import { reasonOf } from "../errors.js";
 import type { Verdict } from "../handoff/exchange.js";
 import type { Parcel } from "../handoff/parcel.js";
 import { allowsHalfOpen, countConnection, joinServer } from "../internals.js";
@@ -191,7 +192,7 @@ export class TrackedServer {
   /** What Node offers to close a server's connections has to reach those that Node does not know. */
   #openParking(): Parking | undefined {
     const parking = Parking.open({
-      wake: ({ fd, state, adapter }) => this.#attach(fd, state, adapter),
+      wake: (parked) => this.#wake(parked),
       expire: () => {
         countConnection(this.server, -1);
         this.#onEnd();
@@ -206,6 +207,16 @@ export class TrackedServer {
       });
     }
     return parking;
+  }
+
+  /** Nobody can be asked any more whether it is taken: one connection is not worth the process. */
+  #wake({ fd, state, adapter }: Parked): void {
+    try {
+      this.#attach(fd, state, adapter);
+    } catch (error) {
+      const what = `a connection of the protocol ${adapter.name} is closed: its thaw threw`;
+      process.emitWarning(`${what}: ${reasonOf(error)}`, { code: "HANDOVER_THAW" });
+    }
   }
 
   #destroyParked(): void {

@@ -86,6 +86,7 @@ const ELSEWHERE = new RegExp(
     "attempts have failed",
     "systemd has passed",
     "after a rollback",
+    "its thaw threw",
     "the predecessor\\)$",
   ].join("|"),
 );
