@@ -32,7 +32,8 @@ test("a second upgrade at the same time is refused, and does not harm the first"
 });
 
 test("a storm of SIGHUPs from the first moment to the last is one upgrade", async () => {
-  const running = await start("stays.js", { probation: 1 });
+  // Long enough for signals to arrive while it drains.
+  const running = await start("stays.js", { probation: 500 });
   const { service, client } = running;
   client.destroy();
   const hasEnded = (): boolean =>
