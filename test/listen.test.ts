@@ -217,6 +217,17 @@ describe("in one process", () => {
     expect(await service.until("closed")).toMatchObject({ connections: 0, watched: false });
   });
 
+  test("a server that cannot accept is given back, and its address let go", async () => {
+    const service = Service.start("cannot-accept.js");
+    expect(await service.until("refused")).toMatchObject({
+      code: "ERR_LISTEN",
+      message: "cannot accept on main: out of luck",
+      held: null,
+    });
+    const { address } = await service.until("accepting");
+    expect(await ask(target(address))).toBe("served");
+  });
+
   test("a server whose signal is aborted is closed, before and after the call", async () => {
     const service = Service.start("listen-signal.js");
     const { before, after } = await service.until("accepting");

@@ -41,10 +41,6 @@ export class Receiving {
     shadow(socket, "close", (callback?: () => void) => this.#close(callback));
   }
 
-  get phase(): "held" | "accepting" | "stopped" | "over" {
-    return this.#phase;
-  }
-
   /** Reads, and sends what has waited. */
   async accept(): Promise<void> {
     if (this.#phase !== "held") return;
@@ -57,6 +53,7 @@ export class Receiving {
       // Emits `listening` before it returns.
       this.socket.bind({ fd });
     } catch (cause) {
+      this.#giveUp();
       throw new HandoverError("ERR_LISTEN", `cannot read from ${this.name}: ${reasonOf(cause)}`, { cause });
     }
     for (const args of this.#waiting.splice(0)) this.socket.send(...args);
@@ -84,12 +81,16 @@ export class Receiving {
   }
 
   #close(callback?: () => void): Socket {
+    this.#giveUp();
+    return this.socket.close(callback);
+  }
+
+  #giveUp(): void {
     this.#phase = "over";
     this.letGo();
     for (const name of SHADOWED) delete (this.socket as Partial<Socket>)[name];
     this.#inventory.release(this.name);
     this.#onOver(this);
-    return this.socket.close(callback);
   }
 }
 

@@ -42,11 +42,7 @@ export class Listening {
     shadow(server, "close", (callback?: (error?: Error) => void) => this.#close(callback));
   }
 
-  get phase(): "held" | "accepting" | "stopped" | "over" {
-    return this.#phase;
-  }
-
-  /** Accepts; resolves when the server has emitted `listening`. */
+  /** Accepts; resolves when the server has emitted `listening`. One that cannot is given back as it was. */
   async accept(): Promise<void> {
     if (this.#phase !== "held") return;
     this.#phase = "accepting";
@@ -54,8 +50,9 @@ export class Listening {
       const { server } = this;
       const settle = (error?: Error): void => {
         for (const event of SETTLING) server.removeListener(event, settle);
-        if (error === undefined) resolve();
-        else reject(this.#cannotAccept(error));
+        if (error === undefined) return resolve();
+        this.#giveUp();
+        reject(this.#cannotAccept(error));
       };
       for (const event of SETTLING) server.once(event, settle);
       try {
@@ -124,15 +121,19 @@ export class Listening {
       return server;
     }
     const wasHeld = this.#phase === "held";
+    this.#giveUp();
+    if (!wasHeld) return server.close(callback);
+    if (callback !== undefined) server.once("close", () => callback());
+    process.nextTick(() => server.emit("close"));
+    return server;
+  }
+
+  #giveUp(): void {
     this.#phase = "over";
     this.letGo();
     this.#unshadow();
     this.#inventory.release(this.name);
     this.#onOver(this);
-    if (!wasHeld) return server.close(callback);
-    if (callback !== undefined) server.once("close", () => callback());
-    process.nextTick(() => server.emit("close"));
-    return server;
   }
 
   #unshadow(): void {
