@@ -1,6 +1,7 @@
 import { inspect } from "node:util";
 import { HandoverError, reasonOf } from "../errors.js";
 import { functionsOf, refuseUnknown, wrongOption } from "../options.js";
+import { isThenable } from "../thenable.js";
 import { BYTES, jsonCodec, type Codec } from "./codec.js";
 import type { Parcel } from "./parcel.js";
 
@@ -114,9 +115,9 @@ function decodeWith(codec: Codec, { codec: name, body }: Parcel): unknown {
  * @throws if it is a promise
  */
 export function atOnce<R>(what: string, result: R): R {
-  if (!(result instanceof Promise)) return result;
+  if (!isThenable(result)) return result;
   // Nobody hears how it ends.
-  result.catch(() => {});
+  result.then(undefined, () => {});
   throw new TypeError(`${what} returned a promise: it must not be asynchronous`);
 }
 

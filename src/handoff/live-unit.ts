@@ -1,5 +1,6 @@
 import { reasonOf } from "../errors.js";
 import { LATE, within } from "../limit.js";
+import { isThenable } from "../thenable.js";
 import { decodeOwn, encode } from "./envelope.js";
 import type { Parcel, Refusal } from "./parcel.js";
 import type { Kind } from "./unit.js";
@@ -117,7 +118,7 @@ export class LiveUnit {
   async #begin(state: unknown, fence: number): Promise<unknown> {
     const { signal } = this.#controller;
     const running = this.#kind.definition.run(this.id, state, { signal, fence });
-    this.unit = running instanceof Promise ? await running : running;
+    this.unit = isThenable(running) ? await running : running;
     this.#isStarted = true;
     return this.unit;
   }
@@ -135,7 +136,8 @@ export class LiveUnit {
   #freeze(): void | Promise<void> {
     if (this.isEnded) return undefined;
     const frozen = this.#kind.definition.freeze(this.id, this.unit);
-    return frozen instanceof Promise ? frozen.then((state) => this.#keep(state)) : this.#keep(frozen);
+    if (!isThenable(frozen)) return this.#keep(frozen);
+    return Promise.resolve(frozen).then((state) => this.#keep(state));
   }
 
   #keep(state: unknown): void {

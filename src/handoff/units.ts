@@ -1,5 +1,6 @@
 import { HandoverError, reasonOf } from "../errors.js";
 import { LATE, within } from "../limit.js";
+import { isThenable } from "../thenable.js";
 import { Departure } from "./departure.js";
 import { decode, readName } from "./envelope.js";
 import type { Claim, Exchange, Verdict } from "./exchange.js";
@@ -141,7 +142,7 @@ export class UnitRunner implements Units<unknown, unknown> {
     const { id } = parcel;
     const { accept } = this.kind.definition;
     const accepting = accept?.(id);
-    const isWanted = accepting instanceof Promise ? await accepting : accepting;
+    const isWanted = isThenable(accepting) ? await accepting : accepting;
     if (isWanted === false) return { code: "ERR_REFUSED" };
     if (this.#units.has(id)) return { code: "ERR_RUNNING" };
     if (this.#departure !== undefined) return { code: "ERR_STOPPED" };

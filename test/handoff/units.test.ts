@@ -263,6 +263,13 @@ describe("a unit that", () => {
     expect(await old.service.exited).toEqual([0, null]);
   });
 
+  test("freezes to what is waited for like a promise moves", async () => {
+    const old = await start({ start: ["a"], each: { 0: { freeze: { a: "thenable" } } }, drain });
+    const next = await old.upgrade();
+    await next.says("run", { id: "a", runs: 2 });
+    expect(await reportOf(old)).toMatchObject({ moved: 1, failures: {} });
+  });
+
   test("freezes to what cannot be encoded is stopped with it", async () => {
     const old = await start({ start: ["a"], each: { 0: { freeze: { a: "map" } } }, drain });
     await old.upgrade();
