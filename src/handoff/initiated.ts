@@ -106,8 +106,13 @@ export class Initiated {
       },
       Math.max(0, end - performance.now()) + parcel.body.length / SLOWEST,
     );
-    const settlement = await offered!.settled;
+    const settlement = await Promise.race([offered!.settled, departure.over]);
     clearTimeout(timer);
+    if (settlement === undefined) {
+      return departure.isUndone
+        ? undefined
+        : this.withdraw({ code: "ERR_TIMEOUT", reason: "the successor does not answer" });
+    }
     if (settlement.how === "refused" && LACKING.has(settlement.code)) return this.#waitForRoom(settlement);
     return this.#settle(settlement, isLate);
   }

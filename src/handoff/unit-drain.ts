@@ -26,6 +26,10 @@ export class UnitDrain {
   /** Those that were taken, by what tells whether that is for good. */
   readonly #taken = new Map<Promise<boolean>, LiveUnit[]>();
   readonly #parked = new Set<LiveUnit>();
+  /** On their way, when only the time to stop the rest was left. */
+  readonly #unanswered = new Map<LiveUnit, Offered>();
+  /** Resolves when only that time is left, or this process serves again. */
+  #almostOver: Promise<typeof LATE> | undefined;
   #batch: { parcel: Parcel; offered: (offered: Offered) => void }[] = [];
   #failed = 0;
   /** Of `performance.now()`: when moving ends. */
@@ -60,15 +64,17 @@ export class UnitDrain {
     const { remaining } = this.#departure;
     const untilStopping = Math.max(remaining - STOPPING * unitTimeout, remaining / 2);
     this.#end = start + Math.min(timeout, untilStopping);
-    const almostOver = within(untilStopping, this.#departure.over);
+    this.#almostOver = within(untilStopping, this.#departure.over).then(() => LATE);
     this.#report.peers = this.#departure.exchange?.peers(KIND, this.#kind.name).length ?? 0;
     await this.#fillQueue();
     do {
       await Promise.all(Array.from({ length: this.#drains.concurrency }, async () => this.#moveSome()));
-    } while (await this.#takeBack(almostOver));
+    } while (await this.#takeBack());
     if (!this.#departure.isUndone) {
-      const rest = [...this.#units.values()].filter(({ phase }) => phase !== "moved");
-      await Promise.all([this.#stopAll(rest), this.#confirm()]);
+      const isHere = (unit: LiveUnit): boolean => unit.phase !== "moved" && !this.#unanswered.has(unit);
+      const rest = [...this.#units.values()].filter(isHere);
+      const late = [...this.#unanswered].map(async (one) => this.#hearLate(...one));
+      await Promise.all([this.#stopAll(rest), this.#confirm(), ...late]);
     }
     return { ...this.#report, ms: Math.round(performance.now() - start) };
   }
@@ -138,11 +144,13 @@ export class UnitDrain {
       offered.withdraw();
     };
     const timer = setTimeout(withdraw, Math.max(0, end - performance.now()));
-    const settlement = await offered.settled;
+    const settlement = await Promise.race([offered.settled, this.#almostOver!]);
     clearTimeout(timer);
+    if (settlement === LATE) return void this.#unanswered.set(unit, offered);
     this.#settle(unit, settlement, isLate);
     // It may be offered again when there are descriptors again, which takes a turn.
     if (settlement.how === "withdrawn") await turn();
+    return undefined;
   }
 
   /** Those of one turn go together. */
@@ -197,13 +205,13 @@ export class UnitDrain {
    * Waits until it is certain what has left, or only the time to stop the rest is left. Whether some came back, and may
    * move again.
    */
-  async #takeBack(almostOver: Promise<unknown>): Promise<boolean> {
+  async #takeBack(): Promise<boolean> {
     const certain = Promise.all([this.#departure.probation, ...this.#taken.keys()]);
-    await Promise.race([certain, almostOver]);
+    await Promise.race([certain, this.#almostOver]);
     if (this.#departure.isUndone) return false;
     let back = false;
     for (const [kept, units] of this.#taken) {
-      const isKept = await Promise.race([kept, almostOver]);
+      const isKept = await Promise.race([kept, this.#almostOver]);
       if (isKept === true) this.#report.moved += units.length;
       else if (isKept === false) for (const unit of units) this.#giveBack(unit);
       else continue;
@@ -229,6 +237,17 @@ export class UnitDrain {
         await this.#stopAll(units);
       }
     }
+  }
+
+  /** Until the successor says what it has done with it, it may run there, and is not stopped here. */
+  async #hearLate(unit: LiveUnit, offered: Offered): Promise<void> {
+    offered.withdraw();
+    const settlement = await Promise.race([offered.settled, this.#departure.over]);
+    if (this.#departure.isUndone) return;
+    if (settlement?.how === "taken") this.#report.moved++;
+    else this.#count("ERR_TIMEOUT");
+    if (settlement === undefined) this.#report.parked++;
+    else if (settlement.how !== "taken") await this.#stopAll([unit]);
   }
 
   async #stopAll(units: readonly LiveUnit[]): Promise<void> {

@@ -371,6 +371,18 @@ describe("what cannot be encoded", () => {
   });
 });
 
+test("a successor that does not answer keeps no outcome waiting beyond the drain", async () => {
+  const each = { 1: { subscribe: [["a", "s", "block"]] } };
+  const old = await Actor.start("slots.js", { each, drainTimeout: 500 });
+  await old.tell("initiate", "a", 1);
+  await old.tell("initiate", "a", 2);
+  await old.tell("upgrade");
+  const outcome = await old.says("outcome", { data: 1, how: "withdrawn" });
+  expect(outcome["refusals"]).toEqual([{ code: "ERR_TIMEOUT", reason: "the successor does not answer" }]);
+  expect(codes(await old.says("outcome", { data: 2 }))).toEqual(["ERR_EXPIRED"]);
+  await old.leaves();
+});
+
 test("100 MB arrive as they were", async () => {
   const old = await start(taken);
   await old.tell("initiate", "a", 100_000_000, { as: "bytes" });

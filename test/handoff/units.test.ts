@@ -532,6 +532,17 @@ test("an upgrade takes no longer than drainTimeout over units that hang", async 
   expect(await reportOf(old)).toMatchObject({ moved: 0, parked: 2, failures: { ERR_TIMEOUT: 4 } });
 });
 
+test("a successor that does not answer keeps nobody: what it has is not known, the others are stopped", async () => {
+  const each = { 1: { run: { "*": "block" } } };
+  const drain = { concurrency: 2, unitTimeout: 300 };
+  const old = await start({ start: ["a", "b", "c", "d", "e"], each, drain, drainTimeout: 1_500 });
+  await old.upgrade();
+  const failures = { ERR_TIMEOUT: 2 };
+  expect(await reportOf(old)).toMatchObject({ moved: 0, parked: 2, stopped: 3, failures });
+  expect(new Set(ids(old.said("stop")))).toEqual(new Set(["c", "d", "e"]));
+  expect(await old.service.exited).toEqual([0, null]);
+});
+
 test("the drain's own timeout ends the move, and the rest is stopped", async () => {
   const each = { 1: { run: { "*": "hang" } } };
   const drain = { timeout: 300, concurrency: 1, unitTimeout: 200, giveUpAfter: 100 };
