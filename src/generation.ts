@@ -71,6 +71,7 @@ export class Generation implements Controlled {
       connections: () => this.#tracker.size,
       used: () => this.inventory.used(),
       unused: () => this.inventory.inherited(),
+      hasParent: () => this.older.parentPid !== undefined,
     });
     this.inventory.onChange = () => this.#manager.keepListeners();
     this.#tell = (event, payload) => {
@@ -285,9 +286,18 @@ export class Generation implements Controlled {
     this.#tell("exit", { outcome, ...this.#ended });
     this.#left.resolve({ outcome, ...this.#ended });
     await this.control?.close(ANSWER_TIME);
+    if (outcome === "stopped") await this.#outlive();
     clearInterval(this.#hold);
     this.#exit.resolve(outcome);
     endByForce(this.#settings.exitTimeout);
+  }
+
+  /** Others may still drain, and are left as long as that may take. */
+  async #outlive(): Promise<void> {
+    const { drainTimeout, exitTimeout } = this.#settings;
+    const successor = this.#succession?.gone;
+    const others = [...(successor ? [successor] : []), ...this.older.alive.map(({ gone }) => gone)];
+    await this.#manager.outlive(others, drainTimeout + exitTimeout);
   }
 }
 

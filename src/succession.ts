@@ -52,6 +52,11 @@ export class Succession {
     return this.#child?.exchange;
   }
 
+  /** Resolves when there is no successor any more. */
+  get gone(): Promise<void> | undefined {
+    return this.#child?.gone;
+  }
+
   /** Resolves at the end of probation: whether the successor stays. */
   get kept(): Promise<boolean> {
     return this.#settled.promise.then((how) => how === "kept");

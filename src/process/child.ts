@@ -1,6 +1,7 @@
 import { fstatSync } from "node:fs";
 import { Channel, closeAll } from "../channel/channel.js";
 import { ENTRIES_PER_MESSAGE, type Message } from "../channel/messages.js";
+import { deferred } from "../deferred.js";
 import { HandoverError, reasonOf } from "../errors.js";
 import type { Exchange } from "../handoff/exchange.js";
 import { LocalExchange } from "../handoff/local.js";
@@ -24,6 +25,8 @@ export class Child {
   readonly ready: Promise<void>;
   /** Resolves when it is dead, with how that came. */
   readonly dead: Promise<HandoverError>;
+  /** Resolves when its channel has ended, which is known of one that lives without us, too. */
+  readonly gone: Promise<void>;
   readonly #process: Spawned;
   readonly #channel: Channel;
   readonly #listener: ChildListener;
@@ -34,6 +37,7 @@ export class Child {
   #failure: HandoverError | undefined;
   #used: ReadonlySet<string> = new Set();
   #resolveReady!: () => void;
+  readonly #resolveGone: () => void;
   #grace: NodeJS.Timeout | undefined;
 
   /**
@@ -70,6 +74,9 @@ export class Child {
     this.#listener = listener;
     const send: Send = (...message) => channel.send(...message);
     this.#exchange = new LocalExchange(send, { generation, pid: child.pid }, takesNothing);
+    const gone = deferred<void>();
+    this.gone = gone.promise;
+    this.#resolveGone = gone.resolve;
     this.dead = child.ended.then((ending) => {
       this.#isDead = true;
       clearTimeout(this.#grace);
@@ -183,6 +190,7 @@ export class Child {
   /** Its death is reported on its own; a successor that lives on without its channel is of no use. */
   #onEnd(error: HandoverError | undefined): void {
     this.#exchange.end();
+    this.#resolveGone();
     if (!this.#isOwned || this.#isDead) return;
     this.#process.inquire();
     const reason =

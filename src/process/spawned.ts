@@ -48,7 +48,7 @@ export async function startProcess(
 const STANDARD = ["inherit", "inherit", "inherit"] as const;
 
 /** A main process that is not its own child systemd (252) kills at a stop without waiting, and does not see die. */
-function isOfSystemd(): boolean {
+export function isOfSystemd(): boolean {
   const { INVOCATION_ID, NOTIFY_SOCKET } = origin.env;
   if (INVOCATION_ID === undefined && NOTIFY_SOCKET === undefined) return false;
   try {

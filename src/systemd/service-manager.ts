@@ -1,5 +1,7 @@
 import type { UpgraderEvents } from "../events.js";
 import type { Event, State } from "../lifecycle.js";
+import { within } from "../limit.js";
+import { isOfSystemd } from "../process/spawned.js";
 import type { Item } from "../sockets/inventory.js";
 import { warnOfUnused } from "./activation.js";
 import { readEnvironment } from "./environment.js";
@@ -13,11 +15,14 @@ export interface Service {
   used(): readonly Item[];
   /** Passed, but not used. */
   unused(): readonly Item[];
+  /** That is alive. */
+  hasParent(): boolean;
 }
 
 /**
  * What this process tells systemd. Only the one that systemd takes for the main process of the service may speak:
- * generation 0, and each successor from the end of its probation, when its predecessor has said so.
+ * generation 0, and each successor from the end of its probation, when its predecessor has said so. As systemd kills what
+ * is left of a service when its main process has ended, that one is the last to leave at a stop.
  */
 export class ServiceManager {
   readonly #generation: number;
@@ -31,6 +36,8 @@ export class ServiceManager {
   #accepts = false;
   #successor: number | undefined;
   #trouble: string | undefined;
+  /** It is done, and others are not. */
+  #outlives = false;
   #heart: NodeJS.Timeout | undefined;
   /** The last STATUS. */
   #status = "";
@@ -55,18 +62,18 @@ export class ServiceManager {
   follow(event: Event, state: State): void {
     const before = this.#state;
     this.#state = state;
-    if (event === "kept" && !this.#isMain) this.#becomeMain();
+    // In a stop that comes before the end of probation the main process stays what it is.
+    const isLeftAlone = !("outcome" in state) || !this.#service.hasParent();
+    if (event === "kept" && !this.#isMain && isLeftAlone) this.#becomeMain();
     if (!this.#isMain || before.name === state.name) return;
     if (state.name === "upgrading") {
       this.#successor = undefined;
       this.#trouble = undefined;
       this.#say({ RELOADING: 1, MONOTONIC_USEC: monotonic() });
     } else if (event === "rehearsed") this.#say({ READY: 1 });
-    else if (before.name === "replaced" && state.name !== "ready") this.#handOver(state);
-    else if (state.name === "draining") {
-      // A restart goes on with the others; after a stop systemd drops them. Files go at either.
-      this.#store.sync(this.#service.used().filter(({ file }) => file === undefined));
-      this.#say({ STOPPING: 1 });
+    else if (!("outcome" in before) && "outcome" in state) {
+      if (state.outcome === "upgraded") this.#handOver();
+      else this.#stop();
     }
   }
 
@@ -74,6 +81,15 @@ export class ServiceManager {
   keepListeners(): void {
     const serves = this.#state.name === "ready" || this.#state.name === "upgrading";
     if (this.#isMain && this.#accepts && serves) this.#store.sync(this.#service.used());
+  }
+
+  /** At the end of the main process: waits for `others`, for at most `timeout` ms. */
+  async outlive(others: readonly Promise<unknown>[], timeout: number): Promise<void> {
+    if (!this.#isMain || !(this.#notifier.isConnected || isOfSystemd())) return;
+    this.#outlives = others.length > 0;
+    if (this.#outlives) this.#say({});
+    await within(timeout, Promise.all(others));
+    this.#outlives = false;
   }
 
   /** What the program hears, too. */
@@ -108,11 +124,16 @@ export class ServiceManager {
   }
 
   /** Systemd hears it from the old main process, whatever NotifyAccess= says, before the new one hears it. */
-  #handOver(state: State): void {
-    const isStopping = "outcome" in state && state.outcome === "stopped";
-    this.#say({ MAINPID: this.#successor!, ...(isStopping ? { STOPPING: 1 } : { READY: 1 }) });
+  #handOver(): void {
+    this.#say({ MAINPID: this.#successor!, READY: 1 });
     this.#isMain = false;
     clearInterval(this.#heart);
+  }
+
+  #stop(): void {
+    // A restart goes on with the others; after a stop systemd drops them. Files go at either.
+    this.#store.sync(this.#service.used().filter(({ file }) => file === undefined));
+    this.#say({ STOPPING: 1 });
   }
 
   /** At half the watchdog's interval; else as often as a changed number of connections is worth. */
@@ -134,10 +155,9 @@ export class ServiceManager {
 
   /** While it upgrades or stops systemd's own timeouts wait for handover's. */
   #extension(): Message {
-    const takesTime =
-      this.#state.name !== "starting" && this.#state.name !== "ready" && this.#state.name !== "exited";
+    const isQuiet = ["starting", "ready", "exited"].includes(this.#state.name);
     // Two beats: no longer than the watchdog, which systemd extends as well.
-    return takesTime ? { EXTEND_TIMEOUT_USEC: Math.round(this.#interval * 2 * 1_000) } : {};
+    return this.#outlives || !isQuiet ? { EXTEND_TIMEOUT_USEC: Math.round(this.#interval * 2 * 1_000) } : {};
   }
 
   #say(message: Message, patience?: number): void {
@@ -148,6 +168,7 @@ export class ServiceManager {
       connections: this.#service.connections(),
       successor: this.#successor,
       trouble: this.#trouble,
+      outlives: this.#outlives,
     });
     const news = status === this.#status ? {} : { STATUS: status };
     this.#status = status;

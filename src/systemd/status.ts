@@ -8,6 +8,8 @@ export interface Circumstances {
   successor: number | undefined;
   /** What became of the last upgrade, if it did not go well. */
   trouble: string | undefined;
+  /** Whether it waits for other generations to end before it does. */
+  outlives: boolean;
 }
 
 /** What the process that is main says of the service, for people: `systemctl status` shows it. */
@@ -17,6 +19,7 @@ export function describeStatus({
   connections,
   successor,
   trouble,
+  outlives,
 }: Circumstances): string {
   const next = generation + 1;
   switch (state.name) {
@@ -30,6 +33,7 @@ export function describeStatus({
     case "replaced":
       return `generation ${next} accepts, on probation; generation ${generation} drains ${count(connections)}`;
     default:
+      if (outlives) return "stopping, when other generations have drained";
       return state.outcome === "stopped" ? `stopping, ${count(connections)}` : `generation ${next} accepts`;
   }
 }

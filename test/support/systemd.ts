@@ -83,11 +83,13 @@ export class Systemd {
     });
   }
 
-  /** Asks for what a server never ends; resolves when it has begun. */
-  async hold(port: number): Promise<{ ended: Promise<unknown> }> {
+  /** Asks for what a server does not end by itself; resolves when it has begun. `ended` tells what has come. */
+  async hold(port: number): Promise<{ ended: Promise<string> }> {
     const url = `http://127.0.0.1:${port}/hold`;
     const asked = spawn("nsenter", [...this.entry(), "curl", "--silent", "--no-buffer", url]);
-    const ended = once(asked, "close");
+    let text = "";
+    asked.stdout.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
+    const ended = once(asked, "close").then(() => text);
     await Promise.race([once(asked.stdout, "data"), ended]);
     return { ended };
   }

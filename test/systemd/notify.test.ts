@@ -99,21 +99,25 @@ describe("systemd is told", () => {
     ]);
   });
 
-  test("of a stop while the successor is on probation: it is the one that ends last", async () => {
-    const service = start("http.js", { probation: 60_000 });
-    await service.until("accepting");
-    process.kill(service.pid, "SIGHUP");
-    const { pid } = await service.until("accepting", { generation: 1 });
-    process.kill(pid, "SIGTERM");
-    await service.ended();
-    await manager.until({ STOPPING: "1" });
-    expect(manager.said(...MILESTONES).slice(0, 4)).toEqual([
-      `READY=1@${service.pid}`,
-      `RELOADING=1@${service.pid}`,
-      `STOPPING=1@${service.pid}`,
-      `MAINPID=${pid}@${service.pid}`,
-    ]);
-  });
+  test.each([0, 1])(
+    "of a stop of generation %j while the successor is on probation: the main process stays it, and ends last",
+    async (stopped) => {
+      const service = start("http.js", { probation: 60_000 });
+      await service.until("accepting");
+      process.kill(service.pid, "SIGHUP");
+      const { pid } = await service.until("accepting", { generation: 1 });
+      process.kill([service.pid, pid][stopped]!, "SIGTERM");
+      await service.ended();
+      await manager.until({ STOPPING: "1" });
+      expect(manager.said(...MILESTONES)).toEqual([
+        `READY=1@${service.pid}`,
+        `RELOADING=1@${service.pid}`,
+        `STOPPING=1@${service.pid}`,
+      ]);
+      const exits = service.lines.filter(({ event }) => event === "exited");
+      expect(exits.map(({ generation }) => generation)).toEqual([1, 0]);
+    },
+  );
 
   test("by a program that gives its successors an environment of their own", async () => {
     const service = start("phases.js");

@@ -151,6 +151,33 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
     await stop(name);
   });
 
+  test.each([
+    ["an older generation that still drains", "older", 300],
+    ["a successor on probation", "newer", 60_000],
+  ])("a stop waits for the requests of %s", async (_, name, probation) => {
+    const on = await start(name, { Type: "notify" }, { options: `probation: ${probation},` });
+    const first = (await systemd.show(name))["MainPID"]!;
+    const before = await systemd.hold(on);
+    const reloading = systemd.systemctl("reload", name);
+    if (name === "older") await reloading;
+    else await systemd.until(name, { StatusText: / on probation; / });
+    const after = await systemd.hold(on);
+    const second = systemd.read(`/run/${name}/pid`).trim();
+
+    await systemd.manage("stop", "--no-block", name);
+    await systemd.until(name, { ActiveState: "deactivating" });
+    // The main process has nothing to do any more.
+    const [main, mains, other, others] =
+      name === "older" ? [second, after, first, before] : [first, before, second, after];
+    await systemd.run("kill", "-USR2", main);
+    expect(await mains.ended).toBe(`held by ${main}`);
+    await systemd.until(name, { StatusText: "stopping, when other generations have drained" });
+    await systemd.run("kill", "-USR2", other);
+    expect(await others.ended).toBe(`held by ${other}`);
+    await systemd.until(name, { ActiveState: /^(inactive|failed)$/ });
+    await reloading;
+  });
+
   test("a stop may take as long as the drain, whatever TimeoutStopSec= says", async () => {
     const name = "drains";
     const on = await start(

@@ -9,15 +9,17 @@ export interface Plan {
   options?: string;
 }
 
-/** An HTTP server that answers with its PID. */
+/** An HTTP server that answers with its PID; what is held when there is a SIGUSR2. */
 export function program(name: string, port: number, plan: Plan = {}): string {
   const { initialise = "", begin = "", options = "", listen = `{ port: ${port}, host: "127.0.0.1" }` } = plan;
   return `import { createServer } from "node:http";
 import { Upgrader } from "/srv/handover/dist/index.js";
 const upg = new Upgrader({ pidFile: "/run/${name}/pid", probation: 300, ${options} });
+const held = [];
+process.on("SIGUSR2", () => held.forEach((response) => response.end(String(process.pid))));
 const server = createServer((request, response) => {
   if (request.url === "/block") Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
-  if (request.url === "/hold") response.write("held");
+  if (request.url === "/hold") held.push(response) && response.write("held by ");
   else response.end(String(process.pid));
 });
 await upg.listen(server, ${listen});

@@ -47,7 +47,7 @@ function service(plan: Plan): Entry[] {
       `TimeoutStopSec=${seconds(drainTimeout) + 15}`,
     ],
     [
-      "A stop asks the process that serves; what still runs when that has drained is killed.",
+      "A stop asks the process that serves, which ends when older ones have drained, too. Then systemd kills.",
       "KillMode=mixed",
     ],
     watchdog !== undefined && [
