@@ -36,6 +36,8 @@ export class ServiceManager {
   #accepts = false;
   #successor: number | undefined;
   #trouble: string | undefined;
+  /** Its predecessor has died, and has not said who is the main process now. */
+  #isHeir = false;
   /** It is done, and others are not. */
   #outlives = false;
   #heart: NodeJS.Timeout | undefined;
@@ -121,6 +123,7 @@ export class ServiceManager {
     else if (this.#accepts) this.#say({ MAINPID: process.pid, READY: 1 });
     this.#startHeart();
     this.keepListeners();
+    this.#isHeir = !this.#service.hasParent();
   }
 
   /** Systemd hears it from the old main process, whatever NotifyAccess= says, before the new one hears it. */
@@ -150,7 +153,14 @@ export class ServiceManager {
   #beat(): void {
     const feeds: Message = this.#watchdog === undefined ? {} : { WATCHDOG: 1 };
     // The next beat may come in time to send what the queue has no room for now.
-    this.#say({ ...feeds, ...this.#extension() }, 0);
+    this.#say({ ...this.#repeated(), ...feeds, ...this.#extension() }, 0);
+  }
+
+  /** systemd believes a successor nothing before it has seen that the main process is dead. */
+  #repeated(): Message {
+    if (!this.#isHeir || !this.#accepts || this.#state.name !== "ready") return {};
+    this.#status = "";
+    return { READY: 1 };
   }
 
   /** While it upgrades or stops systemd's own timeouts wait for handover's. */

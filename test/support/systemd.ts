@@ -74,11 +74,16 @@ export class Systemd {
     rmSync(this.#directory, { recursive: true });
   }
 
+  /** To systemd itself. */
+  signal(name: NodeJS.Signals): void {
+    process.kill(this.#init, name);
+  }
+
   /** Runs a command inside. */
   run(...[word, ...rest]: [string, ...string[]]): Promise<Ended> {
     return new Promise((resolve) => {
       execFile("nsenter", [...this.entry(), word, ...rest], { timeout: LONGEST }, (error, stdout, stderr) => {
-        resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr });
+        resolve({ code: error === null ? 0 : Number(error.code ?? 1), stdout, stderr });
       });
     });
   }

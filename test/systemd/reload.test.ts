@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Status } from "../../dist/control/protocol.js";
 import { Load } from "../support/load.js";
 import { obstacle, requireInCi, Systemd, untested } from "../support/systemd.js";
 import { program, service, type Plan } from "./units.js";
@@ -24,6 +25,12 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
     await systemd.manage("stop", name);
     const { ActiveState, Result } = await systemd.show(name);
     expect({ ActiveState, Result }).toEqual({ ActiveState: "inactive", Result: "success" });
+  }
+
+  async function askStatus(name: string): Promise<Status> {
+    const words = [process.execPath, "/srv/handover/bin/handover.js", "status", "--json"] as const;
+    const { stdout } = await systemd.run(...words, "--pid-file", `/run/${name}/pid`);
+    return JSON.parse(stdout) as Status;
   }
 
   test.each<[string, string, (name: string) => Record<string, string>]>([
@@ -114,6 +121,32 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
     expect(MainPID).not.toBe(old);
     await held.ended;
     await stop("dies");
+  });
+
+  test("a main process that is killed on probation is followed by its successor, and the reload ends", async () => {
+    const name = "followed";
+    const on = await start(
+      name,
+      { Type: "notify", ...pidFile(name), WatchdogSec: "2" },
+      { options: "probation: 60_000," },
+    );
+    const { MainPID: old } = await systemd.show(name);
+    const load = await Load.on(systemd, on);
+    const reloading = systemd.systemctl("reload", name);
+    await systemd.until(name, { StatusText: / on probation; / });
+    // All connections have moved.
+    await load.answered(50);
+    const pid = systemd.read(`/run/${name}/pid`).trim();
+    // systemd reads what the successor says before it sees that the old process is dead.
+    systemd.signal("SIGSTOP");
+    await systemd.run("kill", "-KILL", old!);
+    while ((await askStatus(name)).older.length > 0);
+    systemd.signal("SIGCONT");
+    expect((await reloading).code).toBe(1);
+    await systemd.until(name, { ActiveState: "active", SubState: "running", MainPID: pid });
+    await load.answered(50);
+    expect((await load.stop()).failures).toEqual({});
+    await stop(name);
   });
 
   test("the watchdog ends a main process that is blocked, and systemd starts it again", async () => {
