@@ -1,3 +1,4 @@
+import { fstatSync } from "node:fs";
 import { native } from "../native.js";
 import type { Item } from "../sockets/inventory.js";
 import type { Notifier } from "./notify.js";
@@ -40,8 +41,8 @@ export function storeNames(items: readonly Item[]): string[] {
 
 /** What the name in the store says; undefined for what this package has not put there. */
 export function readStoreName(fdName: string): { name: string; dev?: string; ino?: string } | undefined {
-  const [prefix, name, dev, ino] = fdName.split(";");
-  if (prefix !== PREFIX || name === undefined) return undefined;
+  const [prefix, name, socket, dev, ino] = fdName.split(";");
+  if (prefix !== PREFIX || name === undefined || socket === undefined) return undefined;
   try {
     return {
       name: decodeURIComponent(name),
@@ -65,6 +66,8 @@ function* entryOf(item: Item): Generator<[string, number]> {
   const name = [
     PREFIX,
     escape(item.name),
+    // New code may mean another socket by the same name.
+    fstatSync(item.fd, { bigint: true }).ino,
     ...(item.file === undefined ? [] : [item.file.dev, item.file.ino]),
   ].join(";");
   if (name.length <= LONGEST_NAME) yield [name, item.fd];

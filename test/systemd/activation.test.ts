@@ -24,6 +24,7 @@ test.each(["tcp:127.0.0.1:8080", "web", "unix:/run/a b;c%.sock", "tcp:*:0#1", "g
     const file = identify(path);
     const [bare] = storeNames([{ name, fd }]);
     const [withFile] = storeNames([{ name, fd, file }]);
+    expect(storeNames([{ name, fd: listener(join(temporaryDirectory(), "a")) }])).not.toEqual([bare]);
     for (const stored of [bare!, withFile!]) expect(stored).toMatch(/^[ -9;-~]{1,255}$/);
     expect(readStoreName(bare!)).toEqual({ name });
     expect(readStoreName(withFile!)).toEqual({ name, dev: file.dev, ino: file.ino });
@@ -41,9 +42,12 @@ test("only this service's own listeners are stored, under names that systemd tak
   expect(storeNames(items)).toEqual([]);
 });
 
-test.each(["", "stored", "handover", "handover;%zz", "web"])("%j is nobody's name in the store", (name) => {
-  expect(readStoreName(name)).toBeUndefined();
-});
+test.each(["", "stored", "handover", "handover;web", "handover;%zz;1", "web"])(
+  "%j is nobody's name in the store",
+  (name) => {
+    expect(readStoreName(name)).toBeUndefined();
+  },
+);
 
 test("descriptors that are meant for another process are left alone, and so is nobody's count", () => {
   for (const LISTEN_FDS of ["2", "x", "-1"]) {

@@ -127,4 +127,29 @@ describe.skipIf(obstacle !== undefined)(`listeners under systemd${untested}`, ()
     expect(await systemd.show(name)).toMatchObject({ NFileDescriptorStore: "0" });
     expect(await get(on)).toBe("");
   });
+
+  test("new code that binds a name elsewhere has that stored, and nothing waits at the old address", async () => {
+    const name = "moved";
+    const directives = { FileDescriptorStoreMax: "8", Restart: "always", RestartSec: "1" };
+    const old = await install(name, directives, named(port + 1));
+    await systemd.manage("start", name);
+    const on = ++port;
+    systemd.write(`/srv/app/${name}.mjs`, program(name, on, named(on)));
+    await systemd.manage("reload", name);
+    const knock = ["curl", "--silent", "--max-time", "1", `http://127.0.0.1:${old}/`] as const;
+    while ((await systemd.run(...knock)).code !== REFUSED);
+    expect(await systemd.show(name)).toMatchObject({ NFileDescriptorStore: "1" });
+
+    await systemd.manage("kill", "--signal=KILL", name);
+    await systemd.until(name, { SubState: "auto-restart" });
+    const waiting = get(on);
+    const { MainPID } = await systemd.until(name, { NRestarts: "1", SubState: "running" });
+    expect(await waiting).toBe(MainPID);
+    await isClean(name);
+  });
 });
+
+const named = (on: number): Plan => ({ listen: `{ port: ${on}, host: "127.0.0.1", name: "web" }` });
+
+/** Of curl. */
+const REFUSED = 7;
