@@ -35,6 +35,12 @@ describe("the program", () => {
     expect([code, stdout]).toEqual([2, ""]);
   });
 
+  test("tells by its code what was wrong, if nobody reads the rest", async () => {
+    const run = start(["upgarde"]);
+    run.leave();
+    expect((await run.ended).code).toBe(2);
+  });
+
   test("says in JSON, too, what was wrong with its usage", async () => {
     const run = await handover("status", "--json");
     expect(run.code).toBe(2);

@@ -1,6 +1,7 @@
-import { rmSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
+import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { noTotals } from "../dist/totals.js";
 import { Upgrader as StandIn } from "../dist/testing.js";
@@ -137,6 +138,25 @@ describe("handover status", () => {
     expect(stdout.trim().split("\n").length).toBeGreaterThan(2);
   });
 
+  test("--watch ends when its reader does", async () => {
+    const { service } = await serve();
+    const watching = start(["status", "--pid-file", service.pidFile, "--watch", "0.1"]);
+    await watching.untilPrinted(/generation +0/);
+    watching.leave();
+    expect(await watching.ended).toMatchObject({ code: 0, stderr: "" });
+  });
+
+  test("--watch ends at Ctrl-C while the process does not answer", async () => {
+    const { service } = await serve();
+    const watching = start(["status", "--pid-file", service.pidFile, "--watch", "0.1"]);
+    await watching.untilPrinted(/generation +0/);
+    process.kill(service.pid, "SIGSTOP");
+    // Between two questions it ends, too: let there be one that waits.
+    while (socketsAt(`${service.pidFile}.sock`) < 2) await turn();
+    watching.kill("SIGINT");
+    expect(await watching.ended).toMatchObject({ code: 0, stderr: "" });
+  });
+
   test("--watch ends when the service does", async () => {
     const { service } = await serve();
     const watching = start(["status", "--pid-file", service.pidFile, "--watch", "0.1"]);
@@ -181,6 +201,13 @@ async function serve(): Promise<Running> {
       await service.until("exit", { generation: generation - 1 });
     },
   };
+}
+
+/** Who listens there, and who has come. */
+function socketsAt(path: string): number {
+  return readFileSync("/proc/net/unix", "utf8")
+    .split("\n")
+    .filter((line) => line.endsWith(` ${path}`)).length;
 }
 
 function numbers(text: string): Record<string, number> {

@@ -13,7 +13,7 @@ import { upgradeCommand } from "./upgrade.js";
 /** The program `handover`. Resolves with its exit code. */
 export async function main(args: string[]): Promise<number> {
   // A reader that leaves early, as `head` does, is no reason to leave the work half done.
-  process.stdout.on("error", () => {});
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
   const program = createProgram();
   if (args.length === 0) {
     program.outputHelp();

@@ -3,7 +3,7 @@ import { Command, InvalidArgumentError } from "commander";
 import { ControlClient } from "../control/client.js";
 import type { Status } from "../control/protocol.js";
 import type { UpgradeRecord } from "../record.js";
-import { Interrupted, interruptible } from "./interrupt.js";
+import { interruptible } from "./interrupt.js";
 import { clearScreen, count, duration, paint, writeJson, writeText } from "./output.js";
 import { connectToTarget, withTarget, type TargetOptions } from "./target.js";
 
@@ -40,32 +40,44 @@ async function show(pid: number | undefined, options: Options, command: Command)
   const client = await connectToTarget(pid, options, command);
   if (options.watch === undefined) return print(await ask(client), client.path, options);
   const every = options.watch === true ? 1_000 : options.watch * 1_000;
-  return interruptible((signal) => watch(client, every, options, signal)).catch((error: unknown) => {
-    // Whoever watches ends it so.
-    if (!(error instanceof Interrupted)) throw error;
-  });
+  return interruptible((signal) => watch(client, every, options, signal));
 }
 
-/** Asks at the same control socket again, which the next generation inherits. */
+/**
+ * Asks at the same control socket again, which the next generation inherits. Whoever watches ends it, and so does a
+ * reader that leaves.
+ */
 async function watch(
   first: ControlClient,
   every: number,
   options: Options,
-  signal: AbortSignal,
-): Promise<never> {
-  for (let client = first; ; client = await ControlClient.connect(first.path)) {
-    const status = await ask(client);
-    clearScreen();
-    print(status, client.path, options);
-    await setTimeout(every, undefined, { signal }).catch(() => {
-      throw signal.reason as Error;
-    });
+  interrupted: AbortSignal,
+): Promise<void> {
+  const left = new AbortController();
+  process.stdout.once("error", () => left.abort());
+  const signal = AbortSignal.any([interrupted, left.signal]);
+  try {
+    for (let client = first; ; client = await ControlClient.connect(first.path, undefined, signal)) {
+      const status = await ask(client, signal);
+      clearScreen();
+      print(status, client.path, options);
+      await setTimeout(every, undefined, { signal });
+    }
+  } catch (error) {
+    if (!signal.aborted) throw error;
   }
 }
 
-async function ask(client: ControlClient): Promise<Status> {
-  const { status } = await client.ask({ command: "status" });
-  return status;
+/** @param signal ends the wait */
+async function ask(client: ControlClient, signal?: AbortSignal): Promise<Status> {
+  const close = (): void => client.close();
+  signal?.addEventListener("abort", close);
+  try {
+    const { status } = await client.ask({ command: "status" });
+    return status;
+  } finally {
+    signal?.removeEventListener("abort", close);
+  }
 }
 
 function print(status: Status, path: string, { json }: Options): void {

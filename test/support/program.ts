@@ -24,6 +24,8 @@ export function start(
 ): {
   ended: Promise<Run>;
   kill(signal: NodeJS.Signals): void;
+  /** Closes what it prints to. */
+  leave(): void;
   untilPrinted(pattern: RegExp): Promise<string>;
 } {
   const { NODE_EXTRA_CA_CERTS: _, ...inherited } = process.env;
@@ -48,6 +50,10 @@ export function start(
   return {
     ended,
     kill: (signal) => void child.kill(signal),
+    leave: () => {
+      child.stdout.destroy();
+      child.stderr.destroy();
+    },
     untilPrinted: (pattern) =>
       new Promise((resolve, reject) => {
         const look = (): void => {
