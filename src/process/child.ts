@@ -54,17 +54,19 @@ export class Child {
   ): Promise<Child> {
     const doing = `cannot start a successor, ${[command.argv0, ...command.args].join(" ")} in ${command.cwd}`;
     let channel: Channel | undefined;
-    let other: number | undefined;
     try {
-      [channel, other] = Channel.pair();
-      channel.send(greeting(generation));
-      sendItems(channel, items);
-      return new Child(channel, await spawnWith(command, other), generation + 1, listener);
+      const [own, other] = Channel.pair();
+      channel = own;
+      try {
+        channel.send(greeting(generation));
+        sendItems(channel, items);
+        return new Child(channel, await spawnWith(command, other), generation + 1, listener);
+      } finally {
+        closeAll([other]);
+      }
     } catch (cause) {
-      channel?.close();
+      if (channel !== undefined) disown(channel);
       throw new HandoverError("ERR_SPAWN", `${doing}: ${reasonOf(cause)}`, { cause });
-    } finally {
-      if (other !== undefined) closeAll([other]);
     }
   }
 
@@ -206,6 +208,13 @@ const takesNothing = (): number => 0;
 
 /** How long, in ms, a death may follow the end of the channel. */
 const GRACE = 1_000;
+
+/** A process that runs all the same would take the end of the channel for its parent's death, and serve. It is to end first. */
+function disown(channel: Channel): void {
+  channel.send({ type: "rehearsed" });
+  channel.listen({ message: (_, fds) => closeAll(fds), end: () => channel.close() });
+  channel.readNow();
+}
 
 function sendItems(channel: Channel, items: readonly Item[]): void {
   let start = 0;

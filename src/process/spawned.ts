@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { constants } from "node:os";
+import { LATE, within } from "../limit.js";
 import { origin, type Command } from "./command.js";
 
 /** How a process ended. */
@@ -72,8 +73,13 @@ async function startByMidwife(words: string[], channel: number, options: SpawnOp
   const talk = midwife.stdio[4] as Socket;
   talk.on("error", () => {});
   const lines = readLines(talk);
-  const pid = Number((await lines.next()).value);
-  if (!Number.isSafeInteger(pid)) throw new Error("the shell that starts it has ended");
+  const first = await within(PATIENCE, lines.next());
+  const pid = first === LATE ? Number.NaN : Number(first.value);
+  if (!Number.isSafeInteger(pid)) {
+    midwife.kill("SIGKILL");
+    talk.destroy();
+    throw new Error(`the shell that starts it ${first === LATE ? "does not answer" : "has ended"}`);
+  }
   const kill = (): void => {
     try {
       process.kill(pid, "SIGKILL");
@@ -104,6 +110,8 @@ async function startByMidwife(words: string[], channel: number, options: SpawnOp
     release: async () => {
       isReleased = true;
       talk.destroy();
+      // One that was stopped does not see that.
+      midwife.kill("SIGKILL");
       await gone;
     },
     unref: () => {
@@ -121,6 +129,9 @@ echo $! >&4
 read -r _ <&4 || exit 0
 wait $!
 echo $? >&4`;
+
+/** ms in which the shell has to tell a PID. */
+const PATIENCE = 5_000;
 
 async function* readLines(socket: Socket): AsyncGenerator<string> {
   let rest = "";

@@ -110,6 +110,30 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
     await stop("fails");
   });
 
+  test.each<[string, string, string, number]>([
+    ["is stopped before it has told the PID", "untold", "kill -STOP $$", 1],
+    ["is killed before it has told the PID", "orphan", "kill -KILL $$", 1],
+    ["is stopped on probation", "stopped", "echo $! >&4; kill -STOP $$", 0],
+  ])("a shell that starts the successor and %s does no harm", async (_, name, fate, code) => {
+    // In place of /bin/sh, for this unit.
+    const shell = `#!/bin/bash\nshift 3\n"$@" <&0 4>&- &\nexec 3>&-\n${fate}\n`;
+    systemd.write(`/srv/${name}`, shell);
+    await systemd.run("chmod", "+x", `/srv/${name}`);
+    const on = await start(name, { Type: "notify", BindReadOnlyPaths: `/srv/${name}:/bin/sh` });
+    const load = await Load.on(systemd, on);
+    const { MainPID } = await systemd.show(name);
+    expect((await systemd.systemctl("reload", name)).code).toBe(code);
+    await load.answered(50);
+    const now = systemd.read(`/run/${name}/pid`).trim();
+    expect(now === MainPID).toBe(code === 1);
+    await systemd.until(name, { MainPID: now, SubState: "running" });
+    await systemd.untilAlone(name, now);
+    const { failures, pids } = await load.stop();
+    expect(failures).toEqual({});
+    expect(new Set(Object.keys(pids))).toEqual(new Set([MainPID, now]));
+    await stop(name);
+  });
+
   test("a successor that dies while its predecessor drains is restarted at once", async () => {
     const on = await start("dies", { Type: "notify", KillMode: "mixed", Restart: "always", RestartSec: "0" });
     const { MainPID: old } = await systemd.show("dies");
