@@ -52,7 +52,8 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
       // Where systemd goes by the PID file it looks into it when the old process ends.
       await systemd.until(name, { MainPID: systemd.read(`/run/${name}/pid`).trim() });
     }
-    const { MainPID, ...now } = await systemd.show(name);
+    const status = directives(name)["Type"] === "notify" ? /^generation 2 accepts, / : /^$/;
+    const { MainPID, ...now } = await systemd.until(name, { StatusText: status });
     pids.add(MainPID!);
     // Nothing is left of what has started it.
     await systemd.untilAlone(name, MainPID!);
@@ -61,8 +62,6 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
     expect(new Set(Object.keys(answered))).toEqual(pids);
     expect(pids.size).toBe(3);
     expect(now).toMatchObject({ ActiveState: "active", SubState: "running", NRestarts: "0" });
-    const status = directives(name)["Type"] === "notify" ? /^generation 2 accepts, / : /^$/;
-    expect(now["StatusText"] ?? "").toMatch(status);
     await stop(name);
   });
 
@@ -97,7 +96,7 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
 
     systemd.write(`/srv/app/${name}.mjs`, program(name, on));
     await systemd.manage("reload", name);
-    expect((await systemd.show(name))["StatusText"]).toMatch(/^generation 1 accepts, /);
+    await systemd.until(name, { StatusText: /^generation 1 accepts, / });
     await stop(name);
   });
 
@@ -197,8 +196,7 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
       { ...plan, options: "probation: 1_500," },
     );
     await systemd.manage("reload", name);
-    const { MainPID, StatusText } = await systemd.show(name);
-    expect(StatusText).toMatch(/^generation 1 accepts, /);
+    const { MainPID } = await systemd.until(name, { StatusText: /^generation 1 accepts, / });
     const { WatchdogTimestampMonotonic } = await systemd.show(name);
     for (let fed = 0, last = WatchdogTimestampMonotonic; fed < 4; fed++) {
       const now = await systemd.until(name, { WatchdogTimestampMonotonic: new RegExp(`^(?!${last}$)`) });
