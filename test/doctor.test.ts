@@ -249,6 +249,23 @@ describe("handover doctor UNIT, with a systemctl that prints what a real one has
     expect(run).toMatchObject({ code: 0, stderr: "" });
   });
 
+  test("takes a path that has a blank or a $ in it for what it is", async () => {
+    const directory = join(temporaryDirectory(), "an odd $name");
+    mkdirSync(directory);
+    const { service, pidFile } = await startService({}, undefined, undefined, directory);
+    const program = join(directory, "handover.js");
+    writeFileSync(program, "");
+    const written = `${program} upgrade --pid-file ${pidFile}`.replaceAll("$", "$$$$");
+    const unit = recorded({ MainPID: service.pid, PIDFile: pidFile }, written);
+    const { findings: found } = report(await withSystemctl(unit, "doctor", "app", "--json"));
+    expect(found.filter(({ severity }) => severity === "error")).toEqual([]);
+    expect(found).toContainEqual({
+      check: "exec-reload",
+      severity: "ok",
+      what: `ExecReload=/bin/sh ${program} upgrade --pid-file ${pidFile}`,
+    });
+  });
+
   test("examines the file of a unit that does not run", async () => {
     const run = await withSystemctl(
       recorded({ ActiveState: "inactive", MainPID: 0, Type: "oneshot" }),

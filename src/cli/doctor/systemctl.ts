@@ -1,4 +1,6 @@
 import { execFile } from "node:child_process";
+import { existsSync } from "node:fs";
+import { isAbsolute } from "node:path";
 import { promisify } from "node:util";
 import { HandoverError, reasonOf } from "../../errors.js";
 
@@ -10,7 +12,7 @@ export interface UnitFacts {
   reload: ExecLine | undefined;
 }
 
-/** A command of a unit. systemd does not tell where a word ends that has a blank in it. */
+/** A command of a unit. */
 export interface ExecLine {
   path: string;
   words: string[];
@@ -115,7 +117,20 @@ function parseExec(text: string | undefined): ExecLine | undefined {
   const [, path, words, ignores] =
     /^\{ path=(.*?) ; argv\[\]=(.*?) ; ignore_errors=(yes|no) ;/s.exec(text ?? "") ?? [];
   if (path === undefined) return undefined;
-  return { path, words: words!.split(" "), ignoresErrors: ignores === "yes" };
+  return { path, words: readWords(words!), ignoresErrors: ignores === "yes" };
+}
+
+/** systemd does not tell where a word ends that has a blank in it; but if it is a file's, the file is there. */
+function readWords(text: string): string[] {
+  const pieces = text.replaceAll("$$", "$").split(" ");
+  const words: string[] = [];
+  for (let n = 0, end = 0; n < pieces.length; n = end) {
+    const join = (): string => pieces.slice(n, end).join(" ");
+    end = isAbsolute(pieces[n]!) ? pieces.length : n + 1;
+    while (end > n + 1 && !existsSync(join())) end--;
+    words.push(join());
+  }
+  return words;
 }
 
 /** A time as systemd prints it, in ms: `1min 30s`, `infinity`. */
