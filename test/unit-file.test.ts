@@ -98,6 +98,12 @@ describe("handover unit", () => {
     expect(stdout).toContain("RuntimeDirectoryPreserve=yes\n");
   });
 
+  test("names a directory with a colon, after which systemd would take the name of a symlink", async () => {
+    const { stdout } = await handover("unit", "--exec", "node /srv/app/a.js", "--name", "shop:eu");
+    expect(stdout).toContain("RuntimeDirectory=shop\\:eu\n");
+    expect(stdout).toContain("PIDFile=/run/shop:eu/shop:eu.pid\n");
+  });
+
   test("allows time for what the program allows itself", async () => {
     const timeouts = ["--drain-timeout", 600_000, "--upgrade-timeout", 120_000];
     const { stdout } = await handover("unit", "--exec", "node /srv/app/a.js", ...timeouts);

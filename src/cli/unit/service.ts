@@ -118,7 +118,8 @@ function ownership({ user, pidFile, workingDirectory, sockets }: Plan): Entry[] 
       : [`Has to exist: useradd --system --shell /usr/sbin/nologin ${user}`, `User=${user}`],
     runtime !== undefined && [
       "Made for that user: for the PID file, and the control socket beside it.",
-      `RuntimeDirectory=${quote(runtime)}`,
+      // After a colon systemd takes the name of a symlink.
+      `RuntimeDirectory=${quote(runtime).replaceAll(":", "\\:")}`,
     ],
     keeps && [
       "It has systemd's socket in it, which has to outlive the service.",
