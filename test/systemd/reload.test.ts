@@ -237,8 +237,9 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
     const name = "drains";
     const on = await start(
       name,
-      { Type: "notify", TimeoutStopSec: "500ms" },
-      { options: "drainTimeout: 2_000," },
+      // Twice the watchdog's beat is what each message asks for.
+      { Type: "notify", TimeoutStopSec: "500ms", WatchdogSec: "1" },
+      { options: "drainTimeout: 3_000," },
     );
     const held = await systemd.hold(on);
     await expect(stop(name)).resolves.toBeUndefined();
