@@ -16,7 +16,11 @@ export async function statusOf(estate: Estate): Promise<Status> {
     uptime: Math.round(process.uptime()),
     version: VERSION,
     node: process.version,
-    listeners: inventory.used().map(({ name, fd }) => ({ name, ...boundTo(fd) })),
+    listeners: inventory.legacy().map(({ name, fd, activation }) => ({
+      name,
+      ...boundTo(fd),
+      ...(activation === undefined ? {} : { passed: true }),
+    })),
     connections: connections.size,
     older: await older.report(),
     upgrades: journal.records,

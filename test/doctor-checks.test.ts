@@ -563,6 +563,13 @@ test("UDP sockets from which something was sent are none of its listeners", () =
   expect(examine(facts).filter(({ severity }) => severity !== "ok")).toEqual([]);
 });
 
+test("the descriptor store needs room for what it keeps, and for nothing else", () => {
+  const facts = healthy();
+  set("FileDescriptorStoreMax", "1")(facts);
+  facts.status!.listeners.push({ name: "web", address: "[::]:80", passed: true }, { name: "a file" });
+  expect(examine(facts).filter(({ severity }) => severity !== "ok")).toEqual([]);
+});
+
 describe("the tables of the kernel are read", () => {
   test("for listeners", () => {
     const head =

@@ -44,8 +44,8 @@ export interface Status {
   uptime: number;
   version: string;
   node: string;
-  /** What is handed on: its name and, where it is bound to one, its address. */
-  listeners: { name: string; address?: string }[];
+  /** What is handed on: its name and, where it is bound to one, its address; and whether a socket unit has `passed` it. */
+  listeners: { name: string; address?: string; passed?: true }[];
   connections: number;
   /** Generations that still drain; what one did not tell in time is left out. */
   older: { generation: number; pid: number; connections?: number; handedOver?: number; remaining?: number }[];

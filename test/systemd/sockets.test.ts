@@ -70,6 +70,20 @@ describe.skipIf(obstacle !== undefined)(`listeners under systemd${untested}`, ()
     expect(systemd.printed(name)).toContain(
       `systemd has passed several.socket (127.0.0.1:${other}), several.socket (${path}), which nothing listens on`,
     );
+    // They are in nobody's way, and need no place in the descriptor store.
+    const doctor = await systemd.run(
+      process.execPath,
+      "/srv/handover/bin/handover.js",
+      "doctor",
+      name,
+      "--json",
+    );
+    expect((JSON.parse(doctor.stdout) as { findings: object[] }).findings).toEqual(
+      expect.arrayContaining([
+        { check: "listeners", severity: "ok", what: "everything that it listens on is handed on" },
+        { check: "descriptor-store", severity: "ok", what: "FileDescriptorStoreMax=0" },
+      ]),
+    );
     await systemd.manage("reload", name);
 
     const more = `const also = (listen) => upg.listen(createServer((_, response) => response.end(String(process.pid))), listen);

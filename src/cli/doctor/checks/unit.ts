@@ -1,4 +1,5 @@
 import { constants } from "node:os";
+import type { Status } from "../../../control/protocol.js";
 import type { Facts } from "../facts.js";
 import { error, ok, warning, type Check, type Finding } from "../finding.js";
 import { examineReload } from "./reload.js";
@@ -128,13 +129,18 @@ function examineKillSignal(facts: Facts): Finding | undefined {
 function examineStore(facts: Facts): Finding | undefined {
   if (facts.unit === undefined) return undefined;
   const most = Number(property(facts, "FileDescriptorStoreMax") || 0);
-  const needed = facts.status?.listeners.length ?? 1;
+  const needed = facts.status?.listeners.filter(isKept).length ?? 1;
   if (most >= needed) return ok(`FileDescriptorStoreMax=${most}`);
   return warning(
     `FileDescriptorStoreMax=${most}`,
     "systemd does not keep the listeners: after a crash clients are refused until the service runs again",
     `set FileDescriptorStoreMax=${Math.max(64, needed * 2)}`,
   );
+}
+
+/** What systemd has passed it has anyway; the control socket, and files, are of no use to clients. */
+function isKept({ name, address, passed }: Status["listeners"][number]): boolean {
+  return address !== undefined && passed !== true && !name.startsWith("handover:");
 }
 
 function examineOomPolicy(facts: Facts): Finding | undefined {
