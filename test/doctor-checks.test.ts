@@ -736,6 +736,7 @@ function healthy(): Facts {
       older: [],
       settings: settings(pidFile),
     },
+    hidden: undefined,
     silence: undefined,
     settings: settings(pidFile),
     pidFile: { file: pidFile, pid: 4711, isAlive: true, problem: undefined },

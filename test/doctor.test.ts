@@ -1,8 +1,8 @@
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, copyFileSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { handover, jsonLines, start, type Run } from "./support/program.js";
 import { MemoryGroup } from "./support/memory-group.js";
@@ -249,6 +249,25 @@ describe("handover doctor UNIT, with a systemctl that prints what a real one has
     expect(run).toMatchObject({ code: 0, stderr: "" });
   });
 
+  test.runIf(isRoot)("examines the unit alone for who may not look at its process, and says so", async () => {
+    const { service, pidFile } = await startService();
+    const bin = join(temporaryDirectory(), "bin");
+    installSystemctl(bin, recorded({ MainPID: service.pid, PIDFile: pidFile, Type: "oneshot" }, "upgrade"));
+    chmodSync(dirname(bin), 0o755);
+    const program = ["bin/handover.js", "doctor", "app", "--json"];
+    const options = { env: { PATH: bin }, uid: 65_534, gid: 65_534 };
+    const child = spawn(process.execPath, program, { ...options, stdio: ["ignore", "pipe", "inherit"] });
+    const [text] = (await once(child.stdout.setEncoding("utf8"), "data")) as [string];
+    const { findings: found } = JSON.parse(text) as Report;
+    expect(found.filter(({ severity }) => severity === "error").map(({ check }) => check)).toEqual([
+      "unit-type",
+    ]);
+    expect(found.find(({ check }) => check === "process")).toMatchObject({
+      severity: "warning",
+      what: `cannot examine process ${service.pid}: it is another user's; run this as that user, or as root`,
+    });
+  });
+
   test("takes a path that has a blank or a $ in it for what it is", async () => {
     const directory = join(temporaryDirectory(), "an odd $name");
     mkdirSync(directory);
@@ -383,15 +402,15 @@ async function freePort(): Promise<number> {
 
 /** Runs handover with a `systemctl` that is this script; without one, with none. */
 async function withSystemctl(script: string | undefined, ...args: string[]): Promise<Run> {
-  const bin = temporaryDirectory();
-  if (script !== undefined) {
-    writeFileSync(
-      join(bin, "systemctl"),
-      `#!/bin/sh\n[ "$1" = --version ] && { echo "systemd 252 (252.38-1~deb12u1)"; exit; }\n${script}\n`,
-      { mode: 0o755 },
-    );
-  }
+  const bin = join(temporaryDirectory(), "bin");
+  if (script !== undefined) installSystemctl(bin, script);
   return start(args, { PATH: bin }).ended;
+}
+
+function installSystemctl(bin: string, script: string): void {
+  mkdirSync(bin);
+  const version = `[ "$1" = --version ] && { echo "systemd 252 (252.38-1~deb12u1)"; exit; }`;
+  writeFileSync(join(bin, "systemctl"), `#!/bin/sh\n${version}\n${script}\n`, { mode: 0o755 });
 }
 
 /** Of a unit by systemd 252, with other values for some properties. */

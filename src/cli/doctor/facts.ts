@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { isAbsolute } from "node:path";
 import type { Status } from "../../control/protocol.js";
+import { reasonOf } from "../../errors.js";
 import { readOptions } from "../../options.js";
 import { origin } from "../../process/command.js";
 import { readRoom, type Room } from "./cgroup.js";
@@ -21,6 +22,8 @@ export interface Facts {
   /** Words of its ExecReload that should be files, and are not. */
   missing: string[];
   process: ProcessFacts | undefined;
+  /** Why the unit's process was not examined. */
+  hidden: string | undefined;
   status: Status | undefined;
   /** Why there is no status. */
   silence: string | undefined;
@@ -44,19 +47,22 @@ export interface Facts {
  */
 export async function gather(target: Target): Promise<Facts> {
   const { unit, pid, pidFile, status, silence } = await find(target);
-  const process = pid === undefined ? undefined : readProcess(pid);
+  const { process, hidden } = look(pid, unit);
   const { spawn: _, computesSpawn: __, ...defaults } = readOptions({}, "/");
   const settings = status?.settings ?? defaults;
   const file =
     pidFile ??
     (settings.pidFile === undefined || process === undefined ? undefined : readPidFile(settings.pidFile));
-  const start = process?.hasOtherRoot === true ? undefined : plan(target, unit, process, status);
+  // Whoever may not see a process may not see its files, either.
+  const start =
+    process?.hasOtherRoot === true || hidden !== undefined ? undefined : plan(target, unit, process, status);
   return {
     subject: describe(target, unit, process, status),
     systemd: await systemdVersion(),
     unit,
-    missing: missingWords(unit),
+    missing: hidden === undefined ? missingWords(unit) : [],
     process,
+    hidden,
     status,
     silence,
     settings,
@@ -68,6 +74,16 @@ export async function gather(target: Target): Promise<Facts> {
     startProblem: start !== undefined && "problem" in start ? start.problem : undefined,
     descriptorLimit: ownDescriptorLimit(),
   };
+}
+
+function look(pid: number | undefined, unit: UnitFacts | undefined): Pick<Facts, "process" | "hidden"> {
+  try {
+    return { process: pid === undefined ? undefined : readProcess(pid), hidden: undefined };
+  } catch (error) {
+    // Of a unit there is more to examine.
+    if (unit === undefined) throw error;
+    return { process: undefined, hidden: reasonOf(error) };
+  }
 }
 
 /** What would be started: by the process, or from its unit, or in this directory. */

@@ -3,12 +3,19 @@ import { error, ok, warning, type Check, type Finding } from "../finding.js";
 
 /** The process itself, and the files by which it is found. */
 export const PROCESS_CHECKS: readonly Check[] = [
+  { name: "process", examine: examineProcess },
   { name: "control", examine: examineControl },
   { name: "state", examine: examineState },
   { name: "pid-file", examine: examinePidFile },
   { name: "places", examine: examinePlaces },
   { name: "draining", examine: examineDraining },
 ];
+
+function examineProcess({ hidden }: Facts): Finding | undefined {
+  if (hidden === undefined) return undefined;
+  const why = "whether it answers, what it listens on and what it would start was not looked at";
+  return warning(hidden, why, "run handover doctor as root, or as the user of the process");
+}
 
 function examineControl({ process, status, silence }: Facts): Finding | undefined {
   if (status !== undefined)

@@ -30,7 +30,7 @@ function examineState(facts: Facts): Finding | undefined {
     );
   }
   const state = property(facts, "ActiveState");
-  if (facts.process !== undefined) return ok(`${name} is ${state}`);
+  if (facts.process !== undefined || facts.hidden !== undefined) return ok(`${name} is ${state}`);
   return warning(`${name} is ${state}`, "only its file can be examined", `systemctl start ${name}`);
 }
 
