@@ -99,6 +99,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    * Takes a server's listener from the predecessor, or binds it. The server accepts, and emits `listening`,
    * when this process is ready; afterwards at once.
    *
+   * @param options or a port, or the path of a Unix socket, with a slash
    * @returns the bound address
    * @throws {HandoverError} `ERR_LISTEN`, `ERR_OPTION`; where it is too late `ERR_UPGRADE_IN_PROGRESS`,
    *   `ERR_ALREADY_UPGRADED`, `ERR_STOPPED`

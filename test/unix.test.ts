@@ -15,7 +15,7 @@ beforeEach(() => {
   path = join(directory, "app.sock");
 });
 
-async function start(plans: object[][], settings: object = brief): Promise<Service> {
+async function start(plans: (object | string)[][], settings: object = brief): Promise<Service> {
   const service = Service.start("listeners.js", { settings: { ...settings, plans }, cwd: directory });
   await service.until("accepting");
   return service;
@@ -54,6 +54,13 @@ describe("the path of a Unix socket", () => {
 
   test("is relative to the working directory", async () => {
     const service = await start([[{ path: "app.sock" }]]);
+    expect(await service.until("held")).toMatchObject({ address: path });
+    const { pid } = await upgrade(service);
+    expect(await ask({ path })).toBe(String(pid));
+  });
+
+  test("may be given as it is", async () => {
+    const service = await start([["./app.sock"]]);
     expect(await service.until("held")).toMatchObject({ address: path });
     const { pid } = await upgrade(service);
     expect(await ask({ path })).toBe(String(pid));

@@ -10,6 +10,10 @@ import { requireName } from "./options.js";
  * Descriptors that are handed on by name, for what is no server: tableflip's `Fds`. What is added is
  * duplicated; what is returned is the caller's to close. A descriptor that was inherited and is asked for is
  * handed on again; one that nobody has asked for when `ready()` is called is closed.
+ *
+ * What adds one rejects with `ERR_DESCRIPTOR` if the name is in use, or the descriptor is none of that kind; with
+ * `ERR_OPTION` for what is no name; and where it is too late with `ERR_UPGRADE_IN_PROGRESS`, `ERR_ALREADY_UPGRADED` or
+ * `ERR_STOPPED`.
  */
 export class Fds {
   readonly #inventory: Inventory;

@@ -86,8 +86,7 @@ export function readListenOptions(
   host: string | undefined,
   directory: string,
 ): Wish {
-  const given =
-    typeof options === "object" ? options : { port: options, ...(host === undefined ? {} : { host }) };
+  const given = typeof options === "object" ? options : placeOf(options, host);
   refuseUnknown("listen()", given, KNOWN);
   const backlog = given.backlog ?? 511;
   if (!Number.isInteger(backlog) || backlog < 0) throw wrongOption("backlog", "a whole number", backlog);
@@ -135,6 +134,12 @@ const KNOWN = [
   "signal",
   "connections",
 ] satisfies (keyof ListenOptions)[];
+
+/** As in Node a text may be a path; one without a slash is more probably a port that is none. */
+function placeOf(portOrPath: number | string, host: string | undefined): ListenOptions {
+  if (typeof portOrPath === "string" && portOrPath.includes("/")) return { path: portOrPath };
+  return { port: portOrPath, ...(host === undefined ? {} : { host }) };
+}
 
 function addressOf(given: ListenOptions, directory: string): RequestedAddress {
   const path = text("path", given.path);
