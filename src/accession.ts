@@ -53,7 +53,7 @@ export class Accession {
   }
 
   #follow(parent: Predecessor): void {
-    const { older, sockets, happen, tell } = this.#estate;
+    const { older, sockets, happen } = this.#estate;
     this.#serve(parent);
     parent.follow({
       go: (others, ticketKeys) => {
@@ -67,10 +67,7 @@ export class Accession {
       },
       kept: () => happen("kept"),
       stopping: () => happen("stopping"),
-      rehearsed: () => {
-        tell("rehearsed", { generation: this.#estate.number });
-        process.exit(0);
-      },
+      rehearsed: () => this.#vanish(),
     });
     void parent.gone.then((nonsense) => {
       this.#nonsense = nonsense;
@@ -80,6 +77,15 @@ export class Accession {
       else this.#giveUp(nonsense);
       happen("kept");
     });
+  }
+
+  /** It was only tried, and leaves nothing behind that was not there before. */
+  #vanish(): void {
+    const { inventory, pidFile, tell, number } = this.#estate;
+    tell("rehearsed", { generation: number });
+    inventory.closeUsed(new Set());
+    pidFile?.discard();
+    process.exit(0);
   }
 
   /** Takes what an older generation offers. */

@@ -1,9 +1,19 @@
 import { execFile } from "node:child_process";
-import { existsSync, lstatSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { handover } from "./support/program.js";
 import { Service, temporaryDirectory } from "./support/service.js";
 import { ask, brief, stop, upgrade } from "./support/steps.js";
 
@@ -86,6 +96,16 @@ describe("the path of a Unix socket", () => {
     const service = await start([[{ path }], []]);
     await upgrade(service);
     expect(existsSync(path)).toBe(false);
+  });
+
+  test("is gone after a rehearsal that has bound it, and no other", async () => {
+    const other = join(directory, "other.sock");
+    const settings = { ...brief, pidFile: join(directory, "app.pid") };
+    const service = await start([[{ path }], [{ path }, { path: other }]], settings);
+    expect(await handover("upgrade", service.pid, "--dry-run")).toMatchObject({ code: 0 });
+    expect(await service.until("held", { generation: 1, n: 1 })).toMatchObject({ address: other });
+    expect(readdirSync(directory).toSorted()).toEqual(["app.pid", "app.pid.sock", "app.sock"]);
+    expect(await ask({ path })).toBe(String(service.pid));
   });
 
   test("is unlinked at the end of probation if the successor uses its name for another one", async () => {
