@@ -51,11 +51,6 @@ export class LiveUnit {
     return this.#controller.signal.aborted;
   }
 
-  /** Whether anybody has asked for it to be frozen. */
-  get isAsked(): boolean {
-    return this.#frozen !== undefined;
-  }
-
   /** Freezes it, if that has not been tried. Returns why it could not. */
   freeze(timeout: number): Promise<Refusal | undefined> {
     return (this.#frozen ??= this.#freezeWithin(timeout));
@@ -84,6 +79,25 @@ export class LiveUnit {
       return undefined;
     } catch (error) {
       return { code: (error as { code: string }).code, reason: reasonOf(error) };
+    }
+  }
+
+  /** Its ordinary end, frozen, where nobody has taken it. Whether that worked, in time; why not is counted. */
+  async stop(timeout: number, count: (code: string) => void): Promise<boolean> {
+    const { stop } = this.#kind.definition;
+    try {
+      if (stop === undefined) return true;
+      const isCounted = this.#frozen !== undefined;
+      const why = await this.freeze(timeout);
+      if (why !== undefined && !isCounted) count(why.code);
+      const stopped = await within(timeout, Promise.resolve(stop(this.id, this.state)));
+      if (stopped === LATE) count("ERR_TIMEOUT");
+      return stopped !== LATE;
+    } catch (error) {
+      count((error as { code?: string } | undefined)?.code ?? "ERR_STOP");
+      return false;
+    } finally {
+      this.abort();
     }
   }
 

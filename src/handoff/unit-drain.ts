@@ -1,12 +1,11 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { LATE, within } from "../limit.js";
 import type { Departure } from "./departure.js";
-import { atOnce } from "./envelope.js";
 import type { Offered } from "./exchange.js";
 import { KIND, type LiveUnit } from "./live-unit.js";
 import type { Parcel, Refusal, Settlement } from "./parcel.js";
 import type { DrainReport, Drains, Kind } from "./unit.js";
-import { UnitQueue } from "./unit-queue.js";
+import { inOrder, UnitQueue } from "./unit-queue.js";
 
 /**
  * The end of the units of one kind in this process: those that somebody would take move, a few at a time; the others are
@@ -82,33 +81,14 @@ export class UnitDrain {
   async #fillQueue(): Promise<void> {
     if (!this.#drains.enabled || this.#report.peers === 0) return;
     await this.#allStarted();
-    const ranked: { unit: LiveUnit; rank: number }[] = [];
-    for (const unit of this.#units.values()) {
-      try {
-        if (unit.attempts >= ATTEMPTS) this.#parked.add(unit);
-        else if (!this.#isEligible(unit)) this.#count("ERR_NOT_ELIGIBLE");
-        else ranked.push({ unit, rank: this.#rankOf(unit) });
-      } catch (error) {
-        this.#count((error as { code?: string } | undefined)?.code ?? "ERR_UNIT");
-      }
-    }
-    // Of those with the same rank the oldest is the last one, and so the first to go.
-    for (const { unit } of ranked.toReversed().toSorted((a, b) => a.rank - b.rank)) this.#queue.add(unit);
+    const all = [...this.#units.values()];
+    for (const unit of all) if (unit.attempts >= ATTEMPTS) this.#parked.add(unit);
+    const free = all.filter((unit) => !this.#parked.has(unit));
+    for (const unit of inOrder(free, this.#kind, (code) => this.#count(code))) this.#queue.add(unit);
     for (const id of this.#wanted) {
       const unit = this.#units.get(id);
       if (unit !== undefined) this.#queue.hurry(unit);
     }
-  }
-
-  #isEligible({ id, unit }: LiveUnit): boolean {
-    const { eligible } = this.#kind.definition;
-    return atOnce("eligible()", eligible?.(id, unit)) !== false;
-  }
-
-  /** What is no number ranks as 0: it is no reason to stop a unit. */
-  #rankOf({ id, unit }: LiveUnit): number {
-    const { priority } = this.#kind.definition;
-    return Number(atOnce("priority()", priority?.(id, unit))) || 0;
   }
 
   /** Nothing can be asked of a unit before. */
@@ -253,32 +233,13 @@ export class UnitDrain {
   async #stopAll(units: readonly LiveUnit[]): Promise<void> {
     let left = units.length;
     const stopping = units.map(async (unit) => {
-      const isStopped = await this.#stop(unit);
+      const isStopped = await unit.stop(this.#drains.unitTimeout, (code) => this.#count(code));
       left--;
       if (isStopped && !this.#parked.has(unit)) this.#report.stopped++;
       else this.#report.parked++;
     });
     await Promise.race([Promise.all(stopping), this.#departure.over]);
     this.#report.parked += left;
-  }
-
-  async #stop(unit: LiveUnit): Promise<boolean> {
-    const { stop } = this.#kind.definition;
-    const { unitTimeout } = this.#drains;
-    try {
-      if (stop === undefined) return true;
-      const isCounted = unit.isAsked;
-      const why = await unit.freeze(unitTimeout);
-      if (why !== undefined && !isCounted) this.#count(why.code);
-      const stopped = await within(unitTimeout, Promise.resolve(stop(unit.id, unit.state)));
-      if (stopped === LATE) this.#count("ERR_TIMEOUT");
-      return stopped !== LATE;
-    } catch (error) {
-      this.#count((error as { code?: string } | undefined)?.code ?? "ERR_STOP");
-      return false;
-    } finally {
-      unit.abort();
-    }
   }
 }
 

@@ -1,4 +1,6 @@
+import { atOnce } from "./envelope.js";
 import type { LiveUnit } from "./live-unit.js";
+import type { Kind } from "./unit.js";
 
 /** Units that are to move, in an order that changes while they do. */
 export class UnitQueue {
@@ -29,4 +31,33 @@ export class UnitQueue {
       if (unit === undefined || this.#waiting.delete(unit)) return unit;
     }
   }
+}
+
+/**
+ * Those that may move, the next one last: the highest priority first, and of those with the same the oldest. Why others
+ * may not is counted.
+ */
+export function inOrder(units: readonly LiveUnit[], kind: Kind, count: (code: string) => void): LiveUnit[] {
+  const ranked: { unit: LiveUnit; rank: number }[] = [];
+  for (const unit of units) {
+    try {
+      if (isEligible(unit, kind)) ranked.push({ unit, rank: rankOf(unit, kind) });
+      else count("ERR_NOT_ELIGIBLE");
+    } catch (error) {
+      count((error as { code?: string } | undefined)?.code ?? "ERR_UNIT");
+    }
+  }
+  return ranked
+    .toReversed()
+    .toSorted((a, b) => a.rank - b.rank)
+    .map(({ unit }) => unit);
+}
+
+function isEligible({ id, unit }: LiveUnit, { definition }: Kind): boolean {
+  return atOnce("eligible()", definition.eligible?.(id, unit)) !== false;
+}
+
+/** What is no number ranks as 0: it is no reason to stop a unit. */
+function rankOf({ id, unit }: LiveUnit, { definition }: Kind): number {
+  return Number(atOnce("priority()", definition.priority?.(id, unit))) || 0;
 }
