@@ -1,8 +1,12 @@
 import { constants } from "node:os";
 import { HandoverError } from "../errors.js";
-import { check, native, POLL, systemError, type Watcher } from "../native.js";
-import { MAX_SIZE, PROTOCOL, type Message } from "./messages.js";
-import { bodyOf, decode, encode } from "./packet.js";
+import { check, native, POLL, type Watcher } from "../native.js";
+import { closeAll, duplicateAll } from "./descriptors.js";
+import type { Message } from "./messages.js";
+import { encode } from "./packet.js";
+import { Receiver, type Packet } from "./receiver.js";
+
+export { closeAll };
 
 /**
  * What an owner of a channel hears from it. Each descriptor in `fds` is the listener's to close. An offer comes
@@ -12,12 +16,6 @@ export interface ChannelListener {
   message(message: Message, fds: number[], body: Uint8Array): void;
   /** The other end is gone, or talks nonsense (`error`). Nothing comes after it. */
   end(error: HandoverError | undefined): void;
-}
-
-interface Packet {
-  message: Message;
-  fds: number[];
-  body: Uint8Array;
 }
 
 /**
@@ -32,18 +30,19 @@ export class Channel {
   }
 
   readonly fd: number;
+  readonly #receiver: Receiver;
   #watcher: Watcher | undefined;
   #listener: ChannelListener | undefined;
   /** What the socket did not take yet, with duplicates of the descriptors: their owners may close theirs. */
   readonly #waiting: { data: Uint8Array; fds: readonly number[] }[] = [];
   #retry: NodeJS.Timeout | undefined;
   #reading = true;
-  #reset = false;
   #ended = false;
   #closed = false;
 
   constructor(fd: number) {
     this.fd = fd;
+    this.#receiver = new Receiver(fd, (unknown) => this.send({ type: "unsupported", unknown }));
   }
 
   /** Messages and the end go to `listener` from now on. */
@@ -91,7 +90,7 @@ export class Channel {
    */
   readBlocking(deadline: number): Packet | undefined {
     for (;;) {
-      const packet = this.#receive();
+      const packet = this.#receiver.receive();
       if (packet === "end") return undefined;
       if (packet !== "nothing") return packet;
       const left = Math.ceil(deadline - performance.now());
@@ -176,7 +175,7 @@ export class Channel {
 
   #receiveOrFail(): Packet | undefined {
     try {
-      const packet = this.#receive();
+      const packet = this.#receiver.receive();
       if (packet === "nothing") return undefined;
       if (packet !== "end") return packet;
       this.#end(undefined);
@@ -184,38 +183,6 @@ export class Channel {
       this.#end(error as HandoverError);
     }
     return undefined;
-  }
-
-  /**
-   * One message. Every error but EAGAIN is the other end's death; ECONNRESET, if it left unread data, comes once
-   * and before its last words.
-   */
-  #receive(): Packet | "nothing" | "end" {
-    for (;;) {
-      const received = native().receive(this.fd, buffer());
-      if (received === -constants.errno.EAGAIN) return "nothing";
-      if (received === -constants.errno.ECONNRESET && !this.#reset) {
-        this.#reset = true;
-        continue;
-      }
-      if (typeof received === "number" || received.size === 0) return "end";
-      try {
-        if (received.truncated)
-          throw new HandoverError("ERR_PROTOCOL", `a message is longer than ${MAX_SIZE} bytes`);
-        const packet = buffer().subarray(0, received.size);
-        const message = decode(packet);
-        if (message.type !== "unknown") {
-          checkProtocol(message);
-          const fds = received.fdsLost ? withoutLost(message, received.fds) : received.fds;
-          return { message, fds, body: bodyOf(packet) };
-        }
-        closeAll(received.fds);
-        this.send({ type: "unsupported", unknown: message.name });
-      } catch (error) {
-        closeAll(received.fds);
-        throw error;
-      }
-    }
   }
 
   #end(error: HandoverError | undefined): void {
@@ -233,29 +200,6 @@ export class Channel {
   }
 }
 
-export function closeAll(fds: readonly number[]): void {
-  for (const fd of fds) native().close(fd);
-}
-
-/** All or none. */
-function duplicateAll(fds: readonly number[]): number[] {
-  const duplicates: number[] = [];
-  try {
-    for (const fd of fds) duplicates.push(check(native().duplicate(fd), "duplicate", `descriptor ${fd}`));
-    return duplicates;
-  } catch (error) {
-    closeAll(duplicates);
-    throw error;
-  }
-}
-
-/** What is offered can be refused, and stays with its owner; without what is handed on there is no going on. */
-function withoutLost(message: Message, fds: readonly number[]): number[] {
-  if (message.type !== "offer") throw lost();
-  closeAll(fds);
-  return [];
-}
-
 function isBusy(result: number): boolean {
   return result === -constants.errno.EAGAIN || result === ETOOMANYREFS;
 }
@@ -265,29 +209,3 @@ const RETRY_AFTER = 10;
 
 /** Not among the errors that Node's `os.constants` knows. */
 const ETOOMANYREFS = process.platform === "darwin" ? -59 : -109;
-
-let shared: Uint8Array | undefined;
-
-/** One buffer serves every channel: a packet is decoded before the next one is read. */
-function buffer(): Uint8Array {
-  return (shared ??= new Uint8Array(MAX_SIZE));
-}
-
-function checkProtocol(message: Message): void {
-  if (message.type !== "hello" || message.protocol === PROTOCOL) return;
-  throw new HandoverError(
-    "ERR_PROTOCOL",
-    `the other process (pid ${message.pid}, handover ${message.version}) speaks protocol ${message.protocol}, ` +
-      `this one ${PROTOCOL}`,
-  );
-}
-
-function lost(): HandoverError {
-  return new HandoverError(
-    "ERR_DESCRIPTOR",
-    "cannot take over every descriptor: this process has no room for more",
-    {
-      cause: systemError(-constants.errno.EMFILE, "receive", "descriptors"),
-    },
-  );
-}

@@ -1,5 +1,6 @@
 import { fstatSync } from "node:fs";
-import { Channel, closeAll } from "../channel/channel.js";
+import { Channel } from "../channel/channel.js";
+import { closeAll } from "../channel/descriptors.js";
 import { ENTRIES_PER_MESSAGE, type Message } from "../channel/messages.js";
 import { deferred } from "../deferred.js";
 import { HandoverError, reasonOf } from "../errors.js";

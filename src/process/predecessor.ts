@@ -1,4 +1,5 @@
-import { Channel, closeAll } from "../channel/channel.js";
+import { Channel } from "../channel/channel.js";
+import { closeAll } from "../channel/descriptors.js";
 import type { Message, OlderGeneration } from "../channel/messages.js";
 import { deferred } from "../deferred.js";
 import type { HandoverError } from "../errors.js";
