@@ -1,4 +1,4 @@
-import { KIND as CONNECTION } from "./connections/leaving.js";
+import { KIND as CONNECTION } from "./connections/departing.js";
 import { deferred } from "./deferred.js";
 import type { HandoverError } from "./errors.js";
 import type { Estate } from "./estate.js";

@@ -1,5 +1,6 @@
 import type { Exchange } from "../handoff/exchange.js";
-import { KIND, Leaving, type Departures } from "./leaving.js";
+import { KIND } from "./departing.js";
+import { Leaving, type Departures } from "./leaving.js";
 import type { Protocol } from "./protocol.js";
 import type { Tracker } from "./tracker.js";
 

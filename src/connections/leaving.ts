@@ -1,11 +1,9 @@
 import type { Socket } from "node:net";
 import type { Exchange } from "../handoff/exchange.js";
-import type { Parcel, Settlement } from "../handoff/parcel.js";
+import type { Settlement } from "../handoff/parcel.js";
 import { deferred } from "../deferred.js";
-import { descriptorOf } from "../internals.js";
-import { encodeFrozen } from "./frozen.js";
+import { freeze, KIND, type Departing } from "./departing.js";
 import type { Parked } from "./parking.js";
-import { StillSocket } from "./still-socket.js";
 import type { TrackedServer } from "./tracked-server.js";
 import type { Tracker } from "./tracker.js";
 
@@ -36,7 +34,8 @@ export class Leaving {
   #immediate: NodeJS.Immediate | undefined;
   /** Batches that are not settled. */
   #unsettled = 0;
-  #ids = 0;
+  /** Of the next parcel. */
+  #id = 0;
   readonly #swept = deferred<void>();
 
   /** Begins at once. */
@@ -131,9 +130,10 @@ export class Leaving {
 
   #tryFreeze(connection: Socket | Parked, server: TrackedServer): Departing | undefined {
     try {
-      const departing =
-        "fd" in connection ? this.#freezeParked(connection, server) : this.#freeze(connection, server);
-      if (departing === undefined || departing.parcel.body.length <= LARGEST) return departing;
+      const departing = freeze(connection, server, this.#id);
+      if (departing === undefined) return this.#bringToRest(connection, server);
+      this.#id++;
+      if (departing.parcel.body.length <= LARGEST) return departing;
       this.#settle(departing, { how: "refused", code: "ERR_TOO_LARGE" });
     } catch (error) {
       // The adapter's own: its connection stays, and whoever reads the report is told.
@@ -142,39 +142,13 @@ export class Leaving {
     return undefined;
   }
 
-  /** Looks, stops reading and sends in one turn: what arrives later is still in the kernel, and goes along. */
-  #freeze(socket: Socket, server: TrackedServer): Departing | undefined {
-    const adapter = socket.destroyed ? undefined : server.adapters.find((one) => one.idle(socket));
-    if (adapter === undefined) return this.#bringToRest(socket, server);
-    const state = adapter.freeze(socket);
-    const fd = descriptorOf(socket);
-    const still = new StillSocket(socket);
-    return {
-      connection: socket,
-      parcel: this.#parcel(server, adapter.version, encode(adapter.name, state, still), fd),
-      gone: () => {
-        try {
-          adapter.moved?.(socket);
-        } catch (error) {
-          // It is the program's, and must not keep others from moving.
-          process.nextTick(() => {
-            throw error;
-          });
-        }
-        still.abandon();
-      },
-      back: () => still.release(),
-      keep: () => server.http1?.keep(socket),
-    };
-  }
-
-  #bringToRest(socket: Socket, server: TrackedServer): undefined {
-    if (socket.destroyed || this.#resting.has(socket)) return;
+  #bringToRest(connection: Socket | Parked, server: TrackedServer): undefined {
+    if ("fd" in connection || connection.destroyed || this.#resting.has(connection)) return;
     for (const adapter of server.adapters) {
-      const undo = adapter.rest?.(socket, () => this.#reconsider(socket, server));
+      const undo = adapter.rest?.(connection, () => this.#reconsider(connection, server));
       if (undo === undefined) continue;
-      this.#resting.set(socket, undo);
-      socket.once("close", () => this.#resting.delete(socket));
+      this.#resting.set(connection, undo);
+      connection.once("close", () => this.#resting.delete(connection));
       return;
     }
   }
@@ -187,23 +161,6 @@ export class Leaving {
 
   #wakeAll(): void {
     for (const socket of this.#resting.keys()) this.#wake(socket);
-  }
-
-  #freezeParked(parked: Parked, server: TrackedServer): Departing | undefined {
-    if (!server.unpark(parked)) return undefined;
-    const { adapter, state } = parked;
-    const body = encodeFrozen({ protocol: adapter.name, state });
-    return {
-      connection: parked,
-      parcel: this.#parcel(server, adapter.version, body, parked.fd),
-      gone: () => server.forget(parked),
-      back: () => server.park(parked),
-      keep: () => server.keep(parked),
-    };
-  }
-
-  #parcel({ label }: TrackedServer, version: number, body: Uint8Array, fd: number): Parcel {
-    return { kind: KIND, label, id: String(this.#ids++), version, codec: "json", body, fds: [fd] };
   }
 
   #settle({ connection, gone, back, keep }: Departing, settlement: Settlement): void {
@@ -225,31 +182,6 @@ export class Leaving {
     this.#wake(connection);
   }
 }
-
-/** A connection that was offered, and is nowhere until the offer is settled. */
-interface Departing {
-  connection: Socket | Parked;
-  parcel: Parcel;
-  /** It was taken. */
-  readonly gone: () => void;
-  /** It was not: it goes on here. */
-  readonly back: () => void;
-  /** And it will not move. */
-  readonly keep: () => void;
-}
-
-function encode(protocol: string, state: unknown, still: StillSocket): Uint8Array {
-  const { unread } = still;
-  try {
-    return encodeFrozen({ protocol, state, ...(unread === undefined ? {} : { unread }) });
-  } catch (error) {
-    still.release();
-    throw error;
-  }
-}
-
-/** The kind of these parcels. */
-export const KIND = "connection";
 
 /**
  * Batches that may be unsettled: it bounds what is nowhere, sent and not yet taken. A small one keeps the gap of each
