@@ -2,7 +2,7 @@ import type { ErrorCode } from "./errors.js";
 
 /**
  * The states of one process of the service, and all that can happen to it. This table is the only place that
- * decides; `Upgrader` feeds events in and runs the effects that come out, in their order.
+ * decides; `Generation` feeds events in and runs the effects that come out, in their order.
  */
 export type State =
   /** The program initialises. */

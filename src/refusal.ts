@@ -1,4 +1,19 @@
 import { HandoverError, type ErrorCode } from "./errors.js";
+import { busyWith, type State } from "./lifecycle.js";
+
+/** Refuses what would come too late to be handed on. */
+export function requireOpen(state: State, doing: string): void {
+  const busy = busyWith(state);
+  if (busy !== undefined) throw refusal(busy, doing);
+}
+
+/** Refuses what would run here and in the predecessor. */
+export function requireActive(state: State, hasParent: boolean, doing: string): void {
+  if (state.name === "upgrading") return;
+  requireOpen(state, doing);
+  const isWaiting = state.name === "starting" || state.name === "announced";
+  if (isWaiting && hasParent) throw refusal("ERR_NOT_READY", doing);
+}
 
 /** The error for what the state of this process does not allow. */
 export function refusal(code: ErrorCode, doing: string): HandoverError {

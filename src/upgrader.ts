@@ -4,6 +4,7 @@ import type { AddressInfo, Server } from "node:net";
 import { ControlServer } from "./control/server.js";
 import type { ConnectionAdapter } from "./connections/adapter.js";
 import { HandoverError, reasonOf } from "./errors.js";
+import type { Estate } from "./estate.js";
 import { publish, type Rehearsal, type UpgradeResult, type UpgraderEvents } from "./events.js";
 import { Generation } from "./generation.js";
 import type { Shape } from "./handoff/envelope.js";
@@ -43,6 +44,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   /** Descriptors that are handed on by name, for what is no server. */
   readonly fds: Fds;
   readonly #generation: Generation;
+  readonly #estate: Estate;
   #readiness: Promise<void> | undefined;
 
   /**
@@ -61,10 +63,12 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
       upgrade: () => void this.upgrade().catch(complain),
       stop: () => void generation.stop(),
     });
+    const { number, older, inventory } = generation.estate;
     this.#generation = generation;
-    this.generation = generation.number;
-    this.hasParent = generation.older.parent !== undefined;
-    this.fds = new Fds(generation.inventory, () => generation.requireOpen("add a descriptor"));
+    this.#estate = generation.estate;
+    this.generation = number;
+    this.hasParent = older.parent !== undefined;
+    this.fds = new Fds(inventory, () => generation.requireOpen("add a descriptor"));
     if (settings.controlSocket !== undefined) generation.control = new ControlServer(this, generation);
     if (origin.warning !== undefined) process.emitWarning(origin.warning, { code: "HANDOVER_COMMAND" });
     warnOfManagers();
@@ -77,17 +81,17 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
 
   /** How many connections this process has. */
   get connections(): number {
-    return this.#generation.connections;
+    return this.#estate.connections.size;
   }
 
   /** The last ten upgrades of the service, the newest last, whichever process they began in. */
   get history(): readonly Readonly<UpgradeRecord>[] {
-    return this.#generation.journal.records;
+    return this.#estate.journal.records;
   }
 
   /** What has happened in the service, over all its generations. */
   get totals(): Totals {
-    return this.#generation.journal.totals;
+    return this.#estate.journal.totals;
   }
 
   /** Resolves when this process was replaced or stopped, has drained, and it cannot be undone. */
@@ -112,7 +116,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     requireServer(server);
     const wish = readListenOptions(options, host, origin.logical);
     this.#generation.requireOpen("listen");
-    return this.#generation.sockets.listen(server, wish);
+    return this.#estate.sockets.listen(server, wish);
   }
 
   /**
@@ -123,7 +127,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    */
   addConnections(adapter: ConnectionAdapter): void {
     this.#generation.requireOpen("add connections");
-    this.#generation.addAdapter(readAdapter(adapter));
+    this.#estate.connections.addAdapter(readAdapter(adapter));
   }
 
   /**
@@ -141,7 +145,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     requireSocket(socket);
     const wish = readBindOptions(options, address, kindOfSocket(socket));
     this.#generation.requireOpen("bind");
-    return this.#generation.sockets.bind(socket, wish);
+    return this.#estate.sockets.bind(socket, wish);
   }
 
   /**
@@ -151,7 +155,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    * @throws {HandoverError} `ERR_OPTION`
    */
   slot<T = unknown>(label: string, shape: Shape<T>): Slot<T> {
-    return this.#generation.memory.slot(label, shape);
+    return this.#estate.memory.slot(label, shape);
   }
 
   /**
@@ -164,7 +168,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     kind: string,
     definition: UnitDefinition<State, Unit>,
   ): Units<State, Unit> {
-    return this.#generation.memory.units(kind, definition);
+    return this.#estate.memory.units(kind, definition);
   }
 
   /**
@@ -178,7 +182,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    */
   async role(name: string, definition: RoleDefinition): Promise<void> {
     this.#generation.requireOpen(`add the role "${name}"`);
-    await this.#generation.memory.roles.add(name, definition);
+    await this.#estate.memory.roles.add(name, definition);
   }
 
   /**
@@ -236,7 +240,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    * @throws {HandoverError} `ERR_ABORTED`
    */
   async waitForParent(options: { signal?: AbortSignal | undefined } = {}): Promise<void> {
-    await this.#generation.older.waitForParent(options.signal);
+    await this.#estate.older.waitForParent(options.signal);
   }
 
   /** An exception of a listener is the program's, and must not stop an upgrade half-way. */
