@@ -1,9 +1,8 @@
-import { setImmediate as turn } from "node:timers/promises";
 import { Accession } from "./accession.js";
 import type { Status } from "./control/protocol.js";
 import type { Controlled, ControlServer } from "./control/server.js";
 import { deferred } from "./deferred.js";
-import { Ending, type Ended } from "./ending.js";
+import type { Ended } from "./ending.js";
 import type { HandoverError } from "./errors.js";
 import { inherit, type Estate } from "./estate.js";
 import type { Rehearsal, Tell, UpgradeResult } from "./events.js";
@@ -11,6 +10,7 @@ import { transition, type Effect, type Event, type Outcome, type State } from ".
 import type { Settings } from "./options.js";
 import { endByForce } from "./process/force.js";
 import { refusal, requireOpen } from "./refusal.js";
+import { Retirement } from "./retirement.js";
 import { statusOf } from "./status.js";
 import { Succession } from "./succession.js";
 
@@ -23,27 +23,22 @@ export class Generation implements Controlled {
   /** Opened when this process gets ready. */
   control: ControlServer | undefined;
   readonly #accession: Accession;
+  readonly #retirement: Retirement;
   /** Keeps the event loop alive. */
   readonly #hold: NodeJS.Timeout;
-  readonly #left = deferred<{ outcome: Outcome } & Ended>();
   readonly #exit = deferred<Outcome>();
   #state: State = { name: "starting" };
   #succession: Succession | undefined;
-  #ending: Ending | undefined;
-  #ended: Ended = { destroyed: 0, handedOver: 0, stayed: {}, units: {} };
 
   constructor(settings: Settings, tell: Tell) {
     this.estate = inherit(settings, {
       tell,
       state: () => this.#state,
       happen: (event) => this.#happen(event),
-      report: () => ({
-        connections: this.estate.connections.size,
-        handedOver: this.#ending?.handedOver ?? 0,
-        remaining: this.#ending?.remaining ?? 0,
-      }),
+      report: () => this.#retirement.report,
     });
     this.#hold = setInterval(() => {}, LONGEST);
+    this.#retirement = new Retirement(this.estate);
     this.#accession = new Accession(this.estate);
   }
 
@@ -112,7 +107,7 @@ export class Generation implements Controlled {
 
   async stopAndDrain(): Promise<{ outcome: Outcome } & Ended> {
     this.#happen("stop");
-    return this.#left.promise;
+    return this.#retirement.over;
   }
 
   async status(): Promise<Status> {
@@ -138,85 +133,33 @@ export class Generation implements Controlled {
       journal.keep();
     },
     abandon: () => this.#succession?.abandon(),
-    handOn: () => this.#handOn(),
+    handOn: () => this.#retirement.handOn(this.#succession!),
     settle: () => this.#succession?.settle(),
-    rollBack: () => this.#rollBack(),
+    rollBack: () => {
+      const succession = this.#succession!;
+      this.#succession = undefined;
+      this.#retirement.rollBack(succession);
+    },
     warnPeer: () => {
       this.estate.older.parent?.announceStopping();
       this.#succession?.announceStopping();
     },
     withdraw: () => this.estate.older.parent?.leave(),
-    close: () => this.#close(),
+    close: () => {
+      this.#accession.abandon(refusal("ERR_STOPPED", "get ready"));
+      this.#retirement.close();
+    },
     leave: () => void this.#leave(),
   };
 
-  #handOn(): void {
-    const succession = this.#succession!;
-    this.estate.sockets.stop();
-    succession.announce();
-    this.#end(succession);
-    succession.beginProbation();
-  }
-
-  #rollBack(): void {
-    const { memory, tell } = this.estate;
-    this.#ending?.cancel();
-    this.#ending = undefined;
-    memory.rollBack();
-    this.#succession?.rollBack();
-    this.#succession = undefined;
-    void memory.roles.acquireAll().then((errors) => {
-      for (const error of errors) tell("failed", { error });
-    });
-  }
-
-  #close(): void {
-    const { pidFile, sockets, inventory } = this.estate;
-    this.#accession.abandon(refusal("ERR_STOPPED", "get ready"));
-    pidFile?.discard();
-    sockets.stop();
-    sockets.letGo();
-    // A client that nobody will serve is refused at once, and does not wait in a queue to be reset.
-    inventory.closeUsed(new Set());
-    this.#end();
-  }
-
-  #end(succession?: Succession): void {
-    const { settings, connections, memory, journal, tell } = this.estate;
-    const timeout = settings.drainTimeout;
-    const { size } = connections;
-    const ending = new Ending(connections, memory, {
-      exchange: succession?.exchange,
-      probation: succession?.kept ?? Promise.resolve(true),
-      timeout,
-      begin: () => tell("draining", { connections: size, timeout }),
-      report: (ended) => journal.end(size, ended),
-      failed: (error) => tell("failed", { error }),
-    });
-    this.#ending = ending;
-    void ending.done.then((ended) => {
-      // A rollback has ended the end.
-      if (this.#ending !== ending) return;
-      this.#ended = ended;
-      this.#happen("drained");
-    });
-  }
-
   async #leave(): Promise<void> {
     const { outcome } = this.#state as State & { name: "exited" };
-    const { settings, sockets, connections, pidFile, tell } = this.estate;
-    sockets.end();
-    connections.close();
-    // The servers emit `close` in the next tick.
-    await turn();
-    if (outcome === "stopped") pidFile?.remove();
-    tell("exit", { outcome, ...this.#ended });
-    this.#left.resolve({ outcome, ...this.#ended });
+    await this.#retirement.leave(outcome);
     await this.control?.close(ANSWER_TIME);
     if (outcome === "stopped") await this.#outlive();
     clearInterval(this.#hold);
     this.#exit.resolve(outcome);
-    endByForce(settings.exitTimeout);
+    endByForce(this.estate.settings.exitTimeout);
   }
 
   /** Others may still drain, and are left as long as that may take. */
