@@ -1,5 +1,6 @@
-import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { HandoverError, reasonOf } from "../errors.js";
+import { parseUnixSockets, socketInodes } from "../proc.js";
 import { ControlClient } from "./client.js";
 
 /**
@@ -96,30 +97,13 @@ export function isAlive(pid: number): boolean {
 /** The files of the Unix sockets that a process listens on, or has a descriptor of. */
 function listeningPaths(pid: number): string[] {
   try {
-    const inodes = new Set(readdirSync(`/proc/${pid}/fd`).map((fd) => socketInode(`/proc/${pid}/fd/${fd}`)));
-    const lines = readFileSync("/proc/net/unix", "utf8").split("\n");
-    return lines.flatMap((line) => {
-      const [, flags, inode, path] = LISTENER.exec(line) ?? [];
-      return (Number(`0x${flags}`) & ACCEPTS) !== 0 && inodes.has(inode) ? [path!] : [];
-    });
+    const own = socketInodes(pid);
+    return parseUnixSockets(readFileSync("/proc/net/unix", "utf8"))
+      .filter(({ listens, path, inode }) => listens && path.startsWith("/") && own.has(inode))
+      .map(({ path }) => path);
   } catch (cause) {
     const message = `cannot look for the control socket of process ${pid}: ${whyHidden(cause)}`;
     throw new HandoverError("ERR_CONTROL", message, { cause });
-  }
-}
-
-/** Of proc(5)'s net/unix: flags, inode and an absolute path. */
-const LISTENER = /^\S+ \S+ \S+ (\S+) \S+ \S+ +(\d+) (\/.*)$/;
-
-/** __SO_ACCEPTCON */
-const ACCEPTS = 0x10000;
-
-function socketInode(link: string): string | undefined {
-  try {
-    return /^socket:\[(\d+)\]$/.exec(readlinkSync(link))?.[1];
-  } catch {
-    // Closed meanwhile.
-    return undefined;
   }
 }
 

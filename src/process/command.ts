@@ -1,7 +1,8 @@
-import { readFileSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { dirname, isAbsolute, resolve } from "node:path";
 import { HandoverError, reasonOf } from "../errors.js";
 import { wrongOption, type CommandOverride } from "../options.js";
+import { readBlock } from "../proc.js";
 
 /** What a successor is started with. `argv0` is the name it sees itself called by. */
 export interface Command {
@@ -127,14 +128,14 @@ function requireDirectory(cwd: string): void {
 }
 
 function readOrigin(): Origin {
-  const env = readBlock("/proc/self/environ");
+  const env = readOwn("environ");
   const directory = physicalDirectory();
   const from = env === undefined ? { ...process.env } : parseEnvironment(env);
   return { ...readWords(), env: from, directory, logical: logicalDirectory(from, directory) };
 }
 
 function readWords(): Pick<Origin, "words" | "warning"> {
-  const words = readBlock("/proc/self/cmdline");
+  const words = readOwn("cmdline");
   const least = 1 + process.execArgv.length + Math.min(process.argv.length - 1, 1);
   if (words !== undefined && words[0] === process.argv0 && words.length >= least) {
     return { words, warning: undefined };
@@ -147,11 +148,10 @@ function readWords(): Pick<Origin, "words" | "warning"> {
   return { words: [process.argv0, ...process.execArgv, ...process.argv.slice(1)], warning };
 }
 
-/** The words between the NULs of a file of `/proc`; undefined where there is none. */
-function readBlock(file: string): string[] | undefined {
+/** Undefined where there is no `/proc`. */
+function readOwn(file: "cmdline" | "environ"): string[] | undefined {
   try {
-    const words = readFileSync(file, "utf8").split("\0");
-    return words.at(-1) === "" ? words.slice(0, -1) : words;
+    return readBlock("self", file);
   } catch {
     return undefined;
   }

@@ -1,6 +1,6 @@
-import { readFileSync } from "node:fs";
 import { constants } from "node:os";
 import type { Settings } from "../options.js";
+import { readStat } from "../proc.js";
 
 export interface SignalListener {
   upgrade(): void;
@@ -57,10 +57,7 @@ class Terminal {
 /** The field `tty_nr` of proc(5): 0 without a controlling terminal. */
 function hasTerminal(): boolean {
   try {
-    const stat = readFileSync("/proc/self/stat", "latin1");
-    // The name of the process, in parentheses, may contain anything.
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return Number(fields[4]) !== 0;
+    return Number(readStat("self")[4]) !== 0;
   } catch {
     return false;
   }

@@ -1,7 +1,7 @@
-import { readFileSync } from "node:fs";
 import cluster from "node:cluster";
 import { isMainThread } from "node:worker_threads";
 import { HandoverError } from "../errors.js";
+import { readBlock, readStat } from "../proc.js";
 
 /**
  * Refuses where handover cannot work.
@@ -48,9 +48,8 @@ function ancestors(): string[][] {
   const commands: string[][] = [];
   try {
     for (let pid = process.ppid, n = 0; pid > 1 && n < 3; n++) {
-      commands.push(readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0"));
-      const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-      pid = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]);
+      commands.push(readBlock(pid, "cmdline"));
+      pid = Number(readStat(pid)[1]);
     }
   } catch {
     // No /proc, or an ancestor has gone meanwhile: what was found will do.

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync, realpathSync } from "node:fs";
 import { endianness } from "node:os";
-import { socketInodes } from "./proc.js";
+import { parseUnixSockets, socketInodes } from "../../proc.js";
 
 /** A socket that others can reach. */
 export interface Listener {
@@ -38,7 +38,7 @@ export function readListeners(pid: number): ListenerFacts {
 export function listensAt(pid: number, path: string): boolean {
   try {
     const mine = socketInodes(pid);
-    const unix = read(`/proc/${pid}/net/unix`).split("\n").flatMap(unixListener);
+    const unix = unixListeners(read(`/proc/${pid}/net/unix`));
     const there = unix.filter(({ inode }) => mine.has(inode)).map(({ address }) => realPath(address));
     return there.includes(realPath(path));
   } catch {
@@ -51,8 +51,7 @@ export function parseListeners(table: (name: string) => string): Listener[] {
   const inet = (["tcp", "udp"] as const).flatMap((kind) =>
     [kind, `${kind}6`].flatMap((name) => rows(table(name)).flatMap((row) => inetListener(kind, row))),
   );
-  const unix = table("unix").split("\n").flatMap(unixListener);
-  return [...inet, ...unix];
+  return [...inet, ...unixListeners(table("unix"))];
 }
 
 /** The port of an address; undefined for a path. */
@@ -100,13 +99,9 @@ function bytes(hex: string): Buffer {
   return endianness() === "LE" ? numbers.swap32() : numbers;
 }
 
-/** __SO_ACCEPTCON */
-const ACCEPTS = 0x10000;
-
-function unixListener(line: string): Listener[] {
-  const [, flags, inode, path] = /^\S+ \S+ \S+ (\S+) \S+ \S+ +(\d+) (.+)$/.exec(line) ?? [];
-  if ((Number(`0x${flags}`) & ACCEPTS) === 0) return [];
-  return [{ kind: "unix", address: path!, inode: inode! }];
+function unixListeners(table: string): Listener[] {
+  const listening = parseUnixSockets(table).filter(({ listens }) => listens);
+  return listening.map(({ path, inode }) => ({ kind: "unix", address: path, inode }));
 }
 
 function holderOf(inode: string): number | undefined {

@@ -1,5 +1,6 @@
 import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import { HandoverError, reasonOf } from "../../errors.js";
+import { readStat, readBlock } from "../../proc.js";
 
 /** What `/proc` tells of a process. */
 export interface ProcessFacts {
@@ -74,20 +75,6 @@ function descriptorLimit(pid: number | "self"): number {
   return soft === "unlimited" ? Infinity : Number(soft);
 }
 
-/** The inodes of a process's sockets. */
-export function socketInodes(pid: number | string): Set<string> {
-  const inodes = new Set<string>();
-  for (const fd of readdirSync(`/proc/${pid}/fd`)) {
-    try {
-      const [, inode] = /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${fd}`)) ?? [];
-      if (inode !== undefined) inodes.add(inode);
-    } catch {
-      // Closed meanwhile.
-    }
-  }
-  return inodes;
-}
-
 function readStatus(pid: number): Map<string, string> {
   const lines = readFileSync(`/proc/${pid}/status`, "utf8").split("\n");
   return new Map(lines.map((line) => [line.split(":", 1)[0]!, line.slice(line.indexOf(":") + 1).trim()]));
@@ -101,17 +88,6 @@ function words(status: Map<string, string>, name: string): string[] {
 function userOf(status: Map<string, string>): ProcessFacts["user"] {
   const gids = [words(status, "Gid")[1], ...words(status, "Groups")];
   return { uid: Number(words(status, "Uid")[1]), gids: gids.map(Number) };
-}
-
-/** The fields of proc(5)'s stat from `state` on; the name before them may contain anything. */
-function readStat(pid: number): string[] {
-  const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-  return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-}
-
-function readBlock(pid: number, name: "cmdline" | "environ"): string[] {
-  const blocks = readFileSync(`/proc/${pid}/${name}`, "utf8").split("\0");
-  return blocks.at(-1) === "" ? blocks.slice(0, -1) : blocks;
 }
 
 function readEnvironment(pid: number): NodeJS.ProcessEnv {
