@@ -13,7 +13,7 @@ export interface Ended extends Drained {
   units: Record<string, DrainReport>;
 }
 
-export interface EndingOptions {
+interface EndingOptions {
   /** Leads to the successor, where there is one. */
   exchange: Exchange | undefined;
   /** Of the successor: false if this process serves again. */

@@ -71,7 +71,7 @@ export type Effect =
   | "leave";
 
 /** What an event does: the next state and the effects; or nothing, and the reason. */
-export type Step =
+type Step =
   | { readonly state: State; readonly effects: readonly Effect[]; readonly refused?: undefined }
   | { readonly refused: ErrorCode };
 

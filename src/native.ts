@@ -59,7 +59,7 @@ export interface Watcher {
   close(): void;
 }
 
-export type SocketType = "stream" | "dgram";
+type SocketType = "stream" | "dgram";
 
 export interface Received {
   /** Bytes written to the buffer. */
@@ -82,7 +82,7 @@ export interface SocketDescription {
   ipv6Only: boolean;
 }
 
-export interface Credentials {
+interface Credentials {
   pid: number;
   uid: number;
   gid: number;

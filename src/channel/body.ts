@@ -7,7 +7,7 @@ import { check, native } from "../native.js";
 export const INLINE = 64 * 1024;
 
 /** A memory file that nobody can change any more; the caller owns its descriptor. */
-export interface Written {
+interface Written {
   fd: number;
   sha256: string;
 }

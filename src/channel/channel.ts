@@ -12,7 +12,7 @@ export { closeAll };
  * What an owner of a channel hears from it. Each descriptor in `fds` is the listener's to close. An offer comes
  * without any if not all of them could be received: it can be refused.
  */
-export interface ChannelListener {
+interface ChannelListener {
   message(message: Message, fds: number[], body: Uint8Array): void;
   /** The other end is gone, or talks nonsense (`error`). Nothing comes after it. */
   end(error: HandoverError | undefined): void;

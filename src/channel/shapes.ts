@@ -1,7 +1,7 @@
 import type { MessageType } from "./messages.js";
 
 /** Whether a value is what a field should have. */
-export type Fits = (value: unknown) => boolean;
+type Fits = (value: unknown) => boolean;
 
 const isString: Fits = (value) => typeof value === "string";
 const isCount: Fits = (value) => Number.isSafeInteger(value) && (value as number) >= 0;

@@ -1,5 +1,5 @@
 /** A connection on its way: what the body of its parcel holds. */
-export interface Frozen {
+interface Frozen {
   /** The adapter's name. */
   protocol: string;
   /** What its `freeze` returned. */

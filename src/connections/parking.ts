@@ -9,7 +9,7 @@ export interface Parked {
   readonly adapter: ConnectionAdapter;
 }
 
-export interface ParkingListener {
+interface ParkingListener {
   /** It speaks, or its client has gone; the descriptor is the listener's. */
   wake(parked: Parked): void;
   /** It was silent for too long; its descriptor is closed. */

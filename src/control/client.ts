@@ -74,7 +74,7 @@ export class ControlClient {
 }
 
 /** The answer to a request, if it is no failure. */
-export type AnswerTo<R extends Request> = Extract<Answer, { answer: Answers[R["command"]] }>;
+type AnswerTo<R extends Request> = Extract<Answer, { answer: Answers[R["command"]] }>;
 
 interface Answers {
   status: "status";

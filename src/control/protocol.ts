@@ -10,7 +10,7 @@ import type { PlannedCommand } from "../process/command.js";
  * server tells of phases and then ends with one answer. Unknown fields are ignored.
  */
 
-export interface Greeting {
+interface Greeting {
   /** The version of handover. */
   handover: string;
   pid: number;
@@ -58,7 +58,7 @@ export interface Status {
 }
 
 /** The longest line either side reads, in characters. */
-export const MAX_LINE = 64 * 1024;
+const MAX_LINE = 64 * 1024;
 
 /** Cuts a stream into lines; `onLine` gets each as an object, `onNonsense` the first that is none. */
 export function readLines(

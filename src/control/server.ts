@@ -17,7 +17,7 @@ export interface Controlled {
 }
 
 /** An `Upgrader`, as far as it is needed here. */
-export interface Upgrades extends EventEmitter<UpgraderEvents> {
+interface Upgrades extends EventEmitter<UpgraderEvents> {
   upgrade(options: { signal?: AbortSignal | undefined }): Promise<UpgradeResult>;
   rehearse(options: { signal?: AbortSignal | undefined }): Promise<Rehearsal>;
 }

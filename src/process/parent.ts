@@ -10,7 +10,7 @@ import { VERSION } from "../version.js";
 import { Predecessor } from "./predecessor.js";
 
 /** What a successor starts with. */
-export interface Inheritance {
+interface Inheritance {
   parent: Predecessor;
   /** Of this process. */
   generation: number;

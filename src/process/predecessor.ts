@@ -7,7 +7,7 @@ import type { Fences } from "../handoff/fences.js";
 import { LocalExchange } from "../handoff/local.js";
 import type { Send } from "../handoff/outbox.js";
 
-export interface PredecessorListener {
+interface PredecessorListener {
   /** Accept. `older` still drain; their channels are this process's from now on. */
   go(older: Predecessor[], ticketKeys: Record<string, string>): void;
   kept(): void;

@@ -2,7 +2,7 @@ import { constants } from "node:os";
 import type { Settings } from "../options.js";
 import { readStat } from "../proc.js";
 
-export interface SignalListener {
+interface SignalListener {
   upgrade(): void;
   stop(): void;
 }

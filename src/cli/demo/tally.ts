@@ -2,7 +2,7 @@
 export type Kind = "fresh" | "keep-alive" | "slow" | "streaming";
 
 /** What came of one kind's requests. Latencies are in ms. */
-export interface KindSummary {
+interface KindSummary {
   requests: number;
   failed: number;
   /** Connections that the client had meant to keep. */

@@ -9,7 +9,7 @@ import type { Facts } from "./facts.js";
 import type { Check, Finding } from "./finding.js";
 
 /** Everything that is checked. */
-export const CHECKS: readonly Check[] = [
+const CHECKS: readonly Check[] = [
   ...UNIT_CHECKS,
   ...TIME_CHECKS,
   ...PROCESS_CHECKS,

@@ -15,7 +15,7 @@ export interface Target {
 }
 
 /** What was found of it. */
-export interface Found {
+interface Found {
   unit: UnitFacts | undefined;
   pidFile: PidFileFacts | undefined;
   /** The process that serves. */
