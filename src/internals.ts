@@ -2,6 +2,7 @@ import type { Socket as DatagramSocket } from "node:dgram";
 import { Server as HttpServer, type IncomingMessage } from "node:http";
 import { Server, type Socket } from "node:net";
 import { HandoverError } from "./errors.js";
+import { shadow } from "./shadow.js";
 
 /*
  * Everything of Node that is used here and is not documented, in one place: tested on Node 20, 22 and 24, and
@@ -25,11 +26,7 @@ export function requireClosable(server: Server): void {
  * which a request may be on its way. The server emits `close` only after {@link allowClose}.
  */
 export function closeListener(server: Server): void {
-  Object.defineProperty(server, "_emitCloseIfDrained", {
-    value: () => {},
-    configurable: true,
-    writable: true,
-  });
+  shadow(server as Server & { _emitCloseIfDrained(): void }, "_emitCloseIfDrained", () => {});
   Server.prototype.close.call(server);
 }
 
