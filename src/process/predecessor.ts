@@ -6,6 +6,7 @@ import type { HandoverError } from "../errors.js";
 import type { Fences } from "../handoff/fences.js";
 import { LocalExchange } from "../handoff/local.js";
 import type { Send } from "../handoff/outbox.js";
+import { LATE, within } from "../limit.js";
 
 interface PredecessorListener {
   /** Accept. `older` still drain; their channels are this process's from now on. */
@@ -86,11 +87,9 @@ export class Predecessor implements OlderGeneration {
     if (!this.#channel.send({ type: "inquire" })) return undefined;
     const { promise, resolve } = deferred<Report | undefined>();
     this.#inquiries.add(resolve);
-    const timer = setTimeout(() => resolve(undefined), timeout);
-    return promise.finally(() => {
-      clearTimeout(timer);
-      this.#inquiries.delete(resolve);
-    });
+    const report = await within(timeout, promise);
+    this.#inquiries.delete(resolve);
+    return report === LATE ? undefined : report;
   }
 
   announceKept(): void {
