@@ -1,5 +1,6 @@
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import type { RequestedAddress } from "../channel/messages.js";
+import { parseUnixSockets, socketInodes } from "../proc.js";
 
 /**
  * Who holds an address, in words, as far as Linux's `/proc` tells this user; about 10 ms. Undefined where it
@@ -35,9 +36,8 @@ function portInodes(kind: "tcp" | "udp", port: number): string[] {
 
 function unixInodes(path: string): string[] {
   const shown = path.replaceAll("\0", "@");
-  return table("unix")
-    .filter((fields) => fields.slice(7).join(" ") === shown)
-    .map((fields) => fields[6] ?? "");
+  const sockets = parseUnixSockets(readFileSync("/proc/net/unix", "utf8"));
+  return sockets.filter((one) => one.path === shown).map(({ inode }) => inode);
 }
 
 function table(name: string): string[][] {
@@ -47,23 +47,14 @@ function table(name: string): string[][] {
 
 function pidsWith(inodes: ReadonlySet<string>): number[] {
   const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
-  return pids.filter((pid) => descriptorsOf(pid).some((link) => inodes.has(link))).map(Number);
+  return pids.filter((pid) => [...inodesOf(pid)].some((inode) => inodes.has(inode))).map(Number);
 }
 
-/** The inodes of a process's sockets; none of another user's. */
-function descriptorsOf(pid: string): string[] {
-  const directory = `/proc/${pid}/fd`;
-  return orElse([], () => readdirSync(directory)).map((fd) => {
-    // It may have been closed meanwhile, as the one that has read this process's own directory.
-    const link = orElse("", () => readlinkSync(`${directory}/${fd}`));
-    return /^socket:\[(\d+)\]$/.exec(link)?.[1] ?? "";
-  });
-}
-
-function orElse<T>(otherwise: T, read: () => T): T {
+/** None of another user's process, or of one that has gone meanwhile. */
+function inodesOf(pid: string): ReadonlySet<string> {
   try {
-    return read();
+    return socketInodes(pid);
   } catch {
-    return otherwise;
+    return new Set();
   }
 }
