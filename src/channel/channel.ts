@@ -6,8 +6,6 @@ import type { Message } from "./messages.js";
 import { encode } from "./packet.js";
 import { Receiver, type Packet } from "./receiver.js";
 
-export { closeAll };
-
 /**
  * What an owner of a channel hears from it. Each descriptor in `fds` is the listener's to close. An offer comes
  * without any if not all of them could be received: it can be refused.

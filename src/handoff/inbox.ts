@@ -1,5 +1,5 @@
 import { closeMemory, digest, readMemory } from "../channel/body.js";
-import { closeAll } from "../channel/channel.js";
+import { closeAll } from "../channel/descriptors.js";
 import type { ParcelHead, Result } from "../channel/messages.js";
 import { reasonOf } from "../errors.js";
 import type { Claim, Taker, Verdict } from "./exchange.js";

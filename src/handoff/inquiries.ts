@@ -1,6 +1,6 @@
 import { randomInt } from "node:crypto";
 import { closeMemory, digest, INLINE, readMemory, writeMemory } from "../channel/body.js";
-import { closeAll } from "../channel/channel.js";
+import { closeAll } from "../channel/descriptors.js";
 import type { Message, ParcelHead, Topic } from "../channel/messages.js";
 import type { Showcase } from "./exchange.js";
 import { headOf, type Send } from "./outbox.js";

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { closeAll } from "../channel/channel.js";
+import { closeAll } from "../channel/descriptors.js";
 import type { Message, Topic } from "../channel/messages.js";
 import type { Exchange, Offered, Showcase, Taker } from "./exchange.js";
 import { Inbox } from "./inbox.js";

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, onTestFinished, test } from "vitest";
-import { closeAll } from "../../dist/channel/channel.js";
+import { closeAll } from "../../dist/channel/descriptors.js";
 import { Departure } from "../../dist/handoff/departure.js";
 import { Fences } from "../../dist/handoff/fences.js";
 import type { Slot } from "../../dist/handoff/slots.js";

@@ -1,7 +1,8 @@
 import { closeSync, openSync, readdirSync, readFileSync, readSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
-import { Channel, closeAll } from "../../dist/channel/channel.js";
+import { Channel } from "../../dist/channel/channel.js";
+import { closeAll } from "../../dist/channel/descriptors.js";
 import type { Message } from "../../dist/channel/messages.js";
 import { LocalExchange } from "../../dist/handoff/local.js";
 import { offer, parcel, taken, testExchange } from "../support/exchange-suite.js";
