@@ -159,11 +159,15 @@ describe("a client of the control socket", () => {
   test("says nothing to the sockets of others when it looks for one", async () => {
     const heard: string[] = [];
     let connections = 0;
-    await listen((socket) => {
+    const path = await listen((socket) => {
       connections++;
       socket.write('{"handover":"9","pid":1}\n');
       socket.on("data", (chunk: Buffer) => heard.push(chunk.toString()));
     });
+    // Open to others, which a control socket is not.
+    await expect(connectToPid(process.pid)).rejects.toThrow(/cannot find a control socket/);
+    expect(connections).toBe(0);
+    chmodSync(path, 0o600);
     await expect(connectToPid(process.pid)).rejects.toThrow(/at its control socket .* process 1 answers/);
     expect([connections, heard]).toEqual([1, []]);
   });

@@ -102,7 +102,7 @@ describe("the path of a Unix socket", () => {
     const other = join(directory, "other.sock");
     const settings = { ...brief, pidFile: join(directory, "app.pid") };
     const service = await start([[{ path }], [{ path }, { path: other }]], settings);
-    expect(await handover("upgrade", service.pid, "--dry-run")).toMatchObject({ code: 0 });
+    expect(await handover("upgrade", service.pid, "--dry-run")).toMatchObject({ code: 0, stderr: "" });
     expect(await service.until("held", { generation: 1, n: 1 })).toMatchObject({ address: other });
     expect(readdirSync(directory).toSorted()).toEqual(["app.pid", "app.pid.sock", "app.sock"]);
     expect(await ask({ path })).toBe(String(service.pid));

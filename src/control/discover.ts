@@ -1,7 +1,8 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { HandoverError, reasonOf } from "../errors.js";
 import { parseUnixSockets, socketInodes } from "../proc.js";
 import { ControlClient } from "./client.js";
+import { MODE } from "./protocol.js";
 
 /**
  * Connects to the control socket of a process: the one among those that it listens on which greets with this
@@ -94,16 +95,26 @@ export function isAlive(pid: number): boolean {
   }
 }
 
-/** The files of the Unix sockets that a process listens on, or has a descriptor of. */
+/** The files of the Unix sockets that a process listens on, or has a descriptor of, and that may be a control socket. */
 function listeningPaths(pid: number): string[] {
   try {
     const own = socketInodes(pid);
     return parseUnixSockets(readFileSync("/proc/net/unix", "utf8"))
       .filter(({ listens, path, inode }) => listens && path.startsWith("/") && own.has(inode))
-      .map(({ path }) => path);
+      .map(({ path }) => path)
+      .filter(isPrivate);
   } catch (cause) {
     const message = `cannot look for the control socket of process ${pid}: ${whyHidden(cause)}`;
     throw new HandoverError("ERR_CONTROL", message, { cause });
+  }
+}
+
+/** As a control socket is. A server of the program's own expects clients that stay for its answer. */
+function isPrivate(path: string): boolean {
+  try {
+    return (statSync(path).mode & 0o777) === MODE;
+  } catch {
+    return false;
   }
 }
 

@@ -10,6 +10,9 @@ import type { PlannedCommand } from "../process/command.js";
  * server tells of phases and then ends with one answer. Unknown fields are ignored.
  */
 
+/** Of the control socket: it answers only its own user and root. */
+export const MODE = 0o600;
+
 interface Greeting {
   /** The version of handover. */
   handover: string;

@@ -7,7 +7,7 @@ import type { Outcome } from "../lifecycle.js";
 import { native } from "../native.js";
 import type { Sockets } from "../sockets/sockets.js";
 import { VERSION } from "../version.js";
-import { readLines, writeLine, type Answer, type Phase, type Status } from "./protocol.js";
+import { MODE, readLines, writeLine, type Answer, type Phase, type Status } from "./protocol.js";
 
 /** What the control socket can do with its process. */
 export interface Controlled {
@@ -46,7 +46,7 @@ export class ControlServer {
     const address = { kind: "unix" as const, path };
     await sockets.listen(
       this.#server,
-      { address, name: NAME, backlog: 16, mode: 0o600, signal: undefined },
+      { address, name: NAME, backlog: 16, mode: MODE, signal: undefined },
       false,
     );
     this.#isOpen = true;
