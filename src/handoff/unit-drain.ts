@@ -107,8 +107,9 @@ export class UnitDrain {
   }
 
   #mayMove(): boolean {
-    const { isUndone } = this.#departure;
-    if (isUndone || this.#failed >= this.#drains.giveUpAfter || performance.now() >= this.#end) return false;
+    // A timer may be early by a part of a millisecond.
+    const isOver = performance.now() >= this.#end || this.#unanswered.size > 0;
+    if (isOver || this.#departure.isUndone || this.#failed >= this.#drains.giveUpAfter) return false;
     return this.#departure.hasTaker(KIND, this.#kind.name);
   }
 
