@@ -1,7 +1,7 @@
 import { inspect } from "node:util";
 import { HandoverError, reasonOf } from "../errors.js";
-import { functionsOf, refuseUnknown, wrongOption } from "../options.js";
 import { isThenable } from "../thenable.js";
+import { functionsOf, refuseUnknown, wrongOption } from "../validation.js";
 import { BYTES, jsonCodec, type Codec } from "./codec.js";
 import type { Parcel } from "./parcel.js";
 

@@ -5,7 +5,7 @@ import { reasonOf } from "../errors.js";
 import type { Claim, Taker, Verdict } from "./exchange.js";
 import type { Parcel, Refusal } from "./parcel.js";
 
-export interface InboxListener {
+interface InboxListener {
   /** Who takes such a parcel here. */
   taker(kind: string, label: string): Taker | undefined;
   nextFence(): number;

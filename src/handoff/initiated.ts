@@ -14,7 +14,7 @@ export type SlotOutcome =
       readonly refusals: readonly Refusal[];
     };
 
-export interface Source {
+interface Source {
   readonly label: string;
   /** Of two of one label the lower one is older. */
   readonly number: number;

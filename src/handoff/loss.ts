@@ -1,5 +1,5 @@
 /** What JSON would lose of a value, and where. */
-export interface Loss {
+interface Loss {
   what: string;
   /** `$.users[3].born` */
   path: string;

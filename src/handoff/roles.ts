@@ -1,6 +1,6 @@
 import { HandoverError, reasonOf } from "../errors.js";
 import { LATE, within } from "../limit.js";
-import { functionsOf, milliseconds, refuseUnknown } from "../options.js";
+import { functionsOf, milliseconds, refuseUnknown } from "../validation.js";
 import { readName } from "./envelope.js";
 import type { Fences } from "./fences.js";
 

@@ -1,6 +1,6 @@
 import { reasonOf } from "../errors.js";
 import { LATE } from "../limit.js";
-import { milliseconds, refuseUnknown, wrongOption } from "../options.js";
+import { milliseconds, refuseUnknown, wrongOption } from "../validation.js";
 import type { Departure } from "./departure.js";
 import { decode, encode, readName, readShape, type Envelope, type Shape } from "./envelope.js";
 import type { Exchange } from "./exchange.js";
@@ -20,7 +20,7 @@ export interface Slot<T> {
    * @returns what has become of it, when that cannot be undone any more
    * @throws {HandoverError} `ERR_ENCODING`, `ERR_TOO_LARGE`; and what the function throws
    */
-  initiate(data: T | (() => T | Promise<T>), options?: InitiateOptions): Promise<SlotOutcome>;
+  initiate(data: T | (() => T | PromiseLike<T>), options?: InitiateOptions): Promise<SlotOutcome>;
   /**
    * Takes state, one piece after the other, what already waits first. When `take` returns, the state is taken; when it
    * throws, another subscriber is asked. Returns what ends the subscription; what is being taken then is still settled.

@@ -10,7 +10,7 @@ import { readKind, type DrainReport, type UnitDefinition } from "./unit.js";
 import { UnitRunner, type Units } from "./units.js";
 
 /** What state needs of its process. */
-export interface StateHost {
+interface StateHost {
   /** What leads to the generations before, while they live: the parent first. */
   readonly older: () => readonly Exchange[];
   /** @throws {HandoverError} where no unit can be started yet, or any more */

@@ -1,4 +1,4 @@
-import { functionsOf, integer, milliseconds, refuseUnknown, wrongOption } from "../options.js";
+import { functionsOf, integer, milliseconds, refuseUnknown, wrongOption } from "../validation.js";
 import { readShape, type Envelope, type Shape } from "./envelope.js";
 
 /** Live things of one kind, each of which runs in exactly one process. */
@@ -8,9 +8,9 @@ export interface UnitDefinition<State, Unit> extends Shape<State> {
    * goes on afterwards ends when `signal` aborts. `fence` is above that of every run of this unit before. To throw
    * refuses the unit: it stays where it was.
    */
-  run(id: string, state: State, context: { signal: AbortSignal; fence: number }): Unit | Promise<Unit>;
+  run(id: string, state: State, context: { signal: AbortSignal; fence: number }): Unit | PromiseLike<Unit>;
   /** Ends a unit, and returns its state. `signal` aborts right after. */
-  freeze(id: string, unit: Unit): State | Promise<State>;
+  freeze(id: string, unit: Unit): State | PromiseLike<State>;
   /**
    * The ordinary end of a unit that nobody has taken, already frozen; `state` is undefined if `freeze` has failed.
    * Default: its `signal` aborts.
@@ -21,7 +21,7 @@ export interface UnitDefinition<State, Unit> extends Shape<State> {
   /** The highest first, at once. Default 0, also for what is no number. */
   priority?(id: string, unit: Unit): number;
   /** In the process that would take it, before `run`: false refuses. Default: all are taken. */
-  accept?(id: string): boolean | Promise<boolean>;
+  accept?(id: string): boolean | PromiseLike<boolean>;
   /** How they are moved. */
   drain?: DrainOptions;
 }

@@ -31,7 +31,7 @@ export interface Units<State, Unit> {
 }
 
 /** What units need of their process. */
-export interface UnitHost {
+interface UnitHost {
   readonly fences: Fences;
   /** What leads to the generations before, while they live. */
   readonly older: () => readonly Exchange[];

@@ -1,8 +1,9 @@
 import { statSync } from "node:fs";
 import { dirname, isAbsolute, resolve } from "node:path";
 import { HandoverError, reasonOf } from "../errors.js";
-import { wrongOption, type CommandOverride } from "../options.js";
+import type { CommandOverride } from "../options.js";
 import { readBlock } from "../proc.js";
+import { wrongOption } from "../validation.js";
 
 /** What a successor is started with. `argv0` is the name it sees itself called by. */
 export interface Command {

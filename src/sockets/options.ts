@@ -4,7 +4,7 @@ import { inspect } from "node:util";
 import type { RequestedAddress } from "../channel/messages.js";
 import type { ConnectionAdapter } from "../connections/adapter.js";
 import { HandoverError } from "../errors.js";
-import { refuseUnknown, wrongOption } from "../options.js";
+import { refuseUnknown, wrongOption } from "../validation.js";
 import { absolutePath } from "./names.js";
 
 /** Options of `listen()`: those of Node's `server.listen()`, and some. */
