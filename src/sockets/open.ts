@@ -9,7 +9,7 @@ import { findHolder } from "./holder.js";
 import { identify, type Item } from "./inventory.js";
 import { describeAddress } from "./names.js";
 
-export interface OpenOptions {
+interface OpenOptions {
   /** Of listen(2); for UDP there is none. */
   backlog: number;
   /** Of the file of a Unix listener; -1: as the umask has it. */

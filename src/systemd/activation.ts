@@ -4,7 +4,7 @@ import { boundTo } from "../sockets/listen.js";
 import { readStoreName } from "./store.js";
 
 /** What systemd has passed to this process. */
-export interface Activation {
+interface Activation {
   items: Item[];
   /** The names in the descriptor store, under which earlier processes have left some. */
   stored: string[];

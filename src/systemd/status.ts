@@ -1,6 +1,6 @@
 import type { State } from "../lifecycle.js";
 
-export interface Circumstances {
+interface Circumstances {
   state: State;
   generation: number;
   connections: number;

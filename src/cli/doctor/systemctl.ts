@@ -13,7 +13,7 @@ export interface UnitFacts {
 }
 
 /** A command of a unit. */
-export interface ExecLine {
+interface ExecLine {
   path: string;
   words: string[];
   ignoresErrors: boolean;

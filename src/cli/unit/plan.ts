@@ -27,7 +27,7 @@ export interface Plan {
 }
 
 export const UNIT_TYPES = ["notify", "notify-reload", "simple", "forking"] as const;
-export type UnitType = (typeof UNIT_TYPES)[number];
+type UnitType = (typeof UNIT_TYPES)[number];
 
 /** What was asked for; the rest is found out. */
 export type Request = Partial<Pick<Plan, "name" | "workingDirectory" | "pidFile">> &
