@@ -44,7 +44,10 @@ export interface DrainOptions {
 export interface DrainReport {
   /** Run in the successor. */
   moved: number;
-  /** Three processes died over them, or they could not be stopped, or not in time. */
+  /**
+   * Three processes died over them, or they could not be stopped, or not in time; or the successor has not said what it
+   * has done with them.
+   */
   parked: number;
   /** Ended here, by `stop`. */
   stopped: number;
