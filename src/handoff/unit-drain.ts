@@ -62,7 +62,7 @@ export class UnitDrain {
     const { timeout, unitTimeout } = this.#drains;
     const { remaining } = this.#departure;
     const untilStopping = Math.max(remaining - STOPPING * unitTimeout, remaining / 2);
-    this.#end = start + Math.min(timeout, untilStopping);
+    this.#end = performance.now() + Math.min(timeout, untilStopping);
     this.#almostOver = within(untilStopping, this.#departure.over).then(() => LATE);
     this.#report.peers = this.#departure.exchange?.peers(KIND, this.#kind.name).length ?? 0;
     await this.#fillQueue();

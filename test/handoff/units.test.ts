@@ -585,6 +585,17 @@ test("units that are started while a drain of the program's own stops others mov
   expect(ids(old.said("stop"))).toEqual(["a"]);
 });
 
+test("units move in the time that a drain of the program's own has left", async () => {
+  const old = await start({ start: ["a"], drainTimeout: 3_000, each: { 0: { stop: { a: "hang" } } } });
+  const draining = old.tell("drain", { unitTimeout: 2_000 });
+  await old.says("stop", { id: "a" });
+  await old.tell("start", "b");
+  const next = await old.upgrade();
+  expect(await draining).toMatchObject({ moved: 0, parked: 1 });
+  expect(await reportOf(old)).toMatchObject({ moved: 1, stopped: 0 });
+  expect(ids(next.said("run"))).toEqual(["b"]);
+});
+
 test("of 10,000 units, of which every fifth is refused, each runs in one place, and none twice", async () => {
   const old = await start({ quiet: true, each: { 1: { accept: "four of five" } } });
   await old.tell("startMany", 10_000);
