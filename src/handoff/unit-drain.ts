@@ -72,8 +72,9 @@ export class UnitDrain {
     if (!this.#departure.isUndone) {
       const isHere = (unit: LiveUnit): boolean => unit.phase !== "moved" && !this.#unanswered.has(unit);
       const rest = [...this.#units.values()].filter(isHere);
+      const taken = [...this.#taken].map(async (one) => this.#confirm(...one));
       const late = [...this.#unanswered].map(async (one) => this.#hearLate(...one));
-      await Promise.all([this.#stopAll(rest), this.#confirm(), ...late]);
+      await Promise.all([this.#stopAll(rest), ...taken, ...late]);
     }
     return { ...this.#report, ms: Math.round(performance.now() - start) };
   }
@@ -208,15 +209,13 @@ export class UnitDrain {
   }
 
   /** Those of which it is not certain have moved, unless they come back in time to be stopped. */
-  async #confirm(): Promise<void> {
-    for (const [kept, units] of this.#taken) {
-      const isLost = (await Promise.race([kept, this.#departure.over])) === false;
-      if (this.#departure.isUndone) return;
-      if (!isLost) this.#report.moved += units.length;
-      else {
-        for (const unit of units) this.#giveBack(unit);
-        await this.#stopAll(units);
-      }
+  async #confirm(kept: Promise<boolean>, units: readonly LiveUnit[]): Promise<void> {
+    const isLost = (await Promise.race([kept, this.#departure.over])) === false;
+    if (this.#departure.isUndone) return;
+    if (!isLost) this.#report.moved += units.length;
+    else {
+      for (const unit of units) this.#giveBack(unit);
+      await this.#stopAll(units);
     }
   }
 
@@ -225,10 +224,12 @@ export class UnitDrain {
     offered.withdraw();
     const settlement = await Promise.race([offered.settled, this.#departure.over]);
     if (this.#departure.isUndone) return;
-    if (settlement?.how === "taken") this.#report.moved++;
-    else this.#count("ERR_TIMEOUT");
+    if (settlement?.how !== "taken") this.#count("ERR_TIMEOUT");
+    if (settlement !== undefined && settlement.how !== "taken") return this.#stopAll([unit]);
+    // If the successor dies on a probation that is longer than the drain it runs here again.
+    unit.phase = "moved";
     if (settlement === undefined) this.#report.parked++;
-    else if (settlement.how !== "taken") await this.#stopAll([unit]);
+    else await this.#confirm(settlement.kept, [unit]);
   }
 
   async #stopAll(units: readonly LiveUnit[]): Promise<void> {

@@ -405,6 +405,24 @@ describe("a successor that is killed", () => {
     await next.says("run", { id: "a", runs: 3 });
   });
 
+  test.each([
+    ["has told late that it has taken", "SIGCONT", { moved: 1, parked: 0 }],
+    ["has not told that it has taken", "SIGSTOP", { moved: 0, parked: 1 }],
+  ] as const)(
+    "on a probation that is longer than the drain gives back what it %s",
+    async (_, signal, told) => {
+      const each = { 0: { eligible: { b: false } }, 1: { run: { a: "pause" } } };
+      const old = await start({ start: ["a", "b"], probation, drainTimeout: 2_000, each });
+      const doomed = await old.upgrade("run");
+      await old.says("stop", { id: "b" });
+      doomed.kill(signal);
+      expect(await old.tell("drain")).toMatchObject({ ...told, stopped: 1 });
+      await lose(old, doomed);
+      await old.says("run", { id: "a", runs: 2 });
+      expect(await old.tell("size")).toBe(1);
+    },
+  );
+
   test("gives back what this process would not have taken from another one", async () => {
     const old = await start({ probation, each: { 0: { check: "a" } } });
     await old.tell("start", "a", { of: "a" });
