@@ -109,6 +109,8 @@ export class Initiated {
     const settlement = await Promise.race([offered!.settled, departure.over]);
     clearTimeout(timer);
     if (settlement === undefined) {
+      // It may still be taken there.
+      offered!.withdraw();
       return departure.isUndone
         ? undefined
         : this.withdraw({ code: "ERR_TIMEOUT", reason: "the successor does not answer" });

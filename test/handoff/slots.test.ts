@@ -383,6 +383,18 @@ test("a successor that does not answer keeps no outcome waiting beyond the drain
   await old.leaves();
 });
 
+test("what is withdrawn at the end of the drain is not taken afterwards", async () => {
+  const each = { 1: { subscribe: [["a", "s", "hold"]] } };
+  const old = await Actor.start("slots.js", { each, drainTimeout: 500, probation: 20_000 });
+  // It is given more time than the drain has left.
+  await old.tell("initiate", "a", 20_000_000, { as: "bytes" });
+  const next = await old.upgrade("asked");
+  await old.says("outcome", { how: "withdrawn" });
+  await next.says("aborted");
+  await next.tell("decide", "s", "take");
+  expect(next.said("took")).toEqual([]);
+});
+
 test("100 MB arrive as they were", async () => {
   const old = await start(taken);
   await old.tell("initiate", "a", 100_000_000, { as: "bytes" });
