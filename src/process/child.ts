@@ -26,7 +26,7 @@ export class Child {
   readonly ready: Promise<void>;
   /** Resolves when it is dead, with how that came. */
   readonly dead: Promise<HandoverError>;
-  /** Resolves when its channel has ended, which is known of one that lives without us, too. */
+  /** Resolves when its channel has ended, or is closed: that is known of one that lives without us, too. */
   readonly gone: Promise<void>;
   readonly #process: Spawned;
   readonly #channel: Channel;
@@ -169,6 +169,7 @@ export class Child {
   close(): void {
     this.#channel.close();
     this.#exchange.end();
+    this.#resolveGone();
   }
 
   #hear(message: Message, fds: number[], body: Uint8Array): void {
