@@ -211,6 +211,8 @@ export class UnitDrain {
   /** Those of which it is not certain have moved, unless they come back in time to be stopped. */
   async #confirm(kept: Promise<boolean>, units: readonly LiveUnit[]): Promise<void> {
     const isLost = (await Promise.race([kept, this.#departure.over])) === false;
+    // It may be that this process serves again in a moment.
+    if (isLost) await this.#departure.certain();
     if (this.#departure.isUndone) return;
     if (!isLost) this.#report.moved += units.length;
     else {
@@ -223,6 +225,7 @@ export class UnitDrain {
   async #hearLate(unit: LiveUnit, offered: Offered): Promise<void> {
     offered.withdraw();
     const settlement = await Promise.race([offered.settled, this.#departure.over]);
+    if (settlement?.how === "withdrawn" && settlement.died) await this.#departure.certain();
     if (this.#departure.isUndone) return;
     if (settlement?.how !== "taken") this.#count("ERR_TIMEOUT");
     if (settlement !== undefined && settlement.how !== "taken") return this.#stopAll([unit]);

@@ -423,6 +423,16 @@ describe("a successor that is killed", () => {
     },
   );
 
+  test("at the end of a drain that is shorter than the probation gives back what it has not answered for", async () => {
+    const each = { 0: { eligible: { b: false } }, 1: { run: { a: "pause" } } };
+    const old = await start({ start: ["a", "b"], probation, drainTimeout: 4_000, each });
+    const doomed = await old.upgrade("run");
+    await old.says("stop", { id: "b" });
+    await lose(old, doomed);
+    await old.says("run", { id: "a", runs: 2 });
+    expect(ids(old.said("stop"))).toEqual(["b"]);
+  });
+
   test("gives back what this process would not have taken from another one", async () => {
     const old = await start({ probation, each: { 0: { check: "a" } } });
     await old.tell("start", "a", { of: "a" });
