@@ -13,6 +13,7 @@ export class Departure {
   readonly #timer: NodeJS.Timeout;
   readonly #end: () => void;
   #isUndone = false;
+  #isOver = false;
 
   /** @param timeout of the drain, in ms */
   constructor(exchange: Exchange | undefined, probation: Promise<boolean>, timeout: number) {
@@ -22,12 +23,12 @@ export class Departure {
     const { promise, resolve } = deferred<void>();
     this.over = promise;
     this.#end = resolve;
-    this.#timer = setTimeout(resolve, timeout);
+    this.#timer = setTimeout(() => this.end(), timeout);
   }
 
-  /** ms until the time of the drain is over. */
+  /** ms until the time of the drain is over. Its timer may be early by a part of one. */
   get remaining(): number {
-    return Math.max(0, this.#deadline - performance.now());
+    return this.#isOver ? 0 : Math.max(0, this.#deadline - performance.now());
   }
 
   /** This process serves again: nothing leaves any more. */
@@ -42,6 +43,7 @@ export class Departure {
 
   /** Nothing is waited for any more. */
   end(): void {
+    this.#isOver = true;
     clearTimeout(this.#timer);
     this.#end();
   }
