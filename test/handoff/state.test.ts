@@ -1,5 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { expect, onTestFinished, test } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import { closeAll } from "../../dist/channel/descriptors.js";
 import { Departure } from "../../dist/handoff/departure.js";
 import { Fences } from "../../dist/handoff/fences.js";
@@ -312,4 +312,14 @@ test("what cannot be sent waits until it can, and does not keep the process from
   expect(await outcome).toMatchObject({ how: "taken" });
   await expect.poll(() => after!.get("1")).toBe("room 1");
   expect(taken).toEqual([1]);
+});
+
+test("a drain whose timer is early is over all the same", async () => {
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  onTestFinished(() => void vi.useRealTimers());
+  const departure = new Departure(undefined, new Promise(() => {}), 20_000);
+  expect(departure.remaining).toBeGreaterThan(0);
+  vi.advanceTimersByTime(20_000);
+  await departure.over;
+  expect(departure.remaining).toBe(0);
 });
