@@ -11,5 +11,7 @@ export default defineConfig({
     // Real processes on two cores: a limit for what hangs, not for what is slow.
     testTimeout: 30_000,
     hookTimeout: 30_000,
+    // Before that, so that it is told what was waited for. By default it is one second.
+    expect: { poll: { timeout: 25_000 } },
   },
 });
