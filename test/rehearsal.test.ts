@@ -68,18 +68,27 @@ describe("handover upgrade --dry-run", () => {
     expect(service.alive()).toEqual([service.pid]);
   });
 
-  test("ends when its time is over, and lets no other upgrade run meanwhile", async () => {
-    const pidFile = join(temporaryDirectory(), "app.pid");
-    const service = Service.start("faulty-successor.js", { settings: { pidFile, fault: "hang" } });
-    await service.until("accepting");
-    const first = start(["upgrade", service.pid, "--dry-run", "--timeout", 1_000]);
+  test("ends when its time is over", async () => {
+    const service = await hang();
+    expect(await handover("upgrade", service.pid, "--dry-run", "--timeout", 300)).toMatchObject({
+      code: 1,
+      stderr: `handover: the successor was not ready within 300 ms; pid ${service.pid} serves on\n`,
+    });
+    expect(service.alive()).toEqual([service.pid]);
+  });
+
+  test("lets no other upgrade run meanwhile", async () => {
+    const service = await hang();
+    const first = start(["upgrade", service.pid, "--dry-run"]);
     await first.untilPrinted(/spawned/);
     expect((await handover("upgrade", service.pid)).stderr).toBe(
       "handover: cannot upgrade: an upgrade is in progress\n",
     );
+    const { pid } = await service.until("upgrading");
+    process.kill(pid, "SIGKILL");
     expect(await first.ended).toMatchObject({
       code: 1,
-      stderr: `handover: the successor was not ready within 1000 ms; pid ${service.pid} serves on\n`,
+      stderr: `handover: the successor (pid ${pid}) was killed by SIGKILL; pid ${service.pid} serves on\n`,
     });
     expect(service.alive()).toEqual([service.pid]);
   });
@@ -91,4 +100,12 @@ async function serve(settings: object): Promise<{ service: Service; port: number
   const { address } = await service.until("listening");
   await service.until("accepting");
   return { service, port: (address as AddressInfo).port };
+}
+
+/** A service whose new code never gets ready. */
+async function hang(): Promise<Service> {
+  const pidFile = join(temporaryDirectory(), "app.pid");
+  const service = Service.start("faulty-successor.js", { settings: { pidFile, fault: "hang" } });
+  await service.until("accepting");
+  return service;
 }
