@@ -43,9 +43,13 @@ async function begin(service: Service): Promise<number> {
   return (await service.until("upgrading")).pid;
 }
 
-/** The successor has heard go, and has stopped. */
-async function untilStopped(pid: number): Promise<void> {
+/**
+ * The successor has heard go, and has stopped; and the old process has offered it all that it offers at once. Until it
+ * has it answers nobody: the last of many is not among them.
+ */
+async function untilStopped(pid: number, clients: Client[]): Promise<void> {
   await expect.poll(() => readFileSync(`/proc/${pid}/stat`, "latin1")).toMatch(/\) T /);
+  expect(await ask(clients.at(-1)!)).toBe("0");
 }
 
 const all = (count: number, text: string): string[] => Array.from({ length: count }, () => text);
@@ -63,7 +67,7 @@ describe("a successor that dies", () => {
   test("with offers on their way leaves them all where they were, with what was asked meanwhile", async () => {
     const { service, clients } = await start("unlucky.js", { misfortune: "stops", probation: 20_000 }, 200);
     const successor = await begin(service);
-    await untilStopped(successor);
+    await untilStopped(successor, clients);
     for (const client of clients) client.request("/");
     process.kill(successor, "SIGKILL");
     await service.until("rollback");
@@ -163,7 +167,7 @@ test("a successor that is blocked for a second loses nothing", async () => {
 test("a stop while connections are on their way answers what was asked, and leaves", async () => {
   const { service, clients } = await start("unlucky.js", { misfortune: "stops", probation: 20_000 }, 200);
   const successor = await begin(service);
-  await untilStopped(successor);
+  await untilStopped(successor, clients);
   for (const client of clients) client.request("/");
   process.kill(service.pid, "SIGTERM");
   // Answered by the one or the other, by whom does not matter any more.
