@@ -6,6 +6,7 @@ import { dirname, join, resolve } from "node:path";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { handover, jsonLines, start, type Run } from "./support/program.js";
 import { MemoryGroup } from "./support/memory-group.js";
+import { freePort } from "./support/port.js";
 import { descriptorCount, Service, temporaryDirectory } from "./support/service.js";
 
 const group = MemoryGroup.open();
@@ -382,21 +383,6 @@ function fill(directory: string): void {
     ["report.js", "report.js"],
   ] as const) {
     copyFileSync(join("test/fixtures", name), join(directory, as));
-  }
-}
-
-/** None of those that the system chooses from: those may have been asked for as 0. */
-async function freePort(): Promise<number> {
-  for (;;) {
-    const port = 20_000 + Math.floor(Math.random() * 10_000);
-    const server = createServer().listen(port, "127.0.0.1");
-    const isFree = await once(server, "listening").then(
-      () => true,
-      () => false,
-    );
-    if (!isFree) continue;
-    await new Promise((done) => server.close(done));
-    return port;
   }
 }
 

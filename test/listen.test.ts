@@ -1,5 +1,6 @@
 import { createServer, type AddressInfo, type Server } from "node:net";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { freePort } from "./support/port.js";
 import { Service } from "./support/service.js";
 import { ask, brief, stop, target, upgrade } from "./support/steps.js";
 
@@ -38,7 +39,7 @@ describe("a listener is inherited", () => {
   });
 
   test("by the port it got, if it asks for that now", async () => {
-    const { port } = await freePort();
+    const port = await freePort();
     const service = await start([{ ...local, port }]);
     const { pid } = await upgrade(service);
     expect((await addressOf(service, 1)).port).toBe(port);
@@ -68,12 +69,12 @@ describe("a listener is bound afresh", () => {
   test("if its name now means another port, and the old port goes with the predecessor", async () => {
     const [one, two] = [await freePort(), await freePort()];
     const service = await start(
-      [{ ...local, name: "main", port: one.port }],
-      [{ ...local, name: "main", port: two.port }],
+      [{ ...local, name: "main", port: one }],
+      [{ ...local, name: "main", port: two }],
     );
     const { pid } = await upgrade(service);
-    expect(await ask(target(two))).toBe(String(pid));
-    expect(await ask(target(one))).toBe("ECONNREFUSED");
+    expect(await ask({ ...local, port: two })).toBe(String(pid));
+    expect(await ask({ ...local, port: one })).toBe("ECONNREFUSED");
   });
 
   test("if its name now means another host", async () => {
@@ -95,7 +96,7 @@ describe("a listener is bound afresh", () => {
 });
 
 test("a wider address is refused while the predecessor holds the narrow one, and the error says so", async () => {
-  const { port } = await freePort();
+  const port = await freePort();
   const service = await start([{ host: "127.0.0.1", port }], [{ host: "0.0.0.0", port }]);
   process.kill(service.pid, "SIGHUP");
   expect(await service.until("refused", { generation: 1 })).toMatchObject({
@@ -283,13 +284,6 @@ test("nothing can be listened on while a process is upgrading, draining or stopp
     { state: "exited", code: "ERR_STOPPED" },
   ]);
 });
-
-/** A port that nobody holds now; nothing reserves it. */
-async function freePort(): Promise<AddressInfo> {
-  const { server, address } = await listening();
-  await new Promise((resolve) => server.close(resolve));
-  return address;
-}
 
 async function occupiedPort(): Promise<AddressInfo> {
   const { server, address } = await listening();
