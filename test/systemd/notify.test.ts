@@ -90,6 +90,7 @@ describe("systemd is told", () => {
     process.kill(service.pid, "SIGKILL");
     await manager.until({ MAINPID: `${pid}`, READY: "1", STATUS: "generation 1 accepts, 0 connections" });
     await stop(service);
+    await manager.until({ STOPPING: "1" });
     expect(manager.said(...MILESTONES)).toEqual([
       `READY=1@${service.pid}`,
       `RELOADING=1@${service.pid}`,
