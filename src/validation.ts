@@ -52,5 +52,11 @@ export function integer(name: string, value: unknown, least: number, most: numbe
   throw wrongOption(name, `a whole number${unit} from ${least} to ${most}`, value);
 }
 
+/** @throws {HandoverError} `ERR_OPTION` for what is neither a text nor left out */
+export function text(name: string, value: unknown): string | undefined {
+  if (value === undefined || (typeof value === "string" && value !== "")) return value;
+  throw wrongOption(name, "a string that is not empty", value);
+}
+
 /** The longest time a timer of Node takes; a longer one would fire at once. */
 const LONGEST = 2 ** 31 - 1;

@@ -3,7 +3,7 @@ import { dirname, isAbsolute, resolve } from "node:path";
 import { HandoverError, reasonOf } from "../errors.js";
 import type { CommandOverride } from "../options.js";
 import { readBlock } from "../proc.js";
-import { wrongOption } from "../validation.js";
+import { text, wrongOption } from "../validation.js";
 
 /** What a successor is started with. `argv0` is the name it sees itself called by. */
 export interface Command {
@@ -39,12 +39,12 @@ export const origin: Origin = readOrigin();
  */
 export function successorCommand(from: Origin, override: CommandOverride): Command {
   const [word = process.argv0, ...rest] = from.words;
-  const command = text("command", override.command) ?? word;
+  const command = text("spawn.command", override.command) ?? word;
   const args = override.args ?? rest;
   if (!Array.isArray(args) || !args.every((arg) => typeof arg === "string")) {
     throw wrongOption("spawn.args", "an array of strings", args);
   }
-  const cwd = text("cwd", override.cwd) ?? from.logical;
+  const cwd = text("spawn.cwd", override.cwd) ?? from.logical;
   // A relative one would lead somewhere else in every generation.
   if (!isAbsolute(cwd)) throw wrongOption("spawn.cwd", "an absolute path", cwd);
   requireDirectory(cwd);
@@ -102,11 +102,6 @@ function ofSystemd(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
     ...(NOTIFY_SOCKET === undefined ? {} : { NOTIFY_SOCKET }),
     ...(WATCHDOG_USEC === undefined || !feeds ? {} : { WATCHDOG_USEC }),
   };
-}
-
-function text(name: string, value: unknown): string | undefined {
-  if (value === undefined || (typeof value === "string" && value !== "")) return value;
-  throw wrongOption(`spawn.${name}`, "a string that is not empty", value);
 }
 
 function environment(value: unknown): NodeJS.ProcessEnv | undefined {

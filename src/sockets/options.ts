@@ -4,7 +4,7 @@ import { inspect } from "node:util";
 import type { RequestedAddress } from "../channel/messages.js";
 import type { ConnectionAdapter } from "../connections/adapter.js";
 import { HandoverError } from "../errors.js";
-import { refuseUnknown, wrongOption } from "../validation.js";
+import { refuseUnknown, text, wrongOption } from "../validation.js";
 import { absolutePath } from "./names.js";
 
 /** Options of `listen()`: those of Node's `server.listen()`, and some. */
@@ -196,10 +196,4 @@ function readName(value: unknown): string | undefined {
 export function requireName(value: unknown): string {
   if (typeof value === "string" && value !== "" && value.length <= 256) return value;
   throw wrongOption("name", "a string of 1 to 256 characters", value);
-}
-
-function text(name: string, value: unknown): string | undefined {
-  if (value === undefined) return undefined;
-  if (typeof value === "string" && value !== "") return value;
-  throw wrongOption(name, "a string that is not empty", value);
 }

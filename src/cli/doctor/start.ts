@@ -1,5 +1,6 @@
-import { accessSync, constants, existsSync, realpathSync, statSync } from "node:fs";
+import { existsSync, realpathSync, statSync } from "node:fs";
 import { basename, delimiter, resolve } from "node:path";
+import { isExecutable } from "../executable.js";
 import { packageOf, readNode, type NodeFacts } from "./node.js";
 
 /** What the next generation would be started with, looked up in today's file system. */
@@ -56,15 +57,6 @@ function findFile(word: string, cwd: string, path = "/usr/local/bin:/usr/bin:/bi
     .split(delimiter)
     .map((one) => resolve(cwd, one, word))
     .find(isExecutable);
-}
-
-function isExecutable(file: string): boolean {
-  try {
-    accessSync(file, constants.X_OK);
-    return statSync(file).isFile();
-  } catch {
-    return false;
-  }
 }
 
 /** The first argument that is no option, and no option's value. */

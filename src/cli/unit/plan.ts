@@ -1,8 +1,9 @@
-import { accessSync, constants, existsSync, readFileSync, realpathSync, statSync } from "node:fs";
+import { existsSync, readFileSync, realpathSync } from "node:fs";
 import { basename, delimiter, dirname, isAbsolute, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { HandoverError, reasonOf } from "../../errors.js";
 import { origin } from "../../process/command.js";
+import { isExecutable } from "../executable.js";
 import { splitWords } from "./quote.js";
 
 /** What a unit is made of; every path is absolute. */
@@ -117,15 +118,6 @@ function findProgram(word: string, directory: string): string {
   const found = word === "node" ? (own ?? process.execPath) : candidates[0];
   if (found !== undefined) return found;
   throw new HandoverError("ERR_OPTION", `cannot find ${word} on PATH: --exec needs an absolute path`);
-}
-
-function isExecutable(file: string): boolean {
-  try {
-    accessSync(file, constants.X_OK);
-    return statSync(file).isFile();
-  } catch {
-    return false;
-  }
 }
 
 /** The copy that belongs to the program, so that both are always of one version; or else this one. */
