@@ -12,8 +12,9 @@ export class Departure {
   readonly #deadline: number;
   readonly #timer: NodeJS.Timeout;
   readonly #end: () => void;
+  /** Its timer has fired. */
+  #isLate = false;
   #isUndone = false;
-  #isOver = false;
 
   /** @param timeout of the drain, in ms */
   constructor(exchange: Exchange | undefined, probation: Promise<boolean>, timeout: number) {
@@ -23,12 +24,15 @@ export class Departure {
     const { promise, resolve } = deferred<void>();
     this.over = promise;
     this.#end = resolve;
-    this.#timer = setTimeout(() => this.end(), timeout);
+    this.#timer = setTimeout(() => {
+      this.#isLate = true;
+      resolve();
+    }, timeout);
   }
 
   /** ms until the time of the drain is over. Its timer may be early by a part of one. */
   get remaining(): number {
-    return this.#isOver ? 0 : Math.max(0, this.#deadline - performance.now());
+    return this.#isLate ? 0 : Math.max(0, this.#deadline - performance.now());
   }
 
   /** This process serves again: nothing leaves any more. */
@@ -43,7 +47,6 @@ export class Departure {
 
   /** Nothing is waited for any more. */
   end(): void {
-    this.#isOver = true;
     clearTimeout(this.#timer);
     this.#end();
   }
