@@ -7,6 +7,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { ControlClient } from "../dist/control/client.js";
 import { connectToPid } from "../dist/control/discover.js";
 import { openRequest } from "./support/requests.js";
+import { asRoot, isSkipped } from "./support/root.js";
 import { Service, temporaryDirectory } from "./support/service.js";
 
 describe("the control socket", () => {
@@ -23,7 +24,7 @@ describe("the control socket", () => {
   });
 
   // Only root can be another user.
-  test.runIf(process.getuid?.() === 0)("turns another user away, whatever its mode", async () => {
+  test.skipIf(isSkipped)(`turns another user away, whatever its mode${asRoot}`, async () => {
     const { control } = await startService("http.js");
     chmodSync(dirname(control), 0o755);
     expect(readAs(NOBODY, control)).toBe("EACCES");

@@ -7,12 +7,11 @@ import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { handover, jsonLines, start, type Run } from "./support/program.js";
 import { MemoryGroup } from "./support/memory-group.js";
 import { freePort } from "./support/port.js";
+import { asRoot, isSkipped } from "./support/root.js";
 import { descriptorCount, Service, temporaryDirectory } from "./support/service.js";
 
 const group = MemoryGroup.open();
 afterAll(() => group.remove());
-const isRoot = process.getuid?.() === 0;
-const asRoot = isRoot ? "" : " (skipped: only root can do that)";
 
 describe("handover doctor", () => {
   test("says what it has looked at, and that an upgrade can be tried", async () => {
@@ -158,7 +157,7 @@ describe("handover doctor", () => {
     expect(found[0]).toMatchObject({ check: "control", severity: "error" });
   });
 
-  test.skipIf(!isRoot)(`does not take another process for one in a container${asRoot}`, async () => {
+  test.skipIf(isSkipped)(`does not take another process for one in a container${asRoot}`, async () => {
     const unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", process.execPath];
     const { pidFile } = await startService({}, unshare);
     const { code, stderr } = await handover("doctor", "--pid-file", pidFile);
@@ -168,7 +167,7 @@ describe("handover doctor", () => {
     expect(code).toBe(1);
   });
 
-  test.skipIf(!isRoot)(`finds that it is PID 1${asRoot}`, async () => {
+  test.skipIf(isSkipped)(`finds that it is PID 1${asRoot}`, async () => {
     const unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", process.execPath];
     const { service } = await startService({}, unshare);
     const pid = Number(service.alive().find((one) => one !== service.pid));
@@ -176,7 +175,7 @@ describe("handover doctor", () => {
     expect(found.map(({ check }) => check)).toContain("pid-1");
   });
 
-  test.skipIf(!isRoot)(`finds a directory in which the user cannot write${asRoot}`, async () => {
+  test.skipIf(isSkipped)(`finds a directory in which the user cannot write${asRoot}`, async () => {
     const directory = temporaryDirectory();
     chmodSync(directory, 0o777);
     const setpriv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", process.execPath];
@@ -250,24 +249,27 @@ describe("handover doctor UNIT, with a systemctl that prints what a real one has
     expect(run).toMatchObject({ code: 0, stderr: "" });
   });
 
-  test.runIf(isRoot)("examines the unit alone for who may not look at its process, and says so", async () => {
-    const { service, pidFile } = await startService();
-    const bin = join(temporaryDirectory(), "bin");
-    installSystemctl(bin, recorded({ MainPID: service.pid, PIDFile: pidFile, Type: "oneshot" }, "upgrade"));
-    chmodSync(dirname(bin), 0o755);
-    const program = ["bin/handover.js", "doctor", "app", "--json"];
-    const options = { env: { PATH: bin }, uid: 65_534, gid: 65_534 };
-    const child = spawn(process.execPath, program, { ...options, stdio: ["ignore", "pipe", "inherit"] });
-    const [text] = (await once(child.stdout.setEncoding("utf8"), "data")) as [string];
-    const { findings: found } = JSON.parse(text) as Report;
-    expect(found.filter(({ severity }) => severity === "error").map(({ check }) => check)).toEqual([
-      "unit-type",
-    ]);
-    expect(found.find(({ check }) => check === "process")).toMatchObject({
-      severity: "warning",
-      what: `cannot examine process ${service.pid}: it is another user's; run this as that user, or as root`,
-    });
-  });
+  test.skipIf(isSkipped)(
+    `examines the unit alone for who may not look at its process, and says so${asRoot}`,
+    async () => {
+      const { service, pidFile } = await startService();
+      const bin = join(temporaryDirectory(), "bin");
+      installSystemctl(bin, recorded({ MainPID: service.pid, PIDFile: pidFile, Type: "oneshot" }, "upgrade"));
+      chmodSync(dirname(bin), 0o755);
+      const program = ["bin/handover.js", "doctor", "app", "--json"];
+      const options = { env: { PATH: bin }, uid: 65_534, gid: 65_534 };
+      const child = spawn(process.execPath, program, { ...options, stdio: ["ignore", "pipe", "inherit"] });
+      const [text] = (await once(child.stdout.setEncoding("utf8"), "data")) as [string];
+      const { findings: found } = JSON.parse(text) as Report;
+      expect(found.filter(({ severity }) => severity === "error").map(({ check }) => check)).toEqual([
+        "unit-type",
+      ]);
+      expect(found.find(({ check }) => check === "process")).toMatchObject({
+        severity: "warning",
+        what: `cannot examine process ${service.pid}: it is another user's; run this as that user, or as root`,
+      });
+    },
+  );
 
   test("takes a path that has a blank or a $ in it for what it is", async () => {
     const directory = join(temporaryDirectory(), "an odd $name");
