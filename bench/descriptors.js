@@ -3,7 +3,7 @@
 //
 //   npm run bench:descriptors [-- --runs 20] [--json]
 import { parseArgs } from "node:util";
-import { MAX_FDS, native } from "../dist/native.js";
+import { MAX_FDS, native } from "../dist/platform/native.js";
 import { percentile, row } from "./statistics.js";
 
 const { values } = parseArgs({

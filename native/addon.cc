@@ -1,4 +1,4 @@
-// The addon's surface, as src/native.ts declares it: arguments in, results out, nothing decided.
+// The addon's surface, as src/platform/native.ts declares it: arguments in, results out, nothing decided.
 #include <napi.h>
 #include <sys/socket.h>
 #include <uv.h>

@@ -9,7 +9,7 @@ namespace handover {
 
 namespace {
 
-// A constructor has no result for -errno, so it throws what systemError() of src/native.ts would make.
+// A constructor has no result for -errno, so it throws what systemError() of src/platform/native.ts would make.
 Napi::Error CannotWatch(Napi::Env env, int fd, int result) {
   const char* code = uv_err_name(result);
   auto error = Napi::Error::New(env, "cannot watch fd " + std::to_string(fd) + ": " + code);

@@ -1,6 +1,6 @@
 import { channel } from "node:diagnostics_channel";
 import { debuglog } from "node:util";
-import type { Ended } from "./ending.js";
+import type { Ended } from "./core/ending.js";
 import type { HandoverError } from "./errors.js";
 import type { Timings, UpgradeRecord } from "./record.js";
 import type { Outcome } from "./lifecycle.js";

@@ -1,8 +1,8 @@
 import { resolve } from "node:path";
 import { constants } from "node:os";
 import { HandoverError, reasonOf } from "./errors.js";
-import { MAX_FDS } from "./native.js";
-import { integer, milliseconds, refuseUnknown, wrongOption } from "./validation.js";
+import { MAX_FDS } from "./platform/native.js";
+import { integer, milliseconds, refuseUnknown, wrongOption } from "./util/validation.js";
 
 /** Options of `new Upgrader()`. Times are in milliseconds. */
 export interface UpgraderOptions {

@@ -1,4 +1,4 @@
-import type { UpgradeOutcome } from "./totals.js";
+import type { UpgradeOutcome } from "./metrics/totals.js";
 
 /** One upgrade of the service. */
 export interface UpgradeRecord {

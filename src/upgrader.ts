@@ -4,20 +4,20 @@ import type { AddressInfo, Server } from "node:net";
 import { ControlServer } from "./control/server.js";
 import type { ConnectionAdapter } from "./connections/adapter.js";
 import { HandoverError, reasonOf } from "./errors.js";
-import type { Estate } from "./estate.js";
+import type { Estate } from "./core/context.js";
 import { publish, type Rehearsal, type UpgradeResult, type UpgraderEvents } from "./events.js";
-import { Generation } from "./generation.js";
-import type { Shape } from "./handoff/envelope.js";
-import type { RoleDefinition } from "./handoff/roles.js";
-import type { Slot } from "./handoff/slots.js";
-import type { UnitDefinition } from "./handoff/unit.js";
-import type { Units } from "./handoff/units.js";
+import { Generation } from "./core/generation.js";
+import type { Shape } from "./state/schema.js";
+import type { RoleDefinition } from "./state/roles.js";
+import type { Slot } from "./state/slots/slots.js";
+import type { UnitDefinition } from "./state/units/definition.js";
+import type { Units } from "./state/units/units.js";
 import type { UpgradeRecord } from "./record.js";
 import { publicState, type Outcome } from "./lifecycle.js";
 import { readOptions, type UpgraderOptions } from "./options.js";
 import { origin } from "./process/command.js";
 import { onSignals } from "./process/signals.js";
-import { requireSupport, warnOfManagers } from "./process/surroundings.js";
+import { requireSupport, warnOfManagers } from "./process/support.js";
 import { Fds } from "./sockets/fds.js";
 import {
   readBindOptions,
@@ -27,9 +27,9 @@ import {
   requireSocket,
   type BindOptions,
   type ListenOptions,
-} from "./sockets/options.js";
+} from "./sockets/listen-options.js";
 import { kindOfSocket } from "./sockets/sockets.js";
-import type { Totals } from "./totals.js";
+import type { Totals } from "./metrics/totals.js";
 
 /**
  * Upgrades this process to its new code without dropping anything. One per process, in the main thread.

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Child } from "../dist/process/child.js";
+import { Child } from "../dist/process/successor.js";
 
 test("a successor whose channel was closed before its end was read is gone", async () => {
   const command = { file: "/bin/sh", argv0: "sh", args: ["-c", "read line"], cwd: "/", env: {} };

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { successorCommand, type Origin } from "../dist/process/command.js";
-import { findManager } from "../dist/process/surroundings.js";
+import { findManager } from "../dist/process/support.js";
 
 const home = realpathSync(mkdtempSync(join(tmpdir(), "handover-")));
 const directory = join(home, "release");

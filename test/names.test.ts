@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { RequestedAddress } from "../dist/channel/messages.js";
-import { absolutePath, describeAddress, fits, nameOf } from "../dist/sockets/names.js";
+import { absolutePath, describeAddress, fits, nameOf } from "../dist/sockets/address.js";
 
 const tcp = (host: string, port: number, ipv6Only = false): RequestedAddress => ({
   kind: "tcp",

@@ -1,8 +1,8 @@
 import { getEventListeners } from "node:events";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { Channel } from "../dist/channel/channel.js";
-import { Fences } from "../dist/handoff/fences.js";
-import { OlderGenerations } from "../dist/process/older.js";
+import { Fences } from "../dist/exchange/fencing.js";
+import { OlderGenerations } from "../dist/process/predecessors.js";
 import { Predecessor } from "../dist/process/predecessor.js";
 
 /** A parent, and the end of the channel at which it speaks. */

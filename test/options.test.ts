@@ -2,7 +2,7 @@ import { inspect } from "node:util";
 import { describe, expect, test } from "vitest";
 import { HandoverError } from "../dist/errors.js";
 import { readOptions, type UpgraderOptions } from "../dist/options.js";
-import { readBindOptions, readListenOptions, type ListenOptions } from "../dist/sockets/options.js";
+import { readBindOptions, readListenOptions, type ListenOptions } from "../dist/sockets/listen-options.js";
 
 const read = (options: object): ReturnType<typeof readOptions> => readOptions(options, "/srv");
 

@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 import { expect, onTestFinished, test } from "vitest";
-import { StillSocket } from "../dist/connections/still-socket.js";
+import { StillSocket } from "../dist/connections/paused-socket.js";
 
 /** Both ends of a connection. */
 async function pair(): Promise<{ near: Socket; far: Socket }> {

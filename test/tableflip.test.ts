@@ -4,7 +4,7 @@ import { existsSync, fstatSync, readdirSync, readFileSync, readlinkSync } from "
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { native } from "../dist/native.js";
+import { native } from "../dist/platform/native.js";
 import { Service, temporaryDirectory } from "./support/service.js";
 import { brief, stop, upgrade } from "./support/steps.js";
 

@@ -1,10 +1,10 @@
 import { constants } from "node:os";
 import { HandoverError } from "../errors.js";
-import { check, native, POLL, type Watcher } from "../native.js";
+import { check, native, POLL, type Watcher } from "../platform/native.js";
 import { closeAll, duplicateAll } from "./descriptors.js";
 import type { Message } from "./messages.js";
 import { encode } from "./packet.js";
-import { Receiver, type Packet } from "./receiver.js";
+import { Receiver, type Packet } from "./packet-reader.js";
 
 /**
  * What an owner of a channel hears from it. Each descriptor in `fds` is the listener's to close. An offer comes

@@ -1,6 +1,6 @@
 import { Command, CommanderError } from "commander";
 import { reasonOf } from "../errors.js";
-import { VERSION } from "../version.js";
+import { VERSION } from "../util/version.js";
 import { demoCommand } from "./demo.js";
 import { doctorCommand } from "./doctor.js";
 import { Interrupted } from "./interrupt.js";

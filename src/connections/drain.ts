@@ -1,6 +1,6 @@
-import type { Exchange } from "../handoff/exchange.js";
-import { KIND } from "./departing.js";
-import { Leaving, type Departures } from "./leaving.js";
+import type { Exchange } from "../exchange/exchange.js";
+import { KIND } from "./freeze.js";
+import { Leaving, type Departures } from "./mover.js";
 import type { Protocol } from "./protocol.js";
 import type { Tracker } from "./tracker.js";
 

@@ -3,7 +3,7 @@ import { Server as HttpServer, type IncomingMessage, type ServerResponse } from 
 import { Server as HttpsServer } from "node:https";
 import type { Server, Socket } from "node:net";
 import { Server as TlsServer } from "node:tls";
-import { IdleList, writeQueueSize } from "../internals.js";
+import { IdleList, writeQueueSize } from "../platform/node-internals.js";
 import type { ConnectionAdapter } from "./adapter.js";
 import type { Protocol } from "./protocol.js";
 

@@ -2,16 +2,16 @@ import { Server as HttpServer } from "node:http";
 import { Socket, type Server } from "node:net";
 import { Server as TlsServer } from "node:tls";
 import { reasonOf } from "../errors.js";
-import type { Verdict } from "../handoff/exchange.js";
-import type { Parcel } from "../handoff/parcel.js";
-import { allowsHalfOpen, countConnection, joinServer } from "../internals.js";
-import { check, native } from "../native.js";
+import type { Verdict } from "../exchange/exchange.js";
+import type { Parcel } from "../exchange/parcel.js";
+import { allowsHalfOpen, countConnection, joinServer } from "../platform/node-internals.js";
+import { check, native } from "../platform/native.js";
 import { shadow } from "../shadow.js";
 import type { ConnectionAdapter } from "./adapter.js";
-import { decodeFrozen } from "./frozen.js";
+import { decodeFrozen } from "./wire-format.js";
 import { Http1, speaksHttp1 } from "./http1.js";
 import { Http2Sessions } from "./http2.js";
-import { Parking, type Parked } from "./parking.js";
+import { Parking, type Parked } from "./dormant.js";
 import type { Protocol } from "./protocol.js";
 
 /** The live connections of one server: those that it accepted, and those that it has adopted. */

@@ -1,5 +1,5 @@
 import type { Server } from "node:net";
-import type { Taker } from "../handoff/exchange.js";
+import type { Taker } from "../exchange/exchange.js";
 import type { ConnectionAdapter } from "./adapter.js";
 import type { Protocol } from "./protocol.js";
 import { TrackedServer } from "./tracked-server.js";

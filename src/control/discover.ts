@@ -1,6 +1,6 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { HandoverError, reasonOf } from "../errors.js";
-import { parseUnixSockets, socketInodes } from "../proc.js";
+import { parseUnixSockets, socketInodes } from "../platform/proc.js";
 import { ControlClient } from "./client.js";
 import { MODE } from "./protocol.js";
 

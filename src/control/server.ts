@@ -2,11 +2,11 @@ import { createServer, type Server, type Socket } from "node:net";
 import type { EventEmitter } from "node:events";
 import { HandoverError, reasonOf } from "../errors.js";
 import type { Rehearsal, UpgradeResult, UpgraderEvents } from "../events.js";
-import { descriptorOf } from "../internals.js";
+import { descriptorOf } from "../platform/node-internals.js";
 import type { Outcome } from "../lifecycle.js";
-import { native } from "../native.js";
+import { native } from "../platform/native.js";
 import type { Sockets } from "../sockets/sockets.js";
-import { VERSION } from "../version.js";
+import { VERSION } from "../util/version.js";
 import { MODE, readLines, writeLine, type Answer, type Phase, type Status } from "./protocol.js";
 
 /** What the control socket can do with its process. */

@@ -1,6 +1,6 @@
 import { readdirSync } from "node:fs";
 import type { UpgradeRecord } from "../record.js";
-import type { Distribution, Totals } from "../totals.js";
+import type { Distribution, Totals } from "./totals.js";
 
 /** What is needed of an `Upgrader`. */
 export interface Measured {

@@ -1,5 +1,5 @@
 import type { UpgradeRecord } from "../record.js";
-import { BOUNDS } from "../totals.js";
+import { BOUNDS } from "./totals.js";
 import { instruments, type Instrument, type Measured } from "./instruments.js";
 
 /** What is needed of a meter of OpenTelemetry. */

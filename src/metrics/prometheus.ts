@@ -1,4 +1,4 @@
-import { BOUNDS } from "../totals.js";
+import { BOUNDS } from "./totals.js";
 import { instruments, type Instrument, type Measured } from "./instruments.js";
 
 /** What is needed of a registry of prom-client. */

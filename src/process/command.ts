@@ -2,8 +2,8 @@ import { statSync } from "node:fs";
 import { dirname, isAbsolute, resolve } from "node:path";
 import { HandoverError, reasonOf } from "../errors.js";
 import type { CommandOverride } from "../options.js";
-import { readBlock } from "../proc.js";
-import { text, wrongOption } from "../validation.js";
+import { readBlock } from "../platform/proc.js";
+import { text, wrongOption } from "../util/validation.js";
 
 /** What a successor is started with. `argv0` is the name it sees itself called by. */
 export interface Command {

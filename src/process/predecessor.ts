@@ -1,12 +1,12 @@
 import { Channel } from "../channel/channel.js";
 import { closeAll } from "../channel/descriptors.js";
 import type { Message, OlderGeneration } from "../channel/messages.js";
-import { deferred } from "../deferred.js";
+import { deferred } from "../util/deferred.js";
 import type { HandoverError } from "../errors.js";
-import type { Fences } from "../handoff/fences.js";
-import { LocalExchange } from "../handoff/local.js";
-import type { Send } from "../handoff/outbox.js";
-import { LATE, within } from "../limit.js";
+import type { Fences } from "../exchange/fencing.js";
+import { LocalExchange } from "../exchange/local-exchange.js";
+import type { Send } from "../exchange/outbox.js";
+import { LATE, within } from "../util/timeout.js";
 
 interface PredecessorListener {
   /** Accept. `older` still drain; their channels are this process's from now on. */

@@ -1,6 +1,6 @@
 import { constants } from "node:os";
 import type { Settings } from "../options.js";
-import { readStat } from "../proc.js";
+import { readStat } from "../platform/proc.js";
 
 interface SignalListener {
   upgrade(): void;

@@ -1,108 +1,102 @@
-import type { Socket } from "node:dgram";
-import type { AddressInfo } from "node:net";
-import { HandoverError, reasonOf } from "../errors.js";
-import { setReceiving } from "../internals.js";
-import { native } from "../native.js";
-import { shadow } from "../shadow.js";
-import type { Inventory, Item } from "./inventory.js";
-import { addressOf } from "./listen.js";
+import { lookup } from "node:dns/promises";
+import { lstatSync, unlinkSync } from "node:fs";
+import { connect, isIP } from "node:net";
+import { constants } from "node:os";
+import type { RequestedAddress } from "../channel/messages.js";
+import { HandoverError } from "../errors.js";
+import { check, native, systemError } from "../platform/native.js";
+import { findHolder } from "./port-owner.js";
+import { identify, type Item } from "./inventory.js";
+import { describeAddress } from "./address.js";
+
+interface OpenOptions {
+  /** Of listen(2); for UDP there is none. */
+  backlog: number;
+  /** Of the file of a Unix listener; -1: as the umask has it. */
+  mode: number;
+  /** Which addresses of a host name will do; both, if it is left out. */
+  family?: 4 | 6;
+}
 
 /**
- * A datagram socket on a descriptor of the inventory. Until {@link accept} it is *held*: it answers
- * `address()`, and what it is told to send waits. Of two generations one reads; both can send.
+ * Binds an address, and listens on it: `bind` alone would reserve nothing.
+ *
+ * @param predecessor the PID to name as the predecessor, should it hold the address
+ * @throws {HandoverError} `ERR_LISTEN`; `cause.code` is the system's
  */
-export class Receiving {
-  readonly socket: Socket;
-  readonly name: string;
-  readonly address: AddressInfo;
-  readonly #inventory: Inventory;
-  readonly #onOver: (receiving: Receiving) => void;
-  readonly #waiting: Parameters<Socket["send"]>[] = [];
-  #phase: "held" | "accepting" | "stopped" | "over" = "held";
-  /** To read from after go, which must not fail for want of a descriptor. */
-  #spare: number | undefined;
-
-  /** @param onOver called when the socket is closed, by the program or at the end of the drain */
-  constructor(socket: Socket, item: Item, inventory: Inventory, onOver: (receiving: Receiving) => void) {
-    this.socket = socket;
-    this.name = item.name;
-    this.address = addressOf(item) as AddressInfo;
-    this.#inventory = inventory;
-    this.#onOver = onOver;
-    this.#spare = inventory.duplicate(item.name);
-    shadow(socket, "address", () => this.address);
-    shadow(
-      socket,
-      "send",
-      ((...args: Parameters<Socket["send"]>) => void this.#waiting.push(args)) as Socket["send"],
-    );
-    shadow(socket, "addMembership", joining(socket.addMembership.bind(socket)));
-    shadow(socket, "addSourceSpecificMembership", joining(socket.addSourceSpecificMembership.bind(socket)));
-    shadow(socket, "close", (callback?: () => void) => this.#close(callback));
-  }
-
-  /** Reads, and sends what has waited. */
-  async accept(): Promise<void> {
-    if (this.#phase !== "held") return;
-    this.#phase = "accepting";
-    delete (this.socket as Partial<Socket>).send;
-    delete (this.socket as Partial<Socket>).address;
-    const fd = this.#spare!;
-    this.#spare = undefined;
-    try {
-      // Emits `listening` before it returns.
-      this.socket.bind({ fd });
-    } catch (cause) {
-      this.#giveUp();
-      throw new HandoverError("ERR_LISTEN", `cannot read from ${this.name}: ${reasonOf(cause)}`, { cause });
-    }
-    for (const args of this.#waiting.splice(0)) this.socket.send(...args);
-  }
-
-  stop(): void {
-    if (this.#phase === "accepting") setReceiving(this.socket, false);
-    if (this.#phase !== "over") this.#phase = "stopped";
-  }
-
-  resume(): void {
-    if (this.#phase !== "stopped") return;
-    this.#phase = "accepting";
-    setReceiving(this.socket, true);
-  }
-
-  /** It will not read, if it does not yet; for a rollback it has its descriptor all the time. */
-  letGo(): void {
-    if (this.#spare !== undefined) native().close(this.#spare);
-    this.#spare = undefined;
-  }
-
-  end(): void {
-    if (this.#phase !== "over") this.#close();
-  }
-
-  #close(callback?: () => void): Socket {
-    this.#giveUp();
-    return this.socket.close(callback);
-  }
-
-  #giveUp(): void {
-    this.#phase = "over";
-    this.letGo();
-    for (const name of SHADOWED) delete (this.socket as Partial<Socket>)[name];
-    this.#inventory.release(this.name);
-    this.#onOver(this);
+export async function openSocket(
+  address: RequestedAddress,
+  options: OpenOptions,
+  predecessor: number | undefined,
+): Promise<Omit<Item, "name">> {
+  try {
+    const fd =
+      address.kind === "unix"
+        ? await bindPath(address.path, options.mode)
+        : await bindHost(address, options.family);
+    if (address.kind !== "udp") listen(fd, options.backlog);
+    return { fd, address, ...fileOf(address) };
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    const holder = code === "EADDRINUSE" ? findHolder(address, predecessor) : undefined;
+    const why = (code ?? String(cause)) + (holder === undefined ? "" : ` (held by ${holder})`);
+    throw new HandoverError("ERR_LISTEN", `cannot listen on ${describeAddress(address)}: ${why}`, { cause });
   }
 }
 
-const SHADOWED = ["address", "send", "addMembership", "addSourceSpecificMembership", "close"] as const;
+/** As Node does: a name is looked up, first address; no host is every IPv6 address and every IPv4 one. */
+async function bindHost(
+  { kind, host, port, ipv6Only }: RequestedAddress & { kind: "tcp" | "udp" },
+  family: 4 | 6 | undefined,
+): Promise<number> {
+  const type = kind === "tcp" ? "stream" : "dgram";
+  if (host !== "*") {
+    const { address } = await lookup(host, family === undefined ? {} : { family });
+    // An address of the other family is looked up as itself.
+    if (family !== undefined && isIP(address) !== family)
+      throw systemError(-constants.errno.EINVAL, "bind", host);
+    return check(native().bindInet(type, address, port, ipv6Only), "bind", host);
+  }
+  const fd = native().bindInet(type, "::", port, ipv6Only);
+  if (fd >= 0 || ipv6Only || !NO_IPV6.has(systemError(fd, "bind", host).code!))
+    return check(fd, "bind", host);
+  return check(native().bindInet(type, "0.0.0.0", port, false), "bind", host);
+}
 
-/** The generations share one socket: what the predecessor has joined, its successor need not, and cannot. */
-function joining<A extends unknown[]>(join: (...args: A) => void): (...args: A) => void {
-  return (...args) => {
-    try {
-      join(...args);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EADDRINUSE") throw error;
-    }
-  };
+const NO_IPV6 = new Set(["EAFNOSUPPORT", "EADDRNOTAVAIL", "EINVAL"]);
+
+/** A file at which a connect is refused was left behind by a process that died, and is replaced. */
+async function bindPath(path: string, mode: number): Promise<number> {
+  const fd = native().bindUnix(path, mode);
+  if (fd >= 0 || path.startsWith("\0") || systemError(fd, "bind", path).code !== "EADDRINUSE") {
+    return check(fd, "bind", path);
+  }
+  if (!(await isStale(path))) return check(fd, "bind", path);
+  unlinkSync(path);
+  return check(native().bindUnix(path, mode), "bind", path);
+}
+
+/** Only a refusal says that nobody listens; a listener with a full queue answers EAGAIN. */
+async function isStale(path: string): Promise<boolean> {
+  if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() !== true) return false;
+  return new Promise((resolve) => {
+    const probe = connect(path);
+    probe.once("connect", () => {
+      probe.destroy();
+      resolve(false);
+    });
+    probe.once("error", (error: NodeJS.ErrnoException) => resolve(error.code === "ECONNREFUSED"));
+  });
+}
+
+function listen(fd: number, backlog: number): void {
+  const result = native().listen(fd, backlog);
+  if (result >= 0) return;
+  native().close(fd);
+  check(result, "listen on", `descriptor ${fd}`);
+}
+
+function fileOf(address: RequestedAddress): Pick<Item, "file"> {
+  if (address.kind !== "unix" || address.path.startsWith("\0")) return {};
+  return { file: identify(address.path) };
 }

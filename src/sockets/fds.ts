@@ -1,10 +1,10 @@
 import { fstatSync } from "node:fs";
 import { Socket } from "node:net";
 import { HandoverError } from "../errors.js";
-import { descriptorOf } from "../internals.js";
-import { check, native } from "../native.js";
+import { descriptorOf } from "../platform/node-internals.js";
+import { check, native } from "../platform/native.js";
 import type { Inventory } from "./inventory.js";
-import { requireName } from "./options.js";
+import { requireName } from "./listen-options.js";
 
 /**
  * Descriptors that are handed on by name, for what is no server: tableflip's `Fds`. What is added is

@@ -1,7 +1,7 @@
 import { lstatSync, unlinkSync } from "node:fs";
 import type { Entry, FileIdentity } from "../channel/messages.js";
 import { HandoverError } from "../errors.js";
-import { check, native } from "../native.js";
+import { check, native } from "../platform/native.js";
 
 /** A descriptor of the inventory. */
 export interface Item extends Entry {

@@ -3,16 +3,16 @@ import type { AddressInfo, Server } from "node:net";
 import { Server as TlsServer } from "node:tls";
 import type { Tracker } from "../connections/tracker.js";
 import { HandoverError, reasonOf } from "../errors.js";
-import { datagramOptions, isUnbound } from "../internals.js";
-import { systemError } from "../native.js";
+import { datagramOptions, isUnbound } from "../platform/node-internals.js";
+import { systemError } from "../platform/native.js";
 import { constants } from "node:os";
-import { claimPassed } from "./activated.js";
-import { Receiving } from "./bind.js";
+import { claimPassed } from "./systemd-match.js";
+import { Receiving } from "./held-datagram.js";
 import type { Inventory, Item } from "./inventory.js";
-import { Listening } from "./listen.js";
-import { describeAddress, fits, nameOf } from "./names.js";
-import { openSocket } from "./open.js";
-import type { Wish } from "./options.js";
+import { Listening } from "./held-server.js";
+import { describeAddress, fits, nameOf } from "./address.js";
+import { openSocket } from "./bind.js";
+import type { Wish } from "./listen-options.js";
 
 /** Every server and datagram socket of this process that was given to handover, and what they do together. */
 export class Sockets {

@@ -1,6 +1,6 @@
-import { check, native } from "../native.js";
+import { check, native } from "../platform/native.js";
 import { identify, type Item } from "../sockets/inventory.js";
-import { boundTo } from "../sockets/listen.js";
+import { boundTo } from "../sockets/held-server.js";
 import { readStoreName } from "./store.js";
 
 /** What systemd has passed to this process. */

@@ -1,6 +1,6 @@
 import { constants } from "node:os";
 import { reasonOf } from "../errors.js";
-import { check, native, POLL } from "../native.js";
+import { check, native, POLL } from "../platform/native.js";
 
 /** Assignments of sd_notify(3), of which one datagram is made: systemd handles it as a whole, or not at all. */
 export type Message = Record<string, string | number>;

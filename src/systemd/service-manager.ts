@@ -1,12 +1,12 @@
 import type { UpgraderEvents } from "../events.js";
 import type { Event, State } from "../lifecycle.js";
-import { within } from "../limit.js";
-import { isOfSystemd } from "../process/spawned.js";
+import { within } from "../util/timeout.js";
+import { isOfSystemd } from "../process/spawn.js";
 import type { Item } from "../sockets/inventory.js";
 import { warnOfUnused } from "./activation.js";
 import { readEnvironment } from "./environment.js";
 import { Notifier, type Message } from "./notify.js";
-import { describeStatus } from "./status.js";
+import { describeStatus } from "./status-line.js";
 import { DescriptorStore } from "./store.js";
 
 /** What there is to tell of. */

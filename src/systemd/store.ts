@@ -1,5 +1,5 @@
 import { fstatSync } from "node:fs";
-import { native } from "../native.js";
+import { native } from "../platform/native.js";
 import type { Item } from "../sockets/inventory.js";
 import type { Notifier } from "./notify.js";
 

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { instruments } from "../../dist/metrics/instruments.js";
-import { noTotals } from "../../dist/totals.js";
-import { prometheus } from "../../dist/metrics.js";
-import { Upgrader as StandIn } from "../../dist/testing.js";
+import { noTotals } from "../../dist/metrics/totals.js";
+import { prometheus } from "../../dist/metrics/index.js";
+import { Upgrader as StandIn } from "../../dist/testing/index.js";
 import { collectDefaultMetrics, Registry } from "prom-client";
 import { Page } from "../support/page.js";
 import { Sandbox, UNTIL_SERVED } from "../support/sandbox.js";

@@ -1,8 +1,8 @@
 import { anything, assert, jsonValue, object, oneof, pre, property } from "fast-check";
 import { describe, expect, test } from "vitest";
-import { jsonCodec, v8Codec, type Codec } from "../../dist/handoff/codec.js";
-import { decode, encode, readShape, type Shape } from "../../dist/handoff/envelope.js";
-import type { Parcel } from "../../dist/handoff/parcel.js";
+import { jsonCodec, v8Codec, type Codec } from "../../dist/state/codec.js";
+import { decode, encode, readShape, type Shape } from "../../dist/state/schema.js";
+import type { Parcel } from "../../dist/exchange/parcel.js";
 
 /** What arrives of `data`, if one process has the shape `from` and the other one `to`. */
 function pass(data: unknown, from: Shape<unknown> = { version: 1 }, to = from): unknown {

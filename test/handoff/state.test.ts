@@ -1,10 +1,10 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { closeAll } from "../../dist/channel/descriptors.js";
-import { Departure } from "../../dist/handoff/departure.js";
-import { Fences } from "../../dist/handoff/fences.js";
-import type { Slot } from "../../dist/handoff/slots.js";
-import { State } from "../../dist/handoff/state.js";
+import { Departure } from "../../dist/state/drain-context.js";
+import { Fences } from "../../dist/exchange/fencing.js";
+import type { Slot } from "../../dist/state/slots/slots.js";
+import { State } from "../../dist/state/process-state.js";
 import { openPair, type LocalPair, type Packet } from "../support/local-pair.js";
 
 interface States extends LocalPair {

@@ -4,7 +4,7 @@ import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { Channel } from "../../dist/channel/channel.js";
 import { closeAll } from "../../dist/channel/descriptors.js";
 import type { Message } from "../../dist/channel/messages.js";
-import { LocalExchange } from "../../dist/handoff/local.js";
+import { LocalExchange } from "../../dist/exchange/local-exchange.js";
 import { offer, parcel, taken, testExchange } from "../support/exchange-suite.js";
 import { openPair as open, type Packet } from "../support/local-pair.js";
 import { temporaryDirectory } from "../support/service.js";

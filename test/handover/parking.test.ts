@@ -3,12 +3,12 @@ import { createServer } from "node:net";
 import { describe, expect, onTestFinished, test } from "vitest";
 import type { ConnectionAdapter } from "../../dist/connections/adapter.js";
 import { Drain } from "../../dist/connections/drain.js";
-import { encodeFrozen } from "../../dist/connections/frozen.js";
+import { encodeFrozen } from "../../dist/connections/wire-format.js";
 import { Tracker } from "../../dist/connections/tracker.js";
-import type { Claim, Exchange } from "../../dist/handoff/exchange.js";
-import type { Settlement } from "../../dist/handoff/parcel.js";
-import { Parking } from "../../dist/connections/parking.js";
-import { native } from "../../dist/native.js";
+import type { Claim, Exchange } from "../../dist/exchange/exchange.js";
+import type { Settlement } from "../../dist/exchange/parcel.js";
+import { Parking } from "../../dist/connections/dormant.js";
+import { native } from "../../dist/platform/native.js";
 
 const adapter: ConnectionAdapter = {
   name: "x",

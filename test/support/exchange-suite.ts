@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import type { Exchange, Taker } from "../../dist/handoff/exchange.js";
-import type { Parcel, Settlement } from "../../dist/handoff/parcel.js";
+import type { Exchange, Taker } from "../../dist/exchange/exchange.js";
+import type { Parcel, Settlement } from "../../dist/exchange/parcel.js";
 
 /** Two sides of an exchange: what is offered on the one is taken from the other. */
 export interface Pair {

@@ -1,7 +1,7 @@
 import { onTestFinished } from "vitest";
 import { Channel } from "../../dist/channel/channel.js";
 import type { Message } from "../../dist/channel/messages.js";
-import { LocalExchange } from "../../dist/handoff/local.js";
+import { LocalExchange } from "../../dist/exchange/local-exchange.js";
 import type { Pair } from "./exchange-suite.js";
 
 export interface LocalPair extends Pair {

@@ -1,7 +1,7 @@
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
-import { native } from "../../dist/native.js";
+import { native } from "../../dist/platform/native.js";
 import { identify, type Item } from "../../dist/sockets/inventory.js";
 import { takeActivation } from "../../dist/systemd/activation.js";
 import { readEnvironment } from "../../dist/systemd/environment.js";

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync, realpathSync } from "node:fs";
 import { endianness } from "node:os";
-import { parseUnixSockets, socketInodes } from "../../proc.js";
+import { parseUnixSockets, socketInodes } from "../../platform/proc.js";
 
 /** A socket that others can reach. */
 export interface Listener {

@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import { HandoverError, reasonOf } from "../../errors.js";
-import { readStat, readBlock } from "../../proc.js";
+import { readStat, readBlock } from "../../platform/proc.js";
 
 /** What `/proc` tells of a process. */
 export interface ProcessFacts {

@@ -1,5 +1,5 @@
 import { dirname } from "node:path";
-import { VERSION } from "../../version.js";
+import { VERSION } from "../../util/version.js";
 import { listenStreams } from "./socket.js";
 import type { Plan } from "./plan.js";
 import { plainValue, quote, quoteProgram, quoteWord } from "./quote.js";

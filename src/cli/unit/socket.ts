@@ -1,7 +1,7 @@
 import { isIP } from "node:net";
 import { resolve } from "node:path";
 import { HandoverError } from "../../errors.js";
-import { VERSION } from "../../version.js";
+import { VERSION } from "../../util/version.js";
 import type { Plan } from "./plan.js";
 import { plainValue } from "./quote.js";
 import { renderUnit } from "./render.js";

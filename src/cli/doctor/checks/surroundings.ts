@@ -1,4 +1,4 @@
-import { findManager } from "../../../process/surroundings.js";
+import { findManager } from "../../../process/support.js";
 import type { Facts } from "../facts.js";
 import type { Ancestor } from "../proc.js";
 import { error, ok, warning, type Check, type Finding } from "../finding.js";

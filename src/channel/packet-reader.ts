@@ -1,0 +1,99 @@
+import { constants } from "node:os";
+import { HandoverError } from "../errors.js";
+import { native, systemError, type Received } from "../platform/native.js";
+import { closeAll } from "./descriptors.js";
+import { MAX_SIZE, PROTOCOL, type Message } from "./messages.js";
+import { bodyOf, decode } from "./packet.js";
+
+/** A message with what came along. */
+export interface Packet {
+  message: Message;
+  /** The reader's to close. */
+  fds: number[];
+  body: Uint8Array;
+}
+
+/** Reads packets from one end of a channel, whose descriptor is the channel's. */
+export class Receiver {
+  readonly #fd: number;
+  readonly #onUnknown: (name: string) => void;
+  #reset = false;
+
+  /** Called with the name of its type, `onUnknown` answers what this version does not know. */
+  constructor(fd: number, onUnknown: (name: string) => void) {
+    this.#fd = fd;
+    this.#onUnknown = onUnknown;
+  }
+
+  /**
+   * What is there now. Every error but EAGAIN is the other end's death; ECONNRESET, if it left unread data, comes
+   * once and before its last words.
+   *
+   * @throws {HandoverError} `ERR_PROTOCOL`, `ERR_DESCRIPTOR`
+   */
+  receive(): Packet | "nothing" | "end" {
+    for (;;) {
+      const received = native().receive(this.#fd, buffer());
+      if (received === -constants.errno.EAGAIN) return "nothing";
+      if (received === -constants.errno.ECONNRESET && !this.#reset) {
+        this.#reset = true;
+        continue;
+      }
+      if (typeof received === "number" || received.size === 0) return "end";
+      const packet = this.#unpack(received);
+      if (packet !== undefined) return packet;
+    }
+  }
+
+  /** Undefined for what is unknown, and has been answered. */
+  #unpack({ size, fds, truncated, fdsLost }: Received): Packet | undefined {
+    try {
+      if (truncated) throw new HandoverError("ERR_PROTOCOL", `a message is longer than ${MAX_SIZE} bytes`);
+      const packet = buffer().subarray(0, size);
+      const message = decode(packet);
+      if (message.type !== "unknown") {
+        checkProtocol(message);
+        return { message, fds: fdsLost ? withoutLost(message, fds) : fds, body: bodyOf(packet) };
+      }
+      closeAll(fds);
+      this.#onUnknown(message.name);
+      return undefined;
+    } catch (error) {
+      closeAll(fds);
+      throw error;
+    }
+  }
+}
+
+let shared: Uint8Array | undefined;
+
+/** One buffer serves every channel: a packet is decoded before the next one is read. */
+function buffer(): Uint8Array {
+  return (shared ??= new Uint8Array(MAX_SIZE));
+}
+
+function checkProtocol(message: Message): void {
+  if (message.type !== "hello" || message.protocol === PROTOCOL) return;
+  throw new HandoverError(
+    "ERR_PROTOCOL",
+    `the other process (pid ${message.pid}, handover ${message.version}) speaks protocol ${message.protocol}, ` +
+      `this one ${PROTOCOL}`,
+  );
+}
+
+/** What is offered can be refused, and stays with its owner; without what is handed on there is no going on. */
+function withoutLost(message: Message, fds: readonly number[]): number[] {
+  if (message.type !== "offer") throw lost();
+  closeAll(fds);
+  return [];
+}
+
+function lost(): HandoverError {
+  return new HandoverError(
+    "ERR_DESCRIPTOR",
+    "cannot take over every descriptor: this process has no room for more",
+    {
+      cause: systemError(-constants.errno.EMFILE, "receive", "descriptors"),
+    },
+  );
+}

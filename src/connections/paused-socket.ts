@@ -1,0 +1,70 @@
+import type { Socket } from "node:net";
+import { startReading, stopReading } from "../platform/node-internals.js";
+import { shadow } from "../shadow.js";
+
+/**
+ * A connection that neither reads nor writes nor times out, while it is undecided which process has it. What
+ * the program writes meanwhile waits: it is sent if the connection stays, and never if it moves, as the next
+ * process goes on from the state that was frozen before.
+ */
+export class StillSocket {
+  readonly #socket: Socket;
+  /** Text, where the socket has an encoding. */
+  readonly #taken: Uint8Array | string | undefined;
+  readonly #timeout: number;
+  readonly #calls: (() => void)[] = [];
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    this.#timeout = socket.timeout ?? 0;
+    stopReading(socket);
+    socket.setTimeout(0);
+    this.#taken = takeUnread(socket);
+    shadow(socket, "write", ((...args: Parameters<Socket["write"]>) => {
+      this.#calls.push(() => socket.write(...args));
+      return true;
+    }) as Socket["write"]);
+    shadow(socket, "end", ((...args: Parameters<Socket["end"]>) => {
+      this.#calls.push(() => socket.end(...args));
+      return socket;
+    }) as Socket["end"]);
+  }
+
+  /** What was read from it and not consumed. */
+  get unread(): Uint8Array | undefined {
+    const taken = this.#taken;
+    return typeof taken === "string" ? Buffer.from(taken, this.#socket.readableEncoding!) : taken;
+  }
+
+  /** It stays: all goes on. */
+  release(): void {
+    const socket = this.#socket;
+    if (!socket.destroyed) {
+      if (this.#taken !== undefined) socket.unshift(this.#taken, socket.readableEncoding ?? undefined);
+      socket.setTimeout(this.#timeout);
+      startReading(socket);
+    }
+    this.#letWrite();
+  }
+
+  /** It has moved: whoever waits until something is written learns that it will not be. */
+  abandon(): void {
+    this.#socket.destroy();
+    this.#letWrite();
+  }
+
+  #letWrite(): void {
+    delete (this.#socket as Partial<Socket>).write;
+    delete (this.#socket as Partial<Socket>).end;
+    for (const call of this.#calls) call();
+  }
+}
+
+/** Without a listener hearing of it, as `read()` tells them. */
+function takeUnread(socket: Socket): Uint8Array | string | undefined {
+  if (socket.readableLength === 0) return undefined;
+  shadow(socket, "emit", () => false);
+  const unread = socket.read() as Uint8Array | string;
+  delete (socket as Partial<Socket>).emit;
+  return unread;
+}

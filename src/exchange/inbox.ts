@@ -1,0 +1,193 @@
+import { closeMemory, digest, readMemory } from "./memory-file.js";
+import { closeAll } from "../channel/descriptors.js";
+import type { ParcelHead, Result } from "../channel/messages.js";
+import { reasonOf } from "../errors.js";
+import type { Claim, Taker, Verdict } from "./exchange.js";
+import type { Parcel, Refusal } from "./parcel.js";
+
+interface InboxListener {
+  /** Who takes such a parcel here. */
+  taker(kind: string, label: string): Taker | undefined;
+  nextFence(): number;
+  settled(results: Result[]): void;
+}
+
+/** The parcels that a process was offered over a channel, and has not settled yet. */
+export class Inbox {
+  readonly #listener: InboxListener;
+  readonly #claims = new Map<number, OpenClaim>();
+  #results: Result[] = [];
+  /** Results are on their way: at the end of a message, or of a round of the microtasks. */
+  #isCollecting = false;
+
+  constructor(listener: InboxListener) {
+    this.#listener = listener;
+  }
+
+  /** Takes an offer, with its descriptors. What can be settled at once is settled in one message. */
+  hear(heads: readonly ParcelHead[], fds: readonly number[], body: Uint8Array): void {
+    const lacking = heads.reduce((sum, head) => sum + descriptorsOf(head), 0) - fds.length;
+    if (lacking !== 0) closeAll(fds);
+    let [byte, fd] = [0, 0];
+    this.#isCollecting = true;
+    for (const head of heads) {
+      const own = fds.slice(fd, (fd += descriptorsOf(head)));
+      const bytes = head.memory ? undefined : body.subarray(byte, (byte += head.size));
+      if (lacking !== 0) this.#settle(head.number, { code: lacking > 0 ? "ERR_DESCRIPTOR" : "ERR_DAMAGED" });
+      else if (bytes === undefined) void this.#receiveLarge(head, own);
+      else this.#receive(head, bytes, digest(bytes), own);
+    }
+    this.#flush();
+  }
+
+  withdraw(numbers: readonly number[]): void {
+    for (const number of numbers) {
+      const claim = this.#claims.get(number);
+      if (claim === undefined) continue;
+      this.#claims.delete(number);
+      claim.abort();
+      this.#report({ number, how: "withdrawn", refusals: claim.refusals });
+    }
+  }
+
+  /** Somebody else takes them from now on; what was taken before is told before. */
+  abandon(): void {
+    this.#flush();
+    for (const claim of this.#claims.values()) claim.abort();
+    this.#claims.clear();
+  }
+
+  async #receiveLarge(head: ParcelHead, [memory, ...fds]: number[]): Promise<void> {
+    const claim = this.#open(head);
+    try {
+      const read = await readMemory(memory!, head.size);
+      if (this.#claims.get(head.number) === claim) this.#receive(head, read?.bytes, read?.sha256, fds);
+      else closeAll(fds);
+    } catch (error) {
+      closeAll(fds);
+      this.#settle(head.number, { code: "ERR_MEMORY", reason: reasonOf(error) });
+    } finally {
+      closeMemory(memory!, head.size);
+    }
+  }
+
+  #receive(head: ParcelHead, body: Uint8Array | undefined, sha256: string | undefined, fds: number[]): void {
+    const { number, kind, label, id, version, codec } = head;
+    const take = this.#listener.taker(kind, label);
+    const refused = body?.length !== head.size || sha256 !== head.sha256 ? "ERR_DAMAGED" : "ERR_NO_TAKER";
+    if (refused === "ERR_DAMAGED" || take === undefined) {
+      closeAll(fds);
+      return this.#settle(number, { code: refused });
+    }
+    return this.#give({ kind, label, id, version, codec, body: body!, fds }, take, this.#open(head));
+  }
+
+  #open({ number }: ParcelHead): OpenClaim {
+    const claim = this.#claims.get(number) ?? new OpenClaim(number, () => this.#listener.nextFence());
+    this.#claims.set(number, claim);
+    return claim;
+  }
+
+  #give(parcel: Parcel, take: Taker, claim: OpenClaim): void {
+    const settle = (verdict: Verdict): void => {
+      if (verdict !== "taken") closeAll(parcel.fds);
+      if (this.#claims.get(claim.number) === claim) this.#settle(claim.number, verdict);
+      else if (verdict === "taken") closeAll(parcel.fds);
+    };
+    try {
+      const verdict = take(parcel, claim);
+      if (!(verdict instanceof Promise)) settle(verdict);
+      else void verdict.then(settle, (error: unknown) => settle(refusalOf(error)));
+    } catch (error) {
+      settle(refusalOf(error));
+    }
+  }
+
+  #settle(number: number, verdict: Verdict): void {
+    this.#claims.delete(number);
+    if (verdict === "taken") this.#report({ number, how: "taken" });
+    else this.#report({ number, how: "refused", refusals: [short(verdict)] });
+  }
+
+  #report(result: Result): void {
+    this.#results.push(result);
+    if (this.#isCollecting) return;
+    this.#isCollecting = true;
+    queueMicrotask(() => this.#flush());
+  }
+
+  #flush(): void {
+    this.#isCollecting = false;
+    const results = this.#results;
+    this.#results = [];
+    for (let from = 0; from < results.length;) {
+      let [to, size] = [from, 0];
+      while (to < results.length && (size += sizeOf(results[to]!)) <= PACKET) to++;
+      this.#listener.settled(results.slice(from, to));
+      from = to;
+    }
+  }
+}
+
+/** What an error that a taker threw says. */
+export function refusalOf(error: unknown): Refusal {
+  const { code } = (error ?? {}) as { code?: unknown };
+  return short({ code: typeof code === "string" ? code : "ERR_TAKER", reason: reasonOf(error) });
+}
+
+/** A message has to hold it. */
+function short({ code, reason }: Refusal): Refusal {
+  const shortCode = code.slice(0, CODE);
+  return reason === undefined ? { code: shortCode } : { code: shortCode, reason: reason.slice(0, REASON) };
+}
+
+/** Bytes of a result, at most; JSON may need six for a character. */
+function sizeOf({ refusals = [] }: Result): number {
+  return 64 + refusals.length * (6 * (CODE + REASON) + 32);
+}
+
+class OpenClaim implements Claim {
+  readonly number: number;
+  readonly refusals: Refusal[] = [];
+  readonly #nextFence: () => number;
+  #fence: number | undefined;
+  #controller: AbortController | undefined;
+  #isAborted = false;
+
+  constructor(number: number, nextFence: () => number) {
+    this.number = number;
+    this.#nextFence = nextFence;
+  }
+
+  get fence(): number {
+    return (this.#fence ??= this.#nextFence());
+  }
+
+  /** Made when it is asked for: thousands of connections do not. */
+  get signal(): AbortSignal {
+    this.#controller ??= new AbortController();
+    if (this.#isAborted) this.#controller.abort();
+    return this.#controller.signal;
+  }
+
+  note(refusal: Refusal): void {
+    if (this.refusals.length < NOTES) this.refusals.push(short(refusal));
+  }
+
+  abort(): void {
+    this.#isAborted = true;
+    this.#controller?.abort();
+  }
+}
+
+function descriptorsOf({ fds, memory }: ParcelHead): number {
+  return fds + (memory === true ? 1 : 0);
+}
+
+/** Bytes of a message. */
+const PACKET = 112 * 1024;
+
+/** Refusals that are kept of one parcel, and characters of a code and a reason. */
+const NOTES = 16;
+const CODE = 64;
+const REASON = 100;

@@ -1,0 +1,174 @@
+import { closeMemory, digest, INLINE, writeMemory } from "./memory-file.js";
+import type { Message, ParcelHead, Result } from "../channel/messages.js";
+import { deferred, type Deferred } from "../util/deferred.js";
+import { reasonOf } from "../errors.js";
+import type { Offered } from "./exchange.js";
+import type { Parcel, Peer, Settlement } from "./parcel.js";
+
+export type Send = (message: Message, fds?: readonly number[], body?: Uint8Array) => boolean;
+
+/** The parcels that a process has offered over a channel. */
+export class Outbox {
+  readonly #send: Send;
+  readonly #peer: () => Peer;
+  readonly #unsettled = new Map<number, (settlement: Settlement) => void>();
+  /** Of what was taken, until it cannot be undone any more. */
+  #kept: Deferred<boolean> = deferred();
+  /** Their bodies are being written: the other end has not heard of them. */
+  readonly #writing = new Set<number>();
+  #numbers = 0;
+  #isOpen = true;
+
+  /** @param peer who reads at the other end */
+  constructor(send: Send, peer: () => Peer) {
+    this.#send = send;
+    this.#peer = peer;
+  }
+
+  /** Whether there is somebody to offer to, as far as it is known. */
+  get isOpen(): boolean {
+    return this.#isOpen;
+  }
+
+  offer(parcels: readonly Parcel[]): readonly Offered[] {
+    const packing: Packed[] = [];
+    const offered = parcels.map((parcel) => {
+      const number = this.#numbers++;
+      const settled = new Promise<Settlement>((resolve) => this.#unsettled.set(number, resolve));
+      if (!this.#isOpen) this.#settle(number, gone(false));
+      else if (parcel.body.length > INLINE) void this.#sendLarge(number, parcel);
+      else packing.push(pack(number, parcel));
+      return { settled, withdraw: () => this.#withdraw(number) };
+    });
+    for (const packet of packets(packing)) this.#sendPacket(packet);
+    return offered;
+  }
+
+  hear(results: readonly Result[]): void {
+    for (const { number, how, refusals = [] } of results) {
+      const [refusal = { code: "ERR_REFUSED" }] = refusals;
+      if (how === "taken") this.#settle(number, { how, by: this.#peer(), kept: this.#kept.promise });
+      else if (how === "refused") this.#settle(number, { how, ...refusal });
+      else this.#settle(number, { how, refusals, died: false });
+    }
+  }
+
+  /** Somebody else reads now. If the one before is `lost`, so is what it took and had not kept. */
+  restart(lost: boolean): void {
+    this.#settleAll(lost);
+    if (lost) this.#kept.resolve(false);
+    this.#kept = deferred();
+  }
+
+  /** What was taken, and what will be, is for good. */
+  keep(): void {
+    this.#kept.resolve(true);
+  }
+
+  /** The other end is gone: all that is not kept is its owner's again. */
+  end(): void {
+    this.#isOpen = false;
+    this.#settleAll(true);
+    this.#kept.resolve(false);
+  }
+
+  async #sendLarge(number: number, parcel: Parcel): Promise<void> {
+    this.#writing.add(number);
+    try {
+      const { fd, sha256 } = await writeMemory(parcel.body);
+      this.#writing.delete(number);
+      if (this.#unsettled.has(number)) {
+        const head = { ...headOf(number, parcel), sha256, memory: true };
+        this.#sendPacket({ heads: [head], fds: [fd, ...parcel.fds], bodies: [] });
+      }
+      closeMemory(fd, parcel.body.length);
+    } catch (error) {
+      this.#writing.delete(number);
+      this.#settle(number, { how: "refused", code: "ERR_MEMORY", reason: reasonOf(error) });
+    }
+  }
+
+  #sendPacket({ heads, fds, bodies }: Packet): void {
+    try {
+      if (this.#send({ type: "offer", parcels: heads }, fds, Buffer.concat(bodies))) return;
+      this.end();
+    } catch {
+      // It had to wait, for which there are no descriptors. Whoever offers it again at once must not keep the event loop
+      // from what makes some free.
+      setImmediate(() => {
+        for (const { number } of heads) this.#settle(number, gone(false));
+      });
+    }
+  }
+
+  #withdraw(number: number): void {
+    if (this.#writing.has(number)) this.#settle(number, gone(false));
+    else if (this.#unsettled.has(number)) this.#send({ type: "withdraw", numbers: [number] });
+  }
+
+  #settleAll(died: boolean): void {
+    for (const number of this.#unsettled.keys()) this.#settle(number, gone(died));
+  }
+
+  #settle(number: number, settlement: Settlement): void {
+    this.#unsettled.get(number)?.(settlement);
+    this.#unsettled.delete(number);
+  }
+}
+
+/** What a message tells of a parcel, but for the hash of its body. */
+export function headOf(number: number, parcel: Parcel): Omit<ParcelHead, "sha256"> {
+  const { kind, label, id, version, codec, body, fds } = parcel;
+  return { number, kind, label, id, version, codec, size: body.length, fds: fds.length };
+}
+
+interface Packed {
+  head: ParcelHead;
+  parcel: Parcel;
+}
+
+/** What one message carries. */
+interface Packet {
+  heads: ParcelHead[];
+  fds: number[];
+  bodies: Uint8Array[];
+}
+
+function pack(number: number, parcel: Parcel): Packed {
+  return { head: { ...headOf(number, parcel), sha256: digest(parcel.body) }, parcel };
+}
+
+/** As few messages as hold them all. */
+function packets(packed: readonly Packed[]): Packet[] {
+  const all: Packet[] = [];
+  let [size, count] = [Infinity, 0];
+  for (const { head, parcel } of packed) {
+    size += sizeOf(head);
+    count += parcel.fds.length;
+    if (size > PACKET || count > DESCRIPTORS) {
+      all.push({ heads: [], fds: [], bodies: [] });
+      [size, count] = [sizeOf(head), parcel.fds.length];
+    }
+    const packet = all.at(-1)!;
+    packet.heads.push(head);
+    packet.fds.push(...parcel.fds);
+    packet.bodies.push(parcel.body);
+  }
+  return all;
+}
+
+/** At most; JSON may need six bytes for a character. */
+function sizeOf({ label, id, codec, size }: ParcelHead): number {
+  return size + 6 * (label.length + id.length + codec.length) + HEAD;
+}
+
+/** Bytes of a message, and of a head but for its texts. */
+const PACKET = 112 * 1024;
+const HEAD = 256;
+
+/** In one message: fewer than SCM_MAX_FD. */
+const DESCRIPTORS = 128;
+
+function gone(died: boolean): Settlement {
+  return { how: "withdrawn", refusals: [], died };
+}

@@ -1,0 +1,144 @@
+import { randomInt } from "node:crypto";
+import { closeMemory, digest, INLINE, readMemory, writeMemory } from "./memory-file.js";
+import { closeAll } from "../channel/descriptors.js";
+import type { Message, ParcelHead, Topic } from "../channel/messages.js";
+import type { Showcase } from "./exchange.js";
+import { headOf, type Send } from "./outbox.js";
+import type { Parcel } from "./parcel.js";
+
+/** What the two ends of a channel ask each other about what they hold. */
+export class Inquiries {
+  readonly #send: Send;
+  readonly #showcases = new Map<string, Showcase>();
+  readonly #requests = new Map<number, (answer: Answer | undefined) => void>();
+  /** Not from 0: answers to another generation, which has read the same channel before, may still come. */
+  #asked = randomInt(2 ** 47);
+  #isOpen = true;
+
+  constructor(send: Send) {
+    this.#send = send;
+  }
+
+  show(kind: string, showcase: Showcase): void {
+    this.#showcases.set(kind, showcase);
+  }
+
+  async peek(topic: Topic): Promise<Parcel | undefined> {
+    const answer = await this.#ask((request) => ({ type: "peek", request, topic }));
+    return answer?.copy;
+  }
+
+  async claim(topic: Topic, id: string): Promise<boolean> {
+    const answer = await this.#ask((request) => ({ type: "claim", request, topic, id }));
+    return answer?.held ?? false;
+  }
+
+  /** What came over the channel; false for what is no business of it. */
+  hear(message: Message, fds: number[], body: Uint8Array): boolean {
+    switch (message.type) {
+      case "answer":
+        void this.#hearAnswer(message, fds, body);
+        return true;
+      case "peek":
+      case "claim":
+        closeAll(fds);
+        void this.#answer(message);
+        return true;
+      case "unsupported":
+        // An earlier version has nothing to show.
+        if (message.unknown === "peek" || message.unknown === "claim") this.#resolveAll();
+        closeAll(fds);
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  /** The other side is gone. */
+  end(): void {
+    this.#isOpen = false;
+    this.#resolveAll();
+  }
+
+  #resolveAll(): void {
+    for (const request of this.#requests.keys()) this.#resolve(request, undefined);
+  }
+
+  async #ask(ask: (request: number) => Message): Promise<Answer | undefined> {
+    if (!this.#isOpen) return undefined;
+    const request = this.#asked++;
+    const answered = new Promise<Answer | undefined>((resolve) => this.#requests.set(request, resolve));
+    if (!this.#send(ask(request))) this.#resolve(request, undefined);
+    // Who does not answer lives, and may hold it.
+    const timer = setTimeout(() => this.#resolve(request, { held: true }), ANSWER).unref();
+    return answered.finally(() => clearTimeout(timer));
+  }
+
+  #resolve(request: number, answer: Answer | undefined): void {
+    this.#requests.get(request)?.(answer);
+    this.#requests.delete(request);
+  }
+
+  async #answer(question: Message & { type: "peek" | "claim" }): Promise<void> {
+    const { request, topic } = question;
+    const showcase = this.#showcases.get(topic.kind);
+    const label = topic.label ?? "";
+    if (question.type === "claim") {
+      const held = showcase?.claim?.(label, question.id) ?? false;
+      this.#send({ type: "answer", request, held });
+      return;
+    }
+    try {
+      const copy = await showcase?.peek?.(label);
+      if (copy !== undefined) return await this.#sendCopy(request, copy);
+    } catch {
+      // It cannot be made, or there are no descriptors to send it with: whoever asks does without.
+    }
+    this.#send({ type: "answer", request, held: false });
+  }
+
+  async #sendCopy(request: number, copy: Parcel): Promise<void> {
+    const head = headOf(0, copy);
+    const { body } = copy;
+    if (body.length <= INLINE) {
+      this.#send({ type: "answer", request, held: true, copy: { ...head, sha256: digest(body) } }, [], body);
+      return;
+    }
+    const { fd, sha256 } = await writeMemory(body);
+    try {
+      this.#send({ type: "answer", request, held: true, copy: { ...head, sha256, memory: true } }, [fd]);
+    } finally {
+      closeMemory(fd, body.length);
+    }
+  }
+
+  async #hearAnswer(
+    { request, held, copy }: Message & { type: "answer" },
+    fds: number[],
+    body: Uint8Array,
+  ): Promise<void> {
+    const bytes = copy === undefined ? undefined : await verify(copy, fds, body).catch(() => undefined);
+    for (const fd of fds) closeMemory(fd, copy?.size ?? 0);
+    if (copy === undefined || bytes === undefined) return this.#resolve(request, { held });
+    const { kind, label, id, version, codec } = copy;
+    return this.#resolve(request, { held, copy: { kind, label, id, version, codec, body: bytes, fds: [] } });
+  }
+}
+
+interface Answer {
+  held: boolean;
+  copy?: Parcel;
+}
+
+async function verify(
+  { size, sha256, memory }: ParcelHead,
+  [fd]: number[],
+  body: Uint8Array,
+): Promise<Uint8Array | undefined> {
+  if (memory !== true) return digest(body) === sha256 ? body : undefined;
+  const read = fd === undefined ? undefined : await readMemory(fd, size);
+  return read?.sha256 === sha256 ? read.bytes : undefined;
+}
+
+/** How long, in ms, the other end may take to answer. */
+const ANSWER = 10_000;

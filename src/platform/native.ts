@@ -1,0 +1,136 @@
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { getSystemErrorName } from "node:util";
+import { HandoverError } from "../errors.js";
+
+/**
+ * The addon's whole surface. Each function is one system call's worth and knows no policy: it returns what
+ * the call returned, or `-errno`. Every descriptor that comes out of it is close-on-exec.
+ */
+export interface Native {
+  /** A pair of connected Unix sockets that keep message boundaries: SOCK_SEQPACKET, on macOS SOCK_DGRAM. */
+  socketpair(): [number, number] | number;
+  /** sendmsg(2) without blocking and without SIGPIPE; at most `MAX_FDS` descriptors. Bytes sent. */
+  send(fd: number, data: Uint8Array, fds: readonly number[]): number;
+  /** recvmsg(2) into `buffer` without blocking. An end of file is a `size` of 0. */
+  receive(fd: number, buffer: Uint8Array): Received | number;
+  /** poll(2) on one descriptor: waits, blocking the thread, at most `timeout` ms. The events that came, 0 for none. */
+  poll(fd: number, events: number, timeout: number): number;
+  /** socket(2) + bind(2) for TCP or UDP; `address` is numeric. The descriptor. */
+  bindInet(type: SocketType, address: string, port: number, ipv6Only: boolean): number;
+  /** socket(2) + bind(2) for a Unix stream socket; a path that starts with NUL is abstract. `mode` -1: as the umask has it. */
+  bindUnix(path: string, mode: number): number;
+  /** socket(2) + connect(2) for a Unix datagram socket; a path that starts with NUL is abstract. The descriptor. */
+  connectUnix(path: string): number;
+  /** listen(2). */
+  listen(fd: number, backlog: number): number;
+  /** fcntl(F_DUPFD_CLOEXEC), never below 3. The new descriptor. */
+  duplicate(fd: number): number;
+  /** close(2). */
+  close(fd: number): number;
+  /** getsockname(2) and the options that tell what a descriptor is; -ENOTSOCK for what is no socket. */
+  describe(fd: number): SocketDescription | number;
+  /** The credentials of the process at the other end: SO_PEERCRED, on macOS getpeereid(3) with a pid of 0. */
+  peerCredentials(fd: number): Credentials | number;
+  /** memfd_create(2) that allows sealing; -ENOSYS on macOS. `name` is for people, in /proc. */
+  memfdCreate(name: string): number;
+  /** Seals a memory file for good: no writing, no growing, no shrinking. */
+  memfdSeal(fd: number): number;
+  /** 1 if nobody can change the file any more, else 0. */
+  memfdSealed(fd: number): number;
+  /** A set of descriptors that is itself readable when one of them is (epoll); -ENOSYS on macOS. */
+  readinessCreate(): number;
+  readinessAdd(set: number, fd: number): number;
+  readinessRemove(set: number, fd: number): number;
+  /** Some of those that are readable, or at their end, now; without waiting. */
+  readinessTake(set: number): number[] | number;
+  /** Watches a descriptor in the event loop (uv_poll). The descriptor must outlive the watcher. */
+  Watcher: new (fd: number, callback: (events: number) => void) => Watcher;
+}
+
+/** `events` are bits of {@link POLL}; an error or hang-up arrives as every event that was asked for. */
+export interface Watcher {
+  /** Starts, or changes what is waited for; 0 stops. */
+  watch(events: number): number;
+  ref(): void;
+  unref(): void;
+  /** Stops for good; idempotent. The callback is not called again. */
+  close(): void;
+}
+
+type SocketType = "stream" | "dgram";
+
+export interface Received {
+  /** Bytes written to the buffer. */
+  size: number;
+  fds: number[];
+  /** The message was longer than the buffer (MSG_TRUNC). */
+  truncated: boolean;
+  /** Descriptors were lost, as this process had no room for them (MSG_CTRUNC). */
+  fdsLost: boolean;
+}
+
+export interface SocketDescription {
+  family: "inet4" | "inet6" | "unix" | "other";
+  type: "stream" | "dgram" | "seqpacket" | "other";
+  listening: boolean;
+  /** Numeric address, or the path (an abstract one starts with NUL, an unnamed one is empty). */
+  address: string;
+  /** 0 for Unix sockets. */
+  port: number;
+  ipv6Only: boolean;
+}
+
+interface Credentials {
+  pid: number;
+  uid: number;
+  gid: number;
+}
+
+/** Events of `poll` and `Watcher`; the numbers are libuv's. */
+export const POLL = { readable: 1, writable: 2, disconnect: 4 } as const;
+
+/** Most descriptors in one message: SCM_MAX_FD of Linux. */
+export const MAX_FDS = 253;
+
+let loaded: Native | undefined;
+
+/** Loads the addon at its first use, so that importing the package works where it cannot run. */
+export function native(): Native {
+  return (loaded ??= load());
+}
+
+/** Passes on what a call returned, or throws a system error: `doing` and `on` are for people. */
+export function check<T>(result: T | number, doing: string, on: string): T {
+  if (typeof result !== "number" || result >= 0) return result as T;
+  throw systemError(result, doing, on);
+}
+
+/** `-errno` as the kind of error Node throws, with `code` and `errno`. */
+export function systemError(errno: number, doing: string, on: string): NodeJS.ErrnoException {
+  const code = getSystemErrorName(errno);
+  return Object.assign(new Error(`cannot ${doing} ${on}: ${code}`), { code, errno });
+}
+
+function load(): Native {
+  const require = createRequire(import.meta.url);
+  const root = join(dirname(fileURLToPath(import.meta.url)), "../..");
+  const places = [
+    join(root, "build", "Release", "handover.node"),
+    join(root, "prebuilds", `${process.platform}-${process.arch}`, "handover.node"),
+  ];
+  const failures: unknown[] = [];
+  for (const place of places) {
+    try {
+      return require(place) as Native;
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  throw new HandoverError(
+    "ERR_NOT_SUPPORTED",
+    `cannot load the addon for ${process.platform}-${process.arch} from ${places.join(" or ")}`,
+    { cause: new AggregateError(failures) },
+  );
+}

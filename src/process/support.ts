@@ -1,0 +1,58 @@
+import cluster from "node:cluster";
+import { isMainThread } from "node:worker_threads";
+import { HandoverError } from "../errors.js";
+import { readBlock, readStat } from "../platform/proc.js";
+
+/**
+ * Refuses where handover cannot work.
+ *
+ * @throws {HandoverError} `ERR_NOT_SUPPORTED`
+ */
+export function requireSupport(): void {
+  const why =
+    process.platform === "win32"
+      ? "Windows cannot hand sockets on; handover/testing has a stand-in for development"
+      : !isMainThread
+        ? "a worker thread cannot be replaced on its own; create the Upgrader in the main thread"
+        : cluster.isWorker
+          ? "in a node:cluster worker the primary owns the sockets"
+          : undefined;
+  if (why !== undefined)
+    throw new HandoverError("ERR_NOT_SUPPORTED", `new Upgrader() does not work here: ${why}`);
+}
+
+/** Warns if a process manager is above that kills or restarts what it did not start itself. */
+export function warnOfManagers(): void {
+  const manager = findManager(process.env, ancestors());
+  if (manager === undefined) return;
+  process.emitWarning(
+    `handover cannot work under ${manager}: it watches the process that it started itself, so after an upgrade it ` +
+      "takes the service for dead, and starts or kills it again. Start the program with node.",
+    { code: "HANDOVER_MANAGER" },
+  );
+}
+
+/** The manager by name, from the environment and the command lines of the ancestors, nearest first. */
+export function findManager(env: NodeJS.ProcessEnv, commands: readonly string[][]): string | undefined {
+  if (env["pm_id"] !== undefined && env["PM2_HOME"] !== undefined) return "PM2";
+  if (env["WATCH_REPORT_DEPENDENCIES"] !== undefined) return "node --watch";
+  return commands.some((words) => words.slice(0, 3).some((word) => NODEMON.test(word)))
+    ? "nodemon"
+    : undefined;
+}
+
+const NODEMON = /(^|\/)nodemon(\.js)?$/;
+
+/** The command lines of the nearest ancestors: nodemon may have a shell between it and the program. */
+function ancestors(): string[][] {
+  const commands: string[][] = [];
+  try {
+    for (let pid = process.ppid, n = 0; pid > 1 && n < 3; n++) {
+      commands.push(readBlock(pid, "cmdline"));
+      pid = Number(readStat(pid)[1]);
+    }
+  } catch {
+    // No /proc, or an ancestor has gone meanwhile: what was found will do.
+  }
+  return commands;
+}

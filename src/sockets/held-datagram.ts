@@ -1,0 +1,108 @@
+import type { Socket } from "node:dgram";
+import type { AddressInfo } from "node:net";
+import { HandoverError, reasonOf } from "../errors.js";
+import { setReceiving } from "../platform/node-internals.js";
+import { native } from "../platform/native.js";
+import { shadow } from "../shadow.js";
+import type { Inventory, Item } from "./inventory.js";
+import { addressOf } from "./held-server.js";
+
+/**
+ * A datagram socket on a descriptor of the inventory. Until {@link accept} it is *held*: it answers
+ * `address()`, and what it is told to send waits. Of two generations one reads; both can send.
+ */
+export class Receiving {
+  readonly socket: Socket;
+  readonly name: string;
+  readonly address: AddressInfo;
+  readonly #inventory: Inventory;
+  readonly #onOver: (receiving: Receiving) => void;
+  readonly #waiting: Parameters<Socket["send"]>[] = [];
+  #phase: "held" | "accepting" | "stopped" | "over" = "held";
+  /** To read from after go, which must not fail for want of a descriptor. */
+  #spare: number | undefined;
+
+  /** @param onOver called when the socket is closed, by the program or at the end of the drain */
+  constructor(socket: Socket, item: Item, inventory: Inventory, onOver: (receiving: Receiving) => void) {
+    this.socket = socket;
+    this.name = item.name;
+    this.address = addressOf(item) as AddressInfo;
+    this.#inventory = inventory;
+    this.#onOver = onOver;
+    this.#spare = inventory.duplicate(item.name);
+    shadow(socket, "address", () => this.address);
+    shadow(
+      socket,
+      "send",
+      ((...args: Parameters<Socket["send"]>) => void this.#waiting.push(args)) as Socket["send"],
+    );
+    shadow(socket, "addMembership", joining(socket.addMembership.bind(socket)));
+    shadow(socket, "addSourceSpecificMembership", joining(socket.addSourceSpecificMembership.bind(socket)));
+    shadow(socket, "close", (callback?: () => void) => this.#close(callback));
+  }
+
+  /** Reads, and sends what has waited. */
+  async accept(): Promise<void> {
+    if (this.#phase !== "held") return;
+    this.#phase = "accepting";
+    delete (this.socket as Partial<Socket>).send;
+    delete (this.socket as Partial<Socket>).address;
+    const fd = this.#spare!;
+    this.#spare = undefined;
+    try {
+      // Emits `listening` before it returns.
+      this.socket.bind({ fd });
+    } catch (cause) {
+      this.#giveUp();
+      throw new HandoverError("ERR_LISTEN", `cannot read from ${this.name}: ${reasonOf(cause)}`, { cause });
+    }
+    for (const args of this.#waiting.splice(0)) this.socket.send(...args);
+  }
+
+  stop(): void {
+    if (this.#phase === "accepting") setReceiving(this.socket, false);
+    if (this.#phase !== "over") this.#phase = "stopped";
+  }
+
+  resume(): void {
+    if (this.#phase !== "stopped") return;
+    this.#phase = "accepting";
+    setReceiving(this.socket, true);
+  }
+
+  /** It will not read, if it does not yet; for a rollback it has its descriptor all the time. */
+  letGo(): void {
+    if (this.#spare !== undefined) native().close(this.#spare);
+    this.#spare = undefined;
+  }
+
+  end(): void {
+    if (this.#phase !== "over") this.#close();
+  }
+
+  #close(callback?: () => void): Socket {
+    this.#giveUp();
+    return this.socket.close(callback);
+  }
+
+  #giveUp(): void {
+    this.#phase = "over";
+    this.letGo();
+    for (const name of SHADOWED) delete (this.socket as Partial<Socket>)[name];
+    this.#inventory.release(this.name);
+    this.#onOver(this);
+  }
+}
+
+const SHADOWED = ["address", "send", "addMembership", "addSourceSpecificMembership", "close"] as const;
+
+/** The generations share one socket: what the predecessor has joined, its successor need not, and cannot. */
+function joining<A extends unknown[]>(join: (...args: A) => void): (...args: A) => void {
+  return (...args) => {
+    try {
+      join(...args);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EADDRINUSE") throw error;
+    }
+  };
+}

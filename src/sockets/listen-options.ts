@@ -1,0 +1,199 @@
+import { Socket } from "node:dgram";
+import { Server } from "node:net";
+import { inspect } from "node:util";
+import type { RequestedAddress } from "../channel/messages.js";
+import type { ConnectionAdapter } from "../connections/adapter.js";
+import { HandoverError } from "../errors.js";
+import { refuseUnknown, text, wrongOption } from "../util/validation.js";
+import { absolutePath } from "./address.js";
+
+/** Options of `listen()`: those of Node's `server.listen()`, and some. */
+export interface ListenOptions {
+  /** 0 for one that is free; every generation keeps it. */
+  port?: number | string;
+  /** Default: every address, IPv6 and IPv4. */
+  host?: string;
+  /** Of a Unix socket; relative to the working directory. A path that starts with NUL is abstract. */
+  path?: string;
+  /** Connections that may wait to be accepted. Default 511. */
+  backlog?: number;
+  ipv6Only?: boolean;
+  /** Only means something in a cluster, where handover does not run; here for programs that pass it. */
+  exclusive?: boolean;
+  /** Everybody may read from the Unix socket. */
+  readableAll?: boolean;
+  /** Everybody may write to the Unix socket. */
+  writableAll?: boolean;
+  /** The mode of the Unix socket, set before it is bound. Default: as the umask has it. */
+  mode?: number;
+  /** The name under which the listener is handed on, instead of its address. */
+  name?: string;
+  /** Closes the server when it is aborted. */
+  signal?: AbortSignal;
+  /** By what the connections move to the next process. Plain HTTP/1.1 has its own. */
+  connections?: ConnectionAdapter;
+}
+
+/** Options of `bind()`. */
+export interface BindOptions {
+  /** 0, the default, for one that is free; every generation keeps it. */
+  port?: number | string;
+  /** Default: every address of the socket's family. */
+  address?: string;
+  exclusive?: boolean;
+  /** The name under which the socket is handed on, instead of its address. */
+  name?: string;
+}
+
+export interface Wish {
+  address: RequestedAddress;
+  name: string | undefined;
+  backlog: number;
+  mode: number;
+  signal: AbortSignal | undefined;
+  connections?: ConnectionAdapter | undefined;
+}
+
+/**
+ * Refuses an application of a framework: it would listen on a server of its own, of which nobody here hears.
+ *
+ * @throws {HandoverError} `ERR_OPTION`
+ */
+export function requireServer(server: unknown): void {
+  if (server instanceof Server) return;
+  throw wrongKind(
+    "listen() takes a net.Server, which http.createServer(app) makes of an application",
+    server,
+  );
+}
+
+/** @throws {HandoverError} `ERR_OPTION` */
+export function requireSocket(socket: unknown): void {
+  if (!(socket instanceof Socket)) throw wrongKind("bind() takes a dgram.Socket", socket);
+}
+
+function wrongKind(expected: string, value: unknown): HandoverError {
+  return new HandoverError("ERR_OPTION", `${expected}, not ${inspect(value, { depth: -1 })}`);
+}
+
+/**
+ * What a call of `listen()` asks for.
+ *
+ * @throws {HandoverError} `ERR_OPTION`
+ */
+export function readListenOptions(
+  options: ListenOptions | number | string,
+  host: string | undefined,
+  directory: string,
+): Wish {
+  const given = typeof options === "object" ? options : placeOf(options, host);
+  refuseUnknown("listen()", given, KNOWN);
+  const backlog = given.backlog ?? 511;
+  if (!Number.isInteger(backlog) || backlog < 0) throw wrongOption("backlog", "a whole number", backlog);
+  return {
+    address: addressOf(given, directory),
+    name: readName(given.name),
+    backlog,
+    mode: modeOf(given),
+    signal: given.signal,
+    connections: given.connections === undefined ? undefined : readAdapter(given.connections),
+  };
+}
+
+/** What a call of `bind()` asks for. */
+export function readBindOptions(
+  options: BindOptions | number | string,
+  address: string | undefined,
+  socket: { type: string; ipv6Only: boolean },
+): Wish {
+  const given =
+    typeof options === "object" ? options : { port: options, ...(address === undefined ? {} : { address }) };
+  refuseUnknown("bind()", given, ["port", "address", "exclusive", "name"]);
+  const any = socket.type === "udp4" ? "0.0.0.0" : "::";
+  const host = text("address", given.address) ?? any;
+  return {
+    address: { kind: "udp", host, port: portOf(given.port ?? 0), ipv6Only: socket.ipv6Only },
+    name: readName(given.name),
+    backlog: 0,
+    mode: -1,
+    signal: undefined,
+  };
+}
+
+const KNOWN = [
+  "port",
+  "host",
+  "path",
+  "backlog",
+  "ipv6Only",
+  "exclusive",
+  "readableAll",
+  "writableAll",
+  "mode",
+  "name",
+  "signal",
+  "connections",
+] satisfies (keyof ListenOptions)[];
+
+/** As in Node a text may be a path; one without a slash is more probably a port that is none. */
+function placeOf(portOrPath: number | string, host: string | undefined): ListenOptions {
+  if (typeof portOrPath === "string" && portOrPath.includes("/")) return { path: portOrPath };
+  return { port: portOrPath, ...(host === undefined ? {} : { host }) };
+}
+
+function addressOf(given: ListenOptions, directory: string): RequestedAddress {
+  const path = text("path", given.path);
+  if (path !== undefined) {
+    if (given.port !== undefined) throw wrongOption("port", "left out where there is a path", given.port);
+    return { kind: "unix", path: absolutePath(path, directory) };
+  }
+  const host = text("host", given.host) ?? "*";
+  return { kind: "tcp", host, port: portOf(given.port), ipv6Only: given.ipv6Only ?? false };
+}
+
+/** A string of digits will do, as environment variables are strings. */
+function portOf(value: unknown): number {
+  const port = typeof value === "string" && /^\d+$/.test(value) ? Number(value) : value;
+  if (Number.isInteger(port) && (port as number) >= 0 && (port as number) <= 65_535) return port as number;
+  throw wrongOption("port", "a whole number from 0 to 65535", value);
+}
+
+function modeOf({ mode, readableAll, writableAll, path }: ListenOptions): number {
+  if (mode === undefined && !readableAll && !writableAll) return -1;
+  if (path === undefined) throw wrongOption("mode", "left out where there is no path", mode);
+  if (mode === undefined) return 0o700 | (readableAll ? 0o444 : 0) | (writableAll ? 0o222 : 0);
+  if (Number.isInteger(mode) && mode >= 0 && mode <= 0o777) return mode;
+  throw wrongOption("mode", "a file mode from 0 to 0o777", mode);
+}
+
+export function readAdapter(adapter: ConnectionAdapter): ConnectionAdapter {
+  const isFunction = (name: keyof ConnectionAdapter): boolean => typeof adapter[name] === "function";
+  const functions = ["idle", "freeze", "thaw"] as const;
+  const optional = ["rest", "moved", "patience", "end"] as const;
+  if (
+    typeof adapter === "object" &&
+    adapter !== null &&
+    typeof adapter.name === "string" &&
+    Number.isSafeInteger(adapter.version) &&
+    adapter.version >= 0 &&
+    functions.every(isFunction) &&
+    optional.every((name) => adapter[name] === undefined || isFunction(name))
+  ) {
+    return adapter;
+  }
+  throw wrongOption("connections", "{ name, version, idle, freeze, thaw }", adapter);
+}
+
+function readName(value: unknown): string | undefined {
+  return value === undefined ? undefined : requireName(value);
+}
+
+/**
+ * A name under which a descriptor is handed on. It is bounded, as it has to fit into a message.
+ *
+ * @throws {HandoverError} `ERR_OPTION`
+ */
+export function requireName(value: unknown): string {
+  if (typeof value === "string" && value !== "" && value.length <= 256) return value;
+  throw wrongOption("name", "a string of 1 to 256 characters", value);
+}

@@ -1,0 +1,65 @@
+import { lookup } from "node:dns/promises";
+import { isIP } from "node:net";
+import type { RequestedAddress } from "../channel/messages.js";
+import { native, type SocketDescription } from "../platform/native.js";
+import type { Inventory, Item } from "./inventory.js";
+import type { Wish } from "./listen-options.js";
+
+/**
+ * Takes into use what systemd has passed: what an earlier process has left in the descriptor store under `name`, if it
+ * is bound as asked for; a socket unit's by its FileDescriptorName=, wherever it is bound; or one by its address.
+ */
+export async function claimPassed(
+  inventory: Inventory,
+  name: string,
+  { address, name: ownName }: Pick<Wish, "address" | "name">,
+): Promise<Item | undefined> {
+  if (!inventory.inherited().some(isPassed)) return undefined;
+  const hosts = await hostsOf(address);
+  const candidates = inventory.inherited().filter((item) => isPassed(item) && isAlike(address, item));
+  const isThere = (item: Item): boolean => isBoundTo(address, hosts, item);
+  const units = candidates.filter((item) => item.activation !== undefined);
+  const named = units.filter((item) => ownName !== undefined && item.activation === ownName);
+  const found =
+    candidates.find((item) => item.stored === true && item.name === name && isThere(item)) ??
+    named.find(isThere) ??
+    named[0] ??
+    units.find((item) => isThere(item) && portOf(address) !== 0);
+  return found && inventory.adopt(found, { name, address });
+}
+
+function isPassed(item: Item): boolean {
+  return item.stored === true || item.activation !== undefined;
+}
+
+/** A listener for a server, a datagram socket for one of these. */
+function isAlike(address: RequestedAddress, { fd }: Item): boolean {
+  const socket = native().describe(fd);
+  if (typeof socket === "number") return false;
+  return address.kind === "udp" ? socket.type === "dgram" && socket.family !== "unix" : socket.listening;
+}
+
+function isBoundTo(address: RequestedAddress, hosts: readonly string[], { fd }: Item): boolean {
+  const socket = native().describe(fd) as SocketDescription;
+  if (address.kind === "unix") return socket.family === "unix" && socket.address === address.path;
+  if (socket.family === "unix" || !hosts.includes(socket.address)) return false;
+  if (socket.family === "inet6" && socket.ipv6Only !== address.ipv6Only && socket.address === "::")
+    return false;
+  return address.port === 0 || address.port === socket.port;
+}
+
+/** Every address is that of IPv4, too, where a unit says so: nothing else could be bound beside it. */
+async function hostsOf(address: RequestedAddress): Promise<string[]> {
+  if (address.kind === "unix") return [];
+  if (address.host === "*") return address.ipv6Only ? ["::"] : ["::", "0.0.0.0"];
+  if (isIP(address.host) !== 0) return [address.host.toLowerCase()];
+  // A name that cannot be looked up fails when it is bound.
+  return lookup(address.host).then(
+    (found) => [found.address],
+    () => [],
+  );
+}
+
+function portOf(address: RequestedAddress): number | undefined {
+  return address.kind === "unix" ? undefined : address.port;
+}

@@ -1,0 +1,213 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { deferred } from "../../util/deferred.js";
+import { LATE, within } from "../../util/timeout.js";
+import type { Departure } from "../drain-context.js";
+import type { Parcel, Peer, Refusal, Settlement } from "../../exchange/parcel.js";
+
+/** What became of state that was to be handed on. Unless it was taken it is still here. */
+export type SlotOutcome =
+  | { readonly how: "taken"; readonly by: Peer }
+  | {
+      /** `parked`: three processes died over it, or it came damaged three times; it is not offered any more. */
+      readonly how: "withdrawn" | "parked";
+      /** Why nobody took it. */
+      readonly refusals: readonly Refusal[];
+    };
+
+interface Source {
+  readonly label: string;
+  /** Of two of one label the lower one is older. */
+  readonly number: number;
+  /** What is given as it is. */
+  readonly parcel: Parcel | undefined;
+  /** Else it is made as late as possible. */
+  readonly make: () => Promise<Parcel>;
+  /** What it is made of stays in this process, so that it can be made anew. */
+  readonly isView: boolean;
+  /** ms */
+  readonly timeout: number;
+  readonly ttl: number | undefined;
+}
+
+/** State that a process wants to hand on. */
+export class Initiated {
+  readonly isView: boolean;
+  readonly number: number;
+  readonly #source: Source;
+  readonly #expires: number;
+  readonly #outcome = deferred<SlotOutcome>();
+  readonly #refusals: Refusal[] = [];
+  #parcel: Parcel | undefined;
+  #attempts = 0;
+  #thaws = 0;
+  /** Of `performance.now()`: since when there has been no room for it. */
+  #lackingSince: number | undefined;
+  #isOpen = true;
+
+  constructor(source: Source) {
+    this.#source = source;
+    this.isView = source.isView;
+    this.number = source.number;
+    this.#parcel = source.parcel;
+    this.#expires = performance.now() + (source.ttl ?? Infinity);
+  }
+
+  get outcome(): Promise<SlotOutcome> {
+    return this.#outcome.promise;
+  }
+
+  /** Whether it is not decided yet. */
+  get isOpen(): boolean {
+    return this.#isOpen;
+  }
+
+  /** What it was frozen as; undefined if it was not. */
+  get frozen(): Parcel | undefined {
+    return this.#parcel;
+  }
+
+  /** A view is asked again the next time, and nobody has died over what it will be then. */
+  thaw(): void {
+    this.#lackingSince = undefined;
+    if (!this.isView) return;
+    this.#parcel = undefined;
+    this.#attempts = 0;
+    this.#thaws++;
+  }
+
+  async freeze(): Promise<Parcel> {
+    if (this.#parcel !== undefined) return this.#parcel;
+    const thaws = this.#thaws;
+    const parcel = await this.#source.make();
+    // What was asked before a rollback is too old after it.
+    if (thaws === this.#thaws) this.#parcel = parcel;
+    return parcel;
+  }
+
+  /** A copy of what it would be now. */
+  async copy(): Promise<Parcel> {
+    return this.#parcel ?? this.#source.make();
+  }
+
+  /** Offers it once. Undefined if it is decided, or this process serves again. */
+  async offer(departure: Departure): Promise<(Settlement & { how: "taken" }) | undefined> {
+    const timeout = Math.min(this.#source.timeout, this.#expires - performance.now(), departure.remaining);
+    const end = performance.now() + timeout;
+    if (timeout <= 0) return this.withdraw({ code: "ERR_EXPIRED", reason: "its time was over" });
+    if (!departure.hasTaker(KIND)) return this.#wait(departure);
+    const parcel = await this.#freezeWithin(timeout);
+    if (parcel === undefined || departure.isUndone) return undefined;
+    const [offered] = departure.exchange!.offer([parcel]);
+    let isLate = false;
+    const timer = setTimeout(
+      () => {
+        isLate = true;
+        offered!.withdraw();
+      },
+      Math.max(0, end - performance.now()) + parcel.body.length / SLOWEST,
+    );
+    const settlement = await Promise.race([offered!.settled, departure.over]);
+    clearTimeout(timer);
+    if (settlement === undefined) {
+      // It may still be taken there.
+      offered!.withdraw();
+      return departure.isUndone
+        ? undefined
+        : this.withdraw({ code: "ERR_TIMEOUT", reason: "the successor does not answer" });
+    }
+    if (settlement.how === "refused" && LACKING.has(settlement.code)) return this.#waitForRoom(settlement);
+    return this.#settle(settlement, isLate);
+  }
+
+  /** It was taken, and by whom. */
+  resolve(by: Peer): void {
+    this.#decide({ how: "taken", by });
+  }
+
+  /** It stays here. */
+  withdraw(refusal?: Refusal): undefined {
+    if (refusal !== undefined) this.#refusals.push(refusal);
+    this.#decide({ how: "withdrawn", refusals: this.#refusals });
+  }
+
+  /** Somebody has died over it, or it came damaged. After the third time it is not offered any more. */
+  failed(): void {
+    if (++this.#attempts < ATTEMPTS || !this.#isOpen) return;
+    const size = this.#parcel?.body.length ?? 0;
+    const what = `slot "${this.#source.label}" (${size} bytes)`;
+    process.emitWarning(`${what} is not handed on any more: ${ATTEMPTS} attempts have failed`, {
+      code: "HANDOVER_PARKED",
+    });
+    this.#decide({ how: "parked", refusals: this.#refusals });
+  }
+
+  #settle(settlement: Settlement, isLate: boolean): (Settlement & { how: "taken" }) | undefined {
+    if (settlement.how === "taken") return settlement;
+    if (settlement.how === "refused") {
+      const refusal = refusalOf(settlement);
+      if (refusal.code === "ERR_STOPPED") return this.withdraw(refusal);
+      this.#refusals.push(refusal);
+      this.failed();
+    } else {
+      this.#refusals.push(...settlement.refusals);
+      if (settlement.died) this.failed();
+      else if (isLate) this.#giveUp();
+    }
+    return undefined;
+  }
+
+  /** For as long as it may take to hand it on: there may be room in a moment. It has harmed nobody, and is whole. */
+  async #waitForRoom(why: Refusal): Promise<undefined> {
+    if (this.#refusals.at(-1)?.code !== why.code) this.#refusals.push(refusalOf(why));
+    this.#lackingSince ??= performance.now();
+    if (performance.now() - this.#lackingSince < this.#source.timeout) await delay(PAUSE);
+    else this.#giveUp();
+  }
+
+  #giveUp(): undefined {
+    return this.withdraw({ code: "ERR_TIMEOUT", reason: `nobody took it in ${this.#source.timeout} ms` });
+  }
+
+  /** Nobody is there (any more). It may be that this process serves again in a moment. */
+  async #wait(departure: Departure): Promise<undefined> {
+    await departure.certain();
+    if (!departure.isUndone) this.withdraw({ code: "ERR_NO_TAKER", reason: "there is no successor" });
+  }
+
+  /** What the program throws is its own to hear. */
+  async #freezeWithin(timeout: number): Promise<Parcel | undefined> {
+    try {
+      const parcel = await within(timeout, this.freeze());
+      if (parcel !== LATE) return parcel;
+      this.withdraw({ code: "ERR_TIMEOUT", reason: `its data was not there in ${this.#source.timeout} ms` });
+    } catch (error) {
+      this.#isOpen = false;
+      this.#outcome.reject(error as Error);
+    }
+    return undefined;
+  }
+
+  #decide(outcome: SlotOutcome): void {
+    this.#isOpen = false;
+    this.#outcome.resolve(outcome);
+  }
+}
+
+/** The kind of these parcels. */
+export const KIND = "slot";
+
+/** Bytes in a ms: the time that so many take to get there is added to the timeout. */
+const SLOWEST = 65_536;
+
+/** There is no memory or descriptor for it, in this process or the other. */
+const LACKING: ReadonlySet<string> = new Set(["ERR_MEMORY", "ERR_DESCRIPTOR"]);
+
+/** In ms, until it is tried again. */
+const PAUSE = 10;
+
+/** How often the same state may fail to get there. */
+const ATTEMPTS = 3;
+
+function refusalOf({ code, reason }: Refusal): Refusal {
+  return reason === undefined ? { code } : { code, reason };
+}

@@ -1,0 +1,63 @@
+import { atOnce } from "../schema.js";
+import type { LiveUnit } from "./unit.js";
+import type { Kind } from "./definition.js";
+
+/** Units that are to move, in an order that changes while they do. */
+export class UnitQueue {
+  readonly #waiting = new Set<LiveUnit>();
+  /** The next one last. One that does not wait any more is passed over. */
+  readonly #stack: LiveUnit[] = [];
+  /** Somebody waits for these, for the first one the longest: they go before the others. */
+  readonly #hurried: LiveUnit[] = [];
+  /** Of the next one that is hurried. */
+  #turn = 0;
+
+  /** It goes before those that were added earlier. */
+  add(unit: LiveUnit): void {
+    this.#waiting.add(unit);
+    this.#stack.push(unit);
+  }
+
+  /** Somebody waits for it: it goes before those for which nobody does. */
+  hurry(unit: LiveUnit): void {
+    if (this.#waiting.has(unit)) this.#hurried.push(unit);
+  }
+
+  /** Takes out the next one; undefined if none is left. */
+  next(): LiveUnit | undefined {
+    for (;;) {
+      const isHurried = this.#turn < this.#hurried.length;
+      const unit = isHurried ? this.#hurried[this.#turn++] : this.#stack.pop();
+      if (unit === undefined || this.#waiting.delete(unit)) return unit;
+    }
+  }
+}
+
+/**
+ * Those that may move, the next one last: the highest priority first, and of those with the same the oldest. Why others
+ * may not is counted.
+ */
+export function inOrder(units: readonly LiveUnit[], kind: Kind, count: (code: string) => void): LiveUnit[] {
+  const ranked: { unit: LiveUnit; rank: number }[] = [];
+  for (const unit of units) {
+    try {
+      if (isEligible(unit, kind)) ranked.push({ unit, rank: rankOf(unit, kind) });
+      else count("ERR_NOT_ELIGIBLE");
+    } catch (error) {
+      count((error as { code?: string } | undefined)?.code ?? "ERR_UNIT");
+    }
+  }
+  return ranked
+    .toReversed()
+    .toSorted((a, b) => a.rank - b.rank)
+    .map(({ unit }) => unit);
+}
+
+function isEligible({ id, unit }: LiveUnit, { definition }: Kind): boolean {
+  return atOnce("eligible()", definition.eligible?.(id, unit)) !== false;
+}
+
+/** What is no number ranks as 0: it is no reason to stop a unit. */
+function rankOf({ id, unit }: LiveUnit, { definition }: Kind): number {
+  return Number(atOnce("priority()", definition.priority?.(id, unit))) || 0;
+}

@@ -1,0 +1,152 @@
+/**
+ * `handover/testing`: an `Upgrader` that upgrades nothing, for tests, and for development where handover cannot
+ * work (Windows). It has the same surface and checks the same options, but loads no addon, listens to no
+ * signal, writes no file, and can be made any number of times.
+ *
+ * @module
+ */
+import type { Socket as DatagramSocket } from "node:dgram";
+import { EventEmitter } from "node:events";
+import type { AddressInfo, Server } from "node:net";
+import type { ConnectionAdapter } from "../connections/adapter.js";
+import { deferred } from "../util/deferred.js";
+import { HandoverError } from "../errors.js";
+import type { UpgraderEvents } from "../events.js";
+import type { Shape } from "../state/schema.js";
+import { Fences } from "../exchange/fencing.js";
+import type { RoleDefinition } from "../state/roles.js";
+import type { Slot } from "../state/slots/slots.js";
+import { State } from "../state/process-state.js";
+import type { UnitDefinition } from "../state/units/definition.js";
+import type { Units } from "../state/units/units.js";
+import type { Outcome } from "../lifecycle.js";
+import { readOptions, type UpgraderOptions } from "../options.js";
+import { refusal } from "../refusal.js";
+import type { Fds } from "../sockets/fds.js";
+import { readAdapter, type BindOptions, type ListenOptions } from "../sockets/listen-options.js";
+import { StubFds } from "./stub-fds.js";
+import { StubSockets } from "./stub-sockets.js";
+import { noTotals } from "../metrics/totals.js";
+import type { Upgrader as RealUpgrader } from "../upgrader.js";
+
+/** Servers accept as soon as they listen, and are closed by `stop()`. It does not keep the event loop alive. */
+export class Upgrader extends EventEmitter<UpgraderEvents> {
+  readonly generation: number = 0;
+  readonly hasParent: boolean = false;
+  readonly fds: Pick<Fds, keyof Fds> = new StubFds();
+  readonly #sockets = new StubSockets();
+  readonly #memory = new State(new Fences(), {
+    older: () => [],
+    requireActive: (doing) => this.#requireOpen(doing),
+  });
+  readonly #drainTimeout: number;
+  readonly #exit = deferred<Outcome>();
+  #state: RealUpgrader["state"] = "starting";
+
+  /** @throws {HandoverError} `ERR_OPTION` */
+  constructor(options: UpgraderOptions = {}) {
+    super();
+    this.#drainTimeout = readOptions(options, process.cwd()).drainTimeout;
+  }
+
+  get state(): RealUpgrader["state"] {
+    return this.#state;
+  }
+
+  /** No upgrade ever happens. */
+  readonly history: RealUpgrader["history"] = [];
+  readonly totals: RealUpgrader["totals"] = noTotals();
+
+  get connections(): number {
+    return this.#sockets.connections;
+  }
+
+  get exit(): Promise<Outcome> {
+    return this.#exit.promise;
+  }
+
+  async listen(
+    server: Server,
+    options: ListenOptions | number | string,
+    host?: string,
+  ): Promise<AddressInfo | string> {
+    this.#requireOpen("listen");
+    return this.#sockets.listen(server, options, host);
+  }
+
+  async bind(
+    socket: DatagramSocket,
+    options: BindOptions | number | string = {},
+    address?: string,
+  ): Promise<AddressInfo> {
+    this.#requireOpen("bind");
+    return this.#sockets.bind(socket, options, address);
+  }
+
+  /** Checks the adapter; no connection ever moves. */
+  addConnections(adapter: ConnectionAdapter): void {
+    this.#requireOpen("add connections");
+    readAdapter(adapter);
+  }
+
+  slot<T = unknown>(label: string, shape: Shape<T>): Slot<T> {
+    return this.#memory.slot(label, shape);
+  }
+
+  units<S = unknown, Unit = void>(kind: string, definition: UnitDefinition<S, Unit>): Units<S, Unit> {
+    return this.#memory.units(kind, definition);
+  }
+
+  async role(name: string, definition: RoleDefinition): Promise<void> {
+    this.#requireOpen(`add the role "${name}"`);
+    await this.#memory.roles.add(name, definition);
+  }
+
+  async ready(): Promise<void> {
+    this.#requireOpen("get ready");
+    if (this.#state !== "starting") return;
+    this.#state = "ready";
+    await this.#memory.roles.acquire();
+    this.emit("ready", { generation: this.generation });
+  }
+
+  /** @throws {HandoverError} `ERR_NOT_SUPPORTED`, always */
+  readonly upgrade: RealUpgrader["upgrade"] = async () => {
+    const message = "cannot upgrade: this is the stand-in of handover/testing";
+    const error = new HandoverError("ERR_NOT_SUPPORTED", message);
+    this.emit("failed", { error });
+    throw error;
+  };
+
+  /** @throws {HandoverError} `ERR_NOT_SUPPORTED`, always */
+  readonly rehearse: RealUpgrader["rehearse"] = async () => {
+    throw new HandoverError("ERR_NOT_SUPPORTED", "cannot rehearse: this is the stand-in of handover/testing");
+  };
+
+  readonly waitForParent: RealUpgrader["waitForParent"] = async () => {};
+
+  async stop(): Promise<void> {
+    if (this.#state === "starting" || this.#state === "ready") {
+      this.#state = "draining";
+      const timeout = this.#drainTimeout;
+      const departure = this.#memory.depart(undefined, Promise.resolve(true), timeout);
+      this.emit("draining", { connections: this.#sockets.connections, timeout });
+      const errors = await this.#memory.roles.releaseAll();
+      const leaving = this.#memory.drain(departure, Promise.resolve());
+      const destroyed = await this.#sockets.close(timeout);
+      const units = await leaving;
+      departure.end();
+      for (const error of errors) this.emit("failed", { error });
+      this.#state = "exited";
+      this.emit("exit", { outcome: "stopped", destroyed, handedOver: 0, stayed: {}, units });
+      this.#exit.resolve("stopped");
+    }
+    await this.#exit.promise;
+  }
+
+  #requireOpen(doing: string): void {
+    if (this.#state === "draining" || this.#state === "exited") throw refusal("ERR_STOPPED", doing);
+  }
+}
+
+export { HandoverError, type ErrorCode } from "../errors.js";

@@ -1,0 +1,97 @@
+import type { Socket as DatagramSocket } from "node:dgram";
+import { once } from "node:events";
+import { chmodSync } from "node:fs";
+import type { AddressInfo, Server, Socket } from "node:net";
+import { HandoverError, reasonOf } from "../errors.js";
+import { describeAddress } from "../sockets/address.js";
+import {
+  readBindOptions,
+  readListenOptions,
+  requireServer,
+  requireSocket,
+  type BindOptions,
+  type ListenOptions,
+  type Wish,
+} from "../sockets/listen-options.js";
+
+/** Servers and datagram sockets as Node has them: nothing is inherited. */
+export class StubSockets {
+  readonly #servers = new Set<Server>();
+  readonly #datagrams = new Set<DatagramSocket>();
+  readonly #connections = new Set<Socket>();
+
+  get connections(): number {
+    return this.#connections.size;
+  }
+
+  async listen(
+    server: Server,
+    options: ListenOptions | number | string,
+    host: string | undefined,
+  ): Promise<AddressInfo | string> {
+    requireServer(server);
+    const wish = readListenOptions(options, host, process.cwd());
+    const { address, backlog, mode, signal } = wish;
+    if (server.listening) throw cannotListen(wish, new Error("the server listens already"));
+    server.on("connection", (connection: Socket) => {
+      this.#connections.add(connection);
+      connection.once("close", () => this.#connections.delete(connection));
+    });
+    const abortable = signal === undefined ? {} : { signal };
+    server.listen({ ...forNode(address), backlog, ...abortable });
+    await begun(server, wish);
+    this.#servers.add(server);
+    server.once("close", () => this.#servers.delete(server));
+    if (address.kind === "unix" && mode !== -1) chmodSync(address.path, mode);
+    return server.address()!;
+  }
+
+  async bind(
+    socket: DatagramSocket,
+    options: BindOptions | number | string,
+    address: string | undefined,
+  ): Promise<AddressInfo> {
+    requireSocket(socket);
+    const { type } = socket as unknown as { type: string };
+    const wish = readBindOptions(options, address, { type, ipv6Only: false });
+    const { host, port } = wish.address as Wish["address"] & { kind: "udp" };
+    socket.bind({ port, address: host });
+    await begun(socket, wish);
+    this.#datagrams.add(socket);
+    socket.once("close", () => this.#datagrams.delete(socket));
+    return socket.address();
+  }
+
+  /** Closes everything, and waits for the connections at most `timeout` ms; how many were destroyed then. */
+  async close(timeout: number): Promise<number> {
+    for (const socket of this.#datagrams) socket.close();
+    let destroyed = 0;
+    const late = setTimeout(() => {
+      destroyed = this.#connections.size;
+      for (const connection of this.#connections) connection.destroy();
+    }, timeout);
+    await Promise.all([...this.#servers].map((server) => new Promise((resolve) => server.close(resolve))));
+    clearTimeout(late);
+    return destroyed;
+  }
+}
+
+/** The host `*` is this package's word for what Node does without one. */
+function forNode(address: Wish["address"]): object {
+  if (address.kind === "unix") return { path: address.path };
+  const { host, port, ipv6Only } = address;
+  return { port, ipv6Only, ...(host === "*" ? {} : { host }) };
+}
+
+async function begun(emitter: Server | DatagramSocket, wish: Wish): Promise<void> {
+  try {
+    await once(emitter, "listening");
+  } catch (cause) {
+    throw cannotListen(wish, cause);
+  }
+}
+
+function cannotListen({ address }: Wish, cause: unknown): HandoverError {
+  const why = (cause as NodeJS.ErrnoException).code ?? reasonOf(cause);
+  return new HandoverError("ERR_LISTEN", `cannot listen on ${describeAddress(address)}: ${why}`, { cause });
+}

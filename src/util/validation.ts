@@ -1,0 +1,62 @@
+import { inspect, types } from "node:util";
+import { HandoverError } from "../errors.js";
+
+/** Refuses what is not in `known`, and says what may have been meant. */
+export function refuseUnknown(where: string, options: object, known: readonly string[]): void {
+  // A promise has no options of its own, and would be taken for an empty object.
+  if (typeof options !== "object" || options === null || Array.isArray(options) || types.isPromise(options)) {
+    throw new HandoverError("ERR_OPTION", `${where} takes an object of options, not ${inspect(options)}`);
+  }
+  for (const name of Object.keys(options)) {
+    if (known.includes(name)) continue;
+    const meant = known.find((other) => other.toLowerCase() === name.toLowerCase());
+    const hint = meant === undefined ? `; it knows ${known.join(", ")}` : `; did you mean "${meant}"?`;
+    throw new HandoverError("ERR_OPTION", `${where} does not know the option "${name}"${hint}`);
+  }
+}
+
+/**
+ * Functions that an object of options has, bound to it: it may be an instance of a class.
+ *
+ * @throws {HandoverError} `ERR_OPTION` for what is no function, and for one that is required and missing
+ */
+export function functionsOf<T extends object, R extends keyof T, O extends keyof T>(
+  options: T,
+  required: readonly R[],
+  optional: readonly O[],
+): Pick<T, R | O> {
+  const bound: Record<PropertyKey, unknown> = {};
+  for (const name of [...required, ...optional]) {
+    const value: unknown = options[name];
+    if (value === undefined && !(required as readonly unknown[]).includes(name)) continue;
+    if (typeof value !== "function") throw wrongOption(String(name), "a function", value);
+    bound[name] = value.bind(options);
+  }
+  return bound as unknown as Pick<T, R | O>;
+}
+
+/** Says which option has a wrong value, what it should be, and what it is. */
+export function wrongOption(name: string, expected: string, value: unknown): HandoverError {
+  return new HandoverError("ERR_OPTION", `the option "${name}" must be ${expected}, not ${inspect(value)}`);
+}
+
+/** @throws {HandoverError} `ERR_OPTION` */
+export function milliseconds(name: string, value: unknown, least: number): number {
+  return integer(name, value, least, LONGEST, " of milliseconds");
+}
+
+/** @throws {HandoverError} `ERR_OPTION` */
+export function integer(name: string, value: unknown, least: number, most: number, unit = ""): number {
+  if (Number.isInteger(value) && (value as number) >= least && (value as number) <= most)
+    return value as number;
+  throw wrongOption(name, `a whole number${unit} from ${least} to ${most}`, value);
+}
+
+/** @throws {HandoverError} `ERR_OPTION` for what is neither a text nor left out */
+export function text(name: string, value: unknown): string | undefined {
+  if (value === undefined || (typeof value === "string" && value !== "")) return value;
+  throw wrongOption(name, "a string that is not empty", value);
+}
+
+/** The longest time a timer of Node takes; a longer one would fire at once. */
+const LONGEST = 2 ** 31 - 1;

@@ -1,0 +1,101 @@
+/**
+ * WebSockets of the package `ws` move to the next process.
+ *
+ * @module
+ */
+import type { IncomingMessage, Server as HttpServer } from "node:http";
+import type { ConnectionAdapter } from "../connections/adapter.js";
+import { Cutter } from "./frame-cutter.js";
+import { hasContext, isOpen, isQuiet, markMoved, type WebSocketLike } from "./ws-internals.js";
+import { Replay, type Handshake } from "./replay.js";
+
+export type { WebSocketLike } from "./ws-internals.js";
+export type { HandedOver } from "./replay.js";
+
+/** What is needed of a `WebSocketServer` of `ws` 8. */
+export interface WebSocketServerLike<W extends WebSocketLike> {
+  handleUpgrade(
+    request: IncomingMessage,
+    socket: unknown,
+    head: Buffer,
+    callback: (ws: W, request: IncomingMessage) => void,
+  ): void;
+  on(event: "headers", listener: (headers: string[], request: IncomingMessage) => void): unknown;
+}
+
+export interface WebSocketOptions<W extends WebSocketLike> {
+  /** Of what `save` returns. A successor with another version refuses, and the connection stays until it is closed. */
+  version: number;
+  /** The program's state of one connection, as JSON. */
+  save?(ws: W): unknown;
+  /** Puts it back, after the program's own `connection` code has run. */
+  restore?(ws: W, state: unknown): void;
+}
+
+/**
+ * Lets the connections of a `WebSocketServer` move. In the next process their handshake is replayed: the program's
+ * own `upgrade` and `connection` code runs again, with a request that has the url, headers and remote address it had
+ * and says `request.handover`. In the old one `close` is emitted, with the code 1012 and the reason `handed over`.
+ *
+ * A connection moves between two frames. One whose compression has a live context cannot; it is closed with 1012
+ * late in the drain.
+ */
+export function webSockets<W extends WebSocketLike>(
+  upg: { addConnections(adapter: ConnectionAdapter): void },
+  wss: WebSocketServerLike<W>,
+  options: WebSocketOptions<W>,
+): void {
+  const { version } = options;
+  const connections = new WeakMap<object, { ws: W; request: IncomingMessage }>();
+  const cutters = new WeakMap<object, Cutter>();
+  const agreements = new WeakMap<IncomingMessage, string[]>();
+  wss.on("headers", (headers, request) => agreements.set(request, headers.filter(isAgreement)));
+  const handleUpgrade = wss.handleUpgrade.bind(wss);
+  wss.handleUpgrade = (request, socket, head, callback) => {
+    handleUpgrade(request, socket, head, (ws, again) => {
+      const replay = Replay.of(request);
+      if (replay?.accept(version, agreements.get(request)!) === false) return ws.terminate();
+      connections.set(socket as object, { ws, request });
+      callback(ws, again);
+      if (replay !== undefined) options.restore?.(ws, replay.state);
+    });
+  };
+  upg.addConnections({
+    name: "websocket",
+    version,
+    idle: (socket) => {
+      const connection = connections.get(socket);
+      const isPending = cutters.get(socket)?.isPending === true;
+      return connection !== undefined && !isPending && isQuiet(connection.ws, socket);
+    },
+    rest: (socket, rested) => {
+      const ws = connections.get(socket)?.ws;
+      if (ws === undefined || !isOpen(ws) || hasContext(ws)) return undefined;
+      const cutter = new Cutter(ws, socket, () => isQuiet(ws, socket), rested);
+      cutters.set(socket, cutter);
+      return () => {
+        cutters.delete(socket);
+        cutter.stop();
+      };
+    },
+    freeze: (socket): Handshake => {
+      const { ws, request } = connections.get(socket)!;
+      const { method = "GET", url = "/", httpVersion, rawHeaders } = request;
+      const state = options.save?.(ws) ?? null;
+      return { method, url, httpVersion, rawHeaders, agreement: agreements.get(request)!, state };
+    },
+    thaw: (socket, state, server) => Replay.run(socket, state as Handshake, version, server as HttpServer),
+    moved: (socket) => markMoved(connections.get(socket)!.ws),
+    end: (socket) => {
+      const ws = connections.get(socket)?.ws;
+      if (ws === undefined || !isOpen(ws)) return false;
+      ws.close(1012, "service restart");
+      return true;
+    },
+  });
+}
+
+/** What was agreed on: by another subprotocol or compression the two sides would not understand each other. */
+function isAgreement(header: string): boolean {
+  return /^sec-websocket-(protocol|extensions):/i.test(header);
+}
