@@ -18,7 +18,7 @@ upg.once("upgraded", () => {
   isReplaced = true;
   say("commit");
 });
-upg.once("exit", ({ handedOver }) => say("moved", { handedOver }));
+upg.once("exit", ({ moved }) => say("moved", { moved }));
 process.once("SIGUSR2", () => void report());
 if (upg.hasParent) await watch.begin();
 say("start");

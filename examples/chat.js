@@ -42,7 +42,7 @@ const connections = {
   idle: (socket) => people.has(socket) && socket.writableLength === 0,
   freeze: (socket) => people.get(socket),
   thaw: (socket, person) => enter(socket, person),
-  end: (socket) => Boolean(socket.end("The chat is over.\n")),
+  close: (socket) => Boolean(socket.end("The chat is over.\n")),
 };
 
 const { port } = await upg.listen(server, { port: process.env.PORT ?? 7777, connections });

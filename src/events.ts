@@ -1,57 +1,34 @@
 import { channel } from "node:diagnostics_channel";
 import { debuglog } from "node:util";
-import type { Ended } from "./core/ending.js";
 import type { HandoverError } from "./errors.js";
-import type { Timings, UpgradeRecord } from "./record.js";
 import type { Outcome } from "./lifecycle.js";
-
-/** What came of an upgrade, at its commit. */
-export interface UpgradeResult {
-  /** Of the successor. */
-  pid: number;
-  generation: number;
-  timings: Timings;
-  /** The end of probation. */
-  settled: Promise<"kept" | "rolledBack">;
-}
-
-/** What came of a rehearsal: the successor was ready, and is gone. */
-export interface Rehearsal {
-  /** It had. */
-  pid: number;
-  generation: number;
-  timings: Pick<Timings, "spawn" | "ready">;
-}
-
-/** Tells of an event. */
-export type Tell = <E extends keyof UpgraderEvents>(event: E, payload: UpgraderEvents[E][0]) => void;
 
 /** The events of an `Upgrader`, each with one payload. */
 export interface UpgraderEvents {
   /** This process accepts. */
   ready: [{ generation: number }];
-  /** This process was only tried: it is ended right after. */
+  /** This process was started by a rehearsal; it exits right after this event. */
   rehearsed: [{ generation: number }];
   /** A successor was started. */
   upgrading: [{ pid: number; generation: number }];
   /** The successor accepts; its probation begins. */
   upgraded: [{ pid: number; generation: number; timings: Timings }];
-  /** An upgrade was refused, or failed; this process is as it was. */
+  /** An upgrade was refused or failed; this process keeps serving. Or a step after the commit failed. */
   failed: [{ error: HandoverError }];
-  /** This process accepts no more, and `connections` have to end within `timeout` ms. */
+  /** This process has stopped accepting. Its `connections` have to move or end within `timeout` ms. */
   draining: [{ connections: number; timeout: number }];
   /** The successor died on probation, as `error` says; this process accepts again. */
   rollback: [{ pid: number; error: HandoverError }];
-  /** An upgrade is over; heard in the process that serves on. */
+  /** An upgrade is over. Emitted in the process that serves after it. */
   recorded: [UpgradeRecord];
-  /**
-   * The drain is over. `handedOver` connections moved to the successor; `stayed` tells by code why others did
-   * not; `destroyed` ones did not end in time. `units` tells the same of each kind of units.
-   */
-  exit: [{ outcome: Outcome } & Ended];
+  /** The drain is over, and a rollback is impossible. */
+  exit: [{ outcome: Outcome } & DrainSummary];
 }
 
-/** Tells the subscribers of the diagnostics channel `handover:<event>`, and people under NODE_DEBUG=handover. */
+/** Emits one event of {@link UpgraderEvents}. */
+export type Emit = <E extends keyof UpgraderEvents>(event: E, payload: UpgraderEvents[E][0]) => void;
+
+/** Publishes an event on the diagnostics channel `handover:<event>`, and prints it under NODE_DEBUG=handover. */
 export function publish<E extends keyof UpgraderEvents>(event: E, payload: UpgraderEvents[E][0]): void {
   const subscribers = channel(`handover:${event}`);
   if (subscribers.hasSubscribers) subscribers.publish(payload);
@@ -59,3 +36,90 @@ export function publish<E extends keyof UpgraderEvents>(event: E, payload: Upgra
 }
 
 const debug = debuglog("handover");
+
+/** The result of an upgrade at its commit. */
+export interface UpgradeResult {
+  /** The successor's. */
+  pid: number;
+  generation: number;
+  timings: Timings;
+  /** Resolves at the end of probation. */
+  settled: Promise<"confirmed" | "rolledBack">;
+}
+
+/** The result of a rehearsal: the successor became ready, and has exited. */
+export interface Rehearsal {
+  /** The successor's. */
+  pid: number;
+  generation: number;
+  timings: Pick<Timings, "spawn" | "ready">;
+}
+
+/** One upgrade of the service. */
+export interface UpgradeRecord {
+  /** When it began, in ms since 1970. */
+  at: number;
+  /** The generation that was upgraded. */
+  from: number;
+  /** The generation of the successor. */
+  to: number;
+  /** The successor's, if it was started. */
+  pid?: number;
+  outcome: UpgradeOutcome | "running" | "probation";
+  /** The error of an upgrade that failed or was rolled back. */
+  code?: string;
+  reason?: string;
+  /** Present if the upgrade reached its commit. */
+  timings?: Timings;
+}
+
+/** The phases of one upgrade, in ms. */
+export interface Timings {
+  /** From the request until the successor's process was started. */
+  spawn: number;
+  /** From the start until the successor was ready. */
+  ready: number;
+  /** From there until the successor was told to accept. */
+  commit: number;
+}
+
+/** How an upgrade ended. */
+export type UpgradeOutcome = "confirmed" | "rolledBack" | "failed";
+
+/** How many connections moved to the successor, and why others did not. */
+export interface MoveCounts {
+  moved: number;
+  /** Connections that did not move, by the code of the refusal. */
+  stayed: Record<string, number>;
+}
+
+/** How the connections of a process ended. */
+export interface ConnectionSummary extends MoveCounts {
+  /** Connections that had not ended at the deadline of the drain. */
+  destroyed: number;
+}
+
+/** How the units of one kind ended. */
+export interface DrainReport {
+  /** Units that run in the successor now. */
+  moved: number;
+  /**
+   * Units that could be neither moved nor stopped: three successors died taking them, `stop` failed or timed out, or the
+   * successor never confirmed.
+   */
+  failed: number;
+  /** Units that ended here, by `stop`. */
+  stopped: number;
+  /** How long the drain took, in ms. */
+  ms: number;
+  /** Processes that take units of this kind. */
+  peers: number;
+  /** Why units did not move, by code. */
+  failures: Record<string, number>;
+}
+
+/** How everything that a process held ended. */
+export interface DrainSummary extends ConnectionSummary {
+  /** By the kind of the units. */
+  units: Record<string, DrainReport>;
+}

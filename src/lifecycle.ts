@@ -1,4 +1,4 @@
-import type { ErrorCode } from "./errors.js";
+import { HandoverError, type ErrorCode } from "./errors.js";
 
 /**
  * The states of one process of the service, and all that can happen to it. This table is the only place that
@@ -25,9 +25,9 @@ export type Event =
   /** The program called `ready()`. */
   | "ready"
   /** The predecessor said go, or is dead, or there never was one. */
-  | "go"
+  | "mayAccept"
   /** The predecessor cannot take over again any more. */
-  | "kept"
+  | "confirmed"
   /** An upgrade is asked for. */
   | "upgrade"
   /** The successor was ready and has been told to go. */
@@ -37,38 +37,38 @@ export type Event =
   /** The upgrade was a rehearsal, and the successor is dead. */
   | "rehearsed"
   /** The successor's probation is over. */
-  | "settled"
+  | "probationOver"
   /** The successor died on probation. */
-  | "lost"
+  | "successorDied"
   /** This process is asked to stop. */
   | "stop"
   /** The process at the other end of the channel says that it is stopping: a reason to stop during a probation. */
-  | "stopping"
+  | "peerStopping"
   /** The drain is over. */
   | "drained";
 
 export type Effect =
   /** Tell the predecessor that this process is ready. */
-  | "announce"
+  | "sendReady"
   | "accept"
   /** Probation is over: what the predecessor would have needed for a rollback may go. */
-  | "keep"
+  | "confirm"
   /** Kill the successor that is not ready yet. */
-  | "abandon"
+  | "killSuccessor"
   /** Start the drain for a successor's sake. */
-  | "handOn"
+  | "startHandover"
   /** Tell the successor that it stays; give up what a rollback would have needed. */
-  | "settle"
+  | "confirmSuccessor"
   /** Accept again. */
   | "rollBack"
   /** Tell the process at the other end of a probation that this one is stopping. */
-  | "warnPeer"
+  | "announceStop"
   /** Close the channel to a predecessor that has not been heard to say go: it serves on. */
-  | "withdraw"
+  | "leavePredecessor"
   /** Stop accepting, and drain with nobody to take over. */
-  | "close"
+  | "drainAlone"
   /** The end. */
-  | "leave";
+  | "exit";
 
 /** What an event does: the next state and the effects; or nothing, and the reason. */
 type Step =
@@ -78,7 +78,7 @@ type Step =
 /** What `event` does in `state`. An event that means nothing there changes nothing. */
 export function transition(state: State, event: Event): Step {
   if (event === "upgrade") return requestUpgrade(state);
-  if (event === "stop" || (event === "stopping" && isInProbation(state))) return requestStop(state);
+  if (event === "stop" || (event === "peerStopping" && isInProbation(state))) return requestStop(state);
   return follow(state, event) ?? { state, effects: [] };
 }
 
@@ -126,17 +126,23 @@ function requestStop(state: State): Step {
   const stopping: State = { name: "draining", outcome: "stopped" };
   switch (state.name) {
     case "starting":
-      return { state: stopping, effects: ["close"] };
+      return { state: stopping, effects: ["drainAlone"] };
     case "announced":
-      return { state: stopping, effects: ["withdraw", "close"] };
+      return { state: stopping, effects: ["leavePredecessor", "drainAlone"] };
     case "ready":
-      return { state: stopping, effects: state.onProbation ? ["warnPeer", "close"] : ["close"] };
+      return {
+        state: stopping,
+        effects: state.onProbation ? ["announceStop", "drainAlone"] : ["drainAlone"],
+      };
     case "upgrading":
-      return { state: stopping, effects: ["abandon", "close"] };
+      return { state: stopping, effects: ["killSuccessor", "drainAlone"] };
     case "replaced":
       return state.drained
-        ? { state: { name: "exited", outcome: "stopped" }, effects: ["warnPeer", "settle", "leave"] }
-        : { state: stopping, effects: ["warnPeer", "settle"] };
+        ? {
+            state: { name: "exited", outcome: "stopped" },
+            effects: ["announceStop", "confirmSuccessor", "exit"],
+          }
+        : { state: stopping, effects: ["announceStop", "confirmSuccessor"] };
     default:
       return { state, effects: [] };
   }
@@ -145,18 +151,19 @@ function requestStop(state: State): Step {
 function follow(state: State, event: Event): Step | undefined {
   switch (state.name) {
     case "starting":
-      if (event === "ready") return { state: { name: "announced" }, effects: ["announce"] };
+      if (event === "ready") return { state: { name: "announced" }, effects: ["sendReady"] };
       return undefined;
     case "announced":
-      if (event === "go") return { state: { name: "ready", onProbation: true }, effects: ["accept"] };
+      if (event === "mayAccept") return { state: { name: "ready", onProbation: true }, effects: ["accept"] };
       return undefined;
     case "ready":
-      if (event === "kept" && state.onProbation) {
-        return { state: { name: "ready", onProbation: false }, effects: ["keep"] };
+      if (event === "confirmed" && state.onProbation) {
+        return { state: { name: "ready", onProbation: false }, effects: ["confirm"] };
       }
       return undefined;
     case "upgrading":
-      if (event === "committed") return { state: { name: "replaced", drained: false }, effects: ["handOn"] };
+      if (event === "committed")
+        return { state: { name: "replaced", drained: false }, effects: ["startHandover"] };
       if (event === "failed" || event === "rehearsed") {
         return { state: { name: "ready", onProbation: false }, effects: [] };
       }
@@ -165,7 +172,7 @@ function follow(state: State, event: Event): Step | undefined {
       return followReplaced(state, event);
     case "draining":
       if (event === "drained") {
-        return { state: { name: "exited", outcome: state.outcome }, effects: ["leave"] };
+        return { state: { name: "exited", outcome: state.outcome }, effects: ["exit"] };
       }
       return undefined;
     default:
@@ -177,13 +184,50 @@ function followReplaced(state: State & { name: "replaced" }, event: Event): Step
   switch (event) {
     case "drained":
       return { state: { name: "replaced", drained: true }, effects: [] };
-    case "lost":
+    case "successorDied":
       return { state: { name: "ready", onProbation: false }, effects: ["rollBack"] };
-    case "settled":
+    case "probationOver":
       return state.drained
-        ? { state: { name: "exited", outcome: "upgraded" }, effects: ["settle", "leave"] }
-        : { state: { name: "draining", outcome: "upgraded" }, effects: ["settle"] };
+        ? { state: { name: "exited", outcome: "upgraded" }, effects: ["confirmSuccessor", "exit"] }
+        : { state: { name: "draining", outcome: "upgraded" }, effects: ["confirmSuccessor"] };
     default:
       return undefined;
   }
+}
+
+/** @throws {HandoverError} for work that would begin too late to be handed over */
+export function assertAcceptsNew(state: State, doing: string): void {
+  const busy = busyWith(state);
+  if (busy !== undefined) throw stateError(busy, doing);
+}
+
+/** @throws {HandoverError} for work that, started now, would run in both this process and its predecessor */
+export function assertMayRun(state: State, hasPredecessor: boolean, doing: string): void {
+  if (state.name === "upgrading") return;
+  assertAcceptsNew(state, doing);
+  const isWaiting = state.name === "starting" || state.name === "announced";
+  if (isWaiting && hasPredecessor) throw stateError("ERR_NOT_READY", doing);
+}
+
+/** The error for a request that the state of this process does not allow. */
+export function stateError(code: ErrorCode, doing: string): HandoverError {
+  return new HandoverError(code, `cannot ${doing}: ${REASONS[code] ?? code}`);
+}
+
+const REASONS: Partial<Record<ErrorCode, string>> = {
+  ERR_NOT_READY: "this process is not ready yet",
+  ERR_UPGRADE_IN_PROGRESS: "an upgrade is in progress",
+  ERR_ALREADY_UPGRADED: "this process has already been replaced",
+  ERR_ON_PROBATION: "this process is on probation itself, and its predecessor may still take over again",
+  ERR_TOO_MANY_DRAINING: "too many older generations are still draining",
+  ERR_STOPPED: "this process is stopping",
+  ERR_PID_1: "this process is PID 1, and the kernel would end the container with it",
+};
+
+/** The error of a successor whose predecessor lives, but does not commit in time. */
+export function handoverTimeout(predecessor: number, timeout: number): HandoverError {
+  return new HandoverError(
+    "ERR_UPGRADE_TIMEOUT",
+    `cannot get ready: timed out after ${timeout} ms waiting for pid ${predecessor} to hand over`,
+  );
 }

@@ -2,26 +2,30 @@ import type { Socket } from "node:dgram";
 import { EventEmitter } from "node:events";
 import type { AddressInfo, Server } from "node:net";
 import { ControlServer } from "./control/server.js";
-import type { ConnectionAdapter } from "./connections/adapter.js";
+import { type ConnectionAdapter, readAdapter } from "./connections/adapter.js";
 import { HandoverError, reasonOf } from "./errors.js";
-import type { Estate } from "./core/context.js";
-import { publish, type Rehearsal, type UpgradeResult, type UpgraderEvents } from "./events.js";
+import type { ProcessContext } from "./core/context.js";
+import {
+  publish,
+  type Rehearsal,
+  type UpgradeResult,
+  type UpgraderEvents,
+  type UpgradeRecord,
+} from "./events.js";
 import { Generation } from "./core/generation.js";
-import type { Shape } from "./state/schema.js";
+import type { StateSchema } from "./state/schema.js";
 import type { RoleDefinition } from "./state/roles.js";
 import type { Slot } from "./state/slots/slots.js";
 import type { UnitDefinition } from "./state/units/definition.js";
 import type { Units } from "./state/units/units.js";
-import type { UpgradeRecord } from "./record.js";
 import { publicState, type Outcome } from "./lifecycle.js";
 import { readOptions, type UpgraderOptions } from "./options.js";
-import { origin } from "./process/command.js";
+import { launchInfo } from "./process/command.js";
 import { onSignals } from "./process/signals.js";
-import { requireSupport, warnOfManagers } from "./process/support.js";
+import { assertSupported, warnAboutProcessManager } from "./process/support.js";
 import { Fds } from "./sockets/fds.js";
 import {
   readBindOptions,
-  readAdapter,
   readListenOptions,
   requireServer,
   requireSocket,
@@ -44,7 +48,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   /** Descriptors that are handed on by name, for what is no server. */
   readonly fds: Fds;
   readonly #generation: Generation;
-  readonly #estate: Estate;
+  readonly #estate: ProcessContext;
   #readiness: Promise<void> | undefined;
 
   /**
@@ -55,23 +59,24 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    */
   constructor(options: UpgraderOptions = {}) {
     super();
-    requireSupport();
-    const settings = readOptions(options, origin.logical);
+    assertSupported();
+    const settings = readOptions(options, launchInfo.logicalCwd);
     claimProcess();
     const generation = new Generation(settings, (event, payload) => this.#tell(event, payload));
     onSignals(settings.signals, {
       upgrade: () => void this.upgrade().catch(complain),
       stop: () => void generation.stop(),
     });
-    const { number, older, inventory } = generation.estate;
+    const { generation: number, predecessors: older, inventory } = generation.estate;
     this.#generation = generation;
     this.#estate = generation.estate;
     this.generation = number;
-    this.hasParent = older.parent !== undefined;
+    this.hasParent = older.direct !== undefined;
     this.fds = new Fds(inventory, () => generation.requireOpen("add a descriptor"));
     if (settings.controlSocket !== undefined) generation.control = new ControlServer(this, generation);
-    if (origin.warning !== undefined) process.emitWarning(origin.warning, { code: "HANDOVER_COMMAND" });
-    warnOfManagers();
+    if (launchInfo.warning !== undefined)
+      process.emitWarning(launchInfo.warning, { code: "HANDOVER_COMMAND" });
+    warnAboutProcessManager();
   }
 
   /** `draining` from the commit of an upgrade, or a stop, on; `ready` again after a rollback. */
@@ -86,12 +91,12 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
 
   /** The last ten upgrades of the service, the newest last, whichever process they began in. */
   get history(): readonly Readonly<UpgradeRecord>[] {
-    return this.#estate.journal.records;
+    return this.#estate.history.records;
   }
 
   /** What has happened in the service, over all its generations. */
   get totals(): Totals {
-    return this.#estate.journal.totals;
+    return this.#estate.history.totals;
   }
 
   /** Resolves when this process was replaced or stopped, has drained, and it cannot be undone. */
@@ -114,7 +119,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     host?: string,
   ): Promise<AddressInfo | string> {
     requireServer(server);
-    const wish = readListenOptions(options, host, origin.logical);
+    const wish = readListenOptions(options, host, launchInfo.logicalCwd);
     this.#generation.requireOpen("listen");
     return this.#estate.sockets.listen(server, wish);
   }
@@ -154,8 +159,8 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    *
    * @throws {HandoverError} `ERR_OPTION`
    */
-  slot<T = unknown>(label: string, shape: Shape<T>): Slot<T> {
-    return this.#estate.memory.slot(label, shape);
+  slot<T = unknown>(label: string, shape: StateSchema<T>): Slot<T> {
+    return this.#estate.processState.slot(label, shape);
   }
 
   /**
@@ -168,7 +173,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     kind: string,
     definition: UnitDefinition<State, Unit>,
   ): Units<State, Unit> {
-    return this.#estate.memory.units(kind, definition);
+    return this.#estate.processState.units(kind, definition);
   }
 
   /**
@@ -182,7 +187,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    */
   async role(name: string, definition: RoleDefinition): Promise<void> {
     this.#generation.requireOpen(`add the role "${name}"`);
-    await this.#estate.memory.roles.add(name, definition);
+    await this.#estate.processState.roles.add(name, definition);
   }
 
   /**
@@ -240,7 +245,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    * @throws {HandoverError} `ERR_ABORTED`
    */
   async waitForParent(options: { signal?: AbortSignal | undefined } = {}): Promise<void> {
-    await this.#estate.older.waitForParent(options.signal);
+    await this.#estate.predecessors.waitForParent(options.signal);
   }
 
   /** An exception of a listener is the program's, and must not stop an upgrade half-way. */

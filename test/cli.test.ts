@@ -219,7 +219,9 @@ test("handover status shows an older generation that still drains", async () => 
         { name: "tcp:127.0.0.1:0#1", address: expect.stringMatching(/^127\.0\.0\.1:\d+$/) as string },
         { name: "handover:control", address: expect.stringMatching(/\.sock$/) as string },
       ],
-      older: [{ pid: service.pid, generation: 0, connections: 1, remaining: expect.any(Number) as number }],
+      predecessors: [
+        { pid: service.pid, generation: 0, connections: 1, remaining: expect.any(Number) as number },
+      ],
     },
   ]);
   const { code, stdout } = await handover("status", pid);
@@ -227,8 +229,8 @@ test("handover status shows an older generation that still drains", async () => 
   expect(stdout).toMatch(
     new RegExp(
       `^pid +${pid}\ngeneration +1\nstate +ready\nuptime +.*\nversion +.*\ncontrol +/.*\n` +
-        `listeners +tcp:127.0.0.1:0#1 \\(127.0.0.1:\\d+\\)\nconnections +0\ndraining +pid ${service.pid}, generation 0: 0 handed over, 1 connection left, .* left\n` +
-        "upgrades +[\\d-]+ [\\d:]+ +generation 0 → 1 +kept +.* to the commit\n$",
+        `listeners +tcp:127.0.0.1:0#1 \\(127.0.0.1:\\d+\\)\nconnections +0\ndraining +pid ${service.pid}, generation 0: 0 moved, 1 connection left, .* left\n` +
+        "upgrades +[\\d-]+ [\\d:]+ +generation 0 → 1 +confirmed +.* to the commit\n$",
     ),
   );
 
@@ -259,7 +261,7 @@ describe("handover stop", () => {
     expect(run).toMatchObject({ code: 0, stderr: "" });
     expect(jsonLines(run)).toEqual([
       { phase: "draining", connections: 1 },
-      { answer: "stopped", outcome: "stopped", destroyed: 1, handedOver: 0, stayed: {}, units: {} },
+      { answer: "stopped", outcome: "stopped", destroyed: 1, moved: 0, stayed: {}, units: {} },
     ]);
     await service.ended();
   });

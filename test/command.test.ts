@@ -2,8 +2,8 @@ import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { successorCommand, type Origin } from "../dist/process/command.js";
-import { findManager } from "../dist/process/support.js";
+import { successorCommand, type LaunchInfo } from "../dist/process/command.js";
+import { detectProcessManager } from "../dist/process/support.js";
 
 const home = realpathSync(mkdtempSync(join(tmpdir(), "handover-")));
 const directory = join(home, "release");
@@ -14,11 +14,11 @@ const loop = join(home, "loop");
 symlinkSync("loop", loop);
 afterAll(() => rmSync(home, { recursive: true }));
 
-const from: Origin = {
-  words: ["node", "--import", "x", "server.js", ""],
+const from: LaunchInfo = {
+  argv: ["node", "--import", "x", "server.js", ""],
   env: { PATH: "/bin", PWD: directory },
-  directory,
-  logical: directory,
+  physicalCwd: directory,
+  logicalCwd: directory,
   warning: undefined,
 };
 
@@ -38,7 +38,7 @@ test("the environment is not extended by a directory that it did not name", () =
 });
 
 test("a successor is told the logical name of its directory", () => {
-  const { cwd, env } = successorCommand({ ...from, logical, env: { INIT_CWD: logical } }, {});
+  const { cwd, env } = successorCommand({ ...from, logicalCwd: logical, env: { INIT_CWD: logical } }, {});
   expect(cwd).toBe(logical);
   expect(env).toEqual({ INIT_CWD: logical, PWD: logical });
 });
@@ -49,7 +49,7 @@ test.each([
   ["./node", join(logical, "node")],
   ["bin/node", join(logical, "bin/node")],
 ])("the command %s is %s: with a slash it is a path, relative to the logical directory", (word, file) => {
-  const command = successorCommand({ ...from, logical, words: [word, "server.js"] }, {});
+  const command = successorCommand({ ...from, logicalCwd: logical, argv: [word, "server.js"] }, {});
   expect(command).toMatchObject({ file, argv0: word, args: ["server.js"] });
 });
 
@@ -128,5 +128,5 @@ test.each([
   [{}, [["node", "my-nodemon-clone"]], undefined],
   [{}, [], undefined],
 ])("under the environment %o and the ancestors %o the manager is %s", (env, ancestors, manager) => {
-  expect(findManager(env, ancestors)).toBe(manager);
+  expect(detectProcessManager(env, ancestors)).toBe(manager);
 });

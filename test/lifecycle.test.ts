@@ -4,16 +4,16 @@ import { busyWith, publicState, transition, type Event, type State } from "../di
 
 const events: Event[] = [
   "ready",
-  "go",
-  "kept",
+  "mayAccept",
+  "confirmed",
   "upgrade",
   "committed",
   "failed",
   "rehearsed",
-  "settled",
-  "lost",
+  "probationOver",
+  "successorDied",
   "stop",
-  "stopping",
+  "peerStopping",
   "drained",
 ];
 
@@ -35,54 +35,54 @@ type StateName = keyof typeof states;
 /** Everything that changes anything: `next state: effects`, or the refusal. The rest leaves all as it is. */
 const table: Record<StateName, Partial<Record<Event, string>>> = {
   starting: {
-    ready: "announced: announce",
+    ready: "announced: sendReady",
     upgrade: "ERR_NOT_READY",
-    stop: "draining, stopped: close",
+    stop: "draining, stopped: drainAlone",
   },
   announced: {
-    go: "ready, on probation: accept",
+    mayAccept: "ready, on probation: accept",
     upgrade: "ERR_NOT_READY",
-    stop: "draining, stopped: withdraw close",
+    stop: "draining, stopped: leavePredecessor drainAlone",
   },
   "ready, on probation": {
-    kept: "ready: keep",
+    confirmed: "ready: confirm",
     upgrade: "ERR_ON_PROBATION",
-    stop: "draining, stopped: warnPeer close",
-    stopping: "draining, stopped: warnPeer close",
+    stop: "draining, stopped: announceStop drainAlone",
+    peerStopping: "draining, stopped: announceStop drainAlone",
   },
   ready: {
     upgrade: "upgrading: ",
-    stop: "draining, stopped: close",
+    stop: "draining, stopped: drainAlone",
   },
   upgrading: {
     upgrade: "ERR_UPGRADE_IN_PROGRESS",
-    committed: "replaced: handOn",
+    committed: "replaced: startHandover",
     failed: "ready: ",
     rehearsed: "ready: ",
-    stop: "draining, stopped: abandon close",
+    stop: "draining, stopped: killSuccessor drainAlone",
   },
   replaced: {
     upgrade: "ERR_ALREADY_UPGRADED",
-    settled: "draining, upgraded: settle",
-    lost: "ready: rollBack",
-    stop: "draining, stopped: warnPeer settle",
-    stopping: "draining, stopped: warnPeer settle",
+    probationOver: "draining, upgraded: confirmSuccessor",
+    successorDied: "ready: rollBack",
+    stop: "draining, stopped: announceStop confirmSuccessor",
+    peerStopping: "draining, stopped: announceStop confirmSuccessor",
     drained: "replaced, drained: ",
   },
   "replaced, drained": {
     upgrade: "ERR_ALREADY_UPGRADED",
-    settled: "exited, upgraded: settle leave",
-    lost: "ready: rollBack",
-    stop: "exited, stopped: warnPeer settle leave",
-    stopping: "exited, stopped: warnPeer settle leave",
+    probationOver: "exited, upgraded: confirmSuccessor exit",
+    successorDied: "ready: rollBack",
+    stop: "exited, stopped: announceStop confirmSuccessor exit",
+    peerStopping: "exited, stopped: announceStop confirmSuccessor exit",
   },
   "draining, upgraded": {
     upgrade: "ERR_ALREADY_UPGRADED",
-    drained: "exited, upgraded: leave",
+    drained: "exited, upgraded: exit",
   },
   "draining, stopped": {
     upgrade: "ERR_STOPPED",
-    drained: "exited, stopped: leave",
+    drained: "exited, stopped: exit",
   },
   "exited, upgraded": { upgrade: "ERR_ALREADY_UPGRADED" },
   "exited, stopped": { upgrade: "ERR_STOPPED" },
@@ -130,13 +130,13 @@ describe("whatever happens, in whatever order", () => {
     .array(
       fc.oneof(
         fc.constant<Event[]>(["upgrade", "failed"]),
-        fc.constant<Event[]>(["upgrade", "committed", "lost"]),
-        fc.constant<Event[]>(["upgrade", "committed", "drained", "lost"]),
+        fc.constant<Event[]>(["upgrade", "committed", "successorDied"]),
+        fc.constant<Event[]>(["upgrade", "committed", "drained", "successorDied"]),
         fc.array(fc.constantFrom(...events), { maxLength: 3 }),
       ),
       { maxLength: 20 },
     )
-    .map((parts): Event[] => ["ready", "go", "kept", ...parts.flat()]);
+    .map((parts): Event[] => ["ready", "mayAccept", "confirmed", ...parts.flat()]);
   const sequences = fc.oneof(anyEvents, likelyEvents);
   const always = (check: (life: Life) => void): void =>
     fc.assert(
@@ -146,7 +146,9 @@ describe("whatever happens, in whatever order", () => {
 
   test("it never accepts twice without having stopped, nor stops twice", () => {
     always(({ effects }) => {
-      const turns = effects.filter((one) => ["accept", "rollBack", "handOn", "close"].includes(one));
+      const turns = effects.filter((one) =>
+        ["accept", "rollBack", "startHandover", "drainAlone"].includes(one),
+      );
       const accepts = turns.map((one) => one === "accept" || one === "rollBack");
       // A process that is stopped before it accepts closes what it never opened.
       const stopped = accepts[0] === false;
@@ -167,22 +169,22 @@ describe("whatever happens, in whatever order", () => {
 
   test("it leaves at most once, and exactly when it has exited", () => {
     always(({ effects, state }) => {
-      const left = effects.filter((one) => one === "leave").length;
+      const left = effects.filter((one) => one === "exit").length;
       expect(left).toBe(state.name === "exited" ? 1 : 0);
     });
   });
 
   test("it announces itself, and accepts for the first time, at most once", () => {
     always(({ effects }) => {
-      const first = effects.filter((one) => one === "announce" || one === "accept");
-      expect(["", "announce", "announce accept"]).toContain(first.join(" "));
+      const first = effects.filter((one) => one === "sendReady" || one === "accept");
+      expect(["", "sendReady", "sendReady accept"]).toContain(first.join(" "));
     });
   });
 
   test("each successor it hands on to is either kept or rolled back, and never both", () => {
     always(({ effects, state }) => {
-      const turns = effects.filter((one) => ["handOn", "settle", "rollBack"].includes(one));
-      turns.forEach((one, n) => expect(one === "handOn").toBe(n % 2 === 0));
+      const turns = effects.filter((one) => ["startHandover", "confirmSuccessor", "rollBack"].includes(one));
+      turns.forEach((one, n) => expect(one === "startHandover").toBe(n % 2 === 0));
       // The last one is open only while its probation lasts.
       expect(turns.length % 2 === 1).toBe(state.name === "replaced");
     });
@@ -190,7 +192,7 @@ describe("whatever happens, in whatever order", () => {
 
   test("a successor is killed only before the commit", () => {
     always(({ steps, states: seen }) => {
-      const killers = seen.filter((_, n) => steps[n]!.effects.includes("abandon"));
+      const killers = seen.filter((_, n) => steps[n]!.effects.includes("killSuccessor"));
       expect(killers.every(({ name }) => name === "upgrading")).toBe(true);
     });
   });
@@ -198,7 +200,7 @@ describe("whatever happens, in whatever order", () => {
   test("it calls itself upgraded only if a successor was kept", () => {
     always(({ effects, state }) => {
       const upgraded = state.name === "exited" && state.outcome === "upgraded";
-      expect(!upgraded || effects.includes("settle")).toBe(true);
+      expect(!upgraded || effects.includes("confirmSuccessor")).toBe(true);
     });
   });
 

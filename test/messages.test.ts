@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { ENTRIES_PER_MESSAGE, MAX_SIZE, type Message } from "../dist/channel/messages.js";
-import { bodyOf, decode, encode } from "../dist/channel/packet.js";
+import { bodyOf, decode, encode } from "../dist/channel/wire-format.js";
 import { HandoverError } from "../dist/errors.js";
 
 const bytes = (text: string): Uint8Array => Buffer.from(text);
@@ -28,15 +28,18 @@ const examples: [Message, string][] = [
       '{"name":"c"}],"more":false}',
   ],
   [{ type: "ready", used: ["a", "b"] }, '{"type":"ready","used":["a","b"]}'],
-  [{ type: "go", older: [{ generation: 3, pid: 4 }] }, '{"type":"go","older":[{"generation":3,"pid":4}]}'],
-  [{ type: "kept" }, '{"type":"kept"}'],
+  [
+    { type: "commit", predecessors: [{ generation: 3, pid: 4 }] },
+    '{"type":"commit","predecessors":[{"generation":3,"pid":4}]}',
+  ],
+  [{ type: "confirmed" }, '{"type":"confirmed"}'],
   [{ type: "rehearsed" }, '{"type":"rehearsed"}'],
   [{ type: "stopping" }, '{"type":"stopping"}'],
-  [{ type: "inquire" }, '{"type":"inquire"}'],
-  [{ type: "report", connections: 1, remaining: 20 }, '{"type":"report","connections":1,"remaining":20}'],
+  [{ type: "progress-query" }, '{"type":"progress-query"}'],
+  [{ type: "progress", connections: 1, remaining: 20 }, '{"type":"progress","connections":1,"remaining":20}'],
   [
-    { type: "go", older: [], ticketKeys: { web: "eA==" }, fence: 9 },
-    '{"type":"go","older":[],"ticketKeys":{"web":"eA=="},"fence":9}',
+    { type: "commit", predecessors: [], ticketKeys: { web: "eA==" }, fence: 9 },
+    '{"type":"commit","predecessors":[],"ticketKeys":{"web":"eA=="},"fence":9}',
   ],
   [
     {
@@ -74,30 +77,30 @@ const examples: [Message, string][] = [
       '{"number":3,"how":"withdrawn","refusals":[{"code":"ERR_TAKER"}]}]}',
   ],
   [
-    { type: "serves", topics: [{ kind: "slot" }, { kind: "unit", label: "room" }] },
-    '{"type":"serves","topics":[{"kind":"slot"},{"kind":"unit","label":"room"}]}',
+    { type: "subscriptions", topics: [{ kind: "slot" }, { kind: "unit", label: "room" }] },
+    '{"type":"subscriptions","topics":[{"kind":"slot"},{"kind":"unit","label":"room"}]}',
   ],
   [
     { type: "peek", request: 1, topic: { kind: "slot", label: "a" } },
     '{"type":"peek","request":1,"topic":{"kind":"slot","label":"a"}}',
   ],
   [
-    { type: "claim", request: 2, topic: { kind: "unit", label: "room" }, id: "x" },
-    '{"type":"claim","request":2,"topic":{"kind":"unit","label":"room"},"id":"x"}',
+    { type: "expedite", request: 2, topic: { kind: "unit", label: "room" }, id: "x" },
+    '{"type":"expedite","request":2,"topic":{"kind":"unit","label":"room"},"id":"x"}',
   ],
   [{ type: "answer", request: 2, held: true }, '{"type":"answer","request":2,"held":true}'],
   [
     {
-      type: "restart",
+      type: "reader-changed",
       id: "x",
       lost: true,
       reader: { generation: 2, pid: 7 },
       topics: [{ kind: "slot" }],
     },
-    '{"type":"restart","id":"x","lost":true,"reader":{"generation":2,"pid":7},"topics":[{"kind":"slot"}]}',
+    '{"type":"reader-changed","id":"x","lost":true,"reader":{"generation":2,"pid":7},"topics":[{"kind":"slot"}]}',
   ],
-  [{ type: "restart", id: "x" }, '{"type":"restart","id":"x"}'],
-  [{ type: "restarted", id: "x" }, '{"type":"restarted","id":"x"}'],
+  [{ type: "reader-changed", id: "x" }, '{"type":"reader-changed","id":"x"}'],
+  [{ type: "reader-changed-ack", id: "x" }, '{"type":"reader-changed-ack","id":"x"}'],
   [{ type: "unsupported", unknown: "x" }, '{"type":"unsupported","unknown":"x"}'],
 ];
 
@@ -159,14 +162,14 @@ test.each([
 test.each([
   ["nothing", ""],
   ["no JSON", "hello"],
-  ["half of a message", '{"type":"kept"'],
-  ["two messages", '{"type":"kept"}{"type":"kept"}'],
-  ["a list", '[{"type":"kept"}]'],
+  ["half of a message", '{"type":"confirmed"'],
+  ["two messages", '{"type":"confirmed"}{"type":"confirmed"}'],
+  ["a list", '[{"type":"confirmed"}]'],
   ["null", "null"],
-  ["a word", '"kept"'],
+  ["a word", '"confirmed"'],
   ["no type", "{}"],
   ["a number for a type", '{"type":1}'],
-  ["a NUL in front of the message", '\0{"type":"kept"}'],
+  ["a NUL in front of the message", '\0{"type":"confirmed"}'],
 ])("a packet of %s is refused", (_, text) => {
   expect(() => decode(bytes(text))).toThrow(
     expect.objectContaining({ name: "HandoverError", code: "ERR_PROTOCOL" }),
@@ -175,14 +178,14 @@ test.each([
 
 test("what is behind a NUL is the body, whatever its bytes", () => {
   const body = Buffer.from([0, 0xff, 0x7d, 0]);
-  const packet = encode({ type: "kept" }, body);
-  expect(decode(packet)).toEqual({ type: "kept" });
+  const packet = encode({ type: "confirmed" }, body);
+  expect(decode(packet)).toEqual({ type: "confirmed" });
   expect(Buffer.from(bodyOf(packet))).toEqual(body);
 });
 
 test("a message without a body has an empty one", () => {
-  expect(bodyOf(encode({ type: "kept" }))).toHaveLength(0);
-  expect(bodyOf(encode({ type: "kept" }, new Uint8Array()))).toHaveLength(0);
+  expect(bodyOf(encode({ type: "confirmed" }))).toHaveLength(0);
+  expect(bodyOf(encode({ type: "confirmed" }, new Uint8Array()))).toHaveLength(0);
 });
 
 test("a packet that is not UTF-8 is refused", () => {
@@ -206,7 +209,7 @@ test("the name of an unknown type is cut, so that the answer is short", () => {
 
 test.each([1, 100, 60_000])("JSON %i levels deep does no harm", (depth) => {
   const deep = "[".repeat(depth) + "]".repeat(depth);
-  expect(decode(bytes(`{"type":"kept","added":${deep}}`)).type).toBe("kept");
+  expect(decode(bytes(`{"type":"confirmed","added":${deep}}`)).type).toBe("confirmed");
   expect(() => decode(bytes(`{"type":"ready","used":[${deep}]}`))).toThrow(HandoverError);
 });
 
@@ -301,10 +304,10 @@ describe("random input", () => {
       fc.record({ type: fc.constant("inventory" as const), entries: fc.array(entry), more: fc.boolean() }),
       fc.record({ type: fc.constant("ready" as const), used: fc.array(fc.string({ unit: "binary" })) }),
       fc.record({
-        type: fc.constant("go" as const),
-        older: fc.array(fc.record({ generation: count, pid: count })),
+        type: fc.constant("commit" as const),
+        predecessors: fc.array(fc.record({ generation: count, pid: count })),
       }),
-      fc.record({ type: fc.constant("report" as const), connections: count, remaining: count }),
+      fc.record({ type: fc.constant("progress" as const), connections: count, remaining: count }),
     );
     fc.assert(
       fc.property(message, (one) => {

@@ -14,14 +14,14 @@ import { Service, temporaryDirectory } from "./support/service.js";
 describe("the metrics of a service", () => {
   test("count on over its generations, in prom-client and in OpenTelemetry", async () => {
     const { service, ask, upgrade, clients } = await serve();
-    expect(await ask("/")).toContain('handover_upgrades_total{outcome="kept"} 0\n');
+    expect(await ask("/")).toContain('handover_upgrades_total{outcome="confirmed"} 0\n');
     for (const generation of [1, 2, 3]) await upgrade(generation);
     const text = await ask("/");
     expect(numbers(text)).toMatchObject({
-      'handover_upgrades_total{outcome="kept"}': 3,
+      'handover_upgrades_total{outcome="confirmed"}': 3,
       'handover_upgrades_total{outcome="rolled_back"}': 0,
       'handover_units_ended_total{how="moved"}': 9,
-      'handover_connections_ended_total{how="handed_over"}': 6,
+      'handover_connections_ended_total{how="moved"}': 6,
       'handover_connections_ended_total{how="destroyed"}': 0,
       'handover_upgrade_phase_duration_seconds_count{phase="ready"}': 3,
       'handover_upgrade_phase_duration_seconds_bucket{le="+Inf",phase="spawn"}': 3,
@@ -32,7 +32,7 @@ describe("the metrics of a service", () => {
     const exported = JSON.parse(await ask("/otel")) as { name: string; attributes: object; value: unknown }[];
     expect(exported).toContainEqual({
       name: "handover.upgrades",
-      attributes: { outcome: "kept" },
+      attributes: { outcome: "confirmed" },
       value: 3,
     });
     // Each process records what it has come through: the exporter adds them up.
@@ -61,7 +61,7 @@ describe("the metrics of a service", () => {
       counters.filter((name) => n > 0 && now[name]! < read[n - 1]![name]!).map((name) => `${n}: ${name}`),
     );
     expect(falls).toEqual([]);
-    expect(read.at(-1)!['handover_upgrades_total{outcome="kept"}']).toBeGreaterThanOrEqual(2);
+    expect(read.at(-1)!['handover_upgrades_total{outcome="confirmed"}']).toBeGreaterThanOrEqual(2);
   });
 
   test("count upgrades that fail in the process that serves on", async () => {
@@ -74,7 +74,7 @@ describe("the metrics of a service", () => {
     expect(record).toMatchObject({ from: 1, to: 2, code: "ERR_CHILD_EXITED" });
     await upgrade(2);
     expect(numbers(await ask("/"))).toMatchObject({
-      'handover_upgrades_total{outcome="kept"}': 2,
+      'handover_upgrades_total{outcome="confirmed"}': 2,
       'handover_upgrades_total{outcome="failed"}': 1,
       'handover_upgrade_phase_duration_seconds_count{phase="ready"}': 2,
     });
@@ -108,19 +108,19 @@ describe("handover status", () => {
       upgrades: { from: number; outcome: string; timings?: object }[];
     };
     expect(upgrades.map(({ from, outcome }) => `${from} ${outcome}`)).toEqual([
-      "1 kept",
-      "2 kept",
-      "3 kept",
+      "1 confirmed",
+      "2 confirmed",
+      "3 confirmed",
       "4 failed",
       "4 failed",
       "4 failed",
       "4 failed",
-      "4 kept",
-      "5 kept",
-      "6 kept",
+      "4 confirmed",
+      "5 confirmed",
+      "6 confirmed",
     ]);
     const text = await handover("status", "--pid-file", service.pidFile);
-    expect(text.stdout).toMatch(/^upgrades +.*generation 1 → 2 +kept +.* ms/m);
+    expect(text.stdout).toMatch(/^upgrades +.*generation 1 → 2 +confirmed +.* ms/m);
     expect(text.stdout).toMatch(
       /generation 4 → 5 +failed +ERR_CHILD_EXITED: the successor .* exited with code 7/,
     );
@@ -131,7 +131,7 @@ describe("handover status", () => {
     const watching = start(["status", "--pid-file", service.pidFile, "--watch", "0.1", "--json"]);
     await watching.untilPrinted(/"generation":0/);
     await upgrade(1);
-    await watching.untilPrinted(/"generation":1.*"outcome":"kept"/);
+    await watching.untilPrinted(/"generation":1.*"outcome":"confirmed"/);
     await watching.untilPrinted(/(?:.*\n){3}/);
     watching.kill("SIGINT");
     expect(await watching.ended).toMatchObject({ code: 0, stderr: "" });

@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { RequestedAddress } from "../dist/channel/messages.js";
-import { absolutePath, describeAddress, fits, nameOf } from "../dist/sockets/address.js";
+import type { RequestedAddress } from "../dist/address.js";
+import { absolutePath, describeAddress, fits, nameOf } from "../dist/address.js";
 
 const tcp = (host: string, port: number, ipv6Only = false): RequestedAddress => ({
   kind: "tcp",

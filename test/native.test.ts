@@ -10,7 +10,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { check, MAX_FDS, native, POLL, type Native, type Received } from "../src/platform/native.js";
+import { check, MAX_FDS, native, POLL, type Native, type Received } from "../dist/platform/native.js";
 import { Manager } from "./support/manager.js";
 
 const {

@@ -208,8 +208,8 @@ test.each([
   { idle: undefined },
   { freeze: {} },
   { thaw: null },
-  { end: true },
-  { patience: 1 },
+  { close: true },
+  { idleTimeout: 1 },
   { moved: "moved" },
 ])("an adapter is refused with %o", (wrong) => {
   const adapter = { name: "lines", version: 1, idle: () => true, freeze: () => ({}), thaw: () => {} };

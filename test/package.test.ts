@@ -45,7 +45,7 @@ test("its types are found, and hold without skipLibCheck", () => {
     // @ts-expect-error: an address is not a number
     const wrong: number = address;
     const result: UpgradeResult = await upg.upgrade();
-    export const how: "kept" | "rolledBack" = await result.settled;
+    export const how: "confirmed" | "rolledBack" = await result.settled;
     export { HandoverError, wrong };`,
   );
   writeFileSync(join(project, "package.json"), '{ "type": "module" }');

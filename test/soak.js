@@ -37,7 +37,7 @@ const summary = {
   seconds: Math.round((performance.now() - start) / 1_000),
   clients,
   sockets,
-  handedOver: service.handedOver,
+  moved: service.moved,
   destroyed: service.destroyed,
   stayed: service.stayed,
   upgradeMs: spread(times),
@@ -67,14 +67,14 @@ function spread(numbers) {
   return { p50: at(0.5), p99: at(0.99), max: at(1) };
 }
 
-function print({ ok, seconds, handedOver, upgradeMs, before, after, kinds: seen }) {
+function print({ ok, seconds, moved, upgradeMs, before, after, kinds: seen }) {
   const requests = Object.entries(seen).map(
     ([name, kind]) =>
       `${kind.requests} ${name} requests, ${kind.failures} failures, p99 ${kind.latencyMs.p99} ms`,
   );
   console.log(
     `${ok ? "ok" : "FAILED"}: ${times.length} upgrades in ${seconds} s (p50 ${upgradeMs.p50} ms), ` +
-      `${handedOver} connections handed over; ${requests.join("; ")}; ` +
+      `${moved} connections handed over; ${requests.join("; ")}; ` +
       `descriptors ${before.descriptors} to ${after.descriptors}, ${before.megabytes} to ${after.megabytes} MB`,
   );
 }

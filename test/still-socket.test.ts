@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 import { expect, onTestFinished, test } from "vitest";
-import { StillSocket } from "../dist/connections/paused-socket.js";
+import { PausedSocket } from "../dist/connections/paused-socket.js";
 
 /** Both ends of a connection. */
 async function pair(): Promise<{ near: Socket; far: Socket }> {
@@ -19,19 +19,19 @@ async function pair(): Promise<{ near: Socket; far: Socket }> {
 
 test("what is written to a still socket is sent when it is released", async () => {
   const { near, far } = await pair();
-  const still = new StillSocket(near);
+  const still = new PausedSocket(near);
   near.write("a");
   near.write("b", () => near.end("c"));
   expect(near.bytesWritten).toBe(0);
-  still.release();
+  still.resume();
   expect(await far.setEncoding("utf8").toArray()).toEqual(["abc"]);
 });
 
 test("what is written to a still socket that moves is not sent, and its writer told", async () => {
   const { near, far } = await pair();
-  const still = new StillSocket(near);
+  const still = new PausedSocket(near);
   const told = new Promise((resolve) => near.write("a", resolve));
-  still.abandon();
+  still.discard();
   expect(await told).toMatchObject({ code: "ERR_STREAM_DESTROYED" });
   expect(await far.toArray()).toEqual([]);
 });
@@ -47,10 +47,10 @@ test.each([undefined, "latin1", "utf8"] as const)(
     while (near.readableLength === 0) await new Promise(setImmediate);
     const heard: unknown[] = [];
     near.on("data", (chunk) => heard.push(chunk));
-    const still = new StillSocket(near);
+    const still = new PausedSocket(near);
     expect(heard).toEqual([]);
     expect(Buffer.from(still.unread!)).toEqual(bytes);
-    still.release();
+    still.resume();
     const data = once(near, "data");
     near.resume();
     await data;

@@ -103,7 +103,7 @@ test("a successor that is ready replaces the process, and notices its end", asyn
   const service = start({});
   const { pid } = await service.until("started", { generation: 1 });
   expect(await service.until("done")).toMatchObject({ of: 1, by: pid });
-  expect(await service.until("settled")).toMatchObject({ how: "kept" });
+  expect(await service.until("settled")).toMatchObject({ how: "confirmed" });
   await service.until("exited", { generation: 0, outcome: "upgraded" });
   expect(await service.exited).toEqual([0, null]);
   await stop(service);

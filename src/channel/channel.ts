@@ -1,10 +1,10 @@
 import { constants } from "node:os";
 import { HandoverError } from "../errors.js";
 import { check, native, POLL, type Watcher } from "../platform/native.js";
-import { closeAll, duplicateAll } from "./descriptors.js";
+import { closeAll, duplicateAll } from "../platform/descriptors.js";
 import type { Message } from "./messages.js";
-import { encode } from "./packet.js";
-import { Receiver, type Packet } from "./packet-reader.js";
+import { encode } from "./wire-format.js";
+import { PacketReader, type Packet } from "./reader.js";
 
 /**
  * What an owner of a channel hears from it. Each descriptor in `fds` is the listener's to close. An offer comes
@@ -28,7 +28,7 @@ export class Channel {
   }
 
   readonly fd: number;
-  readonly #receiver: Receiver;
+  readonly #reader: PacketReader;
   #watcher: Watcher | undefined;
   #listener: ChannelListener | undefined;
   /** What the socket did not take yet, with duplicates of the descriptors: their owners may close theirs. */
@@ -40,7 +40,7 @@ export class Channel {
 
   constructor(fd: number) {
     this.fd = fd;
-    this.#receiver = new Receiver(fd, (unknown) => this.send({ type: "unsupported", unknown }));
+    this.#reader = new PacketReader(fd, (unknown) => this.send({ type: "unsupported", unknown }));
   }
 
   /** Messages and the end go to `listener` from now on. */
@@ -88,7 +88,7 @@ export class Channel {
    */
   readBlocking(deadline: number): Packet | undefined {
     for (;;) {
-      const packet = this.#receiver.receive();
+      const packet = this.#reader.receive();
       if (packet === "end") return undefined;
       if (packet !== "nothing") return packet;
       const left = Math.ceil(deadline - performance.now());
@@ -173,7 +173,7 @@ export class Channel {
 
   #receiveOrFail(): Packet | undefined {
     try {
-      const packet = this.#receiver.receive();
+      const packet = this.#reader.receive();
       if (packet === "nothing") return undefined;
       if (packet !== "end") return packet;
       this.#end(undefined);

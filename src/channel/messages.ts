@@ -1,3 +1,5 @@
+import type { FileIdentity, RequestedAddress } from "../address.js";
+
 /**
  * What passes between two generations. One message is one packet of the channel: a JSON object in UTF-8, and
  * where there is a body a NUL byte, which JSON cannot contain, and the body's bytes; at most {@link MAX_SIZE} bytes
@@ -18,36 +20,36 @@ export type Message =
       generation: number;
     }
   /** Parent to child: descriptors beside it, in the order of the entries. The last one has `more: false`. */
-  | { type: "inventory"; entries: Entry[]; more: boolean }
+  | { type: "inventory"; entries: InventoryEntry[]; more: boolean }
   /** Child to parent: initialised; `used` are the names it took from the inventory. The last one before go counts. */
   | { type: "ready"; used: string[] }
   /**
    * Parent to child: accept. Beside it, the channels to generations that still drain. `ticketKeys`, in base64 by the
    * names of listeners, let clients of TLS resume their sessions. Every `fence` of the child is above this one.
    */
-  | { type: "go"; older: OlderGeneration[]; ticketKeys?: Record<string, string>; fence?: number }
-  /** Parent to child: probation is over. Newest to older: its own is, so that what it took from there is its own. */
-  | { type: "kept" }
+  | { type: "commit"; predecessors: Peer[]; ticketKeys?: Record<string, string>; fence?: number }
+  /** Parent to child: probation is over. Newest to predecessors: its own is, so that what it took from there is its own. */
+  | { type: "confirmed" }
   /** Parent to child, instead of go: this was a rehearsal, end. */
   | { type: "rehearsed" }
   /** Either way during probation: this end is stopping, which is no reason for a rollback. */
   | { type: "stopping" }
-  /** Newest to older: how is the drain going? */
-  | { type: "inquire" }
+  /** Newest to predecessors: how is the drain going? */
+  | { type: "progress-query" }
   /** Older to newest: so. `remaining` is in ms. */
-  | { type: "report"; connections: number; remaining: number; handedOver?: number }
+  | { type: "progress"; connections: number; remaining: number; moved?: number }
   /** Parcels, each with a number of its owner's. The body is theirs, one after the other. */
   | { type: "offer"; parcels: ParcelHead[] }
   /** The owner wants these back. Each is answered by its settlement, whatever that has become meanwhile. */
   | { type: "withdraw"; numbers: number[] }
   /** What became of parcels. Of one that was withdrawn, the refusals of those who might have taken it. */
-  | { type: "settle"; results: Result[] }
+  | { type: "settle"; results: SettlementResult[] }
   /** What this end takes, from now on. */
-  | { type: "serves"; topics: Topic[] }
+  | { type: "subscriptions"; topics: Topic[] }
   /** To the owner: a copy of the oldest parcel that it holds. */
   | { type: "peek"; request: number; topic: Topic }
   /** To the owner: is this one yours? It leaves next, then. */
-  | { type: "claim"; request: number; topic: Topic; id: string }
+  | { type: "expedite"; request: number; topic: Topic; id: string }
   /** The answer to both. The body is that of the copy. */
   | { type: "answer"; request: number; held: boolean; copy?: ParcelHead }
   /**
@@ -55,15 +57,15 @@ export type Message =
    * not kept, if the one that read before is `lost`. Comes back as `restarted` in its place among the offers, of which
    * those before it are void.
    */
-  | { type: "restart"; id: string; lost?: boolean; reader?: OlderGeneration; topics?: Topic[] }
-  | { type: "restarted"; id: string }
+  | { type: "reader-changed"; id: string; lost?: boolean; reader?: Peer; topics?: Topic[] }
+  | { type: "reader-changed-ack"; id: string }
   /** The answer to a type this version does not know. */
   | { type: "unsupported"; unknown: string };
 
 export type MessageType = Message["type"];
 
 /** What the next generation is told of a descriptor. */
-export interface Entry {
+export interface InventoryEntry {
   name: string;
   /** What was asked for, to see whether it is still the same; absent for files and connections. */
   address?: RequestedAddress;
@@ -75,17 +77,6 @@ export interface Entry {
    */
   activation?: string;
 }
-
-/** A file, and how to tell that it is still the same. The numbers have 64 bits, which JSON's do not. */
-export interface FileIdentity {
-  path: string;
-  dev: string;
-  ino: string;
-}
-
-/** What was asked for, before a name was looked up and a port chosen. The host `*` is every address. */
-export type RequestedAddress =
-  { kind: "tcp" | "udp"; host: string; port: number; ipv6Only: boolean } | { kind: "unix"; path: string };
 
 /** A parcel without its body, which has `size` bytes, and its `fds` descriptors. */
 export interface ParcelHead {
@@ -103,7 +94,7 @@ export interface ParcelHead {
   memory?: boolean;
 }
 
-export interface Result {
+export interface SettlementResult {
   number: number;
   how: "taken" | "refused" | "withdrawn";
   refusals?: { code: string; reason?: string }[];
@@ -115,7 +106,7 @@ export interface Topic {
   label?: string;
 }
 
-export interface OlderGeneration {
+export interface Peer {
   generation: number;
   pid: number;
 }

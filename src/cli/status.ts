@@ -2,7 +2,7 @@ import { setTimeout } from "node:timers/promises";
 import { Command, InvalidArgumentError } from "commander";
 import { ControlClient } from "../control/client.js";
 import type { Status } from "../control/protocol.js";
-import type { UpgradeRecord } from "../record.js";
+import type { UpgradeRecord } from "../events.js";
 import { interruptible } from "./interrupt.js";
 import { clearScreen, count, duration, paint, writeJson, writeText } from "./output.js";
 import { connectToTarget, withTarget, type TargetOptions } from "./target.js";
@@ -106,7 +106,7 @@ function describe(status: Status, control: string): [string, string[]][] {
     ["control", [control]],
     ["listeners", status.listeners.filter(({ name }) => !name.startsWith("handover:")).map(describeListener)],
     ["connections", [String(status.connections)]],
-    ["draining", status.older.map(describeOlder)],
+    ["draining", status.predecessors.map(describePredecessor)],
     ["upgrades", (status.upgrades ?? []).map(describeUpgrade)],
   ];
 }
@@ -116,17 +116,17 @@ function describeListener({ name, address }: Status["listeners"][number]): strin
   return address === undefined || name.endsWith(`:${address}`) ? name : `${name} (${address})`;
 }
 
-function describeOlder({
+function describePredecessor({
   pid,
   generation,
   connections,
-  handedOver,
+  moved,
   remaining,
-}: Status["older"][number]): string {
+}: Status["predecessors"][number]): string {
   const who = `pid ${pid}, generation ${generation}`;
   if (connections === undefined || remaining === undefined) return `${who}: does not say`;
-  const moved = handedOver === undefined ? "" : `${handedOver.toLocaleString("en")} handed over, `;
-  return `${who}: ${moved}${count(connections, "connection")} left, ${duration(remaining)} left`;
+  const gone = moved === undefined ? "" : `${moved.toLocaleString("en")} moved, `;
+  return `${who}: ${gone}${count(connections, "connection")} left, ${duration(remaining)} left`;
 }
 
 function describeUpgrade({ at, from, to, outcome, timings, code, reason }: UpgradeRecord): string {

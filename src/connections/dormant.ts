@@ -3,38 +3,38 @@ import type { ConnectionAdapter } from "./adapter.js";
 import { check, native, POLL, type Watcher } from "../platform/native.js";
 
 /** A connection that was adopted, and has not spoken since: a descriptor, and no socket. */
-export interface Parked {
+export interface DormantConnection {
   readonly fd: number;
   readonly state: unknown;
   readonly adapter: ConnectionAdapter;
 }
 
-interface ParkingListener {
+interface DormantListener {
   /** It speaks, or its client has gone; the descriptor is the listener's. */
-  wake(parked: Parked): void;
+  wake(dormant: DormantConnection): void;
   /** It was silent for too long; its descriptor is closed. */
-  expire(parked: Parked): void;
+  expire(dormant: DormantConnection): void;
 }
 
 /**
  * Waits for the first byte on any number of silent connections with one descriptor, as creating a socket for
  * each would take most of the time of a move.
  */
-export class Parking {
-  readonly #listener: ParkingListener;
-  readonly #parked = new Map<number, { parked: Parked; deadline: number }>();
+export class DormantConnections {
+  readonly #listener: DormantListener;
+  readonly #connections = new Map<number, { dormant: DormantConnection; deadline: number }>();
   readonly #set: number;
   readonly #watcher: Watcher;
   #sweep: NodeJS.Timeout | undefined;
 
   /** Undefined where the system has nothing for it: then sockets are made at once. */
-  static open(listener: ParkingListener): Parking | undefined {
+  static open(listener: DormantListener): DormantConnections | undefined {
     const set = native().readinessCreate();
     if (set === -constants.errno.ENOSYS) return undefined;
-    return new Parking(check(set, "make", "a set of descriptors"), listener);
+    return new DormantConnections(check(set, "make", "a set of descriptors"), listener);
   }
 
-  private constructor(set: number, listener: ParkingListener) {
+  private constructor(set: number, listener: DormantListener) {
     this.#set = set;
     this.#listener = listener;
     this.#watcher = new (native().Watcher)(set, () => this.#wake());
@@ -43,26 +43,26 @@ export class Parking {
   }
 
   get size(): number {
-    return this.#parked.size;
+    return this.#connections.size;
   }
 
-  *[Symbol.iterator](): Generator<Parked> {
-    for (const { parked } of this.#parked.values()) yield parked;
+  *[Symbol.iterator](): Generator<DormantConnection> {
+    for (const { dormant } of this.#connections.values()) yield dormant;
   }
 
   /** Owns the descriptor from now on. `patience` is in ms. */
-  add(parked: Parked, patience: number): void {
-    const { fd } = parked;
+  add(dormant: DormantConnection, patience: number): void {
+    const { fd } = dormant;
     check(native().readinessAdd(this.#set, fd), "wait for", `descriptor ${fd}`);
-    this.#parked.set(fd, { parked, deadline: performance.now() + patience });
+    this.#connections.set(fd, { dormant, deadline: performance.now() + patience });
     this.#sweep ??= setInterval(() => this.#expire(), SWEEP_EVERY).unref();
   }
 
   /** Hands the descriptor back; false if it has left by itself. */
-  remove({ fd }: Parked): boolean {
-    if (!this.#parked.delete(fd)) return false;
+  remove({ fd }: DormantConnection): boolean {
+    if (!this.#connections.delete(fd)) return false;
     native().readinessRemove(this.#set, fd);
-    if (this.#parked.size === 0) {
+    if (this.#connections.size === 0) {
       clearInterval(this.#sweep);
       this.#sweep = undefined;
     }
@@ -73,8 +73,8 @@ export class Parking {
     clearInterval(this.#sweep);
     this.#watcher.close();
     native().close(this.#set);
-    for (const fd of this.#parked.keys()) native().close(fd);
-    this.#parked.clear();
+    for (const fd of this.#connections.keys()) native().close(fd);
+    this.#connections.clear();
   }
 
   /** What is left of more than it takes at once makes the set readable again. How many it has taken. */
@@ -82,8 +82,8 @@ export class Parking {
     const ready = native().readinessTake(this.#set);
     if (typeof ready === "number") return 0;
     for (const fd of ready) {
-      const parked = this.#parked.get(fd)?.parked;
-      if (parked !== undefined && this.remove(parked)) this.#listener.wake(parked);
+      const dormant = this.#connections.get(fd)?.dormant;
+      if (dormant !== undefined && this.remove(dormant)) this.#listener.wake(dormant);
     }
     return ready.length;
   }
@@ -92,10 +92,10 @@ export class Parking {
   #expire(): void {
     while (this.#wake() > 0);
     const time = performance.now();
-    for (const { parked, deadline } of this.#parked.values()) {
-      if (deadline > time || !this.remove(parked)) continue;
-      native().close(parked.fd);
-      this.#listener.expire(parked);
+    for (const { dormant, deadline } of this.#connections.values()) {
+      if (deadline > time || !this.remove(dormant)) continue;
+      native().close(dormant.fd);
+      this.#listener.expire(dormant);
     }
   }
 }

@@ -1,14 +1,9 @@
+import type { ConnectionSummary } from "../events.js";
 import type { Exchange } from "../exchange/exchange.js";
-import { KIND } from "./freeze.js";
-import { Leaving, type Departures } from "./mover.js";
-import type { Protocol } from "./protocol.js";
+import { CONNECTION_KIND } from "./freeze.js";
+import { ConnectionMover } from "./mover.js";
+import type { CloseStrategy } from "./adapter.js";
 import type { Tracker } from "./tracker.js";
-
-/** How the connections of a process came to their end. */
-export interface Drained extends Departures {
-  /** They had not ended in time. */
-  destroyed: number;
-}
 
 /**
  * The end of a process's connections. Those that can move are handed to the successor, where there is one. The
@@ -20,16 +15,16 @@ export interface Drained extends Departures {
  */
 export class Drain {
   /** Resolves when no connection is left. */
-  readonly done: Promise<Drained>;
+  readonly done: Promise<ConnectionSummary>;
   readonly #tracker: Tracker;
   readonly #exchange: Exchange | undefined;
-  readonly #leaving: Leaving | undefined;
+  readonly #mover: ConnectionMover | undefined;
   readonly #timeout: number;
   readonly #deadline: number;
   readonly #timers: NodeJS.Timeout[] = [];
-  readonly #looks = new Map<Protocol, ReadonlyMap<unknown, string>>();
+  readonly #looks = new Map<CloseStrategy, ReadonlyMap<unknown, string>>();
   #immediate: NodeJS.Immediate | undefined;
-  #finish!: (drained: Drained) => void;
+  #finish!: (drained: ConnectionSummary) => void;
   #destroyed = 0;
 
   /** Begins at once. `timeout` is in ms; `exchange` leads to the successor. */
@@ -44,7 +39,7 @@ export class Drain {
       this.#end();
     } else {
       tracker.onEmpty = () => this.#end();
-      this.#leaving = exchange === undefined ? undefined : new Leaving(tracker, exchange);
+      this.#mover = exchange === undefined ? undefined : new ConnectionMover(tracker, exchange);
       this.#look();
       this.#timers.push(setInterval(() => this.#lookSoon(), LOOK_EVERY));
       this.#timers.push(setTimeout(() => this.#destroyAll(), timeout));
@@ -52,13 +47,13 @@ export class Drain {
   }
 
   /** Connections that have moved so far. */
-  get handedOver(): number {
-    return this.#leaving?.departures.handedOver ?? 0;
+  get moved(): number {
+    return this.#mover?.counts.moved ?? 0;
   }
 
   /** Resolves when those that were idle at the beginning have left. */
   get swept(): Promise<void> {
-    return this.#leaving?.swept ?? Promise.resolve();
+    return this.#mover?.swept ?? Promise.resolve();
   }
 
   /** ms until the deadline. */
@@ -69,18 +64,18 @@ export class Drain {
   /** Leaves the connections as they are; {@link done} stays pending. */
   cancel(): void {
     this.#stop();
-    for (const protocol of this.#tracker.protocols) protocol.setClosing(false);
+    for (const protocol of this.#tracker.closeStrategies) protocol.setClosing(false);
   }
 
   get #hasTaker(): boolean {
-    return this.#exchange !== undefined && this.#exchange.peers(KIND).length > 0;
+    return this.#exchange !== undefined && this.#exchange.peers(CONNECTION_KIND).length > 0;
   }
 
   /** A connection that may move is not told to close, as long as there is somebody to take it. */
   #setClosing(): void {
     for (const server of this.#tracker.servers) {
       const moves = this.#hasTaker && server.adapters.length > 0;
-      for (const protocol of server.protocols) protocol.setClosing(!moves || protocol === server.http2);
+      for (const protocol of server.closeStrategies) protocol.setClosing(!moves || protocol === server.http2);
     }
   }
 
@@ -88,13 +83,13 @@ export class Drain {
     this.#stop();
     this.#finish({
       destroyed: this.#destroyed,
-      ...(this.#leaving?.departures ?? { handedOver: 0, stayed: {} }),
+      ...(this.#mover?.counts ?? { moved: 0, stayed: {} }),
     });
   }
 
   #stop(): void {
     this.#tracker.onEmpty = undefined;
-    this.#leaving?.stop();
+    this.#mover?.stop();
     for (const timer of this.#timers) clearTimeout(timer);
     clearImmediate(this.#immediate);
   }
@@ -106,11 +101,11 @@ export class Drain {
   }
 
   /** A few at every look: all the clients that come back at once would be a burden to the successor. */
-  #endSome(): void {
+  #closeSome(): void {
     const elapsed = 1 - this.remaining / this.#timeout;
-    if (elapsed < (this.#hasTaker ? LATE : 0)) return;
-    const looks = Math.max(1, ((LAST - elapsed) * this.#timeout) / LOOK_EVERY);
-    for (const server of this.#tracker.servers) server.endSome(1 / looks);
+    if (elapsed < (this.#hasTaker ? CLOSE_FROM : 0)) return;
+    const looks = Math.max(1, ((CLOSE_UNTIL - elapsed) * this.#timeout) / LOOK_EVERY);
+    for (const server of this.#tracker.servers) server.closeFraction(1 / looks);
   }
 
   /** After this turn's input has been read: what has already arrived is not idle. */
@@ -120,10 +115,10 @@ export class Drain {
 
   #look(): void {
     if (!this.#hasTaker) this.#setClosing();
-    this.#endSome();
-    for (const protocol of this.#tracker.protocols) {
+    this.#closeSome();
+    for (const protocol of this.#tracker.closeStrategies) {
       const before = this.#looks.get(protocol);
-      const now = protocol.closable();
+      const now = protocol.idleConnections();
       this.#looks.set(protocol, now);
       for (const [connection, mark] of now) {
         if (before?.get(connection) === mark) protocol.closeIdle(connection);
@@ -133,8 +128,8 @@ export class Drain {
 }
 
 /** The part of a drain after which connections that should move, but do not, are ended; and by which all are. */
-const LATE = 0.5;
-const LAST = 0.9;
+const CLOSE_FROM = 0.5;
+const CLOSE_UNTIL = 0.9;
 
 /** ms */
 const LOOK_EVERY = 1_000;

@@ -3,24 +3,24 @@ import type { Parcel } from "../exchange/parcel.js";
 import { descriptorOf } from "../platform/node-internals.js";
 import type { ConnectionAdapter } from "./adapter.js";
 import { encodeFrozen } from "./wire-format.js";
-import type { Parked } from "./dormant.js";
-import { StillSocket } from "./paused-socket.js";
+import type { DormantConnection } from "./dormant.js";
+import { PausedSocket } from "./paused-socket.js";
 import type { TrackedServer } from "./tracked-server.js";
 
 /** A connection that is frozen to be offered, and is nowhere until the offer is settled. */
-export interface Departing {
-  readonly connection: Socket | Parked;
+export interface FrozenConnection {
+  readonly connection: Socket | DormantConnection;
   readonly parcel: Parcel;
   /** It was taken. */
-  readonly gone: () => void;
+  readonly onTaken: () => void;
   /** It was not: it goes on here. */
-  readonly back: () => void;
+  readonly onReturned: () => void;
   /** And it will not move. */
-  readonly keep: () => void;
+  readonly onRefused: () => void;
 }
 
 /** The kind of the parcels that connections are. */
-export const KIND = "connection";
+export const CONNECTION_KIND = "connection";
 
 /**
  * Freezes an idle connection; undefined for one that is not, or has ended. `id` is its parcel's.
@@ -28,58 +28,62 @@ export const KIND = "connection";
  * @throws what the adapter throws: then the connection goes on
  */
 export function freeze(
-  connection: Socket | Parked,
+  connection: Socket | DormantConnection,
   server: TrackedServer,
   id: number,
-): Departing | undefined {
-  return "fd" in connection ? freezeParked(connection, server, id) : freezeSocket(connection, server, id);
+): FrozenConnection | undefined {
+  return "fd" in connection ? freezeDormant(connection, server, id) : freezeSocket(connection, server, id);
 }
 
 /** Looks, stops reading and sends in one turn: what arrives later is still in the kernel, and goes along. */
-function freezeSocket(socket: Socket, server: TrackedServer, id: number): Departing | undefined {
+function freezeSocket(socket: Socket, server: TrackedServer, id: number): FrozenConnection | undefined {
   const adapter = socket.destroyed ? undefined : server.adapters.find((one) => one.idle(socket));
   if (adapter === undefined) return undefined;
   const state = adapter.freeze(socket);
   const fd = descriptorOf(socket);
-  const still = new StillSocket(socket);
-  const body = encode(adapter.name, state, still);
+  const paused = new PausedSocket(socket);
+  const body = encode(adapter.name, state, paused);
   return {
     connection: socket,
     parcel: parcelOf(server, id, adapter.version, body, fd),
-    gone: () => {
-      tellMoved(adapter, socket);
-      still.abandon();
+    onTaken: () => {
+      callMoved(adapter, socket);
+      paused.discard();
     },
-    back: () => still.release(),
-    keep: () => server.http1?.keep(socket),
+    onReturned: () => paused.resume(),
+    onRefused: () => server.http1?.markStaying(socket),
   };
 }
 
-function freezeParked(parked: Parked, server: TrackedServer, id: number): Departing | undefined {
-  if (!server.unpark(parked)) return undefined;
-  const { adapter, state } = parked;
+function freezeDormant(
+  dormant: DormantConnection,
+  server: TrackedServer,
+  id: number,
+): FrozenConnection | undefined {
+  if (!server.takeDormant(dormant)) return undefined;
+  const { adapter, state } = dormant;
   const body = encodeFrozen({ protocol: adapter.name, state });
   return {
-    connection: parked,
-    parcel: parcelOf(server, id, adapter.version, body, parked.fd),
-    gone: () => server.forget(parked),
-    back: () => server.park(parked),
-    keep: () => server.keep(parked),
+    connection: dormant,
+    parcel: parcelOf(server, id, adapter.version, body, dormant.fd),
+    onTaken: () => server.forget(dormant),
+    onReturned: () => server.returnDormant(dormant),
+    onRefused: () => server.keep(dormant),
   };
 }
 
-function encode(protocol: string, state: unknown, still: StillSocket): Uint8Array {
-  const { unread } = still;
+function encode(protocol: string, state: unknown, paused: PausedSocket): Uint8Array {
+  const { unread } = paused;
   try {
     return encodeFrozen({ protocol, state, ...(unread === undefined ? {} : { unread }) });
   } catch (error) {
-    still.release();
+    paused.resume();
     throw error;
   }
 }
 
 /** What it throws is the program's, and must not keep others from moving. */
-function tellMoved(adapter: ConnectionAdapter, socket: Socket): void {
+function callMoved(adapter: ConnectionAdapter, socket: Socket): void {
   try {
     adapter.moved?.(socket);
   } catch (error) {
@@ -96,5 +100,5 @@ function parcelOf(
   body: Uint8Array,
   fd: number,
 ): Parcel {
-  return { kind: KIND, label, id: String(id), version, codec: "json", body, fds: [fd] };
+  return { kind: CONNECTION_KIND, label, id: String(id), version, codec: "json", body, fds: [fd] };
 }

@@ -3,12 +3,12 @@ import { Server as HttpServer, type IncomingMessage, type ServerResponse } from 
 import { Server as HttpsServer } from "node:https";
 import type { Server, Socket } from "node:net";
 import { Server as TlsServer } from "node:tls";
-import { IdleList, writeQueueSize } from "../platform/node-internals.js";
-import type { ConnectionAdapter } from "./adapter.js";
-import type { Protocol } from "./protocol.js";
+import { writeQueueSize } from "../platform/node-internals.js";
+import { IdleList } from "./idle-list.js";
+import type { ConnectionAdapter, CloseStrategy } from "./adapter.js";
 
 /** What travels with a connection. */
-interface State {
+interface Http1State {
   /** Requests that were answered on it. */
   requests: number;
   /** ms of the host's monotonic clock, which all processes share: since when it is silent. */
@@ -28,7 +28,7 @@ function isSecureHttp2(server: Server): boolean {
  * The HTTP/1.1 connections of one server, plain or over TLS. Requests are counted by Node's own diagnostics
  * channel, which sees every one, whatever listeners the program has.
  */
-export class Http1 implements Protocol, ConnectionAdapter {
+export class Http1 implements CloseStrategy, ConnectionAdapter {
   readonly name = "http/1.1";
   readonly version = 1;
   /** Called when a response is over, and its connection may be idle. */
@@ -38,7 +38,7 @@ export class Http1 implements Protocol, ConnectionAdapter {
   readonly #connections = new Map<Socket, Connection>();
   /** Connections that are told to close: all, or those that the successor does not take. */
   #closing = false;
-  #someStay = false;
+  #someAreStaying = false;
 
   constructor(server: HttpServer) {
     this.#server = server;
@@ -47,40 +47,40 @@ export class Http1 implements Protocol, ConnectionAdapter {
   }
 
   add(socket: Socket): void {
-    this.#connections.set(socket, { requests: 0, silentSince: now(), inFlight: [], stays: false });
+    this.#connections.set(socket, { requests: 0, silentSince: now(), inFlight: [], isStaying: false });
     this.#idleList.add(socket);
     socket.once("close", () => this.#connections.delete(socket));
   }
 
-  close(): void {
+  dispose(): void {
     unsubscribe(REQUEST_START, this.#onRequest);
   }
 
   /** `Connection: close` on the next response of each connection; those on their way included. */
   setClosing(closing: boolean): void {
-    if (closing === this.#closing && !this.#someStay) return;
+    if (closing === this.#closing && !this.#someAreStaying) return;
     this.#closing = closing;
-    this.#someStay &&= closing;
+    this.#someAreStaying &&= closing;
     for (const connection of this.#connections.values()) {
-      if (!closing) connection.stays = false;
-      this.#tell(connection);
+      if (!closing) connection.isStaying = false;
+      this.#setKeepAlive(connection);
     }
   }
 
   /** One that does not move is told to close, though others are not. */
-  keep(socket: Socket): void {
+  markStaying(socket: Socket): void {
     const connection = this.#connections.get(socket);
     if (connection === undefined) return;
-    connection.stays = true;
-    this.#someStay = true;
-    this.#tell(connection);
+    connection.isStaying = true;
+    this.#someAreStaying = true;
+    this.#setKeepAlive(connection);
   }
 
-  closable(): Map<Socket, string> {
+  idleConnections(): Map<Socket, string> {
     const closable = new Map<Socket, string>();
-    if (!this.#closing && !this.#someStay) return closable;
+    if (!this.#closing && !this.#someAreStaying) return closable;
     for (const [socket, connection] of this.#connections) {
-      if (!(this.#closing || connection.stays) || !this.idle(socket)) continue;
+      if (!(this.#closing || connection.isStaying) || !this.idle(socket)) continue;
       closable.set(socket, `${socket.bytesRead}/${socket.bytesWritten}`);
     }
     return closable;
@@ -107,7 +107,7 @@ export class Http1 implements Protocol, ConnectionAdapter {
     );
   }
 
-  freeze(socket: Socket): State {
+  freeze(socket: Socket): Http1State {
     const { requests, silentSince } = this.#connections.get(socket)!;
     return { requests, silentSince };
   }
@@ -115,11 +115,11 @@ export class Http1 implements Protocol, ConnectionAdapter {
   thaw(socket: Socket, state: unknown): void {
     this.#server.emit("connection", socket);
     const connection = this.#connections.get(socket);
-    if (connection !== undefined) connection.requests = (state as State).requests;
+    if (connection !== undefined) connection.requests = (state as Http1State).requests;
   }
 
-  patience(state: unknown): number {
-    const { requests, silentSince } = state as State;
+  idleTimeout(state: unknown): number {
+    const { requests, silentSince } = state as Http1State;
     const { keepAliveTimeout, headersTimeout } = this.#server;
     const limit = requests > 0 ? keepAliveTimeout : headersTimeout;
     return limit === 0 ? Infinity : silentSince + limit - now();
@@ -136,7 +136,7 @@ export class Http1 implements Protocol, ConnectionAdapter {
     const { inFlight } = connection;
     inFlight.push({ response, keepAlive: response.shouldKeepAlive });
     connection.requests++;
-    this.#tell(connection);
+    this.#setKeepAlive(connection);
     response.once("close", () => {
       inFlight.splice(
         inFlight.findIndex((one) => one.response === response),
@@ -148,7 +148,7 @@ export class Http1 implements Protocol, ConnectionAdapter {
   };
 
   /** Only the last of pipelined responses may end the connection, or the others would not be answered. */
-  #tell({ requests, inFlight, stays }: Connection): void {
+  #setKeepAlive({ requests, inFlight, isStaying: stays }: Connection): void {
     const most = this.#server.maxRequestsPerSocket ?? 0;
     const close = this.#closing || stays || (most > 0 && requests >= most);
     for (const { response, keepAlive } of inFlight) {
@@ -158,11 +158,11 @@ export class Http1 implements Protocol, ConnectionAdapter {
   }
 }
 
-interface Connection extends State {
+interface Connection extends Http1State {
   /** Responses that are not finished, in the order of their requests, with what Node meant to say of each. */
   inFlight: { response: ServerResponse; keepAlive: boolean }[];
   /** It is not moved. */
-  stays: boolean;
+  isStaying: boolean;
 }
 
 const REQUEST_START = "http.server.request.start";

@@ -1,12 +1,12 @@
 import type { ServerHttp2Session, ServerHttp2Stream } from "node:http2";
 import type { Server } from "node:net";
-import type { Protocol } from "./protocol.js";
+import type { CloseStrategy } from "./adapter.js";
 
 /**
  * The HTTP/2 sessions of one server. A session stays until it is quiet: after a GOAWAY that comes at once,
  * requests that were on their way are answered REFUSED_STREAM, and clients do not retry them.
  */
-export class Http2Sessions implements Protocol {
+export class Http2Sessions implements CloseStrategy {
   readonly #server: Server;
   /** Open streams, and all streams ever. */
   readonly #sessions = new Map<ServerHttp2Session, { open: number; total: number }>();
@@ -17,7 +17,7 @@ export class Http2Sessions implements Protocol {
     server.prependListener("session", this.#onSession);
   }
 
-  close(): void {
+  dispose(): void {
     this.#server.removeListener("session", this.#onSession);
   }
 
@@ -26,7 +26,7 @@ export class Http2Sessions implements Protocol {
     this.#closing = closing;
   }
 
-  closable(): Map<ServerHttp2Session, string> {
+  idleConnections(): Map<ServerHttp2Session, string> {
     const quiet = [...this.#sessions].filter(
       ([session, { open }]) => this.#closing && open === 0 && !session.closed,
     );

@@ -1,34 +1,29 @@
+import type { MoveCounts } from "../events.js";
 import type { Socket } from "node:net";
 import type { Exchange } from "../exchange/exchange.js";
 import type { Settlement } from "../exchange/parcel.js";
 import { deferred } from "../util/deferred.js";
-import { freeze, KIND, type Departing } from "./freeze.js";
-import type { Parked } from "./dormant.js";
+import { freeze, CONNECTION_KIND, type FrozenConnection } from "./freeze.js";
+import type { DormantConnection } from "./dormant.js";
 import type { TrackedServer } from "./tracked-server.js";
 import type { Tracker } from "./tracker.js";
-
-/** How many connections have left, and why others stayed: by the code of the refusal. */
-export interface Departures {
-  handedOver: number;
-  stayed: Record<string, number>;
-}
 
 /**
  * Hands the connections of a replaced process to its successor: the idle ones at once, in batches; the others
  * when they become idle. One that is refused stays, and is told to close.
  */
-export class Leaving {
-  readonly departures: Departures = { handedOver: 0, stayed: {} };
+export class ConnectionMover {
+  readonly counts: MoveCounts = { moved: 0, stayed: {} };
   readonly #tracker: Tracker;
   readonly #exchange: Exchange;
   /** Those that may be idle, with their servers. What is taken out of it is sent, or is not idle. */
-  readonly #candidates = new Map<Socket | Parked, TrackedServer>();
+  readonly #candidates = new Map<Socket | DormantConnection, TrackedServer>();
   /** Those that are offered. */
-  readonly #offered = new Set<Socket | Parked>();
+  readonly #offered = new Set<Socket | DormantConnection>();
   /** Those that the successor does not want. */
-  readonly #stay = new WeakSet<Socket | Parked>();
+  readonly #staying = new WeakSet<Socket | DormantConnection>();
   /** Those that are being brought to rest, and how that is undone. */
-  readonly #resting = new Map<Socket, () => void>();
+  readonly #quiescing = new Map<Socket, () => void>();
   readonly #timer: NodeJS.Timeout;
   #first: NodeJS.Timeout | undefined;
   #immediate: NodeJS.Immediate | undefined;
@@ -62,7 +57,7 @@ export class Leaving {
     clearImmediate(this.#immediate);
     for (const server of this.#movable()) if (server.http1 !== undefined) server.http1.onResponse = undefined;
     this.#candidates.clear();
-    this.#wakeAll();
+    this.#endAllQuiescing();
   }
 
   #movable(): TrackedServer[] {
@@ -71,10 +66,10 @@ export class Leaving {
 
   /** Unless those of the last look are still leaving. */
   #lookAtAll(): void {
-    if (this.#exchange.peers(KIND).length === 0) return this.#wakeAll();
+    if (this.#exchange.peers(CONNECTION_KIND).length === 0) return this.#endAllQuiescing();
     if (this.#candidates.size > 0) return;
     for (const server of this.#movable()) {
-      for (const parked of server.parked) this.#consider(parked, server);
+      for (const dormant of server.dormant) this.#consider(dormant, server);
       for (const socket of server.sockets) this.#consider(socket, server);
     }
     // Of thousands in another round of the event loop: to look at them has taken long enough.
@@ -91,95 +86,98 @@ export class Leaving {
     });
   }
 
-  #consider(connection: Socket | Parked, server: TrackedServer): void {
-    if (!this.#stay.has(connection) && !this.#offered.has(connection))
+  #consider(connection: Socket | DormantConnection, server: TrackedServer): void {
+    if (!this.#staying.has(connection) && !this.#offered.has(connection))
       this.#candidates.set(connection, server);
   }
 
   /** As long as there are candidates, and room in the window. */
   #send(): void {
     while (this.#unsettled < WINDOW && this.#candidates.size > 0) {
-      const batch: Departing[] = [];
+      const batch: FrozenConnection[] = [];
       this.#fill(batch);
       if (batch.length > 0) void this.#offer(batch);
     }
     if (this.#unsettled === 0) this.#swept.resolve();
   }
 
-  async #offer(batch: readonly Departing[]): Promise<void> {
+  async #offer(batch: readonly FrozenConnection[]): Promise<void> {
     this.#unsettled++;
     const offered = this.#exchange.offer(batch.map(({ parcel }) => parcel));
     const settlements = await Promise.all(offered.map(({ settled }) => settled));
     this.#unsettled--;
-    batch.forEach((departing, n) => this.#settle(departing, settlements[n]!));
+    batch.forEach((frozen, n) => this.#settle(frozen, settlements[n]!));
     this.#send();
   }
 
-  #fill(batch: Departing[]): void {
+  #fill(batch: FrozenConnection[]): void {
     let size = 0;
     for (const [connection, server] of this.#candidates) {
       if (batch.length === BATCH || size > BATCH_SIZE) return;
       this.#candidates.delete(connection);
-      const departing = this.#tryFreeze(connection, server);
-      if (departing === undefined) continue;
-      size += departing.parcel.body.length;
+      const frozen = this.#tryFreeze(connection, server);
+      if (frozen === undefined) continue;
+      size += frozen.parcel.body.length;
       this.#offered.add(connection);
-      batch.push(departing);
+      batch.push(frozen);
     }
   }
 
-  #tryFreeze(connection: Socket | Parked, server: TrackedServer): Departing | undefined {
+  #tryFreeze(connection: Socket | DormantConnection, server: TrackedServer): FrozenConnection | undefined {
     try {
-      const departing = freeze(connection, server, this.#id);
-      if (departing === undefined) return this.#bringToRest(connection, server);
+      const frozen = freeze(connection, server, this.#id);
+      if (frozen === undefined) return this.#quiesce(connection, server);
       this.#id++;
-      if (departing.parcel.body.length <= LARGEST) return departing;
-      this.#settle(departing, { how: "refused", code: "ERR_TOO_LARGE" });
+      if (frozen.parcel.body.length <= LARGEST) return frozen;
+      this.#settle(frozen, { how: "refused", code: "ERR_TOO_LARGE" });
     } catch (error) {
       // The adapter's own: its connection stays, and whoever reads the report is told.
-      this.#stays(connection, (error as { code?: string }).code ?? "ERR_ADAPTER");
+      this.#countStaying(connection, (error as { code?: string }).code ?? "ERR_ADAPTER");
     }
     return undefined;
   }
 
-  #bringToRest(connection: Socket | Parked, server: TrackedServer): undefined {
-    if ("fd" in connection || connection.destroyed || this.#resting.has(connection)) return;
+  #quiesce(connection: Socket | DormantConnection, server: TrackedServer): undefined {
+    if ("fd" in connection || connection.destroyed || this.#quiescing.has(connection)) return;
     for (const adapter of server.adapters) {
-      const undo = adapter.rest?.(connection, () => this.#reconsider(connection, server));
+      const undo = adapter.quiesce?.(connection, () => this.#reconsider(connection, server));
       if (undo === undefined) continue;
-      this.#resting.set(connection, undo);
-      connection.once("close", () => this.#resting.delete(connection));
+      this.#quiescing.set(connection, undo);
+      connection.once("close", () => this.#quiescing.delete(connection));
       return;
     }
   }
 
-  #wake(connection: Socket | Parked): void {
+  #endQuiescing(connection: Socket | DormantConnection): void {
     if ("fd" in connection) return;
-    this.#resting.get(connection)?.();
-    this.#resting.delete(connection);
+    this.#quiescing.get(connection)?.();
+    this.#quiescing.delete(connection);
   }
 
-  #wakeAll(): void {
-    for (const socket of this.#resting.keys()) this.#wake(socket);
+  #endAllQuiescing(): void {
+    for (const socket of this.#quiescing.keys()) this.#endQuiescing(socket);
   }
 
-  #settle({ connection, gone, back, keep }: Departing, settlement: Settlement): void {
+  #settle(
+    { connection, onTaken: gone, onReturned: back, onRefused: keep }: FrozenConnection,
+    settlement: Settlement,
+  ): void {
     this.#offered.delete(connection);
     if (settlement.how === "taken") {
-      this.departures.handedOver++;
+      this.counts.moved++;
       return gone();
     }
     back();
     if (settlement.how !== "refused") return;
-    this.#stays(connection, settlement.code);
+    this.#countStaying(connection, settlement.code);
     keep();
   }
 
-  #stays(connection: Socket | Parked, code: string): void {
-    const { stayed } = this.departures;
+  #countStaying(connection: Socket | DormantConnection, code: string): void {
+    const { stayed } = this.counts;
     stayed[code] = (stayed[code] ?? 0) + 1;
-    this.#stay.add(connection);
-    this.#wake(connection);
+    this.#staying.add(connection);
+    this.#endQuiescing(connection);
   }
 }
 

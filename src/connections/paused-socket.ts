@@ -1,18 +1,17 @@
 import type { Socket } from "node:net";
-import { startReading, stopReading } from "../platform/node-internals.js";
-import { shadow } from "../shadow.js";
+import { startReading, stopReading, overrideMember } from "../platform/node-internals.js";
 
 /**
  * A connection that neither reads nor writes nor times out, while it is undecided which process has it. What
  * the program writes meanwhile waits: it is sent if the connection stays, and never if it moves, as the next
  * process goes on from the state that was frozen before.
  */
-export class StillSocket {
+export class PausedSocket {
   readonly #socket: Socket;
   /** Text, where the socket has an encoding. */
   readonly #taken: Uint8Array | string | undefined;
   readonly #timeout: number;
-  readonly #calls: (() => void)[] = [];
+  readonly #heldWrites: (() => void)[] = [];
 
   constructor(socket: Socket) {
     this.#socket = socket;
@@ -20,12 +19,12 @@ export class StillSocket {
     stopReading(socket);
     socket.setTimeout(0);
     this.#taken = takeUnread(socket);
-    shadow(socket, "write", ((...args: Parameters<Socket["write"]>) => {
-      this.#calls.push(() => socket.write(...args));
+    overrideMember(socket, "write", ((...args: Parameters<Socket["write"]>) => {
+      this.#heldWrites.push(() => socket.write(...args));
       return true;
     }) as Socket["write"]);
-    shadow(socket, "end", ((...args: Parameters<Socket["end"]>) => {
-      this.#calls.push(() => socket.end(...args));
+    overrideMember(socket, "end", ((...args: Parameters<Socket["end"]>) => {
+      this.#heldWrites.push(() => socket.end(...args));
       return socket;
     }) as Socket["end"]);
   }
@@ -37,33 +36,33 @@ export class StillSocket {
   }
 
   /** It stays: all goes on. */
-  release(): void {
+  resume(): void {
     const socket = this.#socket;
     if (!socket.destroyed) {
       if (this.#taken !== undefined) socket.unshift(this.#taken, socket.readableEncoding ?? undefined);
       socket.setTimeout(this.#timeout);
       startReading(socket);
     }
-    this.#letWrite();
+    this.#replayWrites();
   }
 
   /** It has moved: whoever waits until something is written learns that it will not be. */
-  abandon(): void {
+  discard(): void {
     this.#socket.destroy();
-    this.#letWrite();
+    this.#replayWrites();
   }
 
-  #letWrite(): void {
+  #replayWrites(): void {
     delete (this.#socket as Partial<Socket>).write;
     delete (this.#socket as Partial<Socket>).end;
-    for (const call of this.#calls) call();
+    for (const call of this.#heldWrites) call();
   }
 }
 
 /** Without a listener hearing of it, as `read()` tells them. */
 function takeUnread(socket: Socket): Uint8Array | string | undefined {
   if (socket.readableLength === 0) return undefined;
-  shadow(socket, "emit", () => false);
+  overrideMember(socket, "emit", () => false);
   const unread = socket.read() as Uint8Array | string;
   delete (socket as Partial<Socket>).emit;
   return unread;

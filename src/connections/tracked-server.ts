@@ -2,17 +2,15 @@ import { Server as HttpServer } from "node:http";
 import { Socket, type Server } from "node:net";
 import { Server as TlsServer } from "node:tls";
 import { reasonOf } from "../errors.js";
-import type { Verdict } from "../exchange/exchange.js";
+import type { TakeResult } from "../exchange/exchange.js";
 import type { Parcel } from "../exchange/parcel.js";
-import { allowsHalfOpen, countConnection, joinServer } from "../platform/node-internals.js";
+import { allowsHalfOpen, countConnection, joinServer, overrideMember } from "../platform/node-internals.js";
 import { check, native } from "../platform/native.js";
-import { shadow } from "../shadow.js";
-import type { ConnectionAdapter } from "./adapter.js";
+import type { ConnectionAdapter, CloseStrategy } from "./adapter.js";
 import { decodeFrozen } from "./wire-format.js";
 import { Http1, speaksHttp1 } from "./http1.js";
 import { Http2Sessions } from "./http2.js";
-import { Parking, type Parked } from "./dormant.js";
-import type { Protocol } from "./protocol.js";
+import { DormantConnections, type DormantConnection } from "./dormant.js";
 
 /** The live connections of one server: those that it accepted, and those that it has adopted. */
 export class TrackedServer {
@@ -25,12 +23,12 @@ export class TrackedServer {
   readonly sockets = new Set<Socket>();
   readonly http1: Http1 | undefined;
   readonly http2: Http2Sessions;
-  #parking: Parking | undefined;
-  /** Parked ones that are offered to the successor. */
-  readonly #away = new Set<Parked>();
-  /** Parked ones that are to close: all, or those that the successor does not take. */
-  #closeParked = false;
-  readonly #staying = new Set<Parked>();
+  #dormant: DormantConnections | undefined;
+  /** Dormant connections that are offered to the successor. */
+  readonly #away = new Set<DormantConnection>();
+  /** Dormant connections that are to close: all, or those that the successor does not take. */
+  #closeDormant = false;
+  readonly #staying = new Set<DormantConnection>();
   readonly #onEnd: () => void;
 
   /**
@@ -61,30 +59,30 @@ export class TrackedServer {
   }
 
   /** Asks the adapters to end a part of the connections, at most 1, in their protocol's own way. */
-  endSome(part: number): void {
+  closeFraction(part: number): void {
     const sockets = this.server instanceof TlsServer ? this.#secure : this.sockets;
     let left = Math.ceil(sockets.size * part);
     for (const socket of sockets) {
       if (left === 0) return;
-      if (this.#adapters().some((adapter) => adapter.end?.(socket) === true)) left--;
+      if (this.#adapters().some((adapter) => adapter.close?.(socket) === true)) left--;
     }
   }
 
   /** Adopted connections that have not spoken yet. */
-  get parked(): Iterable<Parked> {
-    return this.#parking ?? [];
+  get dormant(): Iterable<DormantConnection> {
+    return this.#dormant ?? [];
   }
 
   get size(): number {
-    return this.sockets.size + (this.#parking?.size ?? 0) + this.#away.size;
+    return this.sockets.size + (this.#dormant?.size ?? 0) + this.#away.size;
   }
 
-  get protocols(): readonly Protocol[] {
-    return [...(this.http1 === undefined ? [] : [this.http1]), this.http2, this.#parkedProtocol];
+  get closeStrategies(): readonly CloseStrategy[] {
+    return [...(this.http1 === undefined ? [] : [this.http1]), this.http2, this.#dormantStrategy];
   }
 
   /** Takes a connection that the predecessor offers. */
-  adopt({ body, version, fds }: Parcel): Verdict {
+  adopt({ body, version, fds }: Parcel): TakeResult {
     const { protocol, state, unread } = decodeFrozen(body);
     const adapters = this.adapters.filter(({ name }) => name === protocol);
     // Several WebSocket servers are adapters of one name.
@@ -92,8 +90,8 @@ export class TrackedServer {
     const [fd] = fds;
     if (adapters.length === 0 || fd === undefined) return { code: "ERR_NO_TAKER" };
     if (adapter === undefined) return { code: "ERR_VERSION" };
-    const patience = unread === undefined ? adapter.patience?.(state) : undefined;
-    if (patience !== undefined && this.#park({ fd, state, adapter }, patience)) return "taken";
+    const patience = unread === undefined ? adapter.idleTimeout?.(state) : undefined;
+    if (patience !== undefined && this.#makeDormant({ fd, state, adapter }, patience)) return "taken";
     // Of a duplicate, as the descriptor of what is refused is not ours to close.
     const duplicate = check(native().duplicate(fd), "duplicate", "a connection");
     countConnection(this.server, 1);
@@ -102,27 +100,27 @@ export class TrackedServer {
     return "taken";
   }
 
-  /** Takes a parked one away, to hand it on; false if it has left. */
-  unpark(parked: Parked): boolean {
-    if (this.#parking?.remove(parked) !== true) return false;
-    this.#away.add(parked);
+  /** Takes a dormant one away, to hand it on; false if it has left. */
+  takeDormant(dormant: DormantConnection): boolean {
+    if (this.#dormant?.remove(dormant) !== true) return false;
+    this.#away.add(dormant);
     return true;
   }
 
   /** Puts it back, unless it was destroyed meanwhile. */
-  park(parked: Parked): void {
-    if (this.#away.delete(parked)) this.#parking!.add(parked, parked.adapter.patience!(parked.state));
+  returnDormant(dormant: DormantConnection): void {
+    if (this.#away.delete(dormant)) this.#dormant!.add(dormant, dormant.adapter.idleTimeout!(dormant.state));
   }
 
-  /** A parked one does not move. */
-  keep(parked: Parked): void {
-    this.#staying.add(parked);
+  /** A dormant one does not move. */
+  keep(dormant: DormantConnection): void {
+    this.#staying.add(dormant);
   }
 
-  /** A parked one was taken by the successor, or is not waited for any more. */
-  forget(parked: Parked): void {
-    if (!this.#away.delete(parked)) return;
-    native().close(parked.fd);
+  /** A dormant one was taken by the successor, or is not waited for any more. */
+  forget(dormant: DormantConnection): void {
+    if (!this.#away.delete(dormant)) return;
+    native().close(dormant.fd);
     countConnection(this.server, -1);
     this.#onEnd();
   }
@@ -130,16 +128,16 @@ export class TrackedServer {
   /** Those that are offered, too: the successor may never answer. */
   destroyAll(): void {
     for (const socket of this.sockets) socket.destroy();
-    this.#destroyParked();
-    for (const parked of this.#away) this.forget(parked);
+    this.#destroyDormant();
+    for (const dormant of this.#away) this.forget(dormant);
   }
 
-  close(): void {
+  dispose(): void {
     this.server.removeListener("connection", this.#onConnection);
     this.server.removeListener("secureConnection", this.#onSecureConnection);
-    this.http1?.close();
-    this.http2.close();
-    this.#parking?.close();
+    this.http1?.dispose();
+    this.http2.dispose();
+    this.#dormant?.close();
   }
 
   readonly #onConnection = (socket: Socket): void => {
@@ -181,36 +179,36 @@ export class TrackedServer {
     }
   }
 
-  #park(parked: Parked, patience: number): boolean {
-    this.#parking ??= this.#openParking();
-    if (this.#parking === undefined) return false;
-    this.#parking.add(parked, patience);
+  #makeDormant(dormant: DormantConnection, patience: number): boolean {
+    this.#dormant ??= this.#openDormant();
+    if (this.#dormant === undefined) return false;
+    this.#dormant.add(dormant, patience);
     countConnection(this.server, 1);
     return true;
   }
 
   /** What Node offers to close a server's connections has to reach those that Node does not know. */
-  #openParking(): Parking | undefined {
-    const parking = Parking.open({
-      wake: (parked) => this.#wake(parked),
+  #openDormant(): DormantConnections | undefined {
+    const dormant = DormantConnections.open({
+      wake: (connection) => this.#wake(connection),
       expire: () => {
         countConnection(this.server, -1);
         this.#onEnd();
       },
     });
-    if (parking === undefined || !(this.server instanceof HttpServer)) return parking;
+    if (dormant === undefined || !(this.server instanceof HttpServer)) return dormant;
     for (const name of ["closeIdleConnections", "closeAllConnections"] as const) {
       const close = this.server[name].bind(this.server);
-      shadow(this.server, name, () => {
-        this.#destroyParked();
+      overrideMember(this.server, name, () => {
+        this.#destroyDormant();
         close();
       });
     }
-    return parking;
+    return dormant;
   }
 
   /** Nobody can be asked any more whether it is taken: one connection is not worth the process. */
-  #wake({ fd, state, adapter }: Parked): void {
+  #wake({ fd, state, adapter }: DormantConnection): void {
     try {
       this.#attach(fd, state, adapter);
     } catch (error) {
@@ -219,21 +217,23 @@ export class TrackedServer {
     }
   }
 
-  #destroyParked(): void {
-    for (const parked of this.parked) this.#parkedProtocol.closeIdle(parked);
+  #destroyDormant(): void {
+    for (const dormant of this.dormant) this.#dormantStrategy.closeIdle(dormant);
   }
 
-  readonly #parkedProtocol: Protocol = {
+  readonly #dormantStrategy: CloseStrategy = {
     setClosing: (closing) => {
-      this.#closeParked = closing;
+      this.#closeDormant = closing;
       if (!closing) this.#staying.clear();
     },
-    closable: () => {
-      const closable = [...this.parked].filter((parked) => this.#closeParked || this.#staying.has(parked));
-      return new Map(closable.map((parked) => [parked, ""]));
+    idleConnections: () => {
+      const closable = [...this.dormant].filter(
+        (dormant) => this.#closeDormant || this.#staying.has(dormant),
+      );
+      return new Map(closable.map((dormant) => [dormant, ""]));
     },
-    closeIdle: (parked) => {
-      if (this.unpark(parked as Parked)) this.forget(parked as Parked);
+    closeIdle: (dormant) => {
+      if (this.takeDormant(dormant as DormantConnection)) this.forget(dormant as DormantConnection);
     },
   };
 }

@@ -1,7 +1,6 @@
 import type { Server } from "node:net";
-import type { Taker } from "../exchange/exchange.js";
-import type { ConnectionAdapter } from "./adapter.js";
-import type { Protocol } from "./protocol.js";
+import type { DeliveryHandler } from "../exchange/exchange.js";
+import type { ConnectionAdapter, CloseStrategy } from "./adapter.js";
 import { TrackedServer } from "./tracked-server.js";
 
 /** The live connections of all servers. */
@@ -44,7 +43,7 @@ export class Tracker {
 
   #forget(tracked: TrackedServer): void {
     if (tracked.size > 0 || !this.#closed.delete(tracked)) return;
-    tracked.close();
+    tracked.dispose();
     this.#servers.delete(tracked.server);
   }
 
@@ -57,8 +56,8 @@ export class Tracker {
     return [...this.#servers.values()];
   }
 
-  get protocols(): readonly Protocol[] {
-    return this.servers.flatMap((server) => server.protocols);
+  get closeStrategies(): readonly CloseStrategy[] {
+    return this.servers.flatMap((server) => server.closeStrategies);
   }
 
   get size(): number {
@@ -66,7 +65,7 @@ export class Tracker {
   }
 
   /** Takes a connection for the server whose listener has the parcel's label. */
-  readonly adopt: Taker = (parcel) => {
+  readonly adopt: DeliveryHandler = (parcel) => {
     const server = this.servers.find(
       ({ label, server: { listening } }) => label === parcel.label && listening,
     );
@@ -79,7 +78,7 @@ export class Tracker {
   }
 
   /** Lets go of everything it has installed. */
-  close(): void {
-    for (const server of this.servers) server.close();
+  dispose(): void {
+    for (const server of this.servers) server.dispose();
   }
 }

@@ -1,5 +1,5 @@
 /** A connection on its way: what the body of its parcel holds. */
-interface Frozen {
+interface EncodedConnection {
   /** The adapter's name. */
   protocol: string;
   /** What its `freeze` returned. */
@@ -8,12 +8,12 @@ interface Frozen {
   unread?: Uint8Array;
 }
 
-export function encodeFrozen({ protocol, state, unread }: Frozen): Uint8Array {
+export function encodeFrozen({ protocol, state, unread }: EncodedConnection): Uint8Array {
   const base64 = unread === undefined ? {} : { unread: Buffer.from(unread).toString("base64") };
   return Buffer.from(JSON.stringify({ protocol, state, ...base64 }));
 }
 
-export function decodeFrozen(body: Uint8Array): Frozen {
+export function decodeFrozen(body: Uint8Array): EncodedConnection {
   const { protocol, state, unread } = JSON.parse(Buffer.from(body).toString()) as {
     protocol: string;
     state: unknown;

@@ -2,7 +2,7 @@ import { existsSync, readFileSync, statSync } from "node:fs";
 import { HandoverError, reasonOf } from "../errors.js";
 import { parseUnixSockets, socketInodes } from "../platform/proc.js";
 import { ControlClient } from "./client.js";
-import { MODE } from "./protocol.js";
+import { CONTROL_SOCKET_MODE } from "./protocol.js";
 
 /**
  * Connects to the control socket of a process: the one among those that it listens on which greets with this
@@ -112,7 +112,7 @@ function listeningPaths(pid: number): string[] {
 /** As a control socket is. A server of the program's own expects clients that stay for its answer. */
 function isPrivate(path: string): boolean {
   try {
-    return (statSync(path).mode & 0o777) === MODE;
+    return (statSync(path).mode & 0o777) === CONTROL_SOCKET_MODE;
   } catch {
     return false;
   }

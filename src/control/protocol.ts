@@ -1,9 +1,8 @@
 import type { ErrorCode } from "../errors.js";
-import type { Rehearsal } from "../events.js";
-import type { Timings, UpgradeRecord } from "../record.js";
+import type { Rehearsal, Timings, UpgradeRecord } from "../events.js";
 import type { Outcome } from "../lifecycle.js";
 import type { Settings } from "../options.js";
-import type { PlannedCommand } from "../process/command.js";
+import type { NextCommand } from "../process/command.js";
 
 /*
  * What passes over the control socket: one JSON object a line. The server greets, the client asks once, the
@@ -11,7 +10,7 @@ import type { PlannedCommand } from "../process/command.js";
  */
 
 /** Of the control socket: it answers only its own user and root. */
-export const MODE = 0o600;
+export const CONTROL_SOCKET_MODE = 0o600;
 
 interface Greeting {
   /** The version of handover. */
@@ -51,13 +50,19 @@ export interface Status {
   listeners: { name: string; address?: string; passed?: true }[];
   connections: number;
   /** Generations that still drain; what one did not tell in time is left out. */
-  older: { generation: number; pid: number; connections?: number; handedOver?: number; remaining?: number }[];
+  predecessors: {
+    generation: number;
+    pid: number;
+    connections?: number;
+    moved?: number;
+    remaining?: number;
+  }[];
   /** The last ones, the newest last; an earlier version does not tell. */
   upgrades?: readonly UpgradeRecord[];
   /** The options of `new Upgrader()`; an earlier version does not tell. */
   settings?: Omit<Settings, "spawn" | "computesSpawn">;
   /** What would be started. Left out where the option `spawn` is a function: that is called for an upgrade only. */
-  command?: PlannedCommand | undefined;
+  command?: NextCommand | undefined;
 }
 
 /** The longest line either side reads, in characters. */

@@ -7,7 +7,14 @@ import type { Outcome } from "../lifecycle.js";
 import { native } from "../platform/native.js";
 import type { Sockets } from "../sockets/sockets.js";
 import { VERSION } from "../util/version.js";
-import { MODE, readLines, writeLine, type Answer, type Phase, type Status } from "./protocol.js";
+import {
+  CONTROL_SOCKET_MODE,
+  readLines,
+  writeLine,
+  type Answer,
+  type Phase,
+  type Status,
+} from "./protocol.js";
 
 /** What the control socket can do with its process. */
 export interface Controlled {
@@ -46,7 +53,7 @@ export class ControlServer {
     const address = { kind: "unix" as const, path };
     await sockets.listen(
       this.#server,
-      { address, name: NAME, backlog: 16, mode: MODE, signal: undefined },
+      { address, name: NAME, backlog: 16, mode: CONTROL_SOCKET_MODE, signal: undefined },
       false,
     );
     this.#isOpen = true;
@@ -107,7 +114,7 @@ export class ControlServer {
       case "upgrade":
         return this.#within(client, timeout, async (signal, why) => {
           const { settled, ...result } = await this.#upgrader.upgrade({ signal });
-          if ((await settled) === "kept") return { answer: "upgraded", ...result };
+          if ((await settled) === "confirmed") return { answer: "upgraded", ...result };
           throw new HandoverError("ERR_ROLLED_BACK", `rolled back: ${why()}`);
         });
       case "rehearse":

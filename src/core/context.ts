@@ -1,16 +1,15 @@
 import { Tracker } from "../connections/tracker.js";
-import type { Tell } from "../events.js";
-import { Fences } from "../exchange/fencing.js";
-import { State as Memory } from "../state/process-state.js";
-import { Journal } from "./history.js";
-import type { Event, State } from "../lifecycle.js";
+import type { Emit } from "../events.js";
+import { FencingTokens } from "../exchange/fencing.js";
+import { ProcessState as Memory } from "../state/process-state.js";
+import { UpgradeHistory } from "./history.js";
+import { type Event, type State, assertMayRun } from "../lifecycle.js";
 import type { Settings } from "../options.js";
-import { origin } from "../process/command.js";
-import { OlderGenerations } from "../process/predecessors.js";
+import { launchInfo } from "../process/command.js";
+import { Predecessors } from "../process/predecessors.js";
 import { readInheritance } from "../process/inheritance.js";
 import { PidFile } from "../process/pid-file.js";
-import type { Report } from "../process/predecessor.js";
-import { requireActive } from "../refusal.js";
+import type { DrainProgress } from "../process/predecessor.js";
 import { Inventory } from "../sockets/inventory.js";
 import { Sockets } from "../sockets/sockets.js";
 import { takeActivation } from "../systemd/activation.js";
@@ -18,28 +17,28 @@ import { ServiceManager } from "../systemd/service-manager.js";
 import { storeNames } from "../systemd/store.js";
 
 /** What a process has, as it passes from generation to generation. */
-export interface Estate extends Owner {
+export interface ProcessContext extends Owner {
   /** Of this process. */
-  readonly number: number;
+  readonly generation: number;
   readonly settings: Settings;
   readonly inventory: Inventory;
   readonly sockets: Sockets;
   readonly connections: Tracker;
   /** What it holds besides sockets and connections. */
-  readonly memory: Memory;
-  readonly journal: Journal;
-  readonly older: OlderGenerations;
+  readonly processState: Memory;
+  readonly history: UpgradeHistory;
+  readonly predecessors: Predecessors;
   readonly pidFile: PidFile | undefined;
-  readonly manager: ServiceManager;
+  readonly serviceManager: ServiceManager;
 }
 
 /** The process itself. */
 interface Owner {
-  readonly tell: Tell;
+  readonly emit: Emit;
   readonly state: () => State;
-  readonly happen: (event: Event) => void;
+  readonly dispatch: (event: Event) => void;
   /** How this process's drain is going. */
-  readonly report: () => Report;
+  readonly report: () => DrainProgress;
 }
 
 /**
@@ -48,8 +47,8 @@ interface Owner {
  *
  * @throws {HandoverError} `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_DESCRIPTOR`
  */
-export function inherit(settings: Settings, owner: Owner): Estate {
-  const fences = new Fences();
+export function createContext(settings: Settings, owner: Owner): ProcessContext {
+  const fences = new FencingTokens();
   const inheritance = readInheritance(settings.upgradeTimeout, fences);
   const { items, stored } =
     inheritance === undefined
@@ -58,34 +57,34 @@ export function inherit(settings: Settings, owner: Owner): Estate {
   const number = inheritance?.generation ?? 0;
   const inventory = new Inventory(items);
   const connections = new Tracker();
-  const older = new OlderGenerations(inheritance?.parent);
-  const manager = new ServiceManager(number, origin.env, stored, {
+  const older = new Predecessors(inheritance?.predecessor);
+  const manager = new ServiceManager(number, launchInfo.env, stored, {
     connections: () => connections.size,
     used: () => inventory.used(),
     unused: () => inventory.inherited(),
-    hasParent: () => older.parentPid !== undefined,
+    hasPredecessor: () => older.directPid !== undefined,
   });
-  inventory.onChange = () => manager.keepListeners();
-  const tell: Tell = (event, payload) => {
-    manager.hear(event, payload);
-    owner.tell(event, payload);
+  inventory.onChange = () => manager.storeListeners();
+  const tell: Emit = (event, payload) => {
+    manager.onEvent(event, payload);
+    owner.emit(event, payload);
   };
   const memory = new Memory(fences, {
-    older: () => older.alive.map(({ exchange }) => exchange),
-    requireActive: (doing) => requireActive(owner.state(), older.parentPid !== undefined, doing),
+    predecessors: () => older.alive.map(({ exchange }) => exchange),
+    assertMayRun: (doing) => assertMayRun(owner.state(), older.directPid !== undefined, doing),
   });
   return {
     ...owner,
-    number,
+    generation: number,
     settings,
     inventory,
-    sockets: new Sockets(inventory, connections, () => older.parentPid),
+    sockets: new Sockets(inventory, connections, () => older.directPid),
     connections,
-    memory,
-    journal: new Journal(number, memory, (record) => tell("recorded", record)),
-    older,
+    processState: memory,
+    history: new UpgradeHistory(number, memory, (record) => tell("recorded", record)),
+    predecessors: older,
     pidFile: settings.pidFile === undefined ? undefined : new PidFile(settings.pidFile),
-    manager,
-    tell,
+    serviceManager: manager,
+    emit: tell,
   };
 }

@@ -1,17 +1,11 @@
-import { Drain, type Drained } from "../connections/drain.js";
+import type { DrainSummary } from "../events.js";
+import { Drain } from "../connections/drain.js";
 import type { Tracker } from "../connections/tracker.js";
 import type { HandoverError } from "../errors.js";
-import type { Departure } from "../state/drain-context.js";
+import type { DrainContext } from "../state/drain-context.js";
 import type { Exchange } from "../exchange/exchange.js";
-import type { State } from "../state/process-state.js";
-import type { DrainReport } from "../state/units/definition.js";
-import { within } from "../util/timeout.js";
-
-/** What became of all that a process held. */
-export interface Ended extends Drained {
-  /** By their kind. */
-  units: Record<string, DrainReport>;
-}
+import type { ProcessState } from "../state/process-state.js";
+import { withTimeout } from "../util/timeout.js";
 
 interface EndingOptions {
   /** Leads to the successor, where there is one. */
@@ -23,7 +17,7 @@ interface EndingOptions {
   /** Called once, before anything leaves. */
   begin: () => void;
   /** Called when nothing but this is left to hand on. */
-  report: (ended: Ended) => Promise<void>;
+  report: (ended: DrainSummary) => Promise<void>;
   /** A role that could not be released. */
   failed: (error: HandoverError) => void;
 }
@@ -31,13 +25,13 @@ interface EndingOptions {
 /** The end of a process: its connections and its state move to the successor, or end here. */
 export class Ending {
   /** Resolves when nothing is left. */
-  readonly done: Promise<Ended>;
+  readonly done: Promise<DrainSummary>;
   readonly #drain: Drain;
-  readonly #departure: Departure;
+  readonly #departure: DrainContext;
 
-  constructor(tracker: Tracker, state: State, options: EndingOptions) {
+  constructor(tracker: Tracker, state: ProcessState, options: EndingOptions) {
     const { exchange, probation, timeout, begin } = options;
-    this.#departure = state.depart(exchange, probation, timeout);
+    this.#departure = state.beginDrain(exchange, probation, timeout);
     begin();
     this.#drain = new Drain(tracker, timeout, exchange);
     this.done = this.#run(state, options);
@@ -49,8 +43,8 @@ export class Ending {
   }
 
   /** Connections that have moved so far. */
-  get handedOver(): number {
-    return this.#drain.handedOver;
+  get moved(): number {
+    return this.#drain.moved;
   }
 
   /** The connections that are left stay; {@link done} stays pending. */
@@ -59,14 +53,14 @@ export class Ending {
   }
 
   /** State follows the connections that are idle now: what they bring until then is in it. */
-  async #run(state: State, { report, failed }: EndingOptions): Promise<Ended> {
+  async #run(state: ProcessState, { report, failed }: EndingOptions): Promise<DrainSummary> {
     const departure = this.#departure;
     const roles = state.roles.releaseAll();
-    const leaving = state.drain(departure, within(SWEEP, this.#drain.swept));
+    const leaving = state.drain(departure, withTimeout(SWEEP, this.#drain.swept));
     const drained = await this.#drain.done;
     const ended = { ...drained, units: await leaving };
     await Promise.race([report(ended), departure.over]);
-    await state.idle(departure);
+    await state.whenEmpty(departure);
     for (const error of await roles) failed(error);
     departure.end();
     return ended;

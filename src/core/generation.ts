@@ -1,45 +1,51 @@
-import { Accession } from "./startup.js";
+import { Startup } from "./startup.js";
 import type { Status } from "../control/protocol.js";
 import type { Controlled, ControlServer } from "../control/server.js";
 import { deferred } from "../util/deferred.js";
-import type { Ended } from "./ending.js";
+import type { DrainSummary, Rehearsal, Emit, UpgradeResult } from "../events.js";
 import type { HandoverError } from "../errors.js";
-import { inherit, type Estate } from "./context.js";
-import type { Rehearsal, Tell, UpgradeResult } from "../events.js";
-import { transition, type Effect, type Event, type Outcome, type State } from "../lifecycle.js";
+import { createContext, type ProcessContext } from "./context.js";
+import {
+  transition,
+  type Effect,
+  type Event,
+  type Outcome,
+  type State,
+  stateError,
+  assertAcceptsNew,
+} from "../lifecycle.js";
 import type { Settings } from "../options.js";
-import { endByForce } from "../process/force.js";
-import { refusal, requireOpen } from "../refusal.js";
-import { Retirement } from "./shutdown.js";
+import { forceExitAfter } from "../process/signals.js";
+import { Shutdown } from "./shutdown.js";
 import { statusOf } from "./process-status.js";
-import { Succession } from "./upgrade.js";
+import { Upgrade } from "./upgrade.js";
 
 /**
  * One process of the service: the owner of its state. Whatever happens goes through `#happen`, which asks the
  * table in lifecycle.ts, and runs the effects that come out.
  */
 export class Generation implements Controlled {
-  readonly estate: Estate;
+  readonly estate: ProcessContext;
   /** Opened when this process gets ready. */
   control: ControlServer | undefined;
-  readonly #accession: Accession;
-  readonly #retirement: Retirement;
+  readonly #accession: Startup;
+  readonly #retirement: Shutdown;
   /** Keeps the event loop alive. */
   readonly #hold: NodeJS.Timeout;
   readonly #exit = deferred<Outcome>();
   #state: State = { name: "starting" };
-  #succession: Succession | undefined;
+  #succession: Upgrade | undefined;
 
-  constructor(settings: Settings, tell: Tell) {
-    this.estate = inherit(settings, {
-      tell,
+  constructor(settings: Settings, tell: Emit) {
+    this.estate = createContext(settings, {
+      emit: tell,
       state: () => this.#state,
-      happen: (event) => this.#happen(event),
+      dispatch: (event) => this.#happen(event),
       report: () => this.#retirement.report,
     });
     this.#hold = setInterval(() => {}, LONGEST);
-    this.#retirement = new Retirement(this.estate);
-    this.#accession = new Accession(this.estate);
+    this.#retirement = new Shutdown(this.estate);
+    this.#accession = new Startup(this.estate);
   }
 
   get state(): State {
@@ -52,12 +58,12 @@ export class Generation implements Controlled {
 
   /** Refuses what would come too late to be handed on. */
   requireOpen(doing: string): void {
-    requireOpen(this.#state, doing);
+    assertAcceptsNew(this.#state, doing);
   }
 
   async ready(): Promise<void> {
     this.requireOpen("get ready");
-    const { settings, sockets, journal, pidFile } = this.estate;
+    const { settings, sockets, history: journal, pidFile } = this.estate;
     if (this.#state.name === "starting") pidFile?.prepare();
     try {
       const path = settings.controlSocket;
@@ -66,32 +72,32 @@ export class Generation implements Controlled {
       pidFile?.discard();
       throw error;
     }
-    await Promise.all([sockets.settled(), journal.warm]);
+    await Promise.all([sockets.bound(), journal.restored]);
     this.#happen("ready");
     await this.#accession.accepted;
   }
 
   async upgrade(signal: AbortSignal | undefined): Promise<UpgradeResult> {
-    if (process.pid === 1) throw refusal("ERR_PID_1", "upgrade");
+    if (process.pid === 1) throw stateError("ERR_PID_1", "upgrade");
     this.#happen("upgrade");
-    const { journal, manager } = this.estate;
+    const { history: journal, serviceManager: manager } = this.estate;
     const record = journal.begin();
-    this.#succession = new Succession(this.estate, record);
+    this.#succession = new Upgrade(this.estate, record);
     try {
       return await this.#succession.run(signal);
     } catch (error) {
       this.#succession = undefined;
       this.#happen("failed");
       journal.fail(record, "failed", error as HandoverError);
-      manager.hear("failed", { error: error as HandoverError });
+      manager.onEvent("failed", { error: error as HandoverError });
       throw error;
     }
   }
 
   async rehearse(signal: AbortSignal | undefined): Promise<Rehearsal> {
-    if (process.pid === 1) throw refusal("ERR_PID_1", "rehearse an upgrade");
+    if (process.pid === 1) throw stateError("ERR_PID_1", "rehearse an upgrade");
     this.#happen("upgrade");
-    this.#succession = new Succession(this.estate);
+    this.#succession = new Upgrade(this.estate);
     try {
       return await this.#succession.rehearse(signal);
     } finally {
@@ -105,7 +111,7 @@ export class Generation implements Controlled {
     await this.#exit.promise;
   }
 
-  async stopAndDrain(): Promise<{ outcome: Outcome } & Ended> {
+  async stopAndDrain(): Promise<{ outcome: Outcome } & DrainSummary> {
     this.#happen("stop");
     return this.#retirement.over;
   }
@@ -117,39 +123,39 @@ export class Generation implements Controlled {
   /** @throws {HandoverError} `ERR_...` of the table, if the event is refused */
   #happen(event: Event): void {
     const step = transition(this.#state, event);
-    if (step.refused !== undefined) throw refusal(step.refused, event);
+    if (step.refused !== undefined) throw stateError(step.refused, event);
     this.#state = step.state;
-    this.estate.manager.follow(event, step.state);
+    this.estate.serviceManager.onTransition(event, step.state);
     for (const effect of step.effects) this.#effects[effect]();
   }
 
   readonly #effects: Record<Effect, () => void> = {
-    announce: () => this.#accession.announce(),
+    sendReady: () => this.#accession.announce(),
     accept: () => this.#accession.accept(),
-    keep: () => {
-      const { inventory, older, journal } = this.estate;
-      inventory.keep();
-      older.keep();
-      journal.keep();
+    confirm: () => {
+      const { inventory, predecessors: older, history: journal } = this.estate;
+      inventory.forgetLender();
+      older.sendConfirmed();
+      journal.confirm();
     },
-    abandon: () => this.#succession?.abandon(),
-    handOn: () => this.#retirement.handOn(this.#succession!),
-    settle: () => this.#succession?.settle(),
+    killSuccessor: () => this.#succession?.abandon(),
+    startHandover: () => this.#retirement.handOn(this.#succession!),
+    confirmSuccessor: () => this.#succession?.settle(),
     rollBack: () => {
       const succession = this.#succession!;
       this.#succession = undefined;
       this.#retirement.rollBack(succession);
     },
-    warnPeer: () => {
-      this.estate.older.parent?.announceStopping();
+    announceStop: () => {
+      this.estate.predecessors.direct?.sendStopping();
       this.#succession?.announceStopping();
     },
-    withdraw: () => this.estate.older.parent?.leave(),
-    close: () => {
-      this.#accession.abandon(refusal("ERR_STOPPED", "get ready"));
+    leavePredecessor: () => this.estate.predecessors.direct?.close(),
+    drainAlone: () => {
+      this.#accession.abandon(stateError("ERR_STOPPED", "get ready"));
       this.#retirement.close();
     },
-    leave: () => void this.#leave(),
+    exit: () => void this.#leave(),
   };
 
   async #leave(): Promise<void> {
@@ -159,16 +165,16 @@ export class Generation implements Controlled {
     if (outcome === "stopped") await this.#outlive();
     clearInterval(this.#hold);
     this.#exit.resolve(outcome);
-    endByForce(this.estate.settings.exitTimeout);
+    forceExitAfter(this.estate.settings.exitTimeout);
   }
 
   /** Others may still drain, and are left as long as that may take. */
   async #outlive(): Promise<void> {
-    const { settings, older, manager } = this.estate;
+    const { settings, predecessors: older, serviceManager: manager } = this.estate;
     const { drainTimeout, exitTimeout } = settings;
     const successor = this.#succession?.gone;
     const others = [...(successor ? [successor] : []), ...older.alive.map(({ gone }) => gone)];
-    await manager.outlive(others, drainTimeout + exitTimeout);
+    await manager.waitForOthers(others, drainTimeout + exitTimeout);
   }
 }
 

@@ -1,10 +1,9 @@
-import type { Ended } from "./ending.js";
+import type { DrainSummary, UpgradeRecord, UpgradeOutcome } from "../events.js";
 import type { HandoverError } from "../errors.js";
-import type { State as Memory } from "../state/process-state.js";
+import type { ProcessState as Memory } from "../state/process-state.js";
 import type { Slot } from "../state/slots/slots.js";
-import { LATE, within } from "../util/timeout.js";
-import type { UpgradeRecord } from "../record.js";
-import { add, noTotals, observe, weight, type Totals, type UpgradeOutcome } from "../metrics/totals.js";
+import { TIMED_OUT, withTimeout } from "../util/timeout.js";
+import { add, noTotals, observe, sumOf, type Totals } from "../metrics/totals.js";
 
 /** The journal as it passes from generation to generation. */
 interface Snapshot {
@@ -16,9 +15,9 @@ interface Snapshot {
 }
 
 /** What has happened in the service: its last upgrades, and the totals. It outlives each single process. */
-export class Journal {
+export class UpgradeHistory {
   /** A copy of the predecessor's has arrived, if there is one that answers soon. */
-  readonly warm: Promise<void>;
+  readonly restored: Promise<void>;
   readonly #generation: number;
   readonly #slot: Slot<Snapshot>;
   /** Told of each upgrade that is over, in the process that serves on. */
@@ -37,13 +36,13 @@ export class Journal {
     this.#slot = memory.slot<Snapshot>("handover:journal", { version: 1 });
     this.#slot.subscribe(({ data }) => this.#merge(data));
     void this.#slot.initiate(() => this.#snapshot());
-    this.warm = this.#warmUp();
+    this.restored = this.#warmUp();
   }
 
   async #warmUp(): Promise<void> {
     try {
-      const copy = await within(PATIENCE, this.#slot.peek());
-      if (copy !== undefined && copy !== LATE) this.#merge(copy);
+      const copy = await withTimeout(PATIENCE, this.#slot.peek());
+      if (copy !== undefined && copy !== TIMED_OUT) this.#merge(copy);
     } catch {
       // It is of a version that this one does not know.
     }
@@ -79,17 +78,18 @@ export class Journal {
   }
 
   /** This process cannot be replaced by its predecessor any more. */
-  keep(): void {
+  confirm(): void {
     this.#isKept = true;
     this.#completeOwn();
   }
 
   /** This process ends: hands on what became of its `connections` and units. */
-  async end(connections: number, { handedOver, destroyed, units }: Ended): Promise<void> {
-    const drained = Math.max(0, connections - handedOver - destroyed);
-    this.#own.connections = add(this.#own.connections, { handedOver, drained, destroyed });
-    for (const { moved, parked, stopped } of Object.values(units)) {
-      this.#own.units = add(this.#own.units, { moved, parked, stopped });
+  async end(connections: number, { moved, destroyed, units }: DrainSummary): Promise<void> {
+    const drained = Math.max(0, connections - moved - destroyed);
+    this.#own.connections = add(this.#own.connections, { moved, drained, destroyed });
+    for (const report of Object.values(units)) {
+      const { failed, stopped } = report;
+      this.#own.units = add(this.#own.units, { moved: report.moved, failed, stopped });
     }
     await this.#slot.initiate(this.#snapshot());
   }
@@ -118,7 +118,7 @@ export class Journal {
     if (past.upTo > this.#past.upTo) this.#past = past;
     for (const [key, theirs] of Object.entries(totals)) {
       const ours = this.#others.get(key);
-      if (key !== this.#key && (ours === undefined || weight(theirs) > weight(ours)))
+      if (key !== this.#key && (ours === undefined || sumOf(theirs) > sumOf(ours)))
         this.#others.set(key, theirs);
     }
     for (const key of this.#others.keys()) if (generationOf(key) <= this.#past.upTo) this.#others.delete(key);
@@ -135,7 +135,7 @@ export class Journal {
     const record = this.#records.find(({ pid }) => pid === process.pid);
     if (record?.timings === undefined) return;
     this.#isCounted = true;
-    record.outcome = "kept";
+    record.outcome = "confirmed";
     this.#count(record);
   }
 

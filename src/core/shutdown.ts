@@ -1,38 +1,39 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { deferred } from "../util/deferred.js";
-import { Ending, type Ended } from "./ending.js";
-import type { Estate } from "./context.js";
+import { Ending } from "./ending.js";
+import type { DrainSummary } from "../events.js";
+import type { ProcessContext } from "./context.js";
 import type { Outcome } from "../lifecycle.js";
-import type { Report } from "../process/predecessor.js";
-import type { Succession } from "./upgrade.js";
+import type { DrainProgress } from "../process/predecessor.js";
+import type { Upgrade } from "./upgrade.js";
 
 /** How a process ceases to accept, and leaves: from the commit of an upgrade, or a stop, until it has nothing left. */
-export class Retirement {
-  readonly #estate: Estate;
-  readonly #over = deferred<{ outcome: Outcome } & Ended>();
+export class Shutdown {
+  readonly #estate: ProcessContext;
+  readonly #over = deferred<{ outcome: Outcome } & DrainSummary>();
   #ending: Ending | undefined;
-  #ended: Ended = { destroyed: 0, handedOver: 0, stayed: {}, units: {} };
+  #ended: DrainSummary = { destroyed: 0, moved: 0, stayed: {}, units: {} };
 
-  constructor(estate: Estate) {
+  constructor(estate: ProcessContext) {
     this.#estate = estate;
   }
 
   /** Resolves when nothing is left, and it cannot be undone. */
-  get over(): Promise<{ outcome: Outcome } & Ended> {
+  get over(): Promise<{ outcome: Outcome } & DrainSummary> {
     return this.#over.promise;
   }
 
   /** How it is going. */
-  get report(): Report {
+  get report(): DrainProgress {
     return {
       connections: this.#estate.connections.size,
-      handedOver: this.#ending?.handedOver ?? 0,
+      moved: this.#ending?.moved ?? 0,
       remaining: this.#ending?.remaining ?? 0,
     };
   }
 
   /** The successor accepts. */
-  handOn(succession: Succession): void {
+  handOn(succession: Upgrade): void {
     this.#estate.sockets.stop();
     succession.announce();
     this.#end(succession);
@@ -40,8 +41,8 @@ export class Retirement {
   }
 
   /** The successor is dead: this process serves again. */
-  rollBack(succession: Succession): void {
-    const { memory, tell } = this.#estate;
+  rollBack(succession: Upgrade): void {
+    const { processState: memory, emit: tell } = this.#estate;
     this.#ending?.cancel();
     this.#ending = undefined;
     memory.rollBack();
@@ -56,7 +57,7 @@ export class Retirement {
     const { pidFile, sockets, inventory } = this.#estate;
     pidFile?.discard();
     sockets.stop();
-    sockets.letGo();
+    sockets.closeSpares();
     // A client that nobody will serve is refused at once, and does not wait in a queue to be reset.
     inventory.closeUsed(new Set());
     this.#end();
@@ -64,9 +65,9 @@ export class Retirement {
 
   /** After the drain and the probation. */
   async leave(outcome: Outcome): Promise<void> {
-    const { sockets, connections, pidFile, tell } = this.#estate;
-    sockets.end();
-    connections.close();
+    const { sockets, connections, pidFile, emit: tell } = this.#estate;
+    sockets.closeAll();
+    connections.dispose();
     // The servers emit `close` in the next tick.
     await turn();
     if (outcome === "stopped") pidFile?.remove();
@@ -74,8 +75,15 @@ export class Retirement {
     this.#over.resolve({ outcome, ...this.#ended });
   }
 
-  #end(succession?: Succession): void {
-    const { settings, connections, memory, journal, tell, happen } = this.#estate;
+  #end(succession?: Upgrade): void {
+    const {
+      settings,
+      connections,
+      processState: memory,
+      history: journal,
+      emit: tell,
+      dispatch: happen,
+    } = this.#estate;
     const timeout = settings.drainTimeout;
     const { size } = connections;
     const ending = new Ending(connections, memory, {

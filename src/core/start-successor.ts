@@ -1,12 +1,12 @@
 import { HandoverError } from "../errors.js";
 import type { Settings } from "../options.js";
-import type { Item } from "../sockets/inventory.js";
-import { Child, type ChildListener } from "../process/successor.js";
-import { origin, successorCommand } from "../process/command.js";
+import type { InventoryItem } from "../sockets/inventory.js";
+import { Successor, type SuccessorListener } from "../process/successor.js";
+import { launchInfo, successorCommand } from "../process/command.js";
 
 /** A successor that is ready, and has not been told to go. */
 export interface ReadySuccessor {
-  child: Child;
+  successor: Successor;
   /** ms from the start of its process. */
   spawn: number;
   ready: number;
@@ -21,13 +21,13 @@ export interface ReadySuccessor {
 export async function startSuccessor(
   { spawn, upgradeTimeout }: Pick<Settings, "spawn" | "upgradeTimeout">,
   generation: number,
-  items: readonly Item[],
-  listener: ChildListener & { spawned(child: Child): void },
+  items: readonly InventoryItem[],
+  listener: SuccessorListener & { spawned(child: Successor): void },
   signal: AbortSignal | undefined,
 ): Promise<ReadySuccessor> {
   if (signal?.aborted) throw aborted(signal);
   const start = performance.now();
-  const child = await Child.start(successorCommand(origin, spawn()), generation, items, listener);
+  const child = await Successor.start(successorCommand(launchInfo, spawn()), generation, items, listener);
   const spawned = performance.now();
   listener.spawned(child);
   const abort = (): void => child.fail(aborted(signal));
@@ -42,7 +42,7 @@ export async function startSuccessor(
     signal?.addEventListener("abort", abort, { once: true });
     await child.ready;
     isReady = true;
-    return { child, spawn: spawned - start, ready: performance.now() - spawned };
+    return { successor: child, spawn: spawned - start, ready: performance.now() - spawned };
   } catch (error) {
     child.close();
     throw error;

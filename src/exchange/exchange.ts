@@ -13,13 +13,13 @@ export interface Exchange {
    * Gives what is offered of a kind, and of one label if it is given, to `take`, from now on. Returns what ends that;
    * what is being taken then is still settled.
    */
-  serve(kind: string, label: string | undefined, take: Taker): () => void;
+  subscribe(kind: string, label: string | undefined, take: DeliveryHandler): () => void;
   /** Answers those who ask for what is held here of a kind. */
-  show(kind: string, showcase: Showcase): void;
+  onQuery(kind: string, showcase: QueryHandler): void;
   /** A copy of the oldest parcel that is held at the other end; undefined where there is none. */
   peek(kind: string, label: string): Promise<Parcel | undefined>;
   /** Whether this very parcel is held, or may be held, at the other end; if it is, it should be offered next. */
-  claim(kind: string, label: string, id: string): Promise<boolean>;
+  expedite(kind: string, label: string, id: string): Promise<boolean>;
 }
 
 /** An offered parcel. */
@@ -34,24 +34,24 @@ export interface Offered {
  * Takes a parcel, with its descriptors, or refuses it; one that throws refuses with the error's code. The taker owns
  * the descriptors of what it has taken.
  */
-export type Taker = (parcel: Parcel, claim: Claim) => Verdict | Promise<Verdict>;
+export type DeliveryHandler = (parcel: Parcel, delivery: Delivery) => TakeResult | Promise<TakeResult>;
 
-export type Verdict = "taken" | Refusal;
+export type TakeResult = "taken" | Refusal;
 
 /** What a taker has of a parcel until it has settled it. */
-export interface Claim {
+export interface Delivery {
   /** Above that of every owner before; of this one if it takes the parcel. */
   readonly fence: number;
-  /** Aborts when the parcel is withdrawn: what was begun must be undone, and the verdict means nothing. */
+  /** Aborts when the parcel is withdrawn: what was begun must be undone, and the result means nothing. */
   readonly signal: AbortSignal;
   /** One who might have taken it does not; others still may. Its owner hears of it if nobody does. */
   note(refusal: Refusal): void;
 }
 
 /** What an owner shows of what it holds. */
-export interface Showcase {
+export interface QueryHandler {
   /** A copy of the oldest parcel. */
   peek?(label: string): Promise<Parcel | undefined>;
   /** Whether this one is held; then it should be offered next. */
-  claim?(label: string, id: string): boolean;
+  expedite?(label: string, id: string): boolean;
 }

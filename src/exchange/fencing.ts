@@ -3,7 +3,7 @@
  * something else by them (a row, a file) can refuse an owner that is not one any more. They begin at the time, so
  * that a service that was started anew is above the one before.
  */
-export class Fences {
+export class FencingTokens {
   #last = Date.now() * 1024;
 
   get last(): number {
@@ -15,15 +15,15 @@ export class Fences {
   }
 
   /** From now on all are above `fence`. */
-  follow(fence: number): void {
+  advanceTo(fence: number): void {
     this.#last = Math.max(this.#last, fence);
   }
 
   /** From now on all are above those of another process that has died, whichever they were. */
-  leap(): void {
-    this.#last += LEAP;
+  skipAhead(): void {
+    this.#last += SKIP;
   }
 }
 
 /** More than a process gives away on probation; it is 16 s of the time at which they begin. */
-const LEAP = 2 ** 24;
+const SKIP = 2 ** 24;

@@ -1,22 +1,22 @@
 import { closeMemory, digest, readMemory } from "./memory-file.js";
-import { closeAll } from "../channel/descriptors.js";
-import type { ParcelHead, Result } from "../channel/messages.js";
+import { closeAll } from "../platform/descriptors.js";
+import type { ParcelHead, SettlementResult } from "../channel/messages.js";
 import { reasonOf } from "../errors.js";
-import type { Claim, Taker, Verdict } from "./exchange.js";
+import type { Delivery, DeliveryHandler, TakeResult } from "./exchange.js";
 import type { Parcel, Refusal } from "./parcel.js";
 
 interface InboxListener {
   /** Who takes such a parcel here. */
-  taker(kind: string, label: string): Taker | undefined;
+  handler(kind: string, label: string): DeliveryHandler | undefined;
   nextFence(): number;
-  settled(results: Result[]): void;
+  settled(results: SettlementResult[]): void;
 }
 
 /** The parcels that a process was offered over a channel, and has not settled yet. */
 export class Inbox {
   readonly #listener: InboxListener;
-  readonly #claims = new Map<number, OpenClaim>();
-  #results: Result[] = [];
+  readonly #deliveries = new Map<number, OpenDelivery>();
+  #results: SettlementResult[] = [];
   /** Results are on their way: at the end of a message, or of a round of the microtasks. */
   #isCollecting = false;
 
@@ -25,7 +25,7 @@ export class Inbox {
   }
 
   /** Takes an offer, with its descriptors. What can be settled at once is settled in one message. */
-  hear(heads: readonly ParcelHead[], fds: readonly number[], body: Uint8Array): void {
+  receiveOffer(heads: readonly ParcelHead[], fds: readonly number[], body: Uint8Array): void {
     const lacking = heads.reduce((sum, head) => sum + descriptorsOf(head), 0) - fds.length;
     if (lacking !== 0) closeAll(fds);
     let [byte, fd] = [0, 0];
@@ -42,26 +42,26 @@ export class Inbox {
 
   withdraw(numbers: readonly number[]): void {
     for (const number of numbers) {
-      const claim = this.#claims.get(number);
-      if (claim === undefined) continue;
-      this.#claims.delete(number);
-      claim.abort();
-      this.#report({ number, how: "withdrawn", refusals: claim.refusals });
+      const delivery = this.#deliveries.get(number);
+      if (delivery === undefined) continue;
+      this.#deliveries.delete(number);
+      delivery.abort();
+      this.#report({ number, how: "withdrawn", refusals: delivery.refusals });
     }
   }
 
   /** Somebody else takes them from now on; what was taken before is told before. */
   abandon(): void {
     this.#flush();
-    for (const claim of this.#claims.values()) claim.abort();
-    this.#claims.clear();
+    for (const delivery of this.#deliveries.values()) delivery.abort();
+    this.#deliveries.clear();
   }
 
   async #receiveLarge(head: ParcelHead, [memory, ...fds]: number[]): Promise<void> {
-    const claim = this.#open(head);
+    const delivery = this.#open(head);
     try {
       const read = await readMemory(memory!, head.size);
-      if (this.#claims.get(head.number) === claim) this.#receive(head, read?.bytes, read?.sha256, fds);
+      if (this.#deliveries.get(head.number) === delivery) this.#receive(head, read?.bytes, read?.sha256, fds);
       else closeAll(fds);
     } catch (error) {
       closeAll(fds);
@@ -73,7 +73,7 @@ export class Inbox {
 
   #receive(head: ParcelHead, body: Uint8Array | undefined, sha256: string | undefined, fds: number[]): void {
     const { number, kind, label, id, version, codec } = head;
-    const take = this.#listener.taker(kind, label);
+    const take = this.#listener.handler(kind, label);
     const refused = body?.length !== head.size || sha256 !== head.sha256 ? "ERR_DAMAGED" : "ERR_NO_TAKER";
     if (refused === "ERR_DAMAGED" || take === undefined) {
       closeAll(fds);
@@ -82,34 +82,35 @@ export class Inbox {
     return this.#give({ kind, label, id, version, codec, body: body!, fds }, take, this.#open(head));
   }
 
-  #open({ number }: ParcelHead): OpenClaim {
-    const claim = this.#claims.get(number) ?? new OpenClaim(number, () => this.#listener.nextFence());
-    this.#claims.set(number, claim);
-    return claim;
+  #open({ number }: ParcelHead): OpenDelivery {
+    const delivery =
+      this.#deliveries.get(number) ?? new OpenDelivery(number, () => this.#listener.nextFence());
+    this.#deliveries.set(number, delivery);
+    return delivery;
   }
 
-  #give(parcel: Parcel, take: Taker, claim: OpenClaim): void {
-    const settle = (verdict: Verdict): void => {
-      if (verdict !== "taken") closeAll(parcel.fds);
-      if (this.#claims.get(claim.number) === claim) this.#settle(claim.number, verdict);
-      else if (verdict === "taken") closeAll(parcel.fds);
+  #give(parcel: Parcel, take: DeliveryHandler, delivery: OpenDelivery): void {
+    const settle = (result: TakeResult): void => {
+      if (result !== "taken") closeAll(parcel.fds);
+      if (this.#deliveries.get(delivery.number) === delivery) this.#settle(delivery.number, result);
+      else if (result === "taken") closeAll(parcel.fds);
     };
     try {
-      const verdict = take(parcel, claim);
-      if (!(verdict instanceof Promise)) settle(verdict);
-      else void verdict.then(settle, (error: unknown) => settle(refusalOf(error)));
+      const result = take(parcel, delivery);
+      if (!(result instanceof Promise)) settle(result);
+      else void result.then(settle, (error: unknown) => settle(refusalOf(error)));
     } catch (error) {
       settle(refusalOf(error));
     }
   }
 
-  #settle(number: number, verdict: Verdict): void {
-    this.#claims.delete(number);
-    if (verdict === "taken") this.#report({ number, how: "taken" });
-    else this.#report({ number, how: "refused", refusals: [short(verdict)] });
+  #settle(number: number, result: TakeResult): void {
+    this.#deliveries.delete(number);
+    if (result === "taken") this.#report({ number, how: "taken" });
+    else this.#report({ number, how: "refused", refusals: [short(result)] });
   }
 
-  #report(result: Result): void {
+  #report(result: SettlementResult): void {
     this.#results.push(result);
     if (this.#isCollecting) return;
     this.#isCollecting = true;
@@ -142,11 +143,11 @@ function short({ code, reason }: Refusal): Refusal {
 }
 
 /** Bytes of a result, at most; JSON may need six for a character. */
-function sizeOf({ refusals = [] }: Result): number {
+function sizeOf({ refusals = [] }: SettlementResult): number {
   return 64 + refusals.length * (6 * (CODE + REASON) + 32);
 }
 
-class OpenClaim implements Claim {
+class OpenDelivery implements Delivery {
   readonly number: number;
   readonly refusals: Refusal[] = [];
   readonly #nextFence: () => number;

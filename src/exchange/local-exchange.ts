@@ -1,9 +1,9 @@
 import { randomUUID } from "node:crypto";
-import { closeAll } from "../channel/descriptors.js";
+import { closeAll } from "../platform/descriptors.js";
 import type { Message, Topic } from "../channel/messages.js";
-import type { Exchange, Offered, Showcase, Taker } from "./exchange.js";
+import type { Exchange, Offered, QueryHandler, DeliveryHandler } from "./exchange.js";
 import { Inbox } from "./inbox.js";
-import { Inquiries } from "./queries.js";
+import { Queries } from "./queries.js";
 import { Outbox, type Send } from "./outbox.js";
 import type { Parcel, Peer } from "./parcel.js";
 
@@ -12,15 +12,15 @@ export class LocalExchange implements Exchange {
   readonly #send: Send;
   readonly #outbox: Outbox;
   readonly #inbox: Inbox;
-  readonly #inquiries: Inquiries;
-  readonly #takers = new Map<string, Taker>();
+  readonly #queries: Queries;
+  readonly #handlers = new Map<string, DeliveryHandler>();
   #peer: Peer;
   /** What the other end takes. */
   #topics: readonly Topic[] = [];
-  /** Of a {@link restart} that the other side has not confirmed yet. */
-  #restart: string | undefined;
+  /** Of a {@link changeReader} that the other side has not confirmed yet. */
+  #readerChange: string | undefined;
   #isOpen = true;
-  #isTelling = false;
+  #isSending = false;
 
   /**
    * @param peer at the other end
@@ -30,9 +30,10 @@ export class LocalExchange implements Exchange {
     this.#send = send;
     this.#peer = peer;
     this.#outbox = new Outbox(send, () => this.#peer);
-    this.#inquiries = new Inquiries(send);
+    this.#queries = new Queries(send);
     this.#inbox = new Inbox({
-      taker: (kind, label) => this.#takers.get(topicKey(kind, label)) ?? this.#takers.get(topicKey(kind)),
+      handler: (kind, label) =>
+        this.#handlers.get(topicKey(kind, label)) ?? this.#handlers.get(topicKey(kind)),
       nextFence,
       settled: (results) => void send({ type: "settle", results }),
     });
@@ -50,53 +51,53 @@ export class LocalExchange implements Exchange {
     return this.#outbox.offer(parcels);
   }
 
-  serve(kind: string, label: string | undefined, take: Taker): () => void {
+  subscribe(kind: string, label: string | undefined, take: DeliveryHandler): () => void {
     const key = topicKey(kind, label);
-    this.#takers.set(key, take);
-    this.#tellTopics();
+    this.#handlers.set(key, take);
+    this.#sendSubscriptions();
     return () => {
-      if (this.#takers.get(key) !== take) return;
-      this.#takers.delete(key);
-      this.#tellTopics();
+      if (this.#handlers.get(key) !== take) return;
+      this.#handlers.delete(key);
+      this.#sendSubscriptions();
     };
   }
 
-  show(kind: string, showcase: Showcase): void {
-    this.#inquiries.show(kind, showcase);
+  onQuery(kind: string, showcase: QueryHandler): void {
+    this.#queries.onQuery(kind, showcase);
   }
 
   async peek(kind: string, label: string): Promise<Parcel | undefined> {
-    return this.#inquiries.peek({ kind, label });
+    return this.#queries.peek({ kind, label });
   }
 
-  async claim(kind: string, label: string, id: string): Promise<boolean> {
-    return this.#inquiries.claim({ kind, label }, id);
+  async expedite(kind: string, label: string, id: string): Promise<boolean> {
+    return this.#queries.expedite({ kind, label }, id);
   }
 
   /** What came over the channel; false for what is no business of an exchange. */
-  hear(message: Message, fds: number[], body: Uint8Array): boolean {
+  receive(message: Message, fds: number[], body: Uint8Array): boolean {
     switch (message.type) {
       case "offer":
-        if (this.#restart !== undefined) closeAll(fds);
-        else this.#inbox.hear(message.parcels, fds, body);
+        if (this.#readerChange !== undefined) closeAll(fds);
+        else this.#inbox.receiveOffer(message.parcels, fds, body);
         return true;
       case "settle":
-        this.#outbox.hear(message.results);
+        this.#outbox.receiveResults(message.results);
         break;
       case "withdraw":
         this.#inbox.withdraw(message.numbers);
         break;
-      case "serves":
+      case "subscriptions":
         this.#topics = message.topics;
         break;
-      case "restart":
-        this.#startOver(message);
+      case "reader-changed":
+        this.#onReaderChanged(message);
         break;
-      case "restarted":
-        if (this.#restart === message.id) this.#restart = undefined;
+      case "reader-changed-ack":
+        if (this.#readerChange === message.id) this.#readerChange = undefined;
         break;
       default:
-        return this.#inquiries.hear(message, fds, body);
+        return this.#queries.receive(message, fds, body);
     }
     closeAll(fds);
     return true;
@@ -106,49 +107,55 @@ export class LocalExchange implements Exchange {
    * Reads on where somebody else has read: the one before `reader`, or, if that one is `lost`, the one after. What
    * that one has not settled is its owner's again, and what was offered before the owner knows of it is void.
    */
-  restart(reader: Peer, lost: boolean): void {
-    this.#restart = randomUUID();
-    this.#send({ type: "restart", id: this.#restart, lost, reader, topics: this.#served() });
+  changeReader(reader: Peer, lost: boolean): void {
+    this.#readerChange = randomUUID();
+    this.#send({
+      type: "reader-changed",
+      id: this.#readerChange,
+      lost,
+      reader,
+      topics: this.#subscribedTopics(),
+    });
   }
 
   /** Somebody else reads from now on. */
-  handOn(): void {
+  stopReading(): void {
     this.#inbox.abandon();
   }
 
   /** What was taken of what was offered here is for good. */
-  keep(): void {
-    this.#outbox.keep();
+  confirm(): void {
+    this.#outbox.confirm();
   }
 
   /** The other side is gone, or nobody is to be asked any more: all that is not kept is its owner's again. */
   end(): void {
     this.#isOpen = false;
     this.#outbox.end();
-    this.#inquiries.end();
+    this.#queries.end();
   }
 
-  #startOver({ id, lost = false, reader, topics = [] }: Message & { type: "restart" }): void {
+  #onReaderChanged({ id, lost = false, reader, topics = [] }: Message & { type: "reader-changed" }): void {
     this.#peer = reader ?? this.#peer;
     this.#topics = topics;
-    this.#send({ type: "restarted", id });
-    this.#outbox.restart(lost);
+    this.#send({ type: "reader-changed-ack", id });
+    this.#outbox.changeReader(lost);
   }
 
-  #served(): Topic[] {
-    return [...this.#takers.keys()].map((key) => {
+  #subscribedTopics(): Topic[] {
+    return [...this.#handlers.keys()].map((key) => {
       const [kind, label] = key.split("\0") as [string, string?];
       return label === undefined ? { kind } : { kind, label };
     });
   }
 
   /** Several changes of one turn in one message. */
-  #tellTopics(): void {
-    if (this.#isTelling) return;
-    this.#isTelling = true;
+  #sendSubscriptions(): void {
+    if (this.#isSending) return;
+    this.#isSending = true;
     queueMicrotask(() => {
-      this.#isTelling = false;
-      this.#send({ type: "serves", topics: this.#served() });
+      this.#isSending = false;
+      this.#send({ type: "subscriptions", topics: this.#subscribedTopics() });
     });
   }
 }

@@ -4,10 +4,10 @@ import { promisify } from "node:util";
 import { check, native } from "../platform/native.js";
 
 /** Bytes that travel inside a message; what is larger travels as a memory file. */
-export const INLINE = 64 * 1024;
+export const MAX_INLINE = 64 * 1024;
 
 /** A memory file that nobody can change any more; the caller owns its descriptor. */
-interface Written {
+interface MemoryFile {
   fd: number;
   sha256: string;
 }
@@ -21,7 +21,7 @@ export function digest(bytes: Uint8Array): string {
  * Writes bytes to a sealed memory file. The event loop goes on: the copying is done by other threads, and the hash
  * is taken of one piece while the next is copied.
  */
-export async function writeMemory(bytes: Uint8Array): Promise<Written> {
+export async function writeMemory(bytes: Uint8Array): Promise<MemoryFile> {
   const fd = check(native().memfdCreate("handover"), "make", "a memory file");
   try {
     const sha256 = await inPieces(bytes, (piece, position) => writeAll(fd, piece, position));

@@ -1,5 +1,5 @@
-import { closeMemory, digest, INLINE, writeMemory } from "./memory-file.js";
-import type { Message, ParcelHead, Result } from "../channel/messages.js";
+import { closeMemory, digest, MAX_INLINE, writeMemory } from "./memory-file.js";
+import type { Message, ParcelHead, SettlementResult } from "../channel/messages.js";
 import { deferred, type Deferred } from "../util/deferred.js";
 import { reasonOf } from "../errors.js";
 import type { Offered } from "./exchange.js";
@@ -13,7 +13,7 @@ export class Outbox {
   readonly #peer: () => Peer;
   readonly #unsettled = new Map<number, (settlement: Settlement) => void>();
   /** Of what was taken, until it cannot be undone any more. */
-  #kept: Deferred<boolean> = deferred();
+  #confirmed: Deferred<boolean> = deferred();
   /** Their bodies are being written: the other end has not heard of them. */
   readonly #writing = new Set<number>();
   #numbers = 0;
@@ -36,7 +36,7 @@ export class Outbox {
       const number = this.#numbers++;
       const settled = new Promise<Settlement>((resolve) => this.#unsettled.set(number, resolve));
       if (!this.#isOpen) this.#settle(number, gone(false));
-      else if (parcel.body.length > INLINE) void this.#sendLarge(number, parcel);
+      else if (parcel.body.length > MAX_INLINE) void this.#sendLarge(number, parcel);
       else packing.push(pack(number, parcel));
       return { settled, withdraw: () => this.#withdraw(number) };
     });
@@ -44,32 +44,33 @@ export class Outbox {
     return offered;
   }
 
-  hear(results: readonly Result[]): void {
+  receiveResults(results: readonly SettlementResult[]): void {
     for (const { number, how, refusals = [] } of results) {
       const [refusal = { code: "ERR_REFUSED" }] = refusals;
-      if (how === "taken") this.#settle(number, { how, by: this.#peer(), kept: this.#kept.promise });
+      if (how === "taken")
+        this.#settle(number, { how, by: this.#peer(), confirmed: this.#confirmed.promise });
       else if (how === "refused") this.#settle(number, { how, ...refusal });
       else this.#settle(number, { how, refusals, died: false });
     }
   }
 
   /** Somebody else reads now. If the one before is `lost`, so is what it took and had not kept. */
-  restart(lost: boolean): void {
+  changeReader(lost: boolean): void {
     this.#settleAll(lost);
-    if (lost) this.#kept.resolve(false);
-    this.#kept = deferred();
+    if (lost) this.#confirmed.resolve(false);
+    this.#confirmed = deferred();
   }
 
   /** What was taken, and what will be, is for good. */
-  keep(): void {
-    this.#kept.resolve(true);
+  confirm(): void {
+    this.#confirmed.resolve(true);
   }
 
   /** The other end is gone: all that is not kept is its owner's again. */
   end(): void {
     this.#isOpen = false;
     this.#settleAll(true);
-    this.#kept.resolve(false);
+    this.#confirmed.resolve(false);
   }
 
   async #sendLarge(number: number, parcel: Parcel): Promise<void> {

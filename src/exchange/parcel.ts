@@ -32,7 +32,7 @@ export type Settlement =
       readonly how: "taken";
       readonly by: Peer;
       /** Whether that is for good: false if the taker has died while it could still be undone. */
-      readonly kept: Promise<boolean>;
+      readonly confirmed: Promise<boolean>;
     }
   | ({ readonly how: "refused" } & Refusal)
   | {

@@ -1,15 +1,15 @@
 import { randomInt } from "node:crypto";
-import { closeMemory, digest, INLINE, readMemory, writeMemory } from "./memory-file.js";
-import { closeAll } from "../channel/descriptors.js";
+import { closeMemory, digest, MAX_INLINE, readMemory, writeMemory } from "./memory-file.js";
+import { closeAll } from "../platform/descriptors.js";
 import type { Message, ParcelHead, Topic } from "../channel/messages.js";
-import type { Showcase } from "./exchange.js";
+import type { QueryHandler } from "./exchange.js";
 import { headOf, type Send } from "./outbox.js";
 import type { Parcel } from "./parcel.js";
 
 /** What the two ends of a channel ask each other about what they hold. */
-export class Inquiries {
+export class Queries {
   readonly #send: Send;
-  readonly #showcases = new Map<string, Showcase>();
+  readonly #handlers = new Map<string, QueryHandler>();
   readonly #requests = new Map<number, (answer: Answer | undefined) => void>();
   /** Not from 0: answers to another generation, which has read the same channel before, may still come. */
   #asked = randomInt(2 ** 47);
@@ -19,8 +19,8 @@ export class Inquiries {
     this.#send = send;
   }
 
-  show(kind: string, showcase: Showcase): void {
-    this.#showcases.set(kind, showcase);
+  onQuery(kind: string, showcase: QueryHandler): void {
+    this.#handlers.set(kind, showcase);
   }
 
   async peek(topic: Topic): Promise<Parcel | undefined> {
@@ -28,25 +28,25 @@ export class Inquiries {
     return answer?.copy;
   }
 
-  async claim(topic: Topic, id: string): Promise<boolean> {
-    const answer = await this.#ask((request) => ({ type: "claim", request, topic, id }));
+  async expedite(topic: Topic, id: string): Promise<boolean> {
+    const answer = await this.#ask((request) => ({ type: "expedite", request, topic, id }));
     return answer?.held ?? false;
   }
 
   /** What came over the channel; false for what is no business of it. */
-  hear(message: Message, fds: number[], body: Uint8Array): boolean {
+  receive(message: Message, fds: number[], body: Uint8Array): boolean {
     switch (message.type) {
       case "answer":
-        void this.#hearAnswer(message, fds, body);
+        void this.#receiveAnswer(message, fds, body);
         return true;
       case "peek":
-      case "claim":
+      case "expedite":
         closeAll(fds);
         void this.#answer(message);
         return true;
       case "unsupported":
         // An earlier version has nothing to show.
-        if (message.unknown === "peek" || message.unknown === "claim") this.#resolveAll();
+        if (message.unknown === "peek" || message.unknown === "expedite") this.#resolveAll();
         closeAll(fds);
         return true;
       default:
@@ -70,7 +70,7 @@ export class Inquiries {
     const answered = new Promise<Answer | undefined>((resolve) => this.#requests.set(request, resolve));
     if (!this.#send(ask(request))) this.#resolve(request, undefined);
     // Who does not answer lives, and may hold it.
-    const timer = setTimeout(() => this.#resolve(request, { held: true }), ANSWER).unref();
+    const timer = setTimeout(() => this.#resolve(request, { held: true }), ANSWER_TIMEOUT).unref();
     return answered.finally(() => clearTimeout(timer));
   }
 
@@ -79,12 +79,12 @@ export class Inquiries {
     this.#requests.delete(request);
   }
 
-  async #answer(question: Message & { type: "peek" | "claim" }): Promise<void> {
+  async #answer(question: Message & { type: "peek" | "expedite" }): Promise<void> {
     const { request, topic } = question;
-    const showcase = this.#showcases.get(topic.kind);
+    const showcase = this.#handlers.get(topic.kind);
     const label = topic.label ?? "";
-    if (question.type === "claim") {
-      const held = showcase?.claim?.(label, question.id) ?? false;
+    if (question.type === "expedite") {
+      const held = showcase?.expedite?.(label, question.id) ?? false;
       this.#send({ type: "answer", request, held });
       return;
     }
@@ -100,7 +100,7 @@ export class Inquiries {
   async #sendCopy(request: number, copy: Parcel): Promise<void> {
     const head = headOf(0, copy);
     const { body } = copy;
-    if (body.length <= INLINE) {
+    if (body.length <= MAX_INLINE) {
       this.#send({ type: "answer", request, held: true, copy: { ...head, sha256: digest(body) } }, [], body);
       return;
     }
@@ -112,7 +112,7 @@ export class Inquiries {
     }
   }
 
-  async #hearAnswer(
+  async #receiveAnswer(
     { request, held, copy }: Message & { type: "answer" },
     fds: number[],
     body: Uint8Array,
@@ -141,4 +141,4 @@ async function verify(
 }
 
 /** How long, in ms, the other end may take to answer. */
-const ANSWER = 10_000;
+const ANSWER_TIMEOUT = 10_000;

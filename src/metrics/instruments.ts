@@ -1,5 +1,5 @@
 import { readdirSync } from "node:fs";
-import type { UpgradeRecord } from "../record.js";
+import type { UpgradeRecord } from "../events.js";
 import type { Distribution, Totals } from "./totals.js";
 
 /** What is needed of an `Upgrader`. */

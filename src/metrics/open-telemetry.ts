@@ -1,4 +1,4 @@
-import type { UpgradeRecord } from "../record.js";
+import type { UpgradeRecord } from "../events.js";
 import { BOUNDS } from "./totals.js";
 import { instruments, type Instrument, type Measured } from "./instruments.js";
 

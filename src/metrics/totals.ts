@@ -1,15 +1,15 @@
+import type { UpgradeOutcome } from "../events.js";
+
 /** What has happened in a service so far, over all its generations. */
 export interface Totals {
   /** By how they ended. */
   upgrades: Record<UpgradeOutcome, number>;
   /** Of processes that were replaced or stopped: handed to the successor, ended by themselves, destroyed. */
-  connections: { handedOver: number; drained: number; destroyed: number };
-  units: { moved: number; parked: number; stopped: number };
+  connections: { moved: number; drained: number; destroyed: number };
+  units: { moved: number; failed: number; stopped: number };
   /** Of upgrades that reached their commit, in seconds. */
   durations: Record<"spawn" | "ready" | "commit", Distribution>;
 }
-
-export type UpgradeOutcome = "kept" | "rolledBack" | "failed";
 
 /** How many were at most as large as each of {@link BOUNDS}, and all. */
 export interface Distribution {
@@ -25,9 +25,9 @@ export const BOUNDS = [
 
 export function noTotals(): Totals {
   return {
-    upgrades: { kept: 0, rolledBack: 0, failed: 0 },
-    connections: { handedOver: 0, drained: 0, destroyed: 0 },
-    units: { moved: 0, parked: 0, stopped: 0 },
+    upgrades: { confirmed: 0, rolledBack: 0, failed: 0 },
+    connections: { moved: 0, drained: 0, destroyed: 0 },
+    units: { moved: 0, failed: 0, stopped: 0 },
     durations: { spawn: noDistribution(), ready: noDistribution(), commit: noDistribution() },
   };
 }
@@ -56,9 +56,9 @@ export function add<T>(a: T, b: T): T {
 }
 
 /** The sum of all numbers in it. */
-export function weight(value: unknown): number {
+export function sumOf(value: unknown): number {
   if (typeof value === "number") return value;
-  return Object.values(value as object).reduce<number>((sum, one) => sum + weight(one), 0);
+  return Object.values(value as object).reduce<number>((sum, one) => sum + sumOf(one), 0);
 }
 
 function noDistribution(): Distribution {

@@ -18,18 +18,18 @@ export interface Command {
  * How this process was started: the original words, environment and directory, taken when this module loads,
  * before the program can change them (`process.title` overwrites `/proc/self/cmdline`).
  */
-export interface Origin {
-  words: string[];
+export interface LaunchInfo {
+  argv: string[];
   env: NodeJS.ProcessEnv;
   /** The physical working directory; undefined if it had been deleted. */
-  directory: string | undefined;
+  physicalCwd: string | undefined;
   /** The working directory as it was called, symlinks and all. */
-  logical: string;
+  logicalCwd: string;
   /** Something that people should know. */
   warning: string | undefined;
 }
 
-export const origin: Origin = readOrigin();
+export const launchInfo: LaunchInfo = readLaunchInfo();
 
 /**
  * The command of the first process, to be looked up again in today's file system: a release behind a switched
@@ -37,14 +37,14 @@ export const origin: Origin = readOrigin();
  *
  * @throws {HandoverError} `ERR_OPTION` for an override that is none, `ERR_SPAWN` for a directory that is gone
  */
-export function successorCommand(from: Origin, override: CommandOverride): Command {
-  const [word = process.argv0, ...rest] = from.words;
+export function successorCommand(from: LaunchInfo, override: CommandOverride): Command {
+  const [word = process.argv0, ...rest] = from.argv;
   const command = text("spawn.command", override.command) ?? word;
   const args = override.args ?? rest;
   if (!Array.isArray(args) || !args.every((arg) => typeof arg === "string")) {
     throw wrongOption("spawn.args", "an array of strings", args);
   }
-  const cwd = text("spawn.cwd", override.cwd) ?? from.logical;
+  const cwd = text("spawn.cwd", override.cwd) ?? from.logicalCwd;
   // A relative one would lead somewhere else in every generation.
   if (!isAbsolute(cwd)) throw wrongOption("spawn.cwd", "an absolute path", cwd);
   requireDirectory(cwd);
@@ -56,33 +56,33 @@ export function successorCommand(from: Origin, override: CommandOverride): Comma
     cwd,
     env: {
       ...withoutInheritance(environment(override.env) ?? from.env),
-      ...ofSystemd(from.env),
+      ...systemdVariables(from.env),
       ...logicalPwd(from, override, cwd),
     },
   };
 }
 
 /** What a successor would be started with today, or why it cannot be; undefined if it is too long to tell. */
-export function plannedCommand(override: CommandOverride): PlannedCommand | undefined {
+export function nextCommand(override: CommandOverride): NextCommand | undefined {
   try {
-    const { argv0, args, cwd, env } = successorCommand(origin, override);
+    const { argv0, args, cwd, env } = successorCommand(launchInfo, override);
     const path = env["PATH"];
     const planned = { words: [argv0, ...args], cwd, ...(path === undefined ? {} : { path }) };
-    return JSON.stringify(planned).length > TELLABLE ? undefined : planned;
+    return JSON.stringify(planned).length > MAX_COMMAND_LENGTH ? undefined : planned;
   } catch (error) {
     return { problem: reasonOf(error) };
   }
 }
 
 /** Characters: a line of the control socket has room for more, but not for everything that a command may have. */
-const TELLABLE = 16 * 1024;
+const MAX_COMMAND_LENGTH = 16 * 1024;
 
 /** `path` is the PATH on which the first word is looked up. */
-export type PlannedCommand = { words: string[]; cwd: string; path?: string } | { problem: string };
+export type NextCommand = { words: string[]; cwd: string; path?: string } | { problem: string };
 
 /** The successor must know its directory by its logical name, as `getcwd` tells only the physical one. */
-function logicalPwd(from: Origin, override: CommandOverride, cwd: string): NodeJS.ProcessEnv {
-  return override.cwd !== undefined || cwd !== from.directory ? { PWD: cwd } : {};
+function logicalPwd(from: LaunchInfo, override: CommandOverride, cwd: string): NodeJS.ProcessEnv {
+  return override.cwd !== undefined || cwd !== from.physicalCwd ? { PWD: cwd } : {};
 }
 
 /**
@@ -95,7 +95,7 @@ function withoutInheritance(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
 }
 
 /** How the service tells systemd of itself, even if `spawn` gives it an environment of its own. */
-function ofSystemd(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+function systemdVariables(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   const { NOTIFY_SOCKET, WATCHDOG_PID, WATCHDOG_USEC } = env;
   const feeds = WATCHDOG_PID === undefined || WATCHDOG_PID === String(process.pid);
   return {
@@ -123,25 +123,25 @@ function requireDirectory(cwd: string): void {
   throw new HandoverError("ERR_SPAWN", `${doing}: there is no such directory any more`);
 }
 
-function readOrigin(): Origin {
+function readLaunchInfo(): LaunchInfo {
   const env = readOwn("environ");
   const directory = physicalDirectory();
   const from = env === undefined ? { ...process.env } : parseEnvironment(env);
-  return { ...readWords(), env: from, directory, logical: logicalDirectory(from, directory) };
+  return { ...readWords(), env: from, physicalCwd: directory, logicalCwd: logicalDirectory(from, directory) };
 }
 
-function readWords(): Pick<Origin, "words" | "warning"> {
+function readWords(): Pick<LaunchInfo, "argv" | "warning"> {
   const words = readOwn("cmdline");
   const least = 1 + process.execArgv.length + Math.min(process.argv.length - 1, 1);
   if (words !== undefined && words[0] === process.argv0 && words.length >= least) {
-    return { words, warning: undefined };
+    return { argv: words, warning: undefined };
   }
   const warning =
     process.platform === "linux"
       ? "the command line was overwritten (process.title?) before handover was imported: " +
         "a release behind a switched symlink will not be picked up; import handover first"
       : undefined;
-  return { words: [process.argv0, ...process.execArgv, ...process.argv.slice(1)], warning };
+  return { argv: [process.argv0, ...process.execArgv, ...process.argv.slice(1)], warning };
 }
 
 /** Undefined where there is no `/proc`. */

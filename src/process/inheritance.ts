@@ -3,18 +3,18 @@ import { isMainThread } from "node:worker_threads";
 import { Channel } from "../channel/channel.js";
 import { PROTOCOL, type Message } from "../channel/messages.js";
 import { HandoverError } from "../errors.js";
-import type { Fences } from "../exchange/fencing.js";
+import type { FencingTokens } from "../exchange/fencing.js";
 import { native } from "../platform/native.js";
-import type { Item } from "../sockets/inventory.js";
+import type { InventoryItem } from "../sockets/inventory.js";
 import { VERSION } from "../util/version.js";
 import { Predecessor } from "./predecessor.js";
 
 /** What a successor starts with. */
 interface Inheritance {
-  parent: Predecessor;
+  predecessor: Predecessor;
   /** Of this process. */
   generation: number;
-  items: Item[];
+  items: InventoryItem[];
 }
 
 /** Names the descriptor of the channel and its inode: `3:12345`. */
@@ -30,8 +30,8 @@ const variable = takeVariable();
  * @param fences of this process, which go on from the parent's
  * @throws {HandoverError} `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_DESCRIPTOR`
  */
-export function readInheritance(timeout: number, fences: Fences): Inheritance | undefined {
-  const fd = variable === undefined ? undefined : believe(variable);
+export function readInheritance(timeout: number, fences: FencingTokens): Inheritance | undefined {
+  const fd = variable === undefined ? undefined : verifyChannel(variable);
   if (fd === undefined) return undefined;
   const channel = new Channel(fd);
   const deadline = performance.now() + timeout;
@@ -42,18 +42,18 @@ export function readInheritance(timeout: number, fences: Fences): Inheritance | 
   const generation = hello.generation + 1;
   channel.send(greeting(generation));
   const items = readItems(channel, deadline);
-  return { parent: new Predecessor(channel, hello, fences), generation, items };
+  return { predecessor: new Predecessor(channel, hello, fences), generation, items };
 }
 
 /** The capability to take parcels. */
-const PARCELS = "parcels";
+const PARCELS_CAPABILITY = "parcels";
 
 /** The first message of either end. */
 export function greeting(generation: number): Message {
   return {
     type: "hello",
     protocol: PROTOCOL,
-    capabilities: [PARCELS],
+    capabilities: [PARCELS_CAPABILITY],
     version: VERSION,
     pid: process.pid,
     generation,
@@ -61,8 +61,8 @@ export function greeting(generation: number): Message {
 }
 
 /** A parent that died while it was sending has left the rest to be bound afresh: nobody holds it any more. */
-function readItems(channel: Channel, deadline: number): Item[] {
-  const items: Item[] = [];
+function readItems(channel: Channel, deadline: number): InventoryItem[] {
+  const items: InventoryItem[] = [];
   for (;;) {
     const next = channel.readBlocking(deadline);
     if (next === undefined) return items;
@@ -86,9 +86,9 @@ function takeVariable(): string | undefined {
 }
 
 /** The descriptor, if it is the socket that the variable speaks of, and the same user is at its other end. */
-function believe(value: string): number | undefined {
+function verifyChannel(value: string): number | undefined {
   const [, fd, inode] = /^(\d{1,9}):(\d{1,18})$/.exec(value) ?? [];
-  const why = fd === undefined ? "it makes no sense" : distrust(Number(fd), inode!);
+  const why = fd === undefined ? "it makes no sense" : whyUntrusted(Number(fd), inode!);
   if (why === undefined) return Number(fd);
   process.emitWarning(`${CHANNEL_VARIABLE}=${value} is not believed, so this process has no parent: ${why}`, {
     code: "HANDOVER_NO_PARENT",
@@ -96,7 +96,7 @@ function believe(value: string): number | undefined {
   return undefined;
 }
 
-function distrust(fd: number, inode: string): string | undefined {
+function whyUntrusted(fd: number, inode: string): string | undefined {
   try {
     const stat = fstatSync(fd, { bigint: true });
     if (!stat.isSocket() || String(stat.ino) !== inode) return `descriptor ${fd} is something else`;

@@ -1,15 +1,15 @@
-import type { OlderGeneration } from "../channel/messages.js";
+import type { Peer } from "../channel/messages.js";
 import { deferred } from "../util/deferred.js";
 import { HandoverError } from "../errors.js";
-import type { Predecessor, Report } from "./predecessor.js";
+import type { Predecessor, DrainProgress } from "./predecessor.js";
 
 /** The older generations that are still alive: the parent, and those before it that still drain. */
-export class OlderGenerations {
-  readonly parent: Predecessor | undefined;
+export class Predecessors {
+  readonly direct: Predecessor | undefined;
   readonly #all = new Set<Predecessor>();
 
   constructor(parent: Predecessor | undefined) {
-    this.parent = parent;
+    this.direct = parent;
     if (parent !== undefined) this.add([parent]);
   }
 
@@ -18,8 +18,8 @@ export class OlderGenerations {
   }
 
   /** The parent's PID while it lives. */
-  get parentPid(): number | undefined {
-    return this.parent?.isGone === false ? this.parent.pid : undefined;
+  get directPid(): number | undefined {
+    return this.direct?.isGone === false ? this.direct.pid : undefined;
   }
 
   add(older: readonly Predecessor[]): void {
@@ -30,19 +30,19 @@ export class OlderGenerations {
   }
 
   /** After a rollback their channels are read here again, by `reader`: this process. */
-  resume(reader: OlderGeneration): void {
-    for (const one of this.#all) one.resume(reader);
+  readAgain(reader: Peer): void {
+    for (const one of this.#all) one.readAgain(reader);
   }
 
   /** This process cannot be undone any more: what it took from them is its own. */
-  keep(): void {
-    for (const one of this.#all) one.announceKept();
+  sendConfirmed(): void {
+    for (const one of this.#all) one.sendConfirmed();
   }
 
   /** How their drains are going, newest first. What one does not tell in time is left out. */
-  async report(): Promise<({ generation: number; pid: number } & Partial<Report>)[]> {
+  async progress(): Promise<({ generation: number; pid: number } & Partial<DrainProgress>)[]> {
     const reports = this.alive.map(async (one) => {
-      const report = await one.inquire(INQUIRY);
+      const report = await one.queryProgress(PROGRESS_TIMEOUT);
       const { generation, pid } = one;
       return report === undefined ? { generation, pid } : { generation, pid, ...report };
     });
@@ -51,7 +51,7 @@ export class OlderGenerations {
 
   /** Resolves when the parent is gone; at once without one. */
   async waitForParent(signal: AbortSignal | undefined): Promise<void> {
-    if (this.parent === undefined) return;
+    if (this.direct === undefined) return;
     const aborted = deferred<never>();
     const abort = (): void => {
       const message = "the wait for the parent was aborted";
@@ -59,11 +59,11 @@ export class OlderGenerations {
     };
     if (signal?.aborted) abort();
     signal?.addEventListener("abort", abort, { once: true });
-    await Promise.race([this.parent.gone, aborted.promise]).finally(() => {
+    await Promise.race([this.direct.gone, aborted.promise]).finally(() => {
       signal?.removeEventListener("abort", abort);
     });
   }
 }
 
 /** How long, in ms, an older generation may take to answer. */
-const INQUIRY = 500;
+const PROGRESS_TIMEOUT = 500;

@@ -24,7 +24,7 @@ export function onSignals(signals: Settings["signals"], listener: SignalListener
   }
   for (const name of signals.stop) {
     handlers.set(name, () => {
-      if (stopping) endBy(name);
+      if (stopping) endBySignal(name);
       stopping = true;
       listener.stop();
     });
@@ -33,7 +33,7 @@ export function onSignals(signals: Settings["signals"], listener: SignalListener
 }
 
 /** The kernel ends no PID 1 by a signal of its own: there it is the status that a shell would tell. */
-function endBy(name: NodeJS.Signals): void {
+function endBySignal(name: NodeJS.Signals): void {
   if (process.pid === 1) process.exit(128 + constants.signals[name]);
   process.removeAllListeners(name);
   process.kill(process.pid, name);
@@ -61,4 +61,18 @@ function hasTerminal(): boolean {
   } catch {
     return false;
   }
+}
+
+/** Ends a process that lives on, with code 1, after `timeout` ms; 0: never. */
+export function forceExitAfter(timeout: number): void {
+  if (timeout > 0) setTimeout(end, timeout).unref();
+}
+
+function end(): void {
+  process.emitWarning(
+    "the process did not end after it had been replaced or stopped: something keeps it alive",
+    { code: "HANDOVER_EXIT_TIMEOUT" },
+  );
+  // The warning is printed in the next tick.
+  setImmediate(() => process.exit(1));
 }

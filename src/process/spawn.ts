@@ -3,24 +3,24 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { constants } from "node:os";
-import { LATE, within } from "../util/timeout.js";
-import { origin, type Command } from "./command.js";
+import { TIMED_OUT, withTimeout } from "../util/timeout.js";
+import { launchInfo, type Command } from "./command.js";
 
 /** How a process ended. */
-export interface Ending {
+export interface ExitStatus {
   code: number | null;
   signal: NodeJS.Signals | null;
 }
 
 /** A process that was started here. */
-export interface Spawned {
+export interface SpawnedProcess {
   readonly pid: number;
-  readonly ended: Promise<Ending>;
+  readonly exited: Promise<ExitStatus>;
   kill(): void;
   /** It seems to have ended: find out how. */
-  inquire(): void;
+  requestStatus(): void;
   /** From now on it lives without us, as a child of whoever takes in orphans. How it ends will not be known. */
-  release(): Promise<void>;
+  detach(): Promise<void>;
   /** The event loop need not wait for it. */
   unref(): void;
 }
@@ -30,18 +30,18 @@ export async function startProcess(
   command: Command,
   channel: number,
   env: NodeJS.ProcessEnv,
-): Promise<Spawned> {
+): Promise<SpawnedProcess> {
   const { file, argv0, args, cwd } = command;
   const options: SpawnOptions = { cwd, env };
-  if (isOfSystemd()) return startByMidwife([argv0, ...args], channel, options);
+  if (isOfSystemd()) return spawnViaShell([argv0, ...args], channel, options);
   const child = spawn(file, args, { ...options, argv0, stdio: [...STANDARD, channel] });
   await once(child, "spawn");
   return {
     pid: child.pid!,
-    ended: ended(child),
+    exited: ended(child),
     kill: () => void child.kill("SIGKILL"),
-    inquire: () => {},
-    release: async () => {},
+    requestStatus: () => {},
+    detach: async () => {},
     unref: () => child.unref(),
   };
 }
@@ -50,7 +50,7 @@ const STANDARD = ["inherit", "inherit", "inherit"] as const;
 
 /** A main process that is not its own child systemd (252) kills at a stop without waiting, and does not see die. */
 export function isOfSystemd(): boolean {
-  const { INVOCATION_ID, NOTIFY_SOCKET } = origin.env;
+  const { INVOCATION_ID, NOTIFY_SOCKET } = launchInfo.env;
   if (INVOCATION_ID === undefined && NOTIFY_SOCKET === undefined) return false;
   try {
     return readFileSync(`/proc/${process.ppid}/comm`, "utf8").trim() === "systemd";
@@ -63,8 +63,12 @@ export function isOfSystemd(): boolean {
  * Starts a process by way of a shell, which tells its PID, and how it ended. Where the shell ends first, as it does when
  * this process is gone, the process becomes systemd's child.
  */
-async function startByMidwife(words: string[], channel: number, options: SpawnOptions): Promise<Spawned> {
-  const midwife = spawn("/bin/sh", ["-c", MIDWIFE, "handover", ...words], {
+async function spawnViaShell(
+  words: string[],
+  channel: number,
+  options: SpawnOptions,
+): Promise<SpawnedProcess> {
+  const midwife = spawn("/bin/sh", ["-c", LAUNCHER, "handover", ...words], {
     ...options,
     stdio: [...STANDARD, channel, "pipe"],
   });
@@ -73,12 +77,12 @@ async function startByMidwife(words: string[], channel: number, options: SpawnOp
   const talk = midwife.stdio[4] as Socket;
   talk.on("error", () => {});
   const lines = readLines(talk);
-  const first = await within(PATIENCE, lines.next());
-  const pid = first === LATE ? Number.NaN : Number(first.value);
+  const first = await withTimeout(PID_TIMEOUT, lines.next());
+  const pid = first === TIMED_OUT ? Number.NaN : Number(first.value);
   if (!Number.isSafeInteger(pid)) {
     midwife.kill("SIGKILL");
     talk.destroy();
-    throw new Error(`the shell that starts it ${first === LATE ? "does not answer" : "has ended"}`);
+    throw new Error(`the shell that starts it ${first === TIMED_OUT ? "does not answer" : "has ended"}`);
   }
   const kill = (): void => {
     try {
@@ -91,7 +95,7 @@ async function startByMidwife(words: string[], channel: number, options: SpawnOp
   let isReleased = false;
   return {
     pid,
-    ended: new Promise((resolve) => {
+    exited: new Promise((resolve) => {
       const lost = (): void => {
         if (isReleased) return;
         kill();
@@ -99,15 +103,15 @@ async function startByMidwife(words: string[], channel: number, options: SpawnOp
       };
       lines
         .next()
-        .then(({ value }) => (value === undefined ? lost() : resolve(endingOf(Number(value)))))
+        .then(({ value }) => (value === undefined ? lost() : resolve(exitStatusOf(Number(value)))))
         .catch(lost);
     }),
     kill: () => {
       kill();
       inquire();
     },
-    inquire,
-    release: async () => {
+    requestStatus: inquire,
+    detach: async () => {
       isReleased = true;
       talk.destroy();
       // One that was stopped does not see that.
@@ -122,7 +126,7 @@ async function startByMidwife(words: string[], channel: number, options: SpawnOp
 }
 
 /** It must not hold the channel, whose end tells of a death; and a signal to all is none to it. */
-const MIDWIFE = `trap '' HUP INT TERM
+const LAUNCHER = `trap '' HUP INT TERM
 "$@" <&0 4>&- &
 exec 3>&-
 echo $! >&4
@@ -131,7 +135,7 @@ wait $!
 echo $? >&4`;
 
 /** ms in which the shell has to tell a PID. */
-const PATIENCE = 5_000;
+const PID_TIMEOUT = 5_000;
 
 async function* readLines(socket: Socket): AsyncGenerator<string> {
   let rest = "";
@@ -142,12 +146,12 @@ async function* readLines(socket: Socket): AsyncGenerator<string> {
   }
 }
 
-function ended(child: ChildProcess): Promise<Ending> {
+function ended(child: ChildProcess): Promise<ExitStatus> {
   return new Promise((resolve) => child.once("exit", (code, signal) => resolve({ code, signal })));
 }
 
 /** As a shell tells it: 128 and the number of the signal. */
-function endingOf(status: number): Ending {
+function exitStatusOf(status: number): ExitStatus {
   const signal = SIGNALS.find(([, number]) => number === status - 128)?.[0];
   return signal === undefined ? { code: status, signal: null } : { code: null, signal };
 }

@@ -1,36 +1,36 @@
 import { fstatSync } from "node:fs";
 import { Channel } from "../channel/channel.js";
-import { closeAll } from "../channel/descriptors.js";
+import { closeAll } from "../platform/descriptors.js";
 import { ENTRIES_PER_MESSAGE, type Message } from "../channel/messages.js";
 import { deferred } from "../util/deferred.js";
 import { HandoverError, reasonOf } from "../errors.js";
 import type { Exchange } from "../exchange/exchange.js";
 import { LocalExchange } from "../exchange/local-exchange.js";
 import type { Send } from "../exchange/outbox.js";
-import type { Item } from "../sockets/inventory.js";
+import type { InventoryItem } from "../sockets/inventory.js";
 import type { Command } from "./command.js";
 import { CHANNEL_VARIABLE, greeting } from "./inheritance.js";
-import type { Predecessor, Report } from "./predecessor.js";
-import { startProcess, type Ending, type Spawned } from "./spawn.js";
+import type { Predecessor, DrainProgress } from "./predecessor.js";
+import { startProcess, type ExitStatus, type SpawnedProcess } from "./spawn.js";
 
 /** What the successor says after it is ready. */
-export interface ChildListener {
+export interface SuccessorListener {
   stopping(): void;
   /** It, or a later generation that reads its end of the channel, asks how the drain is going. */
-  report(): Report;
+  progress(): DrainProgress;
 }
 
 /** What a process knows of its successor. It owns the successor's process until it lets go of it. */
-export class Child {
+export class Successor {
   /** Resolves when the successor is; rejects, once it is dead, with what went wrong. */
   readonly ready: Promise<void>;
   /** Resolves when it is dead, with how that came. */
   readonly dead: Promise<HandoverError>;
   /** Resolves when its channel has ended, or is closed: that is known of one that lives without us, too. */
   readonly gone: Promise<void>;
-  readonly #process: Spawned;
+  readonly #process: SpawnedProcess;
   readonly #channel: Channel;
-  readonly #listener: ChildListener;
+  readonly #listener: SuccessorListener;
   readonly #exchange: LocalExchange;
   #saidHello = false;
   #isDead = false;
@@ -50,9 +50,9 @@ export class Child {
   static async start(
     command: Command,
     generation: number,
-    items: readonly Item[],
-    listener: ChildListener,
-  ): Promise<Child> {
+    items: readonly InventoryItem[],
+    listener: SuccessorListener,
+  ): Promise<Successor> {
     const doing = `cannot start a successor, ${[command.argv0, ...command.args].join(" ")} in ${command.cwd}`;
     let channel: Channel | undefined;
     try {
@@ -61,17 +61,22 @@ export class Child {
       try {
         channel.send(greeting(generation));
         sendItems(channel, items);
-        return new Child(channel, await spawnWith(command, other), generation + 1, listener);
+        return new Successor(channel, await spawnWith(command, other), generation + 1, listener);
       } finally {
         closeAll([other]);
       }
     } catch (cause) {
-      if (channel !== undefined) disown(channel);
+      if (channel !== undefined) endUnstarted(channel);
       throw new HandoverError("ERR_SPAWN", `${doing}: ${reasonOf(cause)}`, { cause });
     }
   }
 
-  private constructor(channel: Channel, child: Spawned, generation: number, listener: ChildListener) {
+  private constructor(
+    channel: Channel,
+    child: SpawnedProcess,
+    generation: number,
+    listener: SuccessorListener,
+  ) {
     this.#channel = channel;
     this.#process = child;
     this.#listener = listener;
@@ -80,7 +85,7 @@ export class Child {
     const gone = deferred<void>();
     this.gone = gone.promise;
     this.#resolveGone = gone.resolve;
-    this.dead = child.ended.then((ending) => {
+    this.dead = child.exited.then((ending) => {
       this.#isDead = true;
       clearTimeout(this.#grace);
       return exited(child.pid, ending);
@@ -92,7 +97,7 @@ export class Child {
     // Whoever waits for it hears of the failure; after the commit nobody does.
     this.ready.catch(() => {});
     channel.listen({
-      message: (message, fds, body) => this.#hear(message, fds, body),
+      message: (message, fds, body) => this.#receive(message, fds, body),
       end: (error) => this.#onEnd(error),
     });
   }
@@ -123,11 +128,15 @@ export class Child {
   }
 
   /** Tells it to accept. False if it is gone. */
-  go(older: readonly Predecessor[], ticketKeys: Record<string, string>, fence: number): boolean {
-    const told = older.map(({ generation, pid }) => ({ generation, pid }));
+  sendCommit(
+    predecessors: readonly Predecessor[],
+    ticketKeys: Record<string, string>,
+    fence: number,
+  ): boolean {
+    const told = predecessors.map(({ generation, pid }) => ({ generation, pid }));
     return this.#channel.send(
-      { type: "go", older: told, ticketKeys, fence },
-      older.map((one) => one.handOn()),
+      { type: "commit", predecessors: told, ticketKeys, fence },
+      predecessors.map((one) => one.passChannelOn()),
     );
   }
 
@@ -140,12 +149,12 @@ export class Child {
     this.close();
   }
 
-  announceKept(): void {
-    this.#channel.send({ type: "kept" });
-    this.#exchange.keep();
+  sendConfirmed(): void {
+    this.#channel.send({ type: "confirmed" });
+    this.#exchange.confirm();
   }
 
-  announceStopping(): void {
+  sendStopping(): void {
     this.#channel.send({ type: "stopping" });
   }
 
@@ -154,12 +163,12 @@ export class Child {
   }
 
   /** Probation is over: it need not be this process's child any more. */
-  async release(): Promise<void> {
-    await this.#process.release();
+  async detachProcess(): Promise<void> {
+    await this.#process.detach();
   }
 
   /** From now on it lives without us. The channel stays open: its end tells that this process is gone. */
-  letGo(): void {
+  disown(): void {
     this.#isOwned = false;
     clearTimeout(this.#grace);
     this.#process.unref();
@@ -172,13 +181,14 @@ export class Child {
     this.#resolveGone();
   }
 
-  #hear(message: Message, fds: number[], body: Uint8Array): void {
-    if (this.#exchange.hear(message, fds, body)) return;
+  #receive(message: Message, fds: number[], body: Uint8Array): void {
+    if (this.#exchange.receive(message, fds, body)) return;
     closeAll(fds);
     if (message.type === "hello") this.#saidHello = true;
     else if (message.type === "stopping") this.#listener.stopping();
-    else if (message.type === "kept") this.#exchange.keep();
-    else if (message.type === "inquire") this.#channel.send({ type: "report", ...this.#listener.report() });
+    else if (message.type === "confirmed") this.#exchange.confirm();
+    else if (message.type === "progress-query")
+      this.#channel.send({ type: "progress", ...this.#listener.progress() });
     else if (message.type === "ready") {
       if (this.#saidHello) this.#onReady(message.used);
       else this.fail(new HandoverError("ERR_PROTOCOL", `the successor (pid ${this.pid}) did not say hello`));
@@ -196,7 +206,7 @@ export class Child {
     this.#exchange.end();
     this.#resolveGone();
     if (!this.#isOwned || this.#isDead) return;
-    this.#process.inquire();
+    this.#process.requestStatus();
     const reason =
       error ??
       new HandoverError("ERR_PROTOCOL", `the successor (pid ${this.pid}) closed its channel, and lived on`);
@@ -212,13 +222,13 @@ const takesNothing = (): number => 0;
 const GRACE = 1_000;
 
 /** A process that runs all the same would take the end of the channel for its parent's death, and serve. It is to end first. */
-function disown(channel: Channel): void {
+function endUnstarted(channel: Channel): void {
   channel.send({ type: "rehearsed" });
   channel.listen({ message: (_, fds) => closeAll(fds), end: () => channel.close() });
   channel.readNow();
 }
 
-function sendItems(channel: Channel, items: readonly Item[]): void {
+function sendItems(channel: Channel, items: readonly InventoryItem[]): void {
   let start = 0;
   do {
     const some = items.slice(start, (start += ENTRIES_PER_MESSAGE));
@@ -230,12 +240,12 @@ function sendItems(channel: Channel, items: readonly Item[]): void {
   } while (start < items.length);
 }
 
-function spawnWith(command: Command, channel: number): Promise<Spawned> {
+function spawnWith(command: Command, channel: number): Promise<SpawnedProcess> {
   const inode = fstatSync(channel, { bigint: true }).ino;
   return startProcess(command, channel, { ...command.env, [CHANNEL_VARIABLE]: `3:${inode}` });
 }
 
-function exited(pid: number, { code, signal }: Ending): HandoverError {
+function exited(pid: number, { code, signal }: ExitStatus): HandoverError {
   const how = signal === null ? `exited with code ${code}` : `was killed by ${signal}`;
   return new HandoverError("ERR_CHILD_EXITED", `the successor (pid ${pid}) ${how}`, {
     cause: { code, signal },

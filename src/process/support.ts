@@ -8,7 +8,7 @@ import { readBlock, readStat } from "../platform/proc.js";
  *
  * @throws {HandoverError} `ERR_NOT_SUPPORTED`
  */
-export function requireSupport(): void {
+export function assertSupported(): void {
   const why =
     process.platform === "win32"
       ? "Windows cannot hand sockets on; handover/testing has a stand-in for development"
@@ -22,8 +22,8 @@ export function requireSupport(): void {
 }
 
 /** Warns if a process manager is above that kills or restarts what it did not start itself. */
-export function warnOfManagers(): void {
-  const manager = findManager(process.env, ancestors());
+export function warnAboutProcessManager(): void {
+  const manager = detectProcessManager(process.env, ancestors());
   if (manager === undefined) return;
   process.emitWarning(
     `handover cannot work under ${manager}: it watches the process that it started itself, so after an upgrade it ` +
@@ -33,7 +33,10 @@ export function warnOfManagers(): void {
 }
 
 /** The manager by name, from the environment and the command lines of the ancestors, nearest first. */
-export function findManager(env: NodeJS.ProcessEnv, commands: readonly string[][]): string | undefined {
+export function detectProcessManager(
+  env: NodeJS.ProcessEnv,
+  commands: readonly string[][],
+): string | undefined {
   if (env["pm_id"] !== undefined && env["PM2_HOME"] !== undefined) return "PM2";
   if (env["WATCH_REPORT_DEPENDENCIES"] !== undefined) return "node --watch";
   return commands.some((words) => words.slice(0, 3).some((word) => NODEMON.test(word)))

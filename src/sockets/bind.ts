@@ -2,12 +2,11 @@ import { lookup } from "node:dns/promises";
 import { lstatSync, unlinkSync } from "node:fs";
 import { connect, isIP } from "node:net";
 import { constants } from "node:os";
-import type { RequestedAddress } from "../channel/messages.js";
+import { type RequestedAddress, describeAddress } from "../address.js";
 import { HandoverError } from "../errors.js";
 import { check, native, systemError } from "../platform/native.js";
-import { findHolder } from "./port-owner.js";
-import { identify, type Item } from "./inventory.js";
-import { describeAddress } from "./address.js";
+import { findPortOwner } from "./port-owner.js";
+import { identify, type InventoryItem } from "./inventory.js";
 
 interface OpenOptions {
   /** Of listen(2); for UDP there is none. */
@@ -28,7 +27,7 @@ export async function openSocket(
   address: RequestedAddress,
   options: OpenOptions,
   predecessor: number | undefined,
-): Promise<Omit<Item, "name">> {
+): Promise<Omit<InventoryItem, "name">> {
   try {
     const fd =
       address.kind === "unix"
@@ -38,7 +37,7 @@ export async function openSocket(
     return { fd, address, ...fileOf(address) };
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException;
-    const holder = code === "EADDRINUSE" ? findHolder(address, predecessor) : undefined;
+    const holder = code === "EADDRINUSE" ? findPortOwner(address, predecessor) : undefined;
     const why = (code ?? String(cause)) + (holder === undefined ? "" : ` (held by ${holder})`);
     throw new HandoverError("ERR_LISTEN", `cannot listen on ${describeAddress(address)}: ${why}`, { cause });
   }
@@ -96,7 +95,7 @@ function listen(fd: number, backlog: number): void {
   check(result, "listen on", `descriptor ${fd}`);
 }
 
-function fileOf(address: RequestedAddress): Pick<Item, "file"> {
+function fileOf(address: RequestedAddress): Pick<InventoryItem, "file"> {
   if (address.kind !== "unix" || address.path.startsWith("\0")) return {};
   return { file: identify(address.path) };
 }

@@ -76,8 +76,8 @@ export class Fds {
     this.#add(name, fd, "packetConn");
   }
 
-  async #take(name: string, isMeant: Parameters<Inventory["claim"]>[1]): Promise<number | undefined> {
-    const item = await this.#inventory.claim(name, isMeant);
+  async #take(name: string, isMeant: Parameters<Inventory["take"]>[1]): Promise<number | undefined> {
+    const item = await this.#inventory.take(name, isMeant);
     return item === undefined ? undefined : this.#inventory.duplicate(name);
   }
 

@@ -1,44 +1,52 @@
 import type { Socket } from "node:dgram";
 import type { AddressInfo } from "node:net";
 import { HandoverError, reasonOf } from "../errors.js";
-import { setReceiving } from "../platform/node-internals.js";
+import { setReceiving, overrideMember } from "../platform/node-internals.js";
 import { native } from "../platform/native.js";
-import { shadow } from "../shadow.js";
-import type { Inventory, Item } from "./inventory.js";
-import { addressOf } from "./held-server.js";
+import type { Inventory, InventoryItem } from "./inventory.js";
+import { addressOf } from "./describe.js";
 
 /**
  * A datagram socket on a descriptor of the inventory. Until {@link accept} it is *held*: it answers
  * `address()`, and what it is told to send waits. Of two generations one reads; both can send.
  */
-export class Receiving {
+export class HeldDatagram {
   readonly socket: Socket;
   readonly name: string;
   readonly address: AddressInfo;
   readonly #inventory: Inventory;
-  readonly #onOver: (receiving: Receiving) => void;
+  readonly #onOver: (receiving: HeldDatagram) => void;
   readonly #waiting: Parameters<Socket["send"]>[] = [];
   #phase: "held" | "accepting" | "stopped" | "over" = "held";
   /** To read from after go, which must not fail for want of a descriptor. */
   #spare: number | undefined;
 
   /** @param onOver called when the socket is closed, by the program or at the end of the drain */
-  constructor(socket: Socket, item: Item, inventory: Inventory, onOver: (receiving: Receiving) => void) {
+  constructor(
+    socket: Socket,
+    item: InventoryItem,
+    inventory: Inventory,
+    onOver: (receiving: HeldDatagram) => void,
+  ) {
     this.socket = socket;
     this.name = item.name;
     this.address = addressOf(item) as AddressInfo;
     this.#inventory = inventory;
     this.#onOver = onOver;
     this.#spare = inventory.duplicate(item.name);
-    shadow(socket, "address", () => this.address);
-    shadow(
+    overrideMember(socket, "address", () => this.address);
+    overrideMember(
       socket,
       "send",
       ((...args: Parameters<Socket["send"]>) => void this.#waiting.push(args)) as Socket["send"],
     );
-    shadow(socket, "addMembership", joining(socket.addMembership.bind(socket)));
-    shadow(socket, "addSourceSpecificMembership", joining(socket.addSourceSpecificMembership.bind(socket)));
-    shadow(socket, "close", (callback?: () => void) => this.#close(callback));
+    overrideMember(socket, "addMembership", joining(socket.addMembership.bind(socket)));
+    overrideMember(
+      socket,
+      "addSourceSpecificMembership",
+      joining(socket.addSourceSpecificMembership.bind(socket)),
+    );
+    overrideMember(socket, "close", (callback?: () => void) => this.#close(callback));
   }
 
   /** Reads, and sends what has waited. */
@@ -71,7 +79,7 @@ export class Receiving {
   }
 
   /** It will not read, if it does not yet; for a rollback it has its descriptor all the time. */
-  letGo(): void {
+  closeSpare(): void {
     if (this.#spare !== undefined) native().close(this.#spare);
     this.#spare = undefined;
   }
@@ -87,14 +95,14 @@ export class Receiving {
 
   #giveUp(): void {
     this.#phase = "over";
-    this.letGo();
-    for (const name of SHADOWED) delete (this.socket as Partial<Socket>)[name];
+    this.closeSpare();
+    for (const name of OVERRIDDEN) delete (this.socket as Partial<Socket>)[name];
     this.#inventory.release(this.name);
     this.#onOver(this);
   }
 }
 
-const SHADOWED = ["address", "send", "addMembership", "addSourceSpecificMembership", "close"] as const;
+const OVERRIDDEN = ["address", "send", "addMembership", "addSourceSpecificMembership", "close"] as const;
 
 /** The generations share one socket: what the predecessor has joined, its successor need not, and cannot. */
 function joining<A extends unknown[]>(join: (...args: A) => void): (...args: A) => void {

@@ -1,9 +1,9 @@
+import { addressOf } from "./describe.js";
 import type { AddressInfo, Server } from "node:net";
 import { HandoverError } from "../errors.js";
-import { allowClose, closeListener, requireClosable } from "../platform/node-internals.js";
-import { check, native } from "../platform/native.js";
-import { shadow } from "../shadow.js";
-import type { Inventory, Item } from "./inventory.js";
+import { allowClose, closeListener, requireClosable, overrideMember } from "../platform/node-internals.js";
+import { native } from "../platform/native.js";
+import type { Inventory, InventoryItem } from "./inventory.js";
 
 /**
  * A server on a descriptor of the inventory. It is *held* until {@link accept}, then it accepts; at an upgrade
@@ -11,13 +11,13 @@ import type { Inventory, Item } from "./inventory.js";
  *
  * From the hold to the end the server answers `address()`, and its `close()` knows the phase.
  */
-export class Listening {
+export class HeldServer {
   readonly server: Server;
   readonly name: string;
   readonly address: AddressInfo | string;
   readonly #inventory: Inventory;
   readonly #backlog: number;
-  readonly #onOver: (listening: Listening) => void;
+  readonly #onOver: (listening: HeldServer) => void;
   #phase: "held" | "accepting" | "stopped" | "over" = "held";
   /** To accept with after go, or a rollback, which must not fail for want of a descriptor. */
   #spare: number | undefined;
@@ -25,10 +25,10 @@ export class Listening {
   /** @param onOver called when the server is closed, by the program or at the end of the drain */
   constructor(
     server: Server,
-    item: Item,
+    item: InventoryItem,
     inventory: Inventory,
     backlog: number,
-    onOver: (listening: Listening) => void,
+    onOver: (listening: HeldServer) => void,
   ) {
     requireClosable(server);
     this.server = server;
@@ -38,8 +38,8 @@ export class Listening {
     this.#backlog = backlog;
     this.#onOver = onOver;
     this.#spare = inventory.duplicate(item.name);
-    shadow(server, "address", () => this.address);
-    shadow(server, "close", (callback?: (error?: Error) => void) => this.#close(callback));
+    overrideMember(server, "address", () => this.address);
+    overrideMember(server, "close", (callback?: (error?: Error) => void) => this.#close(callback));
   }
 
   /** Accepts; resolves when the server has emitted `listening`. One that cannot is given back as it was. */
@@ -82,7 +82,7 @@ export class Listening {
   }
 
   /** It will not accept (again). */
-  letGo(): void {
+  closeSpare(): void {
     if (this.#spare !== undefined) native().close(this.#spare);
     this.#spare = undefined;
   }
@@ -91,8 +91,8 @@ export class Listening {
   end(): void {
     if (this.#phase === "over") return;
     this.#phase = "over";
-    this.letGo();
-    this.#unshadow();
+    this.closeSpare();
+    this.#restoreMembers();
     allowClose(this.server);
     this.server.close();
   }
@@ -130,13 +130,13 @@ export class Listening {
 
   #giveUp(): void {
     this.#phase = "over";
-    this.letGo();
-    this.#unshadow();
+    this.closeSpare();
+    this.#restoreMembers();
     this.#inventory.release(this.name);
     this.#onOver(this);
   }
 
-  #unshadow(): void {
+  #restoreMembers(): void {
     delete (this.server as Partial<Server>).address;
     delete (this.server as Partial<Server>).close;
   }
@@ -149,29 +149,10 @@ export class Listening {
 /** A server that is closed in the turn in which it listens never emits `listening`. */
 const SETTLING = ["listening", "error", "close"];
 
-/** Where a descriptor is bound, for people. */
-export function boundTo(fd: number): { address?: string } {
-  const socket = native().describe(fd);
-  if (typeof socket === "number" || socket.address === "") return {};
-  const { family, address, port } = socket;
-  if (family === "unix") return { address: address.replace(/^\0/, "@") };
-  return { address: `${family === "inet6" ? `[${address}]` : address}:${port}` };
-}
-
-/** What Node would answer, which it does not for a Unix socket that it has not bound itself. */
-export function addressOf(item: Item): AddressInfo | string {
-  const socket = check(native().describe(item.fd), "describe the descriptor of", item.name);
-  if (typeof socket === "number" || socket.family === "unix") {
-    if (item.address?.kind === "unix") return item.address.path;
-    return typeof socket === "number" ? "" : socket.address;
-  }
-  return { address: socket.address, family: socket.family === "inet6" ? "IPv6" : "IPv4", port: socket.port };
-}
-
 function swallowOnce(server: Server, event: string): void {
   const own = Object.getOwnPropertyDescriptor(server, "emit");
   const emit = server.emit.bind(server) as (...args: unknown[]) => boolean;
-  shadow(server, "emit", ((...args: unknown[]) => {
+  overrideMember(server, "emit", ((...args: unknown[]) => {
     if (args[0] !== event) return emit(...args);
     delete (server as Partial<Server>).emit;
     if (own !== undefined) Object.defineProperty(server, "emit", own);

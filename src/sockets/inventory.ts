@@ -1,10 +1,11 @@
 import { lstatSync, unlinkSync } from "node:fs";
-import type { Entry, FileIdentity } from "../channel/messages.js";
+import type { InventoryEntry } from "../channel/messages.js";
+import type { FileIdentity } from "../address.js";
 import { HandoverError } from "../errors.js";
 import { check, native } from "../platform/native.js";
 
 /** A descriptor of the inventory. */
-export interface Item extends Entry {
+export interface InventoryItem extends InventoryEntry {
   readonly fd: number;
   /** It was in systemd's descriptor store, and has not been asked for yet. */
   readonly stored?: boolean;
@@ -15,28 +16,28 @@ export interface Item extends Entry {
  * is what a child is given. Whoever works with one gets a duplicate.
  */
 export class Inventory {
-  readonly #inherited = new Map<string, Item>();
-  readonly #used = new Map<string, Item>();
+  readonly #inherited = new Map<string, InventoryItem>();
+  readonly #used = new Map<string, InventoryItem>();
   /** Names that are being bound. */
   readonly #reserved = new Set<string>();
   /** What the predecessor may need again: its files stay until it has left us to ourselves. */
-  readonly #borrowed: Set<Item>;
+  readonly #borrowed: Set<InventoryItem>;
   /** Borrowed ones that were released meanwhile. */
-  readonly #released = new Set<Item>();
-  #hasTakenOver = false;
+  readonly #released = new Set<InventoryItem>();
+  #hasClosedUnused = false;
   /** Tells the predecessor what is used, until it has said go. */
-  #announce: (() => void) | undefined;
+  #report: (() => void) | undefined;
   /** Called when what is used has changed. */
   onChange: () => void = () => {};
 
-  constructor(inherited: readonly Item[]) {
+  constructor(inherited: readonly InventoryItem[]) {
     this.#borrowed = new Set(inherited);
     for (const item of inherited) this.#inherited.set(item.name, item);
   }
 
   /** The predecessor has said go. What nobody used is closed, and stays its own. */
-  takeOver(): void {
-    this.#announce = undefined;
+  closeUnused(): void {
+    this.#report = undefined;
     for (const item of this.#inherited.values()) {
       if (item.activation !== undefined) continue;
       this.#inherited.delete(item.name);
@@ -44,11 +45,11 @@ export class Inventory {
       // There is no predecessor that would unlink its file.
       if (item.stored === true) this.#released.add(item);
     }
-    this.#hasTakenOver = true;
+    this.#hasClosedUnused = true;
   }
 
   /** The predecessor cannot come back: what it had lent is ours. */
-  keep(): void {
+  forgetLender(): void {
     for (const item of this.#released) unlinkOwn(item);
     this.#released.clear();
     this.#borrowed.clear();
@@ -59,7 +60,7 @@ export class Inventory {
     return this.#used.has(name) || this.#reserved.has(name);
   }
 
-  /** Keeps a name for who asked first; the answer to {@link claim} may take its time. */
+  /** Keeps a name for who asked first; the answer to {@link take} may take its time. */
   reserve(name: string): void {
     this.#reserved.add(name);
   }
@@ -73,17 +74,17 @@ export class Inventory {
    *
    * Asynchronous, as a worker of a supervisor has to ask for it.
    */
-  async claim(name: string, isMeant: (item: Item) => boolean): Promise<Item | undefined> {
+  async take(name: string, isMeant: (item: InventoryItem) => boolean): Promise<InventoryItem | undefined> {
     const item = this.#inherited.get(name);
     if (item === undefined || !isMeant(item)) return undefined;
     this.#inherited.delete(name);
     this.#used.set(name, item);
-    this.#announce?.();
+    this.#report?.();
     return item;
   }
 
   /** Takes one that systemd has passed into use, as what this program calls it. */
-  adopt({ stored: _, ...item }: Item, as: Pick<Item, "name" | "address">): Item {
+  rename({ stored: _, ...item }: InventoryItem, as: Pick<InventoryItem, "name" | "address">): InventoryItem {
     const inherited = this.#inherited.get(item.name)!;
     const adopted = { ...item, ...as };
     this.#inherited.delete(item.name);
@@ -93,12 +94,12 @@ export class Inventory {
   }
 
   /** Adds a descriptor, which the inventory owns from now on. */
-  add(item: Item): void {
+  add(item: InventoryItem): void {
     this.#used.set(item.name, item);
     this.onChange();
   }
 
-  inherited(): readonly Item[] {
+  inherited(): readonly InventoryItem[] {
     return [...this.#inherited.values()];
   }
 
@@ -108,24 +109,24 @@ export class Inventory {
 
   /**
    * Tells what it has taken into use of the predecessor's, which then leaves it alone; and again when that grows before
-   * {@link takeOver}.
+   * {@link closeUnused}.
    */
-  announce(tell: (used: string[]) => void): void {
-    this.#announce = () => {
+  reportUsed(tell: (used: string[]) => void): void {
+    this.#report = () => {
       this.#released.clear();
       const lent = this.used().filter((item) => this.#borrowed.has(item));
       tell(lent.map(({ name }) => name));
     };
-    this.#announce();
+    this.#report();
   }
 
   /** What this generation works with. */
-  used(): readonly Item[] {
+  used(): readonly InventoryItem[] {
     return [...this.#used.values()];
   }
 
   /** What a successor is given: that, and what systemd has passed and nobody has asked for yet. */
-  legacy(): readonly Item[] {
+  forSuccessor(): readonly InventoryItem[] {
     return [...this.#used.values(), ...this.#inherited.values()];
   }
 
@@ -149,7 +150,7 @@ export class Inventory {
 
   /** Closes what is used, and unlinks its files, but those of the names that a successor has. */
   closeUsed(handedOn: ReadonlySet<string>): void {
-    if (this.#hasTakenOver) this.keep();
+    if (this.#hasClosedUnused) this.forgetLender();
     for (const item of this.#used.values()) {
       native().close(item.fd);
       if (!handedOn.has(item.name) && !this.#borrowed.has(item)) unlinkOwn(item);
@@ -166,7 +167,7 @@ export function identify(path: string): FileIdentity {
 }
 
 /** Unlinks the file of a Unix listener if it is still the one that we made. */
-function unlinkOwn({ file }: Item): void {
+function unlinkOwn({ file }: InventoryItem): void {
   if (file === undefined) return;
   try {
     const now = identify(file.path);

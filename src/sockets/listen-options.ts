@@ -1,11 +1,10 @@
+import { readAdapter, type ConnectionAdapter } from "../connections/adapter.js";
 import { Socket } from "node:dgram";
 import { Server } from "node:net";
 import { inspect } from "node:util";
-import type { RequestedAddress } from "../channel/messages.js";
-import type { ConnectionAdapter } from "../connections/adapter.js";
+import { type RequestedAddress, absolutePath } from "../address.js";
 import { HandoverError } from "../errors.js";
 import { refuseUnknown, text, wrongOption } from "../util/validation.js";
-import { absolutePath } from "./address.js";
 
 /** Options of `listen()`: those of Node's `server.listen()`, and some. */
 export interface ListenOptions {
@@ -45,7 +44,7 @@ export interface BindOptions {
   name?: string;
 }
 
-export interface Wish {
+export interface ListenRequest {
   address: RequestedAddress;
   name: string | undefined;
   backlog: number;
@@ -85,7 +84,7 @@ export function readListenOptions(
   options: ListenOptions | number | string,
   host: string | undefined,
   directory: string,
-): Wish {
+): ListenRequest {
   const given = typeof options === "object" ? options : placeOf(options, host);
   refuseUnknown("listen()", given, KNOWN);
   const backlog = given.backlog ?? 511;
@@ -105,7 +104,7 @@ export function readBindOptions(
   options: BindOptions | number | string,
   address: string | undefined,
   socket: { type: string; ipv6Only: boolean },
-): Wish {
+): ListenRequest {
   const given =
     typeof options === "object" ? options : { port: options, ...(address === undefined ? {} : { address }) };
   refuseUnknown("bind()", given, ["port", "address", "exclusive", "name"]);
@@ -164,24 +163,6 @@ function modeOf({ mode, readableAll, writableAll, path }: ListenOptions): number
   if (mode === undefined) return 0o700 | (readableAll ? 0o444 : 0) | (writableAll ? 0o222 : 0);
   if (Number.isInteger(mode) && mode >= 0 && mode <= 0o777) return mode;
   throw wrongOption("mode", "a file mode from 0 to 0o777", mode);
-}
-
-export function readAdapter(adapter: ConnectionAdapter): ConnectionAdapter {
-  const isFunction = (name: keyof ConnectionAdapter): boolean => typeof adapter[name] === "function";
-  const functions = ["idle", "freeze", "thaw"] as const;
-  const optional = ["rest", "moved", "patience", "end"] as const;
-  if (
-    typeof adapter === "object" &&
-    adapter !== null &&
-    typeof adapter.name === "string" &&
-    Number.isSafeInteger(adapter.version) &&
-    adapter.version >= 0 &&
-    functions.every(isFunction) &&
-    optional.every((name) => adapter[name] === undefined || isFunction(name))
-  ) {
-    return adapter;
-  }
-  throw wrongOption("connections", "{ name, version, idle, freeze, thaw }", adapter);
 }
 
 function readName(value: unknown): string | undefined {

@@ -1,12 +1,15 @@
 import { readdirSync, readFileSync } from "node:fs";
-import type { RequestedAddress } from "../channel/messages.js";
+import type { RequestedAddress } from "../address.js";
 import { parseUnixSockets, socketInodes } from "../platform/proc.js";
 
 /**
  * Who holds an address, in words, as far as Linux's `/proc` tells this user; about 10 ms. Undefined where it
  * does not.
  */
-export function findHolder(address: RequestedAddress, predecessor: number | undefined): string | undefined {
+export function findPortOwner(
+  address: RequestedAddress,
+  predecessor: number | undefined,
+): string | undefined {
   try {
     const inodes = new Set(
       address.kind === "unix" ? unixInodes(address.path) : portInodes(address.kind, address.port),

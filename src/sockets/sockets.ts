@@ -6,13 +6,13 @@ import { HandoverError, reasonOf } from "../errors.js";
 import { datagramOptions, isUnbound } from "../platform/node-internals.js";
 import { systemError } from "../platform/native.js";
 import { constants } from "node:os";
-import { claimPassed } from "./systemd-match.js";
-import { Receiving } from "./held-datagram.js";
-import type { Inventory, Item } from "./inventory.js";
-import { Listening } from "./held-server.js";
-import { describeAddress, fits, nameOf } from "./address.js";
+import { takeActivated } from "./systemd-match.js";
+import { HeldDatagram } from "./held-datagram.js";
+import type { Inventory, InventoryItem } from "./inventory.js";
+import { HeldServer } from "./held-server.js";
+import { describeAddress, fits, nameOf } from "../address.js";
 import { openSocket } from "./bind.js";
-import type { Wish } from "./listen-options.js";
+import type { ListenRequest } from "./listen-options.js";
 
 /** Every server and datagram socket of this process that was given to handover, and what they do together. */
 export class Sockets {
@@ -20,7 +20,7 @@ export class Sockets {
   readonly #tracker: Tracker;
   /** The PID of a parent that is still there, for messages. */
   readonly #predecessor: () => number | undefined;
-  readonly #all = new Set<Listening | Receiving>();
+  readonly #all = new Set<HeldServer | HeldDatagram>();
   readonly #objects = new WeakSet<Server | Socket>();
   readonly #pending = new Set<Promise<unknown>>();
   #phase: "holding" | "accepting" | "stopped" = "holding";
@@ -36,11 +36,11 @@ export class Sockets {
    *
    * @param tracked whether its connections are what a drain waits for
    */
-  async listen(server: Server, wish: Wish, tracked = true): Promise<AddressInfo | string> {
+  async listen(server: Server, wish: ListenRequest, tracked = true): Promise<AddressInfo | string> {
     if (server.listening) throw cannot(wish, "the server listens already");
     const held = await this.#hold(server, wish, (item) => {
-      const over = (one: Listening): void => this.#forget(one);
-      return new Listening(server, item, this.#inventory, wish.backlog, over);
+      const over = (one: HeldServer): void => this.#forget(one);
+      return new HeldServer(server, item, this.#inventory, wish.backlog, over);
     });
     if (tracked) this.#tracker.watch(server, held.name, wish.connections);
     if (this.#phase === "accepting") await held.accept();
@@ -48,17 +48,17 @@ export class Sockets {
     return held.address;
   }
 
-  async bind(socket: Socket, wish: Wish): Promise<AddressInfo> {
+  async bind(socket: Socket, wish: ListenRequest): Promise<AddressInfo> {
     if (!isUnbound(socket)) throw cannot(wish, "the socket is bound already, or closed");
     const held = await this.#hold(socket, wish, (item) => {
-      return new Receiving(socket, item, this.#inventory, (one) => this.#forget(one));
+      return new HeldDatagram(socket, item, this.#inventory, (one) => this.#forget(one));
     });
     if (this.#phase === "accepting") await held.accept();
     return held.address;
   }
 
   /** When what is being bound now is bound, or has failed and told its caller. */
-  async settled(): Promise<void> {
+  async bound(): Promise<void> {
     await Promise.allSettled(this.#pending);
   }
 
@@ -86,7 +86,7 @@ export class Sockets {
 
   #secureServers(): [string, TlsServer][] {
     return [...this.#all].flatMap((one): [string, TlsServer][] =>
-      one instanceof Listening && one.server instanceof TlsServer ? [[one.name, one.server]] : [],
+      one instanceof HeldServer && one.server instanceof TlsServer ? [[one.name, one.server]] : [],
     );
   }
 
@@ -103,27 +103,27 @@ export class Sockets {
   }
 
   /** Gives up what {@link resume} would have needed. */
-  letGo(): void {
-    for (const one of this.#all) one.letGo();
+  closeSpares(): void {
+    for (const one of this.#all) one.closeSpare();
   }
 
   /** The end of every server and socket. */
-  end(): void {
+  closeAll(): void {
     for (const one of this.#all) one.end();
     this.#all.clear();
   }
 
-  #forget(one: Listening | Receiving): void {
+  #forget(one: HeldServer | HeldDatagram): void {
     this.#all.delete(one);
     this.#objects.delete("server" in one ? one.server : one.socket);
     if ("server" in one) this.#tracker.unwatch(one.server);
   }
 
   /** Up to its first `await` this runs in the caller's turn, so that names are claimed in the order of the calls. */
-  async #hold<T extends Listening | Receiving>(
+  async #hold<T extends HeldServer | HeldDatagram>(
     object: Server | Socket,
-    wish: Wish,
-    make: (item: Item) => T,
+    wish: ListenRequest,
+    make: (item: InventoryItem) => T,
   ): Promise<T> {
     if (this.#objects.has(object)) throw cannot(wish, "it was given to handover already");
     const name = this.#nameFor(wish);
@@ -150,7 +150,7 @@ export class Sockets {
     }
   }
 
-  #make<T>(item: Item, wish: Wish, make: (item: Item) => T): T {
+  #make<T>(item: InventoryItem, wish: ListenRequest, make: (item: InventoryItem) => T): T {
     try {
       return make(item);
     } catch (cause) {
@@ -159,7 +159,7 @@ export class Sockets {
     }
   }
 
-  #nameFor(wish: Wish): string {
+  #nameFor(wish: ListenRequest): string {
     const name = wish.name ?? nameOf(wish.address, (one) => this.#inventory.isTaken(one));
     if (!this.#inventory.isTaken(name)) return name;
     if (wish.name !== undefined) throw cannot(wish, `the name "${name}" is in use`);
@@ -167,12 +167,12 @@ export class Sockets {
     throw cannot(wish, "EADDRINUSE (held by this process)", cause);
   }
 
-  async #obtain(name: string, wish: Wish, object: Server | Socket): Promise<Item> {
+  async #obtain(name: string, wish: ListenRequest, object: Server | Socket): Promise<InventoryItem> {
     this.#inventory.reserve(name);
     try {
       const inherited =
-        (await this.#inventory.claim(name, (item) => fits(wish.address, item.address))) ??
-        (await claimPassed(this.#inventory, name, wish));
+        (await this.#inventory.take(name, (item) => fits(wish.address, item.address))) ??
+        (await takeActivated(this.#inventory, name, wish));
       if (inherited !== undefined) return inherited;
       const family = "type" in object ? { family: object.type === "udp4" ? (4 as const) : (6 as const) } : {};
       const opened = await openSocket(wish.address, { ...wish, ...family }, this.#predecessor());
@@ -198,7 +198,7 @@ export function kindOfSocket(socket: Socket): { type: string; ipv6Only: boolean 
   return { type: (socket as unknown as { type: string }).type, ...datagramOptions(socket) };
 }
 
-function cannot(wish: Wish, why: string, cause?: unknown): HandoverError {
+function cannot(wish: ListenRequest, why: string, cause?: unknown): HandoverError {
   return new HandoverError("ERR_LISTEN", `cannot listen on ${describeAddress(wish.address)}: ${why}`, {
     cause,
   });

@@ -1,23 +1,23 @@
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
-import type { RequestedAddress } from "../channel/messages.js";
+import type { RequestedAddress } from "../address.js";
 import { native, type SocketDescription } from "../platform/native.js";
-import type { Inventory, Item } from "./inventory.js";
-import type { Wish } from "./listen-options.js";
+import type { Inventory, InventoryItem } from "./inventory.js";
+import type { ListenRequest } from "./listen-options.js";
 
 /**
  * Takes into use what systemd has passed: what an earlier process has left in the descriptor store under `name`, if it
  * is bound as asked for; a socket unit's by its FileDescriptorName=, wherever it is bound; or one by its address.
  */
-export async function claimPassed(
+export async function takeActivated(
   inventory: Inventory,
   name: string,
-  { address, name: ownName }: Pick<Wish, "address" | "name">,
-): Promise<Item | undefined> {
-  if (!inventory.inherited().some(isPassed)) return undefined;
+  { address, name: ownName }: Pick<ListenRequest, "address" | "name">,
+): Promise<InventoryItem | undefined> {
+  if (!inventory.inherited().some(isActivated)) return undefined;
   const hosts = await hostsOf(address);
-  const candidates = inventory.inherited().filter((item) => isPassed(item) && isAlike(address, item));
-  const isThere = (item: Item): boolean => isBoundTo(address, hosts, item);
+  const candidates = inventory.inherited().filter((item) => isActivated(item) && isAlike(address, item));
+  const isThere = (item: InventoryItem): boolean => isBoundTo(address, hosts, item);
   const units = candidates.filter((item) => item.activation !== undefined);
   const named = units.filter((item) => ownName !== undefined && item.activation === ownName);
   const found =
@@ -25,21 +25,21 @@ export async function claimPassed(
     named.find(isThere) ??
     named[0] ??
     units.find((item) => isThere(item) && portOf(address) !== 0);
-  return found && inventory.adopt(found, { name, address });
+  return found && inventory.rename(found, { name, address });
 }
 
-function isPassed(item: Item): boolean {
+function isActivated(item: InventoryItem): boolean {
   return item.stored === true || item.activation !== undefined;
 }
 
 /** A listener for a server, a datagram socket for one of these. */
-function isAlike(address: RequestedAddress, { fd }: Item): boolean {
+function isAlike(address: RequestedAddress, { fd }: InventoryItem): boolean {
   const socket = native().describe(fd);
   if (typeof socket === "number") return false;
   return address.kind === "udp" ? socket.type === "dgram" && socket.family !== "unix" : socket.listening;
 }
 
-function isBoundTo(address: RequestedAddress, hosts: readonly string[], { fd }: Item): boolean {
+function isBoundTo(address: RequestedAddress, hosts: readonly string[], { fd }: InventoryItem): boolean {
   const socket = native().describe(fd) as SocketDescription;
   if (address.kind === "unix") return socket.family === "unix" && socket.address === address.path;
   if (socket.family === "unix" || !hosts.includes(socket.address)) return false;

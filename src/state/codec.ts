@@ -1,6 +1,6 @@
 import { deserialize, serialize } from "node:v8";
 import { HandoverError, reasonOf } from "../errors.js";
-import { findLoss } from "./json-loss.js";
+import { findLossyValue } from "./json-loss.js";
 
 /** How state becomes bytes, and bytes state, both at once. Both ends must have the same, by its name. */
 export interface Codec {
@@ -14,7 +14,7 @@ export interface Codec {
 export const jsonCodec: Codec = {
   name: "json",
   encode(data) {
-    const loss = findLoss(data);
+    const loss = findLossyValue(data);
     if (loss !== undefined)
       throw new HandoverError("ERR_ENCODING", `JSON would lose ${loss.what} at ${loss.path}`);
     return Buffer.from(JSON.stringify(data));

@@ -2,7 +2,7 @@ import { deferred } from "../util/deferred.js";
 import type { Exchange } from "../exchange/exchange.js";
 
 /** The end of a process, as its state sees it. */
-export class Departure {
+export class DrainContext {
   /** Leads to the successor; undefined where there is none. */
   readonly exchange: Exchange | undefined;
   /** Resolves when the successor's probation is over: true if it stays, false if this process serves again. */
@@ -14,7 +14,7 @@ export class Departure {
   readonly #end: () => void;
   /** Its timer has fired. */
   #isLate = false;
-  #isUndone = false;
+  #isRolledBack = false;
 
   /** @param timeout of the drain, in ms */
   constructor(exchange: Exchange | undefined, probation: Promise<boolean>, timeout: number) {
@@ -36,12 +36,12 @@ export class Departure {
   }
 
   /** This process serves again: nothing leaves any more. */
-  get isUndone(): boolean {
-    return this.#isUndone;
+  get isRolledBack(): boolean {
+    return this.#isRolledBack;
   }
 
-  undo(): void {
-    this.#isUndone = true;
+  rollBack(): void {
+    this.#isRolledBack = true;
     this.end();
   }
 
@@ -57,7 +57,7 @@ export class Departure {
   }
 
   /** Until it is certain that this process will not serve again; at most to the end of the drain. */
-  async certain(): Promise<void> {
+  async rollbackImpossible(): Promise<void> {
     await Promise.race([this.probation, this.over]);
   }
 }

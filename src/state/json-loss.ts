@@ -6,7 +6,7 @@ interface Loss {
 }
 
 /** The first thing that would not come back from JSON as it was; undefined if all would. */
-export function findLoss(data: unknown): Loss | undefined {
+export function findLossyValue(data: unknown): Loss | undefined {
   const path: (string | number)[] = [];
   const what = look(data, path, new Set());
   return what === undefined ? undefined : { what, path: describe(path) };

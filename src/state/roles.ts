@@ -1,8 +1,8 @@
 import { HandoverError, reasonOf } from "../errors.js";
-import { LATE, within } from "../util/timeout.js";
+import { TIMED_OUT, withTimeout } from "../util/timeout.js";
 import { functionsOf, milliseconds, refuseUnknown } from "../util/validation.js";
 import { readName } from "./schema.js";
-import type { Fences } from "../exchange/fencing.js";
+import type { FencingTokens } from "../exchange/fencing.js";
 
 /** Something that runs in exactly one generation: a cron, a queue's consumer, a file lock. */
 export interface RoleDefinition {
@@ -18,11 +18,11 @@ export interface RoleDefinition {
 
 /** The roles of a process, which it holds all or not at all. */
 export class Roles {
-  readonly #fences: Fences;
+  readonly #fences: FencingTokens;
   readonly #roles = new Map<string, Role>();
   #isHeld = false;
 
-  constructor(fences: Fences) {
+  constructor(fences: FencingTokens) {
     this.#fences = fences;
   }
 
@@ -35,13 +35,13 @@ export class Roles {
     try {
       if (this.#isHeld) await role.acquire(this.#fences.next());
     } catch (error) {
-      void this.#abandon(name, role);
+      void this.#remove(name, role);
       throw error;
     }
   }
 
   /** What is acquired too late is released, as nobody knows that it is held; until then its name is not free. */
-  async #abandon(name: string, role: Role): Promise<void> {
+  async #remove(name: string, role: Role): Promise<void> {
     if (role.isBusy) await role.release().catch(() => {});
     this.#roles.delete(name);
   }
@@ -134,8 +134,8 @@ class Role {
       await run().finally(() => (this.#isBusy = false));
     });
     this.#last = done.catch(() => {});
-    const why = await within(timeout, done).then(
-      (result: unknown) => (result === LATE ? `it took more than ${timeout} ms` : undefined),
+    const why = await withTimeout(timeout, done).then(
+      (result: unknown) => (result === TIMED_OUT ? `it took more than ${timeout} ms` : undefined),
       (error: unknown) => ({ error }),
     );
     if (why === undefined) return;

@@ -1,12 +1,12 @@
 import { inspect } from "node:util";
 import { HandoverError, reasonOf } from "../errors.js";
-import { isThenable } from "../thenable.js";
+import { isThenable } from "../util/timeout.js";
 import { functionsOf, refuseUnknown, wrongOption } from "../util/validation.js";
 import { BYTES, jsonCodec, type Codec } from "./codec.js";
 import type { Parcel } from "../exchange/parcel.js";
 
 /** What state of one kind looks like. */
-export interface Shape<T> {
+export interface StateSchema<T> {
   /** A whole number; another one than the other process's is refused without {@link migrate}. */
   version: number;
   /** Default strict JSON. Bytes (a `Uint8Array`) travel as they are, whatever the codec. */
@@ -20,11 +20,15 @@ export interface Shape<T> {
 }
 
 /** A shape with its defaults. */
-export type Envelope<T> = Required<Pick<Shape<T>, "version" | "codec" | "maxSize">> &
-  Pick<Shape<T>, "migrate" | "check">;
+export type ResolvedSchema<T> = Required<Pick<StateSchema<T>, "version" | "codec" | "maxSize">> &
+  Pick<StateSchema<T>, "migrate" | "check">;
 
 /** Of a shape that may have `more` members. */
-export function readShape<T>(where: string, shape: Shape<T>, more: readonly string[] = []): Envelope<T> {
+export function resolveSchema<T>(
+  where: string,
+  shape: StateSchema<T>,
+  more: readonly string[] = [],
+): ResolvedSchema<T> {
   refuseUnknown(where, shape, [...KNOWN, ...more]);
   const { version, codec = jsonCodec, maxSize = GIB } = shape;
   if (!Number.isSafeInteger(version) || version < 0) throw wrongOption("version", "a whole number", version);
@@ -51,7 +55,7 @@ export function readName(what: string, name: unknown): string {
  * @throws {HandoverError} `ERR_ENCODING`, `ERR_TOO_LARGE`
  */
 export function encode<T>(
-  { version, codec, maxSize }: Envelope<T>,
+  { version, codec, maxSize }: ResolvedSchema<T>,
   data: unknown,
   on: string,
 ): Pick<Parcel, "version" | "codec" | "body"> {
@@ -67,20 +71,20 @@ export function encode<T>(
  *
  * @throws an error with the code of the refusal: `ERR_CODEC`, `ERR_VERSION`, `ERR_MIGRATE`, `ERR_CHECK`
  */
-export function decode<T>(envelope: Envelope<T>, parcel: Parcel): T {
-  const { version, migrate, check } = envelope;
+export function decode<T>(schema: ResolvedSchema<T>, parcel: Parcel): T {
+  const { version, migrate, check } = schema;
   if (parcel.version !== version && migrate === undefined) {
     throw refused(
       "ERR_VERSION",
       `it has version ${parcel.version}, here it is ${version}, and there is no migrate`,
     );
   }
-  let data = decodeOwn(envelope, parcel);
+  let data = decodeOwn(schema, parcel);
   if (parcel.version !== version) {
     data = attempt("ERR_MIGRATE", () => atOnce("migrate()", migrate!(parcel.version, data)));
   }
-  const verdict = attempt("ERR_CHECK", () => atOnce("check()", check?.(data)));
-  if (verdict === false) throw refused("ERR_CHECK", "check returned false");
+  const result = attempt("ERR_CHECK", () => atOnce("check()", check?.(data)));
+  if (result === false) throw refused("ERR_CHECK", "check returned false");
   return data;
 }
 
@@ -89,7 +93,7 @@ export function decode<T>(envelope: Envelope<T>, parcel: Parcel): T {
  *
  * @throws an error with the code `ERR_CODEC`
  */
-export function decodeOwn<T>({ codec }: Envelope<T>, parcel: Parcel): T {
+export function decodeOwn<T>({ codec }: ResolvedSchema<T>, parcel: Parcel): T {
   return attempt("ERR_CODEC", () => decodeWith(codec, parcel)) as T;
 }
 

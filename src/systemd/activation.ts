@@ -1,11 +1,11 @@
 import { check, native } from "../platform/native.js";
-import { identify, type Item } from "../sockets/inventory.js";
-import { boundTo } from "../sockets/held-server.js";
+import { identify, type InventoryItem } from "../sockets/inventory.js";
+import { boundTo } from "../sockets/describe.js";
 import { readStoreName } from "./store.js";
 
 /** What systemd has passed to this process. */
 interface Activation {
-  items: Item[];
+  items: InventoryItem[];
   /** The names in the descriptor store, under which earlier processes have left some. */
   stored: string[];
 }
@@ -38,7 +38,7 @@ export function takeActivation(env: NodeJS.ProcessEnv, pid = process.pid): Activ
 }
 
 /** Clients would wait for ever where nobody accepts. */
-export function warnOfUnused(items: readonly Item[]): void {
+export function warnAboutUnused(items: readonly InventoryItem[]): void {
   if (items.length === 0) return;
   const names = items.map(
     ({ activation, name, fd }) => `${activation ?? name} (${boundTo(fd).address ?? "no socket"})`,
@@ -74,7 +74,7 @@ function free(name: string, taken: ReadonlySet<string>): string {
 function restore(
   { name, dev, ino }: NonNullable<ReturnType<typeof readStoreName>>,
   fd: number,
-): Item | undefined {
+): InventoryItem | undefined {
   if (dev === undefined || ino === undefined) return { name, fd, stored: true };
   const { address } = check(native().describe(fd), "describe the descriptor of", name);
   try {

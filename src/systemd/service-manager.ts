@@ -1,9 +1,9 @@
 import type { UpgraderEvents } from "../events.js";
 import type { Event, State } from "../lifecycle.js";
-import { within } from "../util/timeout.js";
+import { withTimeout } from "../util/timeout.js";
 import { isOfSystemd } from "../process/spawn.js";
-import type { Item } from "../sockets/inventory.js";
-import { warnOfUnused } from "./activation.js";
+import type { InventoryItem } from "../sockets/inventory.js";
+import { warnAboutUnused } from "./activation.js";
 import { readEnvironment } from "./environment.js";
 import { Notifier, type Message } from "./notify.js";
 import { describeStatus } from "./status-line.js";
@@ -12,11 +12,11 @@ import { DescriptorStore } from "./store.js";
 /** What there is to tell of. */
 export interface Service {
   connections(): number;
-  used(): readonly Item[];
+  used(): readonly InventoryItem[];
   /** Passed, but not used. */
-  unused(): readonly Item[];
+  unused(): readonly InventoryItem[];
   /** That is alive. */
-  hasParent(): boolean;
+  hasPredecessor(): boolean;
 }
 
 /**
@@ -35,12 +35,12 @@ export class ServiceManager {
   /** Whether the program has been told that it is ready. */
   #accepts = false;
   #successor: number | undefined;
-  #trouble: string | undefined;
+  #lastFailure: string | undefined;
   /** Its predecessor has died, and has not said who is the main process now. */
-  #isHeir = false;
+  #mainPidUnconfirmed = false;
   /** It is done, and others are not. */
-  #outlives = false;
-  #heart: NodeJS.Timeout | undefined;
+  #waitsForOthers = false;
+  #heartbeatTimer: NodeJS.Timeout | undefined;
   /** The last STATUS. */
   #status = "";
 
@@ -57,108 +57,108 @@ export class ServiceManager {
     this.#watchdog = watchdog;
     this.#isMain = generation === 0;
     // Where systemd does not wait for READY=1 the watchdog runs from the start.
-    if (this.#isMain) this.#startHeart();
+    if (this.#isMain) this.#startHeartbeat();
   }
 
   /** Follows every step of this process, before its effects: the last word of a main process comes first. */
-  follow(event: Event, state: State): void {
+  onTransition(event: Event, state: State): void {
     const before = this.#state;
     this.#state = state;
     // In a stop that comes before the end of probation the main process stays what it is.
-    const isLeftAlone = !("outcome" in state) || !this.#service.hasParent();
-    if (event === "kept" && !this.#isMain && isLeftAlone) this.#becomeMain();
+    const isLeftAlone = !("outcome" in state) || !this.#service.hasPredecessor();
+    if (event === "confirmed" && !this.#isMain && isLeftAlone) this.#becomeMain();
     if (!this.#isMain || before.name === state.name) return;
     if (state.name === "upgrading") {
       this.#successor = undefined;
-      this.#trouble = undefined;
-      this.#say({ RELOADING: 1, MONOTONIC_USEC: monotonic() });
-    } else if (event === "rehearsed") this.#say({ READY: 1 });
+      this.#lastFailure = undefined;
+      this.#send({ RELOADING: 1, MONOTONIC_USEC: monotonic() });
+    } else if (event === "rehearsed") this.#send({ READY: 1 });
     else if (!("outcome" in before) && "outcome" in state) {
-      if (state.outcome === "upgraded") this.#handOver();
+      if (state.outcome === "upgraded") this.#passMainPidOn();
       else this.#stop();
     }
   }
 
   /** What this process listens on has changed, or is what it has to answer for now. */
-  keepListeners(): void {
+  storeListeners(): void {
     const serves = this.#state.name === "ready" || this.#state.name === "upgrading";
     if (this.#isMain && this.#accepts && serves) this.#store.sync(this.#service.used());
   }
 
   /** At the end of the main process: waits for `others`, for at most `timeout` ms. */
-  async outlive(others: readonly Promise<unknown>[], timeout: number): Promise<void> {
+  async waitForOthers(others: readonly Promise<unknown>[], timeout: number): Promise<void> {
     if (!this.#isMain || !(this.#notifier.isConnected || isOfSystemd())) return;
-    this.#outlives = others.length > 0;
-    if (this.#outlives) this.#say({});
-    await within(timeout, Promise.all(others));
-    this.#outlives = false;
+    this.#waitsForOthers = others.length > 0;
+    if (this.#waitsForOthers) this.#send({});
+    await withTimeout(timeout, Promise.all(others));
+    this.#waitsForOthers = false;
   }
 
   /** What the program hears, too. */
-  hear<E extends keyof UpgraderEvents>(event: E, payload: UpgraderEvents[E][0]): void {
+  onEvent<E extends keyof UpgraderEvents>(event: E, payload: UpgraderEvents[E][0]): void {
     const told = { [event]: payload } as Partial<{ [K in keyof UpgraderEvents]: UpgraderEvents[K][0] }>;
     if (told.ready !== undefined) {
       this.#accepts = true;
-      warnOfUnused(this.#service.unused());
-      this.keepListeners();
-      if (this.#isMain) this.#say({ READY: 1 });
+      warnAboutUnused(this.#service.unused());
+      this.storeListeners();
+      if (this.#isMain) this.#send({ READY: 1 });
     } else if (told.upgrading !== undefined) {
       this.#successor = told.upgrading.pid;
-      this.#say({});
-    } else if (told.upgraded !== undefined) this.#say({});
-    else if (told.failed !== undefined) this.#excuse("upgrade failed", told.failed.error);
-    else if (told.rollback !== undefined) this.#excuse("rolled back", told.rollback.error);
+      this.#send({});
+    } else if (told.upgraded !== undefined) this.#send({});
+    else if (told.failed !== undefined) this.#reportFailure("upgrade failed", told.failed.error);
+    else if (told.rollback !== undefined) this.#reportFailure("rolled back", told.rollback.error);
   }
 
   /** The upgrade is over, and this process is as it was before. */
-  #excuse(what: string, error: Error): void {
-    this.#trouble = `${what}: ${error.message}`;
-    if (this.#state.name === "ready") this.#say({ READY: 1 });
+  #reportFailure(what: string, error: Error): void {
+    this.#lastFailure = `${what}: ${error.message}`;
+    if (this.#state.name === "ready") this.#send({ READY: 1 });
   }
 
   /** Its predecessor has told systemd so, unless it died: then this process is the only one that can. */
   #becomeMain(): void {
     this.#isMain = true;
-    if (this.#state.name === "draining") this.#say({ MAINPID: process.pid, STOPPING: 1 });
-    else if (this.#accepts) this.#say({ MAINPID: process.pid, READY: 1 });
-    this.#startHeart();
-    this.keepListeners();
-    this.#isHeir = !this.#service.hasParent();
+    if (this.#state.name === "draining") this.#send({ MAINPID: process.pid, STOPPING: 1 });
+    else if (this.#accepts) this.#send({ MAINPID: process.pid, READY: 1 });
+    this.#startHeartbeat();
+    this.storeListeners();
+    this.#mainPidUnconfirmed = !this.#service.hasPredecessor();
   }
 
   /** Systemd hears it from the old main process, whatever NotifyAccess= says, before the new one hears it. */
-  #handOver(): void {
-    this.#say({ MAINPID: this.#successor!, READY: 1 });
+  #passMainPidOn(): void {
+    this.#send({ MAINPID: this.#successor!, READY: 1 });
     this.#isMain = false;
-    clearInterval(this.#heart);
+    clearInterval(this.#heartbeatTimer);
   }
 
   #stop(): void {
     // A restart goes on with the others; after a stop systemd drops them. Files go at either.
     this.#store.sync(this.#service.used().filter(({ file }) => file === undefined));
-    this.#say({ STOPPING: 1 });
+    this.#send({ STOPPING: 1 });
   }
 
   /** At half the watchdog's interval; else as often as a changed number of connections is worth. */
-  #startHeart(): void {
+  #startHeartbeat(): void {
     if (!this.#notifier.isConnected) return;
-    this.#heart = setInterval(() => this.#beat(), this.#interval).unref();
-    this.#beat();
+    this.#heartbeatTimer = setInterval(() => this.#heartbeat(), this.#interval).unref();
+    this.#heartbeat();
   }
 
   get #interval(): number {
     return Math.min((this.#watchdog ?? Infinity) / 2, LONGEST_INTERVAL);
   }
 
-  #beat(): void {
+  #heartbeat(): void {
     const feeds: Message = this.#watchdog === undefined ? {} : { WATCHDOG: 1 };
     // The next beat may come in time to send what the queue has no room for now.
-    this.#say({ ...this.#repeated(), ...feeds, ...this.#extension() }, 0);
+    this.#send({ ...this.#repeated(), ...feeds, ...this.#extension() }, 0);
   }
 
   /** systemd believes a successor nothing before it has seen that the main process is dead. */
   #repeated(): Message {
-    if (!this.#isHeir || !this.#accepts || this.#state.name !== "ready") return {};
+    if (!this.#mainPidUnconfirmed || !this.#accepts || this.#state.name !== "ready") return {};
     this.#status = "";
     return { READY: 1 };
   }
@@ -167,18 +167,20 @@ export class ServiceManager {
   #extension(): Message {
     const isQuiet = ["starting", "ready", "exited"].includes(this.#state.name);
     // Two beats: no longer than the watchdog, which systemd extends as well.
-    return this.#outlives || !isQuiet ? { EXTEND_TIMEOUT_USEC: Math.round(this.#interval * 2 * 1_000) } : {};
+    return this.#waitsForOthers || !isQuiet
+      ? { EXTEND_TIMEOUT_USEC: Math.round(this.#interval * 2 * 1_000) }
+      : {};
   }
 
-  #say(message: Message, patience?: number): void {
+  #send(message: Message, patience?: number): void {
     if (!this.#isMain || !this.#notifier.isConnected) return;
     const status = describeStatus({
       state: this.#state,
       generation: this.#generation,
       connections: this.#service.connections(),
       successor: this.#successor,
-      trouble: this.#trouble,
-      outlives: this.#outlives,
+      lastFailure: this.#lastFailure,
+      waitsForOthers: this.#waitsForOthers,
     });
     const news = status === this.#status ? {} : { STATUS: status };
     this.#status = status;

@@ -7,9 +7,9 @@ interface Circumstances {
   /** The PID of the process that is to take over, once there is one. */
   successor: number | undefined;
   /** What became of the last upgrade, if it did not go well. */
-  trouble: string | undefined;
+  lastFailure: string | undefined;
   /** Whether it waits for other generations to end before it does. */
-  outlives: boolean;
+  waitsForOthers: boolean;
 }
 
 /** What the process that is main says of the service, for people: `systemctl status` shows it. */
@@ -18,8 +18,8 @@ export function describeStatus({
   generation,
   connections,
   successor,
-  trouble,
-  outlives,
+  lastFailure: trouble,
+  waitsForOthers: outlives,
 }: Circumstances): string {
   const next = generation + 1;
   switch (state.name) {

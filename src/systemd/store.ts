@@ -1,6 +1,6 @@
 import { fstatSync } from "node:fs";
 import { native } from "../platform/native.js";
-import type { Item } from "../sockets/inventory.js";
+import type { InventoryItem } from "../sockets/inventory.js";
 import type { Notifier } from "./notify.js";
 
 /**
@@ -18,7 +18,7 @@ export class DescriptorStore {
   }
 
   /** Makes it hold the sockets among these, and nothing else of this package's. */
-  sync(items: readonly Item[]): void {
+  sync(items: readonly InventoryItem[]): void {
     const wanted = new Map(items.flatMap((item) => [...entryOf(item)]));
     for (const name of this.#stored) {
       if (wanted.has(name)) continue;
@@ -35,7 +35,7 @@ export class DescriptorStore {
 }
 
 /** The names under which the sockets among these are, or will be, in the store. */
-export function storeNames(items: readonly Item[]): string[] {
+export function storeNames(items: readonly InventoryItem[]): string[] {
   return items.flatMap((item) => [...entryOf(item)].map(([name]) => name));
 }
 
@@ -58,7 +58,7 @@ const PREFIX = "handover";
 /** FDNAME_MAX of systemd. */
 const LONGEST_NAME = 255;
 
-function* entryOf(item: Item): Generator<[string, number]> {
+function* entryOf(item: InventoryItem): Generator<[string, number]> {
   // What a socket unit has passed systemd has anyway; the control socket is of no use to clients.
   if (item.activation !== undefined || item.name.startsWith("handover:")) return;
   const socket = native().describe(item.fd);

@@ -8,22 +8,21 @@
 import type { Socket as DatagramSocket } from "node:dgram";
 import { EventEmitter } from "node:events";
 import type { AddressInfo, Server } from "node:net";
-import type { ConnectionAdapter } from "../connections/adapter.js";
+import { type ConnectionAdapter, readAdapter } from "../connections/adapter.js";
 import { deferred } from "../util/deferred.js";
 import { HandoverError } from "../errors.js";
 import type { UpgraderEvents } from "../events.js";
-import type { Shape } from "../state/schema.js";
-import { Fences } from "../exchange/fencing.js";
+import type { StateSchema } from "../state/schema.js";
+import { FencingTokens } from "../exchange/fencing.js";
 import type { RoleDefinition } from "../state/roles.js";
 import type { Slot } from "../state/slots/slots.js";
-import { State } from "../state/process-state.js";
+import { ProcessState } from "../state/process-state.js";
 import type { UnitDefinition } from "../state/units/definition.js";
 import type { Units } from "../state/units/units.js";
-import type { Outcome } from "../lifecycle.js";
+import { type Outcome, stateError } from "../lifecycle.js";
 import { readOptions, type UpgraderOptions } from "../options.js";
-import { refusal } from "../refusal.js";
 import type { Fds } from "../sockets/fds.js";
-import { readAdapter, type BindOptions, type ListenOptions } from "../sockets/listen-options.js";
+import type { BindOptions, ListenOptions } from "../sockets/listen-options.js";
 import { StubFds } from "./stub-fds.js";
 import { StubSockets } from "./stub-sockets.js";
 import { noTotals } from "../metrics/totals.js";
@@ -35,9 +34,9 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   readonly hasParent: boolean = false;
   readonly fds: Pick<Fds, keyof Fds> = new StubFds();
   readonly #sockets = new StubSockets();
-  readonly #memory = new State(new Fences(), {
-    older: () => [],
-    requireActive: (doing) => this.#requireOpen(doing),
+  readonly #memory = new ProcessState(new FencingTokens(), {
+    predecessors: () => [],
+    assertMayRun: (doing) => this.#requireOpen(doing),
   });
   readonly #drainTimeout: number;
   readonly #exit = deferred<Outcome>();
@@ -89,7 +88,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     readAdapter(adapter);
   }
 
-  slot<T = unknown>(label: string, shape: Shape<T>): Slot<T> {
+  slot<T = unknown>(label: string, shape: StateSchema<T>): Slot<T> {
     return this.#memory.slot(label, shape);
   }
 
@@ -129,7 +128,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     if (this.#state === "starting" || this.#state === "ready") {
       this.#state = "draining";
       const timeout = this.#drainTimeout;
-      const departure = this.#memory.depart(undefined, Promise.resolve(true), timeout);
+      const departure = this.#memory.beginDrain(undefined, Promise.resolve(true), timeout);
       this.emit("draining", { connections: this.#sockets.connections, timeout });
       const errors = await this.#memory.roles.releaseAll();
       const leaving = this.#memory.drain(departure, Promise.resolve());
@@ -138,14 +137,14 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
       departure.end();
       for (const error of errors) this.emit("failed", { error });
       this.#state = "exited";
-      this.emit("exit", { outcome: "stopped", destroyed, handedOver: 0, stayed: {}, units });
+      this.emit("exit", { outcome: "stopped", destroyed, moved: 0, stayed: {}, units });
       this.#exit.resolve("stopped");
     }
     await this.#exit.promise;
   }
 
   #requireOpen(doing: string): void {
-    if (this.#state === "draining" || this.#state === "exited") throw refusal("ERR_STOPPED", doing);
+    if (this.#state === "draining" || this.#state === "exited") throw stateError("ERR_STOPPED", doing);
   }
 }
 

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { chmodSync } from "node:fs";
 import type { AddressInfo, Server, Socket } from "node:net";
 import { HandoverError, reasonOf } from "../errors.js";
-import { describeAddress } from "../sockets/address.js";
+import { describeAddress } from "../address.js";
 import {
   readBindOptions,
   readListenOptions,
@@ -11,7 +11,7 @@ import {
   requireSocket,
   type BindOptions,
   type ListenOptions,
-  type Wish,
+  type ListenRequest,
 } from "../sockets/listen-options.js";
 
 /** Servers and datagram sockets as Node has them: nothing is inherited. */
@@ -54,7 +54,7 @@ export class StubSockets {
     requireSocket(socket);
     const { type } = socket as unknown as { type: string };
     const wish = readBindOptions(options, address, { type, ipv6Only: false });
-    const { host, port } = wish.address as Wish["address"] & { kind: "udp" };
+    const { host, port } = wish.address as ListenRequest["address"] & { kind: "udp" };
     socket.bind({ port, address: host });
     await begun(socket, wish);
     this.#datagrams.add(socket);
@@ -77,13 +77,13 @@ export class StubSockets {
 }
 
 /** The host `*` is this package's word for what Node does without one. */
-function forNode(address: Wish["address"]): object {
+function forNode(address: ListenRequest["address"]): object {
   if (address.kind === "unix") return { path: address.path };
   const { host, port, ipv6Only } = address;
   return { port, ipv6Only, ...(host === "*" ? {} : { host }) };
 }
 
-async function begun(emitter: Server | DatagramSocket, wish: Wish): Promise<void> {
+async function begun(emitter: Server | DatagramSocket, wish: ListenRequest): Promise<void> {
   try {
     await once(emitter, "listening");
   } catch (cause) {
@@ -91,7 +91,7 @@ async function begun(emitter: Server | DatagramSocket, wish: Wish): Promise<void
   }
 }
 
-function cannotListen({ address }: Wish, cause: unknown): HandoverError {
+function cannotListen({ address }: ListenRequest, cause: unknown): HandoverError {
   const why = (cause as NodeJS.ErrnoException).code ?? reasonOf(cause);
   return new HandoverError("ERR_LISTEN", `cannot listen on ${describeAddress(address)}: ${why}`, { cause });
 }

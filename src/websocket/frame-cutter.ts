@@ -1,13 +1,12 @@
 import type { Socket } from "node:net";
-import { startReading, stopReading } from "../platform/node-internals.js";
-import { shadow } from "../shadow.js";
+import { startReading, stopReading, overrideMember } from "../platform/node-internals.js";
 import { bytesMissing, receiverOf, type Receiver, type WebSocketLike } from "./ws-internals.js";
 
 /**
  * Brings a WebSocket to rest whose client is always in the middle of a frame: it is given what it is still waiting
  * for and no more, piece by piece, until it is quiet; the rest stays unread, and moves along.
  */
-export class Cutter {
+export class FrameCutter {
   readonly #socket: Socket;
   readonly #receiver: Receiver;
   readonly #isQuiet: () => boolean;
@@ -23,7 +22,7 @@ export class Cutter {
     this.#receiver = receiverOf(ws);
     this.#isQuiet = isQuiet;
     this.#rested = rested;
-    shadow(this.#receiver, "write", (chunk: Buffer) => {
+    overrideMember(this.#receiver, "write", (chunk: Buffer) => {
       // The program may resume what is held.
       this.#isHolding = false;
       this.#pending = this.#pending.length === 0 ? chunk : Buffer.concat([this.#pending, chunk]);

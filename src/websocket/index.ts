@@ -5,7 +5,7 @@
  */
 import type { IncomingMessage, Server as HttpServer } from "node:http";
 import type { ConnectionAdapter } from "../connections/adapter.js";
-import { Cutter } from "./frame-cutter.js";
+import { FrameCutter } from "./frame-cutter.js";
 import { hasContext, isOpen, isQuiet, markMoved, type WebSocketLike } from "./ws-internals.js";
 import { Replay, type Handshake } from "./replay.js";
 
@@ -47,7 +47,7 @@ export function webSockets<W extends WebSocketLike>(
 ): void {
   const { version } = options;
   const connections = new WeakMap<object, { ws: W; request: IncomingMessage }>();
-  const cutters = new WeakMap<object, Cutter>();
+  const cutters = new WeakMap<object, FrameCutter>();
   const agreements = new WeakMap<IncomingMessage, string[]>();
   wss.on("headers", (headers, request) => agreements.set(request, headers.filter(isAgreement)));
   const handleUpgrade = wss.handleUpgrade.bind(wss);
@@ -68,10 +68,10 @@ export function webSockets<W extends WebSocketLike>(
       const isPending = cutters.get(socket)?.isPending === true;
       return connection !== undefined && !isPending && isQuiet(connection.ws, socket);
     },
-    rest: (socket, rested) => {
+    quiesce: (socket, rested) => {
       const ws = connections.get(socket)?.ws;
       if (ws === undefined || !isOpen(ws) || hasContext(ws)) return undefined;
-      const cutter = new Cutter(ws, socket, () => isQuiet(ws, socket), rested);
+      const cutter = new FrameCutter(ws, socket, () => isQuiet(ws, socket), rested);
       cutters.set(socket, cutter);
       return () => {
         cutters.delete(socket);
@@ -86,7 +86,7 @@ export function webSockets<W extends WebSocketLike>(
     },
     thaw: (socket, state, server) => Replay.run(socket, state as Handshake, version, server as HttpServer),
     moved: (socket) => markMoved(connections.get(socket)!.ws),
-    end: (socket) => {
+    close: (socket) => {
       const ws = connections.get(socket)?.ws;
       if (ws === undefined || !isOpen(ws)) return false;
       ws.close(1012, "service restart");

@@ -1,8 +1,7 @@
 import { IncomingMessage, type Server } from "node:http";
 import { Socket } from "node:net";
 import { HandoverError } from "../errors.js";
-import { setHeaders } from "../platform/node-internals.js";
-import { shadow } from "../shadow.js";
+import { setHeaders, overrideMember } from "../platform/node-internals.js";
 
 /** What the request of a connection that has moved has as its property `handover`. */
 export interface HandedOver {
@@ -57,12 +56,12 @@ export class Replay {
     this.#socket = socket;
     this.#handshake = handshake;
     this.#version = version;
-    shadow(socket, "write", (...args: unknown[]) => this.#answer(args));
-    shadow(socket, "end", (...args: unknown[]) => {
+    overrideMember(socket, "write", (...args: unknown[]) => this.#answer(args));
+    overrideMember(socket, "end", (...args: unknown[]) => {
       this.#answer(args);
       return socket;
     });
-    shadow(socket, "destroy", (error) => {
+    overrideMember(socket, "destroy", (error) => {
       this.#reject(rejection("the server destroys it"));
       return socket.destroy(error);
     });

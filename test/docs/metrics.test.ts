@@ -25,10 +25,10 @@ describe.skipIf(Sandbox.missing)(`the program of the page${Sandbox.why}`, () => 
       do scrapes.push((await sandbox.run(scrape)).stdout);
       while (!scrapes.at(-1)!.includes(line));
     };
-    await until('handover_upgrades_total{outcome="kept"} 0');
+    await until('handover_upgrades_total{outcome="confirmed"} 0');
     for (const n of [1, 2]) {
       expect(await sandbox.run(UPGRADE)).toMatchObject({ code: 0 });
-      await until(`handover_upgrades_total{outcome="kept"} ${n}`);
+      await until(`handover_upgrades_total{outcome="confirmed"} ${n}`);
     }
     expect(scrapes.at(-1)).toContain("handover_generation 2\n");
     const counters = scrapes.map((text) =>

@@ -159,7 +159,7 @@ const parents: [name: string, settings: object, said: RegExp][] = [
     { says: [{ ...HELLO, protocol: 7 }] },
     /handover 9\.9\.9\) speaks protocol 7, this one 1/,
   ],
-  ["that says no hello", { says: [{ type: "kept" }] }, /cannot take over: the parent did not say hello/],
+  ["that says no hello", { says: [{ type: "confirmed" }] }, /cannot take over: the parent did not say hello/],
   ["that says nothing", { says: [], upgradeTimeout: 100 }, /ERR_UPGRADE_TIMEOUT/],
   [
     "that says half of it",
@@ -174,7 +174,7 @@ const parents: [name: string, settings: object, said: RegExp][] = [
   [
     "that never says go",
     { says: [HELLO, { type: "inventory", entries: [], more: false }], upgradeTimeout: 100 },
-    /cannot get ready: the predecessor \(pid 1\) did not say go within 100 ms/,
+    /cannot get ready: timed out after 100 ms waiting for pid 1 to hand over/,
   ],
 ];
 
@@ -211,7 +211,10 @@ test("a successor that cannot be told to go is killed, and the roles are taken b
   const from = service.lines.length;
   process.kill(service.pid, "SIGHUP");
   const failed = await service.until("failed");
-  expect(failed).toMatchObject({ code: "ERR_PROTOCOL", message: expect.stringMatching(/^cannot send go: /) });
+  expect(failed).toMatchObject({
+    code: "ERR_PROTOCOL",
+    message: expect.stringMatching(/^cannot send commit: /),
+  });
   expect(service.alive()).toEqual([service.pid]);
   const roles = service.lines.slice(from).filter(({ event }) => /^(acquired|released)$/.test(event));
   expect(roles.map(({ pid, event }) => [pid, event])).toEqual([

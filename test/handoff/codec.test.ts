@@ -1,21 +1,21 @@
 import { anything, assert, jsonValue, object, oneof, pre, property } from "fast-check";
 import { describe, expect, test } from "vitest";
 import { jsonCodec, v8Codec, type Codec } from "../../dist/state/codec.js";
-import { decode, encode, readShape, type Shape } from "../../dist/state/schema.js";
+import { decode, encode, resolveSchema, type StateSchema } from "../../dist/state/schema.js";
 import type { Parcel } from "../../dist/exchange/parcel.js";
 
 /** What arrives of `data`, if one process has the shape `from` and the other one `to`. */
-function pass(data: unknown, from: Shape<unknown> = { version: 1 }, to = from): unknown {
-  return decode(readShape("slot", to), packed(data, from));
+function pass(data: unknown, from: StateSchema<unknown> = { version: 1 }, to = from): unknown {
+  return decode(resolveSchema("slot", to), packed(data, from));
 }
 
-function packed(data: unknown, shape: Shape<unknown>): Parcel {
+function packed(data: unknown, shape: StateSchema<unknown>): Parcel {
   return {
     kind: "slot",
     label: "a",
     id: "1",
     fds: [],
-    ...encode(readShape("slot", shape), data, 'slot "a"'),
+    ...encode(resolveSchema("slot", shape), data, 'slot "a"'),
   };
 }
 
@@ -145,7 +145,7 @@ describe("JSON", () => {
     ["begins with a byte order mark", Buffer.from("\ufeff1")],
   ])("refuses to read what %s", (_, body) => {
     const parcel = { ...packed(1, { version: 1 }), body };
-    expect(() => decode(readShape("slot", { version: 1 }), parcel)).toThrow(
+    expect(() => decode(resolveSchema("slot", { version: 1 }), parcel)).toThrow(
       expect.objectContaining({ code: "ERR_CODEC" }) as Error,
     );
   });
@@ -241,7 +241,7 @@ describe("a codec of the program's own", () => {
     [null],
     ["json"],
   ])("that is none is refused: %j", (codec) => {
-    expect(() => readShape("slot", { version: 1, codec: codec as unknown as Codec })).toThrow(
+    expect(() => resolveSchema("slot", { version: 1, codec: codec as unknown as Codec })).toThrow(
       expect.objectContaining({ code: "ERR_OPTION" }) as Error,
     );
   });
@@ -261,7 +261,7 @@ describe("a shape", () => {
     ["newer", 3, 2],
   ])("migrates what is %s before it checks it", (_, from, to) => {
     const seen: unknown[] = [];
-    const shape: Shape<unknown> = {
+    const shape: StateSchema<unknown> = {
       version: to,
       migrate: (version, data) => [version, data],
       check: (data) => seen.push(data),
@@ -274,7 +274,7 @@ describe("a shape", () => {
     expect(pass("x", { version: 2 }, { version: 2, migrate: fails })).toBe("x");
   });
 
-  test.each<[string, string, string, Partial<Shape<unknown>>]>([
+  test.each<[string, string, string, Partial<StateSchema<unknown>>]>([
     [
       "another version without migrate",
       "ERR_VERSION",
@@ -290,7 +290,7 @@ describe("a shape", () => {
     );
   });
 
-  test.each<[string, string, string, Partial<Shape<unknown>>]>([
+  test.each<[string, string, string, Partial<StateSchema<unknown>>]>([
     ["migrate", "ERR_MIGRATE", "migrate()", { version: 2, migrate: rejects }],
     ["check", "ERR_CHECK", "check()", { check: rejects }],
     ["decode", "ERR_CODEC", "decode() of the codec json", { codec: { ...jsonCodec, decode: rejects } }],
@@ -315,7 +315,7 @@ describe("a shape", () => {
     { version: 1, check: "x" },
     { version: 1, migrat: () => 1 },
   ])("that makes no sense is refused: %j", (shape) => {
-    expect(() => readShape("slot", shape as Shape<unknown>)).toThrow(
+    expect(() => resolveSchema("slot", shape as StateSchema<unknown>)).toThrow(
       expect.objectContaining({ code: "ERR_OPTION" }) as Error,
     );
   });

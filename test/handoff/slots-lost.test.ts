@@ -184,8 +184,8 @@ describe("a successor that dies", () => {
       await old.service.until("rollback", { generation: 0 }, from);
       expect(old.said("outcome")).toHaveLength(death < 3 ? 0 : 1);
     }
-    expect(await old.says("outcome")).toMatchObject({ label: "a", how: "parked" });
-    await old.service.untilNoise(/HANDOVER_PARKED.*slot "a" \(7 bytes\)/);
+    expect(await old.says("outcome")).toMatchObject({ label: "a", how: "failed" });
+    await old.service.untilNoise(/HANDOVER_STATE_FAILED.*slot "a" \(7 bytes\)/);
     expect(old.service.lines.filter(({ event }) => event === "asked")).toHaveLength(3);
     const next = await old.upgrade();
     await next.tell("subscribe", "b", "b");

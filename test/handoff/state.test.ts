@@ -1,26 +1,29 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, onTestFinished, test, vi } from "vitest";
-import { closeAll } from "../../dist/channel/descriptors.js";
-import { Departure } from "../../dist/state/drain-context.js";
-import { Fences } from "../../dist/exchange/fencing.js";
+import { closeAll } from "../../dist/platform/descriptors.js";
+import { DrainContext } from "../../dist/state/drain-context.js";
+import { FencingTokens } from "../../dist/exchange/fencing.js";
 import type { Slot } from "../../dist/state/slots/slots.js";
-import { State } from "../../dist/state/process-state.js";
+import { ProcessState } from "../../dist/state/process-state.js";
 import { openPair, type LocalPair, type Packet } from "../support/local-pair.js";
 
 interface States extends LocalPair {
   /** Of the process that ends. */
-  old: State;
+  old: ProcessState;
   /** Of its successor. */
-  young: State;
+  young: ProcessState;
 }
 
 /** The state of two processes, in one, with a real channel between them. */
 function open(...hooks: Parameters<typeof openPair>): States {
   const pair = openPair(...hooks);
-  const old = new State(new Fences(), { older: () => [], requireActive: always });
-  const young = new State(new Fences(), { older: () => [pair.taker], requireActive: always });
-  young.serve(pair.taker);
-  old.show(pair.owner);
+  const old = new ProcessState(new FencingTokens(), { predecessors: () => [], assertMayRun: always });
+  const young = new ProcessState(new FencingTokens(), {
+    predecessors: () => [pair.taker],
+    assertMayRun: always,
+  });
+  young.subscribeTo(pair.taker);
+  old.answerQueriesOf(pair.owner);
   return { ...pair, old, young };
 }
 
@@ -33,9 +36,12 @@ const plain = {
 };
 
 /** The old process ends. */
-async function depart({ old, owner }: States, swept: Promise<void> = Promise.resolve()): Promise<Departure> {
+async function depart(
+  { old, owner }: States,
+  swept: Promise<void> = Promise.resolve(),
+): Promise<DrainContext> {
   await expect.poll(() => owner.peers("slot")).toHaveLength(1);
-  const departure = old.depart(owner, new Promise(() => {}), 20_000);
+  const departure = old.beginDrain(owner, new Promise(() => {}), 20_000);
   onTestFinished(() => departure.end());
   void old.drain(departure, swept);
   return departure;
@@ -67,7 +73,7 @@ test.each([
   [2, { how: "taken", by: { generation: 1, pid: 1 } }, []],
   [
     3,
-    { how: "parked", refusals: Array.from({ length: 3 }, () => ({ code: "ERR_DAMAGED" })) },
+    { how: "failed", refusals: Array.from({ length: 3 }, () => ({ code: "ERR_DAMAGED" })) },
     ['slot "a" (7 bytes) is not handed on any more: 3 attempts have failed'],
   ],
 ])("a slot that is damaged %i times on its way", async (times, outcome, told) => {
@@ -79,7 +85,7 @@ test.each([
   }
   const damaged = states.old.slot("a", { version: 1 }).initiate({ n: 1 });
   const whole = states.old.slot("b", { version: 1 }).initiate(2);
-  states.owner.keep();
+  states.owner.confirm();
   await depart(states);
   expect(await damaged).toEqual(outcome);
   expect(await whole).toMatchObject({ how: "taken" });
@@ -109,7 +115,7 @@ test.each([
     const taken: unknown[] = [];
     states.young.slot<Uint8Array>("a", { version: 1 }).subscribe(({ data }) => taken.push(data.length));
     const settled = states.old.slot("a", { version: 1 }).initiate(Buffer.alloc(100_000), { timeout });
-    states.owner.keep();
+    states.owner.confirm();
     await depart(states);
     expect(await settled).toEqual(outcome);
     expect(taken).toHaveLength(outcome.how === "taken" ? 1 : 0);
@@ -134,7 +140,7 @@ test("a slot that is withdrawn while it is being taken has one owner", async () 
       // Every fourth one is so large that it is written and read besides.
       .initiate(n % 4 === 0 ? Buffer.alloc(100_000) : n, { timeout: 1 + (n % 12) }),
   );
-  states.owner.keep();
+  states.owner.confirm();
   await depart(states);
   const settled = await Promise.all(outcomes);
   await Promise.all(takes);
@@ -161,19 +167,19 @@ test("slots that come back while another is on its way keep their order", async 
   await depart(states);
   await expect.poll(() => seen).toEqual([1, 2, 3]);
   hold = false;
-  states.taker.handOn();
-  states.taker.restart({ generation: 2, pid: 2 }, true);
+  states.taker.stopReading();
+  states.taker.changeReader({ generation: 2, pid: 2 }, true);
   states.young.slot<number>("a", { version: 1 }).subscribe(({ data }) => void seen.push(data));
   await expect.poll(() => seen.length).toBe(7);
   expect(seen.slice(3)).toEqual([1, 2, 3, 4]);
-  states.owner.keep();
+  states.owner.confirm();
   expect((await Promise.all(outcomes)).map(({ how }) => how)).toEqual(["taken", "taken", "taken", "taken"]);
 });
 
 test("a unit that was asked for before the units move goes first", async () => {
   const states = open();
   const seen: string[] = [];
-  const define = (state: State) =>
+  const define = (state: ProcessState) =>
     state.units<string, string>("room", {
       version: 1,
       run: (id, name) => (state === states.young && seen.push(id), name),
@@ -186,8 +192,8 @@ test("a unit that was asked for before the units move goes first", async () => {
   await expect.poll(() => states.owner.peers("unit", "room")).toHaveLength(1);
   await depart(states, new Promise((resolve) => (sweep = resolve)));
   const wanted = after.start("d", "anew");
-  expect(await states.taker.claim("unit", "room", "c")).toBe(true);
-  expect(await states.taker.claim("unit", "room", "e")).toBe(false);
+  expect(await states.taker.expedite("unit", "room", "c")).toBe(true);
+  expect(await states.taker.expedite("unit", "room", "e")).toBe(false);
   sweep();
   expect(await wanted).toBe("room d");
   await expect.poll(() => after.size).toBe(4);
@@ -199,7 +205,7 @@ test("units that are asked for while the units move go next, the first to be ask
   const seen: string[] = [];
   let goOn!: () => void;
   const held = new Promise<void>((resolve) => (goOn = resolve));
-  const define = (state: State) =>
+  const define = (state: ProcessState) =>
     state.units<string, string>("room", {
       version: 1,
       run: async (id, name) => {
@@ -216,7 +222,7 @@ test("units that are asked for while the units move go next, the first to be ask
   await depart(states);
   await expect.poll(() => seen).toEqual(["a"]);
   for (const id of ["f", "d", "f", "a"]) {
-    expect(await states.taker.claim("unit", "room", id)).toBe(true);
+    expect(await states.taker.expedite("unit", "room", id)).toBe(true);
   }
   goOn();
   await expect.poll(() => after.size).toBe(6);
@@ -227,7 +233,7 @@ test("a unit of which a question is answered later, or by what is no number, har
   const states = open();
   const seen: string[] = [];
   const ranks: Record<string, unknown> = { a: undefined, b: 3n, c: NaN, d: 2, e: "x", f: rejects };
-  const define = (state: State) =>
+  const define = (state: ProcessState) =>
     state.units<string, string>("room", {
       version: 1,
       run: (id, name) => (state === states.young && seen.push(id), name),
@@ -239,7 +245,7 @@ test("a unit of which a question is answered later, or by what is no number, har
   const [before, after] = [define(states.old), define(states.young)];
   for (const id of ["a", "b", "c", "d", "e", "f", "g"]) await before.start(id, `room ${id}`);
   await expect.poll(() => states.owner.peers("unit", "room")).toHaveLength(1);
-  states.owner.keep();
+  states.owner.confirm();
   const departure = await depart(states);
   await expect.poll(() => after.size).toBe(5);
   expect(seen).toEqual(["b", "d", "a", "c", "e"]);
@@ -248,7 +254,7 @@ test("a unit of which a question is answered later, or by what is no number, har
 });
 
 test("an option of a drain that is undefined has its default, and a wrong one is named", async () => {
-  const state = new State(new Fences(), { older: () => [], requireActive: always });
+  const state = new ProcessState(new FencingTokens(), { predecessors: () => [], assertMayRun: always });
   const define = (kind: string, concurrency: unknown) => {
     const drain = { concurrency } as { concurrency: number };
     return state.units<null, null>(kind, { version: 1, run: () => null, freeze: () => null, drain });
@@ -267,7 +273,7 @@ test("a process that ends refuses what an older one offers, and it stays there",
   const [before, after] = [states.old, states.young].map((state) => state.units("room", plain));
   await before!.start("1", "room 1");
   await expect.poll(() => states.owner.peers("unit", "room")).toHaveLength(1);
-  const ending = states.young.depart(undefined, Promise.resolve(true), 20_000);
+  const ending = states.young.beginDrain(undefined, Promise.resolve(true), 20_000);
   onTestFinished(() => ending.end());
   const departure = await depart(states);
   expect(await outcome).toEqual({ how: "withdrawn", refusals: [{ code: "ERR_STOPPED" }] });
@@ -286,7 +292,7 @@ test("a unit that runs in the successor already is not begun again by what an ol
   await expect.poll(() => states.owner.peers("unit", "room")).toHaveLength(1);
   const departure = await depart(states);
   await expect.poll(() => after!.get("2")).toBe("room 2");
-  states.owner.keep();
+  states.owner.confirm();
   departure.end();
   expect(await before!.drain()).toMatchObject({ moved: 1, stopped: 1, failures: { ERR_RUNNING: 1 } });
   expect(after!.get("1")).toBe("its own");
@@ -305,7 +311,7 @@ test("what cannot be sent waits until it can, and does not keep the process from
   await before!.start("1", "room 1");
   await expect.poll(() => states.owner.peers("unit", "room")).toHaveLength(1);
   const outcome = states.old.slot("a", { version: 1 }).initiate(1);
-  states.owner.keep();
+  states.owner.confirm();
   await depart(states);
   // A timer is what an event loop that is kept busy by promises never comes to.
   setTimeout(() => (isFull = false), 20);
@@ -317,7 +323,7 @@ test("what cannot be sent waits until it can, and does not keep the process from
 test("a drain whose timer is early is over all the same", async () => {
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
   onTestFinished(() => void vi.useRealTimers());
-  const departure = new Departure(undefined, new Promise(() => {}), 20_000);
+  const departure = new DrainContext(undefined, new Promise(() => {}), 20_000);
   expect(departure.remaining).toBeGreaterThan(0);
   vi.advanceTimersByTime(20_000);
   await departure.over;

@@ -120,7 +120,7 @@ describe("an upgrade", () => {
     const old = await start();
     for (const id of ["a", "b", "c"]) await old.tell("start", id, { of: id });
     const next = await old.upgrade();
-    expect(await reportOf(old)).toMatchObject({ moved: 3, parked: 0, stopped: 0, peers: 1, failures: {} });
+    expect(await reportOf(old)).toMatchObject({ moved: 3, failed: 0, stopped: 0, peers: 1, failures: {} });
     for (const id of ["a", "b", "c"])
       expect(await next.tell("get", id)).toEqual({ of: id, runs: 2, from: 1 });
     expect(await next.tell("size")).toBe(3);
@@ -157,7 +157,7 @@ describe("an upgrade", () => {
     expect(await reportOf(old)).toMatchObject({
       moved: 1,
       stopped: 4,
-      parked: 0,
+      failed: 0,
       failures: { ERR_NOT_ELIGIBLE: 1, ERR_UNIT: 1, ERR_REFUSED: 1, ERR_MINE: 1 },
     });
     expect(ids(next.said("run"))).toEqual(["yes"]);
@@ -240,7 +240,7 @@ describe("an upgrade", () => {
   test("without units reports none, and takes no time over them", async () => {
     const old = await start();
     await old.upgrade();
-    expect(await reportOf(old)).toMatchObject({ moved: 0, parked: 0, stopped: 0, failures: {} });
+    expect(await reportOf(old)).toMatchObject({ moved: 0, failed: 0, stopped: 0, failures: {} });
   });
 });
 
@@ -304,7 +304,7 @@ describe("a unit that", () => {
     await old.tell("start", "a", { of: "a" });
     await old.upgrade();
     const failures = { ERR_CHECK: 1 };
-    expect(await reportOf(old)).toMatchObject({ moved: 0, stopped: 1, parked: 0, failures });
+    expect(await reportOf(old)).toMatchObject({ moved: 0, stopped: 1, failed: 0, failures });
     expect(old.said("stop")).toMatchObject([{ id: "a", runs: 1 }]);
   });
 
@@ -315,7 +315,7 @@ describe("a unit that", () => {
     const old = await start({ start: ["a", "b"], each: { 0: { stop: { a: how } } }, drain });
     old.kill("SIGTERM");
     const report = await reportOf(old, "stopped");
-    expect(report).toMatchObject({ moved: 0, stopped: 1, parked: 1, failures: { [code]: 1 } });
+    expect(report).toMatchObject({ moved: 0, stopped: 1, failed: 1, failures: { [code]: 1 } });
     expect(new Set(ids(old.said("abort")))).toEqual(new Set(["a", "b"]));
     expect(await old.service.exited).toEqual([0, null]);
   });
@@ -408,8 +408,8 @@ describe("a successor that is killed", () => {
   });
 
   test.each([
-    ["has told late that it has taken", "SIGCONT", { moved: 1, parked: 0 }],
-    ["has not told that it has taken", "SIGSTOP", { moved: 0, parked: 1 }],
+    ["has told late that it has taken", "SIGCONT", { moved: 1, failed: 0 }],
+    ["has not told that it has taken", "SIGSTOP", { moved: 0, failed: 1 }],
   ] as const)(
     "on a probation that is longer than the drain gives back what it %s",
     async (_, signal, told) => {
@@ -482,10 +482,10 @@ describe("a successor that is killed", () => {
       await old.service.until("rollback", {}, from);
       await old.says("run", { id: "a", runs: death + 1 });
     }
-    await old.service.untilNoise(/HANDOVER_PARKED.*unit room "a" \(\d+ bytes\)/);
+    await old.service.untilNoise(/HANDOVER_STATE_FAILED.*unit room "a" \(\d+ bytes\)/);
     const next = await old.upgrade();
     await next.says("run", { id: "b" });
-    expect(await reportOf(old)).toMatchObject({ moved: 1, parked: 1 });
+    expect(await reportOf(old)).toMatchObject({ moved: 1, failed: 1 });
     expect(ids(next.said("run"))).toEqual(["b"]);
     expect(old.said("stop")).toMatchObject([{ id: "a", runs: 4 }]);
   });
@@ -526,7 +526,7 @@ describe("stop()", () => {
   test("stops all units, with their state", async () => {
     const only = await start({ start: ["a", "b", "c"] });
     only.kill("SIGTERM");
-    expect(await reportOf(only, "stopped")).toMatchObject({ moved: 0, parked: 0, stopped: 3, peers: 0 });
+    expect(await reportOf(only, "stopped")).toMatchObject({ moved: 0, failed: 0, stopped: 3, peers: 0 });
     expect(only.said("stop").map(({ id, runs }) => [id, runs])).toEqual([
       ["a", 1],
       ["b", 1],
@@ -547,8 +547,8 @@ describe("stop()", () => {
     const each = { 0: { stop: { a: "hang" }, freeze: { b: "hang" } } };
     const only = await start({ start: ["a", "b", "c"], each, drainTimeout: 200 });
     only.kill("SIGTERM");
-    const { ms, stopped, parked } = await reportOf(only, "stopped");
-    expect([stopped, parked]).toEqual([1, 2]);
+    const { ms, stopped, failed } = await reportOf(only, "stopped");
+    expect([stopped, failed]).toEqual([1, 2]);
     // The limit of one unit is 5,000.
     expect(ms).toBeLessThan(4_000);
   });
@@ -559,7 +559,7 @@ test("an upgrade takes no longer than drainTimeout over units that hang", async 
   const drain = { unitTimeout: 100 };
   const old = await start({ start: ["a", "b"], each, drain, drainTimeout: 1_000 });
   await old.upgrade();
-  expect(await reportOf(old)).toMatchObject({ moved: 0, parked: 2, failures: { ERR_TIMEOUT: 4 } });
+  expect(await reportOf(old)).toMatchObject({ moved: 0, failed: 2, failures: { ERR_TIMEOUT: 4 } });
 });
 
 test("a successor that does not answer keeps nobody: what it has is not known, the others are stopped", async () => {
@@ -568,7 +568,7 @@ test("a successor that does not answer keeps nobody: what it has is not known, t
   const old = await start({ start: ["a", "b", "c", "d", "e"], each, drain, drainTimeout: 1_500 });
   await old.upgrade();
   const failures = { ERR_TIMEOUT: 2 };
-  expect(await reportOf(old)).toMatchObject({ moved: 0, parked: 2, stopped: 3, failures });
+  expect(await reportOf(old)).toMatchObject({ moved: 0, failed: 2, stopped: 3, failures });
   expect(new Set(ids(old.said("stop")))).toEqual(new Set(["c", "d", "e"]));
   expect(await old.service.exited).toEqual([0, null]);
 });
@@ -588,7 +588,7 @@ test("units that nobody takes in time leave time to stop them", async () => {
   const drain = { concurrency: 1, unitTimeout: 500, giveUpAfter: 100 };
   const old = await start({ start: "abcdefghij".split(""), each, drain, drainTimeout: 2_000 });
   await old.upgrade();
-  expect(await reportOf(old)).toMatchObject({ moved: 0, stopped: 10, parked: 0 });
+  expect(await reportOf(old)).toMatchObject({ moved: 0, stopped: 10, failed: 0 });
 });
 
 test("drain() of the program's own stops what runs, and others can be started after it", async () => {
@@ -621,7 +621,7 @@ test("units move in the time that a drain of the program's own has left", async 
   await old.says("stop", { id: "a" });
   await old.tell("start", "b");
   const next = await old.upgrade();
-  expect(await draining).toMatchObject({ moved: 0, parked: 1 });
+  expect(await draining).toMatchObject({ moved: 0, failed: 1 });
   expect(await reportOf(old)).toMatchObject({ moved: 1, stopped: 0 });
   expect(ids(next.said("run"))).toEqual(["b"]);
 });
@@ -633,7 +633,7 @@ test("of 10,000 units, of which every fifth is refused, each runs in one place, 
   expect(await reportOf(old)).toMatchObject({
     moved: 8_000,
     stopped: 2_000,
-    parked: 0,
+    failed: 0,
     failures: { ERR_REFUSED: 2_000 },
   });
   expect(await next.tell("size")).toBe(8_000);

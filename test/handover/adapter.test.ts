@@ -85,7 +85,7 @@ describe("a connection with an adapter", () => {
     await upgrade(service);
     client.socket.write("b\n");
     expect(await client.until(/\n/)).toBe("2 2\n");
-    expect(await service.until("exit", { generation: 0 })).toMatchObject({ handedOver: 1, stayed: {} });
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({ moved: 1, stayed: {} });
   });
 
   test.each([
@@ -106,7 +106,7 @@ describe("a connection with an adapter", () => {
     await client.until(/0 2\n/);
     client.socket.end();
     expect(await service.until("exit", { generation: 0 })).toMatchObject({
-      handedOver: 0,
+      moved: 0,
       destroyed: 0,
       stayed: { [code]: 1 },
     });
@@ -124,8 +124,8 @@ describe("a connection with an adapter", () => {
     expect(await client.until(/3\n/)).toBe("1 1\n1 2\n1 3\n");
   });
 
-  test("with patience is thawed when its client speaks", async () => {
-    const { service, port } = await start({ first: { patience: 60_000 } });
+  test("with idleTimeout is thawed when its client speaks", async () => {
+    const { service, port } = await start({ first: { idleTimeout: 60_000 } });
     const client = await Client.open(port);
     client.socket.write("a\n");
     await client.until(/^0 1\n/);
@@ -138,8 +138,8 @@ describe("a connection with an adapter", () => {
     expect(await client.until(/\n/)).toBe("2 2\n");
   });
 
-  test("with patience is closed when that is over", async () => {
-    const { service, port } = await start({ first: { patience: 1 } });
+  test("with idleTimeout is closed when that is over", async () => {
+    const { service, port } = await start({ first: { idleTimeout: 1 } });
     const client = await Client.open(port);
     await service.until("connection");
     await upgrade(service);
@@ -147,7 +147,7 @@ describe("a connection with an adapter", () => {
   });
 
   test("is closed if it is thawed later, and that throws", async () => {
-    const { service, port } = await start({ first: { patience: 60_000 }, next: { throws: ["thaw"] } });
+    const { service, port } = await start({ first: { idleTimeout: 60_000 }, next: { throws: ["thaw"] } });
     const client = await Client.open(port);
     await service.until("connection");
     await upgrade(service);

@@ -110,7 +110,7 @@ describe("a connection that is refused stays, and is told to close:", () => {
       expect([/^connection: close/im.test(head), body]).toEqual([true, "0"]);
     }
     expect(await departures(service)).toMatchObject({
-      handedOver: 0,
+      moved: 0,
       destroyed: 0,
       stayed: { ERR_NO_TAKER: 70 },
     });
@@ -129,7 +129,7 @@ describe("a connection that is refused stays, and is told to close:", () => {
     );
     expect(answers.toSorted()).toEqual([...all(64, "0 close"), ...all(36, "1 keep")]);
     expect(await departures(service)).toMatchObject({
-      handedOver: 36,
+      moved: 36,
       destroyed: 0,
       stayed: { ERR_DESCRIPTOR: 64 },
     });
@@ -148,7 +148,7 @@ describe("a connection that is refused stays, and is told to close:", () => {
     expect(said.filter((text) => text === "0 after")).toHaveLength(count);
     for (const { socket } of clients) socket.end();
     const stayed = { [code]: count };
-    expect(await departures(service)).toMatchObject({ handedOver: 6 - count, destroyed: 0, stayed });
+    expect(await departures(service)).toMatchObject({ moved: 6 - count, destroyed: 0, stayed });
   });
 });
 
@@ -161,7 +161,7 @@ test("a successor that is blocked for a second loses nothing", async () => {
   // What was not on its way yet, the old process has answered.
   expect(answers.filter((text) => text !== "0" && text !== "1")).toEqual([]);
   expect(answers.filter((text) => text === "1").length).toBeGreaterThan(0);
-  expect(await departures(service)).toMatchObject({ handedOver: 200, destroyed: 0, stayed: {} });
+  expect(await departures(service)).toMatchObject({ moved: 200, destroyed: 0, stayed: {} });
 });
 
 test("a stop while connections are on their way answers what was asked, and leaves", async () => {
@@ -196,10 +196,10 @@ describe("an older generation that still drains", () => {
     }
     const { pid } = await service.until("accepting", { generation: 2 });
     const [status] = jsonLines(await handover("status", pid, "--json"));
-    expect(status).toMatchObject({ generation: 2, older: [{ generation: 0, connections: 1 }] });
+    expect(status).toMatchObject({ generation: 2, predecessors: [{ generation: 0, connections: 1 }] });
     process.kill(service.pid, "SIGUSR2");
     expect(await answer(held)).toBe("0");
-    expect(await departures(service)).toMatchObject({ handedOver: 2, destroyed: 0, stayed: {} });
+    expect(await departures(service)).toMatchObject({ moved: 2, destroyed: 0, stayed: {} });
     expect(await ask(held)).toBe("2");
   });
 
@@ -212,7 +212,7 @@ describe("an older generation that still drains", () => {
     await replaceSoon(service);
     process.kill(service.pid, "SIGUSR2");
     await service.until("rollback", { generation: 1 });
-    expect(await departures(service)).toMatchObject({ handedOver: 6, destroyed: 0, stayed: {} });
+    expect(await departures(service)).toMatchObject({ moved: 6, destroyed: 0, stayed: {} });
     const said = await Promise.all(clients.map((client) => say(client, "after")));
     expect(said).toEqual(all(6, "1 after"));
   });

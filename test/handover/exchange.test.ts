@@ -2,7 +2,7 @@ import { closeSync, openSync, readdirSync, readFileSync, readSync, writeFileSync
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { Channel } from "../../dist/channel/channel.js";
-import { closeAll } from "../../dist/channel/descriptors.js";
+import { closeAll } from "../../dist/platform/descriptors.js";
 import type { Message } from "../../dist/channel/messages.js";
 import { LocalExchange } from "../../dist/exchange/local-exchange.js";
 import { offer, parcel, taken, testExchange } from "../support/exchange-suite.js";
@@ -17,7 +17,7 @@ describe("the local exchange", () => {
   test("sends what was made in the same turn", () => {
     const { owner, taker, channels } = open();
     const ids: string[] = [];
-    taker.serve("thing", undefined, ({ id }) => {
+    taker.subscribe("thing", undefined, ({ id }) => {
       ids.push(id);
       return "taken";
     });
@@ -30,7 +30,7 @@ describe("the local exchange", () => {
     const { owner, taker } = open();
     const [one, two, three] = [file("one"), file("two"), file("three")];
     const kept: number[] = [];
-    taker.serve("thing", undefined, ({ id, fds }) => {
+    taker.subscribe("thing", undefined, ({ id, fds }) => {
       if (id === "no") return { code: "ERR_MINE" };
       kept.push(...fds);
       return "taken";
@@ -51,7 +51,7 @@ describe("the local exchange", () => {
 
   test("refuses a parcel whose bytes have changed on the way, and no other", async () => {
     const { owner, taker } = open(([message, fds, body]) => [message, fds, flip(body)]);
-    taker.serve("thing", undefined, () => "taken");
+    taker.subscribe("thing", undefined, () => "taken");
     const before = descriptors();
     expect(await offer(owner, parcel("1", { fds: [file("one")] }), parcel("2"))).toEqual([
       { how: "refused", code: "ERR_DAMAGED" },
@@ -66,7 +66,7 @@ describe("the local exchange", () => {
       closeAll(fds);
       return [message, [file("x".repeat(100_000))], body];
     });
-    taker.serve("thing", undefined, () => "taken");
+    taker.subscribe("thing", undefined, () => "taken");
     expect(await offer(owner, parcel("1", { body: Buffer.alloc(100_000, "y") }))).toEqual([
       { how: "refused", code: "ERR_DAMAGED" },
     ]);
@@ -89,7 +89,7 @@ describe("the local exchange", () => {
     ],
   ])("refuses a whole batch for %s, and closes what came of it", async (_, damage, code) => {
     const { owner, taker } = open(damage);
-    taker.serve("thing", undefined, () => "taken");
+    taker.subscribe("thing", undefined, () => "taken");
     const fds = [file("one"), file("two")];
     const before = descriptors();
     const settlements = await offer(owner, parcel("1", { fds }), parcel("2"));
@@ -106,7 +106,7 @@ describe("the local exchange", () => {
     // Its first reader dies over the first batch.
     const { owner, taker } = open((packet) => (heard.push(packet[0]) === 1 ? undefined : packet));
     const seen: string[] = [];
-    taker.serve("thing", undefined, ({ id }) => {
+    taker.subscribe("thing", undefined, ({ id }) => {
       seen.push(id);
       return "taken";
     });
@@ -115,7 +115,7 @@ describe("the local exchange", () => {
     await expect.poll(() => heard.length).toBe(1);
     const before = descriptors();
     const unread = offer(owner, parcel("unread", { fds: [fd] }));
-    taker.restart(reader, true);
+    taker.changeReader(reader, true);
     const withdrawn = { how: "withdrawn", refusals: [], died: true };
     expect(await Promise.all([lost, unread])).toEqual([[withdrawn], [withdrawn]]);
     expect(await offer(owner, parcel("again"))).toMatchObject([{ how: "taken", by: reader }]);
@@ -126,38 +126,38 @@ describe("the local exchange", () => {
   test("believes only the confirmation of its own restart", async () => {
     const { owner, taker, channels } = open();
     const seen: string[] = [];
-    taker.serve("thing", undefined, ({ id }) => {
+    taker.subscribe("thing", undefined, ({ id }) => {
       seen.push(id);
       return "taken";
     });
-    channels[0].send({ type: "restarted", id: "of an older reader" });
+    channels[0].send({ type: "reader-changed-ack", id: "of an older reader" });
     const offers = offer(owner, parcel("1"));
-    taker.restart(reader, false);
+    taker.changeReader(reader, false);
     expect(await offers).toEqual([{ how: "withdrawn", refusals: [], died: false }]);
     expect(seen).toEqual([]);
   });
 
   test("what was taken from a reader that dies on probation is its owner's again; then it is kept", async () => {
     const { owner, taker } = open();
-    taker.serve("thing", undefined, () => "taken");
-    const [first] = (await offer(owner, parcel("1"))) as { kept: Promise<boolean> }[];
-    taker.restart(reader, true);
-    expect(await first!.kept).toBe(false);
-    const [second] = (await offer(owner, parcel("1"))) as { kept: Promise<boolean> }[];
-    owner.keep();
-    expect(await second!.kept).toBe(true);
+    taker.subscribe("thing", undefined, () => "taken");
+    const [first] = (await offer(owner, parcel("1"))) as { confirmed: Promise<boolean> }[];
+    taker.changeReader(reader, true);
+    expect(await first!.confirmed).toBe(false);
+    const [second] = (await offer(owner, parcel("1"))) as { confirmed: Promise<boolean> }[];
+    owner.confirm();
+    expect(await second!.confirmed).toBe(true);
   });
 
   test("aborts what is being taken when somebody else reads on", async () => {
     const { owner, taker } = open();
     let signal: AbortSignal | undefined;
-    taker.serve("thing", undefined, async (_, claim) => {
+    taker.subscribe("thing", undefined, async (_, claim) => {
       signal = claim.signal;
       return new Promise(() => {});
     });
     void offer(owner, parcel("1"));
     await expect.poll(() => signal).toBeDefined();
-    taker.handOn();
+    taker.stopReading();
     expect(signal!.aborted).toBe(true);
   });
 
@@ -168,13 +168,13 @@ describe("the local exchange", () => {
       end: () => {},
     });
     expect(await taker.peek("thing", "a")).toBeUndefined();
-    expect(await taker.claim("thing", "a", "1")).toBe(false);
+    expect(await taker.expedite("thing", "a", "1")).toBe(false);
   });
 
   test("does not take the answer to another reader's question for its own", async () => {
     const { owner, taker, channels } = open();
-    owner.show("thing", { claim: () => true });
-    const asked = taker.claim("thing", "a", "1");
+    owner.onQuery("thing", { expedite: () => true });
+    const asked = taker.expedite("thing", "a", "1");
     channels[0].send({ type: "answer", request: 0, held: false });
     expect(await asked).toBe(true);
   });
@@ -184,7 +184,7 @@ describe("the local exchange", () => {
     channels[0].listen({ message: () => {}, end: () => {} });
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
     onTestFinished(() => void vi.useRealTimers());
-    const asked = taker.claim("thing", "a", "1");
+    const asked = taker.expedite("thing", "a", "1");
     vi.advanceTimersByTime(10_000);
     expect(await asked).toBe(true);
   });
@@ -196,7 +196,7 @@ describe("the local exchange", () => {
     const [label, id] = ["\u0001".repeat(512), "\u0002".repeat(508)];
     const fds = [file("0"), file("1")];
     const seen: string[] = [];
-    taker.serve("thing", undefined, (one) => {
+    taker.subscribe("thing", undefined, (one) => {
       seen.push(`${one.id.slice(508)} ${one.fds.map(content).join()} ${one.body.length}`);
       closeAll(one.fds);
       return "taken";
@@ -221,7 +221,7 @@ describe("the local exchange", () => {
   test("answers in several messages what one cannot hold: many refusals with long reasons", async () => {
     const { owner, taker } = open();
     const [code, reason] = ["X".repeat(200_000), "\u0001".repeat(1_000)];
-    taker.serve("thing", undefined, async (one, claim) => {
+    taker.subscribe("thing", undefined, async (one, claim) => {
       if (one.id.startsWith("throws")) throw Object.assign(new Error(reason), { code });
       for (let n = 0; n < 20; n++) claim.note({ code, reason });
       return new Promise(() => {});
@@ -239,14 +239,14 @@ describe("the local exchange", () => {
   test("withdraws a large body that is being written when somebody else reads on", async () => {
     const { owner, taker } = open();
     const seen: string[] = [];
-    taker.serve("thing", undefined, ({ id }) => {
+    taker.subscribe("thing", undefined, ({ id }) => {
       seen.push(id);
       return "taken";
     });
     const before = descriptors();
     const large = { body: Buffer.alloc(50_000_000) };
     const offers = offer(owner, parcel("1", large));
-    taker.restart(reader, true);
+    taker.changeReader(reader, true);
     expect(await offers).toEqual([{ how: "withdrawn", refusals: [], died: true }]);
     expect(await offer(owner, parcel("2", large))).toMatchObject([{ how: "taken", by: reader }]);
     expect(seen).toEqual(["2"]);
@@ -256,32 +256,32 @@ describe("the local exchange", () => {
   test("tells what was taken before somebody else reads on", async () => {
     const { owner, taker } = open();
     let decide: ((verdict: "taken") => void) | undefined;
-    taker.serve("thing", undefined, () => new Promise((resolve) => (decide = resolve)));
+    taker.subscribe("thing", undefined, () => new Promise((resolve) => (decide = resolve)));
     const offers = offer(owner, parcel("1"));
     await expect.poll(() => decide).toBeDefined();
     decide!("taken");
     // It has been taken, and the answer is yet to be sent.
     await Promise.resolve();
-    taker.handOn();
-    taker.restart(reader, false);
+    taker.stopReading();
+    taker.changeReader(reader, false);
     expect(await offers).toEqual([taken]);
   });
 
   test("answers that it has nothing if a copy cannot be sent", async () => {
     const { owner, taker } = open();
-    owner.show("thing", { peek: async () => parcel("x".repeat(200_000)) });
+    owner.onQuery("thing", { peek: async () => parcel("x".repeat(200_000)) });
     expect(await taker.peek("thing", "a")).toBeUndefined();
   });
 
   test("gives no copy that has changed on the way", async () => {
     const { owner, taker } = open(([message, fds, body]) => [message, fds, flip(body)]);
-    owner.show("thing", { peek: async () => parcel("1") });
+    owner.onQuery("thing", { peek: async () => parcel("1") });
     expect(await taker.peek("thing", "a")).toBeUndefined();
   });
 
   test("has no peer once a send has failed, though the end of the channel was not heard yet", async () => {
     const { owner, taker, channels } = open();
-    taker.serve("thing", undefined, () => "taken");
+    taker.subscribe("thing", undefined, () => "taken");
     await Promise.resolve();
     channels[0].readNow();
     expect(owner.peers("thing")).toHaveLength(1);
@@ -302,7 +302,7 @@ describe("the local exchange", () => {
 test("what a process said before it died is heard, though it had not read everything", async () => {
   const [left, fd] = Channel.pair();
   const right = new Channel(fd);
-  left.send({ type: "kept" });
+  left.send({ type: "confirmed" });
   right.send({ type: "stopping" });
   right.close();
   const heard: string[] = [];

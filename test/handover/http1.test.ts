@@ -14,7 +14,7 @@ describe("a connection moves", () => {
     const used = clients.slice(0, 3);
     expect(await Promise.all(used.map((client) => ask(client)))).toEqual(["0", "0", "0"]);
     await upgrade(service);
-    expect(await departures(service)).toMatchObject({ handedOver: 6, destroyed: 0, stayed: {} });
+    expect(await departures(service)).toMatchObject({ moved: 6, destroyed: 0, stayed: {} });
     expect(await Promise.all(clients.map((client) => ask(client)))).toEqual(Array(6).fill("1"));
   });
 
@@ -26,7 +26,7 @@ describe("a connection moves", () => {
     await replace(service);
     process.kill(service.pid, "SIGUSR2");
     expect(await answer(client)).toBe("0");
-    expect(await departures(service)).toMatchObject({ handedOver: 1, destroyed: 0 });
+    expect(await departures(service)).toMatchObject({ moved: 1, destroyed: 0 });
     expect(await ask(client)).toBe("1");
   });
 
@@ -38,7 +38,7 @@ describe("a connection moves", () => {
     await replace(service);
     process.kill(service.pid, "SIGUSR2");
     expect(await client.until(/0\r\nx-end: yes\r\n\r\n/)).toBe("1\r\n0\r\n0\r\nx-end: yes\r\n\r\n");
-    expect(await departures(service)).toMatchObject({ handedOver: 1 });
+    expect(await departures(service)).toMatchObject({ moved: 1 });
     expect(await ask(client)).toBe("1");
   });
 
@@ -59,7 +59,7 @@ describe("a connection moves", () => {
     await replace(service);
     client.socket.write(end);
     expect(await answer(client)).toBe(`0 ${body}`);
-    expect(await departures(service)).toMatchObject({ handedOver: 1 });
+    expect(await departures(service)).toMatchObject({ moved: 1 });
     client.socket.write(head + begin + end);
     expect(await answer(client)).toBe(`1 ${body}`);
   });
@@ -73,7 +73,7 @@ describe("a connection moves", () => {
     await replace(service);
     client.socket.write("body");
     expect(await answer(client)).toBe("0 body ");
-    expect(await departures(service)).toMatchObject({ handedOver: 1 });
+    expect(await departures(service)).toMatchObject({ moved: 1 });
     client.socket.write(head);
     await client.until(/100 Continue\r\n\r\n/);
     client.socket.write("more");
@@ -94,7 +94,7 @@ describe("a connection moves", () => {
     expect(await askAll()).toEqual(["200", "204", "304"]);
     await upgrade(service);
     expect(await askAll()).toEqual(["200", "204", "304"]);
-    expect(await departures(service)).toMatchObject({ handedOver: 3 });
+    expect(await departures(service)).toMatchObject({ moved: 3 });
     expect(await Promise.all(clients.map((client) => ask(client)))).toEqual(["1", "1", "1"]);
   });
 
@@ -110,7 +110,7 @@ describe("a connection moves", () => {
     await client.receives(16 * 1024 * 1024);
     expect(client.text).toMatch(/^0+$/);
     client.text = "";
-    expect(await departures(service)).toMatchObject({ handedOver: 1, destroyed: 0 });
+    expect(await departures(service)).toMatchObject({ moved: 1, destroyed: 0 });
     expect(await ask(client)).toBe("1");
   });
 
@@ -123,7 +123,7 @@ describe("a connection moves", () => {
     process.kill(service.pid, "SIGUSR2");
     const answers = [await answer(client), await answer(client), await answer(client), await answer(client)];
     expect(answers).toEqual(["0", "0", "0:1", "0"]);
-    expect(await departures(service)).toMatchObject({ handedOver: 1 });
+    expect(await departures(service)).toMatchObject({ moved: 1 });
     client.request("/", "/count");
     expect([await answer(client), await answer(client)]).toEqual(["1", "1:1"]);
   });
@@ -141,7 +141,7 @@ describe("a connection moves", () => {
       const [first, second] = [await answer(client), await answer(client)];
       expect(`${first}:20`).toBe(second);
     }
-    expect(await departures(service)).toMatchObject({ handedOver: 20 });
+    expect(await departures(service)).toMatchObject({ moved: 20 });
     expect(clients.map(({ text }) => text).join("")).toBe("");
   });
 });
@@ -175,7 +175,7 @@ describe("a request of which a part is there", () => {
     clients.forEach((client, n) => client.socket.write(whole.slice(halves[n]!.length)));
     const answers = await Promise.all(clients.map(answer));
     expect(answers.filter((text) => !/^[01] body $/.test(text))).toEqual([]);
-    expect(await departures(service)).toMatchObject({ handedOver: clients.length, destroyed: 0 });
+    expect(await departures(service)).toMatchObject({ moved: clients.length, destroyed: 0 });
     expect(await Promise.all(clients.map((client) => ask(client)))).toEqual(clients.map(() => "1"));
     expect(clients.map(({ text }) => text).join("")).toBe("");
   });
@@ -190,7 +190,7 @@ describe("a request of which a part is there", () => {
     expect(await answer(client)).toBe("0");
     client.socket.write("TP/1.1\r\nHost: a\r\n\r\n");
     expect(await answer(client)).toBe("0");
-    expect(await departures(service)).toMatchObject({ handedOver: 1 });
+    expect(await departures(service)).toMatchObject({ moved: 1 });
     expect(await ask(client)).toBe("1");
   });
 });
@@ -209,7 +209,7 @@ describe("a connection stays", () => {
     await service.until("draining");
     client.socket.write("hello");
     await client.until(/^0 hello/);
-    expect(await departures(service)).toMatchObject({ handedOver: 0, destroyed: 1, stayed: {} });
+    expect(await departures(service)).toMatchObject({ moved: 0, destroyed: 1, stayed: {} });
   });
 
   test.each([
@@ -224,7 +224,7 @@ describe("a connection stays", () => {
     process.kill(service.pid, "SIGUSR2");
     expect(await Promise.all(clients.map(({ ended }) => ended))).toEqual(Array(20).fill("end"));
     for (const client of clients) expect(client.text).toMatch(/\r\n\r\n0$/);
-    expect(await departures(service)).toMatchObject({ handedOver: 0, destroyed: 0 });
+    expect(await departures(service)).toMatchObject({ moved: 0, destroyed: 0 });
   });
 });
 
@@ -290,7 +290,7 @@ describe("in the new process", () => {
     await upgrade(service);
     expect(await client.ended).toBe("end");
     expect(client.text).toBe("");
-    expect(await departures(service)).toMatchObject({ handedOver: 1 });
+    expect(await departures(service)).toMatchObject({ moved: 1 });
     expect(await ask(await Client.open(port), "/count")).toBe("1:1");
   });
 

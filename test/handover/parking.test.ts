@@ -5,9 +5,9 @@ import type { ConnectionAdapter } from "../../dist/connections/adapter.js";
 import { Drain } from "../../dist/connections/drain.js";
 import { encodeFrozen } from "../../dist/connections/wire-format.js";
 import { Tracker } from "../../dist/connections/tracker.js";
-import type { Claim, Exchange } from "../../dist/exchange/exchange.js";
+import type { Delivery, Exchange } from "../../dist/exchange/exchange.js";
 import type { Settlement } from "../../dist/exchange/parcel.js";
-import { Parking } from "../../dist/connections/dormant.js";
+import { DormantConnections } from "../../dist/connections/dormant.js";
 import { native } from "../../dist/platform/native.js";
 
 const adapter: ConnectionAdapter = {
@@ -16,13 +16,16 @@ const adapter: ConnectionAdapter = {
   idle: () => true,
   freeze: () => {},
   thaw: () => {},
-  patience: () => 60_000,
+  idleTimeout: () => 60_000,
 };
 
 test("a connection that has spoken in time is not closed because this process was busy", async () => {
   const [own, other] = native().socketpair() as [number, number];
   const how = await new Promise<string>((resolve) => {
-    const parking = Parking.open({ wake: () => resolve("wake"), expire: () => resolve("expire") })!;
+    const parking = DormantConnections.open({
+      wake: () => resolve("wake"),
+      expire: () => resolve("expire"),
+    })!;
     parking.add({ fd: own, state: {}, adapter }, 100);
     native().send(other, Buffer.from("hello"), []);
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_100);
@@ -39,14 +42,14 @@ describe("a drain of a connection that has not spoken", () => {
   test("ends in time, though the successor never answers", async () => {
     const tracker = await adopted();
     const { done } = new Drain(tracker, 50, successor(new Promise(() => {})));
-    expect(await done).toEqual({ destroyed: 1, handedOver: 0, stayed: {} });
+    expect(await done).toEqual({ destroyed: 1, moved: 0, stayed: {} });
     expect(tracker.size).toBe(0);
   });
 
   test("offers it once, if the successor refuses it, and closes it when it stays silent", async () => {
     const refusal = { how: "refused", code: "ERR_VERSION" } as const;
     const { done } = new Drain(await adopted(), 10_000, successor(Promise.resolve(refusal)));
-    expect(await done).toEqual({ destroyed: 0, handedOver: 0, stayed: { ERR_VERSION: 1 } });
+    expect(await done).toEqual({ destroyed: 0, moved: 0, stayed: { ERR_VERSION: 1 } });
   });
 });
 
@@ -58,13 +61,13 @@ async function adopted(): Promise<Tracker> {
   const tracker = new Tracker();
   tracker.watch(server, "lines", adapter);
   onTestFinished(() => {
-    tracker.close();
+    tracker.dispose();
     server.close();
     native().close(other);
   });
   const body = encodeFrozen({ protocol: adapter.name, state: {} });
   const parcel = { kind: "connection", label: "lines", id: "0", version: 1, codec: "json", body, fds: [own] };
-  expect(tracker.adopt(parcel, {} as Claim)).toBe("taken");
+  expect(tracker.adopt(parcel, {} as Delivery)).toBe("taken");
   return tracker;
 }
 

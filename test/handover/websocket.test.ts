@@ -50,7 +50,7 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
     expect(await client.ask("c")).toBe("2 3 c");
     expect(client.isClosed).toBe(false);
     expect(await service.until("exit", { generation: 0 })).toMatchObject({
-      handedOver: 1,
+      moved: 1,
       stayed: {},
       destroyed: 0,
     });
@@ -137,7 +137,7 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
     await ask();
     process.kill(service.pid, "SIGHUP");
     while ((await ask()) === "0");
-    expect(await service.until("exit", { generation: 0 })).toMatchObject({ handedOver: 1, stayed: {} });
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({ moved: 1, stayed: {} });
     await ask();
   });
 
@@ -242,8 +242,8 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
     await replace(service);
     expect(await client.ask("b")).toBe("0 2 b");
     expect(await client.closed).toEqual({ code: 1012, reason: "service restart" });
-    const { handedOver, destroyed, stayed } = await service.until("exit", { generation: 0 });
-    expect([handedOver, destroyed]).toEqual([0, 0]);
+    const { moved, destroyed, stayed } = await service.until("exit", { generation: 0 });
+    expect([moved, destroyed]).toEqual([0, 0]);
     return stayed;
   }
 
@@ -255,7 +255,7 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
     expect(await first.closed).toEqual({ code: 1012, reason: "service restart" });
     expect(await last.ask("a")).toBe("0 1 a");
     expect(await last.closed).toEqual({ code: 1012, reason: "service restart" });
-    expect(await service.until("exit")).toMatchObject({ destroyed: 0, handedOver: 0 });
+    expect(await service.until("exit")).toMatchObject({ destroyed: 0, moved: 0 });
   });
 });
 

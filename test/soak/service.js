@@ -10,7 +10,7 @@ export class Service {
   noise = "";
   newest;
   /** How the drains of all generations ended, summed. */
-  handedOver = 0;
+  moved = 0;
   destroyed = 0;
   stayed = {};
   #waiting = new Map();
@@ -64,8 +64,8 @@ export class Service {
     resolve({ generation, ...fields });
   }
 
-  #count({ handedOver, destroyed, stayed }) {
-    this.handedOver += handedOver;
+  #count({ moved, destroyed, stayed }) {
+    this.moved += moved;
     this.destroyed += destroyed;
     for (const [code, count] of Object.entries(stayed)) this.stayed[code] = (this.stayed[code] ?? 0) + count;
   }

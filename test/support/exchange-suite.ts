@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { Exchange, Taker } from "../../dist/exchange/exchange.js";
+import type { Exchange, DeliveryHandler } from "../../dist/exchange/exchange.js";
 import type { Parcel, Settlement } from "../../dist/exchange/parcel.js";
 
 /** Two sides of an exchange: what is offered on the one is taken from the other. */
@@ -33,8 +33,12 @@ export async function offer(exchange: Exchange, ...parcels: Parcel[]): Promise<S
 export const taken = expect.objectContaining({ how: "taken" }) as Settlement;
 
 /** A taker that never decides, and what it has of each parcel. */
-function undecided(): { take: Taker; claims: Map<string, Parameters<Taker>[1]>; began: () => Promise<void> } {
-  const claims = new Map<string, Parameters<Taker>[1]>();
+function undecided(): {
+  take: DeliveryHandler;
+  claims: Map<string, Parameters<DeliveryHandler>[1]>;
+  began: () => Promise<void>;
+} {
+  const claims = new Map<string, Parameters<DeliveryHandler>[1]>();
   return {
     claims,
     take: async (one, claim) => {
@@ -58,7 +62,7 @@ export function testExchange(open: () => Pair): void {
     ])("that is %s arrives as it was offered", async (_, size) => {
       const { owner, taker } = open();
       const seen: Parcel[] = [];
-      taker.serve("thing", undefined, (one) => {
+      taker.subscribe("thing", undefined, (one) => {
         seen.push(one);
         return "taken";
       });
@@ -73,7 +77,7 @@ export function testExchange(open: () => Pair): void {
 
     test("is settled on its own: taken, refused, without a taker, thrown over; at once or later", async () => {
       const { owner, taker } = open();
-      const why: Record<string, Taker> = {
+      const why: Record<string, DeliveryHandler> = {
         good: () => "taken",
         later: async () => "taken" as const,
         refused: () => ({ code: "ERR_VERSION" }),
@@ -82,7 +86,7 @@ export function testExchange(open: () => Pair): void {
         thrown: () => fail(new Error("no")),
         rejected: async () => fail(new Error("no")),
       };
-      taker.serve("thing", undefined, (one, claim) => why[one.id]!(one, claim));
+      taker.subscribe("thing", undefined, (one, claim) => why[one.id]!(one, claim));
       const batch = [...Object.keys(why).map((id) => parcel(id)), parcel("1", { kind: "unheard of" })];
       expect(await offer(owner, ...batch)).toEqual([
         taken,
@@ -100,13 +104,13 @@ export function testExchange(open: () => Pair): void {
       const { owner, taker } = open();
       const seen: string[] = [];
       const name =
-        (who: string): Taker =>
+        (who: string): DeliveryHandler =>
         ({ id }) => {
           seen.push(`${who}:${id}`);
           return "taken";
         };
-      const endAny = taker.serve("thing", undefined, name("any"));
-      const endA = taker.serve("thing", "a", name("a"));
+      const endAny = taker.subscribe("thing", undefined, name("any"));
+      const endA = taker.subscribe("thing", "a", name("a"));
       await offer(owner, parcel("1"), parcel("2", { label: "b" }));
       endA();
       await offer(owner, parcel("3"));
@@ -118,7 +122,7 @@ export function testExchange(open: () => Pair): void {
     test("gets a fence above that of every one before", async () => {
       const { owner, taker } = open();
       const fences: number[] = [];
-      taker.serve("thing", undefined, (_, { fence }) => {
+      taker.subscribe("thing", undefined, (_, { fence }) => {
         fences.push(fence);
         return "taken";
       });
@@ -132,7 +136,7 @@ export function testExchange(open: () => Pair): void {
   test("parcels arrive in the order in which they were offered, however many there are", async () => {
     const { owner, taker } = open();
     const ids: string[] = [];
-    taker.serve("thing", undefined, ({ id }) => {
+    taker.subscribe("thing", undefined, ({ id }) => {
       ids.push(id);
       return "taken";
     });
@@ -145,7 +149,7 @@ export function testExchange(open: () => Pair): void {
     test("is its owner's, with the refusals of those who might have taken it; its signal aborts", async () => {
       const { owner, taker } = open();
       const { take, claims, began } = undecided();
-      taker.serve("thing", undefined, take);
+      taker.subscribe("thing", undefined, take);
       const [offered] = owner.offer([parcel("1")]);
       await began();
       const { signal } = claims.get("1")!;
@@ -163,7 +167,7 @@ export function testExchange(open: () => Pair): void {
 
     test("too late stays taken", async () => {
       const { owner, taker } = open();
-      taker.serve("thing", undefined, () => "taken");
+      taker.subscribe("thing", undefined, () => "taken");
       const [offered] = owner.offer([parcel("1")]);
       offered!.withdraw();
       expect(await offered!.settled).toEqual(taken);
@@ -172,7 +176,7 @@ export function testExchange(open: () => Pair): void {
     test("before it is sent was never offered", async () => {
       const { owner, taker } = open();
       let seen = 0;
-      taker.serve("thing", undefined, () => (seen++, "taken"));
+      taker.subscribe("thing", undefined, () => (seen++, "taken"));
       const [offered] = owner.offer([parcel("1", { body: Buffer.alloc(50_000_000) })]);
       offered!.withdraw();
       expect(await offered!.settled).toMatchObject({ how: "withdrawn", died: false });
@@ -184,7 +188,7 @@ export function testExchange(open: () => Pair): void {
       const { owner, taker } = open();
       let decide!: (verdict: "taken") => void;
       let began = false;
-      taker.serve("thing", undefined, async () => {
+      taker.subscribe("thing", undefined, async () => {
         began = true;
         return new Promise((resolve) => (decide = resolve));
       });
@@ -193,7 +197,7 @@ export function testExchange(open: () => Pair): void {
       offered!.withdraw();
       expect(await offered!.settled).toMatchObject({ how: "withdrawn" });
       decide("taken");
-      taker.serve("thing", undefined, () => "taken");
+      taker.subscribe("thing", undefined, () => "taken");
       expect(await offer(owner, parcel("2"))).toEqual([taken]);
     });
   });
@@ -201,8 +205,8 @@ export function testExchange(open: () => Pair): void {
   test("those who take are known before anything is offered", async () => {
     const { owner, taker } = open();
     expect(owner.peers("thing")).toEqual([]);
-    const endAny = taker.serve("thing", undefined, () => "taken");
-    const endB = taker.serve("other", "b", () => "taken");
+    const endAny = taker.subscribe("thing", undefined, () => "taken");
+    const endB = taker.subscribe("other", "b", () => "taken");
     await expect.poll(() => owner.peers("other", "b")).toHaveLength(1);
     expect(owner.peers("thing", "whatever")).toEqual([
       { generation: expect.any(Number) as number, pid: expect.any(Number) as number },
@@ -217,23 +221,23 @@ export function testExchange(open: () => Pair): void {
   describe("what was taken", () => {
     test("is for good when that is said, and whatever is taken after", async () => {
       const { owner, taker, keep } = open();
-      taker.serve("thing", undefined, () => "taken");
+      taker.subscribe("thing", undefined, () => "taken");
       const [first] = (await offer(owner, parcel("1"))) as (Settlement & { how: "taken" })[];
       keep();
       const [second] = (await offer(owner, parcel("2"))) as (Settlement & { how: "taken" })[];
-      expect(await Promise.all([first!.kept, second!.kept])).toEqual([true, true]);
+      expect(await Promise.all([first!.confirmed, second!.confirmed])).toEqual([true, true]);
     });
 
     test("is not if the taker is gone before; what was not settled is withdrawn, and so is what comes", async () => {
       const { owner, taker, endTaker } = open();
       const { take, began } = undecided();
-      taker.serve("thing", "b", take);
-      taker.serve("thing", undefined, () => "taken");
+      taker.subscribe("thing", "b", take);
+      taker.subscribe("thing", undefined, () => "taken");
       const [first] = (await offer(owner, parcel("1"))) as (Settlement & { how: "taken" })[];
       const unsettled = offer(owner, parcel("2", { label: "b" }));
       await began();
       endTaker();
-      expect(await first!.kept).toBe(false);
+      expect(await first!.confirmed).toBe(false);
       expect(await unsettled).toEqual([{ how: "withdrawn", refusals: [], died: true }]);
       expect(owner.peers("thing")).toEqual([]);
       expect(await offer(owner, parcel("3"))).toMatchObject([{ how: "withdrawn" }]);
@@ -247,7 +251,7 @@ export function testExchange(open: () => Pair): void {
     ])("a %s copy can be had", async (_, size) => {
       const { owner, taker } = open();
       const copy = parcel("1", { label: "b", body: Buffer.alloc(size, "copy") });
-      owner.show("thing", { peek: async (label) => (label === "b" ? copy : undefined) });
+      owner.onQuery("thing", { peek: async (label) => (label === "b" ? copy : undefined) });
       const seen = await taker.peek("thing", "b");
       expect({ ...seen, body: Buffer.from(seen!.body) }).toEqual(copy);
       expect(await taker.peek("thing", "c")).toBeUndefined();
@@ -256,24 +260,24 @@ export function testExchange(open: () => Pair): void {
 
     test("no copy is had if it cannot be made", async () => {
       const { owner, taker } = open();
-      owner.show("thing", { peek: async () => Promise.reject(new Error("no")) });
+      owner.onQuery("thing", { peek: async () => Promise.reject(new Error("no")) });
       expect(await taker.peek("thing", "b")).toBeUndefined();
     });
 
     test("a single one can be asked for", async () => {
       const { owner, taker } = open();
-      owner.show("thing", { claim: (label, id) => label === "a" && id === "1" });
-      expect(await taker.claim("thing", "a", "1")).toBe(true);
-      expect(await taker.claim("thing", "a", "2")).toBe(false);
-      expect(await taker.claim("other", "a", "1")).toBe(false);
+      owner.onQuery("thing", { expedite: (label, id) => label === "a" && id === "1" });
+      expect(await taker.expedite("thing", "a", "1")).toBe(true);
+      expect(await taker.expedite("thing", "a", "2")).toBe(false);
+      expect(await taker.expedite("other", "a", "1")).toBe(false);
     });
 
     test("nothing is known when it is gone", async () => {
       const { owner, taker, endTaker } = open();
-      taker.show("thing", { claim: () => true });
+      taker.onQuery("thing", { expedite: () => true });
       endTaker();
       await expect.poll(() => owner.peers("thing")).toEqual([]);
-      expect(await owner.claim("thing", "a", "1")).toBe(false);
+      expect(await owner.expedite("thing", "a", "1")).toBe(false);
       expect(await owner.peek("thing", "a")).toBeUndefined();
     });
   });

@@ -23,7 +23,7 @@ export function openPair(
   const owner = connectTo(left, (packet) => packet, sending);
   const taker = connectTo(right, between, () => {});
   onTestFinished(() => [left, right].forEach((channel) => channel.close()));
-  const keep = (): void => owner.keep();
+  const keep = (): void => owner.confirm();
   return { owner, taker, channels: [left, right], keep, endTaker: () => right.close() };
 }
 
@@ -44,7 +44,7 @@ function connectTo(
   channel.listen({
     message: (...heard) => {
       const packet = between(heard);
-      if (packet !== undefined) exchange.hear(...packet);
+      if (packet !== undefined) exchange.receive(...packet);
     },
     end: () => exchange.end(),
   });

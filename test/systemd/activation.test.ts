@@ -2,7 +2,7 @@ import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { native } from "../../dist/platform/native.js";
-import { identify, type Item } from "../../dist/sockets/inventory.js";
+import { identify, type InventoryItem } from "../../dist/sockets/inventory.js";
 import { takeActivation } from "../../dist/systemd/activation.js";
 import { readEnvironment } from "../../dist/systemd/environment.js";
 import { readStoreName, storeNames } from "../../dist/systemd/store.js";
@@ -33,7 +33,7 @@ test.each(["tcp:127.0.0.1:8080", "web", "unix:/run/a b;c%.sock", "tcp:*:0#1", "g
 
 test("only this service's own listeners are stored, under names that systemd takes", () => {
   const fd = listener(join(temporaryDirectory(), "a"));
-  const items: Item[] = [
+  const items: InventoryItem[] = [
     { name: "unit", fd, activation: "web" },
     { name: "handover:control", fd },
     { name: "a file", fd: 0 },

@@ -164,7 +164,7 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
     // systemd reads what the successor says before it sees that the old process is dead.
     systemd.signal("SIGSTOP");
     await systemd.run("kill", "-KILL", old!);
-    while ((await askStatus(name)).older.length > 0);
+    while ((await askStatus(name)).predecessors.length > 0);
     systemd.signal("SIGCONT");
     expect((await reloading).code).toBe(1);
     await systemd.until(name, { ActiveState: "active", SubState: "running", MainPID: pid });

@@ -3,7 +3,7 @@ import { isAbsolute } from "node:path";
 import type { Status } from "../../control/protocol.js";
 import { reasonOf } from "../../errors.js";
 import { readOptions } from "../../options.js";
-import { origin } from "../../process/command.js";
+import { launchInfo } from "../../process/command.js";
 import { readRoom, type Room } from "./cgroup.js";
 import { find, type Target } from "./find.js";
 import { readListeners, type ListenerFacts } from "./listeners.js";
@@ -110,7 +110,7 @@ function plan(
     return { words: [program, ...words.slice(1)], cwd: unitDirectory ?? "/", path: undefined, ...rest };
   }
   if (target.pidFile !== undefined) return undefined;
-  return { words: ["node"], cwd: origin.logical, path: globalThis.process.env["PATH"], ...rest };
+  return { words: ["node"], cwd: launchInfo.logicalCwd, path: globalThis.process.env["PATH"], ...rest };
 }
 
 function missingWords(unit: UnitFacts | undefined): string[] {
@@ -140,5 +140,5 @@ function describe(
     process && `process ${process.pid}`,
     status && `generation ${status.generation}`,
   ];
-  return words.filter(Boolean).join(", ") || `this machine, in ${origin.logical}`;
+  return words.filter(Boolean).join(", ") || `this machine, in ${launchInfo.logicalCwd}`;
 }

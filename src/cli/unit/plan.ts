@@ -2,7 +2,7 @@ import { existsSync, readFileSync, realpathSync } from "node:fs";
 import { basename, delimiter, dirname, isAbsolute, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { HandoverError, reasonOf } from "../../errors.js";
-import { origin } from "../../process/command.js";
+import { launchInfo } from "../../process/command.js";
 import { isExecutable } from "../executable.js";
 import { splitWords } from "./quote.js";
 
@@ -40,7 +40,7 @@ export type Request = Partial<Pick<Plan, "name" | "workingDirectory" | "pidFile"
  * @throws {HandoverError} `ERR_OPTION`
  */
 export function planUnit({ exec, ...request }: Request): Plan {
-  const here = origin.logical;
+  const here = launchInfo.logicalCwd;
   const words = exec === undefined ? undefined : splitWords(exec);
   if (words?.length === 0) throw new HandoverError("ERR_OPTION", "--exec says no program");
   if (words !== undefined && RUNNERS.test(words[0]!)) {

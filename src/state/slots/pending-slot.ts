@@ -1,15 +1,15 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { deferred } from "../../util/deferred.js";
-import { LATE, within } from "../../util/timeout.js";
-import type { Departure } from "../drain-context.js";
+import { TIMED_OUT, withTimeout } from "../../util/timeout.js";
+import type { DrainContext } from "../drain-context.js";
 import type { Parcel, Peer, Refusal, Settlement } from "../../exchange/parcel.js";
 
 /** What became of state that was to be handed on. Unless it was taken it is still here. */
 export type SlotOutcome =
   | { readonly how: "taken"; readonly by: Peer }
   | {
-      /** `parked`: three processes died over it, or it came damaged three times; it is not offered any more. */
-      readonly how: "withdrawn" | "parked";
+      /** `failed`: three processes died over it, or it came damaged three times; it is not offered any more. */
+      readonly how: "withdrawn" | "failed";
       /** Why nobody took it. */
       readonly refusals: readonly Refusal[];
     };
@@ -30,7 +30,7 @@ interface Source {
 }
 
 /** State that a process wants to hand on. */
-export class Initiated {
+export class PendingSlot {
   readonly isView: boolean;
   readonly number: number;
   readonly #source: Source;
@@ -67,7 +67,7 @@ export class Initiated {
   }
 
   /** A view is asked again the next time, and nobody has died over what it will be then. */
-  thaw(): void {
+  invalidateView(): void {
     this.#lackingSince = undefined;
     if (!this.isView) return;
     this.#parcel = undefined;
@@ -90,14 +90,14 @@ export class Initiated {
   }
 
   /** Offers it once. Undefined if it is decided, or this process serves again. */
-  async offer(departure: Departure): Promise<(Settlement & { how: "taken" }) | undefined> {
-    const timeout = Math.min(this.#source.timeout, this.#expires - performance.now(), departure.remaining);
+  async offer(context: DrainContext): Promise<(Settlement & { how: "taken" }) | undefined> {
+    const timeout = Math.min(this.#source.timeout, this.#expires - performance.now(), context.remaining);
     const end = performance.now() + timeout;
     if (timeout <= 0) return this.withdraw({ code: "ERR_EXPIRED", reason: "its time was over" });
-    if (!departure.hasTaker(KIND)) return this.#wait(departure);
+    if (!context.hasTaker(SLOT_KIND)) return this.#wait(context);
     const parcel = await this.#freezeWithin(timeout);
-    if (parcel === undefined || departure.isUndone) return undefined;
-    const [offered] = departure.exchange!.offer([parcel]);
+    if (parcel === undefined || context.isRolledBack) return undefined;
+    const [offered] = context.exchange!.offer([parcel]);
     let isLate = false;
     const timer = setTimeout(
       () => {
@@ -106,12 +106,12 @@ export class Initiated {
       },
       Math.max(0, end - performance.now()) + parcel.body.length / SLOWEST,
     );
-    const settlement = await Promise.race([offered!.settled, departure.over]);
+    const settlement = await Promise.race([offered!.settled, context.over]);
     clearTimeout(timer);
     if (settlement === undefined) {
       // It may still be taken there.
       offered!.withdraw();
-      return departure.isUndone
+      return context.isRolledBack
         ? undefined
         : this.withdraw({ code: "ERR_TIMEOUT", reason: "the successor does not answer" });
     }
@@ -131,14 +131,14 @@ export class Initiated {
   }
 
   /** Somebody has died over it, or it came damaged. After the third time it is not offered any more. */
-  failed(): void {
+  countFailure(): void {
     if (++this.#attempts < ATTEMPTS || !this.#isOpen) return;
     const size = this.#parcel?.body.length ?? 0;
     const what = `slot "${this.#source.label}" (${size} bytes)`;
     process.emitWarning(`${what} is not handed on any more: ${ATTEMPTS} attempts have failed`, {
-      code: "HANDOVER_PARKED",
+      code: "HANDOVER_STATE_FAILED",
     });
-    this.#decide({ how: "parked", refusals: this.#refusals });
+    this.#decide({ how: "failed", refusals: this.#refusals });
   }
 
   #settle(settlement: Settlement, isLate: boolean): (Settlement & { how: "taken" }) | undefined {
@@ -147,10 +147,10 @@ export class Initiated {
       const refusal = refusalOf(settlement);
       if (refusal.code === "ERR_STOPPED") return this.withdraw(refusal);
       this.#refusals.push(refusal);
-      this.failed();
+      this.countFailure();
     } else {
       this.#refusals.push(...settlement.refusals);
-      if (settlement.died) this.failed();
+      if (settlement.died) this.countFailure();
       else if (isLate) this.#giveUp();
     }
     return undefined;
@@ -169,16 +169,16 @@ export class Initiated {
   }
 
   /** Nobody is there (any more). It may be that this process serves again in a moment. */
-  async #wait(departure: Departure): Promise<undefined> {
-    await departure.certain();
-    if (!departure.isUndone) this.withdraw({ code: "ERR_NO_TAKER", reason: "there is no successor" });
+  async #wait(context: DrainContext): Promise<undefined> {
+    await context.rollbackImpossible();
+    if (!context.isRolledBack) this.withdraw({ code: "ERR_NO_TAKER", reason: "there is no successor" });
   }
 
   /** What the program throws is its own to hear. */
   async #freezeWithin(timeout: number): Promise<Parcel | undefined> {
     try {
-      const parcel = await within(timeout, this.freeze());
-      if (parcel !== LATE) return parcel;
+      const parcel = await withTimeout(timeout, this.freeze());
+      if (parcel !== TIMED_OUT) return parcel;
       this.withdraw({ code: "ERR_TIMEOUT", reason: `its data was not there in ${this.#source.timeout} ms` });
     } catch (error) {
       this.#isOpen = false;
@@ -194,7 +194,7 @@ export class Initiated {
 }
 
 /** The kind of these parcels. */
-export const KIND = "slot";
+export const SLOT_KIND = "slot";
 
 /** Bytes in a ms: the time that so many take to get there is added to the timeout. */
 const SLOWEST = 65_536;

@@ -1,48 +1,48 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { deferred } from "../../util/deferred.js";
-import type { Departure } from "../drain-context.js";
-import type { Initiated } from "./pending-slot.js";
+import type { DrainContext } from "../drain-context.js";
+import type { PendingSlot } from "./pending-slot.js";
 import type { Parcel, Settlement } from "../../exchange/parcel.js";
 
 /** What one label has to hand on: the oldest first, one at a time. */
 export class SlotQueue {
   /** The first one, as it was when it was offered, may be on its way. */
-  #waiting: Initiated[] = [];
+  #waiting: PendingSlot[] = [];
   /** Those that were taken, and may come back, by what tells whether they do. */
-  readonly #taken = new Map<Promise<boolean>, Initiated[]>();
-  #departure: Departure | undefined;
+  readonly #taken = new Map<Promise<boolean>, PendingSlot[]>();
+  #context: DrainContext | undefined;
   #idle = deferred<void>();
   #isRunning = false;
 
-  get isIdle(): boolean {
+  get isEmpty(): boolean {
     return this.#waiting.length === 0 && this.#taken.size === 0;
   }
 
   /** Whether there is something that is on its way, or will be in a moment. */
-  get isHandingOn(): boolean {
-    return this.#departure !== undefined && this.#waiting.length > 0;
+  get isOffering(): boolean {
+    return this.#context !== undefined && this.#waiting.length > 0;
   }
 
   #lookIfIdle(): void {
-    if (!this.isIdle && this.#departure !== undefined) return;
+    if (!this.isEmpty && this.#context !== undefined) return;
     this.#idle.resolve();
     this.#idle = deferred();
   }
 
-  add(initiated: Initiated): void {
-    this.#waiting.push(initiated);
+  add(pending: PendingSlot): void {
+    this.#waiting.push(pending);
     this.#run();
   }
 
   /** Hands on what there is, and what comes. */
-  begin(departure: Departure): void {
-    this.#departure = departure;
+  begin(context: DrainContext): void {
+    this.#context = context;
     this.#run();
   }
 
   /** Resolves when nothing is left, or this process serves again. */
-  async idle(): Promise<void> {
-    if (!this.isIdle && this.#departure !== undefined) await this.#idle.promise;
+  async whenEmpty(): Promise<void> {
+    if (!this.isEmpty && this.#context !== undefined) await this.#idle.promise;
   }
 
   /** A copy of the oldest. */
@@ -52,23 +52,23 @@ export class SlotQueue {
 
   /** This process serves again; what was given away is its own, and goes to `giveBack`, which tells if it was wanted. */
   cancel(giveBack: (parcel: Parcel) => Promise<boolean>): void {
-    this.#departure = undefined;
+    this.#context = undefined;
     this.#lookIfIdle();
     const taken = [...this.#taken.values()].flat();
     this.#taken.clear();
     this.#waitAgain(taken);
     for (const one of this.#waiting) {
-      one.thaw();
+      one.invalidateView();
       if (one.frozen !== undefined) void this.#giveBack(one, giveBack(one.frozen));
     }
   }
 
   #run(): void {
-    if (this.#isRunning || this.#departure === undefined) return;
+    if (this.#isRunning || this.#context === undefined) return;
     this.#isRunning = true;
-    const departure = this.#departure;
+    const context = this.#context;
     // Whoever adds something has its outcome before it is asked for its data.
-    const handingOn = Promise.resolve().then(async () => this.#handOn(departure));
+    const handingOn = Promise.resolve().then(async () => this.#handOn(context));
     void handingOn.finally(() => {
       this.#isRunning = false;
       this.#lookIfIdle();
@@ -77,11 +77,11 @@ export class SlotQueue {
     });
   }
 
-  async #handOn(departure: Departure): Promise<void> {
+  async #handOn(context: DrainContext): Promise<void> {
     let first;
-    while (this.#departure === departure && (first = this.#waiting[0]) !== undefined) {
-      const taken = first.isOpen ? await first.offer(departure) : undefined;
-      if (this.#departure !== departure) return;
+    while (this.#context === context && (first = this.#waiting[0]) !== undefined) {
+      const taken = first.isOpen ? await first.offer(context) : undefined;
+      if (this.#context !== context) return;
       if (taken !== undefined) this.#await(first, taken);
       if (taken !== undefined || !first.isOpen) this.#remove(first);
       // It is offered again: to another process, or when there are descriptors again, which takes a turn.
@@ -90,14 +90,14 @@ export class SlotQueue {
   }
 
   /** Until it is certain. After a rollback it waits here already. */
-  #await(first: Initiated, { by, kept }: Settlement & { how: "taken" }): void {
-    const taken = this.#taken.get(kept);
+  #await(first: PendingSlot, { by, confirmed }: Settlement & { how: "taken" }): void {
+    const taken = this.#taken.get(confirmed);
     if (taken !== undefined) return void taken.push(first);
     const all = [first];
-    this.#taken.set(kept, all);
-    void kept.then((isKept) => {
-      if (!this.#taken.delete(kept)) return;
-      if (isKept) for (const one of all) one.resolve(by);
+    this.#taken.set(confirmed, all);
+    void confirmed.then((isConfirmed) => {
+      if (!this.#taken.delete(confirmed)) return;
+      if (isConfirmed) for (const one of all) one.resolve(by);
       else this.#waitAgain(all);
       this.#lookIfIdle();
       this.#run();
@@ -106,19 +106,19 @@ export class SlotQueue {
   }
 
   /** Whoever took them has died. In their old place: before they went, another one may have been on its way. */
-  #waitAgain(back: readonly Initiated[]): void {
-    for (const one of back) one.failed();
+  #waitAgain(back: readonly PendingSlot[]): void {
+    for (const one of back) one.countFailure();
     this.#waiting = [...back, ...this.#waiting]
       .filter(({ isOpen }) => isOpen)
       .toSorted((a, b) => a.number - b.number);
   }
 
-  #remove(one: Initiated): void {
+  #remove(one: PendingSlot): void {
     const at = this.#waiting.indexOf(one);
     if (at >= 0) this.#waiting.splice(at, 1);
   }
 
-  async #giveBack(one: Initiated, wanted: Promise<boolean>): Promise<void> {
+  async #giveBack(one: PendingSlot, wanted: Promise<boolean>): Promise<void> {
     if (!(await wanted)) return;
     this.#remove(one);
     this.#lookIfIdle();

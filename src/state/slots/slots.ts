@@ -1,14 +1,14 @@
 import { reasonOf } from "../../errors.js";
-import { LATE } from "../../util/timeout.js";
+import { TIMED_OUT } from "../../util/timeout.js";
 import { milliseconds, refuseUnknown, wrongOption } from "../../util/validation.js";
-import type { Departure } from "../drain-context.js";
-import { decode, encode, readName, readShape, type Envelope, type Shape } from "../schema.js";
+import type { DrainContext } from "../drain-context.js";
+import { decode, encode, readName, resolveSchema, type ResolvedSchema, type StateSchema } from "../schema.js";
 import type { Exchange } from "../../exchange/exchange.js";
-import type { Fences } from "../../exchange/fencing.js";
-import { Initiated, KIND, type SlotOutcome } from "./pending-slot.js";
+import type { FencingTokens } from "../../exchange/fencing.js";
+import { PendingSlot, SLOT_KIND, type SlotOutcome } from "./pending-slot.js";
 import type { Parcel } from "../../exchange/parcel.js";
 import { SlotQueue } from "./slot-queue.js";
-import { SlotTakers, type SlotState } from "./subscribers.js";
+import { SlotSubscribers, type SlotState } from "./subscribers.js";
 
 /** A labelled piece of state, on its way from a process that ends to its successor. */
 export interface Slot<T> {
@@ -45,11 +45,11 @@ export interface InitiateOptions {
 
 /** The slots of a process. */
 export class Slots {
-  readonly #fences: Fences;
-  readonly #older: () => readonly Exchange[];
+  readonly #fences: FencingTokens;
+  readonly #predecessors: () => readonly Exchange[];
   readonly #queues = new Map<string, SlotQueue>();
-  readonly #takers = new Map<string, SlotTakers>();
-  #departure: Departure | undefined;
+  readonly #subscribers = new Map<string, SlotSubscribers>();
+  #context: DrainContext | undefined;
   /** From the beginning of the drain, in which connections leave first. */
   #isLeaving = false;
   /** End the offers of what a rollback gave back to this process. */
@@ -57,88 +57,89 @@ export class Slots {
   #numbers = 0;
 
   /** @param older what leads to the generations before, while they live: the parent first */
-  constructor(fences: Fences, older: () => readonly Exchange[]) {
+  constructor(fences: FencingTokens, older: () => readonly Exchange[]) {
     this.#fences = fences;
-    this.#older = older;
+    this.#predecessors = older;
   }
 
-  open<T>(label: string, shape: Shape<T>): Slot<T> {
+  open<T>(label: string, shape: StateSchema<T>): Slot<T> {
     readName("the label of a slot", label);
-    const envelope = readShape<T>(`slot "${label}"`, shape);
-    const any = envelope as Envelope<unknown>;
+    const schema = resolveSchema<T>(`slot "${label}"`, shape);
+    const any = schema as ResolvedSchema<unknown>;
     return {
-      initiate: (data, options = {}) => heard(this.#initiate(label, any, data, options)),
+      initiate: (data, options = {}) => warnIfRejected(this.#initiate(label, any, data, options)),
       subscribe: (take) => {
         if (typeof take !== "function") throw wrongOption("take", "a function", take);
-        return this.#takersOf(label).subscribe(any, take as (state: SlotState<unknown>) => unknown);
+        return this.#subscribersOf(label).subscribe(any, take as (state: SlotState<unknown>) => unknown);
       },
-      complete: async () => this.#complete(label, envelope),
+      complete: async () => this.#complete(label, schema),
       peek: async () => {
-        const parcel = await this.#older()[0]?.peek(KIND, label);
-        return parcel === undefined ? undefined : decode(envelope, parcel);
+        const parcel = await this.#predecessors()[0]?.peek(SLOT_KIND, label);
+        return parcel === undefined ? undefined : decode(schema, parcel);
       },
     };
   }
 
   /** Takes what an older generation offers. */
-  serve(exchange: Exchange): void {
-    exchange.serve(KIND, undefined, (parcel, claim) => {
+  subscribeTo(exchange: Exchange): void {
+    exchange.subscribe(SLOT_KIND, undefined, (parcel, delivery) => {
       if (this.#isLeaving) return { code: "ERR_STOPPED" };
-      return this.#takersOf(parcel.label).take(parcel, claim);
+      return this.#subscribersOf(parcel.label).take(parcel, delivery);
     });
   }
 
   /** Shows a successor that is not ready yet what there is. */
-  show(exchange: Exchange): void {
-    exchange.show(KIND, {
+  answerQueriesOf(exchange: Exchange): void {
+    exchange.onQuery(SLOT_KIND, {
       peek: async (label) => this.#queues.get(label)?.copy(),
-      claim: (label) => this.#queues.get(label)?.isHandingOn ?? false,
+      expedite: (label) => this.#queues.get(label)?.isOffering ?? false,
     });
   }
 
   /** The process ends: a function that is given now is no view any more. */
-  depart(): void {
+  beginDrain(): void {
     this.#isLeaving = true;
   }
 
   /** Hands on all there is, and all that comes, from now on. */
-  drain(departure: Departure): void {
-    this.#departure = departure;
+  drain(context: DrainContext): void {
+    this.#context = context;
     for (const controller of this.#givenBack) controller.abort();
     this.#givenBack.clear();
-    for (const [label, takers] of this.#takers) {
-      for (const parcel of takers.takeAway()) this.#queueOf(label).add(inherited(parcel, this.#numbers++));
+    for (const [label, subscribers] of this.#subscribers) {
+      for (const parcel of subscribers.removeUntaken())
+        this.#queueOf(label).add(inherited(parcel, this.#numbers++));
     }
-    for (const queue of this.#queues.values()) queue.begin(departure);
+    for (const queue of this.#queues.values()) queue.begin(context);
   }
 
   /** Resolves when nothing is left to hand on, or this process serves again. */
-  async idle(departure: Departure): Promise<void> {
-    while (!departure.isUndone && [...this.#queues.values()].some(({ isIdle }) => !isIdle)) {
-      await Promise.all([...this.#queues.values()].map(async (queue) => queue.idle()));
+  async whenEmpty(context: DrainContext): Promise<void> {
+    while (!context.isRolledBack && [...this.#queues.values()].some(({ isEmpty: isIdle }) => !isIdle)) {
+      await Promise.all([...this.#queues.values()].map(async (queue) => queue.whenEmpty()));
     }
   }
 
   /** The successor is dead: what was given away is this process's again, as it was frozen. */
   rollBack(): void {
-    this.#departure = undefined;
+    this.#context = undefined;
     this.#isLeaving = false;
     for (const [label, queue] of this.#queues) {
       queue.cancel(async (parcel) => {
         // One for each: a signal searches all its listeners for every one that is added.
         const controller = new AbortController();
         this.#givenBack.add(controller);
-        const claim = { fence: this.#fences.next(), signal: controller.signal, note: () => {} };
-        const verdict = await this.#takersOf(label).take(parcel, claim);
+        const delivery = { fence: this.#fences.next(), signal: controller.signal, note: () => {} };
+        const result = await this.#subscribersOf(label).take(parcel, delivery);
         this.#givenBack.delete(controller);
-        return verdict === "taken";
+        return result === "taken";
       });
     }
   }
 
   async #initiate(
     label: string,
-    envelope: Envelope<unknown>,
+    schema: ResolvedSchema<unknown>,
     data: unknown,
     options: InitiateOptions,
   ): Promise<SlotOutcome> {
@@ -147,10 +148,10 @@ export class Slots {
     const number = this.#numbers++;
     const pack = (value: unknown): Parcel => {
       const id = String(number);
-      return { kind: KIND, label, id, fds: [], ...encode(envelope, value, `slot "${label}"`) };
+      return { kind: SLOT_KIND, label, id, fds: [], ...encode(schema, value, `slot "${label}"`) };
     };
     const isFunction = typeof data === "function";
-    const initiated = new Initiated({
+    const pending = new PendingSlot({
       label,
       number,
       parcel: isFunction ? undefined : pack(data),
@@ -159,20 +160,23 @@ export class Slots {
       timeout: milliseconds("timeout", timeout, 0),
       ttl: ttl === undefined ? undefined : milliseconds("ttl", ttl, 0),
     });
-    this.#queueOf(label).add(initiated);
-    return initiated.outcome;
+    this.#queueOf(label).add(pending);
+    return pending.outcome;
   }
 
   /** Owners offer one after the other: as long as one has more, it is waited for. */
-  async #complete<T>(label: string, envelope: Envelope<T>): Promise<SlotState<T>[]> {
-    const takers = this.#takersOf(label);
+  async #complete<T>(label: string, schema: ResolvedSchema<T>): Promise<SlotState<T>[]> {
+    const subscribers = this.#subscribersOf(label);
     const taken: SlotState<T>[] = [];
     for (;;) {
-      taken.push(...takers.complete(envelope));
+      taken.push(...subscribers.complete(schema));
       // What is refused here, or being taken, is before all that its owner has.
-      if (takers.size > 0) return taken;
-      const more = await Promise.all(this.#older().map(async (one) => one.claim(KIND, label, "")));
-      if (!more.includes(true) || (await takers.arrival(NEXT)) === LATE) return taken;
+      if (subscribers.size > 0) return taken;
+      const more = await Promise.all(
+        this.#predecessors().map(async (one) => one.expedite(SLOT_KIND, label, "")),
+      );
+      if (!more.includes(true) || (await subscribers.nextArrival(NEXT_OFFER_TIMEOUT)) === TIMED_OUT)
+        return taken;
     }
   }
 
@@ -180,24 +184,24 @@ export class Slots {
     let queue = this.#queues.get(label);
     if (queue === undefined) {
       this.#queues.set(label, (queue = new SlotQueue()));
-      if (this.#departure !== undefined) queue.begin(this.#departure);
+      if (this.#context !== undefined) queue.begin(this.#context);
     }
     return queue;
   }
 
-  #takersOf(label: string): SlotTakers {
-    const takers = this.#takers.get(label) ?? new SlotTakers();
-    this.#takers.set(label, takers);
-    return takers;
+  #subscribersOf(label: string): SlotSubscribers {
+    const subscribers = this.#subscribers.get(label) ?? new SlotSubscribers();
+    this.#subscribers.set(label, subscribers);
+    return subscribers;
   }
 }
 
 /** How long, in ms, an owner may take to offer the next. */
-const NEXT = 1_000;
+const NEXT_OFFER_TIMEOUT = 1_000;
 
 /** What a dead predecessor had offered, and nobody has taken here. */
-function inherited(parcel: Parcel, number: number): Initiated {
-  return new Initiated({
+function inherited(parcel: Parcel, number: number): PendingSlot {
+  return new PendingSlot({
     label: parcel.label,
     number,
     parcel,
@@ -209,7 +213,7 @@ function inherited(parcel: Parcel, number: number): Initiated {
 }
 
 /** Whoever does not wait for what becomes of it is warned, not killed by a rejection that nobody handles. */
-function heard<T>(promise: Promise<T>): Promise<T> {
+function warnIfRejected<T>(promise: Promise<T>): Promise<T> {
   promise.catch((error: unknown) => {
     process.emitWarning(`state is not handed on: ${reasonOf(error)}`, { code: "HANDOVER_NOT_HANDED_ON" });
   });

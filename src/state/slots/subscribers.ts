@@ -1,7 +1,7 @@
 import { deferred, type Deferred } from "../../util/deferred.js";
-import { LATE, within } from "../../util/timeout.js";
-import { decode, type Envelope } from "../schema.js";
-import type { Claim, Verdict } from "../../exchange/exchange.js";
+import { TIMED_OUT, withTimeout } from "../../util/timeout.js";
+import { decode, type ResolvedSchema } from "../schema.js";
+import type { Delivery, TakeResult } from "../../exchange/exchange.js";
 import { refusalOf } from "../../exchange/inbox.js";
 import type { Parcel } from "../../exchange/parcel.js";
 
@@ -21,7 +21,7 @@ export interface SlotState<T> {
 type Take = (state: SlotState<unknown>) => unknown;
 
 interface Subscriber {
-  readonly envelope: Envelope<unknown>;
+  readonly schema: ResolvedSchema<unknown>;
   readonly take: Take;
   isBusy: boolean;
 }
@@ -29,22 +29,22 @@ interface Subscriber {
 /** State that waits here for a subscriber. */
 interface Waiting {
   readonly parcel: Parcel;
-  readonly claim: Claim;
-  readonly settle: (verdict: Verdict) => void;
-  readonly refusedBy: Set<Envelope<unknown>>;
+  readonly delivery: Delivery;
+  readonly settle: (result: TakeResult) => void;
+  readonly refusedBy: Set<ResolvedSchema<unknown>>;
   isBusy: boolean;
 }
 
 /** The subscribers of one label, and what has arrived for them: the oldest first, each taken by one. */
-export class SlotTakers {
+export class SlotSubscribers {
   readonly #waiting = new Set<Waiting>();
   readonly #subscribers = new Set<Subscriber>();
   /** Of the next one. */
   #arrival: Deferred<void> | undefined;
 
-  subscribe(envelope: Envelope<unknown>, take: Take): () => void {
-    // The envelope is copied, as it stands for the subscriber among those that have refused.
-    const subscriber = { envelope: { ...envelope }, take, isBusy: false };
+  subscribe(schema: ResolvedSchema<unknown>, take: Take): () => void {
+    // The schema is copied, as it stands for the subscriber among those that have refused.
+    const subscriber = { schema: { ...schema }, take, isBusy: false };
     this.#subscribers.add(subscriber);
     // Not before the caller has what ends it.
     queueMicrotask(() => this.#serve());
@@ -52,26 +52,32 @@ export class SlotTakers {
   }
 
   /** Settles when somebody has taken it, or it was withdrawn. */
-  take(parcel: Parcel, claim: Claim): Promise<Verdict> {
+  take(parcel: Parcel, delivery: Delivery): Promise<TakeResult> {
     return new Promise((settle) => {
-      const waiting = { parcel, claim, settle, refusedBy: new Set<Envelope<unknown>>(), isBusy: false };
+      const waiting = {
+        parcel,
+        delivery,
+        settle,
+        refusedBy: new Set<ResolvedSchema<unknown>>(),
+        isBusy: false,
+      };
       this.#waiting.add(waiting);
       this.#arrival?.resolve();
       this.#arrival = undefined;
-      claim.signal.addEventListener("abort", () => this.#waiting.delete(waiting), { once: true });
+      delivery.signal.addEventListener("abort", () => this.#waiting.delete(waiting), { once: true });
       this.#serve();
     });
   }
 
-  complete<T>(envelope: Envelope<T>): SlotState<T>[] {
+  complete<T>(schema: ResolvedSchema<T>): SlotState<T>[] {
     return [...this.#waiting].flatMap((waiting) => {
       if (waiting.isBusy) return [];
       try {
-        const state = stateOf(waiting, envelope);
+        const state = stateOf(waiting, schema);
         this.#settle(waiting);
         return [state];
       } catch (error) {
-        waiting.claim.note(refusalOf(error));
+        waiting.delivery.note(refusalOf(error));
         return [];
       }
     });
@@ -83,14 +89,14 @@ export class SlotTakers {
   }
 
   /** Waits for at most `timeout` ms until something waits here. */
-  async arrival(timeout: number): Promise<void | typeof LATE> {
+  async nextArrival(timeout: number): Promise<void | typeof TIMED_OUT> {
     if (this.size > 0) return undefined;
     this.#arrival ??= deferred();
-    return within(timeout, this.#arrival.promise);
+    return withTimeout(timeout, this.#arrival.promise);
   }
 
   /** Takes away what nobody takes here; of live owners there is nothing any more when this is called. */
-  takeAway(): Parcel[] {
+  removeUntaken(): Parcel[] {
     const left = [...this.#waiting].filter(({ isBusy }) => !isBusy);
     for (const waiting of left) this.#waiting.delete(waiting);
     return left.map(({ parcel }) => parcel);
@@ -102,7 +108,7 @@ export class SlotTakers {
       // Thousands may wait for one.
       if (idle.length === 0) return;
       if (waiting.isBusy) continue;
-      const subscriber = idle.find(({ envelope }) => !waiting.refusedBy.has(envelope));
+      const subscriber = idle.find(({ schema }) => !waiting.refusedBy.has(schema));
       if (subscriber !== undefined) void this.#give(waiting, subscriber);
     }
   }
@@ -110,11 +116,11 @@ export class SlotTakers {
   async #give(waiting: Waiting, subscriber: Subscriber): Promise<void> {
     waiting.isBusy = subscriber.isBusy = true;
     try {
-      await subscriber.take(stateOf(waiting, subscriber.envelope));
+      await subscriber.take(stateOf(waiting, subscriber.schema));
       this.#settle(waiting);
     } catch (error) {
-      waiting.refusedBy.add(subscriber.envelope);
-      waiting.claim.note(refusalOf(error));
+      waiting.refusedBy.add(subscriber.schema);
+      waiting.delivery.note(refusalOf(error));
     } finally {
       waiting.isBusy = subscriber.isBusy = false;
       this.#serve();
@@ -126,8 +132,8 @@ export class SlotTakers {
   }
 }
 
-function stateOf<T>({ parcel, claim }: Waiting, envelope: Envelope<T>): SlotState<T> {
+function stateOf<T>({ parcel, delivery }: Waiting, schema: ResolvedSchema<T>): SlotState<T> {
   const { label, id, version } = parcel;
-  const { fence, signal } = claim;
-  return { label, id, version, data: decode(envelope, parcel), fence, signal };
+  const { fence, signal } = delivery;
+  return { label, id, version, data: decode(schema, parcel), fence, signal };
 }

@@ -1,8 +1,8 @@
 import { functionsOf, integer, milliseconds, refuseUnknown, wrongOption } from "../../util/validation.js";
-import { readShape, type Envelope, type Shape } from "../schema.js";
+import { resolveSchema, type ResolvedSchema, type StateSchema } from "../schema.js";
 
 /** Live things of one kind, each of which runs in exactly one process. */
-export interface UnitDefinition<State, Unit> extends Shape<State> {
+export interface UnitDefinition<State, Unit> extends StateSchema<State> {
   /**
    * Begins a unit, and returns what stands for it here. When it returns (or what it returns resolves) the unit runs; what
    * goes on afterwards ends when `signal` aborts. `fence` is above that of every run of this unit before. To throw
@@ -40,47 +40,29 @@ export interface DrainOptions {
   giveUpAfter?: number;
 }
 
-/** What became of the units of one kind. */
-export interface DrainReport {
-  /** Run in the successor. */
-  moved: number;
-  /**
-   * Three processes died over them, or they could not be stopped, or not in time; or the successor has not said what it
-   * has done with them.
-   */
-  parked: number;
-  /** Ended here, by `stop`. */
-  stopped: number;
-  ms: number;
-  /** Processes that would take them. */
-  peers: number;
-  /** Why some did not move, by code. */
-  failures: Record<string, number>;
-}
-
-export type Drains = Required<DrainOptions>;
+export type DrainSettings = Required<DrainOptions>;
 
 /** A definition with its defaults. */
-export interface Kind {
+export interface UnitKind {
   readonly name: string;
-  readonly envelope: Envelope<unknown>;
-  readonly definition: Omit<UnitDefinition<unknown, unknown>, keyof Shape<unknown> | "drain">;
-  readonly drains: Drains;
+  readonly schema: ResolvedSchema<unknown>;
+  readonly definition: Omit<UnitDefinition<unknown, unknown>, keyof StateSchema<unknown> | "drain">;
+  readonly drains: DrainSettings;
 }
 
 /** @throws {HandoverError} `ERR_OPTION` */
-export function readKind(name: string, definition: UnitDefinition<unknown, unknown>): Kind {
+export function readKind(name: string, definition: UnitDefinition<unknown, unknown>): UnitKind {
   const own = [...REQUIRED, ...OPTIONAL, "drain"];
   return {
     name,
-    envelope: readShape(`units("${name}")`, definition, own),
+    schema: resolveSchema(`units("${name}")`, definition, own),
     definition: functionsOf(definition, REQUIRED, OPTIONAL),
-    drains: readDrains(definition.drain ?? {}, DEFAULTS),
+    drains: readDrainSettings(definition.drain ?? {}, DEFAULTS),
   };
 }
 
 /** @throws {HandoverError} `ERR_OPTION` */
-export function readDrains(options: DrainOptions, defaults: Drains): Drains {
+export function readDrainSettings(options: DrainOptions, defaults: DrainSettings): DrainSettings {
   refuseUnknown("drain", options, Object.keys(DEFAULTS));
   const {
     enabled = defaults.enabled,
@@ -102,7 +84,7 @@ export function readDrains(options: DrainOptions, defaults: Drains): Drains {
 const REQUIRED = ["run", "freeze"] as const;
 const OPTIONAL = ["stop", "eligible", "priority", "accept"] as const;
 
-const DEFAULTS: Drains = {
+const DEFAULTS: DrainSettings = {
   enabled: true,
   timeout: 30_000,
   unitTimeout: 5_000,

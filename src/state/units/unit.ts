@@ -1,15 +1,14 @@
 import { reasonOf } from "../../errors.js";
-import { LATE, within } from "../../util/timeout.js";
-import { isThenable } from "../../thenable.js";
+import { TIMED_OUT, withTimeout, isThenable } from "../../util/timeout.js";
 import { decodeOwn, encode } from "../schema.js";
 import type { Parcel, Refusal } from "../../exchange/parcel.js";
-import type { Kind } from "./definition.js";
+import type { UnitKind } from "./definition.js";
 
 /** The kind of these parcels. */
-export const KIND = "unit";
+export const UNIT_KIND = "unit";
 
 /** One unit: it runs here, or is frozen, or has moved. */
-export class LiveUnit {
+export class Unit {
   readonly id: string;
   /** Resolves with what `run` returned. */
   started: Promise<unknown>;
@@ -20,7 +19,7 @@ export class LiveUnit {
   /** How often somebody has died over it. */
   attempts = 0;
   phase: "running" | "frozen" | "moved" = "running";
-  readonly #kind: Kind;
+  readonly #kind: UnitKind;
   #controller = new AbortController();
   /** What the program is at, to run it or to freeze it: it is asked for one after the other. */
   #pending: Promise<void> | undefined;
@@ -29,7 +28,7 @@ export class LiveUnit {
   #isStarted = false;
   #state: unknown;
 
-  constructor(kind: Kind, id: string, state: unknown, fence: number) {
+  constructor(kind: UnitKind, id: string, state: unknown, fence: number) {
     this.#kind = kind;
     this.id = id;
     this.started = this.#run(state, fence);
@@ -38,7 +37,7 @@ export class LiveUnit {
   /** What it was frozen as, for its end here. */
   get state(): unknown {
     if (this.#state !== undefined || this.parcel === undefined) return this.#state;
-    return decodeOwn(this.#kind.envelope, this.parcel);
+    return decodeOwn(this.#kind.schema, this.parcel);
   }
 
   /** Whether `run` has returned. */
@@ -61,7 +60,7 @@ export class LiveUnit {
       const freezing =
         this.#pending === undefined ? this.#freeze() : this.#pending.then(() => this.#freeze());
       if (freezing instanceof Promise) this.#await(freezing);
-      if ((await within(timeout, freezing)) !== LATE) return undefined;
+      if ((await withTimeout(timeout, freezing)) !== TIMED_OUT) return undefined;
       return { code: "ERR_TIMEOUT", reason: `freeze() took more than ${timeout} ms` };
     } catch (error) {
       return { code: "ERR_FREEZE", reason: reasonOf(error) };
@@ -69,12 +68,12 @@ export class LiveUnit {
   }
 
   /** Encodes what it was frozen as. Returns why that could not be done. */
-  pack(): Refusal | undefined {
+  encode(): Refusal | undefined {
     if (this.parcel !== undefined) return undefined;
-    const { name, envelope } = this.#kind;
+    const { name, schema } = this.#kind;
     try {
-      const body = encode(envelope, this.#state, `unit ${name} "${this.id}"`);
-      this.parcel = { kind: KIND, label: name, id: this.id, fds: [], ...body };
+      const body = encode(schema, this.#state, `unit ${name} "${this.id}"`);
+      this.parcel = { kind: UNIT_KIND, label: name, id: this.id, fds: [], ...body };
       this.#state = undefined;
       return undefined;
     } catch (error) {
@@ -90,9 +89,9 @@ export class LiveUnit {
       const isCounted = this.#frozen !== undefined;
       const why = await this.freeze(timeout);
       if (why !== undefined && !isCounted) count(why.code);
-      const stopped = await within(timeout, Promise.resolve(stop(this.id, this.state)));
-      if (stopped === LATE) count("ERR_TIMEOUT");
-      return stopped !== LATE;
+      const stopped = await withTimeout(timeout, Promise.resolve(stop(this.id, this.state)));
+      if (stopped === TIMED_OUT) count("ERR_TIMEOUT");
+      return stopped !== TIMED_OUT;
     } catch (error) {
       count((error as { code?: string } | undefined)?.code ?? "ERR_STOP");
       return false;
@@ -107,7 +106,7 @@ export class LiveUnit {
   }
 
   /** It runs here again, if it was frozen. */
-  async revive(fence: number): Promise<void> {
+  async restart(fence: number): Promise<void> {
     this.#frozen = undefined;
     await this.#pending;
     if (this.phase === "running") return;

@@ -1,14 +1,14 @@
 import { HandoverError, reasonOf } from "../../errors.js";
-import { LATE, within } from "../../util/timeout.js";
-import { isThenable } from "../../thenable.js";
-import { Departure } from "../drain-context.js";
+import { TIMED_OUT, withTimeout, isThenable } from "../../util/timeout.js";
+import { DrainContext } from "../drain-context.js";
 import { decode, readName } from "../schema.js";
-import type { Claim, Exchange, Verdict } from "../../exchange/exchange.js";
-import type { Fences } from "../../exchange/fencing.js";
-import { KIND, LiveUnit } from "./unit.js";
+import type { Delivery, Exchange, TakeResult } from "../../exchange/exchange.js";
+import type { FencingTokens } from "../../exchange/fencing.js";
+import { UNIT_KIND, Unit } from "./unit.js";
 import type { Parcel } from "../../exchange/parcel.js";
 import { UnitDrain } from "./unit-drain.js";
-import { readDrains, type DrainOptions, type DrainReport, type Drains, type Kind } from "./definition.js";
+import { readDrainSettings, type DrainOptions, type DrainSettings, type UnitKind } from "./definition.js";
+import type { DrainReport } from "../../events.js";
 
 /** The units of one kind that run in this process. */
 export interface Units<State, Unit> {
@@ -32,28 +32,28 @@ export interface Units<State, Unit> {
 
 /** What units need of their process. */
 interface UnitHost {
-  readonly fences: Fences;
+  readonly fencing: FencingTokens;
   /** What leads to the generations before, while they live. */
-  readonly older: () => readonly Exchange[];
+  readonly predecessors: () => readonly Exchange[];
   /** @throws {HandoverError} where no unit can be started yet, or any more */
-  readonly requireActive: (doing: string) => void;
+  readonly assertMayRun: (doing: string) => void;
 }
 
 /** Runs the units of one kind. */
-export class UnitRunner implements Units<unknown, unknown> {
-  readonly kind: Kind;
+export class UnitRegistry implements Units<unknown, unknown> {
+  readonly kind: UnitKind;
   readonly #host: UnitHost;
-  readonly #units = new Map<string, LiveUnit>();
+  readonly #units = new Map<string, Unit>();
   /** Those that a predecessor has, and somebody waits for. */
   readonly #awaited = new Map<string, Set<() => void>>();
   /** Those that the successor waits for. */
   readonly #wanted = new Set<string>();
-  #departure: Departure | undefined;
+  #context: DrainContext | undefined;
   #drain: UnitDrain | undefined;
   /** A drain that the program has asked for while this process serves. */
   #alone: Promise<DrainReport> | undefined;
 
-  constructor(kind: Kind, host: UnitHost) {
+  constructor(kind: UnitKind, host: UnitHost) {
     this.kind = kind;
     this.#host = host;
   }
@@ -72,13 +72,13 @@ export class UnitRunner implements Units<unknown, unknown> {
     readName("the id of a unit", id);
     const what = `unit ${this.kind.name} "${id}"`;
     if (this.#running(id) === undefined) {
-      this.#host.requireActive(`start ${what}`);
+      this.#host.assertMayRun(`start ${what}`);
       if (await this.#isElsewhere(id)) await this.#arrival(id, what);
     }
     const running = this.#running(id);
     if (running !== undefined) return running.started;
-    this.#host.requireActive(`start ${what}`);
-    return this.#begin(id, initial, this.#host.fences.next()).started;
+    this.#host.assertMayRun(`start ${what}`);
+    return this.#begin(id, initial, this.#host.fencing.next()).started;
   }
 
   release(id: string): boolean {
@@ -90,42 +90,44 @@ export class UnitRunner implements Units<unknown, unknown> {
   }
 
   async drain(options: DrainOptions = {}): Promise<DrainReport> {
-    const drains = readDrains(options, this.kind.drains);
-    const departure = this.#departure;
-    if (departure === undefined) return (this.#alone ??= this.#drainAlone(drains));
-    this.#drain ??= new UnitDrain(this.kind, drains, this.#units, this.#wanted, departure, this.#alone);
+    const drains = readDrainSettings(options, this.kind.drains);
+    const context = this.#context;
+    if (context === undefined) return (this.#alone ??= this.#drainAlone(drains));
+    this.#drain ??= new UnitDrain(this.kind, drains, this.#units, this.#wanted, context, this.#alone);
     const report = await this.#drain.done;
-    if (!departure.isUndone) this.#forget(({ phase }) => phase !== "moved");
+    if (!context.isRolledBack) this.#forget(({ phase }) => phase !== "moved");
     // The successor's probation may be longer than the drain.
-    void departure.probation.then((isKept) => isKept && this.#forget(({ phase }) => phase === "moved"));
+    void context.probation.then(
+      (isConfirmed) => isConfirmed && this.#forget(({ phase }) => phase === "moved"),
+    );
     return report;
   }
 
   /** Nobody but the program has asked for it, and others may be started. */
-  async #drainAlone(drains: Drains): Promise<DrainReport> {
-    const departure = new Departure(undefined, Promise.resolve(true), ALONE);
-    const { done } = new UnitDrain(this.kind, drains, this.#units, this.#wanted, departure);
+  async #drainAlone(drains: DrainSettings): Promise<DrainReport> {
+    const context = new DrainContext(undefined, Promise.resolve(true), ALONE);
+    const { done } = new UnitDrain(this.kind, drains, this.#units, this.#wanted, context);
     const report = await done;
-    departure.end();
+    context.end();
     this.#alone = undefined;
     this.#forget(({ isEnded }) => isEnded);
     return report;
   }
 
   /** The process ends: its units do, when {@link drain} is called. */
-  depart(departure: Departure): void {
-    this.#departure = departure;
+  beginDrain(context: DrainContext): void {
+    this.#context = context;
   }
 
   /** This process serves again. */
   async rollBack(): Promise<void> {
-    this.#departure = undefined;
+    this.#context = undefined;
     this.#drain = undefined;
     this.#wanted.clear();
     await Promise.all(
       [...this.#units.values()].map(async (unit) => {
         try {
-          await unit.revive(this.#host.fences.next());
+          await unit.restart(this.#host.fencing.next());
         } catch (error) {
           this.#units.delete(unit.id);
           const what = `unit ${this.kind.name} "${unit.id}"`;
@@ -138,17 +140,17 @@ export class UnitRunner implements Units<unknown, unknown> {
   }
 
   /** Takes what a predecessor offers. */
-  async take(parcel: Parcel, claim: Claim): Promise<Verdict> {
+  async take(parcel: Parcel, delivery: Delivery): Promise<TakeResult> {
     const { id } = parcel;
     const { accept } = this.kind.definition;
     const accepting = accept?.(id);
     const isWanted = isThenable(accepting) ? await accepting : accepting;
     if (isWanted === false) return { code: "ERR_REFUSED" };
     if (this.#units.has(id)) return { code: "ERR_RUNNING" };
-    if (this.#departure !== undefined) return { code: "ERR_STOPPED" };
-    const { signal } = claim;
+    if (this.#context !== undefined) return { code: "ERR_STOPPED" };
+    const { signal } = delivery;
     if (signal.aborted) return { code: "ERR_TIMEOUT" };
-    const unit = this.#begin(id, decode(this.kind.envelope, parcel), claim.fence);
+    const unit = this.#begin(id, decode(this.kind.schema, parcel), delivery.fence);
     const end = (): void => this.#drop(unit);
     signal.addEventListener("abort", end, { once: true });
     await unit.started;
@@ -157,39 +159,41 @@ export class UnitRunner implements Units<unknown, unknown> {
   }
 
   /** Somebody else would start it. Whether it is here; then it moves next. */
-  claim(id: string): boolean {
+  expedite(id: string): boolean {
     const unit = this.#units.get(id);
     if (unit === undefined || unit.phase === "moved") return false;
     this.#wanted.add(id);
-    this.#drain?.hurry(unit);
+    this.#drain?.expedite(unit);
     return true;
   }
 
-  #running(id: string): LiveUnit | undefined {
+  #running(id: string): Unit | undefined {
     const unit = this.#units.get(id);
     return unit?.phase === "running" ? unit : undefined;
   }
 
-  #begin(id: string, state: unknown, fence: number): LiveUnit {
-    const unit = new LiveUnit(this.kind, id, state, fence);
+  #begin(id: string, state: unknown, fence: number): Unit {
+    const unit = new Unit(this.kind, id, state, fence);
     this.#units.set(id, unit);
     unit.started.catch(() => this.#drop(unit));
     return unit;
   }
 
-  #drop(unit: LiveUnit): void {
+  #drop(unit: Unit): void {
     if (this.#units.get(unit.id) === unit) this.#units.delete(unit.id);
     unit.abort();
   }
 
-  #forget(isOver: (unit: LiveUnit) => boolean): void {
+  #forget(isOver: (unit: Unit) => boolean): void {
     for (const unit of this.#units.values()) if (isOver(unit)) this.#units.delete(unit.id);
   }
 
   async #isElsewhere(id: string): Promise<boolean> {
-    const older = this.#host.older();
+    const older = this.#host.predecessors();
     if (older.length === 0) return false;
-    const held = await Promise.all(older.map(async (exchange) => exchange.claim(KIND, this.kind.name, id)));
+    const held = await Promise.all(
+      older.map(async (exchange) => exchange.expedite(UNIT_KIND, this.kind.name, id)),
+    );
     return held.includes(true);
   }
 
@@ -200,10 +204,10 @@ export class UnitRunner implements Units<unknown, unknown> {
     this.#awaited.set(id, waiting);
     let wake!: () => void;
     const arrived = new Promise<void>((resolve) => waiting.add((wake = resolve)));
-    const result = this.#running(id) === undefined ? await within(unitTimeout, arrived) : undefined;
+    const result = this.#running(id) === undefined ? await withTimeout(unitTimeout, arrived) : undefined;
     waiting.delete(wake);
     if (waiting.size === 0) this.#awaited.delete(id);
-    if (result !== LATE || !(await this.#isElsewhere(id))) return;
+    if (result !== TIMED_OUT || !(await this.#isElsewhere(id))) return;
     throw new HandoverError(
       "ERR_UNIT",
       `cannot start ${what}: a predecessor has it, and does not part with it`,

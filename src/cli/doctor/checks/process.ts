@@ -96,7 +96,7 @@ function examinePlaces({ places }: Facts): readonly Finding[] {
 
 function examineDraining({ status, settings }: Facts): Finding | undefined {
   if (status === undefined) return undefined;
-  const [now, most] = [status.older.length, settings.maxDraining];
+  const [now, most] = [status.predecessors.length, settings.maxDraining];
   const what = `${now} of ${most} older generations drain`;
   if (now < most - 1 || now === 0) return ok(what);
   const fix = "shorten drainTimeout, upgrade less often, or let more connections move";

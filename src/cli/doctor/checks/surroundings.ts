@@ -1,4 +1,4 @@
-import { findManager } from "../../../process/support.js";
+import { detectProcessManager } from "../../../process/support.js";
 import type { Facts } from "../facts.js";
 import type { Ancestor } from "../proc.js";
 import { error, ok, warning, type Check, type Finding } from "../finding.js";
@@ -49,7 +49,7 @@ function examineManager({ process, status }: Facts): Finding | undefined {
   if (process === undefined) return undefined;
   const { env, ancestors } = process;
   const manager =
-    findManager(
+    detectProcessManager(
       env,
       ancestors.slice(0, 3).map(({ words }) => words),
     ) ?? supervisorOf(ancestors, status);

@@ -1,9 +1,9 @@
 import { constants } from "node:os";
 import { HandoverError } from "../errors.js";
 import { native, systemError, type Received } from "../platform/native.js";
-import { closeAll } from "./descriptors.js";
+import { closeAll } from "../platform/descriptors.js";
 import { MAX_SIZE, PROTOCOL, type Message } from "./messages.js";
-import { bodyOf, decode } from "./packet.js";
+import { bodyOf, decode } from "./wire-format.js";
 
 /** A message with what came along. */
 export interface Packet {
@@ -14,7 +14,7 @@ export interface Packet {
 }
 
 /** Reads packets from one end of a channel, whose descriptor is the channel's. */
-export class Receiver {
+export class PacketReader {
   readonly #fd: number;
   readonly #onUnknown: (name: string) => void;
   #reset = false;

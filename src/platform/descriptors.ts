@@ -1,4 +1,4 @@
-import { check, native } from "../platform/native.js";
+import { check, native } from "./native.js";
 
 export function closeAll(fds: readonly number[]): void {
   for (const fd of fds) native().close(fd);

@@ -1,6 +1,16 @@
 import { isIP } from "node:net";
 import { resolve } from "node:path";
-import type { RequestedAddress } from "../channel/messages.js";
+
+/** What was asked for, before a name was looked up and a port chosen. The host `*` is every address. */
+export type RequestedAddress =
+  { kind: "tcp" | "udp"; host: string; port: number; ipv6Only: boolean } | { kind: "unix"; path: string };
+
+/** A file, and how to tell that it is still the same. The numbers have 64 bits, which JSON's do not. */
+export interface FileIdentity {
+  path: string;
+  dev: string;
+  ino: string;
+}
 
 /**
  * The name under which a listener without one of its own is handed on: what was asked for. Ports asked for as

@@ -1,0 +1,148 @@
+import { HandoverError } from "../errors.js";
+import { MAX_SIZE, type Message, type MessageType } from "./messages.js";
+
+export function encode(message: Message, body?: Uint8Array): Uint8Array {
+  const head = Buffer.from(JSON.stringify(message));
+  const bytes = body === undefined ? head : Buffer.concat([head, SEPARATOR, body]);
+  if (bytes.length > MAX_SIZE) {
+    throw new HandoverError(
+      "ERR_PROTOCOL",
+      `cannot send ${message.type}: ${bytes.length} bytes, at most ${MAX_SIZE}`,
+    );
+  }
+  return bytes;
+}
+
+/**
+ * Reads one packet but its body. What has an unknown type comes back with its name, for the answer.
+ *
+ * @throws {HandoverError} `ERR_PROTOCOL` for what no version of this package would send.
+ */
+export function decode(packet: Uint8Array): Message | { type: "unknown"; name: string } {
+  if (packet.length > MAX_SIZE) throw protocolError(`${packet.length} bytes, at most ${MAX_SIZE}`);
+  const end = packet.indexOf(0);
+  const value = parse(end < 0 ? packet : packet.subarray(0, end));
+  if (!isRecord(value) || typeof value["type"] !== "string") throw protocolError("not an object with a type");
+  const type = value["type"];
+  if (!Object.hasOwn(MESSAGE_SCHEMAS, type)) return { type: "unknown", name: type.slice(0, 64) };
+  for (const [field, fits] of Object.entries(MESSAGE_SCHEMAS[type as MessageType])) {
+    if (!fits(value[field])) throw protocolError(`a ${type} message without a proper "${field}"`);
+  }
+  return value as Message;
+}
+
+/** A copy of a packet's body; empty where there is none. */
+export function bodyOf(packet: Uint8Array): Uint8Array {
+  const end = packet.indexOf(0);
+  return end < 0 ? new Uint8Array() : packet.slice(end + 1);
+}
+
+const SEPARATOR = new Uint8Array(1);
+
+function parse(packet: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(packet));
+  } catch (cause) {
+    throw protocolError("not JSON in UTF-8", cause);
+  }
+}
+
+function protocolError(why: string, cause?: unknown): HandoverError {
+  return new HandoverError("ERR_PROTOCOL", `cannot understand a message of the other process: ${why}`, {
+    cause,
+  });
+}
+
+/** Whether a value is what a field should have. */
+type Validator = (value: unknown) => boolean;
+
+const isString: Validator = (value) => typeof value === "string";
+const isCount: Validator = (value) => Number.isSafeInteger(value) && (value as number) >= 0;
+const isBoolean: Validator = (value) => typeof value === "boolean";
+const optional =
+  (fits: Validator): Validator =>
+  (value) =>
+    value === undefined || fits(value);
+const listOf =
+  (fits: Validator): Validator =>
+  (value) =>
+    Array.isArray(value) && value.every(fits);
+const record =
+  (shape: Record<string, Validator>): Validator =>
+  (value) =>
+    isRecord(value) && Object.entries(shape).every(([field, fits]) => fits(value[field]));
+
+const isInet = record({ kind: isString, host: isString, port: isCount, ipv6Only: isBoolean });
+const isUnix = record({ kind: isString, path: isString });
+const isAddress: Validator = (value) =>
+  isRecord(value) && (value["kind"] === "unix" ? isUnix(value) : INET.has(value["kind"]) && isInet(value));
+const INET = new Set<unknown>(["tcp", "udp"]);
+const isEntry = record({
+  name: isString,
+  address: optional(isAddress),
+  file: optional(record({ path: isString, dev: isString, ino: isString })),
+  activation: optional(isString),
+});
+
+const isParcel = record({
+  number: isCount,
+  kind: isString,
+  label: isString,
+  id: isString,
+  version: isCount,
+  codec: isString,
+  size: isCount,
+  sha256: isString,
+  fds: isCount,
+  memory: optional(isBoolean),
+});
+const HOW = new Set<unknown>(["taken", "refused", "withdrawn"]);
+const isResult = record({
+  number: isCount,
+  how: (value) => HOW.has(value),
+  refusals: optional(listOf(record({ code: isString, reason: optional(isString) }))),
+});
+const isTopic = record({ kind: isString, label: optional(isString) });
+const isGeneration = record({ generation: isCount, pid: isCount });
+
+/** The fields each type must have. Others are ignored, so that a newer peer may add some. */
+export const MESSAGE_SCHEMAS: Record<MessageType, Record<string, Validator>> = {
+  hello: {
+    protocol: isCount,
+    capabilities: listOf(isString),
+    version: isString,
+    pid: isCount,
+    generation: isCount,
+  },
+  inventory: { entries: listOf(isEntry), more: isBoolean },
+  ready: { used: listOf(isString) },
+  commit: {
+    predecessors: listOf(isGeneration),
+    ticketKeys: optional((value) => isRecord(value) && Object.values(value).every(isString)),
+    fence: optional(isCount),
+  },
+  confirmed: {},
+  rehearsed: {},
+  stopping: {},
+  "progress-query": {},
+  progress: { connections: isCount, remaining: isCount, moved: optional(isCount) },
+  offer: { parcels: listOf(isParcel) },
+  withdraw: { numbers: listOf(isCount) },
+  settle: { results: listOf(isResult) },
+  subscriptions: { topics: listOf(isTopic) },
+  peek: { request: isCount, topic: isTopic },
+  expedite: { request: isCount, topic: isTopic, id: isString },
+  answer: { request: isCount, held: isBoolean, copy: optional(isParcel) },
+  "reader-changed": {
+    id: isString,
+    lost: optional(isBoolean),
+    reader: optional(isGeneration),
+    topics: optional(listOf(isTopic)),
+  },
+  "reader-changed-ack": { id: isString },
+  unsupported: { unknown: isString },
+};
+
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
