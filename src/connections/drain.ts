@@ -1,5 +1,5 @@
 import type { ConnectionSummary } from "../events.js";
-import type { Exchange } from "../exchange/exchange.js";
+import type { DrainContext } from "../exchange/drain-context.js";
 import { CONNECTION_KIND } from "./freeze.js";
 import { ConnectionMover } from "./mover.js";
 import type { CloseStrategy } from "./adapter.js";
@@ -17,32 +17,29 @@ export class Drain {
   /** Resolves when no connection is left. */
   readonly done: Promise<ConnectionSummary>;
   readonly #tracker: Tracker;
-  readonly #exchange: Exchange | undefined;
+  readonly #context: DrainContext;
   readonly #mover: ConnectionMover | undefined;
-  readonly #timeout: number;
-  readonly #deadline: number;
-  readonly #timers: NodeJS.Timeout[] = [];
+  #timer: NodeJS.Timeout | undefined;
   readonly #looks = new Map<CloseStrategy, ReadonlyMap<unknown, string>>();
   #immediate: NodeJS.Immediate | undefined;
   #finish!: (drained: ConnectionSummary) => void;
   #destroyed = 0;
 
-  /** Begins at once. `timeout` is in ms; `exchange` leads to the successor. */
-  constructor(tracker: Tracker, timeout: number, exchange?: Exchange) {
+  /** Begins at once, and ends at the deadline of `context` at the latest. */
+  constructor(tracker: Tracker, context: DrainContext) {
     this.#tracker = tracker;
-    this.#exchange = exchange;
-    this.#timeout = timeout;
-    this.#deadline = performance.now() + timeout;
+    this.#context = context;
     this.done = new Promise((resolve) => (this.#finish = resolve));
     this.#setClosing();
     if (tracker.size === 0) {
       this.#end();
     } else {
       tracker.onEmpty = () => this.#end();
-      this.#mover = exchange === undefined ? undefined : new ConnectionMover(tracker, exchange);
+      void context.over.then(() => this.#onOver());
+      this.#timer = setInterval(() => this.#lookSoon(), LOOK_EVERY);
+      this.#mover =
+        context.exchange === undefined ? undefined : new ConnectionMover(tracker, context.exchange);
       this.#look();
-      this.#timers.push(setInterval(() => this.#lookSoon(), LOOK_EVERY));
-      this.#timers.push(setTimeout(() => this.#destroyAll(), timeout));
     }
   }
 
@@ -56,11 +53,6 @@ export class Drain {
     return this.#mover?.swept ?? Promise.resolve();
   }
 
-  /** ms until the deadline. */
-  get remaining(): number {
-    return Math.max(0, Math.round(this.#deadline - performance.now()));
-  }
-
   /** Leaves the connections as they are; {@link done} stays pending. */
   cancel(): void {
     this.#stop();
@@ -68,7 +60,7 @@ export class Drain {
   }
 
   get #hasTaker(): boolean {
-    return this.#exchange !== undefined && this.#exchange.peers(CONNECTION_KIND).length > 0;
+    return this.#context.hasTaker(CONNECTION_KIND);
   }
 
   /** A connection that may move is not told to close, as long as there is somebody to take it. */
@@ -90,21 +82,23 @@ export class Drain {
   #stop(): void {
     this.#tracker.onEmpty = undefined;
     this.#mover?.stop();
-    for (const timer of this.#timers) clearTimeout(timer);
+    clearInterval(this.#timer);
     clearImmediate(this.#immediate);
   }
 
-  /** Counted before, as some end within this call, and with the last one the drain does. */
-  #destroyAll(): void {
+  /** Counted before they are destroyed: with the last one the drain ends within this call. */
+  #onOver(): void {
+    if (!this.#context.isExpired) return;
     this.#destroyed = this.#tracker.size;
     this.#tracker.destroyAll();
   }
 
   /** A few at every look: all the clients that come back at once would be a burden to the successor. */
   #closeSome(): void {
-    const elapsed = 1 - this.remaining / this.#timeout;
+    const { remaining, timeout } = this.#context;
+    const elapsed = 1 - remaining / timeout;
     if (elapsed < (this.#hasTaker ? CLOSE_FROM : 0)) return;
-    const looks = Math.max(1, ((CLOSE_UNTIL - elapsed) * this.#timeout) / LOOK_EVERY);
+    const looks = Math.max(1, ((CLOSE_UNTIL - elapsed) * timeout) / LOOK_EVERY);
     for (const server of this.#tracker.servers) server.closeFraction(1 / looks);
   }
 

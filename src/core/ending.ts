@@ -2,7 +2,7 @@ import type { DrainSummary } from "../events.js";
 import { Drain } from "../connections/drain.js";
 import type { Tracker } from "../connections/tracker.js";
 import type { HandoverError } from "../errors.js";
-import type { DrainContext } from "../state/drain-context.js";
+import { DrainContext } from "../exchange/drain-context.js";
 import type { Exchange } from "../exchange/exchange.js";
 import type { ProcessState } from "../state/process-state.js";
 import { withTimeout } from "../util/timeout.js";
@@ -27,19 +27,20 @@ export class Ending {
   /** Resolves when nothing is left. */
   readonly done: Promise<DrainSummary>;
   readonly #drain: Drain;
-  readonly #departure: DrainContext;
+  readonly #context: DrainContext;
 
   constructor(tracker: Tracker, state: ProcessState, options: EndingOptions) {
     const { exchange, probation, timeout, begin } = options;
-    this.#departure = state.beginDrain(exchange, probation, timeout);
+    this.#context = new DrainContext(exchange, probation, timeout);
+    state.beginDrain(this.#context);
     begin();
-    this.#drain = new Drain(tracker, timeout, exchange);
+    this.#drain = new Drain(tracker, this.#context);
     this.done = this.#run(state, options);
   }
 
   /** ms until what is left is destroyed. */
   get remaining(): number {
-    return this.#drain.remaining;
+    return Math.round(this.#context.remaining);
   }
 
   /** Connections that have moved so far. */
@@ -54,15 +55,15 @@ export class Ending {
 
   /** State follows the connections that are idle now: what they bring until then is in it. */
   async #run(state: ProcessState, { report, failed }: EndingOptions): Promise<DrainSummary> {
-    const departure = this.#departure;
+    const context = this.#context;
     const roles = state.roles.releaseAll();
-    const leaving = state.drain(departure, withTimeout(SWEEP, this.#drain.swept));
+    const leaving = state.drain(context, withTimeout(SWEEP, this.#drain.swept));
     const drained = await this.#drain.done;
     const ended = { ...drained, units: await leaving };
-    await Promise.race([report(ended), departure.over]);
-    await state.whenEmpty(departure);
+    await Promise.race([report(ended), context.over]);
+    await state.whenEmpty(context);
     for (const error of await roles) failed(error);
-    departure.end();
+    context.end();
     return ended;
   }
 }

@@ -1,5 +1,5 @@
 import { HandoverError } from "../errors.js";
-import { DrainContext } from "./drain-context.js";
+import type { DrainContext } from "../exchange/drain-context.js";
 import { readName, type StateSchema } from "./schema.js";
 import type { Exchange } from "../exchange/exchange.js";
 import { FencingTokens } from "../exchange/fencing.js";
@@ -67,18 +67,11 @@ export class ProcessState {
     exchange.onQuery(UNIT_KIND, { expedite: (name, id) => this.#units.get(name)?.expedite(id) ?? false });
   }
 
-  /**
-   * The process ends: what it holds moves to the successor where there is one, after `swept`.
-   *
-   * @param probation of the successor: false if this process serves again
-   * @param timeout of the drain, in ms
-   */
-  beginDrain(exchange: Exchange | undefined, probation: Promise<boolean>, timeout: number): DrainContext {
-    const context = new DrainContext(exchange, probation, timeout);
+  /** The process ends: what it holds moves to the successor where there is one, when {@link drain} is called. */
+  beginDrain(context: DrainContext): void {
     this.#context = context;
     this.#slots.beginDrain();
     for (const runner of this.#units.values()) runner.beginDrain(context);
-    return context;
   }
 
   /** Resolves when nothing is left here, with what became of the units. */

@@ -12,6 +12,7 @@ import { type ConnectionAdapter, readAdapter } from "../connections/adapter.js";
 import { deferred } from "../util/deferred.js";
 import { HandoverError } from "../errors.js";
 import type { UpgraderEvents } from "../events.js";
+import { DrainContext } from "../exchange/drain-context.js";
 import type { StateSchema } from "../state/schema.js";
 import { FencingTokens } from "../exchange/fencing.js";
 import type { RoleDefinition } from "../state/roles.js";
@@ -34,7 +35,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   readonly hasParent: boolean = false;
   readonly fds: Pick<Fds, keyof Fds> = new StubFds();
   readonly #sockets = new StubSockets();
-  readonly #memory = new ProcessState(new FencingTokens(), {
+  readonly #processState = new ProcessState(new FencingTokens(), {
     predecessors: () => [],
     assertMayRun: (doing) => this.#requireOpen(doing),
   });
@@ -89,23 +90,23 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   }
 
   slot<T = unknown>(label: string, shape: StateSchema<T>): Slot<T> {
-    return this.#memory.slot(label, shape);
+    return this.#processState.slot(label, shape);
   }
 
   units<S = unknown, Unit = void>(kind: string, definition: UnitDefinition<S, Unit>): Units<S, Unit> {
-    return this.#memory.units(kind, definition);
+    return this.#processState.units(kind, definition);
   }
 
   async role(name: string, definition: RoleDefinition): Promise<void> {
     this.#requireOpen(`add the role "${name}"`);
-    await this.#memory.roles.add(name, definition);
+    await this.#processState.roles.add(name, definition);
   }
 
   async ready(): Promise<void> {
     this.#requireOpen("get ready");
     if (this.#state !== "starting") return;
     this.#state = "ready";
-    await this.#memory.roles.acquire();
+    await this.#processState.roles.acquire();
     this.emit("ready", { generation: this.generation });
   }
 
@@ -128,13 +129,14 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     if (this.#state === "starting" || this.#state === "ready") {
       this.#state = "draining";
       const timeout = this.#drainTimeout;
-      const departure = this.#memory.beginDrain(undefined, Promise.resolve(true), timeout);
+      const context = new DrainContext(undefined, Promise.resolve(true), timeout);
+      this.#processState.beginDrain(context);
       this.emit("draining", { connections: this.#sockets.connections, timeout });
-      const errors = await this.#memory.roles.releaseAll();
-      const leaving = this.#memory.drain(departure, Promise.resolve());
+      const errors = await this.#processState.roles.releaseAll();
+      const leaving = this.#processState.drain(context, Promise.resolve());
       const destroyed = await this.#sockets.close(timeout);
       const units = await leaving;
-      departure.end();
+      context.end();
       for (const error of errors) this.emit("failed", { error });
       this.#state = "exited";
       this.emit("exit", { outcome: "stopped", destroyed, moved: 0, stayed: {}, units });

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { closeAll } from "../../dist/platform/descriptors.js";
-import { DrainContext } from "../../dist/state/drain-context.js";
+import { DrainContext } from "../../dist/exchange/drain-context.js";
 import { FencingTokens } from "../../dist/exchange/fencing.js";
 import type { Slot } from "../../dist/state/slots/slots.js";
 import { ProcessState } from "../../dist/state/process-state.js";
@@ -41,7 +41,8 @@ async function depart(
   swept: Promise<void> = Promise.resolve(),
 ): Promise<DrainContext> {
   await expect.poll(() => owner.peers("slot")).toHaveLength(1);
-  const departure = old.beginDrain(owner, new Promise(() => {}), 20_000);
+  const departure = new DrainContext(owner, new Promise(() => {}), 20_000);
+  old.beginDrain(departure);
   onTestFinished(() => departure.end());
   void old.drain(departure, swept);
   return departure;
@@ -273,7 +274,8 @@ test("a process that ends refuses what an older one offers, and it stays there",
   const [before, after] = [states.old, states.young].map((state) => state.units("room", plain));
   await before!.start("1", "room 1");
   await expect.poll(() => states.owner.peers("unit", "room")).toHaveLength(1);
-  const ending = states.young.beginDrain(undefined, Promise.resolve(true), 20_000);
+  const ending = new DrainContext(undefined, Promise.resolve(true), 20_000);
+  states.young.beginDrain(ending);
   onTestFinished(() => ending.end());
   const departure = await depart(states);
   expect(await outcome).toEqual({ how: "withdrawn", refusals: [{ code: "ERR_STOPPED" }] });

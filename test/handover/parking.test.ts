@@ -5,6 +5,7 @@ import type { ConnectionAdapter } from "../../dist/connections/adapter.js";
 import { Drain } from "../../dist/connections/drain.js";
 import { encodeFrozen } from "../../dist/connections/wire-format.js";
 import { Tracker } from "../../dist/connections/tracker.js";
+import { DrainContext } from "../../dist/exchange/drain-context.js";
 import type { Delivery, Exchange } from "../../dist/exchange/exchange.js";
 import type { Settlement } from "../../dist/exchange/parcel.js";
 import { DormantConnections } from "../../dist/connections/dormant.js";
@@ -36,22 +37,26 @@ test("a connection that has spoken in time is not closed because this process wa
 
 describe("a drain of a connection that has not spoken", () => {
   test("counts it, if it has to destroy it", async () => {
-    expect(await new Drain(await adopted(), 50).done).toMatchObject({ destroyed: 1 });
+    expect(await new Drain(await adopted(), context(50)).done).toMatchObject({ destroyed: 1 });
   });
 
   test("ends in time, though the successor never answers", async () => {
     const tracker = await adopted();
-    const { done } = new Drain(tracker, 50, successor(new Promise(() => {})));
+    const { done } = new Drain(tracker, context(50, successor(new Promise(() => {}))));
     expect(await done).toEqual({ destroyed: 1, moved: 0, stayed: {} });
     expect(tracker.size).toBe(0);
   });
 
   test("offers it once, if the successor refuses it, and closes it when it stays silent", async () => {
     const refusal = { how: "refused", code: "ERR_VERSION" } as const;
-    const { done } = new Drain(await adopted(), 10_000, successor(Promise.resolve(refusal)));
+    const { done } = new Drain(await adopted(), context(10_000, successor(Promise.resolve(refusal))));
     expect(await done).toEqual({ destroyed: 0, moved: 0, stayed: { ERR_VERSION: 1 } });
   });
 });
+
+function context(timeout: number, exchange?: Exchange): DrainContext {
+  return new DrainContext(exchange, new Promise(() => {}), timeout);
+}
 
 /** What has one connection, parked, from a predecessor. */
 async function adopted(): Promise<Tracker> {

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { deferred } from "../../util/deferred.js";
 import { TIMED_OUT, withTimeout } from "../../util/timeout.js";
-import type { DrainContext } from "../drain-context.js";
+import type { DrainContext } from "../../exchange/drain-context.js";
 import type { Parcel, Peer, Refusal, Settlement } from "../../exchange/parcel.js";
 
 /** What became of state that was to be handed on. Unless it was taken it is still here. */

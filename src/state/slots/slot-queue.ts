@@ -1,6 +1,6 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { deferred } from "../../util/deferred.js";
-import type { DrainContext } from "../drain-context.js";
+import type { DrainContext } from "../../exchange/drain-context.js";
 import type { PendingSlot } from "./pending-slot.js";
 import type { Parcel, Settlement } from "../../exchange/parcel.js";
 

@@ -1,7 +1,7 @@
 import { reasonOf } from "../../errors.js";
 import { TIMED_OUT } from "../../util/timeout.js";
 import { milliseconds, refuseUnknown, wrongOption } from "../../util/validation.js";
-import type { DrainContext } from "../drain-context.js";
+import type { DrainContext } from "../../exchange/drain-context.js";
 import { decode, encode, readName, resolveSchema, type ResolvedSchema, type StateSchema } from "../schema.js";
 import type { Exchange } from "../../exchange/exchange.js";
 import type { FencingTokens } from "../../exchange/fencing.js";

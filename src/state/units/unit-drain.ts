@@ -1,6 +1,6 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { TIMED_OUT, withTimeout } from "../../util/timeout.js";
-import type { DrainContext } from "../drain-context.js";
+import type { DrainContext } from "../../exchange/drain-context.js";
 import type { Offered } from "../../exchange/exchange.js";
 import { UNIT_KIND, type Unit } from "./unit.js";
 import type { Parcel, Refusal, Settlement } from "../../exchange/parcel.js";
@@ -189,7 +189,7 @@ export class UnitDrain {
    * move again.
    */
   async #takeBack(): Promise<boolean> {
-    const certain = Promise.all([this.#context.probation, ...this.#taken.keys()]);
+    const certain = Promise.all([this.#context.confirmed, ...this.#taken.keys()]);
     await Promise.race([certain, this.#almostOver]);
     if (this.#context.isRolledBack) return false;
     let back = false;

@@ -1,6 +1,6 @@
 import { HandoverError, reasonOf } from "../../errors.js";
 import { TIMED_OUT, withTimeout, isThenable } from "../../util/timeout.js";
-import { DrainContext } from "../drain-context.js";
+import { DrainContext } from "../../exchange/drain-context.js";
 import { decode, readName } from "../schema.js";
 import type { Delivery, Exchange, TakeResult } from "../../exchange/exchange.js";
 import type { FencingTokens } from "../../exchange/fencing.js";
@@ -97,7 +97,7 @@ export class UnitRegistry implements Units<unknown, unknown> {
     const report = await this.#drain.done;
     if (!context.isRolledBack) this.#forget(({ phase }) => phase !== "moved");
     // The successor's probation may be longer than the drain.
-    void context.probation.then(
+    void context.confirmed.then(
       (isConfirmed) => isConfirmed && this.#forget(({ phase }) => phase === "moved"),
     );
     return report;
