@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Runs the tests that touch what Node does not document on newer Nodes, with the addon built for this one.
 #
-#   npm run test:nodes [-- test/drain …]
+#   npm run test:nodes [-- test/connections …]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tests=("$@")
-((${#tests[@]})) || tests=(test/upgrade test/listen test/bind test/drain test/unix test/fds test/native test/failures test/handover test/handoff)
+((${#tests[@]})) || tests=(test/core test/sockets test/connections test/websocket test/exchange test/state test/platform test/faults)
 case "$(uname -m)" in x86_64) machine=x64 ;; aarch64) machine=arm64 ;; *) machine=$(uname -m) ;; esac
 nodes=$(mktemp -d)
 # A test starts Node as another user.

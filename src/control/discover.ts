@@ -55,7 +55,7 @@ export async function connectToPidFile(file: string): Promise<ControlClient> {
 const PATIENCE = 2_000;
 
 const HINT =
-  "it has been replaced already, or its new Upgrader() has neither pidFile nor controlSocket; " +
+  "it has already been replaced, or its new Upgrader() has neither pidFile nor controlSocket; " +
   "where it has one, it can be named by --pid-file or --control, too";
 
 function notFound(pid: number, other: ControlClient | undefined): HandoverError {

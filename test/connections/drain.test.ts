@@ -1,0 +1,272 @@
+import { once } from "node:events";
+import { connect, type ClientHttp2Session } from "node:http2";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { Client, selfSigned } from "../support/client.js";
+import { Service, type Line } from "../support/service.js";
+import { brief } from "../support/steps.js";
+
+async function start(
+  protocol: string,
+  settings: object = brief,
+): Promise<{ service: Service; port: number }> {
+  const tls = ["https", "h2", "tls"].includes(protocol) ? selfSigned() : {};
+  const service = Service.start("web.js", { settings: { ...settings, ...tls, protocol } });
+  const { port } = await service.until("accepting");
+  return { service, port: port as number };
+}
+
+/** Upgrades; generation 0 drains when this resolves. */
+async function replace(service: Service): Promise<Line> {
+  process.kill(service.pid, "SIGHUP");
+  await service.until("draining");
+  return service.until("accepting", { generation: 1 });
+}
+
+/** Stops; it drains, with nobody to take its connections. */
+async function stop(service: Service): Promise<Line> {
+  process.kill(service.pid, "SIGTERM");
+  return service.until("draining");
+}
+
+describe.each([
+  ["HTTP/1.1, at a stop", "http", stop, (port: number) => Client.open(port)],
+  ["HTTP/1.1 over TLS", "https", replace, (port: number) => Client.openTls(port)],
+  ["HTTP/1.1 of an HTTP/2 server", "h2", replace, (port: number) => Client.openTls(port)],
+])("a connection of %s", (_, protocol, leave, open) => {
+  test("is told to close by its next response", async () => {
+    const { service, port } = await start(protocol);
+    const client = await open(port);
+    client.request("/");
+    expect(await client.response()).toEqual({ close: false, pid: service.pid });
+    await leave(service);
+    client.request("/");
+    expect(await client.response()).toEqual({ close: true, pid: service.pid });
+    expect(await client.ended).toBe("end");
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 0 });
+  });
+
+  test("gets its slow response to the end", async () => {
+    const { service, port } = await start(protocol);
+    const client = await open(port);
+    client.request("/when-draining");
+    await service.until("request");
+    await leave(service);
+    expect(await client.response()).toEqual({ close: true, pid: service.pid });
+    expect(await client.ended).toBe("end");
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 0 });
+  });
+
+  test("that is idle is closed, late, and so is one that has never sent a byte", async () => {
+    const { service, port } = await start(protocol);
+    const [idle, fresh] = [await open(port), await open(port)];
+    idle.request("/");
+    await idle.response();
+    await leave(service);
+    expect(await Promise.all([idle.ended, fresh.ended])).toEqual(["end", "end"]);
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 0 });
+  });
+
+  test("whose client reads a large response slowly is not cut", async () => {
+    const { service, port } = await start(protocol);
+    const [slow, idle] = [await open(port), await open(port)];
+    slow.socket.pause();
+    slow.request("/large");
+    idle.request("/");
+    await idle.response();
+    await service.until("request", { url: "/large" });
+    await leave(service);
+    // By then the slow one was looked at as often.
+    await idle.ended;
+    slow.socket.resume();
+    const header = await slow.until(/\r\n\r\n/);
+    expect(header).toMatch(/content-length: 16777216/i);
+    await slow.receives(16 * 1024 * 1024);
+    expect(slow.text).toMatch(/^x+$/);
+  });
+});
+
+test("pipelined requests are all answered, and the last response says close", async () => {
+  const { service, port } = await start("http");
+  const client = await Client.open(port);
+  client.request("/when-draining", "/when-draining", "/when-draining");
+  await service.until("request");
+  await stop(service);
+  const responses = [await client.response(), await client.response(), await client.response()];
+  expect(responses).toEqual([false, false, true].map((close) => ({ close, pid: service.pid })));
+  expect(await client.ended).toBe("end");
+});
+
+test("pipelined requests that were answered before, behind a slow one, are not lost", async () => {
+  const { service, port } = await start("http");
+  const client = await Client.open(port);
+  client.request("/when-draining", "/", "/");
+  await service.until("request", { url: "/" });
+  await stop(service);
+  const pids = [await client.response(), await client.response(), await client.response()].map(
+    ({ pid }) => pid,
+  );
+  expect(pids).toEqual([service.pid, service.pid, service.pid]);
+  expect(await client.ended).toBe("end");
+});
+
+test("a connection over TLS that never begins its handshake is closed, late", async () => {
+  const { service, port } = await start("https");
+  const client = await Client.open(port);
+  await service.until("connection");
+  await replace(service);
+  expect(await client.ended).toBe("end");
+  expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 0 });
+});
+
+test("a connection over TLS of no known protocol may be silent until `drainTimeout`", async () => {
+  const { service, port } = await start("tls", { ...brief, drainTimeout: 2_500 });
+  const client = await Client.openTls(port);
+  await service.until("secure connection");
+  await replace(service);
+  await client.ended;
+  expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 1 });
+});
+
+test("a response whose header was sent before is ended in order", async () => {
+  const { service, port } = await start("http");
+  const client = await Client.open(port);
+  client.request("/begin");
+  await client.until(/begun /);
+  await stop(service);
+  await client.until(/0\r\n\r\n/);
+  expect(await client.ended).toBe("end");
+  expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 0 });
+});
+
+test("a request of which half is there gets its answer", async () => {
+  const { service, port } = await start("http");
+  const [half, idle] = [await Client.open(port), await Client.open(port)];
+  idle.request("/");
+  await idle.response();
+  half.socket.write("GET / HTTP/1.1\r\nHo");
+  await stop(service);
+  await idle.ended;
+  half.socket.write("st: a\r\n\r\n");
+  expect(await half.response()).toEqual({ close: true, pid: service.pid });
+});
+
+describe.each(["h2c", "h2"])("an HTTP/2 session (%s)", (protocol) => {
+  const open = (port: number): ClientHttp2Session => {
+    const scheme = protocol === "h2" ? "https" : "http";
+    const session = connect(`${scheme}://127.0.0.1:${port}`, { rejectUnauthorized: false });
+    onTestFinished(() => session.destroy());
+    return session;
+  };
+
+  test("stays until it is quiet, finishes its streams, takes new ones, and then gets GOAWAY", async () => {
+    const { service, port } = await start(protocol);
+    const session = open(port);
+    const goaway = once(session, "goaway");
+    const slow = fetchText(session, "/when-draining");
+    await service.until("request");
+    await replace(service);
+    expect(await slow).toBe(String(service.pid));
+    expect(await fetchText(session, "/")).toBe(String(service.pid));
+    expect((await goaway)[0]).toBe(0);
+    await once(session, "close");
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 0 });
+  });
+});
+
+describe("a connection of no known protocol", () => {
+  test("goes on until it ends by itself", async () => {
+    const { service, client } = await startPlain({});
+    await replace(service);
+    client.socket.write("still there?");
+    await client.until(/still there\?/);
+    client.socket.end();
+    expect(await client.ended).toBe("end");
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 0 });
+  });
+
+  test("is destroyed at `drainTimeout`, and counted", async () => {
+    const { service, client } = await startPlain({ drainTimeout: 200 });
+    await replace(service);
+    await client.ended;
+    expect(await service.until("draining")).toMatchObject({ connections: 1, timeout: 200 });
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({
+      outcome: "upgraded",
+      destroyed: 1,
+    });
+    expect(await service.exited).toEqual([0, null]);
+  });
+
+  test("lets the callback of `server.close()` wait for its end", async () => {
+    const { service, client } = await startPlain({ closes: true });
+    await replace(service);
+    client.socket.write("still there?");
+    await client.until(/still there\?/);
+    const told = (): string[] =>
+      service.lines.filter(({ generation }) => generation === 0).map(({ event }) => event);
+    expect(told()).not.toContain("close callback");
+    client.socket.end();
+    await service.until("exited", { generation: 0 });
+    expect(told().slice(-4).toSorted()).toEqual(["close callback", "close event", "exit", "exited"]);
+    expect(told().at(-1)).toBe("exited");
+  });
+
+  test("may end at the same time by `stop()`", async () => {
+    const { service, client } = await startPlain({});
+    process.kill(service.pid, "SIGTERM");
+    await service.until("draining");
+    client.socket.end("bye");
+    await client.until(/bye/);
+    expect(await service.exited).toEqual([0, null]);
+    expect(await service.until("exit")).toMatchObject({ outcome: "stopped", destroyed: 0 });
+  });
+});
+
+test("an upgraded connection stays until `drainTimeout`, and is counted", async () => {
+  const { service, port } = await start("http", { ...brief, drainTimeout: 2_500 });
+  const [socket, idle] = [await Client.open(port), await Client.open(port)];
+  idle.request("/");
+  await idle.response();
+  socket.socket.write("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
+  await socket.until(/\r\n\r\n/);
+  await stop(service);
+  await idle.ended;
+  socket.socket.write("still there?");
+  await socket.until(/still there\?/);
+  await socket.ended;
+  expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 1 });
+});
+
+test("after a rollback connections are kept alive again", async () => {
+  const { service, port } = await start("https", {});
+  const [client, busy] = [await Client.openTls(port), await Client.openTls(port)];
+  client.request("/");
+  await client.response();
+  busy.request("/when-draining");
+  await service.until("request", { url: "/when-draining" });
+  process.kill((await replace(service)).pid, "SIGKILL");
+  expect(await busy.response()).toEqual({ close: true, pid: service.pid });
+  await service.until("rollback");
+  for (let n = 0; n < 2; n++) {
+    client.request("/");
+    expect(await client.response()).toEqual({ close: false, pid: service.pid });
+  }
+  const fresh = await Client.openTls(port);
+  fresh.request("/");
+  expect(await fresh.response()).toEqual({ close: false, pid: service.pid });
+});
+
+async function fetchText(session: ClientHttp2Session, path: string): Promise<string> {
+  const stream = session.request({ ":path": path });
+  let text = "";
+  for await (const chunk of stream.setEncoding("utf8")) text += chunk as string;
+  return text;
+}
+
+async function startPlain(settings: object): Promise<{ service: Service; client: Client }> {
+  const service = Service.start("plain.js", { settings: { ...brief, ...settings } });
+  const { port } = await service.until("accepting");
+  const client = await Client.open(port as number);
+  client.socket.write("hello");
+  await client.until(/hello/);
+  return { service, client };
+}

@@ -1,0 +1,59 @@
+import { once } from "node:events";
+import { connect, createServer, type AddressInfo, type Socket } from "node:net";
+import { expect, onTestFinished, test } from "vitest";
+import { PausedSocket } from "../../dist/connections/paused-socket.js";
+
+/** Both ends of a connection. */
+async function pair(): Promise<{ near: Socket; far: Socket }> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const far = connect((server.address() as AddressInfo).port, "127.0.0.1");
+  const [near] = (await once(server, "connection")) as [Socket];
+  onTestFinished(() => {
+    server.close();
+    near.destroy();
+    far.destroy();
+  });
+  return { near, far };
+}
+
+test("what is written to a still socket is sent when it is released", async () => {
+  const { near, far } = await pair();
+  const still = new PausedSocket(near);
+  near.write("a");
+  near.write("b", () => near.end("c"));
+  expect(near.bytesWritten).toBe(0);
+  still.resume();
+  expect(await far.setEncoding("utf8").toArray()).toEqual(["abc"]);
+});
+
+test("what is written to a still socket that moves is not sent, and its writer told", async () => {
+  const { near, far } = await pair();
+  const still = new PausedSocket(near);
+  const told = new Promise((resolve) => near.write("a", resolve));
+  still.discard();
+  expect(await told).toMatchObject({ code: "ERR_STREAM_DESTROYED" });
+  expect(await far.toArray()).toEqual([]);
+});
+
+test.each([undefined, "latin1", "utf8"] as const)(
+  "what a still socket has not consumed is taken unheard, and put back (encoding %s)",
+  async (encoding) => {
+    const { near, far } = await pair();
+    if (encoding !== undefined) near.setEncoding(encoding);
+    near.pause();
+    const bytes = Buffer.from("čaj");
+    far.write(bytes);
+    while (near.readableLength === 0) await new Promise(setImmediate);
+    const heard: unknown[] = [];
+    near.on("data", (chunk) => heard.push(chunk));
+    const still = new PausedSocket(near);
+    expect(heard).toEqual([]);
+    expect(Buffer.from(still.unread!)).toEqual(bytes);
+    still.resume();
+    const data = once(near, "data");
+    near.resume();
+    await data;
+    expect(heard).toEqual([encoding === undefined ? bytes : bytes.toString(encoding)]);
+  },
+);

@@ -1,0 +1,225 @@
+import { execFileSync, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { chmodSync, readFileSync, statSync, watch, writeFileSync } from "node:fs";
+import { connect, createServer, type Socket } from "node:net";
+import { dirname, join } from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { ControlClient } from "../../dist/control/client.js";
+import { connectToPid } from "../../dist/control/discover.js";
+import { openRequest } from "../support/requests.js";
+import { asRoot, isSkipped } from "../support/root.js";
+import { Service, temporaryDirectory } from "../support/service.js";
+
+describe("the control socket", () => {
+  test("is its user's alone whenever one looks", async () => {
+    const control = join(temporaryDirectory(), "control");
+    const modes = new Set<number>();
+    const look = (): unknown => modes.add(statSync(control).mode & 0o777);
+    const watcher = watch(dirname(control), (_, name) => name === "control" && look());
+    onTestFinished(() => watcher.close());
+    const service = Service.start("http.js", { settings: { controlSocket: control } });
+    await service.until("accepting");
+    look();
+    expect([...modes]).toEqual([0o600]);
+  });
+
+  // Only root can be another user.
+  test.skipIf(isSkipped)(`turns another user away, whatever its mode${asRoot}`, async () => {
+    const { control } = await startService("http.js");
+    chmodSync(dirname(control), 0o755);
+    expect(readAs(NOBODY, control)).toBe("EACCES");
+    chmodSync(control, 0o666);
+    expect(JSON.parse(readAs(NOBODY, control))).toEqual({
+      answer: "failed",
+      code: "ERR_CONTROL",
+      message: "only the same user, or root, may control this process",
+    });
+  });
+
+  test("keeps its clients with the process that they reached", async () => {
+    const { service, control } = await startService("echo.js", { probation: 100 });
+    const request = await openRequest(service);
+    const client = await ControlClient.connect(control);
+    process.kill(service.pid, "SIGHUP");
+    const { pid } = await service.until("accepting", { generation: 1 });
+    const [old, young] = [client, await ControlClient.connect(control)];
+    expect([old.pid, young.pid]).toEqual([service.pid, pid]);
+    expect(await old.ask({ command: "status" })).toMatchObject({
+      status: { pid: service.pid, generation: 0, state: "draining", connections: 1 },
+    });
+    expect(await young.ask({ command: "status" })).toMatchObject({ status: { pid, generation: 1 } });
+    request.end();
+    await service.until("exited", { generation: 0 });
+  });
+
+  test("tells of the options, and of what would be started", async () => {
+    const { service, control } = await startService("http.js", { drainTimeout: 1_234 });
+    const { status } = await (await ControlClient.connect(control)).ask({ command: "status" });
+    expect(status.settings).toMatchObject({
+      drainTimeout: 1_234,
+      upgradeTimeout: 60_000,
+      controlSocket: control,
+    });
+    expect(status.command).toMatchObject({
+      words: readFileSync(`/proc/${service.pid}/cmdline`, "utf8").split("\0").slice(0, -1),
+      path: process.env["PATH"],
+    });
+  });
+
+  test("answers before its process leaves, and lets nobody hold that up", async () => {
+    const { service, control } = await startService("echo.js");
+    const request = await openRequest(service);
+    const silent = await ControlClient.connect(control);
+    const stop = (await ControlClient.connect(control)).ask({ command: "stop" });
+    await service.until("draining");
+    request.end();
+    expect(await stop).toMatchObject({ answer: "stopped", outcome: "stopped", destroyed: 0 });
+    await expect(silent.ask({ command: "status" })).rejects.toMatchObject({ code: "ERR_CONTROL" });
+    await service.ended();
+  });
+
+  test("refuses a second upgrade while one is in progress", async () => {
+    const { service, control } = await startService("faulty-successor.js", { fault: "hang" });
+    const first = (await ControlClient.connect(control)).ask({ command: "upgrade" });
+    first.catch(() => {});
+    await service.until("upgrading");
+    const second = (await ControlClient.connect(control)).ask({ command: "upgrade" });
+    await expect(second).rejects.toMatchObject({ code: "ERR_UPGRADE_IN_PROGRESS" });
+    const stop = (await ControlClient.connect(control)).ask({ command: "stop" });
+    await expect(first).rejects.toMatchObject({ code: "ERR_STOPPED" });
+    expect(await stop).toMatchObject({ answer: "stopped" });
+  });
+
+  test.each([
+    ["garbage", "\u0000\u0001GET / HTTP/1.1\r\n\r\n", "a request is one line of JSON"],
+    ["a number", "1\n", "a request is one line of JSON"],
+    ["an endless line", "x".repeat(70_000), "a request is one line of JSON"],
+    ["an unknown command", '{"command":"fly"}\n', 'there is no command "fly"'],
+    ["no command", "{}\n", "there is no command undefined"],
+  ])("answers %s with an error, and its process serves on", async (_, words, message) => {
+    const { service, control } = await startService("http.js");
+    const socket = connect({ path: control });
+    socket.write(words);
+    const [, answer] = (await readAll(socket)).trimEnd().split("\n");
+    expect(JSON.parse(answer!)).toEqual({ answer: "failed", code: "ERR_CONTROL", message });
+    const client = await connectToPid(service.pid);
+    expect(await client.ask({ command: "status" })).toMatchObject({ status: { state: "ready" } });
+    expect(service.noise).toBe("");
+  });
+
+  test("takes a request that comes byte by byte, before the greeting has been read", async () => {
+    const { control } = await startService("http.js");
+    const socket = connect({ path: control });
+    for (const byte of '{"command":"status"}\n') socket.write(byte);
+    expect(await readAll(socket)).toMatch(/^\{"handover":.*\n\{"answer":"status",.*\n$/);
+  });
+});
+
+describe("a client of the control socket", () => {
+  test.each([
+    ["says nothing", () => {}, "the process there does not answer"],
+    ["hangs up", (socket: Socket) => socket.end(), "closed the connection without a greeting"],
+    ["is a web server", (socket: Socket) => socket.end("HTTP/1.1 400 \r\n\r\n"), "is not handover"],
+    ["greets otherwise", (socket: Socket) => socket.write('{"hello":1}\n'), "is not handover"],
+    ["dies later", (socket: Socket) => socket.end('{"handover":"9","pid":1}\n'), "ended without an answer"],
+    [
+      "does not understand",
+      (socket: Socket) =>
+        socket.write('{"handover":"9","pid":1}\n{"answer":"failed","code":"ERR_X","message":"no"}\n'),
+      "no",
+    ],
+  ])("has an error for a socket that %s", async (_, greet, message) => {
+    const path = await listen(greet);
+    const asking = ControlClient.connect(path, 500).then((client) => client.ask({ command: "status" }));
+    await expect(asking).rejects.toThrow(message);
+  });
+
+  test("has an error for a path at which nobody listens", async () => {
+    const path = join(temporaryDirectory(), "control");
+    await expect(ControlClient.connect(path)).rejects.toThrow(`at ${path}: there is no such socket`);
+    const program = `require("net").createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 9))`;
+    spawnSync(process.execPath, ["--eval", program]);
+    await expect(ControlClient.connect(path)).rejects.toThrow("the process that it belonged to is gone");
+    writeFileSync(`${path}.txt`, "");
+    await expect(ControlClient.connect(`${path}.txt`)).rejects.toThrow(
+      `cannot reach a process at ${path}.txt`,
+    );
+  });
+
+  test("ignores phases that it does not know", async () => {
+    const answer = '{"answer":"stopped","outcome":"stopped","destroyed":0,"later":1}';
+    const path = await listen((socket) =>
+      socket.write(`{"handover":"9","pid":1}\n{"note":1}\n{"phase":"moving"}\n${answer}\n`),
+    );
+    const phases: string[] = [];
+    const client = await ControlClient.connect(path);
+    const stopped = await client.ask({ command: "stop" }, ({ phase }) => phases.push(phase));
+    expect([stopped.destroyed, phases]).toEqual([0, ["moving"]]);
+  });
+
+  test("says nothing to the sockets of others when it looks for one", async () => {
+    const heard: string[] = [];
+    let connections = 0;
+    const path = await listen((socket) => {
+      connections++;
+      socket.write('{"handover":"9","pid":1}\n');
+      socket.on("data", (chunk: Buffer) => heard.push(chunk.toString()));
+    });
+    // Open to others, which a control socket is not.
+    await expect(connectToPid(process.pid)).rejects.toThrow(/cannot find a control socket/);
+    expect(connections).toBe(0);
+    chmodSync(path, 0o600);
+    await expect(connectToPid(process.pid)).rejects.toThrow(/at its control socket .* process 1 answers/);
+    expect([connections, heard]).toEqual([1, []]);
+  });
+});
+
+const NOBODY = 65_534;
+
+async function startService(fixture: string, settings = {}): Promise<{ service: Service; control: string }> {
+  const control = join(temporaryDirectory(), "control");
+  const service = Service.start(fixture, { settings: { controlSocket: control, ...settings } });
+  await service.until("accepting");
+  return { service, control };
+}
+
+/** A server of this test, at a path of its own. */
+async function listen(greet: (socket: Socket) => unknown): Promise<string> {
+  const path = join(temporaryDirectory(), "foreign");
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => {
+    sockets.add(socket.on("error", () => {}));
+    greet(socket);
+  });
+  server.listen(path);
+  onTestFinished(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  await once(server, "listening");
+  return path;
+}
+
+/** What a process of another user reads from a socket, or why it cannot. */
+function readAs(uid: number, path: string): string {
+  const program = `
+    const socket = require("node:net").connect({ path: process.argv[1] });
+    socket.on("error", ({ code }) => process.stdout.write(code));
+    socket.pipe(process.stdout);
+  `;
+  return execFileSync(process.execPath, ["--eval", program, path], {
+    uid,
+    cwd: "/",
+    env: {},
+    encoding: "utf8",
+  });
+}
+
+async function readAll(socket: Socket): Promise<string> {
+  let text = "";
+  socket.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
+  // The other end may close before it has read everything.
+  socket.on("error", () => {});
+  await once(socket, "close");
+  return text;
+}

@@ -1,0 +1,33 @@
+import { get } from "node:http";
+import { expect, test } from "vitest";
+import { Service } from "../support/service.js";
+
+test("SIGHUP replaces a running server, which leaves once the new one is ready", async () => {
+  const service = Service.start("http.js", { settings: { probation: 200 } });
+  const { address } = await service.until("listening");
+  const { port } = address as { port: number };
+  await service.until("accepting");
+  expect(await ask(port)).toBe(String(service.pid));
+
+  process.kill(service.pid, "SIGHUP");
+  const successor = await service.until("accepting", { generation: 1 });
+  expect(await ask(port)).toBe(String(successor.pid));
+  await service.until("exited", { generation: 0, outcome: "upgraded" });
+  expect(await service.exited).toEqual([0, null]);
+  expect(service.alive()).toEqual([successor.pid]);
+
+  process.kill(successor.pid, "SIGTERM");
+  await service.until("exited", { generation: 1, outcome: "stopped" });
+  await service.ended();
+  expect(service.noise).toBe("");
+});
+
+function ask(port: number): Promise<string> {
+  return new Promise((resolve, reject) => {
+    get({ port, host: "127.0.0.1", agent: false }, (response) => {
+      let text = "";
+      response.on("data", (chunk: Buffer) => (text += chunk.toString()));
+      response.on("end", () => resolve(text));
+    }).on("error", reject);
+  });
+}

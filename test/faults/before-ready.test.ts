@@ -1,0 +1,224 @@
+import { readdirSync, rmdirSync, symlinkSync, unlinkSync, mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { Service, temporaryDirectory } from "../support/service.js";
+import { Crowd, failUpgrade, fixturePath, start, stop, upgrade, words } from "../support/faults.js";
+
+/** What befalls a successor, and what its parent says of it. */
+const misfortunes: [name: string, code: string, message: RegExp][] = [
+  ["exits with 0", "ERR_CHILD_EXITED", /exited with code 0$/],
+  ["exits with 1", "ERR_CHILD_EXITED", /exited with code 1$/],
+  ["throws", "ERR_CHILD_EXITED", /exited with code 1$/],
+  ["is killed", "ERR_CHILD_EXITED", /was killed by SIGSEGV$/],
+  ["never gets ready", "ERR_UPGRADE_TIMEOUT", /was not ready within 1000 ms, and was killed$/],
+  ["blocks its event loop", "ERR_UPGRADE_TIMEOUT", /was not ready within 1000 ms, and was killed$/],
+  ["prints garbage", "ERR_PROTOCOL", /cannot understand a message of the other process: not JSON/],
+  ["stops itself", "ERR_CHILD_EXITED", /exited with code 0$/],
+];
+
+test.each(misfortunes)("a successor that %s changes nothing", async (successor, code, message) => {
+  const directory = temporaryDirectory();
+  const slow = code === "ERR_UPGRADE_TIMEOUT" ? { upgradeTimeout: 1_000 } : {};
+  const running = await start("misfortune.js", { successor, pidFile: join(directory, "pid"), ...slow });
+  for (let time = 0; time < 2; time++) {
+    const failed = await failUpgrade(running, directory);
+    expect(failed["code"]).toBe(code);
+    expect(failed["message"]).toMatch(message);
+  }
+  await stop(running);
+  expect(readdirSync(directory)).toEqual([]);
+});
+
+test("a successor that listens and crashes before it is ready swallows no connection", async () => {
+  const running = await start("misfortune.js", { successor: "exits with 1" });
+  const { service, port } = running;
+  const crowd = new Crowd(port);
+  for (let time = 0; time < 5; time++) {
+    const from = service.lines.length;
+    process.kill(service.pid, "SIGHUP");
+    await service.until("failed", {}, from);
+  }
+  await crowd.answered(50);
+  await crowd.leave();
+  expect(crowd.failures).toEqual([]);
+  expect([...crowd.answers.keys()]).toEqual([service.pid]);
+  expect(service.lines.filter(({ event, pid }) => event === "listening" && pid !== service.pid)).toHaveLength(
+    5,
+  );
+  await stop(running);
+});
+
+test("ready() may be called twice", async () => {
+  const running = await start("ready-twice.js", { probation: 50 });
+  const { service } = running;
+  const successor = await upgrade(running);
+  await service.exited;
+  expect(service.lines.filter(({ event }) => event === "ready")).toHaveLength(2);
+  await stop(running, successor.pid);
+});
+
+const HELLO = { type: "hello", protocol: 1, capabilities: [], version: "9.9.9", pid: 1, generation: 1 };
+
+/** What it does to its channel, one after the other. */
+const text = (packet: object): unknown[] => ["text", JSON.stringify(packet)];
+
+const strangers: [name: string, says: unknown[][], code: string, message: RegExp][] = [
+  [
+    "speaks another protocol",
+    [text({ ...HELLO, protocol: 7 })],
+    "ERR_PROTOCOL",
+    /handover 9\.9\.9\) speaks protocol 7, this one 1$/,
+  ],
+  ["is ready without a hello", [text({ type: "ready", used: [] })], "ERR_PROTOCOL", /did not say hello$/],
+  ["says what nobody knows", [text(HELLO), text({ type: "surprise" })], "ERR_UPGRADE_TIMEOUT", /not ready/],
+  ["says nothing", [], "ERR_UPGRADE_TIMEOUT", /not ready/],
+  ["sends too much", [text(HELLO), ["fill", 150_000]], "ERR_PROTOCOL", /longer than 131072 bytes$/],
+  ["closes its channel", [["close"]], "ERR_PROTOCOL", /closed its channel, and lived on$/],
+  ["says hello and closes its channel", [text(HELLO), ["close"]], "ERR_PROTOCOL", /and lived on$/],
+];
+
+test.each(strangers)("a successor that %s changes nothing", async (_, says, code, message) => {
+  const settings = code === "ERR_UPGRADE_TIMEOUT" ? { upgradeTimeout: 500 } : {};
+  const running = await start("stranger.js", settings, { env: { SAYS: JSON.stringify(says) } });
+  const failed = await failUpgrade(running);
+  expect(failed["code"]).toBe(code);
+  expect(failed["message"]).toMatch(message);
+  await stop(running);
+});
+
+test("without its script the successor exits, and with it again it takes over", async () => {
+  const directory = temporaryDirectory();
+  const script = join(directory, "server.js");
+  symlinkSync(fixturePath("http.js"), script);
+  const running = await start("", {}, { command: [process.execPath, script] });
+  unlinkSync(script);
+  const failed = await failUpgrade(running);
+  expect(failed).toMatchObject({ code: "ERR_CHILD_EXITED" });
+  expect(running.service.noise).toMatch(/Cannot find module/);
+  symlinkSync(fixturePath("http.js"), script);
+  expect((await upgrade(running)).generation).toBe(1);
+});
+
+test("without its node it cannot be started, and with it again it takes over", async () => {
+  const directory = temporaryDirectory();
+  const node = join(directory, "node");
+  symlinkSync(process.execPath, node);
+  const running = await start("", {}, { command: [node, ...words("http.js").slice(1)] });
+  unlinkSync(node);
+  const failed = await failUpgrade(running);
+  expect(failed["code"]).toBe("ERR_SPAWN");
+  expect(failed["message"]).toMatch(/^cannot start a successor, .*http\.js.* in .*: spawn .* ENOENT$/);
+  symlinkSync(process.execPath, node);
+  expect((await upgrade(running)).generation).toBe(1);
+});
+
+test("without its working directory it cannot be started, and with it again it takes over", async () => {
+  const cwd = join(temporaryDirectory(), "release");
+  mkdirSync(cwd);
+  const running = await start("http.js", {}, { cwd });
+  rmdirSync(cwd);
+  const failed = await failUpgrade(running);
+  expect(failed["code"]).toBe("ERR_SPAWN");
+  expect(failed["message"]).toBe(`cannot start a successor in ${cwd}: there is no such directory any more`);
+  mkdirSync(cwd);
+  expect((await upgrade(running)).generation).toBe(1);
+});
+
+test.each([false, undefined])(
+  "a PID file in a directory that is not there (control socket: %s)",
+  async (control) => {
+    const pidFile = join(temporaryDirectory(), "missing", "app.pid");
+    const service = Service.start("http.js", { settings: { pidFile, controlSocket: control } });
+    await service.ended();
+    expect(await service.exited).toEqual([1, null]);
+    expect(service.noise).toMatch(/ERR_PID_FILE/);
+    expect(service.noise).toContain(`cannot write the PID file ${pidFile}: ENOENT`);
+  },
+);
+
+test("a PID file whose directory has gone fails the successor before it is ready", async () => {
+  const directory = join(temporaryDirectory(), "run");
+  mkdirSync(directory);
+  const settings = { pidFile: join(directory, "app.pid"), controlSocket: false };
+  const running = await start("http.js", settings);
+  unlinkSync(settings.pidFile);
+  rmdirSync(directory);
+  const failed = await failUpgrade(running);
+  expect(failed["code"]).toBe("ERR_CHILD_EXITED");
+  expect(running.service.noise).toMatch(/ERR_PID_FILE/);
+  mkdirSync(directory);
+  const successor = await upgrade(running);
+  expect(readdirSync(directory)).toEqual(["app.pid"]);
+  await stop(running, successor.pid);
+  expect(readdirSync(directory)).toEqual([]);
+});
+
+const parents: [name: string, settings: object, said: RegExp][] = [
+  [
+    "that speaks another protocol",
+    { says: [{ ...HELLO, protocol: 7 }] },
+    /handover 9\.9\.9\) speaks protocol 7, this one 1/,
+  ],
+  ["that says no hello", { says: [{ type: "confirmed" }] }, /cannot take over: the parent did not say hello/],
+  ["that says nothing", { says: [], upgradeTimeout: 100 }, /ERR_UPGRADE_TIMEOUT/],
+  [
+    "that says half of it",
+    { says: [HELLO, { type: "inventory", entries: [], more: true }], upgradeTimeout: 100 },
+    /cannot read what the parent hands on: nothing came in time/,
+  ],
+  [
+    "that sends names without descriptors",
+    { says: [HELLO, { type: "inventory", entries: [{ name: "x" }], more: false }] },
+    /cannot take over: the parent sent inventory, not its inventory/,
+  ],
+  [
+    "that never says go",
+    { says: [HELLO, { type: "inventory", entries: [], more: false }], upgradeTimeout: 100 },
+    /cannot get ready: timed out after 100 ms waiting for pid 1 to hand over/,
+  ],
+];
+
+test.each(parents)("a successor of a parent %s ends, and says why", async (_, settings, said) => {
+  const service = Service.start("false-parent.js", { settings });
+  expect(await service.until("child ended")).toMatchObject({ code: 1, signal: null });
+  await service.untilNoise(said);
+  await service.ended();
+});
+
+test("a successor of a parent that died in the middle of it serves on its own", async () => {
+  const says = [HELLO, { type: "inventory", entries: [], more: true }];
+  const service = Service.start("false-parent.js", { settings: { says, gone: true } });
+  expect((await service.until("accepting")).generation).toBe(2);
+});
+
+test("a channel that is another socket than it is said to be is not believed", async () => {
+  const service = Service.start("false-parent.js", { settings: { says: [HELLO], inode: 1 } });
+  expect((await service.until("accepting")).generation).toBe(0);
+  expect(await service.untilNoise(/HANDOVER_NO_PARENT.*/)).toMatch(/descriptor 3 is something else$/);
+});
+
+test("ready() that fails after the process accepts leaves nothing beside the PID file, however often", async () => {
+  const pidFile = join(temporaryDirectory(), "pid");
+  const service = Service.start("ready-again.js", { settings: { pidFile } });
+  for (const call of ["first", "second"]) {
+    expect(await service.until(call)).toMatchObject({ code: "ERR_ROLE", files: ["pid", "pid.sock"] });
+  }
+});
+
+test("a successor that cannot be told to go is killed, and the roles are taken back", async () => {
+  const service = Service.start("many-secrets.js");
+  await service.until("accepting");
+  const from = service.lines.length;
+  process.kill(service.pid, "SIGHUP");
+  const failed = await service.until("failed");
+  expect(failed).toMatchObject({
+    code: "ERR_PROTOCOL",
+    message: expect.stringMatching(/^cannot send commit: /),
+  });
+  expect(service.alive()).toEqual([service.pid]);
+  const roles = service.lines.slice(from).filter(({ event }) => /^(acquired|released)$/.test(event));
+  expect(roles.map(({ pid, event }) => [pid, event])).toEqual([
+    [service.pid, "released"],
+    [service.pid, "acquired"],
+  ]);
+});

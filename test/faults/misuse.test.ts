@@ -1,0 +1,127 @@
+import { createServer, type AddressInfo, type Server } from "node:net";
+import { join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
+import { Service, temporaryDirectory } from "../support/service.js";
+import { failUpgrade, start, stop } from "../support/faults.js";
+
+/** What new Upgrader() is refused with, one attempt after the other in one process. */
+async function attempt(attempts: unknown[], fixture = "misuse.js"): Promise<unknown[]> {
+  const service = Service.start(fixture, { settings: { attempts } });
+  await service.ended();
+  expect(await service.exited).toEqual([0, null]);
+  expect(service.noise).toBe("");
+  return service.lines.map(({ event, code, message, name }) =>
+    event === "accepted" ? event : `${String(name)} ${String(code)}: ${String(message)}`,
+  );
+}
+
+test("a second Upgrader is refused, also after the first has stopped", async () => {
+  expect(await attempt([{}, {}])).toEqual([
+    "accepted",
+    "HandoverError ERR_UPGRADER_EXISTS: this process has an Upgrader already: there can be only one",
+  ]);
+});
+
+test.each([
+  [
+    "worker thread",
+    "in-thread.js",
+    "a worker thread cannot be replaced on its own; create the Upgrader in the main thread",
+  ],
+  ["cluster worker", "in-cluster.js", "in a node:cluster worker the primary owns the sockets"],
+])("in a %s it is refused", async (_, fixture, why) => {
+  expect(await attempt([{}], fixture)).toEqual([
+    `HandoverError ERR_NOT_SUPPORTED: new Upgrader() does not work here: ${why}`,
+  ]);
+});
+
+const wrong: [options: unknown, message: RegExp][] = [
+  [{ pidfile: "/tmp/x" }, /does not know the option "pidfile"; did you mean "pidFile"\?$/],
+  [{ colour: "red" }, /does not know the option "colour"; it knows upgradeTimeout, drainTimeout/],
+  [{ __proto__: null, constructor: 1 }, /does not know the option "constructor"/],
+  [null, /takes an object of options, not null$/],
+  ["app.pid", /takes an object of options, not 'app\.pid'$/],
+  [[], /takes an object of options, not \[\]$/],
+  [
+    { upgradeTimeout: 0 },
+    /"upgradeTimeout" must be a whole number of milliseconds from 1 to 2147483647, not 0$/,
+  ],
+  [{ upgradeTimeout: 2 ** 31 }, /not 2147483648$/],
+  [{ drainTimeout: "30s" }, /"drainTimeout" must be .*, not '30s'$/],
+  [{ exitTimeout: -1 }, /"exitTimeout" must be .*, not -1$/],
+  [{ probation: 1.5 }, /"probation" must be .*, not 1\.5$/],
+  [{ maxDraining: 0 }, /"maxDraining" must be a whole number from 1 to 253, not 0$/],
+  [{ pidFile: "" }, /"pidFile" must be a path, not ''$/],
+  [{ pidFile: "a\0b" }, /"pidFile" must be a path/],
+  [{ pidFile: 7 }, /"pidFile" must be a path, not 7$/],
+  [{ controlSocket: true }, /"controlSocket" must be a path, not true$/],
+  [{ signals: { upgrade: "SIGKILL" } }, /names of signals that can be caught, not 'SIGKILL'$/],
+  [{ signals: { upgrade: "HUP" } }, /names of signals that can be caught, not 'HUP'$/],
+  [{ signals: { stop: "SIGTERM" } }, /"signals\.stop" must be an array of signal names, not 'SIGTERM'$/],
+  [{ signals: { stop: ["SIGHUP"] } }, /"signals" must be different signals/],
+  [{ signals: { reload: "SIGHUP" } }, /"signals" does not know the option "reload"/],
+  [{ spawn: { arguments: [] } }, /"spawn" does not know the option "arguments"/],
+  [{ spawn: "node" }, /"spawn" takes an object of options, not 'node'$/],
+];
+
+test("unknown options and wrong values are refused by name, and cost nothing", async () => {
+  const refusals = await attempt([...wrong.map(([options]) => options), {}]);
+  wrong.forEach(([, message], n) => {
+    expect(refusals[n]).toMatch(/^HandoverError ERR_OPTION: /);
+    expect(refusals[n]).toMatch(message);
+  });
+  expect(refusals.at(-1)).toBe("accepted");
+});
+
+test("an address in use is refused with the PID of who holds it", async () => {
+  const { port } = (await listening({ port: 0, host: "127.0.0.1" })).address() as AddressInfo;
+  const listen = { port, host: "127.0.0.1" };
+  const why = await refusal({ listen });
+  expect(why).toContain(`cannot listen on tcp:127.0.0.1:${port}: EADDRINUSE (held by pid ${process.pid})`);
+});
+
+test("a Unix path at which somebody listens is refused with the PID of who holds it", async () => {
+  const path = join(temporaryDirectory(), "app.sock");
+  await listening({ path });
+  const why = await refusal({ listen: { path } });
+  expect(why).toContain(`cannot listen on unix:${path}: EADDRINUSE (held by pid ${process.pid})`);
+});
+
+test.each([
+  ["a path that is too long", { path: `/tmp/${"x".repeat(108)}` }, "ENAMETOOLONG"],
+  ["a path in no directory", { path: "/no/such/place/app.sock" }, "ENOENT"],
+  ["an address of another machine", { port: 0, host: "203.0.113.1" }, "EADDRNOTAVAIL"],
+  ["a file that is no socket", { path: "/etc/passwd" }, "EADDRINUSE"],
+])("%s is refused", async (_, listen, code) => {
+  expect(await refusal({ listen })).toMatch(new RegExp(`cannot listen on (unix|tcp):.*: ${code}`));
+});
+
+test("a successor that wants more than its predecessor holds is told who holds it", async () => {
+  const server = await listening({ port: 0, host: "127.0.0.1" });
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  const running = await start("widen.js", {}, { env: { PORT: String(port) } });
+  const failed = await failUpgrade(running);
+  expect(failed["code"]).toBe("ERR_CHILD_EXITED");
+  expect(running.service.noise).toContain(
+    `cannot listen on tcp:0.0.0.0:${port}: EADDRINUSE (held by pid ${running.service.pid}, the predecessor)`,
+  );
+  await stop(running);
+});
+
+/** What a server says that cannot start. */
+async function refusal(settings: object): Promise<string> {
+  const service = Service.start("http.js", { settings });
+  await service.ended();
+  expect(await service.exited).toEqual([1, null]);
+  expect(service.noise).toContain("code: 'ERR_LISTEN'");
+  return service.noise;
+}
+
+/** A listener of the test's own. */
+async function listening(where: { port: number; host: string } | { path: string }): Promise<Server> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(where, resolve));
+  onTestFinished(() => void server.close());
+  return server;
+}

@@ -1,0 +1,212 @@
+import { setImmediate } from "node:timers/promises";
+import { expect, test } from "vitest";
+import { Service } from "../support/service.js";
+import { ask, belongings, failUpgrade, fixturePath, start, stop, upgrade, words } from "../support/faults.js";
+
+test("SIGHUP before ready is refused", async () => {
+  const settings = { pause: ["initialised"] };
+  const service = Service.start("phases.js", { settings, env: { IS_SUCCESSOR: "yes" } });
+  await service.until("paused");
+  process.kill(service.pid, "SIGHUP");
+  expect(await service.until("failed")).toMatchObject({
+    code: "ERR_NOT_READY",
+    message: "cannot upgrade: this process is not ready yet",
+  });
+  process.kill(service.pid, "SIGUSR2");
+  await service.until("accepting");
+  expect(service.alive()).toEqual([service.pid]);
+});
+
+test("a second upgrade at the same time is refused, and does not harm the first", async () => {
+  const running = await start("phases.js", { pause: ["initialised"], probation: 1 });
+  const { service } = running;
+  process.kill(service.pid, "SIGHUP");
+  const successor = (await service.until("paused")).pid;
+  process.kill(service.pid, "SIGHUP");
+  expect(await service.until("failed")).toMatchObject({ code: "ERR_UPGRADE_IN_PROGRESS" });
+  process.kill(successor, "SIGUSR2");
+  await service.until("accepting", { pid: successor });
+  running.client.destroy();
+  expect(await service.exited).toEqual([0, null]);
+  await stop(running, successor);
+});
+
+test("a storm of SIGHUPs from the first moment to the last is one upgrade", async () => {
+  // Long enough for signals to arrive while it drains.
+  const running = await start("stays.js", { probation: 500 });
+  const { service, client } = running;
+  client.destroy();
+  const hasEnded = (): boolean =>
+    service.lines.some(({ event, pid }) => event === "exited" && pid === service.pid);
+  for (let sent = 0; sent < 50 || !hasEnded(); sent++) {
+    process.kill(service.pid, "SIGHUP");
+    await setImmediate();
+  }
+  const successor = await service.until("accepting", { generation: 1 });
+  process.kill(service.pid, "SIGUSR2");
+  expect(await service.exited).toEqual([0, null]);
+  expect(service.lines.filter(({ event }) => event === "upgrading")).toHaveLength(1);
+  const refusals = service.lines.filter(({ event }) => event === "failed").map(({ code }) => code);
+  expect([...new Set(refusals)]).toEqual(["ERR_UPGRADE_IN_PROGRESS", "ERR_ALREADY_UPGRADED"]);
+  expect(service.alive()).toEqual([successor.pid]);
+});
+
+test("SIGHUP to a process that was replaced, and to one on probation, is refused", async () => {
+  const running = await start("phases.js", { probation: 20_000 });
+  const { service } = running;
+  const successor = await upgrade(running);
+  for (const [pid, code] of [
+    [service.pid, "ERR_ALREADY_UPGRADED"],
+    [successor.pid, "ERR_ON_PROBATION"],
+  ] as const) {
+    const from = service.lines.length;
+    process.kill(pid, "SIGHUP");
+    expect((await service.until("failed", {}, from))["code"]).toBe(code);
+  }
+});
+
+test("with maxDraining 1 a slow request refuses the next upgrade, until it has ended", async () => {
+  const running = await start("phases.js", { probation: 1, maxDraining: 1 });
+  const { service, port } = running;
+  const held = ask(port, "/hold");
+  await service.until("holding");
+  const second = await upgrade(running);
+  await service.until("draining", { pid: service.pid });
+  await offProbation(service, second.pid, "ERR_TOO_MANY_DRAINING");
+  process.kill(service.pid, "SIGUSR2");
+  expect(await held).toBe(String(service.pid));
+  await service.until("alone", { pid: second.pid });
+  const third = await upgrade(running, second.pid);
+  await service.until("alone", { pid: third.pid });
+  await stop(running, third.pid);
+});
+
+/** Asks until the answer is another one than that the process is on probation. */
+async function offProbation(service: Service, pid: number, code: string): Promise<void> {
+  let failed;
+  do {
+    const from = service.lines.length;
+    process.kill(pid, "SIGHUP");
+    failed = await service.until("failed", {}, from);
+  } while (failed["code"] === "ERR_ON_PROBATION");
+  expect(failed["code"]).toBe(code);
+}
+
+test.each([true, false])(
+  "an upgrade that is aborted (before it has begun: %s) changes nothing",
+  async (early) => {
+    const running = await start("abort.js", { early });
+    const { service, port, client } = running;
+    const before = belongings(service.pid);
+    process.kill(service.pid, "SIGUSR2");
+    const rejected = await service.until("rejected");
+    expect(rejected).toMatchObject({ code: "ERR_ABORTED", cause: "no time" });
+    expect(belongings(service.pid)).toEqual(before);
+    expect(service.alive()).toEqual([service.pid]);
+    expect(await ask(port, "/", client)).toBe(String(service.pid));
+    await stop(running);
+  },
+);
+
+test("listeners that throw stop nothing half-way", async () => {
+  const events = ["ready", "upgrading", "upgraded", "draining", "exit"];
+  const running = await start("throwing.js", { events, careful: true, probation: 1 });
+  const { service, client } = running;
+  client.destroy();
+  const successor = await upgrade(running);
+  expect(await service.exited).toEqual([0, null]);
+  const uncaught = service.lines.filter(({ event, generation }) => event === "uncaught" && generation === 0);
+  expect(uncaught.map(({ message }) => message)).toEqual(events.map((event) => `thrown at ${event}`));
+  await stop(running, successor.pid);
+});
+
+test("a process that dies of a listener that throws leaves the service to its successor", async () => {
+  const running = await start("throwing.js", { events: ["upgraded"] });
+  const { service } = running;
+  const successor = await upgrade(running);
+  expect(await service.exited).toEqual([1, null]);
+  expect(service.noise).toMatch(/thrown at upgraded/);
+  expect(await ask(running.port)).toBe(String(successor.pid));
+});
+
+const wrong: [spawn: string, code: string, message: RegExp][] = [
+  ['{"args":"server.js"}', "ERR_OPTION", /"spawn\.args" must be an array of strings, not 'server\.js'$/],
+  ['{"args":[1]}', "ERR_OPTION", /"spawn\.args" must be an array of strings/],
+  ['{"command":""}', "ERR_OPTION", /"spawn\.command" must be a string that is not empty, not ''$/],
+  ['{"cwd":"release"}', "ERR_OPTION", /"spawn\.cwd" must be an absolute path, not 'release'$/],
+  ['{"cwd":"/no/such/place"}', "ERR_SPAWN", /in \/no\/such\/place: there is no such directory any more$/],
+  ['{"command":"/no/such/node"}', "ERR_SPAWN", /spawn \/no\/such\/node ENOENT$/],
+  ['{"env":"PATH=/bin"}', "ERR_OPTION", /"spawn\.env" must be an object of strings, not 'PATH=\/bin'$/],
+  ['{"comand":"node"}', "ERR_OPTION", /"spawn" returned does not know the option "comand"/],
+  ["null", "ERR_OPTION", /"spawn" returned takes an object of options, not null$/],
+  ["throws", "ERR_SPAWN", /^cannot start a successor: the option "spawn" threw: no release today$/],
+  ["promises", "ERR_OPTION", /"spawn" returned takes an object of options, not Promise/],
+];
+
+test.each(wrong)(
+  "the option spawn that gives %s fails the upgrade, and says why",
+  async (spawn, code, message) => {
+    const running = await start("spawn.js", {}, { env: { SPAWN: spawn } });
+    const failed = await failUpgrade(running);
+    expect(failed["message"]).toMatch(message);
+    expect(failed["code"]).toBe(code);
+    await stop(running);
+  },
+);
+
+test("SIGHUP because the terminal went away is no request, the next one is", async () => {
+  const command = ["python3", fixturePath("terminal.py"), ...words("terminal.js", { probation: 1 })];
+  const running = await start("", {}, { command });
+  const { service } = running;
+  process.kill(service.pid, "SIGUSR2");
+  await service.until("hung up");
+  const successor = await upgrade(running);
+  expect(successor.generation).toBe(1);
+  expect(service.lines.filter(({ event }) => event === "upgrading")).toHaveLength(1);
+  running.client.destroy();
+  await service.until("alone", { pid: successor.pid });
+  await stop(running, successor.pid);
+});
+
+test("SIGHUP because the session's leader was replaced and left is no request", async () => {
+  const command = ["python3", fixturePath("terminal.py"), ...words("terminal.js", { probation: 1 })];
+  const running = await start("", {}, { command });
+  const { service } = running;
+  running.client.destroy();
+  const successor = await upgrade(running);
+  expect(await service.exited).toEqual([0, null]);
+  await service.until("hung up", { pid: successor.pid });
+  const third = await upgrade(running, successor.pid);
+  expect(third.generation).toBe(2);
+  expect(service.noise).toBe("");
+  await service.until("alone", { pid: third.pid });
+  await stop(running, third.pid);
+});
+
+test("PID 1 refuses an upgrade, and can do everything else", async () => {
+  const unshare = ["unshare", "--pid", "--fork", "--mount-proc"];
+  const running = await start("", {}, { command: [...unshare, ...words("phases.js")] });
+  const { service, port } = running;
+  const [pid] = service.alive().filter((one) => one !== service.pid);
+  process.kill(pid!, "SIGHUP");
+  expect(await service.until("failed")).toMatchObject({ code: "ERR_PID_1" });
+  expect(await ask(port)).toBe("1");
+  const held = ask(port, "/hold").catch((error: Error) => error.message);
+  await service.until("holding");
+  process.kill(pid!, "SIGTERM");
+  await service.until("draining");
+  process.kill(pid!, "SIGTERM");
+  expect(await service.exited).toEqual([143, null]);
+  expect(await held).toBe("socket hang up");
+});
+
+test("PID 1 stops", async () => {
+  const unshare = ["unshare", "--pid", "--fork", "--mount-proc"];
+  const running = await start("", {}, { command: [...unshare, ...words("phases.js")] });
+  const { service, client } = running;
+  client.destroy();
+  const [pid] = service.alive().filter((one) => one !== service.pid);
+  process.kill(pid!, "SIGTERM");
+  await service.until("exited", { outcome: "stopped" });
+  expect(await service.exited).toEqual([0, null]);
+});

@@ -1,0 +1,676 @@
+import assert from "node:assert/strict";
+import { AsyncLocalStorage } from "node:async_hooks";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import fs from "node:fs";
+import { connect, type Socket } from "node:net";
+import { constants, tmpdir } from "node:os";
+import { join } from "node:path";
+import { setImmediate as turn } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { Worker } from "node:worker_threads";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { check, MAX_FDS, native, POLL, type Native, type Received } from "../../dist/platform/native.js";
+import { Manager } from "../support/manager.js";
+
+const {
+  EADDRINUSE,
+  EADDRNOTAVAIL,
+  EAGAIN,
+  EBADF,
+  ECONNRESET,
+  EINVAL,
+  EMSGSIZE,
+  ENAMETOOLONG,
+  ENOENT,
+  ENOTSOCK,
+  EPERM,
+  EPIPE,
+  EPROTOTYPE,
+} = constants.errno;
+const O_CLOEXEC = 0o2000000;
+
+const owned = new Set<number>();
+let openBefore: string[];
+let directory: string;
+
+beforeAll(() => {
+  native();
+  directory = fs.mkdtempSync(join(tmpdir(), "handover-native-"));
+  openBefore = openDescriptors();
+});
+
+afterEach(() => {
+  for (const fd of owned) assert.equal(native().close(fd), 0);
+  owned.clear();
+});
+
+afterAll(() => {
+  fs.rmSync(directory, { recursive: true });
+  assert.equal(openDescriptors().length, openBefore.length);
+});
+
+describe("a socket pair", () => {
+  it("is close-on-exec and nonblocking at both ends", () => {
+    for (const fd of pair()) {
+      expect(flags(fd) & O_CLOEXEC).toBe(O_CLOEXEC);
+      expect(flags(fd) & fs.constants.O_NONBLOCK).toBe(fs.constants.O_NONBLOCK);
+    }
+  });
+
+  it("keeps message boundaries", () => {
+    const [left, right] = pair();
+    expect(native().send(left, Buffer.from("one"), [])).toBe(3);
+    expect(native().send(left, Buffer.from("three"), [])).toBe(5);
+    expect(text(right)).toBe("one");
+    expect(text(right)).toBe("three");
+  });
+
+  it("carries 253 descriptors in one message, and no more", () => {
+    // The kernel itself answers EINVAL to the 254th.
+    const [left, right] = pair();
+    const many = Array.from({ length: MAX_FDS }, () => left);
+    expect(() => native().send(left, Buffer.from("x"), [...many, left])).toThrow(RangeError);
+    expect(native().send(left, Buffer.from("x"), many)).toBe(1);
+    const { fds, fdsLost } = receive(right);
+    expect(new Set(fds).size).toBe(MAX_FDS);
+    expect(fdsLost).toBe(false);
+  });
+
+  it("delivers descriptors that are close-on-exec and mean the same file", () => {
+    const [left, right] = pair();
+    const file = own(fs.openSync(join(directory, "file"), "w"));
+    native().send(left, Buffer.from("x"), [file, left]);
+    const { fds } = receive(right);
+    expect(fds.map((fd) => fs.fstatSync(fd).ino)).toEqual([file, left].map((fd) => fs.fstatSync(fd).ino));
+    expect(fds.map((fd) => flags(fd) & O_CLOEXEC)).toEqual([O_CLOEXEC, O_CLOEXEC]);
+  });
+
+  it("says when a message was longer than the buffer, and still delivers its descriptors", () => {
+    const [left, right] = pair();
+    native().send(left, Buffer.from("0123456789"), [left]);
+    expect(receive(right, 4)).toMatchObject({
+      size: 4,
+      fds: [expect.any(Number)],
+      truncated: true,
+      fdsLost: false,
+    });
+    native().send(left, Buffer.from("0123"), []);
+    expect(receive(right, 4)).toEqual({ size: 4, fds: [], truncated: false, fdsLost: false });
+  });
+
+  it("says when descriptors were lost because the process has no room for them", async () => {
+    const { stdout } = await run("few-descriptors.js", "ulimit -n 40; exec");
+    expect(JSON.parse(stdout)).toEqual({ sent: 1, complete: false, fdsLost: true });
+  });
+
+  it("leaves no descriptor behind when its result cannot be made", () => {
+    const [left, right] = pair();
+    native().send(left, Buffer.from("x"), [left, left]);
+    const before = openDescriptors();
+    Reflect.defineProperty(Object.prototype, "fdsLost", {
+      configurable: true,
+      set() {
+        throw new Error("no");
+      },
+    });
+    try {
+      expect(() => native().receive(right, Buffer.alloc(4))).toThrow("no");
+    } finally {
+      Reflect.deleteProperty(Object.prototype, "fdsLost");
+    }
+    expect(openDescriptors()).toEqual(before);
+  });
+
+  it("gives EAGAIN when there is nothing to read and when there is no room to write", () => {
+    const [left, right] = pair();
+    expect(native().receive(right, Buffer.alloc(4))).toBe(-EAGAIN);
+    const message = Buffer.alloc(10_000);
+    let result = 0;
+    while (result >= 0) result = native().send(left, message, []);
+    expect(result).toBe(-EAGAIN);
+  });
+
+  it("refuses a message that would never fit", () => {
+    const [left] = pair();
+    expect(native().send(left, Buffer.alloc(10_000_000), [])).toBe(-EMSGSIZE);
+  });
+
+  it("tells a peer that has read everything and left from one that died with unread messages", () => {
+    const [left, right] = pair();
+    close(left);
+    expect(receive(right).size).toBe(0);
+    expect(native().send(right, Buffer.from("x"), [])).toBe(-EPIPE);
+
+    const [dead, alive] = pair();
+    native().send(alive, Buffer.from("never read"), []);
+    close(dead);
+    expect(native().receive(alive, Buffer.alloc(4))).toBe(-ECONNRESET);
+    expect(receive(alive).size).toBe(0);
+  });
+
+  it("names the process at the other end", () => {
+    const [left] = pair();
+    const { pid, getuid, getgid } = process;
+    expect(native().peerCredentials(left)).toEqual({ pid, uid: getuid?.(), gid: getgid?.() });
+    expect(native().peerCredentials(own(fs.openSync("/dev/null", "r")))).toBe(-ENOTSOCK);
+  });
+});
+
+describe("poll", () => {
+  it("waits until the time is over", () => {
+    const [, right] = pair();
+    const start = performance.now();
+    expect(native().poll(right, POLL.readable, 20)).toBe(0);
+    expect(performance.now() - start).toBeGreaterThanOrEqual(19);
+  });
+
+  it("returns which of the events came", () => {
+    const [left, right] = pair();
+    expect(native().poll(right, POLL.readable | POLL.writable, 1000)).toBe(POLL.writable);
+    native().send(left, Buffer.from("x"), []);
+    expect(native().poll(right, POLL.readable | POLL.disconnect, 1000)).toBe(POLL.readable);
+  });
+
+  it("returns every event that was asked for when the peer hangs up", () => {
+    const [left, right] = pair();
+    close(left);
+    for (let events = 1; events <= 7; events++) expect(native().poll(right, events, 1000)).toBe(events);
+  });
+
+  it("gives EBADF for what is no descriptor", () => {
+    expect(native().poll(100_000, POLL.readable, 1000)).toBe(-EBADF);
+  });
+});
+
+describe("an inet socket", () => {
+  it.each([
+    ["stream", "127.0.0.1", "inet4", false],
+    ["dgram", "127.0.0.1", "inet4", false],
+    ["stream", "::ffff:127.0.0.1", "inet6", false],
+    ["stream", "::1", "inet6", true],
+    ["dgram", "::ffff:127.0.0.1", "inet6", false],
+    ["dgram", "::1", "inet6", true],
+  ] as const)(
+    "(%s %s %s) has a port of its own and is what was asked for",
+    (type, address, family, ipv6Only) => {
+      const fd = own(native().bindInet(type, address, 0, ipv6Only));
+      const description = ok(native().describe(fd));
+      expect(description).toEqual({
+        family,
+        type,
+        listening: false,
+        address,
+        port: expect.any(Number),
+        ipv6Only,
+      });
+      expect(description.port).toBeGreaterThan(0);
+      expect(flags(fd) & (O_CLOEXEC | fs.constants.O_NONBLOCK)).toBe(O_CLOEXEC | fs.constants.O_NONBLOCK);
+    },
+  );
+
+  it("takes a scope with its address", () => {
+    // The address is not there, but it is understood.
+    expect(native().bindInet("stream", "fe80::1%lo", 0, true)).toBe(-EADDRNOTAVAIL);
+    expect(native().describe(own(native().bindInet("stream", "::1%1", 0, true)))).toMatchObject({
+      port: expect.any(Number),
+    });
+  });
+
+  it.each(["stream", "dgram"] as const)("(%s) gives EADDRINUSE for a port that is taken", (type) => {
+    const fd = own(native().bindInet(type, "127.0.0.1", 0, false));
+    if (type === "stream") native().listen(fd, 1);
+    const { port } = ok(native().describe(fd));
+    expect(native().bindInet(type, "127.0.0.1", port, false)).toBe(-EADDRINUSE);
+  });
+
+  it("listens, and says so", async () => {
+    const fd = own(native().bindInet("stream", "127.0.0.1", 0, false));
+    expect(native().listen(fd, 16)).toBe(0);
+    const { listening, port } = ok(native().describe(fd));
+    expect(listening).toBe(true);
+    expect(await connects(connect(port, "127.0.0.1"))).toBe(true);
+  });
+
+  it.each(["localhost", "", "127.1", "127.0.0.1\0", "::1\0", "1.2.3.4.5", "fe80::1%no-such-interface"])(
+    "refuses the address %j, which is no numeric one",
+    (address) => {
+      expect(native().bindInet("stream", address, 0, false)).toBe(-EINVAL);
+    },
+  );
+});
+
+describe("a Unix socket", () => {
+  it.each([0o600, 0o660, 0o666, 0o777, 0o000])("has the mode %o whatever the umask is", (mode) => {
+    const path = join(directory, `mode-${mode}`);
+    withUmask(0o022, () => own(native().bindUnix(path, mode)));
+    expect(fs.statSync(path).mode & 0o7777).toBe(mode);
+  });
+
+  it("has the mode that the umask leaves when none is given", () => {
+    const path = join(directory, "mode-default");
+    withUmask(0o027, () => own(native().bindUnix(path, -1)));
+    expect(fs.statSync(path).mode & 0o7777).toBe(0o750);
+  });
+
+  it.each(["a path", "an abstract name"])("bound to %s listens, and says where", (kind) => {
+    const path = kind === "a path" ? join(directory, "listening") : `\0handover-native-${process.pid}`;
+    const fd = own(native().bindUnix(path, 0o600));
+    expect(flags(fd) & (O_CLOEXEC | fs.constants.O_NONBLOCK)).toBe(O_CLOEXEC | fs.constants.O_NONBLOCK);
+    expect(native().bindUnix(path, 0o600)).toBe(-EADDRINUSE);
+    expect(native().listen(fd, 16)).toBe(0);
+    expect(native().describe(fd)).toEqual({
+      family: "unix",
+      type: "stream",
+      listening: true,
+      address: path,
+      port: 0,
+      ipv6Only: false,
+    });
+    // The kernel writes @ for the NUL, and for every further NUL that an inexact length would add.
+    expect(fs.readFileSync("/proc/net/unix", "latin1")).toContain(` ${path.replace("\0", "@")}\n`);
+  });
+
+  it("accepts connections", async () => {
+    const path = join(directory, "accepting");
+    native().listen(own(native().bindUnix(path, 0o600)), 16);
+    expect(await connects(connect(path))).toBe(true);
+  });
+
+  it.each(["", "\0"])("takes a name of 107 bytes and refuses longer ones (prefix %j)", (prefix) => {
+    const start = prefix || directory + "/";
+    expect(own(native().bindUnix(start.padEnd(107, "x"), -1))).toBeGreaterThan(2);
+    expect(native().bindUnix(start.padEnd(108, "x"), -1)).toBe(-ENAMETOOLONG);
+  });
+
+  it.each(["", "before\0after"])("refuses the path %j, which the kernel would take for another", (path) => {
+    expect(native().bindUnix(path, -1)).toBe(-EINVAL);
+  });
+
+  it("has an empty address while it has no name", () => {
+    expect(native().describe(pair()[0])).toMatchObject({ family: "unix", type: "seqpacket", address: "" });
+  });
+});
+
+describe("a Unix datagram socket", () => {
+  it.each(["a path", "an abstract name"])("connected to %s sends, with descriptors", async (kind) => {
+    const path = kind === "a path" ? join(directory, "datagrams") : `\0handover-datagrams-${process.pid}`;
+    const manager = await Manager.listen(path.replace("\0", "@"));
+    const fd = own(native().connectUnix(path));
+    expect(flags(fd) & (O_CLOEXEC | fs.constants.O_NONBLOCK)).toBe(O_CLOEXEC | fs.constants.O_NONBLOCK);
+    const [left] = pair();
+    expect(native().send(fd, Buffer.from("A=1"), [left])).toBe(3);
+    const told = { pid: process.pid, message: { A: "1" }, inodes: [fs.fstatSync(left).ino] };
+    expect(await manager.until({ A: "1" })).toEqual(told);
+  });
+
+  it("is refused where nobody listens, or somebody listens for streams", () => {
+    const path = join(directory, "streams");
+    native().listen(own(native().bindUnix(path, -1)), 1);
+    expect(native().connectUnix(path)).toBe(-EPROTOTYPE);
+    expect(native().connectUnix(join(directory, "nowhere"))).toBe(-ENOENT);
+    expect(native().connectUnix("")).toBe(-EINVAL);
+    expect(native().connectUnix(path.padEnd(108, "x"))).toBe(-ENAMETOOLONG);
+  });
+});
+
+describe("a descriptor", () => {
+  it("is duplicated to one that is close-on-exec and means the same", () => {
+    const [left] = pair();
+    const duplicate = own(native().duplicate(left));
+    expect(duplicate).not.toBe(left);
+    expect(fs.fstatSync(duplicate).ino).toBe(fs.fstatSync(left).ino);
+    expect(flags(duplicate) & O_CLOEXEC).toBe(O_CLOEXEC);
+  });
+
+  it("is never duplicated to a standard one, even if that is free", async () => {
+    const { stdout } = await run("free-stdin.js");
+    expect(Number(stdout)).toBeGreaterThanOrEqual(3);
+  });
+
+  it("can be closed once", () => {
+    const fd = native().duplicate(1);
+    expect(native().close(fd)).toBe(0);
+    expect(native().close(fd)).toBe(-EBADF);
+    expect(native().duplicate(fd)).toBe(-EBADF);
+  });
+
+  it("that is no socket is described as ENOTSOCK", () => {
+    expect(native().describe(own(fs.openSync("/dev/null", "r")))).toBe(-ENOTSOCK);
+  });
+});
+
+describe("a memory file", () => {
+  it("can be read but not changed once it is sealed", () => {
+    const fd = own(native().memfdCreate("handover-test"));
+    expect(fs.readlinkSync(`/proc/self/fd/${fd}`)).toContain("memfd:handover-test");
+    expect(flags(fd) & O_CLOEXEC).toBe(O_CLOEXEC);
+    fs.writeSync(fd, "state", 0);
+    expect(native().memfdSealed(fd)).toBe(0);
+    expect(native().memfdSeal(fd)).toBe(0);
+    expect(native().memfdSealed(fd)).toBe(1);
+
+    const refused = expect.objectContaining({ code: "EPERM" }) as unknown;
+    expect(() => fs.writeSync(fd, "other", 0)).toThrow(refused);
+    expect(() => fs.ftruncateSync(fd, 1)).toThrow(refused);
+    expect(() => fs.ftruncateSync(fd, 100)).toThrow(refused);
+    expect(native().memfdSeal(fd)).toBe(-EPERM);
+    const buffer = Buffer.alloc(16);
+    expect(buffer.toString("latin1", 0, fs.readSync(fd, buffer, 0, 16, 0))).toBe("state");
+  });
+
+  it("is told from other files", () => {
+    const file = own(fs.openSync(join(directory, "plain"), "w"));
+    expect(native().memfdSealed(file)).toBe(-EINVAL);
+    expect(native().memfdSeal(file)).toBe(-EINVAL);
+  });
+});
+
+describe("a watcher", () => {
+  it("calls back when the descriptor is readable, in the context it was made in", async () => {
+    const [left, right] = pair();
+    const storage = new AsyncLocalStorage<string>();
+    const fired = storage.run("here", () => watching(right, POLL.readable, () => storage.getStore()));
+    native().send(left, Buffer.from("x"), []);
+    expect(await fired).toEqual({ events: POLL.readable, result: "here" });
+  });
+
+  it("waits for what it was told last, and for nothing after 0", async () => {
+    const [left, right] = pair();
+    const seen: number[] = [];
+    const watcher = new (native().Watcher)(right, (events) => {
+      seen.push(events);
+      watcher.watch(0);
+    });
+    native().send(left, Buffer.from("x"), []);
+    expect(watcher.watch(POLL.readable)).toBe(0);
+    expect(watcher.watch(0)).toBe(0);
+    await turns();
+    expect(seen).toEqual([]);
+    expect(watcher.watch(POLL.readable)).toBe(0);
+    expect(watcher.watch(POLL.writable)).toBe(0);
+    await turns();
+    expect(seen).toEqual([POLL.writable]);
+    watcher.close();
+    await turns();
+  });
+
+  it("runs what its callback has put off before the next event", async () => {
+    const [left, right] = pair();
+    const order: string[] = [];
+    const watcher = new (native().Watcher)(right, () => {
+      order.push("called");
+      process.nextTick(() => order.push("tick"));
+      queueMicrotask(() => order.push("microtask"));
+      if (order.length > 3) watcher.close();
+    });
+    watcher.watch(POLL.readable);
+    native().send(left, Buffer.from("x"), []);
+    await turns();
+    expect(order).toEqual(["called", "tick", "microtask", "called", "tick", "microtask"]);
+  });
+
+  it("delivers a hang-up", async () => {
+    const [left, right] = pair();
+    const fired = watching(right, POLL.readable | POLL.disconnect);
+    close(left);
+    expect(await fired).toMatchObject({ events: POLL.readable | POLL.disconnect });
+  });
+
+  it("delivers an error as every event that was asked for, and goes on", async () => {
+    const [dead, alive] = pair();
+    native().send(alive, Buffer.from("never read"), []);
+    const results: unknown[] = [];
+    const fired = new Promise<void>((resolve) => {
+      const watcher = new (native().Watcher)(alive, (events) => {
+        results.push(events, native().receive(alive, Buffer.alloc(4)));
+        if (results.length < 4) return;
+        watcher.close();
+        resolve();
+      });
+      watcher.watch(POLL.readable | POLL.disconnect);
+    });
+    close(dead);
+    await fired;
+    const all = POLL.readable | POLL.disconnect;
+    expect(results).toEqual([all, -ECONNRESET, all, { size: 0, fds: [], truncated: false, fdsLost: false }]);
+  });
+
+  it("is quiet once it is closed, which it can be more than once", async () => {
+    const [left, right] = pair();
+    let calls = 0;
+    const watcher = new (native().Watcher)(right, () => calls++);
+    watcher.watch(POLL.readable);
+    native().send(left, Buffer.from("x"), []);
+    watcher.close();
+    watcher.close();
+    watcher.ref();
+    watcher.unref();
+    expect(watcher.watch(POLL.readable)).toBe(-EBADF);
+    await turns();
+    expect(calls).toBe(0);
+  });
+
+  it("is refused with a system error for what cannot be watched", () => {
+    const file = own(fs.openSync(join(directory, "watched"), "w"));
+    expect(() => new (native().Watcher)(file, nothing)).toThrow(
+      expect.objectContaining({ code: "EPERM", errno: -EPERM, message: `cannot watch fd ${file}: EPERM` }),
+    );
+    expect(() => new (native().Watcher)(100_000, nothing)).toThrow(
+      expect.objectContaining({ code: "EBADF" }),
+    );
+  });
+
+  it("does not hold the event loop once it is unreferenced", async () => {
+    expect(await run("unreferenced.js")).toEqual({
+      code: 0,
+      signal: null,
+      stdout: "nothing left to wait for\n",
+      stderr: "",
+    });
+  });
+
+  it("stays while it waits and goes when it is idle, if nobody refers to it", async () => {
+    expect(await run("collected.js")).toEqual({
+      code: 0,
+      signal: null,
+      stdout: "the idle one is gone\nthe waiting one is called\n",
+      stderr: "",
+    });
+  });
+
+  it("makes what its callback throws an uncaught exception", async () => {
+    const { code, signal, stdout, stderr } = await run("throwing-callback.js");
+    expect([code, signal]).toEqual([1, null]);
+    expect(stdout).toBe("caught: thrown by call 1\n");
+    expect(stderr).toContain("Error: thrown by call 2");
+  });
+
+  it("works in a worker, which can be terminated while it waits", async () => {
+    const [left, right] = pair();
+    const worker = new Worker(new URL("../fixtures/native/watching-worker.js", import.meta.url), {
+      workerData: right,
+    });
+    expect(await once(worker, "message")).toEqual(["watching"]);
+    native().send(left, Buffer.from("hello"), []);
+    expect(await once(worker, "message")).toEqual(["hello"]);
+    expect(await worker.terminate()).toBe(1);
+  });
+
+  it("does not keep a worker from being terminated in the middle of a call", async () => {
+    expect(await run("terminated-workers.js")).toEqual({
+      code: 0,
+      signal: null,
+      stdout: "all terminated\n",
+      stderr: "",
+    });
+  });
+});
+
+describe("a wrong argument", () => {
+  const bytes = new Uint8Array(1);
+  const fdWords = "`fd` must be an integer from 0 to 2147483647, got";
+  const portWords = "`port` must be an integer from 0 to 65535, got";
+
+  it.each<[keyof Native, string, ErrorConstructor, unknown[]]>([
+    ["send", `${fdWords} undefined`, TypeError, []],
+    ["send", `${fdWords} a string`, TypeError, ["1", bytes, []]],
+    ["send", `${fdWords} -1`, RangeError, [-1, bytes, []]],
+    ["send", `${fdWords} 1.5`, RangeError, [1.5, bytes, []]],
+    ["send", `${fdWords} NaN`, RangeError, [NaN, bytes, []]],
+    ["send", `${fdWords} 2147483648`, RangeError, [2 ** 31, bytes, []]],
+    ["send", "`data` must be a Uint8Array, got a string", TypeError, [1, "text", []]],
+    ["send", "`data` must be a Uint8Array, got an object", TypeError, [1, new Uint16Array(1), []]],
+    ["send", "`fds` must be an array, got an object", TypeError, [1, bytes, new Set()]],
+    ["send", "`fds[1]` must be an integer from 0 to 2147483647, got null", TypeError, [1, bytes, [0, null]]],
+    ["send", "`fds[0]` must be an integer from 0 to 2147483647, got -1", RangeError, [1, bytes, [-1]]],
+    ["send", "`fds` must have at most 253 descriptors, got 254", RangeError, [1, bytes, Array(254).fill(0)]],
+    ["receive", `${fdWords} a bigint`, TypeError, [1n, bytes]],
+    [
+      "receive",
+      "`buffer` must be a Uint8Array, got an object",
+      TypeError,
+      [1, new DataView(new ArrayBuffer(1))],
+    ],
+    ["poll", "`events` must be an integer from 1 to 7, got 0", RangeError, [1, 0, 0]],
+    ["poll", "`timeout` must be an integer from 0 to 2147483647, got -1", RangeError, [1, 1, -1]],
+    ["bindInet", "`type` must be `stream` or `dgram`, got a string", TypeError, ["raw", "::1", 0, true]],
+    ["bindInet", "`address` must be a string, got an array", TypeError, ["dgram", [], 0, true]],
+    ["bindInet", `${portWords} 65536`, RangeError, ["dgram", "::1", 65536, true]],
+    ["bindInet", `${portWords} a string`, TypeError, ["dgram", "::1", "80", true]],
+    ["bindInet", "`ipv6Only` must be a boolean, got a number", TypeError, ["dgram", "::1", 0, 1]],
+    ["bindUnix", "`path` must be a string, got a symbol", TypeError, [Symbol("path"), -1]],
+    ["bindUnix", "`mode` must be an integer from -1 to 511, got 512", RangeError, ["path", 0o1000]],
+    ["connectUnix", "`path` must be a string, got undefined", TypeError, []],
+    ["listen", "`backlog` must be an integer from 0 to 2147483647, got -1", RangeError, [1, -1]],
+    ["duplicate", `${fdWords} a boolean`, TypeError, [true]],
+    ["close", `${fdWords} a function`, TypeError, [nothing]],
+    ["describe", `${fdWords} an object`, TypeError, [{}]],
+    ["peerCredentials", `${fdWords} null`, TypeError, [null]],
+    ["memfdCreate", "`name` must be a string, got a number", TypeError, [1]],
+    ["memfdSeal", `${fdWords} Infinity`, RangeError, [Infinity]],
+    ["memfdSealed", `${fdWords} an array`, TypeError, [[]]],
+  ])("of %s is refused: %s", (name, message, kind, args) => {
+    expect(thrownBy(native()[name], args)).toEqual([kind, `${name}: ${message}`]);
+  });
+
+  it("of a watcher is refused", () => {
+    const { Watcher } = native();
+    const [left, right] = pair();
+    const make = (...args: unknown[]): unknown => Reflect.construct(Watcher, args);
+    expect(thrownBy(make, ["1", nothing])).toEqual([TypeError, `Watcher: ${fdWords} a string`]);
+    expect(thrownBy(make, [left])).toEqual([
+      TypeError,
+      "Watcher: `callback` must be a function, got undefined",
+    ]);
+    expect(thrownBy(Watcher, [left, nothing])).toEqual([
+      TypeError,
+      "Class constructors cannot be invoked without 'new'",
+    ]);
+
+    const watcher = new Watcher(right, nothing);
+    expect(thrownBy(watcher.watch.bind(watcher), [8])).toEqual([
+      RangeError,
+      "watch: `events` must be an integer from 0 to 7, got 8",
+    ]);
+    expect(thrownBy(watcher.watch.bind({}), [1])).toEqual([TypeError, "Illegal invocation"]);
+    watcher.close();
+  });
+});
+
+function thrownBy(call: unknown, args: unknown[]): unknown {
+  try {
+    assert(typeof call === "function");
+    return Reflect.apply(call, undefined, args);
+  } catch (error) {
+    return error instanceof Error ? [error.constructor, error.message] : error;
+  }
+}
+
+function nothing(): void {}
+
+function own(fd: number): number {
+  owned.add(ok(fd));
+  return fd;
+}
+
+function close(fd: number): void {
+  owned.delete(fd);
+  expect(native().close(fd)).toBe(0);
+}
+
+function ok<T>(result: T | number): T {
+  return check(result, "do", "what the test needs");
+}
+
+function pair(): [number, number] {
+  const [left, right] = ok(native().socketpair());
+  return [own(left), own(right)];
+}
+
+function receive(fd: number, size = 100): Received {
+  const received = ok(native().receive(fd, Buffer.alloc(size)));
+  received.fds.forEach(own);
+  return received;
+}
+
+function text(fd: number): string {
+  const buffer = Buffer.alloc(100);
+  const { size } = ok(native().receive(fd, buffer));
+  return buffer.toString("latin1", 0, size);
+}
+
+function flags(fd: number): number {
+  const line = /^flags:\s*(\d+)$/m.exec(fs.readFileSync(`/proc/self/fdinfo/${fd}`, "latin1"));
+  return Number.parseInt(line?.[1] ?? "", 8);
+}
+
+function openDescriptors(): string[] {
+  return fs.readdirSync("/proc/self/fd");
+}
+
+async function connects(client: Socket): Promise<boolean> {
+  await once(client, "connect");
+  client.destroy();
+  await once(client, "close");
+  return !client.errored;
+}
+
+function withUmask(mask: number, bind: () => void): void {
+  const before = process.umask(mask);
+  try {
+    bind();
+  } finally {
+    process.umask(before);
+  }
+}
+
+/** Enough turns of the event loop for what is ready to have been delivered, and closed handles to be gone. */
+async function turns(): Promise<void> {
+  for (let i = 0; i < 5; i++) await turn();
+}
+
+/** What the first callback got, and made of it. */
+function watching<T>(
+  fd: number,
+  wanted: number,
+  inspect?: () => T,
+): Promise<{ events: number; result: T | undefined }> {
+  return new Promise((resolve) => {
+    const watcher = new (native().Watcher)(fd, (events) => {
+      watcher.close();
+      resolve({ events, result: inspect?.() });
+    });
+    watcher.watch(wanted);
+  });
+}
+
+async function run(fixture: string, before = "exec") {
+  const path = fileURLToPath(new URL(`../fixtures/native/${fixture}`, import.meta.url));
+  const child = spawn("sh", ["-c", `${before} "$0" "$1"`, process.execPath, path]);
+  const output = { stdout: "", stderr: "" };
+  child.stdout.setEncoding("utf8").on("data", (part: string) => (output.stdout += part));
+  child.stderr.setEncoding("utf8").on("data", (part: string) => (output.stderr += part));
+  await once(child, "close");
+  return { code: child.exitCode, signal: child.signalCode, ...output };
+}

@@ -1,0 +1,132 @@
+import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { successorCommand, type LaunchInfo } from "../../dist/process/command.js";
+import { detectProcessManager } from "../../dist/process/support.js";
+
+const home = realpathSync(mkdtempSync(join(tmpdir(), "handover-")));
+const directory = join(home, "release");
+const logical = join(home, "current");
+mkdirSync(directory);
+symlinkSync("release", logical);
+const loop = join(home, "loop");
+symlinkSync("loop", loop);
+afterAll(() => rmSync(home, { recursive: true }));
+
+const from: LaunchInfo = {
+  argv: ["node", "--import", "x", "server.js", ""],
+  env: { PATH: "/bin", PWD: directory },
+  physicalCwd: directory,
+  logicalCwd: directory,
+  warning: undefined,
+};
+
+test("the words, the environment and the directory are the first process's", () => {
+  expect(successorCommand(from, {})).toEqual({
+    file: "node",
+    argv0: "node",
+    args: ["--import", "x", "server.js", ""],
+    cwd: directory,
+    env: { PATH: "/bin", PWD: directory },
+  });
+});
+
+test("the environment is not extended by a directory that it did not name", () => {
+  expect(successorCommand({ ...from, env: { PATH: "/bin" } }, {}).env).toEqual({ PATH: "/bin" });
+  expect(successorCommand({ ...from, env: { PWD: "/elsewhere" } }, {}).env).toEqual({ PWD: "/elsewhere" });
+});
+
+test("a successor is told the logical name of its directory", () => {
+  const { cwd, env } = successorCommand({ ...from, logicalCwd: logical, env: { INIT_CWD: logical } }, {});
+  expect(cwd).toBe(logical);
+  expect(env).toEqual({ INIT_CWD: logical, PWD: logical });
+});
+
+test.each([
+  ["node", "node"],
+  ["/opt/node", "/opt/node"],
+  ["./node", join(logical, "node")],
+  ["bin/node", join(logical, "bin/node")],
+])("the command %s is %s: with a slash it is a path, relative to the logical directory", (word, file) => {
+  const command = successorCommand({ ...from, logicalCwd: logical, argv: [word, "server.js"] }, {});
+  expect(command).toMatchObject({ file, argv0: word, args: ["server.js"] });
+});
+
+test("what a process inherited for itself alone is left out", () => {
+  const env = {
+    LISTEN_FDS: "1",
+    LISTEN_PID: "1",
+    LISTEN_FDNAMES: "a",
+    NODE_CHANNEL_FD: "3",
+    NODE_CHANNEL_SERIALIZATION_MODE: "json",
+    NODE_UNIQUE_ID: "1",
+    HANDOVER_CHANNEL: "3:4",
+    KEPT: "1",
+    NODE_ENV: "production",
+    LISTENER: "1",
+    HANDOVER_CHANNELS: "1",
+  };
+  const kept = { KEPT: "1", NODE_ENV: "production", LISTENER: "1", HANDOVER_CHANNELS: "1" };
+  expect(successorCommand({ ...from, env }, {}).env).toEqual(kept);
+  expect(successorCommand(from, { env }).env).toEqual(kept);
+});
+
+describe("an override", () => {
+  test("replaces what it names, and nothing else", () => {
+    const original = successorCommand(from, {});
+    expect(successorCommand(from, { command: "bun" })).toEqual({ ...original, file: "bun", argv0: "bun" });
+    expect(successorCommand(from, { args: ["a"] })).toEqual({ ...original, args: ["a"] });
+    expect(successorCommand(from, { env: { A: "1" } })).toEqual({ ...original, env: { A: "1" } });
+    expect(successorCommand(from, { cwd: home })).toEqual({
+      ...original,
+      cwd: home,
+      env: { PATH: "/bin", PWD: home },
+    });
+  });
+
+  test("of the directory holds for a relative command", () => {
+    expect(successorCommand(from, { cwd: home, command: "./node" }).file).toBe(join(home, "node"));
+  });
+
+  test.each([
+    [{ command: 1 }, "ERR_OPTION", 'the option "spawn.command" must be a string that is not empty, not 1'],
+    [{ args: [1] }, "ERR_OPTION", 'the option "spawn.args" must be an array of strings, not [ 1 ]'],
+    [{ cwd: "" }, "ERR_OPTION", "the option \"spawn.cwd\" must be a string that is not empty, not ''"],
+    [{ cwd: "a" }, "ERR_OPTION", "the option \"spawn.cwd\" must be an absolute path, not 'a'"],
+    [
+      { cwd: "/dev/null" },
+      "ERR_SPAWN",
+      "cannot start a successor in /dev/null: there is no such directory any more",
+    ],
+    [
+      { cwd: loop },
+      "ERR_SPAWN",
+      expect.stringContaining(`cannot start a successor in ${loop}: ELOOP`) as string,
+    ],
+  ])("of %o is refused", (override, code, message) => {
+    expect(() => successorCommand(from, override as object)).toThrow(
+      expect.objectContaining({ code, message }),
+    );
+  });
+});
+
+test.each([
+  [{ pm_id: "0", PM2_HOME: "/root/.pm2" }, [], "PM2"],
+  [{ pm_id: "0" }, [], undefined],
+  [{ WATCH_REPORT_DEPENDENCIES: "1" }, [], "node --watch"],
+  [{}, [["node", "/usr/bin/nodemon", "server.js"]], "nodemon"],
+  [
+    {},
+    [
+      ["sh", "-c", "x"],
+      ["node", "nodemon.js"],
+    ],
+    "nodemon",
+  ],
+  [{}, [["node", "server.js", "x", "nodemon"]], undefined],
+  [{}, [["node", "my-nodemon-clone"]], undefined],
+  [{}, [], undefined],
+])("under the environment %o and the ancestors %o the manager is %s", (env, ancestors, manager) => {
+  expect(detectProcessManager(env, ancestors)).toBe(manager);
+});

@@ -1,0 +1,36 @@
+import { getEventListeners } from "node:events";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { Channel } from "../../dist/channel/channel.js";
+import { FencingTokens } from "../../dist/exchange/fencing.js";
+import { Predecessors } from "../../dist/process/predecessors.js";
+import { Predecessor } from "../../dist/process/predecessor.js";
+
+/** A parent, and the end of the channel at which it speaks. */
+function open(): { older: Predecessors; parent: Predecessor; other: Channel } {
+  const [other, fd] = Channel.pair();
+  const parent = new Predecessor(new Channel(fd), { generation: 0, pid: 1 }, new FencingTokens());
+  onTestFinished(() => {
+    parent.close();
+    other.close();
+  });
+  return { older: new Predecessors(parent), parent, other };
+}
+
+describe("an older generation", () => {
+  test("that is asked twice has for each answer the time that it was given for it", async () => {
+    const { parent, other } = open();
+    const [first, second] = [parent.queryProgress(10), parent.queryProgress(10_000)];
+    expect(await first).toBeUndefined();
+    other.send({ type: "progress", connections: 3, remaining: 5 });
+    expect(await second).toEqual({ connections: 3, remaining: 5 });
+  });
+
+  test("that is waited for leaves nothing on the signal when it is gone", async () => {
+    const { older, other } = open();
+    const { signal } = new AbortController();
+    const gone = older.waitForParent(signal);
+    other.close();
+    await gone;
+    expect(getEventListeners(signal, "abort")).toEqual([]);
+  });
+});

@@ -1,0 +1,146 @@
+import { createSocket } from "node:dgram";
+import { once } from "node:events";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { createServer, type AddressInfo, type Socket } from "node:net";
+import { join } from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { Service, temporaryDirectory } from "../support/service.js";
+import { ask, brief, target, upgrade } from "../support/steps.js";
+
+describe("what was added is handed on, though its owner has closed its own", () => {
+  test("a file, which the generations write together", async () => {
+    const path = join(temporaryDirectory(), "log");
+    const { service } = await start({ kind: "file", path });
+    await upgrade(service);
+    await upgrade(service);
+    expect(readFileSync(path, "utf8")).toBe("generation 1\ngeneration 2\n");
+  });
+
+  test("a pipe", async () => {
+    const { service } = await start({ kind: "pipe" });
+    for (const generation of [1, 2]) {
+      await upgrade(service);
+      const line = await service.until("piped", { text: `generation ${generation}` });
+      expect(line).not.toHaveProperty("pid");
+    }
+  });
+
+  test("a connection", async () => {
+    const server = createServer().listen(0, "127.0.0.1");
+    onTestFinished(() => void server.close());
+    await once(server, "listening");
+    const connected = once(server, "connection") as Promise<[Socket]>;
+    const { service } = await start({ kind: "conn", port: (server.address() as AddressInfo).port });
+    const [socket] = await connected;
+    onTestFinished(() => void socket.destroy());
+    for (const generation of [1, 2]) {
+      const text = once(socket, "data");
+      await upgrade(service);
+      expect(String(await text)).toBe(`generation ${generation}`);
+    }
+  });
+
+  test("a listener", async () => {
+    const { service, address } = await start({ kind: "listener" });
+    await upgrade(service);
+    expect(await ask(target(address))).toBe("generation 1");
+  });
+
+  test("a datagram socket", async () => {
+    const { service, address } = await start({ kind: "packetConn" });
+    await upgrade(service);
+    const client = createSocket("udp4");
+    onTestFinished(() => void client.close());
+    const answer = once(client, "message");
+    client.send("?", address.port, "127.0.0.1");
+    expect(String((await answer)[0])).toBe("generation 1");
+  });
+});
+
+test("what is asked for is the caller's, once, and handed on again", async () => {
+  const service = Service.start("fds-files.js", {
+    settings: {
+      ...brief,
+      take: [
+        ["a", "c"],
+        ["c", "b"],
+      ],
+    },
+  });
+  await service.until("accepting");
+  await upgrade(service);
+  await upgrade(service);
+  const taken = service.lines.filter(({ event }) => event === "taken");
+  expect(taken.map(({ generation, name, fds }) => [generation, name, fds])).toEqual([
+    [1, "a", ["number", "undefined"]],
+    [1, "c", ["number", "undefined"]],
+    [2, "c", ["number", "undefined"]],
+    // Nobody had asked for it in generation 1.
+    [2, "b", ["undefined", "undefined"]],
+  ]);
+});
+
+test("what nobody has asked for is closed at `ready()`", async () => {
+  const service = Service.start("fds-files.js", { settings: brief });
+  await service.until("accepting");
+  const taking = Service.start("fds-files.js", { settings: { ...brief, all: true } });
+  await taking.until("accepting");
+  const { pid, late } = await upgrade(service);
+  expect(late).toBe("undefined");
+  const { pid: takingPid } = await upgrade(taking);
+  // What was added is /dev/null, of which one that has added nothing has as many.
+  const plain = Service.start("http.js");
+  await plain.until("accepting");
+  expect(filesOf(pid)).toBe(filesOf(plain.pid));
+  // Three duplicates are the program's, and three wait for the next generation.
+  expect(filesOf(takingPid)).toBe(filesOf(plain.pid) + 6);
+});
+
+test("files() are all that were added as files, and not in use", async () => {
+  const service = Service.start("fds-files.js", { settings: { ...brief, take: [["b"]], all: true } });
+  await service.until("accepting");
+  await upgrade(service);
+  expect(await service.until("files", { generation: 0 })).toMatchObject({ names: [] });
+  expect(await service.until("files", { generation: 1 })).toMatchObject({ names: ["a", "c"] });
+});
+
+test("what cannot be added is refused, and says why; what is not there is undefined", async () => {
+  const service = Service.start("fds-refusals.js");
+  await service.ended();
+  const refusals = service.lines.filter(({ event }) => event === "refused");
+  expect(refusals.map(({ what, code, message }) => [what, code, message])).toEqual([
+    ["taken name", "ERR_DESCRIPTOR", 'cannot add "taken": there is a descriptor of that name'],
+    ["empty name", "ERR_OPTION", "the option \"name\" must be a string of 1 to 256 characters, not ''"],
+    [
+      "long name",
+      "ERR_OPTION",
+      expect.stringMatching(/^the option "name" must be a string of 1 to 256 char/),
+    ],
+    ["no descriptor", "ERR_DESCRIPTOR", "there is no descriptor 999"],
+    ["no number", "ERR_DESCRIPTOR", "there is no descriptor 0"],
+    ["no socket", "ERR_DESCRIPTOR", 'cannot add "file": descriptor 0 is a file, not a listener'],
+    [
+      "no datagrams",
+      "ERR_DESCRIPTOR",
+      expect.stringMatching(/^cannot add "listener": descriptor \d+ is a listener, not a packetConn$/),
+    ],
+    ["no connection", "ERR_DESCRIPTOR", "cannot find the descriptor of a connection: it is not open"],
+    ["late", "ERR_STOPPED", "cannot add a descriptor: this process is stopping"],
+  ]);
+  expect(await service.until("added")).toMatchObject({ what: "longest name" });
+  expect(await service.until("nothing")).toMatchObject({ all: true, files: 0 });
+  expect(service.noise).toBe("");
+});
+
+async function start(settings: object): Promise<{ service: Service; address: AddressInfo }> {
+  const service = Service.start("fds.js", { settings: { ...brief, ...settings } });
+  const { address } = await service.until("accepting");
+  return { service, address: address as AddressInfo };
+}
+
+/** How many descriptors of /dev/null a process has. */
+function filesOf(pid: number): number {
+  const directory = `/proc/${pid}/fd`;
+  const links = readdirSync(directory).map((fd) => readlinkSync(join(directory, fd)));
+  return links.filter((link) => link === "/dev/null").length;
+}

@@ -1,0 +1,305 @@
+import { createServer, type AddressInfo, type Server } from "node:net";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { freePort } from "../support/port.js";
+import { Service } from "../support/service.js";
+import { ask, brief, stop, target, upgrade } from "../support/steps.js";
+
+const local = { host: "127.0.0.1", port: 0 };
+
+/** Programs of which each generation listens on what is planned for it. */
+async function start(...plans: object[][]): Promise<Service> {
+  const service = Service.start("listeners.js", { settings: { ...brief, plans } });
+  await service.until("accepting");
+  return service;
+}
+
+async function addressOf(service: Service, generation: number, n = 0): Promise<AddressInfo> {
+  return (await service.until("held", { generation, n }))["address"] as AddressInfo;
+}
+
+describe("a listener is inherited", () => {
+  test.each([
+    ["by its address", local],
+    ["by its name", { ...local, name: "main" }],
+    ["on every address, IPv6 and IPv4", { port: 0 }],
+    ["on every IPv6 address", { port: 0, host: "::", ipv6Only: true }],
+    ["on every IPv4 address", { port: 0, host: "0.0.0.0" }],
+    ["on an IPv6 address", { port: 0, host: "::1" }],
+    ["by a host's name", { port: 0, host: "localhost" }],
+  ])("%s, over three generations", async (_, plan) => {
+    const service = await start([plan]);
+    const first = await addressOf(service, 0);
+    for (const generation of [1, 2]) {
+      const { pid } = await upgrade(service);
+      expect(await addressOf(service, generation)).toEqual(first);
+      expect(await ask(target(first))).toBe(String(pid));
+    }
+    await stop(service);
+    expect(service.noise).toBe("");
+  });
+
+  test("by the port it got, if it asks for that now", async () => {
+    const port = await freePort();
+    const service = await start([{ ...local, port }]);
+    const { pid } = await upgrade(service);
+    expect((await addressOf(service, 1)).port).toBe(port);
+    expect(await ask(target(await addressOf(service, 1)))).toBe(String(pid));
+  });
+
+  test("on ports asked for as 0, the n-th by the n-th", async () => {
+    const service = await start([local, { ...local, host: "::1" }, local, local], [local, local]);
+    const ports = await Promise.all([0, 2, 3].map((n) => addressOf(service, 0, n)));
+    expect(new Set(ports.map(({ port }) => port)).size).toBe(3);
+    await upgrade(service);
+    expect(await addressOf(service, 1, 0)).toEqual(ports[0]);
+    expect(await addressOf(service, 1, 1)).toEqual(ports[1]);
+    expect(await ask(target(ports[2]))).toBe("ECONNREFUSED");
+  });
+
+  test("on every address by clients of IPv4 and IPv6", async () => {
+    const service = await start([{ port: 0 }]);
+    const { pid } = await upgrade(service);
+    const { port } = await addressOf(service, 1);
+    expect(await ask({ port, host: "127.0.0.1" })).toBe(String(pid));
+    expect(await ask({ port, host: "::1" })).toBe(String(pid));
+  });
+});
+
+describe("a listener is bound afresh", () => {
+  test("if its name now means another port, and the old port goes with the predecessor", async () => {
+    const [one, two] = [await freePort(), await freePort()];
+    const service = await start(
+      [{ ...local, name: "main", port: one }],
+      [{ ...local, name: "main", port: two }],
+    );
+    const { pid } = await upgrade(service);
+    expect(await ask({ ...local, port: two })).toBe(String(pid));
+    expect(await ask({ ...local, port: one })).toBe("ECONNREFUSED");
+  });
+
+  test("if its name now means another host", async () => {
+    const service = await start([{ ...local, name: "main" }], [{ ...local, host: "::1", name: "main" }]);
+    await upgrade(service);
+    expect((await addressOf(service, 1)).address).toBe("::1");
+    expect(await ask(target(await addressOf(service, 0)))).toBe("ECONNREFUSED");
+  });
+
+  test("if it is for IPv6 only now", async () => {
+    const any = { port: 0, host: "::" };
+    const service = await start([any], [{ ...any, ipv6Only: true }]);
+    const { pid } = await upgrade(service);
+    const { port } = await addressOf(service, 1);
+    expect(port).not.toBe((await addressOf(service, 0)).port);
+    expect(await ask({ port, host: "::1" })).toBe(String(pid));
+    expect(await ask({ port, host: "127.0.0.1" })).toBe("ECONNREFUSED");
+  });
+});
+
+test("a wider address is refused while the predecessor holds the narrow one, and the error says so", async () => {
+  const port = await freePort();
+  const service = await start([{ host: "127.0.0.1", port }], [{ host: "0.0.0.0", port }]);
+  process.kill(service.pid, "SIGHUP");
+  expect(await service.until("refused", { generation: 1 })).toMatchObject({
+    code: "ERR_LISTEN",
+    cause: "EADDRINUSE",
+    message: `cannot listen on tcp:0.0.0.0:${port}: EADDRINUSE (held by pid ${service.pid}, the predecessor)`,
+  });
+});
+
+test("an address that somebody else holds is refused, and the error says who", async () => {
+  const { port } = await occupiedPort();
+  const service = await start([{ host: "127.0.0.1", port }]);
+  expect(await service.until("refused")).toMatchObject({
+    code: "ERR_LISTEN",
+    cause: "EADDRINUSE",
+    message: `cannot listen on tcp:127.0.0.1:${port}: EADDRINUSE (held by pid ${process.pid})`,
+  });
+});
+
+test.each([
+  ["192.0.2.1", "EADDRNOTAVAIL"],
+  ["nowhere.invalid", /ENOTFOUND|EAI_AGAIN/],
+])("a server cannot listen on %s: %s", async (host, cause) => {
+  const service = await start([{ host, port: 0 }]);
+  const refused = await service.until("refused");
+  expect(refused).toMatchObject({ code: "ERR_LISTEN", cause: expect.stringMatching(cause) });
+  expect(refused["message"]).toMatch(`cannot listen on tcp:${host}:0: ${String(refused["cause"])}`);
+});
+
+test("a server is held with its address until the commit, and then emits `listening` once", async () => {
+  const service = await start([local]);
+  await upgrade(service);
+  for (const generation of [0, 1]) {
+    const held = await service.until("held", { generation });
+    expect(held).toMatchObject({ listening: false, answer: held["address"] });
+    const told = service.lines.filter(
+      (line) => line.event === "server listening" && line.generation === generation,
+    );
+    expect(told).toMatchObject([{ address: held["address"] }]);
+    expect(service.lines.indexOf(told[0]!)).toBeGreaterThan(service.lines.indexOf(held));
+  }
+});
+
+test("a server emits `close` when the drain is over, before `exit` resolves", async () => {
+  const service = await start([local]);
+  await upgrade(service);
+  await stop(service);
+  for (const generation of [0, 1]) {
+    const events = service.lines.filter((line) => line.generation === generation).map(({ event }) => event);
+    expect(events.filter((event) => event === "server close")).toHaveLength(1);
+    expect(events.indexOf("server close")).toBeGreaterThan(events.indexOf("draining"));
+    expect(events.indexOf("server close")).toBeLessThan(events.indexOf("exited"));
+  }
+});
+
+describe("in one process", () => {
+  test("what cannot be listened on is refused, and says why", async () => {
+    const service = Service.start("listen-refusals.js");
+    const refusals = async (what: string): Promise<object> => service.until("refused", { what });
+    expect(await refusals("given twice")).toMatchObject({
+      code: "ERR_LISTEN",
+      message: "cannot listen on unix:/nowhere/twice: it was given to handover already",
+    });
+    expect(await refusals("given twice in one turn")).toMatchObject({
+      code: "ERR_LISTEN",
+      message: "cannot listen on unix:/nowhere/turn: it was given to handover already",
+    });
+    expect(await refusals("listening")).toMatchObject({
+      code: "ERR_LISTEN",
+      message: "cannot listen on unix:/nowhere/listening: the server listens already",
+    });
+    expect(await refusals("name in use")).toMatchObject({
+      code: "ERR_LISTEN",
+      message: 'cannot listen on unix:/nowhere/name: the name "main" is in use',
+    });
+    expect(await refusals("address in use")).toMatchObject({
+      code: "ERR_LISTEN",
+      cause: "EADDRINUSE",
+      message: expect.stringMatching(
+        /^cannot listen on tcp:127\.0\.0\.1:\d+: EADDRINUSE \(held by this process\)$/,
+      ),
+    });
+    expect(await refusals("application")).toMatchObject({
+      code: "ERR_OPTION",
+      message:
+        "listen() takes a net.Server, which http.createServer(app) makes of an application, not [Function (anonymous)]",
+    });
+    expect(await refusals("unknown Node")).toMatchObject({
+      code: "ERR_LISTEN",
+      message: expect.stringMatching(/does not have _emitCloseIfDrained where it was$/),
+      cause: "ERR_NOT_SUPPORTED",
+    });
+    expect(await refusals("wrong port")).toMatchObject({ code: "ERR_OPTION" });
+    // A refusal leaves no trace.
+    await service.until("bound", { what: "after a refusal" });
+  });
+
+  test("a server that is closed before the commit lets go of its address", async () => {
+    const service = Service.start("close-held.js");
+    const { address } = await service.until("closed");
+    expect((await service.until("again")).address).toEqual(address);
+    await service.until("accepting");
+    expect(service.lines.filter(({ event }) => event === "close event")).toHaveLength(1);
+    expect(await ask(target(address))).toBe("second");
+  });
+
+  test("a server that was closed can be given again", async () => {
+    const service = Service.start("close-and-listen.js", { settings: { probation: 50 } });
+    const { address } = await service.until("accepting");
+    expect(await ask(target(address))).toBe(String(service.pid));
+    const { pid } = await upgrade(service);
+    expect(await ask(target(address))).toBe(String(pid));
+  });
+
+  test("a server that was closed is forgotten when its last connection has ended", async () => {
+    const service = Service.start("closed-servers.js");
+    expect(await service.until("unused")).toMatchObject({ connections: 0, watched: false });
+    expect(await service.until("closing")).toMatchObject({ connections: 1, watched: true });
+    expect(await service.until("closed")).toMatchObject({ connections: 0, watched: false });
+  });
+
+  test("a server that cannot accept is given back, and its address let go", async () => {
+    const service = Service.start("cannot-accept.js");
+    expect(await service.until("refused")).toMatchObject({
+      code: "ERR_LISTEN",
+      message: "cannot accept on main: out of luck",
+      held: null,
+    });
+    const { address } = await service.until("accepting");
+    expect(await ask(target(address))).toBe("served");
+  });
+
+  test("a server whose signal is aborted is closed, before and after the call", async () => {
+    const service = Service.start("listen-signal.js");
+    const { before, after } = await service.until("accepting");
+    expect(await ask(target(after))).toBe("ECONNREFUSED");
+    expect(await ask(target(before))).toBe("ECONNREFUSED");
+  });
+});
+
+test("a server that is closed in a successor before its commit goes with the predecessor", async () => {
+  const service = Service.start("close-in-successor.js", { settings: brief });
+  const { address } = await service.until("accepting");
+  process.kill(service.pid, "SIGHUP");
+  await service.until("exited", { generation: 0 });
+  expect(await ask(target(address))).toBe("ECONNREFUSED");
+});
+
+test("after `ready()` a server accepts at once, and is handed on", async () => {
+  const service = Service.start("listen-late.js", { settings: brief });
+  const { address } = await service.until("late", { generation: 0 });
+  expect(await ask(target(address))).toBe(String(service.pid));
+  const { pid } = await upgrade(service);
+  expect((await service.until("late", { generation: 1 })).address).toEqual(address);
+  expect(await ask(target(address))).toBe(String(pid));
+});
+
+test("what is being bound when an upgrade begins is handed on", async () => {
+  const service = Service.start("listen-and-upgrade.js", { settings: brief });
+  const { address } = await service.until("held", { generation: 0 });
+  expect((await service.until("held", { generation: 1 })).address).toEqual(address);
+});
+
+test("nothing can be listened on while a process is upgrading, draining or stopped", async () => {
+  const service = Service.start("listen-too-late.js", { settings: brief });
+  await service.until("exited", { generation: 0 });
+  const refusals = service.lines.filter((line) => line.event === "refused" && line.generation === 0);
+  expect(refusals).toMatchObject([
+    {
+      state: "upgrading",
+      code: "ERR_UPGRADE_IN_PROGRESS",
+      message: "cannot listen: an upgrade is in progress",
+    },
+    {
+      state: "draining",
+      code: "ERR_ALREADY_UPGRADED",
+      message: "cannot listen: this process has already been replaced",
+    },
+    { state: "exited", code: "ERR_ALREADY_UPGRADED" },
+  ]);
+  process.kill((await service.until("accepting", { generation: 1 })).pid, "SIGTERM");
+  await service.ended();
+  expect(service.lines.filter((line) => line.event === "refused" && line.generation === 1)).toMatchObject([
+    { state: "draining", code: "ERR_STOPPED", message: "cannot listen: this process is stopping" },
+    { state: "exited", code: "ERR_STOPPED" },
+  ]);
+});
+
+async function occupiedPort(): Promise<AddressInfo> {
+  const { server, address } = await listening();
+  onTestFinished(() => void server.close());
+  return address;
+}
+
+async function listening(): Promise<{ server: Server; address: AddressInfo }> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen({ port: 0, host: "127.0.0.1" }, resolve));
+  return { server, address: server.address() as AddressInfo };
+}
+
+test("a server that is closed in the turn in which it begins to listen does not hold up ready()", async () => {
+  const service = Service.start("close-at-once.js");
+  await service.until("accepting");
+  await stop(service);
+  expect(service.noise).toBe("");
+});

@@ -1,0 +1,267 @@
+import { execFile } from "node:child_process";
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { handover } from "../support/program.js";
+import { Service, temporaryDirectory } from "../support/service.js";
+import { ask, brief, stop, upgrade } from "../support/steps.js";
+
+let directory: string;
+let path: string;
+
+beforeEach(() => {
+  directory = temporaryDirectory();
+  path = join(directory, "app.sock");
+});
+
+async function start(plans: (object | string)[][], settings: object = brief): Promise<Service> {
+  const service = Service.start("listeners.js", { settings: { ...settings, plans }, cwd: directory });
+  await service.until("accepting");
+  return service;
+}
+
+const inode = (): number => lstatSync(path).ino;
+
+describe("the path of a Unix socket", () => {
+  test("stays the same file over upgrades, and goes at the final stop", async () => {
+    const service = await start([[{ path }]]);
+    expect(await service.until("held")).toMatchObject({ address: path, answer: path });
+    const first = inode();
+    for (const generation of [1, 2]) {
+      const { pid } = await upgrade(service);
+      expect(await service.until("held", { generation })).toMatchObject({ address: path });
+      expect(await ask({ path })).toBe(String(pid));
+      expect(inode()).toBe(first);
+    }
+    await stop(service);
+    expect(existsSync(path)).toBe(false);
+    expect(service.noise).toBe("");
+  });
+
+  test("stays, though a successor asks for it only when it waits for go", async () => {
+    const service = Service.start("listen-while-waiting.js", { settings: { ...brief, path } });
+    await service.until("accepting");
+    process.kill(service.pid, "SIGHUP");
+    await service.until("releasing");
+    const { pid } = await service.until("waiting");
+    process.kill(pid, "SIGUSR2");
+    await service.until("held");
+    process.kill(service.pid, "SIGUSR2");
+    await service.until("exited", { generation: 0, outcome: "upgraded" });
+    expect(await ask({ path })).toBe(String(pid));
+  });
+
+  test("is relative to the working directory", async () => {
+    const service = await start([[{ path: "app.sock" }]]);
+    expect(await service.until("held")).toMatchObject({ address: path });
+    const { pid } = await upgrade(service);
+    expect(await ask({ path })).toBe(String(pid));
+  });
+
+  test("may be given as it is", async () => {
+    const service = await start([["./app.sock"]]);
+    expect(await service.until("held")).toMatchObject({ address: path });
+    const { pid } = await upgrade(service);
+    expect(await ask({ path })).toBe(String(pid));
+  });
+
+  test("is left alone at the stop if it is no longer the file that was made", async () => {
+    const service = await start([[{ path }]]);
+    await upgrade(service);
+    rmSync(path);
+    writeFileSync(path, "somebody else's");
+    await stop(service);
+    expect(readFileSync(path, "utf8")).toBe("somebody else's");
+  });
+
+  test("may be gone already at the stop", async () => {
+    const service = await start([[{ path }]]);
+    rmSync(path);
+    await stop(service);
+    expect(service.noise).toBe("");
+  });
+
+  test("is unlinked at the end of probation if the successor does not use it", async () => {
+    const service = await start([[{ path }], []]);
+    await upgrade(service);
+    expect(existsSync(path)).toBe(false);
+  });
+
+  test("is gone after a rehearsal that has bound it, and no other", async () => {
+    const other = join(directory, "other.sock");
+    const settings = { ...brief, pidFile: join(directory, "app.pid") };
+    const service = await start([[{ path }], [{ path }, { path: other }]], settings);
+    expect(await handover("upgrade", service.pid, "--dry-run")).toMatchObject({ code: 0, stderr: "" });
+    expect(await service.until("held", { generation: 1, n: 1 })).toMatchObject({ address: other });
+    expect(readdirSync(directory).toSorted()).toEqual(["app.pid", "app.pid.sock", "app.sock"]);
+    expect(await ask({ path })).toBe(String(service.pid));
+  });
+
+  test("is unlinked at the end of probation if the successor uses its name for another one", async () => {
+    const other = join(directory, "other.sock");
+    const service = await start([[{ path, name: "main" }], [{ path: other, name: "main" }]]);
+    const { pid } = await upgrade(service);
+    expect(existsSync(path)).toBe(false);
+    expect(await ask({ path: other })).toBe(String(pid));
+  });
+
+  test("that the successor does not use still answers after a rollback", async () => {
+    const service = await start([[{ path }], []], {});
+    process.kill(service.pid, "SIGHUP");
+    const { pid } = await service.until("accepting", { generation: 1 });
+    process.kill(pid, "SIGKILL");
+    await service.until("rollback");
+    expect(await ask({ path })).toBe(String(service.pid));
+  });
+
+  test("goes when both processes stop during probation", async () => {
+    const service = await start([[{ path }]], {});
+    process.kill(service.pid, "SIGHUP");
+    const { pid } = await service.until("accepting", { generation: 1 });
+    process.kill(pid, "SIGTERM");
+    await service.ended();
+    expect(existsSync(path)).toBe(false);
+  });
+
+  test("that a dead process left behind is replaced", async () => {
+    const dead = await start([[{ path }]]);
+    dead.killAll();
+    await dead.ended();
+    expect(await ask({ path })).toBe("ECONNREFUSED");
+    const service = await start([[{ path }]]);
+    expect(await ask({ path })).toBe(String(service.pid));
+  });
+
+  test("at which somebody listens is in use", async () => {
+    const server = createServer((socket) => {
+      // A probe that goes away at once is no error of this test.
+      socket.on("error", () => {}).end("alive");
+    });
+    await new Promise<void>((resolve) => server.listen(path, resolve));
+    onTestFinished(() => void server.close());
+    const service = await start([[{ path }]]);
+    expect(await service.until("refused")).toMatchObject({
+      code: "ERR_LISTEN",
+      cause: "EADDRINUSE",
+      message: `cannot listen on unix:${path}: EADDRINUSE (held by pid ${process.pid})`,
+    });
+    expect(await ask({ path })).toBe("alive");
+  });
+
+  test.each([
+    ["a file", () => writeFileSync(path, "precious")],
+    ["a directory", () => mkdirSync(path)],
+    ["a symlink to nowhere", () => symlinkSync("nowhere", path)],
+  ])("at which there is %s is in use, and that is not removed", async (_, make) => {
+    make();
+    const before = inode();
+    const service = await start([[{ path }]]);
+    expect(await service.until("refused")).toMatchObject({ code: "ERR_LISTEN", cause: "EADDRINUSE" });
+    await stop(service);
+    expect(inode()).toBe(before);
+  });
+
+  test("in a directory that is not there is refused", async () => {
+    const nowhere = join(directory, "nowhere", "app.sock");
+    const service = await start([[{ path: nowhere }]]);
+    expect(await service.until("refused")).toMatchObject({
+      cause: "ENOENT",
+      message: `cannot listen on unix:${nowhere}: ENOENT`,
+    });
+  });
+
+  test("has at most 107 bytes", async () => {
+    const longest = join(directory, "x".repeat(107 - directory.length - 1));
+    const service = await start([
+      [{ path: longest }, { path: `${longest}x` }, { path: `\0${"x".repeat(107)}` }],
+    ]);
+    expect(await ask({ path: longest })).toBe(String(service.pid));
+    for (const n of [1, 2]) {
+      expect(await service.until("refused", { n })).toMatchObject({
+        code: "ERR_LISTEN",
+        cause: "ENAMETOOLONG",
+      });
+    }
+  });
+});
+
+describe("the path of a server that a successor closes on probation", () => {
+  test("stays for the predecessor, which may come back", async () => {
+    const service = await closeOnProbation(60_000);
+    process.kill((await service.until("accepting", { generation: 1 })).pid, "SIGUSR2");
+    await service.until("rollback");
+    expect(await ask({ path })).toBe(String(service.pid));
+    process.kill(service.pid, "SIGTERM");
+    await service.ended();
+    expect(existsSync(path)).toBe(false);
+  });
+
+  test("goes when probation is over", async () => {
+    const service = await closeOnProbation(50);
+    await service.until("alone", { generation: 1 });
+    expect(existsSync(path)).toBe(false);
+    await stop(service);
+  });
+});
+
+describe("the mode of a Unix socket", () => {
+  test.each([
+    [{ mode: 0o600 }, "600"],
+    [{ mode: 0o777 }, "777"],
+    [{ readableAll: true }, "744"],
+    [{ readableAll: true, writableAll: true }, "766"],
+    [{ mode: 0o600, writableAll: true }, "600"],
+  ])("with %o is %s, whatever the umask is", async (options, mode) => {
+    await start([[{ path, ...options }]]);
+    expect((lstatSync(path).mode & 0o777).toString(8)).toBe(mode);
+  });
+
+  test("is what the umask leaves by default", async () => {
+    await start([[{ path }]]);
+    expect(lstatSync(path).mode & 0o777).toBe(0o777 & ~process.umask());
+  });
+
+  test("stays over an upgrade, though the successor asks for another one", async () => {
+    const service = await start([[{ path, mode: 0o600 }], [{ path, mode: 0o666 }]]);
+    await upgrade(service);
+    expect(lstatSync(path).mode & 0o777).toBe(0o600);
+  });
+});
+
+test("an abstract Unix socket is inherited, and leaves no file", async () => {
+  const name = `handover-test-${process.pid}`;
+  const service = await start([[{ path: `\0${name}` }]]);
+  expect(await service.until("held")).toMatchObject({ address: `\0${name}` });
+  const { pid } = await upgrade(service);
+  expect(await askAbstract(name)).toBe(String(pid));
+  await stop(service);
+  await expect(askAbstract(name)).rejects.toThrow("ConnectionRefusedError");
+});
+
+/** A service whose successor accepts, is on probation, and has closed its server. */
+async function closeOnProbation(probation: number): Promise<Service> {
+  const service = Service.start("close-on-probation.js", { settings: { probation, listen: { path } } });
+  await service.until("accepting");
+  process.kill(service.pid, "SIGHUP");
+  await service.until("accepting", { generation: 1 });
+  return service;
+}
+
+/** Node 20 cannot connect to an abstract socket. */
+async function askAbstract(name: string): Promise<string> {
+  const script =
+    "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect('\\0' + sys.argv[1]); print(s.recv(99).decode())";
+  const { stdout } = await promisify(execFile)("python3", ["-c", script, name]);
+  return stdout.trim();
+}

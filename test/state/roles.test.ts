@@ -1,0 +1,266 @@
+import { describe, expect, test } from "vitest";
+import { ask } from "../support/faults.js";
+import { Actor } from "../support/actor.js";
+import type { Line } from "../support/service.js";
+
+const start = (settings: object = {}): Promise<Actor> => Actor.start("roles.js", settings);
+
+/** What a process did with its roles: `acquire a`, `released b`. */
+function story(actor: Actor, ...events: string[]): string[] {
+  const lines = actor.service.lines.filter(({ pid, event }) => pid === actor.pid && events.includes(event));
+  return lines.map(({ event, role }) => `${event} ${String(role)}`);
+}
+
+const held = (actor: Actor): string[] => story(actor, "acquired", "released");
+
+/** That each role was released before somebody else began to acquire it, with a higher fence. */
+function expectOneHolderAtATime(lines: readonly Line[]): void {
+  const holders = new Map<unknown, Line>();
+  const wrong: Line[] = [];
+  const happened = lines.filter(({ event }) => event === "acquire" || event === "released");
+  const fences = new Map<unknown, number>();
+  for (const line of happened.toSorted((a, b) => Number(a["at"]) - Number(b["at"]))) {
+    const { role, event, fence } = line;
+    if (event === "released") holders.delete(role);
+    else {
+      if (holders.has(role) || (fences.get(role) ?? 0) >= Number(fence)) wrong.push(line);
+      holders.set(role, line);
+      fences.set(role, Number(fence));
+    }
+  }
+  expect(wrong).toEqual([]);
+  expect(fences.size).toBeGreaterThan(0);
+}
+
+const ALL = ["acquired a", "acquired b", "acquired c"];
+const NONE = ["released c", "released b", "released a"];
+
+describe("roles", () => {
+  test("are acquired at ready, in their order, and released by a stop, the last one first", async () => {
+    const only = await start();
+    const order = only.service.lines.map(({ event }) => event);
+    expect(order.indexOf("acquire")).toBeGreaterThan(order.indexOf("started"));
+    expect(order.lastIndexOf("acquired")).toBeLessThan(order.indexOf("ready"));
+    only.kill("SIGTERM");
+    await only.leaves("stopped");
+    expect(held(only)).toEqual([...ALL, ...NONE]);
+  });
+
+  test("move in an upgrade: released before the successor accepts, acquired when it does", async () => {
+    const old = await start();
+    const next = await old.upgrade();
+    await old.leaves();
+    expect(held(old)).toEqual([...ALL, ...NONE]);
+    expect(held(next)).toEqual(ALL);
+    const order = old.service.lines.map(({ event }) => event);
+    expect(order.lastIndexOf("released")).toBeLessThan(order.indexOf("upgraded"));
+    expectOneHolderAtATime(old.service.lines);
+  });
+
+  test("are held by one at a time, over and over, with growing fences", async () => {
+    const first = await start();
+    let actor = first;
+    for (let generation = 1; generation <= 4; generation++) actor = await actor.upgradeSoon();
+    expect(held(actor)).toEqual(ALL);
+    expectOneHolderAtATime(first.service.lines);
+  });
+
+  test("that are added after ready are acquired at once, and move", async () => {
+    const old = await start({ each: { 0: { acquire: { e: "throw" } } }, roles: ["a"] });
+    await old.tell("add", "d");
+    expect(held(old)).toEqual(["acquired a", "acquired d"]);
+    await expect(old.tell("add", "e")).rejects.toMatchObject({ code: "ERR_ROLE" });
+    await old.tell("add", "e");
+    await expect(old.tell("add", "d")).rejects.toMatchObject({
+      code: "ERR_OPTION",
+      message: 'there is a role "d" already',
+    });
+    await old.upgrade();
+    expect(story(old, "released")).toEqual(["released e", "released d", "released a"]);
+    await expect(old.tell("add", "late")).rejects.toMatchObject({ code: "ERR_ALREADY_UPGRADED" });
+  });
+
+  test("that are added after ready, and acquired too late, are released again", async () => {
+    const old = await start({ each: { 0: { acquire: { d: "hold" } } }, roles: [], timeout: 100 });
+    await expect(old.tell("add", "d")).rejects.toMatchObject({
+      code: "ERR_ROLE",
+      message: 'cannot acquire the role "d": it took more than 100 ms',
+    });
+    await old.tell("goOn", "acquire d");
+    await old.says("released", { role: "d" });
+    await old.tell("add", "d");
+    expect(held(old)).toEqual(["acquired d", "released d", "acquired d"]);
+  });
+});
+
+describe("a release", () => {
+  test("that takes its time is waited for, while the old process accepts", async () => {
+    const old = await start({ each: { 0: { release: { b: "hold" } } } });
+    const { port } = await old.says("accepting");
+    const upgraded = old.upgrade();
+    await old.says("release", { role: "b" });
+    expect(await ask(port as number)).toBe(String(old.pid));
+    expect(
+      old.service.lines.filter(({ generation, event }) => generation === 1 && event === "acquire"),
+    ).toEqual([]);
+    await old.tell("goOn", "release b");
+    const next = await upgraded;
+    expect(await ask(port as number)).toBe(String(next.pid));
+    expectOneHolderAtATime(old.service.lines);
+  });
+
+  test("that throws fails the upgrade; what was released is taken back, and the next one works", async () => {
+    const old = await start({ each: { 0: { release: { b: "throw" } } } });
+    const { port } = await old.says("accepting");
+    const failed = await old.failsToUpgrade("ERR_ROLE");
+    expect(failed["message"]).toBe('cannot release the role "b": thrown by the test');
+    expect(held(old)).toEqual([...ALL, "released c", "acquired c"]);
+    expect(await ask(port as number)).toBe(String(old.pid));
+    expect(old.service.alive()).toEqual([old.pid]);
+    const next = await old.upgrade();
+    await old.leaves();
+    expect(held(next)).toEqual(ALL);
+    expectOneHolderAtATime(old.service.lines);
+  });
+
+  test("that is late fails the upgrade; the role is acquired again when it has been released", async () => {
+    const old = await start({ each: { 0: { release: { b: "hold" } } }, timeout: 100 });
+    await expect(old.tell("upgrade")).rejects.toMatchObject({
+      code: "ERR_ROLE",
+      message: 'cannot release the role "b": it took more than 100 ms',
+    });
+    expect(held(old)).toEqual([...ALL, "released c", "acquired c"]);
+    const from = old.service.lines.length;
+    await old.tell("goOn", "release b");
+    await old.says("acquired", { role: "b" }, from);
+    expect(story(old, "release", "acquire").slice(3)).toEqual([
+      "release c",
+      "release b",
+      "acquire c",
+      "acquire b",
+    ]);
+    const next = await old.upgrade();
+    await old.leaves();
+    expect(held(next)).toEqual(ALL);
+    expectOneHolderAtATime(old.service.lines);
+  });
+
+  test("during which the upgrade is aborted is taken back", async () => {
+    const old = await start({ each: { 0: { release: { b: "hold" } } } });
+    const failing = old.tell("upgrade").catch((error: { code: string }) => error.code);
+    await old.says("release", { role: "b" });
+    await old.tell("abort");
+    await old.tell("goOn", "release b");
+    expect(await failing).toBe("ERR_ABORTED");
+    expect(held(old)).toEqual([...ALL, ...NONE, ...ALL]);
+    expect(old.service.alive()).toEqual([old.pid]);
+    await old.upgrade();
+    expectOneHolderAtATime(old.service.lines);
+  });
+
+  test("during which the process is stopped is the last thing that is done with it", async () => {
+    const old = await start({ each: { 0: { release: { b: "hold" } } } });
+    const failing = old.tell("upgrade").catch((error: { code: string }) => error.code);
+    await old.says("release", { role: "b" });
+    old.kill("SIGTERM");
+    await old.says("draining");
+    await old.tell("goOn", "release b");
+    expect(await failing).toBe("ERR_STOPPED");
+    await old.leaves("stopped");
+    await old.service.ended();
+    expect(held(old)).toEqual([...ALL, ...NONE]);
+    expect(story(old, "release")).toEqual(["release c", "release b", "release a"]);
+  });
+
+  test("during which the successor is killed is taken back", async () => {
+    const old = await start({ each: { 0: { release: { b: "hold" } } } });
+    old.kill("SIGHUP");
+    await old.says("release", { role: "b" });
+    const { pid } = await old.service.until("started", { generation: 1 });
+    process.kill(pid, "SIGKILL");
+    const from = old.service.lines.length;
+    await old.tell("goOn", "release b");
+    await old.says("acquired", { role: "c" }, from);
+    expect(held(old)).toEqual([...ALL, ...NONE, ...ALL]);
+    await old.upgrade();
+  });
+
+  test("that throws at a stop is told, and the others are released all the same", async () => {
+    const only = await start({ each: { 0: { release: { b: "throw" } } } });
+    only.kill("SIGTERM");
+    await only.leaves("stopped");
+    expect(await only.says("failed")).toMatchObject({ code: "ERR_ROLE" });
+    expect(held(only)).toEqual([...ALL, "released c", "released a"]);
+    expect(await only.service.exited).toEqual([0, null]);
+  });
+});
+
+describe("a successor", () => {
+  test("that fails before it is ready leaves the roles where they are", async () => {
+    const old = await start({ each: { 1: { waits: true } } });
+    const next = await old.upgrade("started");
+    next.kill();
+    await old.says("failed", { code: "ERR_CHILD_EXITED" });
+    expect(held(old)).toEqual(ALL);
+    expect(story(next, "acquire")).toEqual([]);
+  });
+
+  test("that cannot acquire one is not ready: it ends, and the old process takes them back", async () => {
+    const old = await start({ each: { 1: { acquire: { b: "throw" } } }, probation: 20_000 });
+    old.kill("SIGHUP");
+    const line = await old.service.until("not ready", { generation: 1 });
+    expect(line).toMatchObject({ code: "ERR_ROLE" });
+    expect(line["message"]).toBe('cannot acquire the role "b": thrown by the test');
+    await old.service.until("rollback");
+    await old.service.until("acquired", { pid: old.pid, role: "c" }, old.service.lines.indexOf(line));
+    expect(held(old)).toEqual([...ALL, ...NONE, ...ALL]);
+    const { port } = await old.says("accepting");
+    expect(await ask(port as number)).toBe(String(old.pid));
+  });
+
+  test("that is late to acquire one is not ready either", async () => {
+    const old = await start({ each: { 1: { acquire: { b: "hang" } } }, probation: 20_000, timeout: 100 });
+    old.kill("SIGHUP");
+    const line = await old.service.until("not ready", { generation: 1 });
+    expect(line["message"]).toBe('cannot acquire the role "b": it took more than 100 ms');
+    await old.service.until("rollback");
+    await old.service.until("acquired", { pid: old.pid, role: "c" }, old.service.lines.indexOf(line));
+  });
+
+  test.each([
+    ["on probation", {}],
+    ["while it acquires them", { acquire: { b: "die" } }],
+  ])("that is killed %s gives them back, with higher fences", async (_, own) => {
+    const old = await start({ each: { 1: own }, probation: 20_000 });
+    old.kill("SIGHUP");
+    const { pid, fence } = await old.service.until("acquire", { generation: 1, role: "b" });
+    if (!("acquire" in own)) process.kill(pid, "SIGKILL");
+    const from = old.service.lines.findIndex((line) => line.pid === old.pid && line.event === "released");
+    for (const role of ["a", "b", "c"]) await old.says("acquired", { role }, from);
+    expect(held(old)).toEqual([...ALL, ...NONE, ...ALL]);
+    const again = old.said("acquire").slice(3);
+    expect(again.every((line) => Number(line["fence"]) > Number(fence))).toBe(true);
+    expect(old.said("unhandled")).toEqual([]);
+  });
+
+  test("that has died, and a role that cannot be acquired again, leave the others to the old process", async () => {
+    const old = await start({ probation: 20_000 });
+    const next = await old.upgrade();
+    await old.tell("fail", "acquire", "b");
+    const from = old.service.lines.length;
+    next.kill();
+    await old.says("acquired", { role: "c" }, from);
+    expect(await old.says("failed", {}, from)).toMatchObject({ code: "ERR_ROLE" });
+    expect(held(old).slice(-2)).toEqual(["acquired a", "acquired c"]);
+  });
+
+  test("whose predecessor is killed while it waits acquires them", async () => {
+    const old = await start({ each: { 1: { waits: true } } });
+    const next = await old.upgrade("started");
+    old.kill();
+    await old.service.exited;
+    next.kill("SIGUSR2");
+    await next.says("accepting");
+    expect(held(next)).toEqual(ALL);
+  });
+});
