@@ -1,5 +1,5 @@
 /**
- * What went wrong, for programs. Each code is reached by a test and explained in the README.
+ * What went wrong, for programs. Each code is reached by a test and explained in docs/errors.md.
  */
 export type ErrorCode =
   | "ERR_ABORTED"

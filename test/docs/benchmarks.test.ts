@@ -1,0 +1,34 @@
+import { readFileSync } from "node:fs";
+import { expect, test } from "vitest";
+import { Page } from "../support/page.js";
+
+const page = Page.open("benchmarks");
+const readme = readFileSync("README.md", "utf8");
+
+test("every command that docs/benchmarks.md names is a script of package.json", () => {
+  const { scripts } = JSON.parse(readFileSync("package.json", "utf8")) as { scripts: Record<string, string> };
+  const named = [...page.text.matchAll(/npm run ([\w:]+)/g)].map(([, script]) => script!);
+  expect(named.length).toBeGreaterThan(4);
+  expect(Object.keys(scripts)).toEqual(expect.arrayContaining(named));
+});
+
+test("the figures of README.md are those of docs/benchmarks.md", () => {
+  const table = /^\| +\| keep-alive GET failed .*\n.*\n((?:\|.*\n)+)/m.exec(readme)![1]!;
+  const figures = rows(table).map(([peer, get, messages]) => [peer, get, messages]);
+  const measured = rows(/^Requests failed per 100 upgrades:\n\n.*\n.*\n((?:\|.*\n)+)/m.exec(page.text)![1]!);
+  expect(figures).toEqual(measured.map((cells) => [cells[0], cells[2], cells[7]]));
+});
+
+/** The cells of a table's rows; of a name only the tool itself, without how it was used. */
+function rows(table: string): string[][] {
+  return table
+    .trim()
+    .split("\n")
+    .map((row) =>
+      row
+        .split("|")
+        .slice(1, -1)
+        .map((cell) => cell.trim().replaceAll("**", "")),
+    )
+    .map(([name, ...cells]) => [name!.split(",")[0]!, ...cells]);
+}

@@ -1,0 +1,118 @@
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { Page } from "../support/page.js";
+import { handover, jsonLines } from "../support/program.js";
+import { Sandbox, UNTIL_SERVED } from "../support/sandbox.js";
+import { Service, temporaryDirectory } from "../support/service.js";
+
+const page = Page.open("cli");
+const synopsis = page.block("text");
+const commands = page.blocks("sh");
+
+const synopses = synopsis
+  .trim()
+  .split("\n")
+  .map((line) => [/^handover (\w+)/.exec(line)![1]!, line] as const);
+
+test("docs/cli.md has every command of handover, each with a heading", async () => {
+  const { stdout } = await handover("--help");
+  const all = [...stdout.matchAll(/^ {2}([a-z]+) (?:\[|<)/gm)].map(([, command]) => command!);
+  const own = all.filter((command) => command !== "help");
+  expect(synopses.map(([command]) => command)).toEqual(own);
+  expect(page.headings(2)).toEqual(expect.arrayContaining(own));
+});
+
+test.each(synopses)("the options of %s in docs/cli.md are those of its help", async (command, line) => {
+  const { stdout } = await handover(command, "--help");
+  const has = [...stdout.matchAll(/^ {2}(?:-\w, )?(--[\w-]+)/gm)].map(([, option]) => option!);
+  const named = line.match(/--[\w-]+/g)!;
+  // An ellipsis stands for more options.
+  const expected = has.filter((one) => one !== "--help" && (!line.includes(" …") || named.includes(one)));
+  expect(named.toSorted()).toEqual(expected.toSorted());
+});
+
+describe("the fields of answers in JSON", () => {
+  test("of upgrade, its dry run and stop are those of docs/cli.md", async () => {
+    const service = await start();
+    const rehearsed = jsonLines(await handover("upgrade", service.pid, "--dry-run", "--json"));
+    expect(rehearsed.map(shapeOf)).toEqual([shapes("spawned"), shapes("rehearsed")]);
+    const upgraded = jsonLines(await handover("upgrade", service.pid, "--json"));
+    expect(upgraded.map(shapeOf)).toEqual(["spawned", "committed", "draining", "upgraded"].map(shapes));
+    const { pid } = await service.until("accepting", { generation: 1 });
+    const stopped = jsonLines(await handover("stop", pid, "--json"));
+    expect(stopped.map(shapeOf)).toEqual(["draining", "stopped"].map(shapes));
+  });
+
+  test("of status are those of docs/cli.md", async () => {
+    const service = await start();
+    const [status] = jsonLines(await handover("status", service.pid, "--json"));
+    const rows = page.text.slice(page.text.indexOf("| field "));
+    const documented = [...rows.matchAll(/^\| ((?:`\w+`(?:, )?)+) *\|/gm)].flatMap(([, cell]) =>
+      [...cell!.matchAll(/\w+/g)].map(([name]) => name),
+    );
+    expect(Object.keys(status!).toSorted()).toEqual(documented.toSorted());
+  });
+
+  test("of doctor, unit and a failure are those of docs/cli.md", async () => {
+    const [examined] = jsonLines(await handover("doctor", "--json"));
+    expect(shapeOf(examined!)).toEqual(shapes("examined"));
+    const write = ["--write", temporaryDirectory()];
+    const [unit] = jsonLines(
+      await handover("unit", "--exec", "/usr/bin/node x.js", "--name", "app", ...write, "--json"),
+    );
+    expect(shapeOf(unit!)).toEqual(shapes("unit"));
+    const [failed] = jsonLines(await handover("status", 99_999_999, "--json"));
+    expect(shapeOf(failed!)).toEqual(shapes("failed"));
+  });
+});
+
+async function start(): Promise<Service> {
+  const settings = { pidFile: join(temporaryDirectory(), "app.pid"), probation: 300 };
+  const service = Service.start("http.js", { settings });
+  await service.until("accepting");
+  return service;
+}
+
+/** What a line is about, and its fields. */
+function shapeOf(line: Record<string, unknown>): string[] {
+  return [
+    String(line["phase"] ?? line["answer"]),
+    ...Object.keys(line)
+      .filter((key) => !/phase|answer/.test(key))
+      .toSorted(),
+  ];
+}
+
+/** As the page has it: `{ phase: "spawned", pid, generation }`. */
+function shapes(name: string): string[] {
+  const [, fields] = new RegExp(`\\{ "?(?:phase|answer)"?: "${name}", (.*?) \\}\``).exec(page.text)!;
+  return [
+    name,
+    ...fields!
+      .replaceAll(/: \[?\{[^}]*\}\]?|"/g, "")
+      .split(", ")
+      .toSorted(),
+  ];
+}
+
+describe.skipIf(Sandbox.missing)(`a host of its own${Sandbox.why}`, () => {
+  test("runs the commands of docs/cli.md in their order", async () => {
+    const sandbox = await Sandbox.start();
+    await sandbox.write("/srv/package.json", '{ "type": "module" }');
+    await sandbox.write("/srv/server.js", SERVER);
+    await sandbox.run(`node server.js >/srv/log 2>&1 & ${UNTIL_SERVED}`);
+    const order = ["status", "doctor", "--dry-run", "upgrade", "stop"];
+    const rank = (text: string): number => order.findIndex((word) => text.includes(word));
+    for (const command of commands.toSorted((a, b) => rank(a) - rank(b))) {
+      expect({ command, ...(await sandbox.run(command)) }).toMatchObject({ command, code: 0, stderr: "" });
+    }
+  });
+});
+
+const SERVER = `import { createServer } from "node:http";
+import { Upgrader } from "handover";
+const upg = new Upgrader({ pidFile: "/run/app/app.pid", probation: 300 });
+await upg.listen(createServer((request, response) => response.end("hello\\n")), { port: 8080 });
+await upg.ready();
+await upg.exit;
+`;

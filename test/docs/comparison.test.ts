@@ -1,0 +1,3 @@
+import { Page } from "../support/page.js";
+
+Page.open("comparison");

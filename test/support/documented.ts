@@ -1,0 +1,85 @@
+import { execFile } from "node:child_process";
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { promisify } from "node:util";
+import { Service, temporaryDirectory } from "./service.js";
+
+const run = promisify(execFile);
+
+/** A documented program that runs as a service. */
+export class DocumentedProgram {
+  readonly port: number;
+  readonly pid: number;
+  readonly #service: Service;
+  readonly #directory: string;
+  readonly #pidFile: string;
+
+  /** Starts it as printed, but with a PID file and a port of its own, and a line that says when it accepts. */
+  static async start(text: string): Promise<DocumentedProgram> {
+    const directory = project();
+    const pidFile = join(directory, "app.pid");
+    const program = text
+      .replace(/\/tmp\/\w+\.pid/, pidFile)
+      .replace(/port: \d+/, "port: 0")
+      .replace(
+        "await upg.exit;",
+        `console.log(JSON.stringify({ event: "accepting", pid: process.pid }));\n$&`,
+      );
+    writeFileSync(join(directory, "server.js"), program);
+    const service = Service.start("", { command: [process.execPath, "server.js"], cwd: directory });
+    await service.until("accepting");
+    const status = JSON.parse(await handover(directory, "status", "--pid-file", pidFile, "--json")) as {
+      listeners: { address: string }[];
+    };
+    const port = status.listeners.map(({ address }) => /:(\d+)$/.exec(address)?.[1]).find(Boolean);
+    return new DocumentedProgram(service, directory, pidFile, Number(port));
+  }
+
+  private constructor(service: Service, directory: string, pidFile: string, port: number) {
+    this.#service = service;
+    this.#directory = directory;
+    this.#pidFile = pidFile;
+    this.port = port;
+    this.pid = service.pid;
+  }
+
+  /** Upgrades it with the command; the PID of its successor. */
+  async upgrade(): Promise<number> {
+    const before = readFileSync(this.#pidFile, "utf8");
+    await handover(this.#directory, "upgrade", "--pid-file", this.#pidFile);
+    const after = readFileSync(this.#pidFile, "utf8");
+    if (after === before) throw new Error(`the PID file still says ${before}`);
+    return Number(after);
+  }
+
+  /** Stops it with a signal; everything that it has printed. */
+  async stop(): Promise<string> {
+    process.kill(Number(readFileSync(this.#pidFile, "utf8")), "SIGTERM");
+    await this.#service.ended();
+    return this.#service.noise;
+  }
+}
+
+/** Runs a documented module to its end; everything that it prints. */
+export async function runModule(text: string): Promise<string> {
+  const directory = project();
+  writeFileSync(join(directory, "program.js"), text);
+  const { stdout, stderr } = await run(process.execPath, ["program.js"], { cwd: directory });
+  return stdout + stderr;
+}
+
+/** An empty project in which handover and ws are installed. */
+function project(): string {
+  const directory = temporaryDirectory();
+  mkdirSync(join(directory, "node_modules"));
+  symlinkSync(resolve("."), join(directory, "node_modules", "handover"));
+  symlinkSync(resolve("node_modules/ws"), join(directory, "node_modules", "ws"));
+  writeFileSync(join(directory, "package.json"), '{ "type": "module" }');
+  return directory;
+}
+
+async function handover(directory: string, ...args: string[]): Promise<string> {
+  const program = join(directory, "node_modules", "handover", "bin", "handover.js");
+  const { stdout } = await run(process.execPath, [program, ...args]);
+  return stdout;
+}
