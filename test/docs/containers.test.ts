@@ -1,11 +1,12 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import { readOptions } from "../../dist/options.js";
 import { Page } from "../support/page.js";
 import { isInstalled, Sandbox } from "../support/sandbox.js";
 
 const page = Page.open("containers");
 const entrypoint = page.block("sh", "#!/bin/sh");
-// With a shorter probation than the default, which each upgrade waits for.
+// Each upgrade waits for the end of probation.
 const server = page.block("js").replace("{ pidFile", "{ probation: 300, pidFile");
 const dockerfile = page.block("dockerfile");
 const [refused] = page.blocks("text");
@@ -23,34 +24,37 @@ const image = ["ENTRYPOINT", "CMD"].flatMap(
 const shells = ["dash", "bash", "busybox"].filter(isInstalled);
 
 describe.skipIf(Sandbox.missing)(`a container${Sandbox.why}`, () => {
-  test.each(shells)("is upgraded and stopped by the page's commands, under %s", async (shell) => {
-    const sandbox = await startContainer(image, shell);
-    const clients = sandbox.clients();
-    await clients.answered(/generation 0/);
-    const first = (await sandbox.run("docker exec app cat /run/app/app.pid")).stdout.trim();
-    expect(await sandbox.run(upgrade)).toMatchObject({
-      code: 0,
-      stdout: expect.stringMatching(
-        /^trying to upgrade[^]*^done: pid \d+ serves as generation 1$/m,
-      ) as string,
-    });
-    await clients.answered(/generation 1/);
-    // It sees one that has ended until it is reaped.
-    await sandbox.run(`docker exec app tail --sleep-interval=0.1 --pid=${first} -f /dev/null`);
-    expect(await sandbox.run(doctor)).toMatchObject({ code: 0, stderr: "" });
-    expect(await sandbox.run(kubectl)).toMatchObject({ code: 0, stderr: "" });
-    await clients.answered(/generation 2/);
-    for (const [, command] of kubernetes.matchAll(/command: (\[.*\])/g)) {
-      const words = (JSON.parse(command!) as string[]).join(" ").replace("sleep 5", "sleep 0");
-      expect(await sandbox.run(`docker exec app ${words}`)).toMatchObject({ code: 0, stderr: "" });
-    }
-    expect((await sandbox.run(hangUp)).code).toBe(0);
-    await clients.answered(/generation 3/);
-    const { failures } = await clients.leave();
-    expect(failures).toEqual([]);
-    expect((await sandbox.run(stop)).code).toBe(0);
-    expect(await sandbox.run("docker wait app; docker logs app")).toMatchObject({ code: 0, stdout: "0\n" });
-  });
+  test.each(shells)(
+    "is upgraded and stopped by the commands of docs/containers.md, under %s",
+    async (shell) => {
+      const sandbox = await startContainer(image, shell);
+      const clients = sandbox.clients();
+      await clients.answered(/generation 0/);
+      const first = (await sandbox.run("docker exec app cat /run/app/app.pid")).stdout.trim();
+      expect(await sandbox.run(upgrade)).toMatchObject({
+        code: 0,
+        stdout: expect.stringMatching(
+          /^trying to upgrade[^]*^done: pid \d+ serves as generation 1$/m,
+        ) as string,
+      });
+      await clients.answered(/generation 1/);
+      // It sees one that has ended until it is reaped.
+      await sandbox.run(`docker exec app tail --sleep-interval=0.1 --pid=${first} -f /dev/null`);
+      expect(await sandbox.run(doctor)).toMatchObject({ code: 0, stderr: "" });
+      expect(await sandbox.run(kubectl)).toMatchObject({ code: 0, stderr: "" });
+      await clients.answered(/generation 2/);
+      for (const [, command] of kubernetes.matchAll(/command: (\[.*\])/g)) {
+        const words = (JSON.parse(command!) as string[]).join(" ").replace("sleep 5", "sleep 0");
+        expect(await sandbox.run(`docker exec app ${words}`)).toMatchObject({ code: 0, stderr: "" });
+      }
+      expect((await sandbox.run(hangUp)).code).toBe(0);
+      await clients.answered(/generation 3/);
+      const { failures } = await clients.leave();
+      expect(failures).toEqual([]);
+      expect((await sandbox.run(stop)).code).toBe(0);
+      expect(await sandbox.run("docker wait app; docker logs app")).toMatchObject({ code: 0, stdout: "0\n" });
+    },
+  );
 
   test("ends with 1 if the last process has crashed", async () => {
     const sandbox = await startContainer(image);
@@ -92,15 +96,14 @@ describe.skipIf(Sandbox.missing)(`a container${Sandbox.why}`, () => {
   });
 });
 
-test("the patience of the orchestrator is longer than a drain and an exit", () => {
+test("the timeouts of the orchestrators in docs/containers.md are longer than a drain and an exit", () => {
   const [, grace] = /terminationGracePeriodSeconds: (\d+)/.exec(kubernetes)!;
-  const [, patience] = /--stop-timeout (\d+)/.exec(run)!;
-  const defaults = readFileSync("README.md", "utf8");
-  const seconds = (name: string): number =>
-    Number(new RegExp(`^\\| \`${name}\` +\\| ([\\d ]+) ms`, "m").exec(defaults)![1]!.replaceAll(" ", "")) /
-    1_000;
-  expect(Number(patience)).toBeGreaterThan(seconds("drainTimeout") + seconds("exitTimeout"));
-  expect(Number(grace)).toBeGreaterThanOrEqual(5 + seconds("drainTimeout") + seconds("exitTimeout"));
+  const [, timeout] = /--stop-timeout (\d+)/.exec(run)!;
+  const [, preStop] = /\["sleep", "(\d+)"\]/.exec(kubernetes)!;
+  const { drainTimeout, exitTimeout } = readOptions({}, "/");
+  const seconds = (drainTimeout + exitTimeout) / 1_000;
+  expect(Number(timeout)).toBeGreaterThan(seconds);
+  expect(Number(grace)).toBeGreaterThanOrEqual(Number(preStop) + seconds);
 });
 
 /** With the page's command, from an image that starts these words. */

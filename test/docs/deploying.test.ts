@@ -4,7 +4,7 @@ import { isInstalled, Sandbox, UNTIL_SERVED } from "../support/sandbox.js";
 
 const page = Page.open("deploying");
 const [layout] = page.blocks("text");
-// With a shorter probation than the default, which each upgrade waits for.
+// Each upgrade waits for the end of probation.
 const server = page.block("js").replace("{ pidFile", "{ probation: 300, pidFile");
 const start = page.block("sh", "--env-file");
 const deploy = page.block("sh", "# deploy.sh");
@@ -18,7 +18,7 @@ const missing = Sandbox.missing ?? (isInstalled("jq") || process.env["CI"] ? und
 const why = missing === undefined ? "" : ` (skipped: ${missing})`;
 
 describe.skipIf(missing)(`a service behind a symlink${why}`, () => {
-  test("is deployed, rolled back and cleaned up by the page's commands, and loses nothing", async () => {
+  test("is deployed, rolled back and cleaned up by the commands of docs/deploying.md without a failed request", async () => {
     const sandbox = await startService();
     const clients = sandbox.clients();
     await clients.answered(/hello from release 1/);
@@ -38,7 +38,7 @@ describe.skipIf(missing)(`a service behind a symlink${why}`, () => {
     expect(broken.stderr).toMatch(
       /^handover: the successor \(pid \d+\) exited with code 1; pid \d+ serves on$/m,
     );
-    expect(broken.stderr).toMatch(/release 4 does not work; releases\/3 serves on\n$/);
+    expect(broken.stderr).toMatch(/release 4 does not work; releases\/3 keeps serving\n$/);
     expect(await sandbox.run("readlink /srv/app/current")).toMatchObject({ stdout: "releases/3\n" });
 
     expect(await sandbox.run(rollBack)).toMatchObject({ code: 0 });
@@ -58,7 +58,7 @@ describe.skipIf(missing)(`a service behind a symlink${why}`, () => {
     ]);
   });
 
-  test("goes back to the release before if the new one dies on probation", async () => {
+  test("goes back to the previous release if the new one dies on probation", async () => {
     const sandbox = await startService();
     const dying = await release(sandbox, "2", server.replace("await upg.exit;", "process.exit(3);"));
     expect(dying).toMatchObject({ code: 1 });
@@ -70,7 +70,7 @@ describe.skipIf(missing)(`a service behind a symlink${why}`, () => {
     });
   });
 
-  test("keeps its releases while an older generation drains", async () => {
+  test("keeps its releases while a predecessor drains", async () => {
     const sandbox = await startService();
     await sandbox.run("cd /srv/app/releases; mkdir 0; touch -d 2020-01-01 0; cp -r 1 1a; cp -r 1 1b");
     await sandbox.write("/srv/app/clean.sh", clean, 0o755);
@@ -78,7 +78,7 @@ describe.skipIf(missing)(`a service behind a symlink${why}`, () => {
     await sandbox.run(HALF);
     expect(await release(sandbox, "2", server)).toMatchObject({ code: 0 });
     const kept = await sandbox.run("/srv/app/clean.sh");
-    expect(kept).toMatchObject({ code: 1, stderr: "1 older generations still drain\n" });
+    expect(kept).toMatchObject({ code: 1, stderr: "1 predecessors still drain\n" });
     await sandbox.run(`echo >/run/half; tail --sleep-interval=0.1 --pid=${first} -f /dev/null`);
     expect(await sandbox.run("/srv/app/clean.sh")).toMatchObject({ code: 0, stderr: "" });
     const left = (await sandbox.run("ls /srv/app/releases")).stdout.trim().split("\n");

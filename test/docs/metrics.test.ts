@@ -8,7 +8,7 @@ import { Page } from "../support/page.js";
 import { Sandbox, UNTIL_SERVED } from "../support/sandbox.js";
 
 const page = Page.open("metrics");
-// With a shorter probation than the default, which each upgrade waits for.
+// Each upgrade waits for the end of probation.
 const brief = (program: string): string => program.replace("{ pidFile", "{ probation: 300, pidFile");
 const prom = brief(page.block("js", "prom-client"));
 const openTelemetry = brief(page.block("js", "@opentelemetry"));
@@ -17,8 +17,8 @@ const alerts = page.block("yaml");
 
 const UPGRADE = "handover upgrade --pid-file /run/app/app.pid";
 
-describe.skipIf(Sandbox.missing)(`the program of the page${Sandbox.why}`, () => {
-  test("counts on over upgrades, with prom-client", async () => {
+describe.skipIf(Sandbox.missing)(`a host of its own${Sandbox.why}`, () => {
+  test("continues the counters of docs/metrics.md after an upgrade, with prom-client", async () => {
     const sandbox = await startProgram(prom);
     const scrapes: string[] = [];
     const until = async (line: string): Promise<void> => {
@@ -40,19 +40,19 @@ describe.skipIf(Sandbox.missing)(`the program of the page${Sandbox.why}`, () => 
     expect(falls).toEqual([]);
   });
 
-  test("counts on over upgrades, with OpenTelemetry", async () => {
+  test("continues the counters of docs/metrics.md after an upgrade, with OpenTelemetry", async () => {
     const sandbox = await startProgram(openTelemetry);
     for (let n = 0; n < 2; n++) expect(await sandbox.run(UPGRADE)).toMatchObject({ code: 0 });
     expect(await sandbox.run("handover stop --pid-file /run/app/app.pid")).toMatchObject({ code: 0 });
     await sandbox.run(ENDED);
     const log = (await sandbox.run("cat /srv/log")).stdout;
     // Each process exports at its end: the last one has the total.
-    expect([...log.matchAll(/outcome: 'kept'[^]*?value: (\d+)/g)].at(-1)?.[1]).toBe("2");
+    expect([...log.matchAll(/outcome: 'confirmed'[^]*?value: (\d+)/g)].at(-1)?.[1]).toBe("2");
     expect(log).toContain("name: 'handover.connections.ended'");
   });
 });
 
-test("the page's names and labels are those of the instruments", () => {
+test("the names and labels in docs/metrics.md are those of the instruments", () => {
   const measured = { generation: 0, connections: 0, totals: noTotals(), on() {}, off() {} };
   const rows = [...page.text.matchAll(/^\| `(handover_\w+)` .*$/gm)].map(([row]) =>
     row
@@ -68,7 +68,7 @@ test("the page's names and labels are those of the instruments", () => {
   expect(rows).toEqual(expected);
 });
 
-test("the alerts are about series that exist", async () => {
+test("the alerts of docs/metrics.md use series that exist", async () => {
   const registry = new Registry();
   const undo = prometheus(new StandIn(), registry);
   collectDefaultMetrics({ register: registry });
