@@ -8,6 +8,7 @@ export type ErrorCode =
   | "ERR_CONTROL"
   | "ERR_DESCRIPTOR"
   | "ERR_ENCODING"
+  | "ERR_INTERNAL"
   | "ERR_LISTEN"
   | "ERR_NOT_READY"
   | "ERR_NOT_SUPPORTED"

@@ -1,21 +1,21 @@
 import { HandoverError, type ErrorCode } from "./errors.js";
 
 /**
- * The states of one process of the service, and all that can happen to it. This table is the only place that
- * decides; `Generation` feeds events in and runs the effects that come out, in their order.
+ * The states of one process of the service, and the events that change them. This table alone decides; core/generation.ts
+ * dispatches the events and runs the effects, in their order.
  */
 export type State =
   /** The program initialises. */
   | { readonly name: "starting" }
-  /** The program is ready; the predecessor has to say go. */
+  /** The program is ready; the predecessor has to commit. */
   | { readonly name: "announced" }
-  /** It accepts. On probation its predecessor can still take over again. */
+  /** This process accepts. On probation its predecessor can still take over again. */
   | { readonly name: "ready"; readonly onProbation: boolean }
-  /** It accepts, and its successor initialises. */
+  /** This process accepts, and its successor initialises. */
   | { readonly name: "upgrading" }
-  /** Its successor accepts, and is on probation; it drains. */
+  /** The successor accepts, and is on probation; this process drains. */
   | { readonly name: "replaced"; readonly drained: boolean }
-  /** It drains, and nothing can be undone any more. */
+  /** This process drains, and a rollback is impossible. */
   | { readonly name: "draining"; readonly outcome: Outcome }
   | { readonly name: "exited"; readonly outcome: Outcome };
 
@@ -24,13 +24,13 @@ export type Outcome = "upgraded" | "stopped";
 export type Event =
   /** The program called `ready()`. */
   | "ready"
-  /** The predecessor said go, or is dead, or there never was one. */
+  /** The predecessor has committed, or is dead, or there is none. */
   | "mayAccept"
-  /** The predecessor cannot take over again any more. */
+  /** The predecessor can no longer take over again. */
   | "confirmed"
-  /** An upgrade is asked for. */
+  /** An upgrade is requested. */
   | "upgrade"
-  /** The successor was ready and has been told to go. */
+  /** The successor was ready and has been told to accept. */
   | "committed"
   /** The upgrade failed before its commit, and the successor is dead. */
   | "failed"
@@ -42,7 +42,7 @@ export type Event =
   | "successorDied"
   /** This process is asked to stop. */
   | "stop"
-  /** The process at the other end of the channel says that it is stopping: a reason to stop during a probation. */
+  /** The process at the other end of the channel announced that it stops. During a probation both stop. */
   | "peerStopping"
   /** The drain is over. */
   | "drained";
@@ -50,36 +50,59 @@ export type Event =
 export type Effect =
   /** Tell the predecessor that this process is ready. */
   | "sendReady"
+  /** Accept on every listener, and acquire the roles. */
   | "accept"
-  /** Probation is over: what the predecessor would have needed for a rollback may go. */
+  /** Close the inherited descriptors that this process does not use. */
+  | "closeUnused"
+  /** This process can no longer be rolled back: release what only its predecessor would have needed. */
   | "confirm"
-  /** Kill the successor that is not ready yet. */
+  /** Kill the successor, which is not ready yet. */
   | "killSuccessor"
-  /** Start the drain for a successor's sake. */
-  | "startHandover"
-  /** Tell the successor that it stays; give up what a rollback would have needed. */
+  /** Stop accepting, at once. */
+  | "stopAccepting"
+  /** Emit `upgraded`. */
+  | "emitUpgraded"
+  /** Move or end everything that this process holds; the successor takes it. */
+  | "beginHandover"
+  /** Watch the successor until its probation is over. */
+  | "beginProbation"
+  /** Tell the successor that it stays, and release what a rollback would have needed. */
   | "confirmSuccessor"
+  /** Cancel the drain: state is this process's again. */
+  | "cancelDrain"
   /** Accept again. */
-  | "rollBack"
-  /** Tell the process at the other end of a probation that this one is stopping. */
+  | "acceptAgain"
+  /** Read the channels of older generations again. */
+  | "reclaimChannels"
+  /** Put this process's PID back into the PID file. */
+  | "restorePidFile"
+  /** Acquire the roles again. */
+  | "reacquireRoles"
+  /** Record the rollback, and emit `rollback`. */
+  | "emitRollback"
+  /** Tell the process at the other end of a probation that this one stops. */
   | "announceStop"
-  /** Close the channel to a predecessor that has not been heard to say go: it serves on. */
+  /** Close the channel to a predecessor that has not committed: it keeps serving. */
   | "leavePredecessor"
-  /** Stop accepting, and drain with nobody to take over. */
-  | "drainAlone"
-  /** The end. */
+  /** Reject a `ready()` that is still waiting. */
+  | "abandonStartup"
+  /** Close the listeners: there is no successor to accept for. */
+  | "closeListeners"
+  /** End everything that this process holds; there is no successor. */
+  | "beginDrain"
+  /** End the process's part in the service. */
   | "exit";
 
-/** What an event does: the next state and the effects; or nothing, and the reason. */
+/** What an event does: the next state and the effects; or nothing, and the code of the refusal. */
 type Step =
   | { readonly state: State; readonly effects: readonly Effect[]; readonly refused?: undefined }
   | { readonly refused: ErrorCode };
 
-/** What `event` does in `state`. An event that means nothing there changes nothing. */
+/** The step for `event` in `state`. An event without a meaning in that state changes nothing. */
 export function transition(state: State, event: Event): Step {
   if (event === "upgrade") return requestUpgrade(state);
   if (event === "stop" || (event === "peerStopping" && isInProbation(state))) return requestStop(state);
-  return follow(state, event) ?? { state, effects: [] };
+  return advance(state, event) ?? { state, effects: [] };
 }
 
 /** The five states of the public `state` property. */
@@ -94,7 +117,21 @@ export function publicState(state: State): "starting" | "ready" | "upgrading" | 
   }
 }
 
-/** Why nothing can be begun in `state` any more, or not yet again; undefined where it can. */
+/** What the listeners of this process do in `state`. */
+export function acceptPhase(state: State): "holding" | "accepting" | "stopped" {
+  switch (state.name) {
+    case "starting":
+    case "announced":
+      return "holding";
+    case "ready":
+    case "upgrading":
+      return "accepting";
+    default:
+      return "stopped";
+  }
+}
+
+/** Why nothing can be begun in `state`: a code, or undefined where it can. */
 export function busyWith(state: State): ErrorCode | undefined {
   switch (state.name) {
     case "upgrading":
@@ -122,20 +159,22 @@ function isInProbation(state: State): boolean {
   return state.name === "replaced" || (state.name === "ready" && state.onProbation);
 }
 
+const DRAIN_ALONE = ["abandonStartup", "stopAccepting", "closeListeners", "beginDrain"] as const;
+
 function requestStop(state: State): Step {
   const stopping: State = { name: "draining", outcome: "stopped" };
   switch (state.name) {
     case "starting":
-      return { state: stopping, effects: ["drainAlone"] };
+      return { state: stopping, effects: DRAIN_ALONE };
     case "announced":
-      return { state: stopping, effects: ["leavePredecessor", "drainAlone"] };
+      return { state: stopping, effects: ["leavePredecessor", ...DRAIN_ALONE] };
     case "ready":
       return {
         state: stopping,
-        effects: state.onProbation ? ["announceStop", "drainAlone"] : ["drainAlone"],
+        effects: state.onProbation ? ["announceStop", ...DRAIN_ALONE] : DRAIN_ALONE,
       };
     case "upgrading":
-      return { state: stopping, effects: ["killSuccessor", "drainAlone"] };
+      return { state: stopping, effects: ["killSuccessor", ...DRAIN_ALONE] };
     case "replaced":
       return state.drained
         ? {
@@ -148,13 +187,15 @@ function requestStop(state: State): Step {
   }
 }
 
-function follow(state: State, event: Event): Step | undefined {
+function advance(state: State, event: Event): Step | undefined {
   switch (state.name) {
     case "starting":
       if (event === "ready") return { state: { name: "announced" }, effects: ["sendReady"] };
       return undefined;
     case "announced":
-      if (event === "mayAccept") return { state: { name: "ready", onProbation: true }, effects: ["accept"] };
+      if (event === "mayAccept") {
+        return { state: { name: "ready", onProbation: true }, effects: ["accept", "closeUnused"] };
+      }
       return undefined;
     case "ready":
       if (event === "confirmed" && state.onProbation) {
@@ -162,14 +203,18 @@ function follow(state: State, event: Event): Step | undefined {
       }
       return undefined;
     case "upgrading":
-      if (event === "committed")
-        return { state: { name: "replaced", drained: false }, effects: ["startHandover"] };
+      if (event === "committed") {
+        return {
+          state: { name: "replaced", drained: false },
+          effects: ["stopAccepting", "emitUpgraded", "beginHandover", "beginProbation"],
+        };
+      }
       if (event === "failed" || event === "rehearsed") {
         return { state: { name: "ready", onProbation: false }, effects: [] };
       }
       return undefined;
     case "replaced":
-      return followReplaced(state, event);
+      return advanceReplaced(state, event);
     case "draining":
       if (event === "drained") {
         return { state: { name: "exited", outcome: state.outcome }, effects: ["exit"] };
@@ -180,12 +225,22 @@ function follow(state: State, event: Event): Step | undefined {
   }
 }
 
-function followReplaced(state: State & { name: "replaced" }, event: Event): Step | undefined {
+function advanceReplaced(state: State & { name: "replaced" }, event: Event): Step | undefined {
   switch (event) {
     case "drained":
       return { state: { name: "replaced", drained: true }, effects: [] };
     case "successorDied":
-      return { state: { name: "ready", onProbation: false }, effects: ["rollBack"] };
+      return {
+        state: { name: "ready", onProbation: false },
+        effects: [
+          "cancelDrain",
+          "acceptAgain",
+          "reclaimChannels",
+          "restorePidFile",
+          "reacquireRoles",
+          "emitRollback",
+        ],
+      };
     case "probationOver":
       return state.drained
         ? { state: { name: "exited", outcome: "upgraded" }, effects: ["confirmSuccessor", "exit"] }

@@ -1,26 +1,15 @@
 import type { Socket } from "node:dgram";
 import { EventEmitter } from "node:events";
 import type { AddressInfo, Server } from "node:net";
-import { ControlServer } from "./control/server.js";
-import { type ConnectionAdapter, readAdapter } from "./connections/adapter.js";
-import { HandoverError, reasonOf } from "./errors.js";
+import { readAdapter, type ConnectionAdapter } from "./connections/adapter.js";
 import type { ProcessContext } from "./core/context.js";
-import {
-  publish,
-  type Rehearsal,
-  type UpgradeResult,
-  type UpgraderEvents,
-  type UpgradeRecord,
-} from "./events.js";
 import { Generation } from "./core/generation.js";
-import type { StateSchema } from "./state/schema.js";
-import type { RoleDefinition } from "./state/roles.js";
-import type { Slot } from "./state/slots/slots.js";
-import type { UnitDefinition } from "./state/units/definition.js";
-import type { Units } from "./state/units/units.js";
+import { HandoverError, reasonOf } from "./errors.js";
+import type { Rehearsal, UpgradeRecord, UpgradeResult, UpgraderEvents } from "./events.js";
 import { publicState, type Outcome } from "./lifecycle.js";
+import type { Totals } from "./metrics/totals.js";
 import { readOptions, type UpgraderOptions } from "./options.js";
-import { launchInfo } from "./process/command.js";
+import { systemEnv } from "./process/env.js";
 import { onSignals } from "./process/signals.js";
 import { assertSupported, warnAboutProcessManager } from "./process/support.js";
 import { Fds } from "./sockets/fds.js";
@@ -33,7 +22,11 @@ import {
   type ListenOptions,
 } from "./sockets/listen-options.js";
 import { kindOfSocket } from "./sockets/sockets.js";
-import type { Totals } from "./metrics/totals.js";
+import type { RoleDefinition } from "./state/roles.js";
+import type { StateSchema } from "./state/schema.js";
+import type { Slot } from "./state/slots/slots.js";
+import type { UnitDefinition } from "./state/units/definition.js";
+import type { Units } from "./state/units/units.js";
 
 /**
  * Upgrades this process to its new code without dropping anything. One per process, in the main thread.
@@ -45,14 +38,14 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   readonly generation: number;
   /** Whether this process was started by an upgrade. */
   readonly hasParent: boolean;
-  /** Descriptors that are handed on by name, for what is no server. */
+  /** Descriptors that the next process inherits by name, for anything that is not a server. */
   readonly fds: Fds;
   readonly #generation: Generation;
-  readonly #estate: ProcessContext;
+  readonly #context: ProcessContext;
   #readiness: Promise<void> | undefined;
 
   /**
-   * Reads what the predecessor hands on, if there is one: synchronous, bounded by `upgradeTimeout`.
+   * Reads the inheritance from the predecessor, if there is one: synchronous, bounded by `upgradeTimeout`.
    *
    * @throws {HandoverError} `ERR_OPTION`, `ERR_UPGRADER_EXISTS`, `ERR_NOT_SUPPORTED`; in a successor also
    *   `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_DESCRIPTOR`
@@ -60,57 +53,55 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   constructor(options: UpgraderOptions = {}) {
     super();
     assertSupported();
-    const settings = readOptions(options, launchInfo.logicalCwd);
+    const { logicalCwd, warning } = systemEnv.launch;
+    const settings = readOptions(options, logicalCwd);
     claimProcess();
-    const generation = new Generation(settings, (event, payload) => this.#tell(event, payload));
+    this.#generation = new Generation(settings, systemEnv, this);
+    this.#context = this.#generation.context;
     onSignals(settings.signals, {
-      upgrade: () => void this.upgrade().catch(complain),
-      stop: () => void generation.stop(),
+      upgrade: () => void this.upgrade().catch(reportFailedUpgrade),
+      stop: () => void this.stop(),
     });
-    const { generation: number, predecessors: older, inventory } = generation.estate;
-    this.#generation = generation;
-    this.#estate = generation.estate;
-    this.generation = number;
-    this.hasParent = older.direct !== undefined;
-    this.fds = new Fds(inventory, () => generation.requireOpen("add a descriptor"));
-    if (settings.controlSocket !== undefined) generation.control = new ControlServer(this, generation);
-    if (launchInfo.warning !== undefined)
-      process.emitWarning(launchInfo.warning, { code: "HANDOVER_COMMAND" });
+    const { generation, predecessors, inventory } = this.#context;
+    this.generation = generation;
+    this.hasParent = predecessors.direct !== undefined;
+    this.fds = new Fds(inventory, () => this.#generation.assertAcceptsNew("add a descriptor"));
+    if (warning !== undefined) process.emitWarning(warning, { code: "HANDOVER_COMMAND" });
     warnAboutProcessManager();
   }
 
-  /** `draining` from the commit of an upgrade, or a stop, on; `ready` again after a rollback. */
+  /** It is `draining` from the commit of an upgrade, or from a stop, and `ready` again after a rollback. */
   get state(): ReturnType<typeof publicState> {
     return publicState(this.#generation.state);
   }
 
-  /** How many connections this process has. */
+  /** Connections that this process has. */
   get connections(): number {
-    return this.#estate.connections.size;
+    return this.#context.connections.size;
   }
 
-  /** The last ten upgrades of the service, the newest last, whichever process they began in. */
+  /** The last ten upgrades of the service, in any of its processes; the newest last. */
   get history(): readonly Readonly<UpgradeRecord>[] {
-    return this.#estate.history.records;
+    return this.#context.history.records;
   }
 
-  /** What has happened in the service, over all its generations. */
+  /** Totals of the service over all its generations. */
   get totals(): Totals {
-    return this.#estate.history.totals;
+    return this.#context.history.totals;
   }
 
-  /** Resolves when this process was replaced or stopped, has drained, and it cannot be undone. */
+  /** Resolves when this process has been replaced or stopped, has drained, and a rollback is impossible. */
   get exit(): Promise<Outcome> {
     return this.#generation.exit;
   }
 
   /**
    * Takes a server's listener from the predecessor, or binds it. The server accepts, and emits `listening`,
-   * when this process is ready; afterwards at once.
+   * when this process is ready; after that at once.
    *
    * @param options or a port, or the path of a Unix socket, with a slash
    * @returns the bound address
-   * @throws {HandoverError} `ERR_LISTEN`, `ERR_OPTION`; where it is too late `ERR_UPGRADE_IN_PROGRESS`,
+   * @throws {HandoverError} `ERR_LISTEN`, `ERR_OPTION`; in a process that ends `ERR_UPGRADE_IN_PROGRESS`,
    *   `ERR_ALREADY_UPGRADED`, `ERR_STOPPED`
    */
   async listen(
@@ -119,25 +110,24 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     host?: string,
   ): Promise<AddressInfo | string> {
     requireServer(server);
-    const wish = readListenOptions(options, host, launchInfo.logicalCwd);
-    this.#generation.requireOpen("listen");
-    return this.#estate.sockets.listen(server, wish);
+    const wish = readListenOptions(options, host, systemEnv.launch.logicalCwd);
+    this.#generation.assertAcceptsNew("listen");
+    return this.#context.sockets.listen(server, wish);
   }
 
   /**
-   * Connections of a further protocol, on any server of this process, can move to the next one. To be called
-   * before `ready()`.
+   * Lets connections of a further protocol, on any server of this process, move to the next one. Call it before `ready()`.
    *
-   * @throws {HandoverError} `ERR_OPTION`; where it is too late as {@link listen}
+   * @throws {HandoverError} `ERR_OPTION`; in a process that ends as {@link listen}
    */
   addConnections(adapter: ConnectionAdapter): void {
-    this.#generation.requireOpen("add connections");
-    this.#estate.connections.addAdapter(readAdapter(adapter));
+    this.#generation.assertAcceptsNew("add connections");
+    this.#context.connections.addAdapter(readAdapter(adapter));
   }
 
   /**
    * Takes a datagram socket's descriptor from the predecessor, or binds it. The socket reads, and emits `listening`,
-   * when this process is ready; afterwards at once. Until then `address()` answers, and what is sent waits.
+   * when this process is ready; after that at once. Until then `address()` answers, and datagrams to be sent wait.
    *
    * @returns the bound address
    * @throws {HandoverError} as {@link listen}
@@ -149,50 +139,50 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   ): Promise<AddressInfo> {
     requireSocket(socket);
     const wish = readBindOptions(options, address, kindOfSocket(socket));
-    this.#generation.requireOpen("bind");
-    return this.#estate.sockets.bind(socket, wish);
+    this.#generation.assertAcceptsNew("bind");
+    return this.#context.sockets.bind(socket, wish);
   }
 
   /**
-   * A labelled piece of state that moves to the next process, or comes from the one before. `label` has 1 to 512
-   * characters; several calls with one label share what arrives.
+   * A labelled piece of state that moves from the predecessor to this process, and from here to the successor. `label` has 1
+   * to 512 characters; several calls with one label share the arriving state.
    *
    * @throws {HandoverError} `ERR_OPTION`
    */
   slot<T = unknown>(label: string, shape: StateSchema<T>): Slot<T> {
-    return this.#estate.processState.slot(label, shape);
+    return this.#context.processState.slot(label, shape);
   }
 
   /**
    * Live things of one kind (sessions, rooms, actors), each of which runs in exactly one process. In an upgrade they move
-   * one by one; those that cannot, and all at a stop, are stopped.
+   * one by one. Units that cannot move are stopped, and so are all units at a stop.
    *
-   * @throws {HandoverError} `ERR_OPTION`, also for a kind that there is already
+   * @throws {HandoverError} `ERR_OPTION`, also for a kind that exists already
    */
   units<State = unknown, Unit = void>(
     kind: string,
     definition: UnitDefinition<State, Unit>,
   ): Units<State, Unit> {
-    return this.#estate.processState.units(kind, definition);
+    return this.#context.processState.units(kind, definition);
   }
 
   /**
-   * Something that runs in exactly one generation. It is acquired when this process accepts, before `ready()` resolves;
-   * released in an upgrade before the successor accepts, and at a stop; acquired again if the upgrade fails, or is
+   * Work that exactly one generation does. The role is acquired when this process accepts, before `ready()` resolves. It is
+   * released in an upgrade before the successor accepts, and at a stop. It is acquired again if the upgrade fails or is
    * rolled back.
    *
-   * @returns when it is held; before `ready()` at once
-   * @throws {HandoverError} `ERR_OPTION`, `ERR_ROLE`; where it is too late `ERR_UPGRADE_IN_PROGRESS`,
+   * @returns when the role is held; before `ready()` at once
+   * @throws {HandoverError} `ERR_OPTION`, `ERR_ROLE`; in a process that ends `ERR_UPGRADE_IN_PROGRESS`,
    *   `ERR_ALREADY_UPGRADED`, `ERR_STOPPED`
    */
   async role(name: string, definition: RoleDefinition): Promise<void> {
-    this.#generation.requireOpen(`add the role "${name}"`);
-    await this.#estate.processState.roles.add(name, definition);
+    this.#generation.assertAcceptsNew(`add the role "${name}"`);
+    await this.#context.processState.roles.add(name, definition);
   }
 
   /**
-   * The program is initialised. Resolves when this process accepts, which the predecessor has to allow.
-   * Idempotent; after a failure it can be called again, unless this process accepts already: then the answer stays.
+   * Declares the program initialised. Resolves when this process accepts, which the predecessor has to allow. Idempotent.
+   * After a failure it can be called again, unless this process accepts already: then the error stays.
    *
    * @throws {HandoverError} `ERR_PID_FILE`, `ERR_LISTEN` (also of the control socket), `ERR_UPGRADE_TIMEOUT`,
    *   `ERR_ROLE`, `ERR_STOPPED`
@@ -206,27 +196,22 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   }
 
   /**
-   * Starts a successor, waits until it is ready, and lets it accept. Resolves at this commit; the end of
-   * probation is `settled`. When it rejects, this process serves on.
+   * Starts a successor, waits until it is ready, and lets it accept. Resolves at this commit; `settled` resolves at the end
+   * of probation. When it rejects, this process keeps serving.
    *
-   * @param options.signal kills the successor, if it is aborted before the commit
+   * @param options.signal kills the successor if it aborts before the commit
    * @throws {HandoverError} `ERR_NOT_READY`, `ERR_UPGRADE_IN_PROGRESS`, `ERR_ALREADY_UPGRADED`,
    *   `ERR_ON_PROBATION`, `ERR_TOO_MANY_DRAINING`, `ERR_PID_1`, `ERR_OPTION` (of `spawn`), `ERR_SPAWN`,
    *   `ERR_CHILD_EXITED`, `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_ROLE`, `ERR_ABORTED`, `ERR_STOPPED`
    */
   async upgrade(options: { signal?: AbortSignal | undefined } = {}): Promise<UpgradeResult> {
-    try {
-      return await this.#generation.upgrade(options.signal);
-    } catch (error) {
-      this.#tell("failed", { error: error as HandoverError });
-      throw error;
-    }
+    return this.#generation.upgrade(options.signal);
   }
 
   /**
-   * Tries whether an upgrade would work: starts the new code up to its `ready()`, tells it that this was a rehearsal
-   * (event `rehearsed`), and ends it. This process accepts all the time, and keeps its roles. Other upgrades are refused
-   * meanwhile.
+   * Tries an upgrade without a commit: starts the new code up to its `ready()`, tells it that this was a rehearsal (event
+   * `rehearsed`), and waits until it has exited. This process accepts throughout, keeps its roles, and refuses other
+   * upgrades.
    *
    * @throws {HandoverError} as {@link upgrade}
    */
@@ -234,34 +219,22 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     return this.#generation.rehearse(options.signal);
   }
 
-  /** Stops for good: no more upgrades, no new connections. Resolves as `exit` does. Idempotent. */
+  /** Stops this process: no more upgrades, no new connections. Resolves as `exit` does. Idempotent. */
   async stop(): Promise<void> {
     await this.#generation.stop();
   }
 
   /**
-   * Resolves when the parent's process is gone; at once without a parent.
+   * Resolves when the predecessor's process is gone; at once without one.
    *
    * @throws {HandoverError} `ERR_ABORTED`
    */
   async waitForParent(options: { signal?: AbortSignal | undefined } = {}): Promise<void> {
-    await this.#estate.predecessors.waitForParent(options.signal);
-  }
-
-  /** An exception of a listener is the program's, and must not stop an upgrade half-way. */
-  #tell<E extends keyof UpgraderEvents>(event: E, payload: UpgraderEvents[E][0]): void {
-    publish(event, payload);
-    try {
-      (this as EventEmitter).emit(event, payload);
-    } catch (error) {
-      process.nextTick(() => {
-        throw error;
-      });
-    }
+    await this.#context.predecessors.waitForDirect(options.signal);
   }
 }
 
-/** Registered for the whole process, as there may be two copies of this package in it. */
+/** Claimed for the whole process: there may be two copies of this package in it. */
 function claimProcess(): void {
   const claimed = globalThis as { [EXISTS]?: true };
   if (claimed[EXISTS]) {
@@ -275,7 +248,7 @@ function claimProcess(): void {
 
 const EXISTS = Symbol.for("handover.upgrader");
 
-/** Nobody waits for an upgrade that a signal has asked for. */
-function complain(error: unknown): void {
+/** An upgrade that a signal asked for has no caller that could report its error. */
+function reportFailedUpgrade(error: unknown): void {
   process.stderr.write(`handover: upgrade failed: ${reasonOf(error)}\n`);
 }

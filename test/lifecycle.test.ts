@@ -37,34 +37,35 @@ const table: Record<StateName, Partial<Record<Event, string>>> = {
   starting: {
     ready: "announced: sendReady",
     upgrade: "ERR_NOT_READY",
-    stop: "draining, stopped: drainAlone",
+    stop: "draining, stopped: abandonStartup stopAccepting closeListeners beginDrain",
   },
   announced: {
-    mayAccept: "ready, on probation: accept",
+    mayAccept: "ready, on probation: accept closeUnused",
     upgrade: "ERR_NOT_READY",
-    stop: "draining, stopped: leavePredecessor drainAlone",
+    stop: "draining, stopped: leavePredecessor abandonStartup stopAccepting closeListeners beginDrain",
   },
   "ready, on probation": {
     confirmed: "ready: confirm",
     upgrade: "ERR_ON_PROBATION",
-    stop: "draining, stopped: announceStop drainAlone",
-    peerStopping: "draining, stopped: announceStop drainAlone",
+    stop: "draining, stopped: announceStop abandonStartup stopAccepting closeListeners beginDrain",
+    peerStopping: "draining, stopped: announceStop abandonStartup stopAccepting closeListeners beginDrain",
   },
   ready: {
     upgrade: "upgrading: ",
-    stop: "draining, stopped: drainAlone",
+    stop: "draining, stopped: abandonStartup stopAccepting closeListeners beginDrain",
   },
   upgrading: {
     upgrade: "ERR_UPGRADE_IN_PROGRESS",
-    committed: "replaced: startHandover",
+    committed: "replaced: stopAccepting emitUpgraded beginHandover beginProbation",
     failed: "ready: ",
     rehearsed: "ready: ",
-    stop: "draining, stopped: killSuccessor drainAlone",
+    stop: "draining, stopped: killSuccessor abandonStartup stopAccepting closeListeners beginDrain",
   },
   replaced: {
     upgrade: "ERR_ALREADY_UPGRADED",
     probationOver: "draining, upgraded: confirmSuccessor",
-    successorDied: "ready: rollBack",
+    successorDied:
+      "ready: cancelDrain acceptAgain reclaimChannels restorePidFile reacquireRoles emitRollback",
     stop: "draining, stopped: announceStop confirmSuccessor",
     peerStopping: "draining, stopped: announceStop confirmSuccessor",
     drained: "replaced, drained: ",
@@ -72,7 +73,8 @@ const table: Record<StateName, Partial<Record<Event, string>>> = {
   "replaced, drained": {
     upgrade: "ERR_ALREADY_UPGRADED",
     probationOver: "exited, upgraded: confirmSuccessor exit",
-    successorDied: "ready: rollBack",
+    successorDied:
+      "ready: cancelDrain acceptAgain reclaimChannels restorePidFile reacquireRoles emitRollback",
     stop: "exited, stopped: announceStop confirmSuccessor exit",
     peerStopping: "exited, stopped: announceStop confirmSuccessor exit",
   },
@@ -146,10 +148,8 @@ describe("whatever happens, in whatever order", () => {
 
   test("it never accepts twice without having stopped, nor stops twice", () => {
     always(({ effects }) => {
-      const turns = effects.filter((one) =>
-        ["accept", "rollBack", "startHandover", "drainAlone"].includes(one),
-      );
-      const accepts = turns.map((one) => one === "accept" || one === "rollBack");
+      const turns = effects.filter((one) => ["accept", "acceptAgain", "stopAccepting"].includes(one));
+      const accepts = turns.map((one) => one === "accept" || one === "acceptAgain");
       // A process that is stopped before it accepts closes what it never opened.
       const stopped = accepts[0] === false;
       expect(accepts).toEqual(stopped ? [false] : accepts.map((_, n) => n % 2 === 0));
@@ -183,8 +183,10 @@ describe("whatever happens, in whatever order", () => {
 
   test("each successor it hands on to is either kept or rolled back, and never both", () => {
     always(({ effects, state }) => {
-      const turns = effects.filter((one) => ["startHandover", "confirmSuccessor", "rollBack"].includes(one));
-      turns.forEach((one, n) => expect(one === "startHandover").toBe(n % 2 === 0));
+      const turns = effects.filter((one) =>
+        ["beginHandover", "confirmSuccessor", "cancelDrain"].includes(one),
+      );
+      turns.forEach((one, n) => expect(one === "beginHandover").toBe(n % 2 === 0));
       // The last one is open only while its probation lasts.
       expect(turns.length % 2 === 1).toBe(state.name === "replaced");
     });

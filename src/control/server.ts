@@ -16,17 +16,13 @@ import {
   type Status,
 } from "./protocol.js";
 
-/** What the control socket can do with its process. */
-export interface Controlled {
+/** The process that is controlled through the socket. */
+export interface ControlledProcess {
+  upgrade(signal: AbortSignal | undefined): Promise<UpgradeResult>;
+  rehearse(signal: AbortSignal | undefined): Promise<Rehearsal>;
   /** Resolves when the drain is over. */
   stopAndDrain(): Promise<{ outcome: Outcome; destroyed: number }>;
   status(): Promise<Status>;
-}
-
-/** An `Upgrader`, as far as it is needed here. */
-interface Upgrades extends EventEmitter<UpgraderEvents> {
-  upgrade(options: { signal?: AbortSignal | undefined }): Promise<UpgradeResult>;
-  rehearse(options: { signal?: AbortSignal | undefined }): Promise<Rehearsal>;
 }
 
 /**
@@ -35,15 +31,15 @@ interface Upgrades extends EventEmitter<UpgraderEvents> {
  */
 export class ControlServer {
   readonly #server: Server;
-  readonly #upgrader: Upgrades;
-  readonly #controlled: Controlled;
+  readonly #controlled: ControlledProcess;
+  readonly #events: EventEmitter<UpgraderEvents>;
   readonly #clients = new Set<Socket>();
   readonly #answers = new Set<Promise<void>>();
   #isOpen = false;
 
-  constructor(upgrader: Upgrades, controlled: Controlled) {
-    this.#upgrader = upgrader;
+  constructor(controlled: ControlledProcess, events: EventEmitter<UpgraderEvents>) {
     this.#controlled = controlled;
+    this.#events = events;
     this.#server = createServer((client) => this.#greet(client));
   }
 
@@ -113,13 +109,13 @@ export class ControlServer {
         return this.#stop(client);
       case "upgrade":
         return this.#within(client, timeout, async (signal, why) => {
-          const { settled, ...result } = await this.#upgrader.upgrade({ signal });
+          const { settled, ...result } = await this.#controlled.upgrade(signal);
           if ((await settled) === "confirmed") return { answer: "upgraded", ...result };
           throw new HandoverError("ERR_ROLLED_BACK", `rolled back: ${why()}`);
         });
       case "rehearse":
         return this.#within(client, timeout, async (signal) => {
-          return { answer: "rehearsed", ...(await this.#upgrader.rehearse({ signal })) };
+          return { answer: "rehearsed", ...(await this.#controlled.rehearse(signal)) };
         });
       default:
         throw new HandoverError("ERR_CONTROL", `there is no command ${JSON.stringify(command)}`);
@@ -167,9 +163,9 @@ export class ControlServer {
       rollback: ({ error }: UpgraderEvents["rollback"][0]) => void (why = error.message),
     };
     const names = Object.keys(told) as (keyof typeof told)[];
-    for (const name of names) this.#upgrader.on(name, told[name]);
+    for (const name of names) this.#events.on(name, told[name]);
     return {
-      remove: () => names.forEach((name) => this.#upgrader.off(name, told[name])),
+      remove: () => names.forEach((name) => this.#events.off(name, told[name])),
       whyRolledBack: () => why,
     };
   }

@@ -1,90 +1,89 @@
 import { Tracker } from "../connections/tracker.js";
 import type { Emit } from "../events.js";
 import { FencingTokens } from "../exchange/fencing.js";
-import { ProcessState as Memory } from "../state/process-state.js";
-import { UpgradeHistory } from "./history.js";
-import { type Event, type State, assertMayRun } from "../lifecycle.js";
+import { acceptPhase, assertMayRun, type State } from "../lifecycle.js";
 import type { Settings } from "../options.js";
-import { launchInfo } from "../process/command.js";
-import { Predecessors } from "../process/predecessors.js";
+import type { Env } from "../process/env.js";
 import { readInheritance } from "../process/inheritance.js";
 import { PidFile } from "../process/pid-file.js";
-import type { DrainProgress } from "../process/predecessor.js";
+import { Predecessors } from "../process/predecessors.js";
 import { Inventory } from "../sockets/inventory.js";
 import { Sockets } from "../sockets/sockets.js";
+import { ProcessState } from "../state/process-state.js";
 import { takeActivation } from "../systemd/activation.js";
 import { ServiceManager } from "../systemd/service-manager.js";
 import { storeNames } from "../systemd/store.js";
+import { UpgradeHistory } from "./history.js";
 
-/** What a process has, as it passes from generation to generation. */
-export interface ProcessContext extends Owner {
-  /** Of this process. */
-  readonly generation: number;
+/** Everything one process owns: what it inherited and what it created. */
+export interface ProcessContext extends ContextOwner {
+  readonly env: Env;
   readonly settings: Settings;
+  /** The number of this process. */
+  readonly generation: number;
   readonly inventory: Inventory;
   readonly sockets: Sockets;
   readonly connections: Tracker;
-  /** What it holds besides sockets and connections. */
-  readonly processState: Memory;
+  /** Slots, units and roles. */
+  readonly processState: ProcessState;
   readonly history: UpgradeHistory;
   readonly predecessors: Predecessors;
   readonly pidFile: PidFile | undefined;
   readonly serviceManager: ServiceManager;
 }
 
-/** The process itself. */
-interface Owner {
-  readonly emit: Emit;
+/** The generation that drives the process. */
+interface ContextOwner {
   readonly state: () => State;
-  readonly dispatch: (event: Event) => void;
-  /** How this process's drain is going. */
-  readonly report: () => DrainProgress;
+  readonly emit: Emit;
 }
 
 /**
- * Takes what the predecessor hands on, or what systemd passes where there is none, and adds what each process makes
- * for itself. Of what is told systemd hears before the owner.
+ * Takes the inheritance from the predecessor, or from systemd where there is none, and creates what each process has for
+ * itself.
  *
  * @throws {HandoverError} `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_DESCRIPTOR`
  */
-export function createContext(settings: Settings, owner: Owner): ProcessContext {
+export function createContext(settings: Settings, env: Env, owner: ContextOwner): ProcessContext {
   const fences = new FencingTokens();
-  const inheritance = readInheritance(settings.upgradeTimeout, fences);
+  const inheritance = readInheritance(env.channelVariable, env.pid, settings.upgradeTimeout, fences);
   const { items, stored } =
     inheritance === undefined
       ? takeActivation(process.env)
       : { items: inheritance.items, stored: storeNames(inheritance.items) };
-  const number = inheritance?.generation ?? 0;
+  const generation = inheritance?.generation ?? 0;
   const inventory = new Inventory(items);
   const connections = new Tracker();
-  const older = new Predecessors(inheritance?.predecessor);
-  const manager = new ServiceManager(number, launchInfo.env, stored, {
+  const predecessors = new Predecessors(inheritance?.predecessor);
+  const serviceManager = new ServiceManager(generation, env.launch, stored, {
+    state: owner.state,
     connections: () => connections.size,
     used: () => inventory.used(),
     unused: () => inventory.inherited(),
-    hasPredecessor: () => older.directPid !== undefined,
+    hasPredecessor: () => predecessors.directPid !== undefined,
   });
-  inventory.onChange = () => manager.storeListeners();
-  const tell: Emit = (event, payload) => {
-    manager.onEvent(event, payload);
-    owner.emit(event, payload);
-  };
-  const memory = new Memory(fences, {
-    predecessors: () => older.alive.map(({ exchange }) => exchange),
-    assertMayRun: (doing) => assertMayRun(owner.state(), older.directPid !== undefined, doing),
+  inventory.onChange = () => serviceManager.storeListeners();
+  const processState = new ProcessState(fences, {
+    predecessors: () => predecessors.alive.map(({ exchange }) => exchange),
+    assertMayRun: (doing) => assertMayRun(owner.state(), predecessors.directPid !== undefined, doing),
   });
   return {
     ...owner,
-    generation: number,
+    env,
     settings,
+    generation,
     inventory,
-    sockets: new Sockets(inventory, connections, () => older.directPid),
+    sockets: new Sockets(inventory, connections, {
+      phase: () => acceptPhase(owner.state()),
+      predecessor: () => predecessors.directPid,
+    }),
     connections,
-    processState: memory,
-    history: new UpgradeHistory(number, memory, (record) => tell("recorded", record)),
-    predecessors: older,
-    pidFile: settings.pidFile === undefined ? undefined : new PidFile(settings.pidFile),
-    serviceManager: manager,
-    emit: tell,
+    processState,
+    history: new UpgradeHistory(generation, env.pid, processState, (record) =>
+      owner.emit("recorded", record),
+    ),
+    predecessors,
+    pidFile: settings.pidFile === undefined ? undefined : new PidFile(settings.pidFile, env.pid),
+    serviceManager,
   };
 }

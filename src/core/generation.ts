@@ -1,185 +1,366 @@
-import { Startup } from "./startup.js";
+import type { EventEmitter } from "node:events";
+import { setImmediate as turn } from "node:timers/promises";
 import type { Status } from "../control/protocol.js";
-import type { Controlled, ControlServer } from "../control/server.js";
-import { deferred } from "../util/deferred.js";
-import type { DrainSummary, Rehearsal, Emit, UpgradeResult } from "../events.js";
-import type { HandoverError } from "../errors.js";
-import { createContext, type ProcessContext } from "./context.js";
+import { ControlServer } from "../control/server.js";
+import { HandoverError, reasonOf } from "../errors.js";
+import { publish, type DrainSummary, type Emit, type Rehearsal } from "../events.js";
+import type { UpgradeRecord, UpgradeResult, UpgraderEvents } from "../events.js";
 import {
-  transition,
+  assertAcceptsNew,
+  stateError,
   type Effect,
   type Event,
   type Outcome,
   type State,
-  stateError,
-  assertAcceptsNew,
 } from "../lifecycle.js";
 import type { Settings } from "../options.js";
+import type { Env } from "../process/env.js";
+import type { PredecessorListener } from "../process/predecessor.js";
 import { forceExitAfter } from "../process/signals.js";
-import { Shutdown } from "./shutdown.js";
+import type { SuccessorListener } from "../process/successor.js";
+import { deferred } from "../util/deferred.js";
+import { Candidate } from "./candidate.js";
+import { createContext, type ProcessContext } from "./context.js";
 import { statusOf } from "./process-status.js";
-import { Upgrade } from "./upgrade.js";
+import { Shutdown } from "./shutdown.js";
+import { Startup } from "./startup.js";
+import { StateMachine } from "./state-machine.js";
+import { Takeover } from "./takeover.js";
 
 /**
- * One process of the service: the owner of its state. Whatever happens goes through `#happen`, which asks the
- * table in lifecycle.ts, and runs the effects that come out.
+ * One process of the service, and the one driver of its upgrades. It dispatches events to the state machine and runs the
+ * effects. The parts (startup, candidate, takeover, shutdown) do not know each other: they report by promises, and this
+ * class decides.
  */
-export class Generation implements Controlled {
-  readonly estate: ProcessContext;
-  /** Opened when this process gets ready. */
-  control: ControlServer | undefined;
-  readonly #accession: Startup;
-  readonly #retirement: Shutdown;
+export class Generation {
+  readonly context: ProcessContext;
+  readonly #machine: StateMachine;
+  readonly #emitter: EventEmitter<UpgraderEvents>;
+  readonly #startup: Startup;
+  readonly #control: ControlServer | undefined;
   /** Keeps the event loop alive. */
   readonly #hold: NodeJS.Timeout;
+  readonly #drained = deferred<{ outcome: Outcome } & DrainSummary>();
   readonly #exit = deferred<Outcome>();
-  #state: State = { name: "starting" };
-  #succession: Upgrade | undefined;
+  #candidate: Candidate | undefined;
+  #takeover: Takeover | undefined;
+  #shutdown: Shutdown | undefined;
+  #summary: DrainSummary = { moved: 0, stayed: {}, destroyed: 0, units: {} };
 
-  constructor(settings: Settings, tell: Emit) {
-    this.estate = createContext(settings, {
-      emit: tell,
-      state: () => this.#state,
-      dispatch: (event) => this.#happen(event),
-      report: () => this.#retirement.report,
+  /**
+   * Reads the inheritance.
+   *
+   * @param emitter the public events are emitted on it
+   * @throws {HandoverError} `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_DESCRIPTOR`
+   */
+  constructor(settings: Settings, env: Env, emitter: EventEmitter<UpgraderEvents>) {
+    this.#emitter = emitter;
+    this.#machine = new StateMachine(this.#effects, {
+      onTransition: (...step) => this.context.serviceManager.onTransition(...step),
+      onEffectError: (...failure) => this.#onEffectError(...failure),
     });
+    this.context = createContext(settings, env, { state: () => this.state, emit: this.#emit });
     this.#hold = setInterval(() => {}, LONGEST);
-    this.#retirement = new Shutdown(this.estate);
-    this.#accession = new Startup(this.estate);
+    this.#startup = new Startup(this.context);
+    void this.#startup.failed.then(() => this.#machine.dispatch("stop"));
+    this.#followPredecessor();
+    if (settings.controlSocket !== undefined) this.#control = new ControlServer(this, emitter);
   }
 
   get state(): State {
-    return this.#state;
+    return this.#machine.state;
   }
 
+  /** Resolves when this process has drained, and a rollback is impossible. */
   get exit(): Promise<Outcome> {
     return this.#exit.promise;
   }
 
-  /** Refuses what would come too late to be handed on. */
-  requireOpen(doing: string): void {
-    assertAcceptsNew(this.#state, doing);
+  /** @throws {HandoverError} for work that would begin too late to be handed over */
+  assertAcceptsNew(doing: string): void {
+    assertAcceptsNew(this.state, doing);
   }
 
   async ready(): Promise<void> {
-    this.requireOpen("get ready");
-    const { settings, sockets, history: journal, pidFile } = this.estate;
-    if (this.#state.name === "starting") pidFile?.prepare();
+    this.assertAcceptsNew("get ready");
+    const { settings, sockets, pidFile } = this.context;
+    if (this.state.name === "starting") pidFile?.prepare();
     try {
       const path = settings.controlSocket;
-      if (this.control !== undefined && path !== undefined) await this.control.open(sockets, path);
+      if (this.#control !== undefined && path !== undefined) await this.#control.open(sockets, path);
     } catch (error) {
       pidFile?.discard();
       throw error;
     }
-    await Promise.all([sockets.bound(), journal.restored]);
-    this.#happen("ready");
-    await this.#accession.accepted;
+    await sockets.bound();
+    this.#machine.dispatch("ready");
+    await this.#startup.accepted;
   }
 
   async upgrade(signal: AbortSignal | undefined): Promise<UpgradeResult> {
-    if (process.pid === 1) throw stateError("ERR_PID_1", "upgrade");
-    this.#happen("upgrade");
-    const { history: journal, serviceManager: manager } = this.estate;
-    const record = journal.begin();
-    this.#succession = new Upgrade(this.estate, record);
     try {
-      return await this.#succession.run(signal);
+      return await this.#upgrade(signal);
     } catch (error) {
-      this.#succession = undefined;
-      this.#happen("failed");
-      journal.fail(record, "failed", error as HandoverError);
-      manager.onEvent("failed", { error: error as HandoverError });
+      this.#emit("failed", { error: asHandoverError(error) });
       throw error;
     }
   }
 
   async rehearse(signal: AbortSignal | undefined): Promise<Rehearsal> {
-    if (process.pid === 1) throw stateError("ERR_PID_1", "rehearse an upgrade");
-    this.#happen("upgrade");
-    this.#succession = new Upgrade(this.estate);
+    await this.#requestUpgrade("rehearse an upgrade");
     try {
-      return await this.#succession.rehearse(signal);
+      const candidate = await this.#startCandidate(signal);
+      const { pid, generation, timings } = candidate;
+      await candidate.endRehearsal();
+      return { pid, generation, timings };
     } finally {
-      this.#succession = undefined;
-      this.#happen("rehearsed");
+      this.#forgetCandidate();
+      this.#machine.dispatch("rehearsed");
     }
   }
 
   async stop(): Promise<void> {
-    this.#happen("stop");
+    this.#machine.dispatch("stop");
     await this.#exit.promise;
   }
 
+  /** Resolves when the drain is over, which is before {@link exit}. */
   async stopAndDrain(): Promise<{ outcome: Outcome } & DrainSummary> {
-    this.#happen("stop");
-    return this.#retirement.over;
+    this.#machine.dispatch("stop");
+    return this.#drained.promise;
   }
 
   async status(): Promise<Status> {
-    return statusOf(this.estate);
+    return statusOf(this.context);
   }
 
-  /** @throws {HandoverError} `ERR_...` of the table, if the event is refused */
-  #happen(event: Event): void {
-    const step = transition(this.#state, event);
-    if (step.refused !== undefined) throw stateError(step.refused, event);
-    this.#state = step.state;
-    this.estate.serviceManager.onTransition(event, step.state);
-    for (const effect of step.effects) this.#effects[effect]();
+  async #upgrade(signal: AbortSignal | undefined): Promise<UpgradeResult> {
+    await this.#requestUpgrade("upgrade");
+    const { history, predecessors, settings } = this.context;
+    const record = history.begin();
+    try {
+      if (predecessors.alive.length >= settings.maxDraining)
+        throw stateError("ERR_TOO_MANY_DRAINING", "upgrade");
+      const takeover = new Takeover(this.context, await this.#startCandidate(signal, record), record);
+      await takeover.commit(signal);
+      this.#takeover = takeover;
+      this.#machine.dispatch("committed");
+      return takeover.result;
+    } catch (error) {
+      this.#forgetCandidate();
+      this.#machine.dispatch("failed");
+      history.fail(record, "failed", asHandoverError(error));
+      throw error;
+    }
   }
+
+  async #requestUpgrade(doing: string): Promise<void> {
+    if (this.context.env.pid === 1) throw stateError("ERR_PID_1", doing);
+    await this.#machine.request("upgrade");
+  }
+
+  /** Starts a successor, and waits until it is ready. */
+  async #startCandidate(signal: AbortSignal | undefined, record?: UpgradeRecord): Promise<Candidate> {
+    const candidate = await Candidate.start(this.context, this.#fromSuccessor, signal);
+    const { pid, generation, successor } = candidate;
+    this.#candidate = candidate;
+    if (record !== undefined) record.pid = pid;
+    this.context.processState.answerQueriesOf(successor.exchange);
+    if (this.state.name === "upgrading") this.#emit("upgrading", { pid, generation });
+    // This process was asked to stop while the successor was being started.
+    else candidate.kill(stateError("ERR_STOPPED", "upgrade"));
+    await candidate.ready(signal);
+    return candidate;
+  }
+
+  /** After the death of a successor that did not take over. */
+  #forgetCandidate(): void {
+    this.#candidate?.cleanUp();
+    this.#candidate = undefined;
+  }
+
+  #followPredecessor(): void {
+    const { direct } = this.context.predecessors;
+    if (direct === undefined) return;
+    direct.subscribe(this.#fromPredecessor);
+    void direct.gone.then((error) => {
+      this.#startup.onPredecessorGone(error);
+      if (error === undefined) this.#machine.dispatch("mayAccept");
+      this.#machine.dispatch("confirmed");
+    });
+  }
+
+  readonly #fromPredecessor: PredecessorListener = {
+    commit: (others, ticketKeys) => {
+      this.#startup.takeOver(others, ticketKeys);
+      this.#machine.dispatch("mayAccept");
+    },
+    confirmed: () => this.#machine.dispatch("confirmed"),
+    stopping: () => this.#machine.dispatch("peerStopping"),
+    rehearsed: () => this.#exitFromRehearsal(),
+  };
+
+  readonly #fromSuccessor: SuccessorListener = {
+    stopping: () => this.#machine.dispatch("peerStopping"),
+    progress: () =>
+      this.#shutdown?.progress ?? { connections: this.context.connections.size, moved: 0, remaining: 0 },
+  };
 
   readonly #effects: Record<Effect, () => void> = {
-    sendReady: () => this.#accession.announce(),
-    accept: () => this.#accession.accept(),
-    confirm: () => {
-      const { inventory, predecessors: older, history: journal } = this.estate;
-      inventory.forgetLender();
-      older.sendConfirmed();
-      journal.confirm();
+    sendReady: () => {
+      if (!this.#startup.sendReady()) this.#machine.dispatch("mayAccept");
     },
-    killSuccessor: () => this.#succession?.abandon(),
-    startHandover: () => this.#retirement.handOn(this.#succession!),
-    confirmSuccessor: () => this.#succession?.settle(),
-    rollBack: () => {
-      const succession = this.#succession!;
-      this.#succession = undefined;
-      this.#retirement.rollBack(succession);
+    accept: () => {
+      if (this.context.predecessors.directPid === undefined) this.#machine.dispatch("confirmed");
+      this.#startup.accept();
+    },
+    closeUnused: () => this.context.inventory.closeUnused(),
+    confirm: () => {
+      const { inventory, predecessors, history } = this.context;
+      inventory.forgetLender();
+      predecessors.sendConfirmed();
+      history.confirm();
+    },
+    killSuccessor: () => this.#candidate?.kill(stateError("ERR_STOPPED", "upgrade")),
+    stopAccepting: () => this.context.sockets.stop(),
+    emitUpgraded: () => {
+      const { settled: _, ...upgraded } = this.#takeover!.result;
+      this.#emit("upgraded", upgraded);
+    },
+    beginHandover: () => this.#beginShutdown(this.#takeover),
+    beginProbation: () => {
+      void this.#takeover!.probation().then((death) =>
+        this.#machine.dispatch(death === undefined ? "probationOver" : "successorDied"),
+      );
+    },
+    confirmSuccessor: () => this.#takeover!.confirm(),
+    cancelDrain: () => {
+      this.#shutdown?.cancel();
+      this.#shutdown = undefined;
+    },
+    acceptAgain: () => this.context.sockets.resume(),
+    reclaimChannels: () => this.#takeover!.reclaimChannels(),
+    restorePidFile: () => {
+      this.context.pidFile?.prepare();
+      this.context.pidFile?.publish();
+    },
+    reacquireRoles: () => void this.#reacquireRoles(),
+    emitRollback: () => {
+      const { pid } = this.#takeover!;
+      const error = this.#takeover!.recordRollback();
+      this.#takeover = undefined;
+      this.#candidate = undefined;
+      this.#emit("rollback", { pid, error });
     },
     announceStop: () => {
-      this.estate.predecessors.direct?.sendStopping();
-      this.#succession?.announceStopping();
+      this.context.predecessors.direct?.sendStopping();
+      this.#takeover?.announceStop();
     },
-    leavePredecessor: () => this.estate.predecessors.direct?.close(),
-    drainAlone: () => {
-      this.#accession.abandon(stateError("ERR_STOPPED", "get ready"));
-      this.#retirement.close();
+    leavePredecessor: () => this.context.predecessors.direct?.close(),
+    abandonStartup: () => {
+      this.#startup.abandon(stateError("ERR_STOPPED", "get ready"));
+      this.context.pidFile?.discard();
     },
+    closeListeners: () => {
+      this.context.sockets.closeSpares();
+      // A client in the queue is refused now, rather than reset after a wait for a process that does not accept.
+      this.context.inventory.closeUsed(new Set());
+    },
+    beginDrain: () => this.#beginShutdown(),
     exit: () => void this.#leave(),
   };
 
-  async #leave(): Promise<void> {
-    const { outcome } = this.#state as State & { name: "exited" };
-    await this.#retirement.leave(outcome);
-    await this.control?.close(ANSWER_TIME);
-    if (outcome === "stopped") await this.#outlive();
-    clearInterval(this.#hold);
-    this.#exit.resolve(outcome);
-    forceExitAfter(this.estate.settings.exitTimeout);
+  #beginShutdown(takeover?: Takeover): void {
+    const confirmed = takeover?.confirmed ?? Promise.resolve(true);
+    const shutdown = new Shutdown(this.context, takeover?.exchange, confirmed);
+    this.#shutdown = shutdown;
+    void shutdown.drained.then((summary) => {
+      // A rollback may have come at the same time.
+      if (this.#shutdown !== shutdown) return;
+      this.#summary = summary;
+      this.#machine.dispatch("drained");
+    });
   }
 
-  /** Others may still drain, and are left as long as that may take. */
-  async #outlive(): Promise<void> {
-    const { settings, predecessors: older, serviceManager: manager } = this.estate;
+  async #reacquireRoles(): Promise<void> {
+    const { roles } = this.context.processState;
+    for (const error of await roles.acquireAll()) this.#emit("failed", { error });
+  }
+
+  /** The candidate was started by a rehearsal: it leaves nothing behind. */
+  #exitFromRehearsal(): void {
+    const { inventory, pidFile, generation, env } = this.context;
+    this.#emit("rehearsed", { generation });
+    inventory.closeUsed(new Set());
+    pidFile?.discard();
+    env.exit(0);
+  }
+
+  async #leave(): Promise<void> {
+    const { outcome } = this.state as State & { name: "exited" };
+    const { settings, sockets, connections, pidFile } = this.context;
+    sockets.closeAll();
+    connections.dispose();
+    // The servers emit `close` in the next tick.
+    await turn();
+    if (outcome === "stopped") pidFile?.remove();
+    this.#emit("exit", { outcome, ...this.#summary });
+    this.#drained.resolve({ outcome, ...this.#summary });
+    await this.#control?.close(ANSWER_TIMEOUT);
+    if (outcome === "stopped") await this.#waitForOthers();
+    clearInterval(this.#hold);
+    this.#exit.resolve(outcome);
+    forceExitAfter(settings.exitTimeout);
+  }
+
+  /** Other generations may still drain; under systemd they are killed when the main process exits. */
+  async #waitForOthers(): Promise<void> {
+    const { settings, predecessors, serviceManager } = this.context;
     const { drainTimeout, exitTimeout } = settings;
-    const successor = this.#succession?.gone;
-    const others = [...(successor ? [successor] : []), ...older.alive.map(({ gone }) => gone)];
-    await manager.waitForOthers(others, drainTimeout + exitTimeout);
+    const successor = this.#takeover === undefined ? [] : [this.#takeover.gone];
+    const others = [...successor, ...predecessors.alive.map(({ gone }) => gone)];
+    await serviceManager.waitForOthers(others, drainTimeout + exitTimeout);
+  }
+
+  /** The one door for events. systemd is notified first; a listener's exception is the program's own. */
+  readonly #emit: Emit = (event, payload) => {
+    this.context.serviceManager.onEvent(event, payload);
+    publish(event, payload);
+    try {
+      (this.#emitter as EventEmitter).emit(event, payload);
+    } catch (error) {
+      process.nextTick(() => {
+        throw error;
+      });
+    }
+  };
+
+  /** The other effects have run. The process must still end where this effect would have led to its end. */
+  #onEffectError(effect: Effect, cause: unknown): void {
+    const message = `the step "${effect}" of this process failed: ${reasonOf(cause)}`;
+    process.emitWarning(message, { code: "HANDOVER_STEP" });
+    const error =
+      cause instanceof HandoverError ? cause : new HandoverError("ERR_INTERNAL", message, { cause });
+    this.#emit("failed", { error });
+    const next = INSTEAD_OF[effect];
+    if (next !== undefined) this.#machine.dispatch(next);
   }
 }
 
-/** The longest time that a timer of Node takes. */
+/** The event that an effect would have led to. */
+const INSTEAD_OF: Partial<Record<Effect, Event>> = {
+  beginHandover: "drained",
+  beginDrain: "drained",
+  beginProbation: "probationOver",
+};
+
+function asHandoverError(error: unknown): HandoverError {
+  if (error instanceof HandoverError) return error;
+  return new HandoverError("ERR_INTERNAL", `cannot upgrade: ${reasonOf(error)}`, { cause: error });
+}
+
+/** The longest time that a timer of Node takes, in ms. */
 const LONGEST = 2 ** 31 - 1;
 
-/** How long, in ms, clients of the control socket may take to read their answers. */
-const ANSWER_TIME = 1_000;
+/** ms in which clients of the control socket have to read their answers. */
+const ANSWER_TIMEOUT = 1_000;

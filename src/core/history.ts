@@ -1,50 +1,55 @@
-import type { DrainSummary, UpgradeRecord, UpgradeOutcome } from "../events.js";
 import type { HandoverError } from "../errors.js";
-import type { ProcessState as Memory } from "../state/process-state.js";
-import type { Slot } from "../state/slots/slots.js";
-import { TIMED_OUT, withTimeout } from "../util/timeout.js";
+import type { DrainSummary, UpgradeOutcome, UpgradeRecord } from "../events.js";
 import { add, noTotals, observe, sumOf, type Totals } from "../metrics/totals.js";
+import type { ProcessState } from "../state/process-state.js";
+import type { Slot } from "../state/slots/slots.js";
 
-/** The journal as it passes from generation to generation. */
+/** The history as it moves from generation to generation. */
 interface Snapshot {
   records: UpgradeRecord[];
-  /** Of each process, so that what is merged twice is counted once. */
+  /** By process, so that totals that arrive twice are counted once. */
   totals: Record<string, Totals>;
-  /** The sum of those of generations that are long gone. */
+  /** The sum of the totals of older generations, up to this one. */
   past: { upTo: number; totals: Totals };
 }
 
-/** What has happened in the service: its last upgrades, and the totals. It outlives each single process. */
+/** The history of the service over all its generations: its last upgrades, and the totals. */
 export class UpgradeHistory {
-  /** A copy of the predecessor's has arrived, if there is one that answers soon. */
-  readonly restored: Promise<void>;
   readonly #generation: number;
+  readonly #pid: number;
   readonly #slot: Slot<Snapshot>;
-  /** Told of each upgrade that is over, in the process that serves on. */
-  readonly #recorded: (record: UpgradeRecord) => void;
+  /** Called for each upgrade that is over, in the process that serves after it. */
+  readonly #onRecorded: (record: UpgradeRecord) => void;
   readonly #own = noTotals();
-  /** Of other processes. */
+  /** The totals of other processes. */
   readonly #others = new Map<string, Totals>();
   #past: Snapshot["past"] = { upTo: -1, totals: noTotals() };
   #records: UpgradeRecord[] = [];
-  #isKept = false;
+  #isConfirmed = false;
   #isCounted = false;
 
-  constructor(generation: number, memory: Memory, recorded: (record: UpgradeRecord) => void) {
+  constructor(
+    generation: number,
+    pid: number,
+    state: ProcessState,
+    onRecorded: (record: UpgradeRecord) => void,
+  ) {
     this.#generation = generation;
-    this.#recorded = recorded;
-    this.#slot = memory.slot<Snapshot>("handover:journal", { version: 1 });
+    this.#pid = pid;
+    this.#onRecorded = onRecorded;
+    this.#slot = state.slot<Snapshot>("handover:journal", { version: 1 });
     this.#slot.subscribe(({ data }) => this.#merge(data));
     void this.#slot.initiate(() => this.#snapshot());
-    this.restored = this.#warmUp();
+    void this.#copyPredecessor();
   }
 
-  async #warmUp(): Promise<void> {
+  /** Copies the predecessor's history for the time before it moves. Figures are incomplete until the copy arrives. */
+  async #copyPredecessor(): Promise<void> {
     try {
-      const copy = await withTimeout(PATIENCE, this.#slot.peek());
-      if (copy !== undefined && copy !== TIMED_OUT) this.#merge(copy);
+      const copy = await this.#slot.peek();
+      if (copy !== undefined) this.#merge(copy);
     } catch {
-      // It is of a version that this one does not know.
+      // The predecessor's version is unknown here: the history begins with this process.
     }
   }
 
@@ -57,33 +62,33 @@ export class UpgradeHistory {
     return [...this.#others.values(), this.#past.totals].reduce((sum, one) => add(sum, one), this.#own);
   }
 
-  /** An upgrade begins. */
+  /** Records that an upgrade begins. */
   begin(): UpgradeRecord {
     const { length } = this.#records;
     const record: UpgradeRecord = {
-      // Two of one millisecond are two.
+      // Two upgrades may start in the same millisecond; keep their timestamps distinct.
       at: Math.max(Date.now(), (this.#records[length - 1]?.at ?? 0) + 1),
       from: this.#generation,
       to: this.#generation + 1,
       outcome: "running",
     };
-    this.#records = [...this.#records, record].slice(-KEPT);
+    this.#records = [...this.#records, record].slice(-MAX_RECORDS);
     return record;
   }
 
-  /** It did not succeed: this process serves on. */
+  /** Records that an upgrade did not succeed: this process keeps serving. */
   fail(record: UpgradeRecord, outcome: "failed" | "rolledBack", error: HandoverError): void {
     Object.assign(record, { outcome, code: error.code, reason: error.message });
     this.#count(record);
   }
 
-  /** This process cannot be replaced by its predecessor any more. */
+  /** This process can no longer be rolled back. */
   confirm(): void {
-    this.#isKept = true;
+    this.#isConfirmed = true;
     this.#completeOwn();
   }
 
-  /** This process ends: hands on what became of its `connections` and units. */
+  /** This process ends: counts how its `connections` and units ended, and moves the history to the successor. */
   async end(connections: number, { moved, destroyed, units }: DrainSummary): Promise<void> {
     const drained = Math.max(0, connections - moved - destroyed);
     this.#own.connections = add(this.#own.connections, { moved, drained, destroyed });
@@ -95,17 +100,17 @@ export class UpgradeHistory {
   }
 
   #snapshot(): Snapshot {
-    this.#forget(this.#generation - REMEMBERED);
+    this.#addUpBefore(this.#generation - MAX_DRAINING_GENERATIONS);
     const totals = Object.fromEntries([...this.#others, [this.#key, this.#own]]);
     return { records: [...this.#records], totals, past: this.#past };
   }
 
   get #key(): string {
-    return `${this.#generation}.${process.pid}`;
+    return `${this.#generation}.${this.#pid}`;
   }
 
-  /** Adds up what the generations before `first` have told: nothing more comes from them. */
-  #forget(first: number): void {
+  /** Adds up the totals of the generations before `first`, which send no more. */
+  #addUpBefore(first: number): void {
     for (const [key, totals] of this.#others) {
       if (generationOf(key) >= first) continue;
       this.#past = { upTo: first - 1, totals: add(this.#past.totals, totals) };
@@ -113,7 +118,7 @@ export class UpgradeHistory {
     }
   }
 
-  /** Each process only ever adds to its own, so that what is larger is newer. */
+  /** Each process only ever adds to its own totals, so the larger ones are newer. */
   #merge({ records, totals, past }: Snapshot): void {
     if (past.upTo > this.#past.upTo) this.#past = past;
     for (const [key, theirs] of Object.entries(totals)) {
@@ -123,16 +128,16 @@ export class UpgradeHistory {
     }
     for (const key of this.#others.keys()) if (generationOf(key) <= this.#past.upTo) this.#others.delete(key);
     const byTime = new Map([...this.#records, ...records].map((record) => [record.at, record]));
-    // Of an upgrade that is over nobody knows more than this process does.
+    // The process in which an upgrade ended knows its outcome; an older copy must not overwrite it.
     for (const mine of this.#records) if (isOver(mine)) byTime.set(mine.at, mine);
-    this.#records = [...byTime.values()].toSorted((a, b) => a.at - b.at).slice(-KEPT);
+    this.#records = [...byTime.values()].toSorted((a, b) => a.at - b.at).slice(-MAX_RECORDS);
     this.#completeOwn();
   }
 
-  /** The upgrade to this process is known here from the predecessor only. */
+  /** Counts the upgrade that started this process, once its record has arrived from the predecessor. */
   #completeOwn(): void {
-    if (!this.#isKept || this.#isCounted) return;
-    const record = this.#records.find(({ pid }) => pid === process.pid);
+    if (!this.#isConfirmed || this.#isCounted) return;
+    const record = this.#records.find(({ pid }) => pid === this.#pid);
     if (record?.timings === undefined) return;
     this.#isCounted = true;
     record.outcome = "confirmed";
@@ -147,7 +152,7 @@ export class UpgradeHistory {
         observe(this.#own.durations[phase], timings[phase] / 1_000);
       }
     }
-    this.#recorded(record);
+    this.#onRecorded(record);
   }
 }
 
@@ -159,11 +164,8 @@ function generationOf(key: string): number {
   return Number(key.split(".")[0]);
 }
 
-/** How long, in ms, the predecessor's copy is waited for. Without it the totals begin at 0, until the slot arrives. */
-const PATIENCE = 1_000;
+/** Records that are kept. */
+const MAX_RECORDS = 10;
 
-/** Records. */
-const KEPT = 10;
-
-/** Generations that may still drain, and have something to tell. */
-const REMEMBERED = 32;
+/** Generations that may still drain and add to their totals. */
+const MAX_DRAINING_GENERATIONS = 32;

@@ -1,26 +1,18 @@
 import type { Status } from "../control/protocol.js";
-import type { ProcessContext } from "./context.js";
 import { publicState } from "../lifecycle.js";
 import { nextCommand } from "../process/command.js";
 import { boundTo } from "../sockets/describe.js";
 import { VERSION } from "../util/version.js";
+import type { ProcessContext } from "./context.js";
 
-/** What a process tells of itself, and of the generations before it. */
-export async function statusOf(estate: ProcessContext): Promise<Status> {
-  const {
-    generation: number,
-    connections,
-    inventory,
-    history: journal,
-    predecessors: older,
-    settings,
-    state,
-  } = estate;
-  const { spawn, computesSpawn, ...told } = settings;
+/** The status of this process, and the progress of the older generations that still drain. */
+export async function statusOf(context: ProcessContext): Promise<Status> {
+  const { env, generation, connections, inventory, history, predecessors, settings, state } = context;
+  const { spawn, computesSpawn, ...shown } = settings;
   return {
     state: publicState(state()),
-    generation: number,
-    pid: process.pid,
+    generation,
+    pid: env.pid,
     uptime: Math.round(process.uptime()),
     version: VERSION,
     node: process.version,
@@ -30,9 +22,9 @@ export async function statusOf(estate: ProcessContext): Promise<Status> {
       ...(activation === undefined ? {} : { passed: true }),
     })),
     connections: connections.size,
-    predecessors: await older.progress(),
-    upgrades: journal.records,
-    settings: told,
-    ...(computesSpawn ? {} : { command: nextCommand(spawn()) }),
+    predecessors: await predecessors.progress(),
+    upgrades: history.records,
+    settings: shown,
+    ...(computesSpawn ? {} : { command: nextCommand(env.launch, spawn()) }),
   };
 }

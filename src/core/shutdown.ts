@@ -1,105 +1,64 @@
-import { setImmediate as turn } from "node:timers/promises";
-import { deferred } from "../util/deferred.js";
-import { Ending } from "./ending.js";
+import { Drain } from "../connections/drain.js";
 import type { DrainSummary } from "../events.js";
-import type { ProcessContext } from "./context.js";
-import type { Outcome } from "../lifecycle.js";
+import { DrainContext } from "../exchange/drain-context.js";
+import type { Exchange } from "../exchange/exchange.js";
 import type { DrainProgress } from "../process/predecessor.js";
-import type { Upgrade } from "./upgrade.js";
+import { withTimeout } from "../util/timeout.js";
+import type { ProcessContext } from "./context.js";
 
-/** How a process ceases to accept, and leaves: from the commit of an upgrade, or a stop, until it has nothing left. */
+/** The drain of a process: its connections and its state move to the successor, or end here. */
 export class Shutdown {
-  readonly #estate: ProcessContext;
-  readonly #over = deferred<{ outcome: Outcome } & DrainSummary>();
-  #ending: Ending | undefined;
-  #ended: DrainSummary = { destroyed: 0, moved: 0, stayed: {}, units: {} };
+  /** Resolves when nothing is left here. Stays pending after {@link cancel}. */
+  readonly drained: Promise<DrainSummary>;
+  readonly #context: ProcessContext;
+  readonly #clock: DrainContext;
+  readonly #connections: Drain;
 
-  constructor(estate: ProcessContext) {
-    this.#estate = estate;
+  /**
+   * Begins at once.
+   *
+   * @param exchange leads to the successor; undefined where there is none
+   * @param confirmed resolves at the end of the successor's probation, with false after a rollback
+   */
+  constructor(context: ProcessContext, exchange: Exchange | undefined, confirmed: Promise<boolean>) {
+    const { settings, connections, processState, emit } = context;
+    const { size } = connections;
+    const timeout = settings.drainTimeout;
+    this.#context = context;
+    this.#clock = new DrainContext(exchange, confirmed, timeout);
+    processState.beginDrain(this.#clock);
+    emit("draining", { connections: size, timeout });
+    this.#connections = new Drain(connections, this.#clock);
+    this.drained = this.#drain(size);
   }
 
-  /** Resolves when nothing is left, and it cannot be undone. */
-  get over(): Promise<{ outcome: Outcome } & DrainSummary> {
-    return this.#over.promise;
-  }
-
-  /** How it is going. */
-  get report(): DrainProgress {
+  get progress(): DrainProgress {
     return {
-      connections: this.#estate.connections.size,
-      moved: this.#ending?.moved ?? 0,
-      remaining: this.#ending?.remaining ?? 0,
+      connections: this.#context.connections.size,
+      moved: this.#connections.moved,
+      remaining: Math.round(this.#clock.remaining),
     };
   }
 
-  /** The successor accepts. */
-  handOn(succession: Upgrade): void {
-    this.#estate.sockets.stop();
-    succession.announce();
-    this.#end(succession);
-    succession.beginProbation();
+  /** The successor has died: connections stay, and state is this process's again. */
+  cancel(): void {
+    this.#connections.cancel();
+    this.#context.processState.rollBack();
   }
 
-  /** The successor is dead: this process serves again. */
-  rollBack(succession: Upgrade): void {
-    const { processState: memory, emit: tell } = this.#estate;
-    this.#ending?.cancel();
-    this.#ending = undefined;
-    memory.rollBack();
-    succession.rollBack();
-    void memory.roles.acquireAll().then((errors) => {
-      for (const error of errors) tell("failed", { error });
-    });
-  }
-
-  /** Nobody follows. */
-  close(): void {
-    const { pidFile, sockets, inventory } = this.#estate;
-    pidFile?.discard();
-    sockets.stop();
-    sockets.closeSpares();
-    // A client that nobody will serve is refused at once, and does not wait in a queue to be reset.
-    inventory.closeUsed(new Set());
-    this.#end();
-  }
-
-  /** After the drain and the probation. */
-  async leave(outcome: Outcome): Promise<void> {
-    const { sockets, connections, pidFile, emit: tell } = this.#estate;
-    sockets.closeAll();
-    connections.dispose();
-    // The servers emit `close` in the next tick.
-    await turn();
-    if (outcome === "stopped") pidFile?.remove();
-    tell("exit", { outcome, ...this.#ended });
-    this.#over.resolve({ outcome, ...this.#ended });
-  }
-
-  #end(succession?: Upgrade): void {
-    const {
-      settings,
-      connections,
-      processState: memory,
-      history: journal,
-      emit: tell,
-      dispatch: happen,
-    } = this.#estate;
-    const timeout = settings.drainTimeout;
-    const { size } = connections;
-    const ending = new Ending(connections, memory, {
-      exchange: succession?.exchange,
-      probation: succession?.kept ?? Promise.resolve(true),
-      timeout,
-      begin: () => tell("draining", { connections: size, timeout }),
-      report: (ended) => journal.end(size, ended),
-      failed: (error) => tell("failed", { error }),
-    });
-    this.#ending = ending;
-    void ending.done.then((ended) => {
-      // A rollback has ended the end.
-      if (this.#ending !== ending) return;
-      this.#ended = ended;
-      happen("drained");
-    });
+  /** State moves after the connections that are idle now, so that their last requests are in it. */
+  async #drain(connections: number): Promise<DrainSummary> {
+    const { processState, history, emit } = this.#context;
+    const roles = processState.roles.releaseAll();
+    const units = processState.drain(this.#clock, withTimeout(SWEEP_TIMEOUT, this.#connections.swept));
+    const summary = { ...(await this.#connections.done), units: await units };
+    await Promise.race([history.end(connections, summary), this.#clock.over]);
+    await processState.whenEmpty(this.#clock);
+    for (const error of await roles) emit("failed", { error });
+    this.#clock.end();
+    return summary;
   }
 }
+
+/** ms that state waits for the idle connections. */
+const SWEEP_TIMEOUT = 1_000;

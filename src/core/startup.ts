@@ -1,114 +1,106 @@
-import { CONNECTION_KIND as CONNECTION } from "../connections/freeze.js";
-import { deferred } from "../util/deferred.js";
+import { CONNECTION_KIND } from "../connections/freeze.js";
 import type { HandoverError } from "../errors.js";
-import type { ProcessContext } from "./context.js";
-import type { Predecessor } from "../process/predecessor.js";
 import { handoverTimeout } from "../lifecycle.js";
+import type { Predecessor } from "../process/predecessor.js";
+import { deferred } from "../util/deferred.js";
+import type { ProcessContext } from "./context.js";
 
-/** How a process comes to accept: from its start until its predecessor, if it has one, has said go. */
+/** How a process comes to accept: from its start until its predecessor, if it has one, has committed. */
 export class Startup {
-  readonly #estate: ProcessContext;
+  /** Resolves when this process accepts and holds its roles. */
+  readonly accepted: Promise<void>;
+  /** Resolves when the predecessor lives, but cannot be understood or does not commit in time. */
+  readonly failed: Promise<void>;
+  readonly #context: ProcessContext;
   readonly #accepted = deferred<void>();
-  /** That the predecessor has talked: it lives, and its channel is closed. */
-  #nonsense: HandoverError | undefined;
-  /** For the predecessor's go. */
-  #patience: NodeJS.Timeout | undefined;
+  readonly #failed = deferred<void>();
+  /** The predecessor broke the protocol: it lives, and the channel to it is closed. */
+  #protocolError: HandoverError | undefined;
+  #isWaiting = false;
+  #cancelTimeout: () => void = () => {};
 
-  constructor(estate: ProcessContext) {
-    this.#estate = estate;
-    const { direct: parent } = estate.predecessors;
-    if (parent !== undefined) this.#follow(parent);
+  constructor(context: ProcessContext) {
+    this.#context = context;
+    this.accepted = this.#accepted.promise;
+    this.failed = this.#failed.promise;
+    for (const one of context.predecessors.alive) this.#takeFrom(one);
   }
 
-  /** Resolves when this process accepts, and holds its roles. */
-  get accepted(): Promise<void> {
-    return this.#accepted.promise;
+  /** Tells the predecessor that this process is ready. False if there is none: this process may accept at once. */
+  sendReady(): boolean {
+    const { predecessors, inventory, settings, env } = this.#context;
+    const { direct } = predecessors;
+    this.#isWaiting = true;
+    if (this.#protocolError !== undefined) this.#fail(this.#protocolError);
+    else if (direct === undefined || direct.isGone) return false;
+    else {
+      const { upgradeTimeout } = settings;
+      const onTimeout = (): void => this.#fail(handoverTimeout(direct.pid, upgradeTimeout));
+      this.#cancelTimeout = env.clock.after(upgradeTimeout, onTimeout);
+      inventory.reportUsed((used) => direct.sendReady(used));
+    }
+    return true;
   }
 
-  /** Tells the predecessor. One that died before it said go has left the service to us. */
-  announce(): void {
-    const { predecessors: older, inventory, settings, dispatch: happen } = this.#estate;
-    const { direct: parent } = older;
-    if (this.#nonsense !== undefined) return this.#giveUp(this.#nonsense);
-    if (parent === undefined || parent.isGone) return happen("mayAccept");
-    inventory.reportUsed((used) => parent.sendReady(used));
-    const { upgradeTimeout } = settings;
-    this.#patience = setTimeout(
-      () => this.#giveUp(handoverTimeout(parent.pid, upgradeTimeout)),
-      upgradeTimeout,
-    );
-    return undefined;
+  /** The predecessor has committed. Its own predecessors, which still drain, are read here from now on. */
+  takeOver(others: readonly Predecessor[], ticketKeys: Record<string, string>): void {
+    const { predecessors, sockets, generation, env } = this.#context;
+    for (const one of others) {
+      this.#takeFrom(one);
+      one.takeChannelOver({ generation, pid: env.pid });
+    }
+    predecessors.add(others);
+    sockets.setTicketKeys(ticketKeys);
   }
 
+  /** The predecessor is gone; with an error if it broke the protocol, and may still live. */
+  onPredecessorGone(error: HandoverError | undefined): void {
+    const { processState, state } = this.#context;
+    this.#protocolError = error;
+    // It did not send the last fence that it had given.
+    if (state().name !== "ready") processState.fences.skipAhead();
+    if (error !== undefined) this.#fail(error);
+  }
+
+  /** Accepts on every listener, and acquires the roles. */
   accept(): void {
-    clearTimeout(this.#patience);
-    const { sockets, inventory, predecessors: older, dispatch: happen } = this.#estate;
-    const accepting = sockets.accept();
-    inventory.closeUnused();
-    if (older.directPid === undefined) happen("confirmed");
-    this.#complete(accepting).then(this.#accepted.resolve, this.#accepted.reject);
+    this.#endWait();
+    const { sockets } = this.#context;
+    this.#complete(sockets.accept()).then(this.#accepted.resolve, this.#accepted.reject);
   }
 
-  /** This process stops before it accepts. */
+  /** This process stops before it accepts, or its program's `ready()` failed. */
   abandon(reason: HandoverError): void {
-    clearTimeout(this.#patience);
+    this.#endWait();
     this.#accepted.reject(reason);
   }
 
-  #follow(parent: Predecessor): void {
-    const { predecessors: older, sockets, dispatch: happen } = this.#estate;
-    this.#serve(parent);
-    parent.subscribe({
-      commit: (others, ticketKeys) => {
-        for (const one of others) {
-          this.#serve(one);
-          one.takeChannelOver({ generation: this.#estate.generation, pid: process.pid });
-        }
-        older.add(others);
-        sockets.setTicketKeys(ticketKeys);
-        happen("mayAccept");
-      },
-      confirmed: () => happen("confirmed"),
-      stopping: () => happen("peerStopping"),
-      rehearsed: () => this.#vanish(),
-    });
-    void parent.gone.then((nonsense) => {
-      this.#nonsense = nonsense;
-      // It has not said which fences it had given away.
-      if (this.#estate.state().name !== "ready") this.#estate.processState.fences.skipAhead();
-      if (nonsense === undefined) happen("mayAccept");
-      else this.#giveUp(nonsense);
-      happen("confirmed");
-    });
+  /** Takes the parcels that an older generation offers. */
+  #takeFrom({ exchange }: Predecessor): void {
+    const { connections, processState } = this.#context;
+    exchange.subscribe(CONNECTION_KIND, undefined, connections.adopt);
+    processState.subscribeTo(exchange);
   }
 
-  /** It was only tried, and leaves nothing behind that was not there before. */
-  #vanish(): void {
-    const { inventory, pidFile, emit: tell, generation: number } = this.#estate;
-    tell("rehearsed", { generation: number });
-    inventory.closeUsed(new Set());
-    pidFile?.discard();
-    process.exit(0);
+  #fail(reason: HandoverError): void {
+    if (!this.#isWaiting) return;
+    this.abandon(reason);
+    this.#failed.resolve();
   }
 
-  /** Takes what an older generation offers. */
-  #serve({ exchange }: Predecessor): void {
-    exchange.subscribe(CONNECTION, undefined, this.#estate.connections.adopt);
-    this.#estate.processState.subscribeTo(exchange);
-  }
-
-  /** The predecessor lives, but cannot be understood, or does not answer: it goes on serving. */
-  #giveUp(reason: HandoverError): void {
-    if (this.#estate.state().name !== "announced") return;
-    this.#accepted.reject(reason);
-    this.#estate.dispatch("stop");
+  #endWait(): void {
+    this.#isWaiting = false;
+    this.#cancelTimeout();
   }
 
   async #complete(accepting: Promise<unknown>): Promise<void> {
-    const { pidFile, processState: memory, emit: tell, generation: number } = this.#estate;
-    pidFile?.publish();
-    await accepting;
-    await memory.roles.acquire();
-    tell("ready", { generation: number });
+    const { pidFile, processState, emit, generation } = this.#context;
+    try {
+      pidFile?.publish();
+    } finally {
+      await accepting;
+    }
+    await processState.roles.acquire();
+    emit("ready", { generation });
   }
 }

@@ -5,7 +5,7 @@ import type { CommandOverride } from "../options.js";
 import { readBlock } from "../platform/proc.js";
 import { text, wrongOption } from "../util/validation.js";
 
-/** What a successor is started with. `argv0` is the name it sees itself called by. */
+/** The command that starts a successor. `argv0` is the name by which it sees itself called. */
 export interface Command {
   file: string;
   argv0: string;
@@ -14,28 +14,26 @@ export interface Command {
   env: NodeJS.ProcessEnv;
 }
 
-/**
- * How this process was started: the original words, environment and directory, taken when this module loads,
- * before the program can change them (`process.title` overwrites `/proc/self/cmdline`).
- */
+/** How this process was started, before the program could change anything. */
 export interface LaunchInfo {
   argv: string[];
   env: NodeJS.ProcessEnv;
   /** The physical working directory; undefined if it had been deleted. */
   physicalCwd: string | undefined;
-  /** The working directory as it was called, symlinks and all. */
+  /** The working directory by the path that was used to enter it, symlinks included. */
   logicalCwd: string;
-  /** Something that people should know. */
+  /** Why the original command is not known. */
   warning: string | undefined;
 }
 
+/** Read when this module loads: `process.title = …` overwrites `/proc/self/cmdline`. */
 export const launchInfo: LaunchInfo = readLaunchInfo();
 
 /**
- * The command of the first process, to be looked up again in today's file system: a release behind a switched
- * symlink, and a `node` behind one, are picked up.
+ * The command of the first process, which is looked up again in today's file system: a release, or a `node`, behind a
+ * switched symlink is picked up.
  *
- * @throws {HandoverError} `ERR_OPTION` for an override that is none, `ERR_SPAWN` for a directory that is gone
+ * @throws {HandoverError} `ERR_OPTION` for a wrong override, `ERR_SPAWN` for a directory that does not exist
  */
 export function successorCommand(from: LaunchInfo, override: CommandOverride): Command {
   const [word = process.argv0, ...rest] = from.argv;
@@ -45,7 +43,7 @@ export function successorCommand(from: LaunchInfo, override: CommandOverride): C
     throw wrongOption("spawn.args", "an array of strings", args);
   }
   const cwd = text("spawn.cwd", override.cwd) ?? from.logicalCwd;
-  // A relative one would lead somewhere else in every generation.
+  // A relative path would mean another directory in every generation.
   if (!isAbsolute(cwd)) throw wrongOption("spawn.cwd", "an absolute path", cwd);
   requireDirectory(cwd);
   return {
@@ -62,10 +60,10 @@ export function successorCommand(from: LaunchInfo, override: CommandOverride): C
   };
 }
 
-/** What a successor would be started with today, or why it cannot be; undefined if it is too long to tell. */
-export function nextCommand(override: CommandOverride): NextCommand | undefined {
+/** The command that would start a successor today, or why none can be started; undefined if it is too long to show. */
+export function nextCommand(from: LaunchInfo, override: CommandOverride): NextCommand | undefined {
   try {
-    const { argv0, args, cwd, env } = successorCommand(launchInfo, override);
+    const { argv0, args, cwd, env } = successorCommand(from, override);
     const path = env["PATH"];
     const planned = { words: [argv0, ...args], cwd, ...(path === undefined ? {} : { path }) };
     return JSON.stringify(planned).length > MAX_COMMAND_LENGTH ? undefined : planned;
@@ -74,27 +72,27 @@ export function nextCommand(override: CommandOverride): NextCommand | undefined 
   }
 }
 
-/** Characters: a line of the control socket has room for more, but not for everything that a command may have. */
+/** Characters. A line of the control socket is longer, but a command may have megabytes. */
 const MAX_COMMAND_LENGTH = 16 * 1024;
 
-/** `path` is the PATH on which the first word is looked up. */
+/** `path` is the `PATH` on which the first word is looked up. */
 export type NextCommand = { words: string[]; cwd: string; path?: string } | { problem: string };
 
-/** The successor must know its directory by its logical name, as `getcwd` tells only the physical one. */
+/** Passes the logical directory on: `getcwd` in the successor returns only the physical one. */
 function logicalPwd(from: LaunchInfo, override: CommandOverride, cwd: string): NodeJS.ProcessEnv {
   return override.cwd !== undefined || cwd !== from.physicalCwd ? { PWD: cwd } : {};
 }
 
 /**
- * What belongs to this process alone: sockets of systemd's, channels of Node's and of ours. The watchdog is the whole
- * service's, but `WATCHDOG_PID` names its first process.
+ * Removes the variables that are meant for this process alone: systemd's sockets, Node's channels and handover's own.
+ * `WATCHDOG_PID` names the first process only, and {@link systemdVariables} adds the watchdog again.
  */
 function withoutInheritance(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   const own = /^(LISTEN_|WATCHDOG_|NODE_CHANNEL_|NODE_UNIQUE_ID$|HANDOVER_CHANNEL$)/;
   return Object.fromEntries(Object.entries(env).filter(([name]) => !own.test(name)));
 }
 
-/** How the service tells systemd of itself, even if `spawn` gives it an environment of its own. */
+/** The variables by which the service notifies systemd, even if the option `spawn` replaces the environment. */
 function systemdVariables(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   const { NOTIFY_SOCKET, WATCHDOG_PID, WATCHDOG_USEC } = env;
   const feeds = WATCHDOG_PID === undefined || WATCHDOG_PID === String(process.pid);
@@ -120,7 +118,7 @@ function requireDirectory(cwd: string): void {
   } catch (cause) {
     throw new HandoverError("ERR_SPAWN", `${doing}: ${reasonOf(cause)}`, { cause });
   }
-  throw new HandoverError("ERR_SPAWN", `${doing}: there is no such directory any more`);
+  throw new HandoverError("ERR_SPAWN", `${doing}: there is no such directory`);
 }
 
 function readLaunchInfo(): LaunchInfo {

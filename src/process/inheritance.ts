@@ -9,58 +9,68 @@ import type { InventoryItem } from "../sockets/inventory.js";
 import { VERSION } from "../util/version.js";
 import { Predecessor } from "./predecessor.js";
 
-/** What a successor starts with. */
+/** What a successor inherits. */
 interface Inheritance {
   predecessor: Predecessor;
-  /** Of this process. */
+  /** The number of this process. */
   generation: number;
   items: InventoryItem[];
 }
 
-/** Names the descriptor of the channel and its inode: `3:12345`. */
+/** Its value names the descriptor of the channel, and that descriptor's inode: `3:12345`. */
 export const CHANNEL_VARIABLE = "HANDOVER_CHANNEL";
 
-/** Taken out of the environment at once: programs that this one starts are no successors. */
-const variable = takeVariable();
+/**
+ * The value of {@link CHANNEL_VARIABLE}. It is taken out of the environment when this module loads, so that programs that
+ * this process starts are not taken for successors.
+ */
+export const channelVariable = takeVariable();
 
 /**
- * Reads what the parent hands on, blocking; undefined in a process that has no parent.
+ * Reads the inheritance from the channel, and blocks until it is complete. Undefined in a process without a predecessor.
  *
+ * @param variable the value of {@link CHANNEL_VARIABLE}
+ * @param pid of this process
  * @param timeout in ms
- * @param fences of this process, which go on from the parent's
+ * @param fences of this process; they continue from the predecessor's
  * @throws {HandoverError} `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_DESCRIPTOR`
  */
-export function readInheritance(timeout: number, fences: FencingTokens): Inheritance | undefined {
+export function readInheritance(
+  variable: string | undefined,
+  pid: number,
+  timeout: number,
+  fences: FencingTokens,
+): Inheritance | undefined {
   const fd = variable === undefined ? undefined : verifyChannel(variable);
   if (fd === undefined) return undefined;
   const channel = new Channel(fd);
   const deadline = performance.now() + timeout;
   const hello = channel.readBlocking(deadline)?.message;
   if (hello?.type !== "hello") {
-    throw new HandoverError("ERR_PROTOCOL", "cannot take over: the parent did not say hello");
+    throw new HandoverError("ERR_PROTOCOL", "cannot take over: the predecessor did not say hello");
   }
   const generation = hello.generation + 1;
-  channel.send(greeting(generation));
+  channel.send(greeting(generation, pid));
   const items = readItems(channel, deadline);
   return { predecessor: new Predecessor(channel, hello, fences), generation, items };
 }
 
-/** The capability to take parcels. */
+/** The capability to exchange parcels. */
 const PARCELS_CAPABILITY = "parcels";
 
 /** The first message of either end. */
-export function greeting(generation: number): Message {
+export function greeting(generation: number, pid: number): Message {
   return {
     type: "hello",
     protocol: PROTOCOL,
     capabilities: [PARCELS_CAPABILITY],
     version: VERSION,
-    pid: process.pid,
+    pid,
     generation,
   };
 }
 
-/** A parent that died while it was sending has left the rest to be bound afresh: nobody holds it any more. */
+/** A predecessor that died while it was sending no longer holds the rest, which can be bound afresh. */
 function readItems(channel: Channel, deadline: number): InventoryItem[] {
   const items: InventoryItem[] = [];
   for (;;) {
@@ -70,7 +80,7 @@ function readItems(channel: Channel, deadline: number): InventoryItem[] {
     if (message.type !== "inventory" || message.entries.length !== fds.length) {
       throw new HandoverError(
         "ERR_PROTOCOL",
-        `cannot take over: the parent sent ${message.type}, not its inventory`,
+        `cannot take over: the predecessor sent ${message.type}, not its inventory`,
       );
     }
     items.push(...message.entries.map((entry, n) => ({ ...entry, fd: fds[n]! })));
@@ -85,12 +95,12 @@ function takeVariable(): string | undefined {
   return value;
 }
 
-/** The descriptor, if it is the socket that the variable speaks of, and the same user is at its other end. */
+/** The descriptor, if it is the socket that the variable names, and the same user is at its other end. */
 function verifyChannel(value: string): number | undefined {
   const [, fd, inode] = /^(\d{1,9}):(\d{1,18})$/.exec(value) ?? [];
-  const why = fd === undefined ? "it makes no sense" : whyUntrusted(Number(fd), inode!);
+  const why = fd === undefined ? "it is not a descriptor and an inode" : whyUntrusted(Number(fd), inode!);
   if (why === undefined) return Number(fd);
-  process.emitWarning(`${CHANNEL_VARIABLE}=${value} is not believed, so this process has no parent: ${why}`, {
+  process.emitWarning(`${CHANNEL_VARIABLE}=${value} is ignored, so this process has no predecessor: ${why}`, {
     code: "HANDOVER_NO_PARENT",
   });
   return undefined;
@@ -104,7 +114,7 @@ function whyUntrusted(fd: number, inode: string): string | undefined {
     return `descriptor ${fd} is not open`;
   }
   const peer = native().peerCredentials(fd);
-  if (typeof peer === "number") return `nobody is known to be at the other end of descriptor ${fd}`;
+  if (typeof peer === "number") return `the process at the other end of descriptor ${fd} is unknown`;
   if (peer.uid === 0 || peer.uid === process.geteuid?.()) return undefined;
-  return `user ${peer.uid} is at its other end`;
+  return `the process at its other end belongs to user ${peer.uid}`;
 }

@@ -2,14 +2,17 @@ import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { HandoverError, reasonOf } from "../errors.js";
 
 /**
- * The PID file. It changes hands by rename(2), so that a reader sees one PID or the other, never half of one:
- * {@link prepare} does all that can fail, {@link publish} is one system call.
+ * The PID file. It is replaced by rename(2), so that a reader sees one PID or the other, never half of one:
+ * {@link prepare} does everything that may fail, {@link publish} is one system call.
  */
 export class PidFile {
   readonly path: string;
+  readonly #pid: number;
 
-  constructor(path: string) {
+  /** @param pid of this process */
+  constructor(path: string, pid: number) {
     this.path = path;
+    this.#pid = pid;
   }
 
   /**
@@ -18,29 +21,33 @@ export class PidFile {
    * @throws {HandoverError} `ERR_PID_FILE`
    */
   prepare(): void {
-    this.#try(() => writeFileSync(this.#beside(process.pid), `${process.pid}\n`));
+    this.#try(() => writeFileSync(this.#beside(this.#pid), `${this.#pid}\n`));
   }
 
-  /** Puts what was prepared in the file's place. */
+  /**
+   * Puts the prepared file in place.
+   *
+   * @throws {HandoverError} `ERR_PID_FILE`
+   */
   publish(): void {
-    this.#try(() => renameSync(this.#beside(process.pid), this.path));
+    this.#try(() => renameSync(this.#beside(this.#pid), this.path));
   }
 
-  /** Takes back what was prepared but not published; by a successor, too, that was killed and could not. */
-  discard(pid = process.pid): void {
+  /** Removes a prepared file that was not published. A successor that was killed could not do so itself: give its `pid`. */
+  discard(pid = this.#pid): void {
     try {
       rmSync(this.#beside(pid), { force: true });
     } catch {
-      // It is not ours to remove.
+      // Its directory was made unwritable, and the file does no harm.
     }
   }
 
   /** Removes the file if it still names this process. */
   remove(): void {
     try {
-      if (readFileSync(this.path, "utf8").trim() === String(process.pid)) rmSync(this.path);
+      if (readFileSync(this.path, "utf8").trim() === String(this.#pid)) rmSync(this.path);
     } catch {
-      // It is gone, or not ours to read: nothing of this process is left in it.
+      // The file is gone, or cannot be read: it does not name this process.
     }
   }
 

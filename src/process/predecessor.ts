@@ -8,37 +8,39 @@ import { LocalExchange } from "../exchange/local-exchange.js";
 import type { Send } from "../exchange/outbox.js";
 import { TIMED_OUT, withTimeout } from "../util/timeout.js";
 
-interface PredecessorListener {
-  /** Accept. `others` still drain; their channels are this process's from now on. */
+/** The messages of the direct predecessor. */
+export interface PredecessorListener {
+  /** This process is to accept. The `others` still drain; their channels are this process's from now on. */
   commit(others: Predecessor[], ticketKeys: Record<string, string>): void;
   confirmed(): void;
   stopping(): void;
-  /** This process was only tried, and is to end. */
+  /** This process was started by a rehearsal, and is to exit. */
   rehearsed(): void;
 }
 
+/** The progress of a drain. */
 export interface DrainProgress {
   connections: number;
-  /** How many have moved; an earlier version does not tell. */
+  /** Connections that have moved; an earlier version does not send it. */
   moved?: number;
-  /** ms until what is left is destroyed. */
+  /** ms until the remaining connections are destroyed. */
   remaining: number;
 }
 
-/** What a process knows of an older generation that is still alive: of its parent, or of one before it. */
+/** An older generation that is still alive: the direct predecessor, or one before it. */
 export class Predecessor implements Peer {
   readonly generation: number;
   readonly pid: number;
-  /** Resolves when that process is gone; with the reason if it talked nonsense, and may live on. */
+  /** Resolves when that process is gone; with an error if it broke the protocol, and may still live. */
   readonly gone: Promise<HandoverError | undefined>;
-  /** On which that process offers what it has. */
+  /** The exchange on which that process offers parcels. */
   readonly exchange: LocalExchange;
   #isGone = false;
   #isPassedOn = false;
   readonly #channel: Channel;
   readonly #fences: FencingTokens;
   #listener: PredecessorListener | undefined;
-  readonly #queries = new Set<(report: DrainProgress | undefined) => void>();
+  readonly #queries = new Set<(progress: DrainProgress | undefined) => void>();
   readonly #end: (error?: HandoverError) => void;
 
   constructor(channel: Channel, { generation, pid }: Peer, fences: FencingTokens) {
@@ -64,12 +66,12 @@ export class Predecessor implements Peer {
     return this.#isGone;
   }
 
-  /** For the parent: what it says goes to `listener`. */
+  /** Passes the messages of the direct predecessor to `listener` from now on. */
   subscribe(listener: PredecessorListener): void {
     this.#listener = listener;
   }
 
-  /** Closes its channel: nothing is said or heard any more. */
+  /** Closes the channel: that process takes it for the end of this one. */
   close(): void {
     this.#end();
   }
@@ -82,21 +84,21 @@ export class Predecessor implements Peer {
     this.#channel.send({ type: "stopping" });
   }
 
-  /** How its drain is going; undefined if it does not say within `timeout` ms. */
+  /** The progress of its drain; undefined if it does not answer within `timeout` ms. */
   async queryProgress(timeout: number): Promise<DrainProgress | undefined> {
     if (!this.#channel.send({ type: "progress-query" })) return undefined;
     const { promise, resolve } = deferred<DrainProgress | undefined>();
     this.#queries.add(resolve);
-    const report = await withTimeout(timeout, promise);
+    const progress = await withTimeout(timeout, promise);
     this.#queries.delete(resolve);
-    return report === TIMED_OUT ? undefined : report;
+    return progress === TIMED_OUT ? undefined : progress;
   }
 
   sendConfirmed(): void {
     this.#channel.send({ type: "confirmed" });
   }
 
-  /** Its channel, for the successor to read: here only its end is noticed from now on. */
+  /** Gives the channel to the successor, which reads it from now on. This process only notices its end. */
   passChannelOn(): number {
     this.#isPassedOn = true;
     this.exchange.stopReading();
@@ -104,12 +106,12 @@ export class Predecessor implements Peer {
     return this.#channel.fd;
   }
 
-  /** This process, the `reader`, reads the channel where an older one has read it. */
+  /** Reads the channel in this process (`reader`), in place of the one before. */
   takeChannelOver(reader: Peer): void {
     this.exchange.changeReader(reader, false);
   }
 
-  /** It reads the channel again, if a successor has read it, which has died. */
+  /** Reads the channel in this process (`reader`) again, if a successor read it that has died. */
   readAgain(reader: Peer): void {
     if (!this.#isPassedOn) return;
     this.#isPassedOn = false;
@@ -146,11 +148,11 @@ export class Predecessor implements Peer {
     }
   }
 
-  #resolveQueries(report: DrainProgress | undefined): void {
-    for (const resolve of this.#queries) resolve(report);
+  #resolveQueries(progress: DrainProgress | undefined): void {
+    for (const resolve of this.#queries) resolve(progress);
   }
 }
 
-function withoutType({ type: _, ...report }: Message & { type: "progress" }): DrainProgress {
-  return report;
+function withoutType({ type: _, ...progress }: Message & { type: "progress" }): DrainProgress {
+  return progress;
 }

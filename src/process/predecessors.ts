@@ -1,56 +1,57 @@
 import type { Peer } from "../channel/messages.js";
-import { deferred } from "../util/deferred.js";
 import { HandoverError } from "../errors.js";
-import type { Predecessor, DrainProgress } from "./predecessor.js";
+import { deferred } from "../util/deferred.js";
+import type { DrainProgress, Predecessor } from "./predecessor.js";
 
-/** The older generations that are still alive: the parent, and those before it that still drain. */
+/** The older generations that are still alive: the direct predecessor, and those before it that still drain. */
 export class Predecessors {
+  /** The process that started this one; undefined in the first process of a service. */
   readonly direct: Predecessor | undefined;
-  readonly #all = new Set<Predecessor>();
+  readonly #alive = new Set<Predecessor>();
 
-  constructor(parent: Predecessor | undefined) {
-    this.direct = parent;
-    if (parent !== undefined) this.add([parent]);
+  constructor(direct: Predecessor | undefined) {
+    this.direct = direct;
+    if (direct !== undefined) this.add([direct]);
   }
 
   get alive(): readonly Predecessor[] {
-    return [...this.#all];
+    return [...this.#alive];
   }
 
-  /** The parent's PID while it lives. */
+  /** The PID of the direct predecessor while it lives. */
   get directPid(): number | undefined {
     return this.direct?.isGone === false ? this.direct.pid : undefined;
   }
 
-  add(older: readonly Predecessor[]): void {
-    for (const one of older) {
-      this.#all.add(one);
-      void one.gone.then(() => this.#all.delete(one));
+  add(predecessors: readonly Predecessor[]): void {
+    for (const one of predecessors) {
+      this.#alive.add(one);
+      void one.gone.then(() => this.#alive.delete(one));
     }
   }
 
-  /** After a rollback their channels are read here again, by `reader`: this process. */
+  /** Reads their channels in this process (`reader`) again, after a successor that read them has died. */
   readAgain(reader: Peer): void {
-    for (const one of this.#all) one.readAgain(reader);
+    for (const one of this.#alive) one.readAgain(reader);
   }
 
-  /** This process cannot be undone any more: what it took from them is its own. */
+  /** Tells them that this process cannot be rolled back: what it took from them is final. */
   sendConfirmed(): void {
-    for (const one of this.#all) one.sendConfirmed();
+    for (const one of this.#alive) one.sendConfirmed();
   }
 
-  /** How their drains are going, newest first. What one does not tell in time is left out. */
-  async progress(): Promise<({ generation: number; pid: number } & Partial<DrainProgress>)[]> {
-    const reports = this.alive.map(async (one) => {
-      const report = await one.queryProgress(PROGRESS_TIMEOUT);
+  /** The progress of their drains, newest first. Figures that one does not send in time are left out. */
+  async progress(): Promise<(Peer & Partial<DrainProgress>)[]> {
+    const all = this.alive.map(async (one) => {
+      const progress = await one.queryProgress(PROGRESS_TIMEOUT);
       const { generation, pid } = one;
-      return report === undefined ? { generation, pid } : { generation, pid, ...report };
+      return progress === undefined ? { generation, pid } : { generation, pid, ...progress };
     });
-    return (await Promise.all(reports)).toSorted((a, b) => b.generation - a.generation);
+    return (await Promise.all(all)).toSorted((a, b) => b.generation - a.generation);
   }
 
-  /** Resolves when the parent is gone; at once without one. */
-  async waitForParent(signal: AbortSignal | undefined): Promise<void> {
+  /** Resolves when the direct predecessor is gone; at once without one. */
+  async waitForDirect(signal: AbortSignal | undefined): Promise<void> {
     if (this.direct === undefined) return;
     const aborted = deferred<never>();
     const abort = (): void => {
@@ -65,5 +66,5 @@ export class Predecessors {
   }
 }
 
-/** How long, in ms, an older generation may take to answer. */
+/** ms in which an older generation has to report its progress. */
 const PROGRESS_TIMEOUT = 500;

@@ -63,16 +63,16 @@ function hasTerminal(): boolean {
   }
 }
 
-/** Ends a process that lives on, with code 1, after `timeout` ms; 0: never. */
+/** Exits with code 1 if this process is still alive after `timeout` ms; 0: never. Does not keep the process alive. */
 export function forceExitAfter(timeout: number): void {
-  if (timeout > 0) setTimeout(end, timeout).unref();
+  if (timeout > 0) setTimeout(forceExit, timeout).unref();
 }
 
-function end(): void {
+function forceExit(): void {
   process.emitWarning(
     "the process did not end after it had been replaced or stopped: something keeps it alive",
     { code: "HANDOVER_EXIT_TIMEOUT" },
   );
-  // The warning is printed in the next tick.
+  // Node prints the warning in the next tick.
   setImmediate(() => process.exit(1));
 }

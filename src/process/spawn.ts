@@ -4,9 +4,9 @@ import { readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { constants } from "node:os";
 import { TIMED_OUT, withTimeout } from "../util/timeout.js";
-import { launchInfo, type Command } from "./command.js";
+import type { Command, LaunchInfo } from "./command.js";
 
-/** How a process ended. */
+/** How a process exited: by a code, or by a signal. */
 export interface ExitStatus {
   code: number | null;
   signal: NodeJS.Signals | null;
@@ -17,28 +17,29 @@ export interface SpawnedProcess {
   readonly pid: number;
   readonly exited: Promise<ExitStatus>;
   kill(): void;
-  /** It seems to have ended: find out how. */
+  /** Asks for the exit status of a process that seems to have exited: {@link exited} resolves with it. */
   requestStatus(): void;
-  /** From now on it lives without us, as a child of whoever takes in orphans. How it ends will not be known. */
+  /** Lets the process live on without this one, as an orphan. {@link exited} stays pending from then on. */
   detach(): Promise<void>;
-  /** The event loop need not wait for it. */
+  /** Stops the process from keeping the event loop alive. */
   unref(): void;
 }
 
 /** Starts a process whose descriptor 3 is `channel`. Rejects if it cannot be started. */
-export async function startProcess(
+export async function spawnProcess(
+  launch: LaunchInfo,
   command: Command,
   channel: number,
   env: NodeJS.ProcessEnv,
 ): Promise<SpawnedProcess> {
   const { file, argv0, args, cwd } = command;
   const options: SpawnOptions = { cwd, env };
-  if (isOfSystemd()) return spawnViaShell([argv0, ...args], channel, options);
+  if (isStartedBySystemd(launch)) return spawnViaShell([argv0, ...args], channel, options);
   const child = spawn(file, args, { ...options, argv0, stdio: [...STANDARD, channel] });
   await once(child, "spawn");
   return {
     pid: child.pid!,
-    exited: ended(child),
+    exited: exitStatusOf(child),
     kill: () => void child.kill("SIGKILL"),
     requestStatus: () => {},
     detach: async () => {},
@@ -48,9 +49,12 @@ export async function startProcess(
 
 const STANDARD = ["inherit", "inherit", "inherit"] as const;
 
-/** A main process that is not its own child systemd (252) kills at a stop without waiting, and does not see die. */
-export function isOfSystemd(): boolean {
-  const { INVOCATION_ID, NOTIFY_SOCKET } = launchInfo.env;
+/**
+ * Whether systemd started this process. systemd (252) kills a main process that is not its own child without waiting for
+ * it, and does not notice its death, so a successor has to become systemd's child.
+ */
+export function isStartedBySystemd({ env }: LaunchInfo): boolean {
+  const { INVOCATION_ID, NOTIFY_SOCKET } = env;
   if (INVOCATION_ID === undefined && NOTIFY_SOCKET === undefined) return false;
   try {
     return readFileSync(`/proc/${process.ppid}/comm`, "utf8").trim() === "systemd";
@@ -60,72 +64,75 @@ export function isOfSystemd(): boolean {
 }
 
 /**
- * Starts a process by way of a shell, which tells its PID, and how it ended. Where the shell ends first, as it does when
- * this process is gone, the process becomes systemd's child.
+ * Starts a process through a launcher shell, which reports its PID and its exit status. When the shell exits first, as it
+ * does when this process is gone, the process becomes systemd's child.
  */
 async function spawnViaShell(
-  words: string[],
+  argv: string[],
   channel: number,
   options: SpawnOptions,
 ): Promise<SpawnedProcess> {
-  const midwife = spawn("/bin/sh", ["-c", LAUNCHER, "handover", ...words], {
+  const shell = spawn("/bin/sh", ["-c", LAUNCHER, "handover", ...argv], {
     ...options,
     stdio: [...STANDARD, channel, "pipe"],
   });
-  const gone = ended(midwife);
-  await once(midwife, "spawn");
-  const talk = midwife.stdio[4] as Socket;
-  talk.on("error", () => {});
-  const lines = readLines(talk);
+  const shellExited = exitStatusOf(shell);
+  await once(shell, "spawn");
+  const pipe = shell.stdio[4] as Socket;
+  pipe.on("error", () => {});
+  const lines = readLines(pipe);
   const first = await withTimeout(PID_TIMEOUT, lines.next());
   const pid = first === TIMED_OUT ? Number.NaN : Number(first.value);
   if (!Number.isSafeInteger(pid)) {
-    midwife.kill("SIGKILL");
-    talk.destroy();
-    throw new Error(`the shell that starts it ${first === TIMED_OUT ? "does not answer" : "has ended"}`);
+    shell.kill("SIGKILL");
+    pipe.destroy();
+    throw new Error(`the launcher shell ${first === TIMED_OUT ? "does not answer" : "has exited"}`);
   }
   const kill = (): void => {
     try {
       process.kill(pid, "SIGKILL");
     } catch {
-      // It has ended, and was waited for.
+      // It has exited and was reaped.
     }
   };
-  const inquire = (): void => void talk.write("\n");
-  let isReleased = false;
+  const requestStatus = (): void => void pipe.write("\n");
+  let isDetached = false;
   return {
     pid,
     exited: new Promise((resolve) => {
-      const lost = (): void => {
-        if (isReleased) return;
+      const onShellLost = (): void => {
+        if (isDetached) return;
         kill();
         resolve({ code: null, signal: "SIGKILL" });
       };
       lines
         .next()
-        .then(({ value }) => (value === undefined ? lost() : resolve(exitStatusOf(Number(value)))))
-        .catch(lost);
+        .then(({ value }) => (value === undefined ? onShellLost() : resolve(fromShellStatus(Number(value)))))
+        .catch(onShellLost);
     }),
     kill: () => {
       kill();
-      inquire();
+      requestStatus();
     },
-    requestStatus: inquire,
+    requestStatus,
     detach: async () => {
-      isReleased = true;
-      talk.destroy();
-      // One that was stopped does not see that.
-      midwife.kill("SIGKILL");
-      await gone;
+      isDetached = true;
+      pipe.destroy();
+      // A shell that was stopped by SIGSTOP does not notice the closed pipe.
+      shell.kill("SIGKILL");
+      await shellExited;
     },
     unref: () => {
-      midwife.unref();
-      talk.unref();
+      shell.unref();
+      pipe.unref();
     },
   };
 }
 
-/** It must not hold the channel, whose end tells of a death; and a signal to all is none to it. */
+/**
+ * The shell closes its copy of the channel: the end of the channel must mean that the successor is gone. It ignores signals
+ * that a terminal or systemd sends to the whole group.
+ */
 const LAUNCHER = `trap '' HUP INT TERM
 "$@" <&0 4>&- &
 exec 3>&-
@@ -134,7 +141,7 @@ read -r _ <&4 || exit 0
 wait $!
 echo $? >&4`;
 
-/** ms in which the shell has to tell a PID. */
+/** ms in which the launcher shell has to report a PID. */
 const PID_TIMEOUT = 5_000;
 
 async function* readLines(socket: Socket): AsyncGenerator<string> {
@@ -146,12 +153,12 @@ async function* readLines(socket: Socket): AsyncGenerator<string> {
   }
 }
 
-function ended(child: ChildProcess): Promise<ExitStatus> {
+function exitStatusOf(child: ChildProcess): Promise<ExitStatus> {
   return new Promise((resolve) => child.once("exit", (code, signal) => resolve({ code, signal })));
 }
 
-/** As a shell tells it: 128 and the number of the signal. */
-function exitStatusOf(status: number): ExitStatus {
+/** A shell reports a death by signal as 128 and the number of the signal. */
+function fromShellStatus(status: number): ExitStatus {
   const signal = SIGNALS.find(([, number]) => number === status - 128)?.[0];
   return signal === undefined ? { code: status, signal: null } : { code: null, signal };
 }

@@ -1,53 +1,57 @@
 import { fstatSync } from "node:fs";
 import { Channel } from "../channel/channel.js";
-import { closeAll } from "../platform/descriptors.js";
 import { ENTRIES_PER_MESSAGE, type Message } from "../channel/messages.js";
-import { deferred } from "../util/deferred.js";
 import { HandoverError, reasonOf } from "../errors.js";
 import type { Exchange } from "../exchange/exchange.js";
 import { LocalExchange } from "../exchange/local-exchange.js";
 import type { Send } from "../exchange/outbox.js";
+import { closeAll } from "../platform/descriptors.js";
 import type { InventoryItem } from "../sockets/inventory.js";
+import { deferred } from "../util/deferred.js";
 import type { Command } from "./command.js";
+import type { Env } from "./env.js";
 import { CHANNEL_VARIABLE, greeting } from "./inheritance.js";
-import type { Predecessor, DrainProgress } from "./predecessor.js";
-import { startProcess, type ExitStatus, type SpawnedProcess } from "./spawn.js";
+import type { DrainProgress, Predecessor } from "./predecessor.js";
+import type { ExitStatus, SpawnedProcess } from "./spawn.js";
 
-/** What the successor says after it is ready. */
+/** The messages of the successor, once it is ready. */
 export interface SuccessorListener {
+  /** The successor stops, which is not a reason for a rollback. */
   stopping(): void;
-  /** It, or a later generation that reads its end of the channel, asks how the drain is going. */
+  /** A query for the progress of this process's drain, by the newest process of the service. */
   progress(): DrainProgress;
 }
 
-/** What a process knows of its successor. It owns the successor's process until it lets go of it. */
+/** The successor of this process: its process, and the channel to it. This process owns both until {@link disown}. */
 export class Successor {
-  /** Resolves when the successor is; rejects, once it is dead, with what went wrong. */
+  /** Resolves when the successor is ready. Rejects with the reason, once the successor is dead. */
   readonly ready: Promise<void>;
-  /** Resolves when it is dead, with how that came. */
+  /** Resolves when the successor is dead, with the way it died. */
   readonly dead: Promise<HandoverError>;
-  /** Resolves when its channel has ended, or is closed: that is known of one that lives without us, too. */
+  /** Resolves when the channel has ended or is closed. This is known even after {@link disown}. */
   readonly gone: Promise<void>;
   readonly #process: SpawnedProcess;
   readonly #channel: Channel;
   readonly #listener: SuccessorListener;
   readonly #exchange: LocalExchange;
-  #saidHello = false;
+  #hasGreeted = false;
   #isDead = false;
   #isOwned = true;
   #failure: HandoverError | undefined;
   #used: ReadonlySet<string> = new Set();
   #resolveReady!: () => void;
   readonly #resolveGone: () => void;
-  #grace: NodeJS.Timeout | undefined;
+  #deathTimer: NodeJS.Timeout | undefined;
 
   /**
-   * Starts a successor, with everything it inherits on its way before it runs: it can be read even if this
-   * process is busy, or dead, by then.
+   * Starts a successor. Its whole inheritance is queued on the channel before it runs: it can read it even if this process
+   * is busy or dead by then.
    *
+   * @param generation of this process
    * @throws {HandoverError} `ERR_SPAWN`
    */
   static async start(
+    env: Pick<Env, "pid" | "spawn">,
     command: Command,
     generation: number,
     items: readonly InventoryItem[],
@@ -59,9 +63,10 @@ export class Successor {
       const [own, other] = Channel.pair();
       channel = own;
       try {
-        channel.send(greeting(generation));
-        sendItems(channel, items);
-        return new Successor(channel, await spawnWith(command, other), generation + 1, listener);
+        channel.send(greeting(generation, env.pid));
+        sendInventory(channel, items);
+        const spawned = await env.spawn(command, other, withChannel(command.env, other));
+        return new Successor(channel, spawned, generation + 1, listener);
       } finally {
         closeAll([other]);
       }
@@ -73,28 +78,28 @@ export class Successor {
 
   private constructor(
     channel: Channel,
-    child: SpawnedProcess,
+    spawned: SpawnedProcess,
     generation: number,
     listener: SuccessorListener,
   ) {
     this.#channel = channel;
-    this.#process = child;
+    this.#process = spawned;
     this.#listener = listener;
     const send: Send = (...message) => channel.send(...message);
-    this.#exchange = new LocalExchange(send, { generation, pid: child.pid }, takesNothing);
+    this.#exchange = new LocalExchange(send, { generation, pid: spawned.pid }, needsNoFence);
     const gone = deferred<void>();
     this.gone = gone.promise;
     this.#resolveGone = gone.resolve;
-    this.dead = child.exited.then((ending) => {
+    this.dead = spawned.exited.then((status) => {
       this.#isDead = true;
-      clearTimeout(this.#grace);
-      return exited(child.pid, ending);
+      clearTimeout(this.#deathTimer);
+      return exitError(spawned.pid, status);
     });
     this.ready = new Promise((resolve, reject) => {
       this.#resolveReady = resolve;
       void this.dead.then((how) => reject(this.#failure ?? how));
     });
-    // Whoever waits for it hears of the failure; after the commit nobody does.
+    // After the commit no caller waits for it, and a death must not be an unhandled rejection.
     this.ready.catch(() => {});
     channel.listen({
       message: (message, fds, body) => this.#receive(message, fds, body),
@@ -106,44 +111,48 @@ export class Successor {
     return this.#process.pid;
   }
 
-  /** The names that it uses of what it has inherited. */
+  /** The names of the inherited descriptors that the successor uses. */
   get used(): ReadonlySet<string> {
     return this.#used;
   }
 
-  /** On which this process offers what it has. */
+  /** The exchange on which this process offers parcels. */
   get exchange(): Exchange {
     return this.#exchange;
   }
 
-  /** Ends it, for `reason`: {@link ready} rejects with that. */
+  /** Kills the successor. {@link ready} rejects with `reason`. */
   fail(reason: HandoverError): void {
     this.#failure ??= reason;
     this.kill();
   }
 
-  /** Reads what it has said before it is declared late. */
+  /** Reads the messages that have arrived, without waiting for the event loop. */
   readNow(): void {
     this.#channel.readNow();
   }
 
-  /** Tells it to accept. False if it is gone. */
+  /**
+   * Tells the successor to accept. False if it is gone.
+   *
+   * @throws if the message is too long, or a descriptor cannot be queued
+   */
   sendCommit(
     predecessors: readonly Predecessor[],
     ticketKeys: Record<string, string>,
     fence: number,
   ): boolean {
-    const told = predecessors.map(({ generation, pid }) => ({ generation, pid }));
+    const peers = predecessors.map(({ generation, pid }) => ({ generation, pid }));
     return this.#channel.send(
-      { type: "commit", predecessors: told, ticketKeys, fence },
+      { type: "commit", predecessors: peers, ticketKeys, fence },
       predecessors.map((one) => one.passChannelOn()),
     );
   }
 
-  /** Tells it that it was only tried, and sees it dead. */
+  /** Tells the successor that it was started by a rehearsal, and waits for its death; one that is late is killed. */
   async endRehearsal(): Promise<void> {
     this.#channel.send({ type: "rehearsed" });
-    const late = setTimeout(() => this.kill(), GRACE);
+    const late = setTimeout(() => this.kill(), DEATH_TIMEOUT);
     await this.dead;
     clearTimeout(late);
     this.close();
@@ -162,19 +171,22 @@ export class Successor {
     if (!this.#isDead) this.#process.kill();
   }
 
-  /** Probation is over: it need not be this process's child any more. */
+  /** Lets the successor's process live on when this one has exited. {@link dead} may stay pending from then on. */
   async detachProcess(): Promise<void> {
     await this.#process.detach();
   }
 
-  /** From now on it lives without us. The channel stays open: its end tells that this process is gone. */
+  /**
+   * The successor is confirmed: it is not killed any longer, whatever happens. The channel stays open, as its end tells the
+   * successor that this process is gone.
+   */
   disown(): void {
     this.#isOwned = false;
-    clearTimeout(this.#grace);
+    clearTimeout(this.#deathTimer);
     this.#process.unref();
   }
 
-  /** After its death. */
+  /** Closes the channel. Only for a successor that is dead, or it would take this process for dead and accept. */
   close(): void {
     this.#channel.close();
     this.#exchange.end();
@@ -184,51 +196,66 @@ export class Successor {
   #receive(message: Message, fds: number[], body: Uint8Array): void {
     if (this.#exchange.receive(message, fds, body)) return;
     closeAll(fds);
-    if (message.type === "hello") this.#saidHello = true;
-    else if (message.type === "stopping") this.#listener.stopping();
-    else if (message.type === "confirmed") this.#exchange.confirm();
-    else if (message.type === "progress-query")
-      this.#channel.send({ type: "progress", ...this.#listener.progress() });
-    else if (message.type === "ready") {
-      if (this.#saidHello) this.#onReady(message.used);
-      else this.fail(new HandoverError("ERR_PROTOCOL", `the successor (pid ${this.pid}) did not say hello`));
+    switch (message.type) {
+      case "hello":
+        this.#hasGreeted = true;
+        break;
+      case "ready":
+        this.#onReady(message.used);
+        break;
+      case "stopping":
+        this.#listener.stopping();
+        break;
+      case "confirmed":
+        this.#exchange.confirm();
+        break;
+      case "progress-query":
+        this.#channel.send({ type: "progress", ...this.#listener.progress() });
+        break;
+      default:
     }
   }
 
-  /** What it takes into use while it waits for go it says by another one. */
+  /** Comes again when the successor takes more descriptors into use before the commit. */
   #onReady(used: readonly string[]): void {
+    if (!this.#hasGreeted) {
+      const message = `the successor (pid ${this.pid}) did not say hello`;
+      return this.fail(new HandoverError("ERR_PROTOCOL", message));
+    }
     this.#used = new Set(used);
-    this.#resolveReady();
+    return this.#resolveReady();
   }
 
-  /** Its death is reported on its own; a successor that lives on without its channel is of no use. */
+  /** Its death is reported by its process; a successor that lives without its channel is useless, and is killed. */
   #onEnd(error: HandoverError | undefined): void {
     this.#exchange.end();
     this.#resolveGone();
     if (!this.#isOwned || this.#isDead) return;
     this.#process.requestStatus();
-    const reason =
-      error ??
-      new HandoverError("ERR_PROTOCOL", `the successor (pid ${this.pid}) closed its channel, and lived on`);
-    if (error !== undefined) return this.fail(reason);
-    this.#grace = setTimeout(() => this.fail(reason), GRACE);
+    if (error !== undefined) return this.fail(error);
+    const message = `the successor (pid ${this.pid}) closed its channel, but kept running`;
+    const reason = new HandoverError("ERR_PROTOCOL", message);
+    this.#deathTimer = setTimeout(() => this.fail(reason), DEATH_TIMEOUT);
   }
 }
 
-/** Older generations are offered nothing, so that nothing of theirs needs a fence. */
-const takesNothing = (): number => 0;
+/** Nothing is taken from a successor, so nothing of it needs a fence. */
+const needsNoFence = (): number => 0;
 
-/** How long, in ms, a death may follow the end of the channel. */
-const GRACE = 1_000;
+/** ms in which the death of a process has to follow the end of its channel, or of a rehearsal. */
+const DEATH_TIMEOUT = 1_000;
 
-/** A process that runs all the same would take the end of the channel for its parent's death, and serve. It is to end first. */
+/**
+ * If the process did start, closing the channel would look like the predecessor's death, and it would begin to serve. It is
+ * told to exit first.
+ */
 function endUnstarted(channel: Channel): void {
   channel.send({ type: "rehearsed" });
   channel.listen({ message: (_, fds) => closeAll(fds), end: () => channel.close() });
   channel.readNow();
 }
 
-function sendItems(channel: Channel, items: readonly InventoryItem[]): void {
+function sendInventory(channel: Channel, items: readonly InventoryItem[]): void {
   let start = 0;
   do {
     const some = items.slice(start, (start += ENTRIES_PER_MESSAGE));
@@ -240,12 +267,12 @@ function sendItems(channel: Channel, items: readonly InventoryItem[]): void {
   } while (start < items.length);
 }
 
-function spawnWith(command: Command, channel: number): Promise<SpawnedProcess> {
+function withChannel(env: NodeJS.ProcessEnv, channel: number): NodeJS.ProcessEnv {
   const inode = fstatSync(channel, { bigint: true }).ino;
-  return startProcess(command, channel, { ...command.env, [CHANNEL_VARIABLE]: `3:${inode}` });
+  return { ...env, [CHANNEL_VARIABLE]: `3:${inode}` };
 }
 
-function exited(pid: number, { code, signal }: ExitStatus): HandoverError {
+function exitError(pid: number, { code, signal }: ExitStatus): HandoverError {
   const how = signal === null ? `exited with code ${code}` : `was killed by ${signal}`;
   return new HandoverError("ERR_CHILD_EXITED", `the successor (pid ${pid}) ${how}`, {
     cause: { code, signal },

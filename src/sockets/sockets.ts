@@ -3,8 +3,10 @@ import type { AddressInfo, Server } from "node:net";
 import { Server as TlsServer } from "node:tls";
 import type { Tracker } from "../connections/tracker.js";
 import { HandoverError, reasonOf } from "../errors.js";
+import type { acceptPhase } from "../lifecycle.js";
 import { datagramOptions, isUnbound } from "../platform/node-internals.js";
 import { systemError } from "../platform/native.js";
+import { runAll } from "../util/run-all.js";
 import { constants } from "node:os";
 import { takeActivated } from "./systemd-match.js";
 import { HeldDatagram } from "./held-datagram.js";
@@ -14,21 +16,26 @@ import { describeAddress, fits, nameOf } from "../address.js";
 import { openSocket } from "./bind.js";
 import type { ListenRequest } from "./listen-options.js";
 
+/** The process that the sockets belong to. */
+interface SocketsHost {
+  readonly phase: () => ReturnType<typeof acceptPhase>;
+  /** The PID of a predecessor that is still alive, for messages. */
+  readonly predecessor: () => number | undefined;
+}
+
 /** Every server and datagram socket of this process that was given to handover, and what they do together. */
 export class Sockets {
   readonly #inventory: Inventory;
   readonly #tracker: Tracker;
-  /** The PID of a parent that is still there, for messages. */
-  readonly #predecessor: () => number | undefined;
+  readonly #host: SocketsHost;
   readonly #all = new Set<HeldServer | HeldDatagram>();
   readonly #objects = new WeakSet<Server | Socket>();
   readonly #pending = new Set<Promise<unknown>>();
-  #phase: "holding" | "accepting" | "stopped" = "holding";
 
-  constructor(inventory: Inventory, tracker: Tracker, predecessor: () => number | undefined) {
+  constructor(inventory: Inventory, tracker: Tracker, host: SocketsHost) {
     this.#inventory = inventory;
     this.#tracker = tracker;
-    this.#predecessor = predecessor;
+    this.#host = host;
   }
 
   /**
@@ -43,7 +50,7 @@ export class Sockets {
       return new HeldServer(server, item, this.#inventory, wish.backlog, over);
     });
     if (tracked) this.#tracker.watch(server, held.name, wish.connections);
-    if (this.#phase === "accepting") await held.accept();
+    if (this.#host.phase() === "accepting") await held.accept();
     closeAt(wish.signal, server);
     return held.address;
   }
@@ -53,7 +60,7 @@ export class Sockets {
     const held = await this.#hold(socket, wish, (item) => {
       return new HeldDatagram(socket, item, this.#inventory, (one) => this.#forget(one));
     });
-    if (this.#phase === "accepting") await held.accept();
+    if (this.#host.phase() === "accepting") await held.accept();
     return held.address;
   }
 
@@ -64,7 +71,6 @@ export class Sockets {
 
   /** Accepts on everything. Every listener is there when this returns; it resolves when all have said so. */
   async accept(): Promise<void> {
-    this.#phase = "accepting";
     await Promise.all([...this.#all].map((one) => one.accept()));
   }
 
@@ -92,14 +98,12 @@ export class Sockets {
 
   /** Accepts nothing any more, within this turn. */
   stop(): void {
-    this.#phase = "stopped";
-    for (const one of this.#all) one.stop();
+    runAll([...this.#all].map((one) => () => one.stop()));
   }
 
   /** Accepts again after a rollback. */
   resume(): void {
-    this.#phase = "accepting";
-    for (const one of this.#all) one.resume();
+    runAll([...this.#all].map((one) => () => one.resume()));
   }
 
   /** Gives up what {@link resume} would have needed. */
@@ -132,7 +136,7 @@ export class Sockets {
     this.#objects.add(object);
     try {
       const item = await obtaining;
-      if (this.#phase === "stopped") {
+      if (this.#host.phase() === "stopped") {
         this.#inventory.release(name);
         throw new HandoverError(
           "ERR_STOPPED",
@@ -175,7 +179,7 @@ export class Sockets {
         (await takeActivated(this.#inventory, name, wish));
       if (inherited !== undefined) return inherited;
       const family = "type" in object ? { family: object.type === "udp4" ? (4 as const) : (6 as const) } : {};
-      const opened = await openSocket(wish.address, { ...wish, ...family }, this.#predecessor());
+      const opened = await openSocket(wish.address, { ...wish, ...family }, this.#host.predecessor());
       const item = { ...opened, name };
       this.#inventory.add(item);
       return item;

@@ -1,7 +1,8 @@
 import type { UpgraderEvents } from "../events.js";
 import type { Event, State } from "../lifecycle.js";
 import { withTimeout } from "../util/timeout.js";
-import { isOfSystemd } from "../process/spawn.js";
+import type { LaunchInfo } from "../process/command.js";
+import { isStartedBySystemd } from "../process/spawn.js";
 import type { InventoryItem } from "../sockets/inventory.js";
 import { warnAboutUnused } from "./activation.js";
 import { readEnvironment } from "./environment.js";
@@ -11,6 +12,7 @@ import { DescriptorStore } from "./store.js";
 
 /** What there is to tell of. */
 export interface Service {
+  state(): State;
   connections(): number;
   used(): readonly InventoryItem[];
   /** Passed, but not used. */
@@ -26,12 +28,12 @@ export interface Service {
  */
 export class ServiceManager {
   readonly #generation: number;
+  readonly #launch: LaunchInfo;
   readonly #service: Service;
   readonly #store: DescriptorStore;
   readonly #notifier: Notifier;
   readonly #watchdog: number | undefined;
   #isMain: boolean;
-  #state: State = { name: "starting" };
   /** Whether the program has been told that it is ready. */
   #accepts = false;
   #successor: number | undefined;
@@ -45,11 +47,12 @@ export class ServiceManager {
   #status = "";
 
   /**
-   * @param env what this process was started with
+   * @param launch how this process was started
    * @param stored the names of what is in systemd's descriptor store
    */
-  constructor(generation: number, env: NodeJS.ProcessEnv, stored: readonly string[], service: Service) {
-    const { notifySocket, watchdog } = readEnvironment(env);
+  constructor(generation: number, launch: LaunchInfo, stored: readonly string[], service: Service) {
+    const { notifySocket, watchdog } = readEnvironment(launch.env);
+    this.#launch = launch;
     this.#generation = generation;
     this.#service = service;
     this.#notifier = new Notifier(notifySocket);
@@ -61,9 +64,7 @@ export class ServiceManager {
   }
 
   /** Follows every step of this process, before its effects: the last word of a main process comes first. */
-  onTransition(event: Event, state: State): void {
-    const before = this.#state;
-    this.#state = state;
+  onTransition(event: Event, before: State, state: State): void {
     // In a stop that comes before the end of probation the main process stays what it is.
     const isLeftAlone = !("outcome" in state) || !this.#service.hasPredecessor();
     if (event === "confirmed" && !this.#isMain && isLeftAlone) this.#becomeMain();
@@ -81,13 +82,13 @@ export class ServiceManager {
 
   /** What this process listens on has changed, or is what it has to answer for now. */
   storeListeners(): void {
-    const serves = this.#state.name === "ready" || this.#state.name === "upgrading";
+    const serves = this.#service.state().name === "ready" || this.#service.state().name === "upgrading";
     if (this.#isMain && this.#accepts && serves) this.#store.sync(this.#service.used());
   }
 
   /** At the end of the main process: waits for `others`, for at most `timeout` ms. */
   async waitForOthers(others: readonly Promise<unknown>[], timeout: number): Promise<void> {
-    if (!this.#isMain || !(this.#notifier.isConnected || isOfSystemd())) return;
+    if (!this.#isMain || !(this.#notifier.isConnected || isStartedBySystemd(this.#launch))) return;
     this.#waitsForOthers = others.length > 0;
     if (this.#waitsForOthers) this.#send({});
     await withTimeout(timeout, Promise.all(others));
@@ -113,13 +114,13 @@ export class ServiceManager {
   /** The upgrade is over, and this process is as it was before. */
   #reportFailure(what: string, error: Error): void {
     this.#lastFailure = `${what}: ${error.message}`;
-    if (this.#state.name === "ready") this.#send({ READY: 1 });
+    if (this.#service.state().name === "ready") this.#send({ READY: 1 });
   }
 
   /** Its predecessor has told systemd so, unless it died: then this process is the only one that can. */
   #becomeMain(): void {
     this.#isMain = true;
-    if (this.#state.name === "draining") this.#send({ MAINPID: process.pid, STOPPING: 1 });
+    if (this.#service.state().name === "draining") this.#send({ MAINPID: process.pid, STOPPING: 1 });
     else if (this.#accepts) this.#send({ MAINPID: process.pid, READY: 1 });
     this.#startHeartbeat();
     this.storeListeners();
@@ -158,14 +159,14 @@ export class ServiceManager {
 
   /** systemd believes a successor nothing before it has seen that the main process is dead. */
   #repeated(): Message {
-    if (!this.#mainPidUnconfirmed || !this.#accepts || this.#state.name !== "ready") return {};
+    if (!this.#mainPidUnconfirmed || !this.#accepts || this.#service.state().name !== "ready") return {};
     this.#status = "";
     return { READY: 1 };
   }
 
   /** While it upgrades or stops systemd's own timeouts wait for handover's. */
   #extension(): Message {
-    const isQuiet = ["starting", "ready", "exited"].includes(this.#state.name);
+    const isQuiet = ["starting", "ready", "exited"].includes(this.#service.state().name);
     // Two beats: no longer than the watchdog, which systemd extends as well.
     return this.#waitsForOthers || !isQuiet
       ? { EXTEND_TIMEOUT_USEC: Math.round(this.#interval * 2 * 1_000) }
@@ -175,7 +176,7 @@ export class ServiceManager {
   #send(message: Message, patience?: number): void {
     if (!this.#isMain || !this.#notifier.isConnected) return;
     const status = describeStatus({
-      state: this.#state,
+      state: this.#service.state(),
       generation: this.#generation,
       connections: this.#service.connections(),
       successor: this.#successor,

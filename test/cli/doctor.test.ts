@@ -81,7 +81,7 @@ describe("handover doctor", () => {
     expect(found.filter(({ severity }) => severity === "error")).toMatchObject([
       {
         check: "directory",
-        what: expect.stringContaining(`${directory}: there is no such directory any more`) as string,
+        what: expect.stringContaining(`${directory}: there is no such directory`) as string,
       },
     ]);
     await expectFailure(service.pid);

@@ -73,6 +73,7 @@ const ELSEWHERE = new RegExp(
     "the successor was not ready within",
     "to hand over",
     "did not say hello",
+    "the step ",
     "cannot understand a message",
     "adopt a WebSocket",
     "cannot acquire the role",

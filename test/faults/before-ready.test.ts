@@ -73,8 +73,8 @@ const strangers: [name: string, says: unknown[][], code: string, message: RegExp
   ["says what nobody knows", [text(HELLO), text({ type: "surprise" })], "ERR_UPGRADE_TIMEOUT", /not ready/],
   ["says nothing", [], "ERR_UPGRADE_TIMEOUT", /not ready/],
   ["sends too much", [text(HELLO), ["fill", 150_000]], "ERR_PROTOCOL", /longer than 131072 bytes$/],
-  ["closes its channel", [["close"]], "ERR_PROTOCOL", /closed its channel, and lived on$/],
-  ["says hello and closes its channel", [text(HELLO), ["close"]], "ERR_PROTOCOL", /and lived on$/],
+  ["closes its channel", [["close"]], "ERR_PROTOCOL", /closed its channel, but kept running$/],
+  ["says hello and closes its channel", [text(HELLO), ["close"]], "ERR_PROTOCOL", /but kept running$/],
 ];
 
 test.each(strangers)("a successor that %s changes nothing", async (_, says, code, message) => {
@@ -119,7 +119,7 @@ test("without its working directory it cannot be started, and with it again it t
   rmdirSync(cwd);
   const failed = await failUpgrade(running);
   expect(failed["code"]).toBe("ERR_SPAWN");
-  expect(failed["message"]).toBe(`cannot start a successor in ${cwd}: there is no such directory any more`);
+  expect(failed["message"]).toBe(`cannot start a successor in ${cwd}: there is no such directory`);
   mkdirSync(cwd);
   expect((await upgrade(running)).generation).toBe(1);
 });
@@ -159,7 +159,11 @@ const parents: [name: string, settings: object, said: RegExp][] = [
     { says: [{ ...HELLO, protocol: 7 }] },
     /handover 9\.9\.9\) speaks protocol 7, this one 1/,
   ],
-  ["that says no hello", { says: [{ type: "confirmed" }] }, /cannot take over: the parent did not say hello/],
+  [
+    "that says no hello",
+    { says: [{ type: "confirmed" }] },
+    /cannot take over: the predecessor did not say hello/,
+  ],
   ["that says nothing", { says: [], upgradeTimeout: 100 }, /ERR_UPGRADE_TIMEOUT/],
   [
     "that says half of it",
@@ -169,7 +173,7 @@ const parents: [name: string, settings: object, said: RegExp][] = [
   [
     "that sends names without descriptors",
     { says: [HELLO, { type: "inventory", entries: [{ name: "x" }], more: false }] },
-    /cannot take over: the parent sent inventory, not its inventory/,
+    /cannot take over: the predecessor sent inventory, not its inventory/,
   ],
   [
     "that never says go",

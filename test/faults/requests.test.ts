@@ -134,7 +134,7 @@ const wrong: [spawn: string, code: string, message: RegExp][] = [
   ['{"args":[1]}', "ERR_OPTION", /"spawn\.args" must be an array of strings/],
   ['{"command":""}', "ERR_OPTION", /"spawn\.command" must be a string that is not empty, not ''$/],
   ['{"cwd":"release"}', "ERR_OPTION", /"spawn\.cwd" must be an absolute path, not 'release'$/],
-  ['{"cwd":"/no/such/place"}', "ERR_SPAWN", /in \/no\/such\/place: there is no such directory any more$/],
+  ['{"cwd":"/no/such/place"}', "ERR_SPAWN", /in \/no\/such\/place: there is no such directory$/],
   ['{"command":"/no/such/node"}', "ERR_SPAWN", /spawn \/no\/such\/node ENOENT$/],
   ['{"env":"PATH=/bin"}', "ERR_OPTION", /"spawn\.env" must be an object of strings, not 'PATH=\/bin'$/],
   ['{"comand":"node"}', "ERR_OPTION", /"spawn" returned does not know the option "comand"/],

@@ -94,11 +94,7 @@ describe("an override", () => {
     [{ args: [1] }, "ERR_OPTION", 'the option "spawn.args" must be an array of strings, not [ 1 ]'],
     [{ cwd: "" }, "ERR_OPTION", "the option \"spawn.cwd\" must be a string that is not empty, not ''"],
     [{ cwd: "a" }, "ERR_OPTION", "the option \"spawn.cwd\" must be an absolute path, not 'a'"],
-    [
-      { cwd: "/dev/null" },
-      "ERR_SPAWN",
-      "cannot start a successor in /dev/null: there is no such directory any more",
-    ],
+    [{ cwd: "/dev/null" }, "ERR_SPAWN", "cannot start a successor in /dev/null: there is no such directory"],
     [
       { cwd: loop },
       "ERR_SPAWN",

@@ -28,7 +28,7 @@ describe("an older generation", () => {
   test("that is waited for leaves nothing on the signal when it is gone", async () => {
     const { older, other } = open();
     const { signal } = new AbortController();
-    const gone = older.waitForParent(signal);
+    const gone = older.waitForDirect(signal);
     other.close();
     await gone;
     expect(getEventListeners(signal, "abort")).toEqual([]);

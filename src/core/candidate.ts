@@ -1,0 +1,107 @@
+import { HandoverError } from "../errors.js";
+import type { Timings } from "../events.js";
+import { successorCommand } from "../process/command.js";
+import { Successor, type SuccessorListener } from "../process/successor.js";
+import type { ProcessContext } from "./context.js";
+
+/** A successor before the commit: it was started, and becomes ready or dies. */
+export class Candidate {
+  readonly successor: Successor;
+  readonly generation: number;
+  readonly #context: ProcessContext;
+  readonly #spawnTime: number;
+  #readyTime = 0;
+
+  /**
+   * Starts the successor, with every listener that is being bound right now.
+   *
+   * @throws {HandoverError} `ERR_SPAWN`, `ERR_OPTION` (of `spawn`), `ERR_ABORTED`
+   */
+  static async start(
+    context: ProcessContext,
+    listener: SuccessorListener,
+    signal: AbortSignal | undefined,
+  ): Promise<Candidate> {
+    const { env, settings, sockets, inventory, generation } = context;
+    await sockets.bound();
+    if (signal?.aborted) throw abortError(signal);
+    const start = env.clock.now();
+    const command = successorCommand(env.launch, settings.spawn());
+    const successor = await Successor.start(env, command, generation, inventory.forSuccessor(), listener);
+    return new Candidate(context, successor, env.clock.now() - start);
+  }
+
+  private constructor(context: ProcessContext, successor: Successor, spawnTime: number) {
+    this.#context = context;
+    this.successor = successor;
+    this.generation = context.generation + 1;
+    this.#spawnTime = spawnTime;
+  }
+
+  get pid(): number {
+    return this.successor.pid;
+  }
+
+  /** How long its start and its initialisation took, in ms. */
+  get timings(): Pick<Timings, "spawn" | "ready"> {
+    return { spawn: this.#spawnTime, ready: this.#readyTime };
+  }
+
+  /**
+   * Resolves when the successor is ready. When it rejects, the successor is dead.
+   *
+   * @param signal kills the successor
+   * @throws {HandoverError} `ERR_CHILD_EXITED`, `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_ABORTED`, or the reason given
+   *   to {@link kill}
+   */
+  async ready(signal: AbortSignal | undefined): Promise<void> {
+    const { clock } = this.#context.env;
+    const { upgradeTimeout } = this.#context.settings;
+    const start = clock.now();
+    let isReady = false;
+    const cancelTimeout = clock.after(upgradeTimeout, () => {
+      // Its message may have arrived while this process was too busy to read it.
+      this.successor.readNow();
+      setImmediate(() => isReady || this.kill(lateError(this.pid, upgradeTimeout)));
+    });
+    const abort = (): void => this.kill(abortError(signal));
+    if (signal?.aborted) abort();
+    signal?.addEventListener("abort", abort, { once: true });
+    try {
+      await this.successor.ready;
+      isReady = true;
+      this.#readyTime = clock.now() - start;
+    } finally {
+      cancelTimeout();
+      signal?.removeEventListener("abort", abort);
+    }
+  }
+
+  /** Kills the successor: {@link ready} rejects with `reason`, once it is dead. */
+  kill(reason: HandoverError): void {
+    this.successor.fail(reason);
+  }
+
+  /** Ends a rehearsal: the successor has exited when this resolves. */
+  async endRehearsal(): Promise<void> {
+    await this.successor.endRehearsal();
+  }
+
+  /** After its death: closes the channel, and removes the file that it could not remove itself. */
+  cleanUp(): void {
+    this.successor.close();
+    this.#context.pidFile?.discard(this.pid);
+  }
+}
+
+/** The error of an upgrade that was aborted. */
+export function abortError(signal: AbortSignal | undefined): HandoverError {
+  const { reason } = signal ?? {};
+  if (reason instanceof HandoverError) return reason;
+  return new HandoverError("ERR_ABORTED", "the upgrade was aborted", { cause: reason });
+}
+
+function lateError(pid: number, timeout: number): HandoverError {
+  const message = `the successor (pid ${pid}) was not ready within ${timeout} ms, and was killed`;
+  return new HandoverError("ERR_UPGRADE_TIMEOUT", message);
+}

@@ -1,0 +1,75 @@
+import { stateError, transition, type Effect, type Event, type State } from "../lifecycle.js";
+
+interface StateMachineListener {
+  /** Called before the effects of a transition. */
+  onTransition(event: Event, before: State, after: State): void;
+  /** An effect has thrown. The other effects of the transition run all the same. */
+  onEffectError(effect: Effect, error: unknown): void;
+}
+
+/** An event that waits for its turn, and what becomes of a request. */
+interface QueuedEvent {
+  readonly event: Event;
+  readonly accept: () => void;
+  readonly refuse: (error: Error) => void;
+}
+
+/**
+ * Owns the state of this process. An event runs to completion: an event that one of its effects dispatches waits until all
+ * effects have run, so that no effect sees a state between two transitions. An effect that throws cannot stop the others:
+ * a half commit would leave two processes that accept, or none.
+ */
+export class StateMachine {
+  readonly #effects: Readonly<Record<Effect, () => void>>;
+  readonly #listener: StateMachineListener;
+  readonly #queue: QueuedEvent[] = [];
+  #state: State = { name: "starting" };
+  #isRunning = false;
+
+  constructor(effects: Readonly<Record<Effect, () => void>>, listener: StateMachineListener) {
+    this.#effects = effects;
+    this.#listener = listener;
+  }
+
+  get state(): State {
+    return this.#state;
+  }
+
+  /** Runs an event now, or after the event that is running. Never throws. */
+  dispatch(event: Event): void {
+    this.#enqueue({ event, accept: () => {}, refuse: () => {} });
+  }
+
+  /**
+   * Dispatches an event that the table may refuse.
+   *
+   * @throws {HandoverError} with the code of the table
+   */
+  request(event: Event): Promise<void> {
+    return new Promise((accept, refuse) => this.#enqueue({ event, accept, refuse }));
+  }
+
+  #enqueue(queued: QueuedEvent): void {
+    this.#queue.push(queued);
+    if (this.#isRunning) return;
+    this.#isRunning = true;
+    for (let next; (next = this.#queue.shift()) !== undefined;) this.#run(next);
+    this.#isRunning = false;
+  }
+
+  #run({ event, accept, refuse }: QueuedEvent): void {
+    const before = this.#state;
+    const step = transition(before, event);
+    if (step.refused !== undefined) return refuse(stateError(step.refused, event));
+    this.#state = step.state;
+    this.#listener.onTransition(event, before, step.state);
+    for (const effect of step.effects) {
+      try {
+        this.#effects[effect]();
+      } catch (error) {
+        this.#listener.onEffectError(effect, error);
+      }
+    }
+    return accept();
+  }
+}

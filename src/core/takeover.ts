@@ -1,0 +1,154 @@
+import { HandoverError } from "../errors.js";
+import type { Timings, UpgradeRecord, UpgradeResult } from "../events.js";
+import type { Exchange } from "../exchange/exchange.js";
+import { stateError } from "../lifecycle.js";
+import { deferred } from "../util/deferred.js";
+import { runAll } from "../util/run-all.js";
+import { abortError, type Candidate } from "./candidate.js";
+import type { ProcessContext } from "./context.js";
+
+/** The second half of an upgrade: from a candidate that is ready to the end of its probation. */
+export class Takeover {
+  readonly pid: number;
+  readonly generation: number;
+  readonly #context: ProcessContext;
+  readonly #candidate: Candidate;
+  readonly #record: UpgradeRecord;
+  readonly #settled = deferred<"confirmed" | "rolledBack">();
+  #timings: Timings;
+  #cancelProbation: () => void = () => {};
+  #deathOnProbation: HandoverError | undefined;
+
+  /** @param record of the upgrade, which is kept up to date */
+  constructor(context: ProcessContext, candidate: Candidate, record: UpgradeRecord) {
+    this.#context = context;
+    this.#candidate = candidate;
+    this.#record = record;
+    this.pid = candidate.pid;
+    this.generation = candidate.generation;
+    this.#timings = { ...candidate.timings, commit: 0 };
+  }
+
+  /** The exchange on which this process offers parcels. */
+  get exchange(): Exchange {
+    return this.#candidate.successor.exchange;
+  }
+
+  /** Resolves when the successor is gone. */
+  get gone(): Promise<void> {
+    return this.#candidate.successor.gone;
+  }
+
+  /** Resolves at the end of probation: whether the successor was confirmed. */
+  get confirmed(): Promise<boolean> {
+    return this.#settled.promise.then((outcome) => outcome === "confirmed");
+  }
+
+  get result(): UpgradeResult {
+    const { pid, generation } = this;
+    return { pid, generation, timings: this.#timings, settled: this.#settled.promise };
+  }
+
+  /**
+   * Releases the roles while this process still accepts, and sends the commit. From there to the end of the turn no process
+   * accepts: the event loop does not run. When this rejects, the successor is dead, and everything is as it was.
+   *
+   * @param signal aborts the upgrade
+   * @throws {HandoverError} `ERR_ROLE`, `ERR_STOPPED`, `ERR_ABORTED`, `ERR_CHILD_EXITED`, `ERR_PROTOCOL`
+   */
+  async commit(signal: AbortSignal | undefined): Promise<void> {
+    const { clock } = this.#context.env;
+    const start = clock.now();
+    try {
+      await this.#context.processState.roles.release();
+      if (this.#context.state().name !== "upgrading") throw stateError("ERR_STOPPED", "upgrade");
+      if (signal?.aborted) throw abortError(signal);
+      this.#sendCommit();
+    } catch (error) {
+      throw await this.#undo(error as Error);
+    }
+    this.#timings = { ...this.#timings, commit: clock.now() - start };
+    Object.assign(this.#record, { outcome: "probation", timings: this.#timings });
+  }
+
+  /** Resolves when probation is over; with the way the successor died, if it did. */
+  async probation(): Promise<HandoverError | undefined> {
+    const { successor } = this.#candidate;
+    const { clock } = this.#context.env;
+    const { probation } = this.#context.settings;
+    const over = deferred<HandoverError | undefined>();
+    void successor.dead.then((how) => {
+      // Its last message may say that it was told to stop, which is not a reason for a rollback.
+      successor.readNow();
+      this.#deathOnProbation = how;
+      over.resolve(how);
+    });
+    const detach = (): void => void successor.detachProcess().then(() => over.resolve(undefined));
+    // It may have died in time, while this process was too busy to notice.
+    const detachLater = (): void =>
+      void successor.detachProcess().then(() => setImmediate(() => over.resolve(undefined)));
+    if (probation === 0) detach();
+    else this.#cancelProbation = clock.after(probation, detachLater);
+    return over.promise;
+  }
+
+  announceStop(): void {
+    this.#candidate.successor.sendStopping();
+  }
+
+  /** A rollback is impossible: releases everything that it would have needed. */
+  confirm(): void {
+    this.#cancelProbation();
+    const { successor } = this.#candidate;
+    const { sockets, inventory } = this.#context;
+    runAll([
+      () => successor.sendConfirmed(),
+      () => successor.disown(),
+      () => sockets.closeSpares(),
+      () => inventory.closeUsed(successor.used),
+      () => this.#settled.resolve("confirmed"),
+    ]);
+  }
+
+  /** The successor has died: reads the channels of older generations in this process again. */
+  reclaimChannels(): void {
+    this.#cancelProbation();
+    runAll([() => this.#readPredecessorsAgain(), () => this.#candidate.cleanUp()]);
+  }
+
+  /** Records the rollback. Returns the way the successor died. */
+  recordRollback(): HandoverError {
+    const error = this.#deathOnProbation!;
+    this.#settled.resolve("rolledBack");
+    this.#context.history.fail(this.#record, "rolledBack", error);
+    return error;
+  }
+
+  #sendCommit(): void {
+    const { predecessors, sockets, processState } = this.#context;
+    const { successor } = this.#candidate;
+    const { last } = processState.fences;
+    if (!successor.sendCommit(predecessors.alive, sockets.ticketKeys(), last)) throw new SuccessorGone();
+  }
+
+  /** Kills the successor, and takes the roles and the channels back. Returns the error to throw. */
+  async #undo(failure: Error): Promise<Error> {
+    const { processState, state, emit } = this.#context;
+    const { successor } = this.#candidate;
+    successor.kill();
+    const how = await successor.dead;
+    this.#candidate.cleanUp();
+    this.#readPredecessorsAgain();
+    if (state().name !== "upgrading") return stateError("ERR_STOPPED", "upgrade");
+    for (const error of await processState.roles.acquireAll()) emit("failed", { error });
+    return failure instanceof SuccessorGone ? how : failure;
+  }
+
+  #readPredecessorsAgain(): void {
+    const { predecessors, generation, env } = this.#context;
+    predecessors.readAgain({ generation, pid: env.pid });
+  }
+}
+
+/** The successor died before it could be told to accept; the way it died is reported by its process. */
+class SuccessorGone extends Error {}
