@@ -1,5 +1,4 @@
 import type { EventEmitter } from "node:events";
-import { setImmediate as turn } from "node:timers/promises";
 import type { Status } from "../control/protocol.js";
 import { ControlServer } from "../control/server.js";
 import { HandoverError, reasonOf } from "../errors.js";
@@ -21,10 +20,11 @@ import type { SuccessorListener } from "../process/successor.js";
 import { deferred } from "../util/deferred.js";
 import { Candidate } from "./candidate.js";
 import { createContext, type ProcessContext } from "./context.js";
+import { closeEverything, waitForGenerations } from "./exit.js";
 import { statusOf } from "./process-status.js";
 import { Shutdown } from "./shutdown.js";
 import { Startup } from "./startup.js";
-import { StateMachine } from "./state-machine.js";
+import { StateMachine, type Effects } from "./state-machine.js";
 import { Takeover } from "./takeover.js";
 
 /**
@@ -206,7 +206,7 @@ export class Generation {
       this.#shutdown?.progress ?? { connections: this.context.connections.size, moved: 0, remaining: 0 },
   };
 
-  readonly #effects: Record<Effect, () => void> = {
+  readonly #effects: Effects = {
     sendReady: () => {
       if (!this.#startup.sendReady()) this.#machine.dispatch("mayAccept");
     },
@@ -228,11 +228,10 @@ export class Generation {
       this.#emit("upgraded", upgraded);
     },
     beginHandover: () => this.#beginShutdown(this.#takeover),
-    beginProbation: () => {
-      void this.#takeover!.probation().then((death) =>
+    beginProbation: () =>
+      this.#takeover!.probation().then((death) =>
         this.#machine.dispatch(death === undefined ? "probationOver" : "successorDied"),
-      );
-    },
+      ),
     confirmSuccessor: () => this.#takeover!.confirm(),
     cancelDrain: () => {
       this.#shutdown?.cancel();
@@ -244,7 +243,7 @@ export class Generation {
       this.context.pidFile?.prepare();
       this.context.pidFile?.publish();
     },
-    reacquireRoles: () => void this.#reacquireRoles(),
+    reacquireRoles: () => this.#reacquireRoles(),
     emitRollback: () => {
       const { pid } = this.#takeover!;
       const error = this.#takeover!.recordRollback();
@@ -267,7 +266,7 @@ export class Generation {
       this.context.inventory.closeUsed(new Set());
     },
     beginDrain: () => this.#beginShutdown(),
-    exit: () => void this.#leave(),
+    exit: () => this.#leave(),
   };
 
   #beginShutdown(takeover?: Takeover): void {
@@ -296,30 +295,26 @@ export class Generation {
     env.exit(0);
   }
 
+  /** However its steps fail, `exit` resolves: the program waits for it. */
   async #leave(): Promise<void> {
     const { outcome } = this.state as State & { name: "exited" };
-    const { settings, sockets, connections, pidFile } = this.context;
-    sockets.closeAll();
-    connections.dispose();
-    // The servers emit `close` in the next tick.
-    await turn();
-    if (outcome === "stopped") pidFile?.remove();
-    this.#emit("exit", { outcome, ...this.#summary });
-    this.#drained.resolve({ outcome, ...this.#summary });
-    await this.#control?.close(ANSWER_TIMEOUT);
-    if (outcome === "stopped") await this.#waitForOthers();
-    clearInterval(this.#hold);
-    this.#exit.resolve(outcome);
-    forceExitAfter(settings.exitTimeout);
+    try {
+      await closeEverything(this.context, outcome);
+    } finally {
+      this.#emit("exit", { outcome, ...this.#summary });
+      this.#drained.resolve({ outcome, ...this.#summary });
+      await this.#waitForOthers(outcome).finally(() => {
+        clearInterval(this.#hold);
+        this.#exit.resolve(outcome);
+        forceExitAfter(this.context.settings.exitTimeout, this.context.env.exit);
+      });
+    }
   }
 
-  /** Other generations may still drain; under systemd they are killed when the main process exits. */
-  async #waitForOthers(): Promise<void> {
-    const { settings, predecessors, serviceManager } = this.context;
-    const { drainTimeout, exitTimeout } = settings;
-    const successor = this.#takeover === undefined ? [] : [this.#takeover.gone];
-    const others = [...successor, ...predecessors.alive.map(({ gone }) => gone)];
-    await serviceManager.waitForOthers(others, drainTimeout + exitTimeout);
+  /** Clients of the control socket read their answers; other generations may still drain. */
+  async #waitForOthers(outcome: Outcome): Promise<void> {
+    await this.#control?.close(ANSWER_TIMEOUT);
+    if (outcome === "stopped") await waitForGenerations(this.context, this.#takeover?.gone);
   }
 
   /** The one door for events. systemd is notified first; a listener's exception is the program's own. */

@@ -1,5 +1,8 @@
 import { stateError, transition, type Effect, type Event, type State } from "../lifecycle.js";
 
+/** What each effect does. A promise is not waited for; its rejection is an error of the effect. */
+export type Effects = Readonly<Record<Effect, () => void | Promise<void>>>;
+
 interface StateMachineListener {
   /** Called before the effects of a transition. */
   onTransition(event: Event, before: State, after: State): void;
@@ -20,13 +23,13 @@ interface QueuedEvent {
  * a half commit would leave two processes that accept, or none.
  */
 export class StateMachine {
-  readonly #effects: Readonly<Record<Effect, () => void>>;
+  readonly #effects: Effects;
   readonly #listener: StateMachineListener;
   readonly #queue: QueuedEvent[] = [];
   #state: State = { name: "starting" };
   #isRunning = false;
 
-  constructor(effects: Readonly<Record<Effect, () => void>>, listener: StateMachineListener) {
+  constructor(effects: Effects, listener: StateMachineListener) {
     this.#effects = effects;
     this.#listener = listener;
   }
@@ -63,13 +66,16 @@ export class StateMachine {
     if (step.refused !== undefined) return refuse(stateError(step.refused, event));
     this.#state = step.state;
     this.#listener.onTransition(event, before, step.state);
-    for (const effect of step.effects) {
-      try {
-        this.#effects[effect]();
-      } catch (error) {
-        this.#listener.onEffectError(effect, error);
-      }
-    }
+    for (const effect of step.effects) this.#runEffect(effect);
     return accept();
+  }
+
+  #runEffect(effect: Effect): void {
+    const fail = (error: unknown): void => this.#listener.onEffectError(effect, error);
+    try {
+      this.#effects[effect]()?.catch(fail);
+    } catch (error) {
+      fail(error);
+    }
   }
 }

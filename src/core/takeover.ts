@@ -72,7 +72,7 @@ export class Takeover {
   }
 
   /** Resolves when probation is over; with the way the successor died, if it did. */
-  async probation(): Promise<HandoverError | undefined> {
+  probation(): Promise<HandoverError | undefined> {
     const { successor } = this.#candidate;
     const { clock } = this.#context.env;
     const { probation } = this.#context.settings;
@@ -83,10 +83,11 @@ export class Takeover {
       this.#deathOnProbation = how;
       over.resolve(how);
     });
-    const detach = (): void => void successor.detachProcess().then(() => over.resolve(undefined));
+    const survive = (): void => over.resolve(undefined);
+    const detach = (): void => void successor.detachProcess().then(survive, survive);
     // It may have died in time, while this process was too busy to notice.
-    const detachLater = (): void =>
-      void successor.detachProcess().then(() => setImmediate(() => over.resolve(undefined)));
+    const surviveLater = (): void => void setImmediate(survive);
+    const detachLater = (): void => void successor.detachProcess().then(surviveLater, surviveLater);
     if (probation === 0) detach();
     else this.#cancelProbation = clock.after(probation, detachLater);
     return over.promise;

@@ -15,8 +15,8 @@ export interface Env {
   readonly channelVariable: string | undefined;
   readonly clock: Clock;
   /** Starts a process whose descriptor 3 is `channel`. Rejects if it cannot be started. */
-  spawn(command: Command, channel: number, env: NodeJS.ProcessEnv): Promise<SpawnedProcess>;
-  exit(code: number): void;
+  readonly spawn: (command: Command, channel: number, env: NodeJS.ProcessEnv) => Promise<SpawnedProcess>;
+  readonly exit: (code: number) => void;
 }
 
 export const systemEnv: Env = {

@@ -63,16 +63,16 @@ function hasTerminal(): boolean {
   }
 }
 
-/** Exits with code 1 if this process is still alive after `timeout` ms; 0: never. Does not keep the process alive. */
-export function forceExitAfter(timeout: number): void {
-  if (timeout > 0) setTimeout(forceExit, timeout).unref();
+/** Calls `exit` with code 1 if this process is still alive after `timeout` ms; 0: never. Does not keep it alive. */
+export function forceExitAfter(timeout: number, exit: (code: number) => void): void {
+  if (timeout > 0) setTimeout(forceExit, timeout, exit).unref();
 }
 
-function forceExit(): void {
+function forceExit(exit: (code: number) => void): void {
   process.emitWarning(
     "the process did not end after it had been replaced or stopped: something keeps it alive",
     { code: "HANDOVER_EXIT_TIMEOUT" },
   );
   // Node prints the warning in the next tick.
-  setImmediate(() => process.exit(1));
+  setImmediate(exit, 1);
 }

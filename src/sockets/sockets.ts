@@ -108,13 +108,14 @@ export class Sockets {
 
   /** Gives up what {@link resume} would have needed. */
   closeSpares(): void {
-    for (const one of this.#all) one.closeSpare();
+    runAll([...this.#all].map((one) => () => one.closeSpare()));
   }
 
   /** The end of every server and socket. */
   closeAll(): void {
-    for (const one of this.#all) one.end();
+    const all = [...this.#all];
     this.#all.clear();
+    runAll(all.map((one) => () => one.end()));
   }
 
   #forget(one: HeldServer | HeldDatagram): void {

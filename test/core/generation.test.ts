@@ -1,0 +1,429 @@
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
+import type { Effect } from "../../dist/lifecycle.js";
+import { native } from "../../dist/platform/native.js";
+import { PEER, Stage, successorOf, until } from "../support/fake-env.js";
+
+/** A process that accepts, without a predecessor. */
+async function ready(options = {}): Promise<Stage> {
+  const stage = new Stage(options);
+  await stage.generation.ready();
+  return stage;
+}
+
+/** A role that records when it is acquired and released. */
+async function role(stage: Stage, log: string[]): Promise<void> {
+  await stage.generation.context.processState.roles.add("cron", {
+    acquire: () => void log.push("acquire"),
+    release: () => void log.push("release"),
+  });
+}
+
+/** The code with which an upgrade is refused. */
+async function refusal(stage: Stage): Promise<unknown> {
+  return stage.generation.upgrade(undefined).catch((error: { code: string }) => error.code);
+}
+
+describe("Generation.upgrade", () => {
+  test("starts a successor, commits when it is ready, and exits when it is confirmed", async () => {
+    const stage = await ready({ probation: 1_000 });
+    const { settled, ...result } = await stage.commit();
+    expect(result).toMatchObject({ pid: PEER, generation: 1 });
+    await stage.successor.receives("commit");
+    expect(stage.state).toBe("replaced");
+    stage.clock.advance(1_000);
+    expect(await settled).toBe("confirmed");
+    expect(await stage.generation.exit).toBe("upgraded");
+    await stage.successor.receives("confirmed");
+    expect(stage.events).toEqual(["ready", "upgrading", "upgraded", "draining", "exit"]);
+  });
+
+  test("stops accepting and releases the roles before the successor can read the commit", async () => {
+    const stage = await ready();
+    const log: string[] = [];
+    await role(stage, log);
+    const server = createServer();
+    await stage.generation.context.sockets.listen(server, {
+      address: { kind: "tcp", host: "127.0.0.1", port: 0, ipv6Only: false },
+      name: "web",
+      backlog: 16,
+      mode: -1,
+      signal: undefined,
+    });
+    expect(server.listening).toBe(true);
+    const { upgrade } = await stage.startUpgrade();
+    stage.successor.ready();
+    await stage.successor.receives("commit");
+    expect(log).toEqual(["acquire", "release"]);
+    expect(server.listening).toBe(false);
+    await upgrade;
+  });
+
+  test("kills a successor that is not ready within upgradeTimeout, and keeps serving", async () => {
+    const stage = await ready({ upgradeTimeout: 1_000 });
+    const { upgrade } = await stage.startUpgrade();
+    stage.clock.advance(1_000);
+    await expect(upgrade).rejects.toMatchObject({ code: "ERR_UPGRADE_TIMEOUT" });
+    expect(stage.successor.isKilled).toBe(true);
+    expect(stage.state).toBe("ready");
+    expect(stage.events).toEqual(["ready", "upgrading", "recorded", "failed"]);
+  });
+
+  test("commits to a successor whose message arrived before upgradeTimeout but was not read yet", async () => {
+    const stage = await ready({ upgradeTimeout: 1_000 });
+    const { upgrade } = await stage.startUpgrade();
+    stage.successor.ready();
+    stage.clock.advance(1_000);
+    await expect(upgrade).resolves.toMatchObject({ generation: 1 });
+  });
+
+  test("is refused while another upgrade runs, which goes on", async () => {
+    const stage = await ready();
+    const { upgrade } = await stage.startUpgrade();
+    await expect(stage.generation.upgrade(undefined)).rejects.toMatchObject({
+      code: "ERR_UPGRADE_IN_PROGRESS",
+    });
+    stage.successor.ready();
+    await expect(upgrade).resolves.toMatchObject({ generation: 1 });
+    await expect(stage.generation.upgrade(undefined)).rejects.toMatchObject({ code: "ERR_ALREADY_UPGRADED" });
+  });
+
+  test("is refused before ready(), after a stop, and in PID 1", async () => {
+    const starting = new Stage();
+    expect(await refusal(starting)).toBe("ERR_NOT_READY");
+    await starting.generation.stop();
+    expect(await refusal(starting)).toBe("ERR_STOPPED");
+    const first = new Stage({}, { pid: 1 });
+    await first.generation.ready();
+    expect(await refusal(first)).toBe("ERR_PID_1");
+    expect(first.successors).toEqual([]);
+  });
+
+  test("rejects with ERR_SPAWN if no process can be started, and the next upgrade works", async () => {
+    const stage = await ready();
+    stage.spawnError = new Error("spawn node ENOENT");
+    await expect(stage.generation.upgrade(undefined)).rejects.toMatchObject({
+      code: "ERR_SPAWN",
+      message: "cannot start a successor, node server.js in /: spawn node ENOENT",
+    });
+    stage.spawnError = undefined;
+    await expect(stage.commit()).resolves.toMatchObject({ generation: 1 });
+  });
+
+  test("rejects with the way the successor died before it was ready", async () => {
+    const stage = await ready();
+    const { upgrade } = await stage.startUpgrade();
+    stage.successor.greet(1);
+    stage.successor.exit(3);
+    await expect(upgrade).rejects.toMatchObject({
+      code: "ERR_CHILD_EXITED",
+      message: `the successor (pid ${PEER}) exited with code 3`,
+    });
+    expect(stage.state).toBe("ready");
+  });
+
+  test("kills a successor that breaks the protocol", async () => {
+    const stage = await ready();
+    const { upgrade } = await stage.startUpgrade();
+    stage.successor.send({ type: "ready", used: [] });
+    await expect(upgrade).rejects.toMatchObject({ code: "ERR_PROTOCOL" });
+    expect(stage.successor.isKilled).toBe(true);
+  });
+
+  test("rejects with ERR_ABORTED when its signal aborts before the commit", async () => {
+    const stage = await ready();
+    const controller = new AbortController();
+    const { upgrade } = await stage.startUpgrade(controller.signal);
+    controller.abort();
+    await expect(upgrade).rejects.toMatchObject({ code: "ERR_ABORTED" });
+    expect(stage.successor.isKilled).toBe(true);
+    await expect(stage.generation.upgrade(controller.signal)).rejects.toMatchObject({ code: "ERR_ABORTED" });
+    expect(stage.successors).toHaveLength(1);
+  });
+
+  test("takes the roles back when a role cannot be released, and the successor is dead", async () => {
+    const stage = await ready();
+    const log: string[] = [];
+    await role(stage, log);
+    await stage.generation.context.processState.roles.add("lock", {
+      acquire: () => {},
+      release: () => Promise.reject(new Error("still busy")),
+    });
+    const { upgrade } = await stage.startUpgrade();
+    stage.successor.ready();
+    await expect(upgrade).rejects.toMatchObject({ code: "ERR_ROLE" });
+    expect(stage.successor.isKilled).toBe(true);
+    expect(stage.successor.types).not.toContain("commit");
+    expect(stage.state).toBe("ready");
+    expect(log).toEqual(["acquire"]);
+  });
+
+  test("is cancelled by a stop, which kills the successor first", async () => {
+    const stage = await ready();
+    const { upgrade } = await stage.startUpgrade();
+    const stopped = stage.generation.stop();
+    await expect(upgrade).rejects.toMatchObject({ code: "ERR_STOPPED" });
+    expect(stage.successor.isKilled).toBe(true);
+    await stopped;
+    expect(stage.events).toEqual(["ready", "upgrading", "draining", "recorded", "failed", "exit"]);
+  });
+
+  test("starts no successor beyond maxDraining older generations", async () => {
+    const { stage, predecessor } = successorOf({ maxDraining: 1, probation: 0 });
+    const accepted = stage.generation.ready();
+    await predecessor.receives("ready");
+    predecessor.send({ type: "commit", predecessors: [] });
+    predecessor.send({ type: "confirmed" });
+    await accepted;
+    await until(
+      () => !("onProbation" in stage.generation.state && stage.generation.state.onProbation),
+      "the end",
+    );
+    await expect(stage.generation.upgrade(undefined)).rejects.toMatchObject({
+      code: "ERR_TOO_MANY_DRAINING",
+    });
+    expect(stage.successors).toEqual([]);
+  });
+});
+
+describe("Generation on the successor's probation", () => {
+  test("rolls back when the successor dies: accepts again, with its roles and its PID file", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "handover-"));
+    onTestFinished(() => rmSync(directory, { recursive: true }));
+    const pidFile = join(directory, "pid");
+    const stage = await ready({ pidFile, controlSocket: false });
+    const log: string[] = [];
+    await role(stage, log);
+    const { settled } = await stage.commit();
+    rmSync(pidFile);
+    stage.successor.exit(1);
+    expect(await settled).toBe("rolledBack");
+    await stage.reaches("ready");
+    await until(() => log.length === 3, "the role");
+    expect(log).toEqual(["acquire", "release", "acquire"]);
+    expect(readFileSync(pidFile, "utf8")).toBe("1000\n");
+    expect(stage.events.slice(3)).toEqual(["draining", "recorded", "rollback"]);
+    expect(stage.generation.context.history.records).toMatchObject([{ outcome: "rolledBack" }]);
+  });
+
+  test("upgrades again after a rollback, and this time exits", async () => {
+    const stage = await ready({ probation: 1_000 });
+    await stage.commit();
+    stage.successor.exit(1);
+    await stage.reaches("ready");
+    const { settled } = await stage.commit();
+    stage.clock.advance(1_000);
+    expect(await settled).toBe("confirmed");
+    expect(await stage.generation.exit).toBe("upgraded");
+  });
+
+  test("leaves no timer behind after a rollback", async () => {
+    const stage = await ready({ probation: 1_000 });
+    await stage.commit();
+    stage.successor.exit(1);
+    await stage.reaches("ready");
+    expect(stage.clock.size).toBe(0);
+  });
+
+  test("stops, and does not roll back, when the successor announces its stop before it dies", async () => {
+    const stage = await ready();
+    await stage.commit();
+    stage.successor.send({ type: "stopping" });
+    stage.successor.exit(0);
+    expect(await stage.generation.exit).toBe("stopped");
+    expect(stage.events).not.toContain("rollback");
+  });
+
+  test("announces its own stop to the successor, and exits as stopped", async () => {
+    const stage = await ready();
+    const { settled } = await stage.commit();
+    await stage.generation.stop();
+    await stage.successor.receives("stopping");
+    expect(await settled).toBe("confirmed");
+    expect(stage.events.at(-1)).toBe("exit");
+  });
+
+  test("confirms at the commit if probation is switched off", async () => {
+    const stage = await ready({ probation: 0 });
+    const { settled } = await stage.commit();
+    expect(await settled).toBe("confirmed");
+    expect(await stage.generation.exit).toBe("upgraded");
+  });
+});
+
+describe("Generation as a successor", () => {
+  test("accepts when its predecessor commits, and may upgrade when it is confirmed", async () => {
+    const { stage, predecessor } = successorOf({ probation: 1_000 });
+    const accepted = stage.generation.ready();
+    await predecessor.receives("ready");
+    expect(stage.state).toBe("announced");
+    predecessor.send({ type: "commit", predecessors: [] });
+    await accepted;
+    expect(stage.generation.state).toEqual({ name: "ready", onProbation: true });
+    await expect(stage.generation.upgrade(undefined)).rejects.toMatchObject({ code: "ERR_ON_PROBATION" });
+    predecessor.send({ type: "confirmed" });
+    await until(() => JSON.stringify(stage.generation.state).includes("false"), "the confirmation");
+    await predecessor.receives("confirmed");
+    const { settled } = await stage.commit();
+    stage.clock.advance(1_000);
+    expect(await settled).toBe("confirmed");
+  });
+
+  test("accepts when its predecessor dies before the commit", async () => {
+    const { stage, predecessor } = successorOf();
+    const accepted = stage.generation.ready();
+    await predecessor.receives("ready");
+    predecessor.channel.close();
+    await accepted;
+    expect(stage.generation.state).toEqual({ name: "ready", onProbation: false });
+  });
+
+  test("gives up and exits when its predecessor lives but does not commit within upgradeTimeout", async () => {
+    const { stage, predecessor } = successorOf({ upgradeTimeout: 1_000 });
+    const accepted = stage.generation.ready();
+    accepted.catch(() => {});
+    await predecessor.receives("ready");
+    stage.clock.advance(1_000);
+    await expect(accepted).rejects.toMatchObject({
+      code: "ERR_UPGRADE_TIMEOUT",
+      message: `cannot get ready: timed out after 1000 ms waiting for pid ${PEER} to hand over`,
+    });
+    expect(await stage.generation.exit).toBe("stopped");
+    await until(() => predecessor.hasEnded, "the end of the channel");
+    expect(stage.events).not.toContain("ready");
+  });
+
+  test("never accepts when its predecessor lives and breaks the protocol", async () => {
+    const { stage, predecessor } = successorOf();
+    const accepted = stage.generation.ready();
+    accepted.catch(() => {});
+    await predecessor.receives("ready");
+    native().send(predecessor.channel.fd, Buffer.from("nonsense"), []);
+    await expect(accepted).rejects.toMatchObject({ code: "ERR_PROTOCOL" });
+    expect(await stage.generation.exit).toBe("stopped");
+  });
+
+  test("exits with 0 when it was started by a rehearsal, and leaves no file", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "handover-"));
+    onTestFinished(() => rmSync(directory, { recursive: true }));
+    const pidFile = join(directory, "pid");
+    const { stage, predecessor } = successorOf({ pidFile, controlSocket: false });
+    stage.generation.ready().catch(() => {});
+    await predecessor.receives("ready");
+    expect(existsSync(`${pidFile}.1000`)).toBe(true);
+    predecessor.send({ type: "rehearsed" });
+    await until(() => stage.exits.length > 0, "the exit");
+    expect(stage.exits).toEqual([0]);
+    expect(existsSync(`${pidFile}.1000`)).toBe(false);
+    expect(existsSync(pidFile)).toBe(false);
+  });
+
+  test("stops with its predecessor while it is on probation", async () => {
+    const { stage, predecessor } = successorOf();
+    const accepted = stage.generation.ready();
+    await predecessor.receives("ready");
+    predecessor.send({ type: "commit", predecessors: [] });
+    await accepted;
+    predecessor.send({ type: "stopping" });
+    expect(await stage.generation.exit).toBe("stopped");
+  });
+});
+
+/** For each effect: what breaks it, and the life that runs it. */
+type Method = [object: (stage: Stage) => object, name: string];
+const context = (stage: Stage): Stage["generation"]["context"] => stage.generation.context;
+const BROKEN: [Effect, Method, (stage: Stage) => Promise<unknown>][] = [
+  ["closeUnused", [(stage) => context(stage).inventory, "closeUnused"], accepts],
+  ["confirm", [(stage) => context(stage).history, "confirm"], accepts],
+  ["stopAccepting", [(stage) => context(stage).sockets, "stop"], isReplaced],
+  ["beginHandover", [(stage) => context(stage).processState, "beginDrain"], isReplaced],
+  ["beginProbation", [(stage) => stage.clock, "after"], isReplaced],
+  ["confirmSuccessor", [(stage) => context(stage).sockets, "closeSpares"], isReplaced],
+  ["cancelDrain", [(stage) => context(stage).processState, "rollBack"], isRolledBack],
+  ["acceptAgain", [(stage) => context(stage).sockets, "resume"], isRolledBack],
+  ["reclaimChannels", [(stage) => context(stage).predecessors, "readAgain"], isRolledBack],
+  ["reacquireRoles", [(stage) => context(stage).processState.roles, "acquireAll"], isRolledBack],
+  ["emitRollback", [(stage) => context(stage).history, "fail"], isRolledBack],
+  ["announceStop", [(stage) => context(stage).predecessors, "direct"], isStoppedOnProbation],
+  ["stopAccepting", [(stage) => context(stage).sockets, "stop"], isStopped],
+  ["closeListeners", [(stage) => context(stage).sockets, "closeSpares"], isStopped],
+  ["beginDrain", [(stage) => context(stage).processState, "beginDrain"], isStopped],
+  ["exit", [(stage) => context(stage).sockets, "closeAll"], isStopped],
+  ["exit", [(stage) => context(stage).connections, "dispose"], isStopped],
+];
+
+async function accepts(stage: Stage): Promise<void> {
+  expect(stage.state).toBe("ready");
+}
+
+async function isReplaced(stage: Stage): Promise<void> {
+  const { settled } = await stage.commit();
+  await stage.successor.receives("commit");
+  stage.clock.advance(60_000);
+  expect(await settled).toBe("confirmed");
+  expect(await stage.generation.exit).toBe("upgraded");
+}
+
+async function isRolledBack(stage: Stage): Promise<void> {
+  await stage.commit();
+  stage.successor.exit(1);
+  await stage.reaches("ready");
+  await until(() => stage.events.includes("rollback") || stage.events.includes("failed"), "the rollback");
+}
+
+async function isStopped(stage: Stage): Promise<void> {
+  await stage.generation.stop();
+}
+
+async function isStoppedOnProbation(stage: Stage): Promise<void> {
+  await stage.commit();
+  await stage.generation.stop();
+}
+
+describe("Generation with a step that throws", () => {
+  test.each(BROKEN)(
+    "reports the step %s, and goes on: the process accepts or exits",
+    async (effect, at, life) => {
+      const warning = once(process, "warning") as Promise<[Error & { code: string }]>;
+      const stage = new Stage({ probation: 1_000 });
+      const [objectOf, name] = at;
+      const object = objectOf(stage);
+      const original: unknown = (object as Record<string, unknown>)[name];
+      let count = 0;
+      const broken = (): never => {
+        count++;
+        throw new Error("broken");
+      };
+      const isMethod = typeof original === "function";
+      const failures: unknown[] = [];
+      stage.emitter.on("failed", ({ error }) => failures.push(error));
+      if (effect !== "closeUnused" && effect !== "confirm") await stage.generation.ready();
+      if (effect === "beginProbation") {
+        // The clock is asked twice: for the timeout of the candidate, and for the probation.
+        Object.defineProperty(object, name, {
+          configurable: true,
+          value: (ms: number, run: () => void) =>
+            ms === 1_000 ? broken() : (original as Stage["clock"]["after"]).call(object, ms, run),
+        });
+      } else {
+        Object.defineProperty(object, name, {
+          configurable: true,
+          ...(isMethod ? { value: broken } : { get: () => ({ sendStopping: broken }) }),
+        });
+      }
+      if (effect === "closeUnused" || effect === "confirm") await stage.generation.ready();
+      await life(stage);
+      delete (object as Record<string, unknown>)[name];
+      expect(count).toBe(1);
+      expect((await warning)[0]).toMatchObject({
+        code: "HANDOVER_STEP",
+        message: `the step "${effect}" of this process failed: broken`,
+      });
+      expect(failures).toMatchObject([{ code: "ERR_INTERNAL", cause: { message: "broken" } }]);
+    },
+  );
+});
