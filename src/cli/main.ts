@@ -1,14 +1,14 @@
 import { Command, CommanderError } from "commander";
 import { reasonOf } from "../errors.js";
 import { VERSION } from "../util/version.js";
-import { demoCommand } from "./demo.js";
-import { doctorCommand } from "./doctor.js";
+import { demoCommand } from "./demo/demo-command.js";
+import { doctorCommand } from "./doctor/doctor-command.js";
 import { Interrupted } from "./interrupt.js";
 import { Reported, writeJson } from "./output.js";
-import { statusCommand } from "./status.js";
-import { stopCommand } from "./stop.js";
-import { unitCommand } from "./unit.js";
-import { upgradeCommand } from "./upgrade.js";
+import { statusCommand } from "./status-command.js";
+import { stopCommand } from "./stop-command.js";
+import { unitCommand } from "./unit-file/unit-command.js";
+import { upgradeCommand } from "./upgrade-command.js";
 
 /** The program `handover`. Resolves with its exit code. */
 export async function main(args: string[]): Promise<number> {

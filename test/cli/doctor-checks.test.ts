@@ -2,10 +2,10 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { readLevels } from "../../dist/cli/doctor/cgroup.js";
-import { examine } from "../../dist/cli/doctor/checks.js";
+import { examine } from "../../dist/cli/doctor/checks/index.js";
 import { fitsEngines } from "../../dist/cli/doctor/engines.js";
 import type { Facts } from "../../dist/cli/doctor/facts.js";
-import { canonical, parseListeners } from "../../dist/cli/doctor/listeners.js";
+import { canonical, parseListeners } from "../../dist/cli/doctor/listener-facts.js";
 import { parseTimespan } from "../../dist/cli/doctor/systemctl.js";
 import { temporaryDirectory } from "../support/service.js";
 
@@ -33,7 +33,7 @@ describe("of a service that is well set up", () => {
         "control",
         "state",
         "pid-file",
-        "places",
+        "paths",
         "draining",
         "pid-1",
         "manager",
@@ -295,8 +295,8 @@ describe.each<{ of: string; cases: Case[] }>([
       ],
       [
         "it cannot write there",
-        (f) => (f.places[0]!.problem = "/run is root's"),
-        "places",
+        (f) => (f.paths[0]!.problem = "/run is root's"),
+        "paths",
         "error",
         /cannot be written anew: \/run is root's: ready\(\) of the next generation fails/,
       ],
@@ -437,7 +437,7 @@ describe.each<{ of: string; cases: Case[] }>([
     ],
   },
   {
-    of: "the room for a second process",
+    of: "the capacity for a second process",
     cases: [
       [
         "an unknown listener has a fixed port",
@@ -497,42 +497,42 @@ describe.each<{ of: string; cases: Case[] }>([
       ],
       [
         "its group has no memory left",
-        (f) => (f.room.memory = { limit: 100 * MIB, used: 60 * MIB, file: "memory.max" }),
+        (f) => (f.capacity.memory = { limit: 100 * MIB, used: 60 * MIB, file: "memory.max" }),
         "memory",
         "error",
         /40 MiB are left of the 100 MiB of memory.max: .*not even start/,
       ],
       [
         "its group has less than twice its memory",
-        (f) => (f.room.memory = { limit: 200 * MIB, used: 110 * MIB, file: "memory.max" }),
+        (f) => (f.capacity.memory = { limit: 200 * MIB, used: 110 * MIB, file: "memory.max" }),
         "memory",
         "warning",
         /90 MiB are left.* as much as this one: 100 MiB/,
       ],
       [
         "it would be slowed down",
-        (f) => (f.room.throttle = { limit: 200 * MIB, used: 110 * MIB, file: "memory.high" }),
+        (f) => (f.capacity.throttle = { limit: 200 * MIB, used: 110 * MIB, file: "memory.high" }),
         "memory",
         "warning",
         /slows everything down/,
       ],
       [
         "the machine has no memory left",
-        (f) => (f.room.available = 10 * MIB),
+        (f) => (f.capacity.available = 10 * MIB),
         "memory",
         "error",
         /the machine has 10 MiB to give/,
       ],
       [
         "its group may have no more tasks",
-        (f) => (f.room.tasks = { limit: 20, used: 12, file: "pids.max" }),
+        (f) => (f.capacity.tasks = { limit: 20, used: 12, file: "pids.max" }),
         "tasks",
         "error",
         /8 are left of the 20 tasks/,
       ],
       [
         "its group may have few more tasks",
-        (f) => (f.room.tasks = { limit: 30, used: 12, file: "pids.max" }),
+        (f) => (f.capacity.tasks = { limit: 30, used: 12, file: "pids.max" }),
         "tasks",
         "warning",
         /18 are left/,
@@ -740,7 +740,7 @@ function healthy(): Facts {
     silence: undefined,
     settings: settings(pidFile),
     pidFile: { file: pidFile, pid: 4711, isAlive: true, problem: undefined },
-    places: [
+    paths: [
       { option: "pidFile", file: pidFile, problem: undefined },
       { option: "controlSocket", file: `${pidFile}.sock`, problem: undefined },
     ],
@@ -752,7 +752,7 @@ function healthy(): Facts {
       others: [],
       ephemeral: [32_768, 60_999],
     },
-    room: {
+    capacity: {
       available: 2_000 * MIB,
       memory: { limit: 512 * MIB, used: 150 * MIB, file: "memory.max" },
       throttle: undefined,

@@ -183,12 +183,12 @@ describe("handover doctor", () => {
     chmodSync(directory, 0o755);
     expect((await problemsOf(service.pid)).filter(({ severity }) => severity === "error")).toMatchObject([
       {
-        check: "places",
+        check: "paths",
         what: expect.stringMatching(
           /^pidFile .* is uid 0's with mode 755, and the process is uid 65534's$/,
         ) as string,
       },
-      { check: "places", what: expect.stringMatching(/^controlSocket/) as string },
+      { check: "paths", what: expect.stringMatching(/^controlSocket/) as string },
     ]);
     await expectFailure(service.pid);
   });

@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { describe, expect, test } from "vitest";
-import { quoteWord, splitWords } from "../../dist/cli/unit/quote.js";
+import { quoteWord, splitWords } from "../../dist/cli/unit-file/quote.js";
 import { handover, jsonLines } from "../support/program.js";
 import { temporaryDirectory } from "../support/service.js";
 

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { splitWords } from "../../dist/cli/unit/quote.js";
+import { splitWords } from "../../dist/cli/unit-file/quote.js";
 import { Page } from "../support/page.js";
 import { handover } from "../support/program.js";
 import { obstacle, requireInCi, Systemd, untested } from "../support/systemd.js";

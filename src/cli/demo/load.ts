@@ -1,7 +1,7 @@
 import { Agent } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ask, type Reply, type Wish } from "./request.js";
-import type { Service } from "./service.js";
+import type { Service } from "./demo-service.js";
 import type { Kind, Tally } from "./tally.js";
 
 /** Clients that ask a server all the time, each one request after another, and never retry. */

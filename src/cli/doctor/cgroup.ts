@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 
 /** What is left for one more process. */
-export interface Room {
+export interface Capacity {
   /** Bytes of memory that the machine can still give. */
   available: number | undefined;
   /** Bytes; the tightest of the control groups that the process is in. */
@@ -22,7 +22,7 @@ export interface Level {
 }
 
 /** What is left to a process, or to this one. */
-export function readRoom(pid: number | "self"): Room {
+export function readCapacity(pid: number | "self"): Capacity {
   const [, available] = /^MemAvailable: +(\d+) kB/m.exec(read("/proc/meminfo") ?? "") ?? [];
   return {
     available: available === undefined ? undefined : Number(available) * 1_024,
@@ -31,7 +31,10 @@ export function readRoom(pid: number | "self"): Room {
 }
 
 /** From proc(5)'s `cgroup` of a process and `mountinfo`: version 1 and 2 may be there at the same time. */
-export function readLevels(cgroup: string, mountinfo: string): Pick<Room, "memory" | "throttle" | "tasks"> {
+export function readLevels(
+  cgroup: string,
+  mountinfo: string,
+): Pick<Capacity, "memory" | "throttle" | "tasks"> {
   const two = directories(cgroup, mountinfo, undefined);
   const memory = directories(cgroup, mountinfo, "memory");
   const pids = directories(cgroup, mountinfo, "pids");

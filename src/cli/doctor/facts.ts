@@ -4,12 +4,12 @@ import type { Status } from "../../control/protocol.js";
 import { reasonOf } from "../../errors.js";
 import { readOptions } from "../../options.js";
 import { launchInfo } from "../../process/command.js";
-import { readRoom, type Room } from "./cgroup.js";
-import { find, type Target } from "./find.js";
-import { readListeners, type ListenerFacts } from "./listeners.js";
-import { readPidFile, readPlace, type PidFileFacts, type Place } from "./places.js";
-import { ownDescriptorLimit, readProcess, type ProcessFacts } from "./proc.js";
-import { readStart, type Start, type StartFacts } from "./start.js";
+import { readCapacity, type Capacity } from "./cgroup.js";
+import { findTarget, type Target } from "./target.js";
+import { readListeners, type ListenerFacts } from "./listener-facts.js";
+import { readPidFile, readRequiredPath, type PidFileFacts, type RequiredPath } from "./paths.js";
+import { ownDescriptorLimit, readProcess, type ProcessFacts } from "./process-facts.js";
+import { readStart, type Start, type StartFacts } from "./start-facts.js";
 import { systemdVersion, type UnitFacts } from "./systemctl.js";
 
 /** Everything that the checks look at. What does not apply, or cannot be told, is undefined. */
@@ -30,9 +30,9 @@ export interface Facts {
   /** The options of the process, or their defaults. */
   settings: NonNullable<Status["settings"]>;
   pidFile: PidFileFacts | undefined;
-  places: Place[];
+  paths: RequiredPath[];
   listeners: ListenerFacts | undefined;
-  room: Room;
+  capacity: Capacity;
   start: StartFacts | undefined;
   /** Why nothing could be started. */
   startProblem: string | undefined;
@@ -46,7 +46,7 @@ export interface Facts {
  * @throws {HandoverError} `ERR_CONTROL` if there is no such thing, or it may not be looked at
  */
 export async function gather(target: Target): Promise<Facts> {
-  const { unit, pid, pidFile, status, silence } = await find(target);
+  const { unit, pid, pidFile, status, silence } = await findTarget(target);
   const { process, hidden } = look(pid, unit);
   const { spawn: _, computesSpawn: __, ...defaults } = readOptions({}, "/");
   const settings = status?.settings ?? defaults;
@@ -67,9 +67,9 @@ export async function gather(target: Target): Promise<Facts> {
     silence,
     settings,
     pidFile: process?.hasOtherRoot === true ? undefined : file,
-    places: places(process, settings),
+    paths: requiredPaths(process, settings),
     listeners: process === undefined ? undefined : readListeners(process.pid),
-    room: readRoom(process?.pid ?? "self"),
+    capacity: readCapacity(process?.pid ?? "self"),
     start: start !== undefined && "words" in start ? await readStart(start) : undefined,
     startProblem: start !== undefined && "problem" in start ? start.problem : undefined,
     descriptorLimit: ownDescriptorLimit(),
@@ -120,11 +120,11 @@ function missingWords(unit: UnitFacts | undefined): string[] {
   return files.filter((file) => !existsSync(file));
 }
 
-function places(process: ProcessFacts | undefined, settings: Facts["settings"]): Place[] {
+function requiredPaths(process: ProcessFacts | undefined, settings: Facts["settings"]): RequiredPath[] {
   if (process === undefined || process.hasOtherRoot) return [];
   return (["pidFile", "controlSocket"] as const).flatMap((option) => {
     const file = settings[option];
-    return file === undefined || file.startsWith("\0") ? [] : [readPlace(option, file, process.user)];
+    return file === undefined || file.startsWith("\0") ? [] : [readRequiredPath(option, file, process.user)];
   });
 }
 

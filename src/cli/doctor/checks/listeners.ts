@@ -1,5 +1,5 @@
 import type { Facts } from "../facts.js";
-import { canonical, portOf, type Listener } from "../listeners.js";
+import { canonical, portOf, type Listener } from "../listener-facts.js";
 import { error, ok, warning, type Check, type Finding } from "../finding.js";
 
 /** Sockets that the new process will not inherit, and those that somebody else has. */

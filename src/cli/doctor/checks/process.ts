@@ -7,7 +7,7 @@ export const PROCESS_CHECKS: readonly Check[] = [
   { name: "control", examine: examineControl },
   { name: "state", examine: examineState },
   { name: "pid-file", examine: examinePidFile },
-  { name: "places", examine: examinePlaces },
+  { name: "paths", examine: examinePaths },
   { name: "draining", examine: examineDraining },
 ];
 
@@ -82,8 +82,8 @@ function examinePidFile({ pidFile, process, status }: Facts): Finding | undefine
   return status === undefined ? undefined : ok(`${file} names process ${pid}`);
 }
 
-function examinePlaces({ places }: Facts): readonly Finding[] {
-  return places.map(({ option, file, problem }) =>
+function examinePaths({ paths }: Facts): readonly Finding[] {
+  return paths.map(({ option, file, problem }) =>
     problem === undefined
       ? ok(`${option} ${file} can be written`)
       : error(

@@ -1,22 +1,22 @@
-import { LISTENER_CHECKS } from "./checks/listeners.js";
-import { PROCESS_CHECKS } from "./checks/process.js";
-import { ROOM_CHECKS } from "./checks/room.js";
-import { START_CHECKS } from "./checks/start.js";
-import { SURROUNDINGS_CHECKS } from "./checks/surroundings.js";
-import { TIME_CHECKS } from "./checks/times.js";
-import { UNIT_CHECKS } from "./checks/unit.js";
-import type { Facts } from "./facts.js";
-import type { Check, Finding } from "./finding.js";
+import { LISTENER_CHECKS } from "./listeners.js";
+import { PROCESS_CHECKS } from "./process.js";
+import { CAPACITY_CHECKS } from "./capacity.js";
+import { START_CHECKS } from "./start.js";
+import { PROCESS_MANAGER_CHECKS } from "./process-manager.js";
+import { TIMEOUT_CHECKS } from "./timeouts.js";
+import { UNIT_CHECKS } from "./service-unit.js";
+import type { Facts } from "../facts.js";
+import type { Check, Finding } from "../finding.js";
 
 /** Everything that is checked. */
 const CHECKS: readonly Check[] = [
   ...UNIT_CHECKS,
-  ...TIME_CHECKS,
+  ...TIMEOUT_CHECKS,
   ...PROCESS_CHECKS,
-  ...SURROUNDINGS_CHECKS,
+  ...PROCESS_MANAGER_CHECKS,
   ...START_CHECKS,
   ...LISTENER_CHECKS,
-  ...ROOM_CHECKS,
+  ...CAPACITY_CHECKS,
 ];
 
 /** What all of them find, the worst first. */

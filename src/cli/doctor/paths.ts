@@ -4,7 +4,7 @@ import { isAlive, readPid } from "../../control/discover.js";
 import { reasonOf } from "../../errors.js";
 
 /** A file that the process has to make anew, and whether it can. */
-export interface Place {
+export interface RequiredPath {
   option: "pidFile" | "controlSocket";
   file: string;
   /** undefined: it can. */
@@ -30,11 +30,11 @@ export function readPidFile(file: string): PidFileFacts {
 }
 
 /** Both files are replaced by others beside them: that takes a directory in which the user can write. */
-export function readPlace(
-  option: Place["option"],
+export function readRequiredPath(
+  option: RequiredPath["option"],
   file: string,
   user: { uid: number; gids: number[] },
-): Place {
+): RequiredPath {
   const directory = dirname(file);
   try {
     const { uid, gid, mode } = statSync(directory);

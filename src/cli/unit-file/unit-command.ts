@@ -1,12 +1,12 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { HandoverError, reasonOf } from "../errors.js";
-import { writeJson, writeText } from "./output.js";
-import { wholeNumber } from "./target.js";
-import { planUnit, UNIT_TYPES, type Request } from "./unit/plan.js";
-import { renderService } from "./unit/service.js";
-import { renderSocket } from "./unit/socket.js";
+import { HandoverError, reasonOf } from "../../errors.js";
+import { writeJson, writeText } from "../output.js";
+import { wholeNumber } from "../process-options.js";
+import { planUnit, UNIT_TYPES, type Request } from "./plan.js";
+import { renderService } from "./service-file.js";
+import { renderSocket } from "./socket-file.js";
 
 /** `handover unit` */
 export function unitCommand(): Command {

@@ -1,10 +1,10 @@
 import { detectProcessManager } from "../../../process/support.js";
 import type { Facts } from "../facts.js";
-import type { Ancestor } from "../proc.js";
+import type { Ancestor } from "../process-facts.js";
 import { error, ok, warning, type Check, type Finding } from "../finding.js";
 
 /** What is above the process: whatever waits for the first generation takes its end for the service's. */
-export const SURROUNDINGS_CHECKS: readonly Check[] = [
+export const PROCESS_MANAGER_CHECKS: readonly Check[] = [
   { name: "pid-1", examine: examinePidOne },
   { name: "manager", examine: examineManager },
   { name: "terminal", examine: examineTerminal },

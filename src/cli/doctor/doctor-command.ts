@@ -1,8 +1,8 @@
 import { Command } from "commander";
-import { examine } from "./doctor/checks.js";
-import { gather } from "./doctor/facts.js";
-import type { Target } from "./doctor/find.js";
-import { count, paint, Reported, writeJson, writeText } from "./output.js";
+import { examine } from "./checks/index.js";
+import { gather } from "./facts.js";
+import type { Target } from "./target.js";
+import { count, paint, Reported, writeJson, writeText } from "../output.js";
 
 /** `handover doctor` */
 export function doctorCommand(): Command {

@@ -1,10 +1,10 @@
 import { Command } from "commander";
 import { count, paint, writeJson, writeText } from "./output.js";
-import { connectToTarget, withTarget, type TargetOptions } from "./target.js";
+import { connectToProcess, withProcessOptions, type ProcessOptions } from "./process-options.js";
 
 /** `handover stop` */
 export function stopCommand(): Command {
-  return withTarget(new Command("stop"))
+  return withProcessOptions(new Command("stop"))
     .summary("stop a process once its connections have ended")
     .description(
       "Tells a server to accept nothing more, and waits until its connections have ended; those that last " +
@@ -21,8 +21,8 @@ Examples:
 
 Exit codes: 0 stopped, 1 failed, 2 wrong usage.`;
 
-async function stop(pid: number | undefined, options: TargetOptions, command: Command): Promise<void> {
-  const client = await connectToTarget(pid, options, command);
+async function stop(pid: number | undefined, options: ProcessOptions, command: Command): Promise<void> {
+  const client = await connectToProcess(pid, options, command);
   if (options.json) return writeJson(await client.ask({ command: "stop" }, writeJson));
   writeText(`stopping pid ${client.pid}`);
   const { destroyed } = await client.ask({ command: "stop" }, (phase) => {

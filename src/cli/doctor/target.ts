@@ -3,8 +3,8 @@ import { ControlClient } from "../../control/client.js";
 import { connectToPid, isAlive } from "../../control/discover.js";
 import type { Status } from "../../control/protocol.js";
 import { HandoverError, reasonOf } from "../../errors.js";
-import { listensAt } from "./listeners.js";
-import { readPidFile, type PidFileFacts } from "./places.js";
+import { listensAt } from "./listener-facts.js";
+import { readPidFile, type PidFileFacts } from "./paths.js";
 import { showUnit, type UnitFacts } from "./systemctl.js";
 
 /** What is to be examined; nothing: this machine, and the project in the working directory. */
@@ -30,7 +30,7 @@ interface Found {
  *
  * @throws {HandoverError} `ERR_CONTROL`
  */
-export async function find({ unit: name, pid, pidFile: path }: Target): Promise<Found> {
+export async function findTarget({ unit: name, pid, pidFile: path }: Target): Promise<Found> {
   const unit = name === undefined ? undefined : await showUnit(name);
   const pidFile = path === undefined ? undefined : readPidFile(path);
   const main = Number(unit?.properties.get("MainPID") ?? 0);

@@ -3,7 +3,7 @@ import type { Facts } from "../facts.js";
 import { error, ok, warning, type Check, type Finding } from "../finding.js";
 
 /** Whether there is room for a second process. */
-export const ROOM_CHECKS: readonly Check[] = [
+export const CAPACITY_CHECKS: readonly Check[] = [
   { name: "descriptors", examine: examineDescriptors },
   { name: "memory", examine: examineMemory },
   { name: "tasks", examine: examineTasks },
@@ -50,10 +50,10 @@ function examineDescriptors({ process, status, descriptorLimit }: Facts): Findin
 /** What Node itself takes before it has run a program. */
 const LEAST_MEMORY = 48 * 1024 * 1024;
 
-function examineMemory({ process, room }: Facts): readonly Finding[] | Finding {
+function examineMemory({ process, capacity }: Facts): readonly Finding[] | Finding {
   const needed = process?.resident ?? LEAST_MEMORY;
   const found: Finding[] = [];
-  const { memory, throttle, available } = room;
+  const { memory, throttle, available } = capacity;
   if (memory !== undefined) found.push(...judge(left(memory), needed, describe(memory)));
   if (throttle !== undefined && left(throttle) < needed) {
     const why = `the kernel slows everything down above it, and a second process may take as much as this one: ${mebibytes(needed)}`;
@@ -69,13 +69,13 @@ function examineMemory({ process, room }: Facts): readonly Finding[] | Finding {
   );
 }
 
-function judge(room: number, needed: number, what: string): Finding[] {
+function judge(available: number, needed: number, what: string): Finding[] {
   const fix = "raise the limit (MemoryMax= in a unit, the container's), or let the program hold less";
-  if (room < LEAST_MEMORY)
+  if (available < LEAST_MEMORY)
     return [
       error(what, `a second process does not even start: it takes ${mebibytes(LEAST_MEMORY)} or more`, fix),
     ];
-  if (room >= needed) return [];
+  if (available >= needed) return [];
   return [warning(what, `a second process may take as much as this one: ${mebibytes(needed)}`, fix)];
 }
 
@@ -94,7 +94,7 @@ function mebibytes(bytes: number): string {
 /** Threads that Node starts with. */
 const LEAST_TASKS = 12;
 
-function examineTasks({ room: { tasks } }: Facts): Finding | undefined {
+function examineTasks({ capacity: { tasks } }: Facts): Finding | undefined {
   if (tasks === undefined) return undefined;
   const what = `${left(tasks)} are left of the ${tasks.limit} tasks of ${tasks.file}`;
   const fix = "raise the limit: TasksMax= in a unit, the container's";

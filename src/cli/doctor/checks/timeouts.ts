@@ -4,7 +4,7 @@ import { ok, warning, type Check, type Finding } from "../finding.js";
 import { parseTimespan } from "../systemctl.js";
 
 /** How long systemd waits, against how long the program may take. */
-export const TIME_CHECKS: readonly Check[] = [
+export const TIMEOUT_CHECKS: readonly Check[] = [
   { name: "timeout-start", examine: examineStart },
   { name: "timeout-stop", examine: examineStop },
   { name: "systemd-version", examine: examineVersion },

@@ -3,14 +3,14 @@ import { ControlClient } from "../control/client.js";
 import { connectToPid, connectToPidFile } from "../control/discover.js";
 
 /** What says which process is meant, and how to answer. */
-export interface TargetOptions {
+export interface ProcessOptions {
   pidFile?: string;
   control?: string;
   json?: true;
 }
 
 /** Gives a command the ways to name a process. */
-export function withTarget(command: Command): Command {
+export function withProcessOptions(command: Command): Command {
   return command
     .argument("[pid]", "the process, by its PID", wholeNumber)
     .addOption(new Option("--pid-file <file>", "the process that a PID file names").conflicts("control"))
@@ -19,9 +19,9 @@ export function withTarget(command: Command): Command {
 }
 
 /** Connects to the process that is meant. */
-export async function connectToTarget(
+export async function connectToProcess(
   pid: number | undefined,
-  { pidFile, control }: TargetOptions,
+  { pidFile, control }: ProcessOptions,
   command: Command,
 ): Promise<ControlClient> {
   if ([pid, pidFile, control].filter((one) => one !== undefined).length !== 1) {

@@ -1,7 +1,7 @@
 import { existsSync, realpathSync, statSync } from "node:fs";
 import { basename, delimiter, resolve } from "node:path";
 import { isExecutable } from "../executable.js";
-import { packageOf, readNode, type NodeFacts } from "./node.js";
+import { packageOf, readNode, type NodeFacts } from "./node-probe.js";
 
 /** What the next generation would be started with, looked up in today's file system. */
 export interface StartFacts {

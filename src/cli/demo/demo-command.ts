@@ -1,12 +1,12 @@
 import { Command } from "commander";
-import { HandoverError } from "../errors.js";
-import { Load } from "./demo/load.js";
-import { withService, type Service } from "./demo/service.js";
-import { renderTable } from "./demo/table.js";
-import { Tally } from "./demo/tally.js";
-import { interruptible } from "./interrupt.js";
-import { count, duration, paint, repaint, writeJson, writeText } from "./output.js";
-import { wholeNumber } from "./target.js";
+import { HandoverError } from "../../errors.js";
+import { Load } from "./load.js";
+import { withService, type Service } from "./demo-service.js";
+import { renderTable } from "./table.js";
+import { Tally } from "./tally.js";
+import { interruptible } from "../interrupt.js";
+import { count, duration, paint, repaint, writeJson, writeText } from "../output.js";
+import { wholeNumber } from "../process-options.js";
 
 /** `handover demo` */
 export function demoCommand(): Command {

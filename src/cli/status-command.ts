@@ -5,11 +5,11 @@ import type { Status } from "../control/protocol.js";
 import type { UpgradeRecord } from "../events.js";
 import { interruptible } from "./interrupt.js";
 import { clearScreen, count, duration, paint, writeJson, writeText } from "./output.js";
-import { connectToTarget, withTarget, type TargetOptions } from "./target.js";
+import { connectToProcess, withProcessOptions, type ProcessOptions } from "./process-options.js";
 
 /** `handover status` */
 export function statusCommand(): Command {
-  return withTarget(new Command("status"))
+  return withProcessOptions(new Command("status"))
     .summary("show what a process is doing")
     .description(
       "Shows a running server: its generation, what it listens on, its connections, the older generations " +
@@ -32,12 +32,12 @@ Examples:
 
 Exit codes: 0 shown, 1 failed, 2 wrong usage.`;
 
-interface Options extends TargetOptions {
+interface Options extends ProcessOptions {
   watch?: number | true;
 }
 
 async function show(pid: number | undefined, options: Options, command: Command): Promise<void> {
-  const client = await connectToTarget(pid, options, command);
+  const client = await connectToProcess(pid, options, command);
   if (options.watch === undefined) return print(await ask(client), client.path, options);
   const every = options.watch === true ? 1_000 : options.watch * 1_000;
   return interruptible((signal) => watch(client, every, options, signal));

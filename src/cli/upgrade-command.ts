@@ -3,11 +3,11 @@ import { HandoverError, type ErrorCode } from "../errors.js";
 import type { ControlClient } from "../control/client.js";
 import type { Phase, Request } from "../control/protocol.js";
 import { count, duration, paint, repaint, writeJson, writeText } from "./output.js";
-import { connectToTarget, wholeNumber, withTarget, type TargetOptions } from "./target.js";
+import { connectToProcess, wholeNumber, withProcessOptions, type ProcessOptions } from "./process-options.js";
 
 /** `handover upgrade` */
 export function upgradeCommand(): Command {
-  return withTarget(new Command("upgrade"))
+  return withProcessOptions(new Command("upgrade"))
     .summary("replace a process by its new code")
     .description(
       "Starts the new code of a running server, lets it take over once it is ready, and waits until the " +
@@ -30,13 +30,13 @@ Exit codes: 0 the new code serves (or would), 1 the upgrade failed or was rolled
 
 type UpgradeRequest = Extract<Request, { command: "upgrade" | "rehearse" }>;
 
-interface Options extends TargetOptions {
+interface Options extends ProcessOptions {
   dryRun?: true;
   timeout?: number;
 }
 
 async function upgrade(pid: number | undefined, options: Options, self: Command): Promise<void> {
-  const client = await connectToTarget(pid, options, self);
+  const client = await connectToProcess(pid, options, self);
   const { dryRun, timeout, json } = options;
   const command = dryRun ? ("rehearse" as const) : ("upgrade" as const);
   const request: UpgradeRequest = { command, ...(timeout === undefined ? {} : { timeout }) };

@@ -1,6 +1,6 @@
 import { dirname } from "node:path";
 import { VERSION } from "../../util/version.js";
-import { listenStreams } from "./socket.js";
+import { listenStreams } from "./socket-file.js";
 import type { Plan } from "./plan.js";
 import { plainValue, quote, quoteProgram, quoteWord } from "./quote.js";
 import { renderUnit, type Entry } from "./render.js";
