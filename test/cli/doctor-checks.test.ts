@@ -2,10 +2,11 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { readLevels } from "../../dist/cli/doctor/cgroup.js";
-import { examine } from "../../dist/cli/doctor/checks/index.js";
-import { fitsEngines } from "../../dist/cli/doctor/engines.js";
+import { CHECKS } from "../../dist/cli/doctor/checks/index.js";
 import type { Facts } from "../../dist/cli/doctor/facts.js";
+import { runChecks } from "../../dist/cli/doctor/findings.js";
 import { canonical, parseListeners } from "../../dist/cli/doctor/listener-facts.js";
+import { fitsEngines } from "../../dist/cli/doctor/node-probe.js";
 import { parseTimespan } from "../../dist/cli/doctor/systemctl.js";
 import { temporaryDirectory } from "../support/service.js";
 
@@ -665,6 +666,8 @@ test.each([
 ])("Node %s and the engines %s: %s", (version, range, fits) => {
   expect(fitsEngines(version, range)).toBe(fits);
 });
+
+const examine = (facts: Facts): ReturnType<typeof runChecks> => runChecks(CHECKS, facts);
 
 type Mutable = { -readonly [K in keyof Facts]: Facts[K] } & {
   settings: { -readonly [K in keyof Facts["settings"]]: Facts["settings"][K] };

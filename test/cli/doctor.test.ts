@@ -185,7 +185,7 @@ describe("handover doctor", () => {
       {
         check: "paths",
         what: expect.stringMatching(
-          /^pidFile .* is uid 0's with mode 755, and the process is uid 65534's$/,
+          /^pidFile .* belongs to uid 0, has mode 755, and the process runs as uid 65534$/,
         ) as string,
       },
       { check: "paths", what: expect.stringMatching(/^controlSocket/) as string },

@@ -1,6 +1,7 @@
 import { Command } from "commander";
-import { examine } from "./checks/index.js";
+import { CHECKS } from "./checks/index.js";
 import { gather } from "./facts.js";
+import { runChecks } from "./findings.js";
 import type { Target } from "./target.js";
 import { count, paint, Reported, writeJson, writeText } from "../output.js";
 
@@ -37,7 +38,7 @@ async function doctor(name: string | undefined, { pidFile, json }: Options, comm
     command.error("say which process: by its unit, by its PID or by --pid-file");
   }
   const facts = await gather({ pidFile, ...target(name, command) });
-  const findings = examine(facts);
+  const findings = runChecks(CHECKS, facts);
   const [errors, warnings] = (["error", "warning"] as const).map(
     (severity) => findings.filter((one) => one.severity === severity).length,
   ) as [number, number];
@@ -57,7 +58,7 @@ const COLOURS = { error: "red", warning: "yellow", ok: "green" } as const;
 
 function print(
   subject: string,
-  findings: ReturnType<typeof examine>,
+  findings: ReturnType<typeof runChecks>,
   errors: number,
   warnings: number,
 ): void {

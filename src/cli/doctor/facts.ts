@@ -1,28 +1,27 @@
-import { existsSync } from "node:fs";
-import { isAbsolute } from "node:path";
 import type { Status } from "../../control/protocol.js";
 import { reasonOf } from "../../errors.js";
 import { readOptions } from "../../options.js";
 import { launchInfo } from "../../process/command.js";
 import { readCapacity, type Capacity } from "./cgroup.js";
-import { findTarget, type Target } from "./target.js";
 import { readListeners, type ListenerFacts } from "./listener-facts.js";
-import { readPidFile, readRequiredPath, type PidFileFacts, type RequiredPath } from "./paths.js";
+import { readPidFile, readRequiredPaths, type PidFileFacts, type RequiredPath } from "./paths.js";
 import { ownDescriptorLimit, readProcess, type ProcessFacts } from "./process-facts.js";
-import { readStart, type Start, type StartFacts } from "./start-facts.js";
-import { systemdVersion, type UnitFacts } from "./systemctl.js";
+import { readStart, type StartFacts } from "./start-facts.js";
+import { planStart } from "./start-plan.js";
+import { missingReloadFiles, systemdVersion, type UnitFacts } from "./systemctl.js";
+import { findTarget, type Target } from "./target.js";
 
-/** Everything that the checks look at. What does not apply, or cannot be told, is undefined. */
+/** Everything that the checks read. A fact that does not apply, or cannot be determined, is undefined. */
 export interface Facts {
-  /** In words. */
+  /** The examined unit, process or machine, for people. */
   subject: string;
-  /** Its version. */
+  /** The version of systemd. */
   systemd: number | undefined;
   unit: UnitFacts | undefined;
-  /** Words of its ExecReload that should be files, and are not. */
+  /** Files that ExecReload= of the unit names and that do not exist. */
   missing: string[];
   process: ProcessFacts | undefined;
-  /** Why the unit's process was not examined. */
+  /** Why the process of the unit was not examined. */
   hidden: string | undefined;
   status: Status | undefined;
   /** Why there is no status. */
@@ -34,40 +33,40 @@ export interface Facts {
   listeners: ListenerFacts | undefined;
   capacity: Capacity;
   start: StartFacts | undefined;
-  /** Why nothing could be started. */
+  /** Why an upgrade would fail before it starts anything. */
   startProblem: string | undefined;
-  /** The soft limit of descriptors that a process started from here has. */
+  /** The soft limit of descriptors for a process that is started from here. */
   descriptorLimit: number | undefined;
 }
 
 /**
- * Gathers what is known of a unit, a process or this machine.
+ * Gathers the facts about a unit, a process or this machine.
  *
- * @throws {HandoverError} `ERR_CONTROL` if there is no such thing, or it may not be looked at
+ * @throws {HandoverError} `ERR_CONTROL` if the target does not exist, or this user may not examine it
  */
 export async function gather(target: Target): Promise<Facts> {
   const { unit, pid, pidFile, status, silence } = await findTarget(target);
-  const { process, hidden } = look(pid, unit);
+  const { process, hidden } = examineProcess(pid, unit);
   const { spawn: _, computesSpawn: __, ...defaults } = readOptions({}, "/");
   const settings = status?.settings ?? defaults;
   const file =
     pidFile ??
     (settings.pidFile === undefined || process === undefined ? undefined : readPidFile(settings.pidFile));
-  // Whoever may not see a process may not see its files, either.
-  const start =
-    process?.hasOtherRoot === true || hidden !== undefined ? undefined : plan(target, unit, process, status);
+  // A user who may not examine a process may not read its files, either.
+  const isReadable = process?.hasOtherRoot !== true && hidden === undefined;
+  const start = isReadable ? planStart(target, unit, process, status) : undefined;
   return {
     subject: describe(target, unit, process, status),
     systemd: await systemdVersion(),
     unit,
-    missing: hidden === undefined ? missingWords(unit) : [],
+    missing: hidden === undefined ? missingReloadFiles(unit) : [],
     process,
     hidden,
     status,
     silence,
     settings,
     pidFile: process?.hasOtherRoot === true ? undefined : file,
-    paths: requiredPaths(process, settings),
+    paths: readRequiredPaths(process, settings),
     listeners: process === undefined ? undefined : readListeners(process.pid),
     capacity: readCapacity(process?.pid ?? "self"),
     start: start !== undefined && "words" in start ? await readStart(start) : undefined,
@@ -76,56 +75,17 @@ export async function gather(target: Target): Promise<Facts> {
   };
 }
 
-function look(pid: number | undefined, unit: UnitFacts | undefined): Pick<Facts, "process" | "hidden"> {
+function examineProcess(
+  pid: number | undefined,
+  unit: UnitFacts | undefined,
+): Pick<Facts, "process" | "hidden"> {
   try {
     return { process: pid === undefined ? undefined : readProcess(pid), hidden: undefined };
   } catch (error) {
-    // Of a unit there is more to examine.
+    // Without its process a unit can still be examined.
     if (unit === undefined) throw error;
     return { process: undefined, hidden: reasonOf(error) };
   }
-}
-
-/** What would be started: by the process, or from its unit, or in this directory. */
-function plan(
-  target: Target,
-  unit: UnitFacts | undefined,
-  process: ProcessFacts | undefined,
-  status: Status | undefined,
-): Start | { problem: string } | undefined {
-  const unitDirectory = unit?.properties.get("WorkingDirectory")?.replace(/^[!-]+/, "") || undefined;
-  const rest = { user: process?.user, unitDirectory };
-  if (status?.command !== undefined) {
-    return "problem" in status.command ? status.command : { path: undefined, ...status.command, ...rest };
-  }
-  // It has a function that tells, and that is for an upgrade only.
-  if (status?.settings !== undefined) return undefined;
-  if (process !== undefined) {
-    const cwd = process.cwd.replace(/ \(deleted\)$/, "");
-    const [pwd, path] = [process.env["PWD"], process.env["PATH"]];
-    return { words: process.words, cwd: pwd !== undefined && isAbsolute(pwd) ? pwd : cwd, path, ...rest };
-  }
-  if (unit?.start !== undefined) {
-    const { path: program, words } = unit.start;
-    return { words: [program, ...words.slice(1)], cwd: unitDirectory ?? "/", path: undefined, ...rest };
-  }
-  if (target.pidFile !== undefined) return undefined;
-  return { words: ["node"], cwd: launchInfo.logicalCwd, path: globalThis.process.env["PATH"], ...rest };
-}
-
-function missingWords(unit: UnitFacts | undefined): string[] {
-  const { path = "", words = [] } = unit?.reload ?? {};
-  const end = words.indexOf("upgrade");
-  const files = [path, ...words.slice(1, end < 0 ? 1 : end)].filter(isAbsolute);
-  return files.filter((file) => !existsSync(file));
-}
-
-function requiredPaths(process: ProcessFacts | undefined, settings: Facts["settings"]): RequiredPath[] {
-  if (process === undefined || process.hasOtherRoot) return [];
-  return (["pidFile", "controlSocket"] as const).flatMap((option) => {
-    const file = settings[option];
-    return file === undefined || file.startsWith("\0") ? [] : [readRequiredPath(option, file, process.user)];
-  });
 }
 
 function describe(

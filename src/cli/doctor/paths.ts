@@ -2,6 +2,8 @@ import { statSync } from "node:fs";
 import { dirname } from "node:path";
 import { isAlive, readPid } from "../../control/discover.js";
 import { reasonOf } from "../../errors.js";
+import type { Settings } from "../../options.js";
+import type { ProcessFacts } from "./process-facts.js";
 
 /** A file that the process has to make anew, and whether it can. */
 export interface RequiredPath {
@@ -29,21 +31,29 @@ export function readPidFile(file: string): PidFileFacts {
   }
 }
 
-/** Both files are replaced by others beside them: that takes a directory in which the user can write. */
-export function readRequiredPath(
-  option: RequiredPath["option"],
-  file: string,
-  user: { uid: number; gids: number[] },
-): RequiredPath {
+/** The files that the next generation of a process has to create. */
+export function readRequiredPaths(
+  process: ProcessFacts | undefined,
+  settings: Pick<Settings, "pidFile" | "controlSocket">,
+): RequiredPath[] {
+  if (process === undefined || process.hasOtherRoot) return [];
+  return (["pidFile", "controlSocket"] as const).flatMap((option) => {
+    const file = settings[option];
+    const isFile = file !== undefined && !file.startsWith("\0");
+    return isFile ? [{ option, file, problem: whyNotReplaceable(file, process.user) }] : [];
+  });
+}
+
+/** A new file is renamed over the old one, which takes a directory in which the user can write. */
+function whyNotReplaceable(file: string, user: ProcessFacts["user"]): string | undefined {
   const directory = dirname(file);
   try {
     const { uid, gid, mode } = statSync(directory);
     const shift = uid === user.uid ? 6 : user.gids.includes(gid) ? 3 : 0;
-    const isWritable = user.uid === 0 || ((mode >> shift) & 0o3) === 0o3;
-    const why = `${directory} is uid ${uid}'s with mode ${(mode & 0o7777).toString(8)}, and the process is uid ${user.uid}'s`;
-    return { option, file, problem: isWritable ? undefined : why };
+    if (user.uid === 0 || ((mode >> shift) & 0o3) === 0o3) return undefined;
+    return `${directory} belongs to uid ${uid}, has mode ${(mode & 0o7777).toString(8)}, and the process runs as uid ${user.uid}`;
   } catch (error) {
     const isMissing = (error as NodeJS.ErrnoException).code === "ENOENT";
-    return { option, file, problem: isMissing ? `${directory} does not exist` : reasonOf(error) };
+    return isMissing ? `${directory} does not exist` : reasonOf(error);
   }
 }

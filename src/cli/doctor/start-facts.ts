@@ -2,6 +2,7 @@ import { existsSync, realpathSync, statSync } from "node:fs";
 import { basename, delimiter, resolve } from "node:path";
 import { isExecutable } from "../executable.js";
 import { packageOf, readNode, type NodeFacts } from "./node-probe.js";
+import type { StartPlan } from "./start-plan.js";
 
 /** What the next generation would be started with, looked up in today's file system. */
 export interface StartFacts {
@@ -18,18 +19,8 @@ export interface StartFacts {
   lostLink: string | undefined;
 }
 
-export interface Start {
-  words: string[];
-  cwd: string;
-  path: string | undefined;
-  /** Whoever runs it: its files are run by the doctor with no more rights. */
-  user: { uid: number; gids: number[] } | undefined;
-  /** As the unit calls the directory. */
-  unitDirectory: string | undefined;
-}
-
 /** Looks up what would be started, and asks that Node for its version. */
-export async function readStart({ words, cwd, path, user, unitDirectory }: Start): Promise<StartFacts> {
+export async function readStart({ words, cwd, path, user, unitDirectory }: StartPlan): Promise<StartFacts> {
   const [word = "", ...args] = words;
   const file = findFile(word, cwd, path);
   const name = scriptOf(args);

@@ -45,6 +45,24 @@ export async function showUnit(name: string): Promise<UnitFacts> {
   };
 }
 
+/** A property of a unit; empty if it is not set, or unknown to this systemd. */
+export function property(unit: UnitFacts | undefined, name: string): string {
+  return unit?.properties.get(name) ?? "";
+}
+
+/** Whether two paths name the same file: systemd writes /run for /var/run. */
+export function isSamePath(one: string, other: string | undefined): boolean {
+  return one.replace(/^\/var\/run\//, "/run/") === other?.replace(/^\/var\/run\//, "/run/");
+}
+
+/** Files that ExecReload= names before the word `upgrade`, and that do not exist. */
+export function missingReloadFiles(unit: UnitFacts | undefined): string[] {
+  const { path = "", words = [] } = unit?.reload ?? {};
+  const end = words.indexOf("upgrade");
+  const files = [path, ...words.slice(1, end < 0 ? 1 : end)].filter(isAbsolute);
+  return files.filter((file) => !existsSync(file));
+}
+
 /** The version of systemd; undefined where there is none. */
 export async function systemdVersion(): Promise<number | undefined> {
   try {

@@ -1,6 +1,6 @@
 import type { Level } from "../cgroup.js";
 import type { Facts } from "../facts.js";
-import { error, ok, warning, type Check, type Finding } from "../finding.js";
+import { error, ok, warning, type Check, type Finding } from "../findings.js";
 
 /** Whether there is room for a second process. */
 export const CAPACITY_CHECKS: readonly Check[] = [

@@ -1,6 +1,6 @@
 import type { Facts } from "../facts.js";
 import { canonical, portOf, type Listener } from "../listener-facts.js";
-import { error, ok, warning, type Check, type Finding } from "../finding.js";
+import { error, ok, warning, type Check, type Finding } from "../findings.js";
 
 /** Sockets that the new process will not inherit, and those that somebody else has. */
 export const LISTENER_CHECKS: readonly Check[] = [

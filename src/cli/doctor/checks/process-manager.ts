@@ -1,7 +1,7 @@
 import { detectProcessManager } from "../../../process/support.js";
 import type { Facts } from "../facts.js";
 import type { Ancestor } from "../process-facts.js";
-import { error, ok, warning, type Check, type Finding } from "../finding.js";
+import { error, ok, warning, type Check, type Finding } from "../findings.js";
 
 /** What is above the process: whatever waits for the first generation takes its end for the service's. */
 export const PROCESS_MANAGER_CHECKS: readonly Check[] = [

@@ -1,5 +1,5 @@
 import type { Facts } from "../facts.js";
-import { error, ok, warning, type Check, type Finding } from "../finding.js";
+import { error, ok, warning, type Check, type Finding } from "../findings.js";
 
 /** The process itself, and the files by which it is found. */
 export const PROCESS_CHECKS: readonly Check[] = [

@@ -1,10 +1,10 @@
 import type { Facts } from "../facts.js";
-import { error, ok, warning, type Finding } from "../finding.js";
-import { property, sameFile } from "./properties.js";
+import { error, ok, warning, type Finding } from "../findings.js";
+import { isSamePath, property } from "../systemctl.js";
 
 /** What `systemctl reload` does. */
 export function examineReload(facts: Facts): readonly Finding[] | Finding | undefined {
-  if (facts.unit === undefined || property(facts, "Type") === "notify-reload") return undefined;
+  if (facts.unit === undefined || property(facts.unit, "Type") === "notify-reload") return undefined;
   const { reload, name } = facts.unit;
   const fix = "set ExecReload= to handover upgrade --pid-file …; handover unit prints the whole line";
   if (reload === undefined) {
@@ -37,7 +37,7 @@ function examineUpgrade(facts: Facts, line: string, fix: string): readonly Findi
       ),
     );
   }
-  if (/(^|\/)npx$/.test(path) && property(facts, "WorkingDirectory") === "") {
+  if (/(^|\/)npx$/.test(path) && property(facts.unit, "WorkingDirectory") === "") {
     const why = "npx looks for handover in /, as there is no WorkingDirectory=, and asks the registry for it";
     found.push(error(line, why, fix));
   }
@@ -46,7 +46,7 @@ function examineUpgrade(facts: Facts, line: string, fix: string): readonly Findi
   if (
     words.includes("--pid-file") &&
     facts.status?.settings !== undefined &&
-    !sameFile(file ?? "", pidFile)
+    !isSamePath(file ?? "", pidFile)
   ) {
     const why = `the program's pidFile is ${pidFile ?? "not set"}: handover upgrade does not find it`;
     found.push(error(line, why, `let both name the same file`));

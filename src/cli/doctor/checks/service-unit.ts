@@ -1,12 +1,12 @@
 import { constants } from "node:os";
 import type { Status } from "../../../control/protocol.js";
 import type { Facts } from "../facts.js";
-import { error, ok, warning, type Check, type Finding } from "../finding.js";
+import { error, ok, warning, type Check, type Finding } from "../findings.js";
 import { examineReload } from "./reload.js";
-import { property, sameFile } from "./properties.js";
+import { isSamePath, property } from "../systemctl.js";
 
 /** What systemd is told of the service. */
-export const UNIT_CHECKS: readonly Check[] = [
+export const SERVICE_UNIT_CHECKS: readonly Check[] = [
   { name: "unit-state", examine: examineState },
   { name: "unit-type", examine: examineType },
   { name: "notify-access", examine: examineNotifyAccess },
@@ -22,21 +22,21 @@ export const UNIT_CHECKS: readonly Check[] = [
 function examineState(facts: Facts): Finding | undefined {
   if (facts.unit === undefined) return undefined;
   const { name } = facts.unit;
-  if (property(facts, "NeedDaemonReload") === "yes") {
+  if (property(facts.unit, "NeedDaemonReload") === "yes") {
     return warning(
       `the file of ${name} was changed after systemd had read it`,
       "systemd works with the old one, and what follows is about that",
       "systemctl daemon-reload",
     );
   }
-  const state = property(facts, "ActiveState");
+  const state = property(facts.unit, "ActiveState");
   if (facts.process !== undefined || facts.hidden !== undefined) return ok(`${name} is ${state}`);
   return warning(`${name} is ${state}`, "only its file can be examined", `systemctl start ${name}`);
 }
 
 function examineType(facts: Facts): Finding | undefined {
   if (facts.unit === undefined) return undefined;
-  const type = property(facts, "Type");
+  const type = property(facts.unit, "Type");
   if (type === "notify") return ok("Type=notify");
   if (type === "notify-reload") {
     if (facts.systemd === undefined || facts.systemd >= 253) {
@@ -53,7 +53,7 @@ function examineType(facts: Facts): Finding | undefined {
     const why = "a oneshot is over when its process ends, and so at the first upgrade";
     return error("Type=oneshot", why, "set Type=notify");
   }
-  const hasWay = property(facts, "PIDFile") !== "" || isNotified(facts);
+  const hasWay = property(facts.unit, "PIDFile") !== "" || isNotified(facts);
   if (hasWay) {
     return type === "forking"
       ? ok("Type=forking")
@@ -71,30 +71,30 @@ function examineType(facts: Facts): Finding | undefined {
 }
 
 function isNotified(facts: Facts): boolean {
-  return !["", "none"].includes(property(facts, "NotifyAccess"));
+  return !["", "none"].includes(property(facts.unit, "NotifyAccess"));
 }
 
 function examineNotifyAccess(facts: Facts): Finding | undefined {
   if (facts.unit === undefined) return undefined;
-  const access = property(facts, "NotifyAccess") || "none";
+  const access = property(facts.unit, "NotifyAccess") || "none";
   if (access !== "none") return ok(`NotifyAccess=${access}`);
   const why = "the program cannot name its next process to systemd, keep listeners there, or feed a watchdog";
-  const isNeeded = property(facts, "Type").startsWith("notify");
+  const isNeeded = property(facts.unit, "Type").startsWith("notify");
   return (isNeeded ? error : warning)("NotifyAccess=none", why, "set NotifyAccess=main");
 }
 
 function examinePidFile(facts: Facts): Finding | undefined {
   if (facts.unit === undefined) return undefined;
-  const [file, { pidFile }] = [property(facts, "PIDFile"), facts.settings];
+  const [file, { pidFile }] = [property(facts.unit, "PIDFile"), facts.settings];
   if (file === "")
-    return property(facts, "Type") === "forking"
+    return property(facts.unit, "Type") === "forking"
       ? error(
           "Type=forking without PIDFile=",
           "systemd guesses which process is the service, and guesses wrong after an upgrade",
           "set PIDFile= to the pidFile of new Upgrader()",
         )
       : undefined;
-  if (facts.status?.settings === undefined || sameFile(file, pidFile)) return ok(`PIDFile=${file}`);
+  if (facts.status?.settings === undefined || isSamePath(file, pidFile)) return ok(`PIDFile=${file}`);
   return error(
     `PIDFile=${file}, and the program's pidFile is ${pidFile ?? "not set"}`,
     "systemd looks for the new process in a file that nobody writes",
@@ -104,7 +104,7 @@ function examinePidFile(facts: Facts): Finding | undefined {
 
 function examineKillMode(facts: Facts): Finding | undefined {
   if (facts.unit === undefined) return undefined;
-  const mode = property(facts, "KillMode");
+  const mode = property(facts.unit, "KillMode");
   if (mode === "mixed") return ok("KillMode=mixed");
   const why =
     mode === "control-group"
@@ -114,7 +114,7 @@ function examineKillMode(facts: Facts): Finding | undefined {
 }
 
 function examineKillSignal(facts: Facts): Finding | undefined {
-  const signal = Number(property(facts, "KillSignal"));
+  const signal = Number(property(facts.unit, "KillSignal"));
   if (facts.unit === undefined || !(signal > 0)) return undefined;
   const name = Object.entries(constants.signals).find(([, number]) => number === signal)?.[0] ?? `${signal}`;
   const { stop } = facts.settings.signals;
@@ -128,7 +128,7 @@ function examineKillSignal(facts: Facts): Finding | undefined {
 
 function examineStore(facts: Facts): Finding | undefined {
   if (facts.unit === undefined) return undefined;
-  const most = Number(property(facts, "FileDescriptorStoreMax") || 0);
+  const most = Number(property(facts.unit, "FileDescriptorStoreMax") || 0);
   const needed = facts.status?.listeners.filter(isKept).length ?? 1;
   if (most >= needed) return ok(`FileDescriptorStoreMax=${most}`);
   return warning(
@@ -144,7 +144,7 @@ function isKept({ name, address, passed }: Status["listeners"][number]): boolean
 }
 
 function examineOomPolicy(facts: Facts): Finding | undefined {
-  const policy = property(facts, "OOMPolicy");
+  const policy = property(facts.unit, "OOMPolicy");
   if (policy === "") return undefined;
   if (policy === "continue") return ok("OOMPolicy=continue");
   return warning(
@@ -159,8 +159,8 @@ function examineSandbox(facts: Facts): readonly Finding[] | undefined {
   if (facts.unit === undefined || pidFile === undefined) return undefined;
   const found: Finding[] = [];
   const isTemporary = /^(\/var)?\/tmp\//.test(pidFile);
-  if (isTemporary && property(facts, "PrivateTmp") === "yes") {
-    const isFollowed = property(facts, "PIDFile") !== "" && property(facts, "Type") !== "notify";
+  if (isTemporary && property(facts.unit, "PrivateTmp") === "yes") {
+    const isFollowed = property(facts.unit, "PIDFile") !== "" && property(facts.unit, "Type") !== "notify";
     const why = isFollowed
       ? "systemd itself looks for the PID file in the /tmp of everybody else"
       : "handover, called from a shell, looks for the PID file in the /tmp of everybody else";
@@ -172,7 +172,7 @@ function examineSandbox(facts: Facts): readonly Finding[] | undefined {
       ),
     );
   }
-  if (property(facts, "ProtectSystem") === "strict" && !isWritable(facts, pidFile)) {
+  if (property(facts.unit, "ProtectSystem") === "strict" && !isWritable(facts, pidFile)) {
     const why = "everything but /dev, /proc and /sys is read-only: ready() fails";
     found.push(error(`ProtectSystem=strict, and pidFile is ${pidFile}`, why, inRuntimeDirectory(facts)));
   }
@@ -181,7 +181,7 @@ function examineSandbox(facts: Facts): readonly Finding[] | undefined {
 
 function isWritable(facts: Facts, file: string): boolean {
   const list = (name: string, root: string): string[] =>
-    property(facts, name)
+    property(facts.unit, name)
       .split(" ")
       .filter(Boolean)
       .map((one) => root + one.replace(/^[-+]+/, ""));
@@ -189,7 +189,7 @@ function isWritable(facts: Facts, file: string): boolean {
     ...list("ReadWritePaths", ""),
     ...list("RuntimeDirectory", "/run/"),
     ...list("StateDirectory", "/var/lib/"),
-    ...(property(facts, "PrivateTmp") === "yes" ? ["/tmp", "/var/tmp"] : []),
+    ...(property(facts.unit, "PrivateTmp") === "yes" ? ["/tmp", "/var/tmp"] : []),
   ];
   return roots.some((root) => file.startsWith(`${root.replace(/\/$/, "")}/`));
 }

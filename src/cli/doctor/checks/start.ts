@@ -1,6 +1,6 @@
 import type { Facts } from "../facts.js";
-import { error, ok, warning, type Check, type Finding } from "../finding.js";
-import { fitsEngines } from "../engines.js";
+import { error, ok, warning, type Check, type Finding } from "../findings.js";
+import { fitsEngines } from "../node-probe.js";
 
 /** Whether what would be started can be started. */
 export const START_CHECKS: readonly Check[] = [

@@ -1,6 +1,6 @@
 import { duration } from "../../output.js";
 import type { Facts } from "../facts.js";
-import { ok, warning, type Check, type Finding } from "../finding.js";
+import { ok, warning, type Check, type Finding } from "../findings.js";
 import { parseTimespan } from "../systemctl.js";
 
 /** How long systemd waits, against how long the program may take. */
