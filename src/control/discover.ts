@@ -1,6 +1,7 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { HandoverError, reasonOf } from "../errors.js";
-import { parseUnixSockets, socketInodes } from "../platform/proc.js";
+import { socketInodes } from "../platform/proc.js";
+import { parseUnixSockets } from "../platform/proc-net.js";
 import { ControlClient } from "./client.js";
 import { CONTROL_SOCKET_MODE } from "./protocol.js";
 

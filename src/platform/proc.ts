@@ -1,8 +1,8 @@
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 
 /*
- * The formats of proc(5) that more than one place reads. What cannot be read throws: only who asks knows what that
- * means.
+ * Processes, as proc(5) describes them. A file that cannot be read throws, unless a function says otherwise: only its
+ * caller knows what that means.
  */
 
 /** The fields of `stat` from `state` on; the name before them, in parentheses, may contain anything. */
@@ -11,42 +11,64 @@ export function readStat(pid: number | "self"): string[] {
   return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
 }
 
-/** The words between the NULs. */
+/** The strings of a file whose strings end with a NUL. */
 export function readBlock(pid: number | "self", file: "cmdline" | "environ"): string[] {
   const words = readFileSync(`/proc/${pid}/${file}`, "utf8").split("\0");
   return words.at(-1) === "" ? words.slice(0, -1) : words;
 }
 
-/** The inodes of a process's sockets. */
-export function socketInodes(pid: number | string): Set<string> {
+export interface Ancestor {
+  pid: number;
+  /** As the kernel calls it: at most 15 characters. */
+  name: string;
+  words: string[];
+}
+
+/** The ancestors of a process, the nearest first, as far as they can be read. */
+export function ancestorsOf(pid: number | "self", most = Infinity): Ancestor[] {
+  const found: Ancestor[] = [];
+  try {
+    // The parent of the first process in a PID namespace is 0.
+    for (let one = parentOf(pid); one > 0 && found.length < most; one = parentOf(one)) {
+      const name = readFileSync(`/proc/${one}/comm`, "utf8").trimEnd();
+      found.push({ pid: one, name, words: readBlock(one, "cmdline") });
+    }
+  } catch {
+    // There is no /proc, or an ancestor has exited: the ones below it are enough.
+  }
+  return found;
+}
+
+function parentOf(pid: number | "self"): number {
+  return Number(readStat(pid)[1]);
+}
+
+/** The inodes of the sockets that a process has descriptors of. */
+export function socketInodes(pid: number | "self"): Set<string> {
   const inodes = new Set<string>();
   for (const fd of readdirSync(`/proc/${pid}/fd`)) {
     try {
       const [, inode] = /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${fd}`)) ?? [];
       if (inode !== undefined) inodes.add(inode);
     } catch {
-      // Closed meanwhile, as the one that has read this process's own directory.
+      // Closed since the directory was read, as the descriptor that has read it is.
     }
   }
   return inodes;
 }
 
-/** A Unix socket that has a name. */
-interface UnixSocket {
-  /** Or `@abstract`. */
-  path: string;
-  inode: string;
-  listens: boolean;
+/** The processes that have a descriptor of one of these sockets, as far as this user may see them. */
+export function* findSocketOwners(inodes: ReadonlySet<string>): Generator<number> {
+  for (const name of readdirSync("/proc")) {
+    if (/^\d+$/.test(name) && hasSocket(Number(name), inodes)) yield Number(name);
+  }
 }
 
-/** Reads the table `net/unix`. */
-export function parseUnixSockets(table: string): UnixSocket[] {
-  return table.split("\n").flatMap((line) => {
-    const [, flags, inode, path] = /^\S+ \S+ \S+ (\S+) \S+ \S+ +(\d+) (.+)$/.exec(line) ?? [];
-    if (inode === undefined || path === undefined) return [];
-    return [{ path, inode, listens: (Number(`0x${flags}`) & ACCEPTS) !== 0 }];
-  });
+function hasSocket(pid: number, inodes: ReadonlySet<string>): boolean {
+  try {
+    return [...socketInodes(pid)].some((inode) => inodes.has(inode));
+  } catch {
+    // Another user's process, or one that has exited.
+    return false;
+  }
 }
-
-/** __SO_ACCEPTCON */
-const ACCEPTS = 0x10000;

@@ -2,6 +2,7 @@ import { statSync } from "node:fs";
 import { dirname, isAbsolute, resolve } from "node:path";
 import { HandoverError, reasonOf } from "../errors.js";
 import type { CommandOverride } from "../options.js";
+import { isSameFile } from "../platform/path.js";
 import { readBlock } from "../platform/proc.js";
 import { text, wrongOption } from "../util/validation.js";
 
@@ -178,14 +179,8 @@ function logicalDirectory(env: NodeJS.ProcessEnv, directory: string | undefined)
     env["npm_package_json"] && dirname(env["npm_package_json"]),
     env["INIT_CWD"],
   ];
-  return candidates.find((path) => path?.startsWith("/") && path !== directory && isHere(path)) ?? directory;
-}
-
-function isHere(path: string): boolean {
-  try {
-    const [there, here] = [statSync(path), statSync(".")];
-    return there.dev === here.dev && there.ino === here.ino;
-  } catch {
-    return false;
-  }
+  return (
+    candidates.find((path) => path?.startsWith("/") && path !== directory && isSameFile(path, ".")) ??
+    directory
+  );
 }

@@ -1,7 +1,7 @@
 import cluster from "node:cluster";
 import { isMainThread } from "node:worker_threads";
 import { HandoverError } from "../errors.js";
-import { readBlock, readStat } from "../platform/proc.js";
+import { ancestorsOf } from "../platform/proc.js";
 
 /**
  * Refuses where handover cannot work.
@@ -23,7 +23,7 @@ export function assertSupported(): void {
 
 /** Warns if a process manager is above that kills or restarts what it did not start itself. */
 export function warnAboutProcessManager(): void {
-  const manager = detectProcessManager(process.env, ancestors());
+  const manager = detectProcessManager(process.env, nearestCommands());
   if (manager === undefined) return;
   process.emitWarning(
     `handover cannot work under ${manager}: it watches the process that it started itself, so after an upgrade it ` +
@@ -46,16 +46,8 @@ export function detectProcessManager(
 
 const NODEMON = /(^|\/)nodemon(\.js)?$/;
 
-/** The command lines of the nearest ancestors: nodemon may have a shell between it and the program. */
-function ancestors(): string[][] {
-  const commands: string[][] = [];
-  try {
-    for (let pid = process.ppid, n = 0; pid > 1 && n < 3; n++) {
-      commands.push(readBlock(pid, "cmdline"));
-      pid = Number(readStat(pid)[1]);
-    }
-  } catch {
-    // No /proc, or an ancestor has gone meanwhile: what was found will do.
-  }
-  return commands;
+/** nodemon may have a shell between it and the program. */
+function nearestCommands(): string[][] {
+  const ancestors = ancestorsOf("self", 3).filter(({ pid }) => pid > 1);
+  return ancestors.map(({ words }) => words);
 }

@@ -1,6 +1,6 @@
-import { readdirSync, readFileSync, realpathSync } from "node:fs";
-import { endianness } from "node:os";
-import { parseUnixSockets, socketInodes } from "../../platform/proc.js";
+import { readFileSync, realpathSync } from "node:fs";
+import { findSocketOwners, socketInodes } from "../../platform/proc.js";
+import { formatHost, OPEN_STATE, parseInetSockets, parseUnixSockets } from "../../platform/proc-net.js";
 
 /** A socket that others can reach. */
 export interface Listener {
@@ -31,7 +31,7 @@ export function readListeners(pid: number): ListenerFacts {
   const [low = 32_768, high = 60_999] = read("/proc/sys/net/ipv4/ip_local_port_range")
     .split(/\s+/)
     .map(Number);
-  return { own, others: others.map((one) => ({ ...one, pid: holderOf(one.inode) })), ephemeral: [low, high] };
+  return { own, others: others.map((one) => ({ ...one, pid: ownerOf(one) })), ephemeral: [low, high] };
 }
 
 /** Whether a process listens at a path, by whichever name that is called. */
@@ -49,7 +49,7 @@ export function listensAt(pid: number, path: string): boolean {
 /** Reads the tables `tcp`, `tcp6`, `udp`, `udp6` and `unix` of proc(5). */
 export function parseListeners(table: (name: string) => string): Listener[] {
   const inet = (["tcp", "udp"] as const).flatMap((kind) =>
-    [kind, `${kind}6`].flatMap((name) => rows(table(name)).flatMap((row) => inetListener(kind, row))),
+    [kind, `${kind}6`].flatMap((name) => inetListeners(kind, table(name))),
   );
   return [...inet, ...unixListeners(table("unix"))];
 }
@@ -66,37 +66,13 @@ export function canonical(address: string): string {
   return host === undefined ? address : `${new URL(`http://[${host}]`).hostname}:${port}`;
 }
 
-function rows(text: string): string[][] {
-  return text
-    .split("\n")
-    .slice(1)
-    .map((line) => line.trim().split(/\s+/));
-}
-
-/** 0A is TCP_LISTEN; of UDP 07 is a socket that is bound, and connected to nobody. */
-const OPEN = { tcp: "0A", udp: "07" };
-
-function inetListener(kind: "tcp" | "udp", [, local = "", , state, , , , , , inode]: string[]): Listener[] {
-  if (state !== OPEN[kind] || inode === undefined || inode === "0") return [];
-  const [host = "", port = ""] = local.split(":");
-  const isFour = host.length === 8;
-  const groups = isFour ? ipv4(host) : ipv6(host);
-  return [{ kind, inode, address: canonical(`${groups}:${Number.parseInt(port, 16)}`) }];
-}
-
-function ipv4(hex: string): string {
-  return [...bytes(hex)].join(".");
-}
-
-function ipv6(hex: string): string {
-  const groups = bytes(hex).toString("hex").match(/.{4}/g) ?? [];
-  return `[${groups.join(":")}]`;
-}
-
-/** The kernel prints an address as the 32-bit numbers that it would be on this machine. */
-function bytes(hex: string): Buffer {
-  const numbers = Buffer.from(hex, "hex");
-  return endianness() === "LE" ? numbers.swap32() : numbers;
+function inetListeners(kind: "tcp" | "udp", table: string): Listener[] {
+  const open = parseInetSockets(table).filter(({ state }) => state === OPEN_STATE[kind]);
+  return open.map(({ host, port, inode }) => ({
+    kind,
+    inode,
+    address: canonical(`${formatHost(host)}:${port}`),
+  }));
 }
 
 function unixListeners(table: string): Listener[] {
@@ -104,16 +80,8 @@ function unixListeners(table: string): Listener[] {
   return listening.map(({ path, inode }) => ({ kind: "unix", address: path, inode }));
 }
 
-function holderOf(inode: string): number | undefined {
-  const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
-  const holder = pids.find((pid) => {
-    try {
-      return socketInodes(pid).has(inode);
-    } catch {
-      return false;
-    }
-  });
-  return holder === undefined ? undefined : Number(holder);
+function ownerOf({ inode }: Listener): number | undefined {
+  return findSocketOwners(new Set([inode])).next().value ?? undefined;
 }
 
 function realPath(path: string): string {

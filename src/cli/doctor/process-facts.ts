@@ -1,6 +1,7 @@
-import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { HandoverError, reasonOf } from "../../errors.js";
-import { readStat, readBlock } from "../../platform/proc.js";
+import { isSameFile } from "../../platform/path.js";
+import { ancestorsOf, readBlock, readStat, type Ancestor } from "../../platform/proc.js";
 
 /** What `/proc` tells of a process. */
 export interface ProcessFacts {
@@ -23,13 +24,6 @@ export interface ProcessFacts {
   hasOtherRoot: boolean;
 }
 
-export interface Ancestor {
-  pid: number;
-  /** As the kernel calls it: at most 15 characters. */
-  name: string;
-  words: string[];
-}
-
 /**
  * Reads what is known of a process.
  *
@@ -49,7 +43,7 @@ export function readProcess(pid: number): ProcessFacts {
       descriptors: { open: readdirSync(`/proc/${pid}/fd`).length, limit: descriptorLimit(pid) },
       resident: Number(words(status, "VmRSS")[0] ?? 0) * 1_024,
       ancestors: ancestorsOf(pid),
-      hasOtherRoot: !isSame(`/proc/${pid}/root/`, "/"),
+      hasOtherRoot: !isSameFile(`/proc/${pid}/root/`, "/"),
     };
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException;
@@ -93,27 +87,4 @@ function userOf(status: Map<string, string>): ProcessFacts["user"] {
 function readEnvironment(pid: number): NodeJS.ProcessEnv {
   const pairs = readBlock(pid, "environ").map((line) => line.split(/=(.*)/s, 2));
   return Object.fromEntries(pairs) as NodeJS.ProcessEnv;
-}
-
-function ancestorsOf(pid: number): Ancestor[] {
-  const found: Ancestor[] = [];
-  try {
-    // A PID of 0 is outside of the namespace.
-    for (let one = Number(readStat(pid)[1]); one > 0; one = Number(readStat(one)[1])) {
-      const name = readFileSync(`/proc/${one}/comm`, "utf8").trimEnd();
-      found.push({ pid: one, name, words: readBlock(one, "cmdline") });
-    }
-  } catch {
-    // One has gone meanwhile: those below it will do.
-  }
-  return found;
-}
-
-function isSame(one: string, other: string): boolean {
-  try {
-    const [a, b] = [statSync(one), statSync(other)];
-    return a.dev === b.dev && a.ino === b.ino;
-  } catch {
-    return false;
-  }
 }

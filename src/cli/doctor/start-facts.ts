@@ -1,6 +1,6 @@
 import { existsSync, realpathSync, statSync } from "node:fs";
-import { basename, delimiter, resolve } from "node:path";
-import { isExecutable } from "../executable.js";
+import { basename, resolve } from "node:path";
+import { findOnPath, isExecutable } from "../../platform/path.js";
 import { packageOf, readNode, type NodeFacts } from "./node-probe.js";
 import type { StartPlan } from "./start-plan.js";
 
@@ -22,7 +22,7 @@ export interface StartFacts {
 /** Looks up what would be started, and asks that Node for its version. */
 export async function readStart({ words, cwd, path, user, unitDirectory }: StartPlan): Promise<StartFacts> {
   const [word = "", ...args] = words;
-  const file = findFile(word, cwd, path);
+  const file = findProgram(word, cwd, path);
   const name = scriptOf(args);
   const script =
     name === undefined ? undefined : { path: resolve(cwd, name), exists: isModule(resolve(cwd, name)) };
@@ -42,12 +42,10 @@ export async function readStart({ words, cwd, path, user, unitDirectory }: Start
 }
 
 /** As execvp(3) looks a program up. */
-function findFile(word: string, cwd: string, path = "/usr/local/bin:/usr/bin:/bin"): string | undefined {
-  if (word.includes("/")) return isExecutable(resolve(cwd, word)) ? resolve(cwd, word) : undefined;
-  return path
-    .split(delimiter)
-    .map((one) => resolve(cwd, one, word))
-    .find(isExecutable);
+function findProgram(word: string, cwd: string, path = "/usr/local/bin:/usr/bin:/bin"): string | undefined {
+  if (!word.includes("/")) return findOnPath(word, path, cwd)[0];
+  const file = resolve(cwd, word);
+  return isExecutable(file) ? file : undefined;
 }
 
 /** The first argument that is no option, and no option's value. */

@@ -1,9 +1,9 @@
 import { existsSync, readFileSync, realpathSync } from "node:fs";
-import { basename, delimiter, dirname, isAbsolute, join, resolve } from "node:path";
+import { basename, dirname, isAbsolute, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { HandoverError, reasonOf } from "../../errors.js";
 import { launchInfo } from "../../process/command.js";
-import { isExecutable } from "../executable.js";
+import { findOnPath } from "../../platform/path.js";
 import { splitWords } from "./quote.js";
 
 /** What a unit is made of; every path is absolute. */
@@ -111,8 +111,7 @@ function readPackage(directory: string): Package | undefined {
 /** systemd needs an absolute path; one by its own name, as a symlink is what makes a new Node be picked up. */
 function findProgram(word: string, directory: string): string {
   if (word.includes("/")) return resolve(directory, word);
-  const path = (process.env["PATH"] ?? "").split(delimiter).filter(isAbsolute);
-  const candidates = path.map((one) => join(one, word)).filter(isExecutable);
+  const candidates = findOnPath(word, process.env["PATH"] ?? "");
   // The node that runs this program, where there are several.
   const own = candidates.find((one) => realpathSync(one) === realpathSync(process.execPath));
   const found = word === "node" ? (own ?? process.execPath) : candidates[0];

@@ -1,6 +1,6 @@
+import type { Ancestor } from "../../../platform/proc.js";
 import { detectProcessManager } from "../../../process/support.js";
 import type { Facts } from "../facts.js";
-import type { Ancestor } from "../process-facts.js";
 import { error, ok, warning, type Check, type Finding } from "../findings.js";
 
 /** What is above the process: whatever waits for the first generation takes its end for the service's. */
