@@ -2,6 +2,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { describe, expect, test } from "vitest";
+import { DIRECTIVES } from "../../dist/cli/unit-file/directives.js";
 import { quoteWord, splitWords } from "../../dist/cli/unit-file/quote.js";
 import { handover, jsonLines } from "../support/program.js";
 import { temporaryDirectory } from "../support/service.js";
@@ -180,6 +181,37 @@ describe("handover unit", () => {
     expect([broken.code, broken.stderr]).toEqual([2, expect.stringContaining("cannot read") as string]);
   });
 });
+
+describe("the units of the documentation have the values of the unit that is printed", () => {
+  const shared = ["Restart", "FileDescriptorStoreMax"] as const;
+
+  test("handover unit prints both directives", async () => {
+    const { stdout } = await handover("unit", "--exec", "node /srv/app/server.js");
+    for (const name of shared) expect(valuesOf(name, stdout)).toEqual([String(DIRECTIVES[name])]);
+  });
+
+  const pages = ["README.md", ...readdirSync("docs").map((name) => join("docs", name))];
+  const units = pages.flatMap((page) => {
+    const blocks = readFileSync(page, "utf8").matchAll(/^```ini\n([^]*?)^```/gm);
+    return [...blocks].flatMap(([, text]) => (text!.includes("[Service]") ? [[page, text!] as const] : []));
+  });
+
+  test.each(units)("in %s", (_, unit) => {
+    for (const name of shared) {
+      const other = valuesOf(name, unit).filter((value) => value !== String(DIRECTIVES[name]));
+      expect({ [name]: other }).toEqual({ [name]: [] });
+    }
+  });
+
+  test("and docs/systemd.md shows both", () => {
+    const [, unit = ""] = units.find(([page]) => page === "docs/systemd.md") ?? [];
+    expect(shared.map((name) => valuesOf(name, unit).length)).toEqual([1, 1]);
+  });
+});
+
+function valuesOf(directive: string, unit: string): string[] {
+  return [...unit.matchAll(new RegExp(`^${directive}=(.*)$`, "gm"))].map(([, value]) => value!);
+}
 
 test.each([
   ["node a.js", ["node", "a.js"]],

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { DIRECTIVES } from "../../dist/cli/unit-file/directives.js";
 import type { Status } from "../../dist/control/protocol.js";
 import { Load } from "../support/load.js";
 import { obstacle, requireInCi, Systemd, untested } from "../support/systemd.js";
@@ -144,6 +145,19 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
     expect(MainPID).not.toBe(old);
     await held.ended;
     await stop("dies");
+  });
+
+  test("the Restart= of `handover unit` starts a crashed service again, and leaves a stopped one stopped", async () => {
+    const name = "restarts";
+    await start(name, { Type: "notify", KillMode: "mixed", Restart: DIRECTIVES.Restart, RestartSec: "1" });
+    await systemd.manage("reload", name);
+    await systemd.manage("kill", "--signal=KILL", "--kill-who=main", name);
+    await systemd.until(name, { NRestarts: "1", SubState: "running" });
+
+    const words = [process.execPath, "/srv/handover/bin/handover.js", "stop"] as const;
+    expect((await systemd.run(...words, "--pid-file", `/run/${name}/pid`)).code).toBe(0);
+    const now = await systemd.until(name, { MainPID: "0", SubState: /^(dead|auto-restart)$/ });
+    expect(now).toMatchObject({ ActiveState: "inactive", SubState: "dead", Result: "success" });
   });
 
   test("a main process that is killed on probation is followed by its successor, and the reload ends", async () => {

@@ -1,5 +1,6 @@
 import { dirname } from "node:path";
 import { VERSION } from "../../util/version.js";
+import { DIRECTIVES } from "./directives.js";
 import { listenStreams } from "./socket-file.js";
 import type { Plan } from "./plan.js";
 import { plainValue, quote, quoteProgram, quoteWord } from "./quote.js";
@@ -48,20 +49,20 @@ function service(plan: Plan): Entry[] {
     ],
     [
       "A stop asks the process that serves, which ends when older ones have drained, too. Then systemd kills.",
-      "KillMode=mixed",
+      line("KillMode"),
     ],
     watchdog !== undefined && [
       "Restarted if its event loop is blocked for so many seconds.",
       `WatchdogSec=${watchdog}`,
     ],
-    ["A crash is no end of the service.", "Restart=on-failure"],
+    ["Starts the service again after a crash. After `handover stop` it stays stopped.", line("Restart")],
     [
       "Listeners are kept by systemd, too: after a crash the clients in their queues are served.",
-      "FileDescriptorStoreMax=64",
+      line("FileDescriptorStoreMax"),
     ],
     [
       "A new process that runs out of memory is a failed upgrade, and not the end of the service.",
-      "OOMPolicy=continue",
+      line("OOMPolicy"),
     ],
     [
       "Each connection is a descriptor, and during an upgrade some are held by both processes.",
@@ -89,7 +90,7 @@ function start({ type, command: [program = "", ...args], workingDirectory: direc
     [TYPES[type], `Type=${type}`],
     [
       "Only the main process speaks for the service; it names the next one when an upgrade is final.",
-      "NotifyAccess=main",
+      line("NotifyAccess"),
     ],
     [
       "Absolute, as systemd wants it. A symlink is followed again at every upgrade.",
@@ -153,6 +154,10 @@ function install({ name, sockets }: Plan): Entry[] {
     ["Started at boot, if it is enabled.", "WantedBy=multi-user.target"],
     sockets.length > 0 && ["The two are enabled and disabled together.", `Also=${name}.socket`],
   ];
+}
+
+function line(name: keyof typeof DIRECTIVES): string {
+  return `${name}=${DIRECTIVES[name]}`;
 }
 
 function seconds(ms: number): number {

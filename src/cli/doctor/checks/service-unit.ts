@@ -1,5 +1,6 @@
 import { constants } from "node:os";
 import type { Status } from "../../../control/protocol.js";
+import { DIRECTIVES } from "../../unit-file/directives.js";
 import type { Facts } from "../facts.js";
 import { error, ok, warning, type Check, type Finding } from "../findings.js";
 import { examineReload } from "./reload.js";
@@ -80,7 +81,7 @@ function examineNotifyAccess(facts: Facts): Finding | undefined {
   if (access !== "none") return ok(`NotifyAccess=${access}`);
   const why = "the program cannot name its next process to systemd, keep listeners there, or feed a watchdog";
   const isNeeded = property(facts.unit, "Type").startsWith("notify");
-  return (isNeeded ? error : warning)("NotifyAccess=none", why, "set NotifyAccess=main");
+  return (isNeeded ? error : warning)("NotifyAccess=none", why, advice("NotifyAccess"));
 }
 
 function examinePidFile(facts: Facts): Finding | undefined {
@@ -105,12 +106,12 @@ function examinePidFile(facts: Facts): Finding | undefined {
 function examineKillMode(facts: Facts): Finding | undefined {
   if (facts.unit === undefined) return undefined;
   const mode = property(facts.unit, "KillMode");
-  if (mode === "mixed") return ok("KillMode=mixed");
+  if (mode === DIRECTIVES.KillMode) return ok(`KillMode=${mode}`);
   const why =
     mode === "control-group"
       ? "a stop sends SIGTERM to all processes at once, also to those that the program has started and still needs while it drains"
       : "a stop leaves processes behind: older generations that drain, and a new one that is not ready yet";
-  return warning(`KillMode=${mode}`, why, "set KillMode=mixed");
+  return warning(`KillMode=${mode}`, why, advice("KillMode"));
 }
 
 function examineKillSignal(facts: Facts): Finding | undefined {
@@ -134,7 +135,7 @@ function examineStore(facts: Facts): Finding | undefined {
   return warning(
     `FileDescriptorStoreMax=${most}`,
     "systemd does not keep the listeners: after a crash clients are refused until the service runs again",
-    `set FileDescriptorStoreMax=${Math.max(64, needed * 2)}`,
+    `set FileDescriptorStoreMax=${Math.max(DIRECTIVES.FileDescriptorStoreMax, needed * 2)}`,
   );
 }
 
@@ -146,12 +147,16 @@ function isKept({ name, address, passed }: Status["listeners"][number]): boolean
 function examineOomPolicy(facts: Facts): Finding | undefined {
   const policy = property(facts.unit, "OOMPolicy");
   if (policy === "") return undefined;
-  if (policy === "continue") return ok("OOMPolicy=continue");
+  if (policy === DIRECTIVES.OOMPolicy) return ok(`OOMPolicy=${policy}`);
   return warning(
     `OOMPolicy=${policy}`,
     "if a new process runs out of memory, systemd stops the old one with it",
-    "set OOMPolicy=continue",
+    advice("OOMPolicy"),
   );
+}
+
+function advice(name: keyof typeof DIRECTIVES): string {
+  return `set ${name}=${DIRECTIVES[name]}`;
 }
 
 function examineSandbox(facts: Facts): readonly Finding[] | undefined {
