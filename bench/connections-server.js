@@ -1,11 +1,11 @@
 // The server whose connections move: a line of JSON for each thing that connections.js has to know.
 import { createServer } from "node:http";
 import { Upgrader } from "handover";
-import { now, SelfWatch } from "./self-watch.js";
+import { now, LoopMonitor } from "./loop-monitor.js";
 
 const upg = new Upgrader({ probation: 1 });
 const { generation } = upg;
-const watch = new SelfWatch();
+const watch = new LoopMonitor();
 let isReplaced = false;
 
 const server = createServer((_, response) => response.end("ok"));

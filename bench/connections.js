@@ -11,7 +11,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { Client, Load } from "./idle-clients.js";
-import { startService } from "./spoken-service.js";
+import { startService } from "./service-harness.js";
 import { median, percentile, progress, row } from "./statistics.js";
 
 const { values } = parseArgs({
@@ -34,8 +34,8 @@ const settings = values.profile === undefined ? {} : { PROFILES: values.profile 
 const service = startService("connections-server.js", settings, fail);
 const clients = [];
 try {
-  await service.hear("start");
-  const { port } = await service.hear("ready");
+  await service.next("start");
+  const { port } = await service.next("ready");
   await connectAll(port);
   const moves = [];
   for (let n = 1; n <= upgrades; n++) {
@@ -60,14 +60,14 @@ async function measure() {
   await sleep(STEADY);
   const before = footprint(old);
   process.kill(old, "SIGHUP");
-  const { pid } = await service.hear("start");
+  const { pid } = await service.next("start");
   const begin = footprint(pid);
-  const { at: commit } = await service.hear("commit");
-  await service.hear("ready");
-  const { at: end } = await service.hear("moved");
+  const { at: commit } = await service.next("commit");
+  await service.next("ready");
+  const { at: end } = await service.next("moved");
   await load.stop();
   process.kill(pid, "SIGUSR2");
-  const costs = [await service.hear("cost"), await service.hear("cost")];
+  const costs = [await service.next("cost"), await service.next("cost")];
   const after = footprint(pid);
   service.pid = pid;
   const during = load.samples.filter(({ sent }) => sent >= commit && sent <= end);

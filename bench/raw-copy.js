@@ -5,7 +5,7 @@ import { randomFillSync } from "node:crypto";
 import { open, unlink } from "node:fs/promises";
 import { connect, createServer } from "node:net";
 import { join } from "node:path";
-import { now } from "./self-watch.js";
+import { now } from "./loop-monitor.js";
 
 const { END, WAY, SIZE, DIRECTORY } = process.env;
 const path = join(DIRECTORY, `${WAY}.sock`);

@@ -3,7 +3,7 @@ import { randomFillSync } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Upgrader } from "handover";
-import { now, SelfWatch } from "./self-watch.js";
+import { now, LoopMonitor } from "./loop-monitor.js";
 
 /** ms: what is tidied up after a move belongs to it. */
 const AFTER = 500;
@@ -11,7 +11,7 @@ const { KIND, COUNT, SIZE, DIRECTORY } = process.env;
 const [count, size] = [Number(COUNT), Number(SIZE)];
 const MIB = 1024 ** 2;
 const upg = new Upgrader();
-const watch = new SelfWatch();
+const watch = new LoopMonitor();
 const role = upg.hasParent ? "new" : "old";
 /** When each unit ended here, or began: numbers in memory until all is over, so that measuring costs little. */
 const times = new Float64Array(count);

@@ -11,7 +11,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { startService } from "./spoken-service.js";
+import { startService } from "./service-harness.js";
 import { median, percentile, progress, row } from "./statistics.js";
 
 const { values } = parseArgs({
@@ -51,7 +51,7 @@ async function repeat(name, measure) {
 async function moveUnits() {
   const service = begin("state-server.js", { KIND: "units", COUNT: count, SIZE: values["unit-size"] });
   const { commit, costs } = await upgrade(service);
-  const { moved, failures } = await service.hear("moved");
+  const { moved, failures } = await service.next("moved");
   if (moved !== count) fail(`${moved} units of ${count} have moved: ${JSON.stringify(failures)}`);
   const [ended, begun] = ["old", "new"].map((role) => timesOf(role));
   const gaps = begun.map((at, n) => at - ended[n]);
@@ -72,11 +72,11 @@ async function compareSlot() {
 }
 
 async function moveSlot() {
-  await touchMemory();
+  await preallocate();
   const service = begin("state-server.js", { KIND: "slot", COUNT: 0, SIZE: values.size });
   const { costs } = await upgrade(service);
-  const { at: from } = await service.hear("offered");
-  const { at: to, size } = await service.hear("taken");
+  const { at: from } = await service.next("offered");
+  const { at: to, size } = await service.next("taken");
   if (size !== Number(values.size)) fail(`${size} bytes of ${values.size} have arrived`);
   end(service);
   return { ms: to - from, ...costs };
@@ -84,21 +84,21 @@ async function moveSlot() {
 
 /** Until both processes have said what it cost. */
 async function upgrade(service) {
-  await service.hear("ready");
+  await service.next("ready");
   process.kill(service.pid, "SIGHUP");
-  const { at: commit } = await service.hear("commit");
-  const said = [await service.hear("cost"), await service.hear("cost")];
-  const of = (figure) => Object.fromEntries(said.map((cost) => [cost.role, cost[figure]]));
+  const { at: commit } = await service.next("commit");
+  const costReports = [await service.next("cost"), await service.next("cost")];
+  const of = (figure) => Object.fromEntries(costReports.map((cost) => [cost.role, cost[figure]]));
   return { commit, costs: { block: of("block"), cpu: of("cpu"), rss: of("rss") } };
 }
 
 async function copy(way) {
-  await touchMemory();
+  await preallocate();
   const settings = { WAY: way, SIZE: values.size };
   const reader = begin("raw-copy.js", { END: "reader", ...settings });
-  await reader.hear("listening");
+  await reader.next("listening");
   const writer = begin("raw-copy.js", { END: "writer", ...settings });
-  const [from, to] = await Promise.all([writer.hear("begin"), reader.hear("end")]);
+  const [from, to] = await Promise.all([writer.next("begin"), reader.next("end")]);
   end(writer);
   end(reader);
   rmSync(join(directory, `${way}.sock`), { force: true });
@@ -106,10 +106,10 @@ async function copy(way) {
 }
 
 /** As much as there will be: the bytes, the file, and what arrives; and a little more. */
-async function touchMemory() {
-  const toucher = begin("touch-memory.js", { SIZE: 4 * Number(values.size) });
-  await toucher.hear("touched");
-  end(toucher);
+async function preallocate() {
+  const preallocating = begin("preallocate.js", { SIZE: 4 * Number(values.size) });
+  await preallocating.next("touched");
+  end(preallocating);
 }
 
 function timesOf(role) {

@@ -7,7 +7,7 @@ import { monitorEventLoopDelay } from "node:perf_hooks";
 /** The directory for CPU profiles; they slow a process down. */
 const { PROFILES } = process.env;
 
-export class SelfWatch {
+export class LoopMonitor {
   #delay = monitorEventLoopDelay({ resolution: 1 });
   #profiler = new Session();
   #cpu;

@@ -10,9 +10,9 @@ import { once } from "node:events";
 import { createServer } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { ask, Clients, KINDS } from "./peers/clients.js";
-import { Missing, peers } from "./peers/peers.js";
-import { percentile, progress, row } from "./statistics.js";
+import { ask, Clients, KINDS } from "./clients.js";
+import { Missing, peers } from "./peers.js";
+import { percentile, progress, row } from "../statistics.js";
 
 const { values } = parseArgs({
   options: {

@@ -1,0 +1,5 @@
+// The program of start.js without handover: it reports when it accepts.
+import { createServer } from "node:http";
+
+const server = createServer((_, response) => response.end("ok"));
+server.listen({ port: 0, host: "127.0.0.1" }, () => console.log(JSON.stringify({ what: "accepts" })));
