@@ -64,25 +64,26 @@ export class ServiceManager {
   }
 
   /** Follows every step of this process, before its effects: the last word of a main process comes first. */
-  onTransition(event: Event, before: State, state: State): void {
+  onTransition(event: Event, before: State, after: State): void {
     // In a stop that comes before the end of probation the main process stays what it is.
-    const isLeftAlone = !("outcome" in state) || !this.#service.hasPredecessor();
+    const isLeftAlone = !("outcome" in after) || !this.#service.hasPredecessor();
     if (event === "confirmed" && !this.#isMain && isLeftAlone) this.#becomeMain();
-    if (!this.#isMain || before.name === state.name) return;
-    if (state.name === "upgrading") {
+    if (!this.#isMain || before.name === after.name) return;
+    if (after.name === "upgrading") {
       this.#successor = undefined;
       this.#lastFailure = undefined;
       this.#send({ RELOADING: 1, MONOTONIC_USEC: monotonic() });
     } else if (event === "rehearsed") this.#send({ READY: 1 });
-    else if (!("outcome" in before) && "outcome" in state) {
-      if (state.outcome === "upgraded") this.#passMainPidOn();
+    else if (!("outcome" in before) && "outcome" in after) {
+      if (after.outcome === "upgraded") this.#passMainPidOn();
       else this.#stop();
     }
   }
 
   /** What this process listens on has changed, or is what it has to answer for now. */
   storeListeners(): void {
-    const serves = this.#service.state().name === "ready" || this.#service.state().name === "upgrading";
+    const { name } = this.#service.state();
+    const serves = name === "ready" || name === "upgrading";
     if (this.#isMain && this.#accepts && serves) this.#store.sync(this.#service.used());
   }
 
