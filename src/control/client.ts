@@ -24,7 +24,7 @@ export class ControlClient {
     const abort = (): unknown => socket.destroy();
     signal?.addEventListener("abort", abort, { once: true });
     try {
-      const greeting = await lines.next();
+      const greeting = await lines.next(`the process at ${path} closed the connection without a greeting`);
       if (greeting["answer"] === "failed") throw failure(greeting);
       const { handover, pid } = greeting;
       if (typeof handover === "string" && typeof pid === "number") {
@@ -45,7 +45,6 @@ export class ControlClient {
     this.#lines = lines;
     this.path = path;
     this.pid = pid;
-    lines.onEnd = `the process at ${path} (pid ${pid}) ended without an answer: it has died, or was killed`;
   }
 
   /**
@@ -55,10 +54,11 @@ export class ControlClient {
    * @throws {HandoverError} with the answer's own code where it is a failure, `ERR_CONTROL` where there is none
    */
   async ask<R extends Request>(request: R, onPhase: (phase: Phase) => void = () => {}): Promise<AnswerTo<R>> {
+    const ended = `the process at ${this.path} (pid ${this.pid}) ended without an answer: it has died, or was killed`;
     try {
       writeLine(this.#socket, request);
       for (;;) {
-        const line = await this.#lines.next();
+        const line = await this.#lines.next(ended);
         if (typeof line["phase"] === "string") onPhase(line as Phase);
         else if (line["answer"] === "failed") throw failure(line);
         else if (typeof line["answer"] === "string") return line as unknown as AnswerTo<R>;
@@ -88,15 +88,12 @@ const PATIENCE = 5_000;
 
 /** What the other end says, line by line. */
 class Lines {
-  /** What the end of the connection means. */
-  onEnd: string;
   readonly #heard: Record<string, unknown>[] = [];
   #failure: HandoverError | undefined;
   #isOver = false;
   #wake: () => void = () => {};
 
   constructor(socket: Socket, path: string) {
-    this.onEnd = `the process at ${path} closed the connection without a greeting`;
     readLines(
       socket,
       (line) => {
@@ -115,10 +112,11 @@ class Lines {
     });
   }
 
-  async next(): Promise<Record<string, unknown>> {
+  /** @param ended why there is no line if the connection has ended */
+  async next(ended: string): Promise<Record<string, unknown>> {
     while (this.#heard.length === 0) {
       if (this.#failure !== undefined) throw this.#failure;
-      if (this.#isOver) throw new HandoverError("ERR_CONTROL", this.onEnd);
+      if (this.#isOver) throw new HandoverError("ERR_CONTROL", ended);
       await new Promise<void>((resolve) => (this.#wake = resolve));
     }
     return this.#heard.shift()!;
