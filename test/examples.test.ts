@@ -4,9 +4,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, onTestFinished, test } from "vitest";
 import { Client } from "./support/client.js";
-import { response } from "./support/moving.js";
-import { handover } from "./support/program.js";
 import { Service, temporaryDirectory } from "./support/service.js";
+import { handover } from "./support/program.js";
 import { WebSocketClient } from "./support/websocket.js";
 
 const UPGRADES = 3;
@@ -173,7 +172,7 @@ async function askInTurn(port: number, localAddress: string, load: Load): Promis
 async function askHalf(port: number, address: string, load: Load): Promise<() => Promise<Answer>> {
   const client = await Client.open(port, address);
   const next = async (): Promise<Answer> => {
-    const { head, body } = await response(client);
+    const { head, body } = await client.response();
     const answer = { status: Number(/ (\d+)/.exec(head)![1]), body: JSON.parse(body) as Answer["body"] };
     load.answers.push(answer);
     return answer;

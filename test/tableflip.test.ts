@@ -5,8 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { native } from "../dist/platform/native.js";
-import { Service, temporaryDirectory } from "./support/service.js";
-import { brief, stop, upgrade } from "./support/steps.js";
+import { brief, Service, temporaryDirectory } from "./support/service.js";
 
 /* What tableflip promises and no other file here states. TABLEFLIP.md has the whole list. */
 
@@ -106,7 +105,7 @@ test("a successor that is ready replaces the process, and notices its end", asyn
   expect(await service.until("settled")).toMatchObject({ how: "confirmed" });
   await service.until("exited", { generation: 0, outcome: "upgraded" });
   expect(await service.exited).toEqual([0, null]);
-  await stop(service);
+  await service.stop();
   expect(service.lines.filter(({ event }) => event === "alone")).toMatchObject([
     { generation: 0 },
     { generation: 1 },
@@ -145,10 +144,10 @@ describe("the PID file", () => {
       await service.until("listening");
       await service.until("accepting");
       expect(readFileSync(file, "utf8")).toBe(`${service.pid}\n`);
-      const { pid } = await upgrade(service);
+      const { pid } = await service.replace();
       expect(readFileSync(file, "utf8")).toBe(`${pid}\n`);
       expect(readdirSync(cwd)).toEqual(["app.pid"]);
-      await stop(service);
+      await service.stop();
       expect(existsSync(file)).toBe(false);
     },
   );

@@ -1,19 +1,12 @@
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { Client } from "../support/client.js";
-import { Service } from "../support/service.js";
-import { brief, upgrade } from "../support/steps.js";
+import { brief, Service } from "../support/service.js";
 
 async function start(settings: object = {}): Promise<{ service: Service; port: number }> {
   const service = Service.start("lines.js", { settings: { ...brief, ...settings } });
   const { port } = await service.until("accepting");
   return { service, port: port as number };
-}
-
-/** Upgrades, and does not wait for the old process to end. */
-async function replace(service: Service): Promise<void> {
-  process.kill(service.pid, "SIGHUP");
-  await service.until("accepting", { generation: 1 });
 }
 
 test("examples/chat.js is a chat that goes on over upgrades", async () => {
@@ -81,8 +74,8 @@ describe("a connection with an adapter", () => {
     const client = await Client.open(port);
     client.socket.write("a\n");
     await client.until(/^0 1\n/);
-    await upgrade(service);
-    await upgrade(service);
+    await service.replace();
+    await service.replace();
     client.socket.write("b\n");
     expect(await client.until(/\n/)).toBe("2 2\n");
     expect(await service.until("exit", { generation: 0 })).toMatchObject({ moved: 1, stayed: {} });
@@ -101,7 +94,7 @@ describe("a connection with an adapter", () => {
     const client = await Client.open(port);
     client.socket.write("a\n");
     await client.until(/^0 1\n/);
-    await replace(service);
+    await service.upgrade();
     client.socket.write("b\n");
     await client.until(/0 2\n/);
     client.socket.end();
@@ -120,7 +113,7 @@ describe("a connection with an adapter", () => {
     const client = await Client.open(port);
     client.socket.write("a\nb\nc\n");
     await service.until("unread");
-    await upgrade(service);
+    await service.replace();
     expect(await client.until(/3\n/)).toBe("1 1\n1 2\n1 3\n");
   });
 
@@ -129,11 +122,11 @@ describe("a connection with an adapter", () => {
     const client = await Client.open(port);
     client.socket.write("a\n");
     await client.until(/^0 1\n/);
-    await upgrade(service);
+    await service.replace();
     expect(
       service.lines.filter(({ event, generation }) => event === "connection" && generation === 1),
     ).toEqual([]);
-    await upgrade(service);
+    await service.replace();
     client.socket.write("b\n");
     expect(await client.until(/\n/)).toBe("2 2\n");
   });
@@ -142,7 +135,7 @@ describe("a connection with an adapter", () => {
     const { service, port } = await start({ first: { idleTimeout: 1 } });
     const client = await Client.open(port);
     await service.until("connection");
-    await upgrade(service);
+    await service.replace();
     expect(await client.ended).toBe("end");
   });
 
@@ -150,7 +143,7 @@ describe("a connection with an adapter", () => {
     const { service, port } = await start({ first: { idleTimeout: 60_000 }, next: { throws: ["thaw"] } });
     const client = await Client.open(port);
     await service.until("connection");
-    await upgrade(service);
+    await service.replace();
     client.socket.write("a\n");
     expect(await client.ended).toBe("ECONNRESET");
     const warning =
@@ -163,7 +156,7 @@ describe("a connection with an adapter", () => {
     const { service, port } = await start({ first: { throws: ["moved"] } });
     const clients = [await Client.open(port), await Client.open(port)];
     for (const { socket } of clients) await service.until("connection", { port: socket.localPort! });
-    await upgrade(service);
+    await service.replace();
     for (const client of clients) {
       client.socket.write("a\n");
       expect(await client.until(/\n/)).toBe("1 1\n");

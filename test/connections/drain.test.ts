@@ -2,8 +2,7 @@ import { once } from "node:events";
 import { connect, type ClientHttp2Session } from "node:http2";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { Client, selfSigned } from "../support/client.js";
-import { Service, type Line } from "../support/service.js";
-import { brief } from "../support/steps.js";
+import { brief, Service, type Line } from "../support/service.js";
 
 async function start(
   protocol: string,
@@ -16,31 +15,31 @@ async function start(
 }
 
 /** Upgrades; generation 0 drains when this resolves. */
-async function replace(service: Service): Promise<Line> {
-  process.kill(service.pid, "SIGHUP");
+async function drainByUpgrade(service: Service): Promise<Line> {
+  const successor = await service.upgrade();
   await service.until("draining");
-  return service.until("accepting", { generation: 1 });
+  return successor;
 }
 
-/** Stops; it drains, with nobody to take its connections. */
-async function stop(service: Service): Promise<Line> {
+/** Stops; generation 0 drains when this resolves, and no process takes its connections. */
+async function drainByStop(service: Service): Promise<Line> {
   process.kill(service.pid, "SIGTERM");
   return service.until("draining");
 }
 
 describe.each([
-  ["HTTP/1.1, at a stop", "http", stop, (port: number) => Client.open(port)],
-  ["HTTP/1.1 over TLS", "https", replace, (port: number) => Client.openTls(port)],
-  ["HTTP/1.1 of an HTTP/2 server", "h2", replace, (port: number) => Client.openTls(port)],
-])("a connection of %s", (_, protocol, leave, open) => {
+  ["HTTP/1.1, at a stop", "http", drainByStop, (port: number) => Client.open(port)],
+  ["HTTP/1.1 over TLS", "https", drainByUpgrade, (port: number) => Client.openTls(port)],
+  ["HTTP/1.1 of an HTTP/2 server", "h2", drainByUpgrade, (port: number) => Client.openTls(port)],
+])("a connection of %s", (_, protocol, drain, open) => {
   test("is told to close by its next response", async () => {
     const { service, port } = await start(protocol);
     const client = await open(port);
     client.request("/");
-    expect(await client.response()).toEqual({ close: false, pid: service.pid });
-    await leave(service);
+    expect(await client.response()).toMatchObject({ closes: false, body: String(service.pid) });
+    await drain(service);
     client.request("/");
-    expect(await client.response()).toEqual({ close: true, pid: service.pid });
+    expect(await client.response()).toMatchObject({ closes: true, body: String(service.pid) });
     expect(await client.ended).toBe("end");
     expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 0 });
   });
@@ -50,8 +49,8 @@ describe.each([
     const client = await open(port);
     client.request("/when-draining");
     await service.until("request");
-    await leave(service);
-    expect(await client.response()).toEqual({ close: true, pid: service.pid });
+    await drain(service);
+    expect(await client.response()).toMatchObject({ closes: true, body: String(service.pid) });
     expect(await client.ended).toBe("end");
     expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 0 });
   });
@@ -61,7 +60,7 @@ describe.each([
     const [idle, fresh] = [await open(port), await open(port)];
     idle.request("/");
     await idle.response();
-    await leave(service);
+    await drain(service);
     expect(await Promise.all([idle.ended, fresh.ended])).toEqual(["end", "end"]);
     expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 0 });
   });
@@ -74,7 +73,7 @@ describe.each([
     idle.request("/");
     await idle.response();
     await service.until("request", { url: "/large" });
-    await leave(service);
+    await drain(service);
     // By then the slow one was looked at as often.
     await idle.ended;
     slow.socket.resume();
@@ -90,9 +89,11 @@ test("pipelined requests are all answered, and the last response says close", as
   const client = await Client.open(port);
   client.request("/when-draining", "/when-draining", "/when-draining");
   await service.until("request");
-  await stop(service);
+  await drainByStop(service);
   const responses = [await client.response(), await client.response(), await client.response()];
-  expect(responses).toEqual([false, false, true].map((close) => ({ close, pid: service.pid })));
+  expect(responses).toMatchObject(
+    [false, false, true].map((closes) => ({ closes, body: String(service.pid) })),
+  );
   expect(await client.ended).toBe("end");
 });
 
@@ -101,11 +102,9 @@ test("pipelined requests that were answered before, behind a slow one, are not l
   const client = await Client.open(port);
   client.request("/when-draining", "/", "/");
   await service.until("request", { url: "/" });
-  await stop(service);
-  const pids = [await client.response(), await client.response(), await client.response()].map(
-    ({ pid }) => pid,
-  );
-  expect(pids).toEqual([service.pid, service.pid, service.pid]);
+  await drainByStop(service);
+  const responses = [await client.response(), await client.response(), await client.response()];
+  expect(responses.map(({ body }) => body)).toEqual(Array(3).fill(String(service.pid)));
   expect(await client.ended).toBe("end");
 });
 
@@ -113,7 +112,7 @@ test("a connection over TLS that never begins its handshake is closed, late", as
   const { service, port } = await start("https");
   const client = await Client.open(port);
   await service.until("connection");
-  await replace(service);
+  await drainByUpgrade(service);
   expect(await client.ended).toBe("end");
   expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 0 });
 });
@@ -122,7 +121,7 @@ test("a connection over TLS of no known protocol may be silent until `drainTimeo
   const { service, port } = await start("tls", { ...brief, drainTimeout: 2_500 });
   const client = await Client.openTls(port);
   await service.until("secure connection");
-  await replace(service);
+  await drainByUpgrade(service);
   await client.ended;
   expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 1 });
 });
@@ -132,7 +131,7 @@ test("a response whose header was sent before is ended in order", async () => {
   const client = await Client.open(port);
   client.request("/begin");
   await client.until(/begun /);
-  await stop(service);
+  await drainByStop(service);
   await client.until(/0\r\n\r\n/);
   expect(await client.ended).toBe("end");
   expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 0 });
@@ -144,10 +143,10 @@ test("a request of which half is there gets its answer", async () => {
   idle.request("/");
   await idle.response();
   half.socket.write("GET / HTTP/1.1\r\nHo");
-  await stop(service);
+  await drainByStop(service);
   await idle.ended;
   half.socket.write("st: a\r\n\r\n");
-  expect(await half.response()).toEqual({ close: true, pid: service.pid });
+  expect(await half.response()).toMatchObject({ closes: true, body: String(service.pid) });
 });
 
 describe.each(["h2c", "h2"])("an HTTP/2 session (%s)", (protocol) => {
@@ -164,7 +163,7 @@ describe.each(["h2c", "h2"])("an HTTP/2 session (%s)", (protocol) => {
     const goaway = once(session, "goaway");
     const slow = fetchText(session, "/when-draining");
     await service.until("request");
-    await replace(service);
+    await drainByUpgrade(service);
     expect(await slow).toBe(String(service.pid));
     expect(await fetchText(session, "/")).toBe(String(service.pid));
     expect((await goaway)[0]).toBe(0);
@@ -176,7 +175,7 @@ describe.each(["h2c", "h2"])("an HTTP/2 session (%s)", (protocol) => {
 describe("a connection of no known protocol", () => {
   test("goes on until it ends by itself", async () => {
     const { service, client } = await startPlain({});
-    await replace(service);
+    await drainByUpgrade(service);
     client.socket.write("still there?");
     await client.until(/still there\?/);
     client.socket.end();
@@ -186,7 +185,7 @@ describe("a connection of no known protocol", () => {
 
   test("is destroyed at `drainTimeout`, and counted", async () => {
     const { service, client } = await startPlain({ drainTimeout: 200 });
-    await replace(service);
+    await drainByUpgrade(service);
     await client.ended;
     expect(await service.until("draining")).toMatchObject({ connections: 1, timeout: 200 });
     expect(await service.until("exit", { generation: 0 })).toMatchObject({
@@ -198,7 +197,7 @@ describe("a connection of no known protocol", () => {
 
   test("lets the callback of `server.close()` wait for its end", async () => {
     const { service, client } = await startPlain({ closes: true });
-    await replace(service);
+    await drainByUpgrade(service);
     client.socket.write("still there?");
     await client.until(/still there\?/);
     const told = (): string[] =>
@@ -228,7 +227,7 @@ test("an upgraded connection stays until `drainTimeout`, and is counted", async 
   await idle.response();
   socket.socket.write("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
   await socket.until(/\r\n\r\n/);
-  await stop(service);
+  await drainByStop(service);
   await idle.ended;
   socket.socket.write("still there?");
   await socket.until(/still there\?/);
@@ -243,16 +242,16 @@ test("after a rollback connections are kept alive again", async () => {
   await client.response();
   busy.request("/when-draining");
   await service.until("request", { url: "/when-draining" });
-  process.kill((await replace(service)).pid, "SIGKILL");
-  expect(await busy.response()).toEqual({ close: true, pid: service.pid });
+  process.kill((await drainByUpgrade(service)).pid, "SIGKILL");
+  expect(await busy.response()).toMatchObject({ closes: true, body: String(service.pid) });
   await service.until("rollback");
   for (let n = 0; n < 2; n++) {
     client.request("/");
-    expect(await client.response()).toEqual({ close: false, pid: service.pid });
+    expect(await client.response()).toMatchObject({ closes: false, body: String(service.pid) });
   }
   const fresh = await Client.openTls(port);
   fresh.request("/");
-  expect(await fresh.response()).toEqual({ close: false, pid: service.pid });
+  expect(await fresh.response()).toMatchObject({ closes: false, body: String(service.pid) });
 });
 
 async function fetchText(session: ClientHttp2Session, path: string): Promise<string> {

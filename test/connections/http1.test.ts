@@ -1,45 +1,53 @@
 import { describe, expect, test } from "vitest";
 import { Client } from "../support/client.js";
-import { answer, ask, departures, openAll, replace, response, startMoving } from "../support/moving.js";
-import { descriptorCount } from "../support/service.js";
-import { upgrade } from "../support/steps.js";
+import { brief, descriptorCount, Service } from "../support/service.js";
+
+async function start(settings: object = {}): Promise<{ service: Service; port: number }> {
+  const service = Service.start("moving.js", { settings: { ...brief, ...settings } });
+  await service.until("accepting");
+  return { service, port: service.port };
+}
 
 const post = (path: string, length: number, field = ""): string =>
   `POST ${path} HTTP/1.1\r\nHost: a\r\nContent-Length: ${length}\r\n${field}\r\n`;
 
 describe("a connection moves", () => {
   test("at once if it is idle, whether it was used or not", async () => {
-    const { service, port } = await startMoving();
-    const clients = await openAll(port, 6);
+    const { service, port } = await start();
+    const clients = await Client.openAll(port, 6);
     const used = clients.slice(0, 3);
-    expect(await Promise.all(used.map((client) => ask(client)))).toEqual(["0", "0", "0"]);
-    await upgrade(service);
-    expect(await departures(service)).toMatchObject({ moved: 6, destroyed: 0, stayed: {} });
-    expect(await Promise.all(clients.map((client) => ask(client)))).toEqual(Array(6).fill("1"));
+    expect(await Promise.all(used.map((client) => client.ask()))).toEqual(["0", "0", "0"]);
+    await service.replace();
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({
+      moved: 6,
+      destroyed: 0,
+      stayed: {},
+    });
+    expect(await Promise.all(clients.map((client) => client.ask()))).toEqual(Array(6).fill("1"));
   });
 
   test("after the response that it is busy with", async () => {
-    const { service, port } = await startMoving();
+    const { service, port } = await start();
     const client = await Client.open(port);
     client.request("/hold");
     await service.until("request");
-    await replace(service);
+    await service.upgrade();
     process.kill(service.pid, "SIGUSR2");
-    expect(await answer(client)).toBe("0");
-    expect(await departures(service)).toMatchObject({ moved: 1, destroyed: 0 });
-    expect(await ask(client)).toBe("1");
+    expect(await client.answer()).toBe("0");
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({ moved: 1, destroyed: 0 });
+    expect(await client.ask()).toBe("1");
   });
 
   test("after a streamed response, trailers included", async () => {
-    const { service, port } = await startMoving();
+    const { service, port } = await start();
     const client = await Client.open(port);
     client.request("/stream");
     await client.until(/0 \r\n/);
-    await replace(service);
+    await service.upgrade();
     process.kill(service.pid, "SIGUSR2");
     expect(await client.until(/0\r\nx-end: yes\r\n\r\n/)).toBe("1\r\n0\r\n0\r\nx-end: yes\r\n\r\n");
-    expect(await departures(service)).toMatchObject({ moved: 1 });
-    expect(await ask(client)).toBe("1");
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({ moved: 1 });
+    expect(await client.ask()).toBe("1");
   });
 
   test.each([
@@ -52,37 +60,37 @@ describe("a connection moves", () => {
       "begun yes",
     ],
   ])("after an upload %s", async (_, head, begin, end, body) => {
-    const { service, port } = await startMoving();
+    const { service, port } = await start();
     const client = await Client.open(port);
     client.socket.write(head + begin);
     await service.until("request");
-    await replace(service);
+    await service.upgrade();
     client.socket.write(end);
-    expect(await answer(client)).toBe(`0 ${body}`);
-    expect(await departures(service)).toMatchObject({ moved: 1 });
+    expect(await client.answer()).toBe(`0 ${body}`);
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({ moved: 1 });
     client.socket.write(head + begin + end);
-    expect(await answer(client)).toBe(`1 ${body}`);
+    expect(await client.answer()).toBe(`1 ${body}`);
   });
 
   test.each([false, true])("after an upload that was asked for: `checkContinue` %s", async (continues) => {
-    const { service, port } = await startMoving({ continues });
+    const { service, port } = await start({ continues });
     const client = await Client.open(port);
     const head = post("/echo", 4, "Expect: 100-continue\r\n");
     client.socket.write(head);
     await client.until(/100 Continue\r\n\r\n/);
-    await replace(service);
+    await service.upgrade();
     client.socket.write("body");
-    expect(await answer(client)).toBe("0 body ");
-    expect(await departures(service)).toMatchObject({ moved: 1 });
+    expect(await client.answer()).toBe("0 body ");
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({ moved: 1 });
     client.socket.write(head);
     await client.until(/100 Continue\r\n\r\n/);
     client.socket.write("more");
-    expect(await answer(client)).toBe("1 more ");
+    expect(await client.answer()).toBe("1 more ");
   });
 
   test("after responses without a body: HEAD, 204, 304", async () => {
-    const { service, port } = await startMoving();
-    const clients = await openAll(port, 3);
+    const { service, port } = await start();
+    const clients = await Client.openAll(port, 3);
     const requests = ["HEAD /", "GET /empty", "GET /same"];
     const askAll = async (): Promise<(string | undefined)[]> =>
       Promise.all(
@@ -92,56 +100,61 @@ describe("a connection moves", () => {
         }),
       );
     expect(await askAll()).toEqual(["200", "204", "304"]);
-    await upgrade(service);
+    await service.replace();
     expect(await askAll()).toEqual(["200", "204", "304"]);
-    expect(await departures(service)).toMatchObject({ moved: 3 });
-    expect(await Promise.all(clients.map((client) => ask(client)))).toEqual(["1", "1", "1"]);
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({ moved: 3 });
+    expect(await Promise.all(clients.map((client) => client.ask()))).toEqual(["1", "1", "1"]);
   });
 
   test("after a response that is still being flushed to a slow reader", async () => {
-    const { service, port } = await startMoving();
+    const { service, port } = await start();
     const client = await Client.open(port);
     client.socket.pause();
     client.request("/large");
     await service.until("request");
-    await replace(service);
+    await service.upgrade();
     client.socket.resume();
     await client.until(/\r\n\r\n/);
     await client.receives(16 * 1024 * 1024);
     expect(client.text).toMatch(/^0+$/);
     client.text = "";
-    expect(await departures(service)).toMatchObject({ moved: 1, destroyed: 0 });
-    expect(await ask(client)).toBe("1");
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({ moved: 1, destroyed: 0 });
+    expect(await client.ask()).toBe("1");
   });
 
   test("after pipelined requests, which are answered in order", async () => {
-    const { service, port } = await startMoving();
+    const { service, port } = await start();
     const client = await Client.open(port);
     client.request("/hold", "/", "/count", "/");
     await service.until("request", { url: "/count" });
-    await replace(service);
+    await service.upgrade();
     process.kill(service.pid, "SIGUSR2");
-    const answers = [await answer(client), await answer(client), await answer(client), await answer(client)];
+    const answers = [
+      await client.answer(),
+      await client.answer(),
+      await client.answer(),
+      await client.answer(),
+    ];
     expect(answers).toEqual(["0", "0", "0:1", "0"]);
-    expect(await departures(service)).toMatchObject({ moved: 1 });
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({ moved: 1 });
     client.request("/", "/count");
-    expect([await answer(client), await answer(client)]).toEqual(["1", "1:1"]);
+    expect([await client.answer(), await client.answer()]).toEqual(["1", "1:1"]);
   });
 
   test("with what the old process has not read", async () => {
-    const { service, port } = await startMoving();
-    const clients = await openAll(port, 20);
-    expect(await Promise.all(clients.map((client) => ask(client)))).toEqual(Array(20).fill("0"));
+    const { service, port } = await start();
+    const clients = await Client.openAll(port, 20);
+    expect(await Promise.all(clients.map((client) => client.ask()))).toEqual(Array(20).fill("0"));
     process.kill(service.pid, "SIGHUP");
     await service.until("upgrading");
     process.kill(service.pid, "SIGSTOP");
     for (const client of clients) client.request("/", "/count");
     process.kill(service.pid, "SIGCONT");
     for (const client of clients) {
-      const [first, second] = [await answer(client), await answer(client)];
+      const [first, second] = [await client.answer(), await client.answer()];
       expect(`${first}:20`).toBe(second);
     }
-    expect(await departures(service)).toMatchObject({ moved: 20 });
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({ moved: 20 });
     expect(clients.map(({ text }) => text).join("")).toBe("");
   });
 });
@@ -164,34 +177,37 @@ describe("a request of which a part is there", () => {
 
   test.each([
     ["on a new connection", async () => {}],
-    ["after another request", async (client: Client) => expect(await ask(client)).toBe("0")],
+    ["after another request", async (client: Client) => expect(await client.ask()).toBe("0")],
   ])("is answered once, %s", async (_, begin) => {
-    const { service, port } = await startMoving();
-    const clients = await openAll(port, halves.length);
+    const { service, port } = await start();
+    const clients = await Client.openAll(port, halves.length);
     await Promise.all(clients.map(begin));
     clients.forEach((client, n) => client.socket.write(halves[n]!));
     await service.until("request", { url: "/echo" });
-    await replace(service);
+    await service.upgrade();
     clients.forEach((client, n) => client.socket.write(whole.slice(halves[n]!.length)));
-    const answers = await Promise.all(clients.map(answer));
+    const answers = await Promise.all(clients.map((client) => client.answer()));
     expect(answers.filter((text) => !/^[01] body $/.test(text))).toEqual([]);
-    expect(await departures(service)).toMatchObject({ moved: clients.length, destroyed: 0 });
-    expect(await Promise.all(clients.map((client) => ask(client)))).toEqual(clients.map(() => "1"));
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({
+      moved: clients.length,
+      destroyed: 0,
+    });
+    expect(await Promise.all(clients.map((client) => client.ask()))).toEqual(clients.map(() => "1"));
     expect(clients.map(({ text }) => text).join("")).toBe("");
   });
 
   test("behind a response that is not finished is answered after it", async () => {
-    const { service, port } = await startMoving();
+    const { service, port } = await start();
     const client = await Client.open(port);
     client.socket.write("GET /hold HTTP/1.1\r\nHost: a\r\n\r\nGET / HT");
     await service.until("request");
-    await replace(service);
+    await service.upgrade();
     process.kill(service.pid, "SIGUSR2");
-    expect(await answer(client)).toBe("0");
+    expect(await client.answer()).toBe("0");
     client.socket.write("TP/1.1\r\nHost: a\r\n\r\n");
-    expect(await answer(client)).toBe("0");
-    expect(await departures(service)).toMatchObject({ moved: 1 });
-    expect(await ask(client)).toBe("1");
+    expect(await client.answer()).toBe("0");
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({ moved: 1 });
+    expect(await client.ask()).toBe("1");
   });
 });
 
@@ -200,74 +216,78 @@ describe("a connection stays", () => {
     ["that was upgraded", "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"],
     ["that is a tunnel", "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n"],
   ])("%s", async (_, head) => {
-    const { service, port } = await startMoving({ drainTimeout: 1_000 });
+    const { service, port } = await start({ drainTimeout: 1_000 });
     const client = await Client.open(port);
-    expect(await ask(client)).toBe("0");
+    expect(await client.ask()).toBe("0");
     client.socket.write(head);
     await client.until(/\r\n\r\n/);
-    await replace(service);
+    await service.upgrade();
     await service.until("draining");
     client.socket.write("hello");
     await client.until(/^0 hello/);
-    expect(await departures(service)).toMatchObject({ moved: 0, destroyed: 1, stayed: {} });
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({
+      moved: 0,
+      destroyed: 1,
+      stayed: {},
+    });
   });
 
   test.each([
     ["HTTP/1.1", "Connection: close\r\n"],
     ["HTTP/1.0", ""],
   ])("that ends with its response (%s)", async (version, field) => {
-    const { service, port } = await startMoving();
-    const clients = await openAll(port, 20);
+    const { service, port } = await start();
+    const clients = await Client.openAll(port, 20);
     for (const { socket } of clients) socket.write(`GET /hold ${version}\r\nHost: a\r\n${field}\r\n`);
     await expect.poll(() => service.lines.filter(({ event }) => event === "request").length).toBe(20);
-    await replace(service);
+    await service.upgrade();
     process.kill(service.pid, "SIGUSR2");
     expect(await Promise.all(clients.map(({ ended }) => ended))).toEqual(Array(20).fill("end"));
     for (const client of clients) expect(client.text).toMatch(/\r\n\r\n0$/);
-    expect(await departures(service)).toMatchObject({ moved: 0, destroyed: 0 });
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({ moved: 0, destroyed: 0 });
   });
 });
 
 describe("in the new process", () => {
   test("`getConnections` counts adopted connections, and those that have ended no more", async () => {
-    const { service, port } = await startMoving();
-    const [first, ...others] = await openAll(port, 5);
-    await upgrade(service);
-    expect(await ask(others[0]!)).toBe("1");
-    expect(await ask(first!, "/count")).toBe("1:5");
+    const { service, port } = await start();
+    const [first, ...others] = await Client.openAll(port, 5);
+    await service.replace();
+    expect(await others[0]!.ask()).toBe("1");
+    expect(await first!.ask("/count")).toBe("1:5");
     for (const { socket } of others) socket.destroy();
-    await expect.poll(() => ask(first!, "/count")).toBe("1:1");
+    await expect.poll(() => first!.ask("/count")).toBe("1:1");
   });
 
   test("`closeIdleConnections` closes adopted ones, and no other", async () => {
-    const { service, port } = await startMoving();
-    const [parked, used, busy, asking] = await openAll(port, 4);
-    await upgrade(service);
-    expect(await ask(used!)).toBe("1");
+    const { service, port } = await start();
+    const [parked, used, busy, asking] = await Client.openAll(port, 4);
+    await service.replace();
+    expect(await used!.ask()).toBe("1");
     busy!.request("/hold");
     const { pid } = await service.until("request", { url: "/hold" });
-    expect(await ask(asking!, "/close-idle")).toBe("1");
+    expect(await asking!.ask("/close-idle")).toBe("1");
     expect(await Promise.all([parked!.ended, used!.ended])).toEqual(["end", "end"]);
     process.kill(pid, "SIGUSR2");
-    expect(await answer(busy!)).toBe("1");
+    expect(await busy!.answer()).toBe("1");
   });
 
   test("`closeAllConnections` closes adopted ones", async () => {
-    const { service, port } = await startMoving();
-    const [parked, busy, asking] = await openAll(port, 3);
-    await upgrade(service);
+    const { service, port } = await start();
+    const [parked, busy, asking] = await Client.openAll(port, 3);
+    await service.replace();
     busy!.request("/hold");
     await service.until("request", { url: "/hold" });
     asking!.request("/close-all");
     for (const client of [parked, busy, asking]) await client!.ended;
     const fresh = await Client.open(port);
-    expect(await ask(fresh, "/count")).toBe("1:1");
+    expect(await fresh.ask("/count")).toBe("1:1");
   });
 
   test("`server.close()` closes adopted ones that are idle, and waits for the others", async () => {
-    const { service, port } = await startMoving();
-    const [parked, busy, asking] = await openAll(port, 3);
-    await upgrade(service);
+    const { service, port } = await start();
+    const [parked, busy, asking] = await Client.openAll(port, 3);
+    await service.replace();
     busy!.request("/hold");
     const { pid } = await service.until("request", { url: "/hold" });
     asking!.request("/close");
@@ -275,23 +295,23 @@ describe("in the new process", () => {
     asking!.socket.destroy();
     expect(service.lines.map(({ event }) => event)).not.toContain("closed");
     process.kill(pid, "SIGUSR2");
-    await response(busy!);
+    await busy!.response();
     busy!.socket.destroy();
     await service.until("closed", { generation: 1 });
   });
 
   test.each([
-    ["keepAliveTimeout", async (client: Client) => expect(await ask(client)).toBe("0")],
+    ["keepAliveTimeout", async (client: Client) => expect(await client.ask()).toBe("0")],
     ["headersTimeout", async () => {}],
   ])("`%s` closes one that is silent", async (name, begin) => {
-    const { service, port } = await startMoving({ server: { [name]: 2_000 } });
+    const { service, port } = await start({ server: { [name]: 2_000 } });
     const client = await Client.open(port);
     await begin(client);
-    await upgrade(service);
+    await service.replace();
     expect(await client.ended).toBe("end");
     expect(client.text).toBe("");
-    expect(await departures(service)).toMatchObject({ moved: 1 });
-    expect(await ask(await Client.open(port), "/count")).toBe("1:1");
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({ moved: 1 });
+    expect(await (await Client.open(port)).ask("/count")).toBe("1:1");
   });
 
   test.each([
@@ -299,22 +319,22 @@ describe("in the new process", () => {
     ["requestTimeout", `${post("/echo", 4)}bo`],
   ])("`%s` ends a request that does not go on", async (_, half) => {
     const timeouts = { headersTimeout: 1_000, requestTimeout: 1_000, connectionsCheckingInterval: 100 };
-    const { service, port } = await startMoving({ server: { keepAliveTimeout: 60_000, ...timeouts } });
+    const { service, port } = await start({ server: { keepAliveTimeout: 60_000, ...timeouts } });
     const client = await Client.open(port);
-    expect(await ask(client)).toBe("0");
-    await upgrade(service);
+    expect(await client.ask()).toBe("0");
+    await service.replace();
     client.socket.write(half);
     await client.until(/^HTTP\/1.1 408 /);
     expect(await client.ended).toBe("end");
   });
 
   test("`maxRequestsPerSocket` counts what was asked before", async () => {
-    const { service, port } = await startMoving({ max: 3 });
+    const { service, port } = await start({ max: 3 });
     const client = await Client.open(port);
-    expect([await ask(client), await ask(client)]).toEqual(["0", "0"]);
-    await upgrade(service);
+    expect([await client.ask(), await client.ask()]).toEqual(["0", "0"]);
+    await service.replace();
     client.request("/");
-    const { head, body } = await response(client);
+    const { head, body } = await client.response();
     expect(body).toBe("1");
     expect(head).toMatch(/^connection: close/im);
     expect(await client.ended).toBe("end");
@@ -322,18 +342,18 @@ describe("in the new process", () => {
 });
 
 test("fifty connections go through twenty upgrades, and leave nothing behind", async () => {
-  const { service, port } = await startMoving({ server: { keepAliveTimeout: 0, headersTimeout: 0 } });
-  const clients = await openAll(port, 50);
+  const { service, port } = await start({ server: { keepAliveTimeout: 0, headersTimeout: 0 } });
+  const clients = await Client.openAll(port, 50);
   const used = clients.slice(0, 25);
   const counts: number[] = [];
   for (let generation = 1; generation <= 20; generation++) {
-    const { pid } = await upgrade(service);
+    const { pid } = await service.replace();
     await service.until("alone", { pid });
     counts.push(descriptorCount(pid));
-    const answers = await Promise.all(used.map((client) => ask(client)));
+    const answers = await Promise.all(used.map((client) => client.ask()));
     expect(answers).toEqual(used.map(() => String(generation)));
   }
   expect(new Set(counts).size).toBe(1);
-  expect(await Promise.all(clients.map((client) => ask(client)))).toEqual(clients.map(() => "20"));
+  expect(await Promise.all(clients.map((client) => client.ask()))).toEqual(clients.map(() => "20"));
   expect(service.noise).toBe("");
 });

@@ -2,18 +2,17 @@ import { once } from "node:events";
 import { connect, type SecureVersion } from "node:tls";
 import { expect, onTestFinished, test } from "vitest";
 import { selfSigned } from "../support/client.js";
-import { Service } from "../support/service.js";
-import { brief, upgrade } from "../support/steps.js";
+import { brief, Service } from "../support/service.js";
 
 const versions: SecureVersion[] = ["TLSv1.2", "TLSv1.3"];
 
 test.each(versions)("a client of %s resumes its session after upgrades", async (version) => {
   const { service, port } = await start();
   const { session } = await visit(port, version);
-  await upgrade(service);
+  await service.replace();
   const second = await visit(port, version, session);
   expect(second.isReused).toBe(true);
-  await upgrade(service);
+  await service.replace();
   expect(await visit(port, version, second.session)).toMatchObject({ isReused: true });
 });
 

@@ -20,7 +20,7 @@ describe("handover upgrade --dry-run", () => {
     expect(run).toMatchObject({ code: 0, stderr: "" });
     expect(service.alive()).toEqual([service.pid]);
     client.request("/");
-    expect((await client.response()).pid).toBe(service.pid);
+    expect((await client.response()).body).toBe(String(service.pid));
     // Nothing of a commit: the old process has kept its role, and the new one never had it.
     expect(service.lines.map(({ event, generation }) => `${generation} ${event}`)).toEqual([
       "0 listening",

@@ -1,39 +1,35 @@
 import { readdirSync, readFileSync, writeFileSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { temporaryDirectory, type Line } from "../support/service.js";
-import { ask, belongings, Crowd, start, stop, upgrade, type Running } from "../support/faults.js";
-
-/** Asks for an upgrade, and waits until the successor has come to `event`. */
-async function upgradeTo({ service }: Running, event: string, fields: Partial<Line> = {}): Promise<number> {
-  const from = service.lines.length;
-  process.kill(service.pid, "SIGHUP");
-  return (await service.until(event, fields, from)).pid;
-}
+import { belongings, Crowd, finish, startWithClient } from "../support/faults.js";
+import { temporaryDirectory } from "../support/service.js";
 
 test.each(["start", "initialised"])(
   "a parent that is killed while its successor is at %s leaves the service to it",
   async (phase) => {
-    const running = await start("phases.js", { pause: [phase] });
-    const { service, port, client } = running;
-    const successor = await upgradeTo(running, "paused");
+    const running = await startWithClient("phases.js", { pause: [phase] });
+    const { service, client } = running;
+    const { pid: successor } = await service.upgrade("paused");
     client.destroy();
     process.kill(service.pid, "SIGKILL");
     expect(await service.exited).toEqual([null, "SIGKILL"]);
-    const waiting = ask(port);
+    const waiting = service.ask();
     process.kill(successor, "SIGUSR2");
     expect(await waiting).toBe(String(successor));
     await service.until("alone", { pid: successor });
     expect(service.alive()).toEqual([successor]);
-    await stop(running, successor);
+    await finish(running, successor);
   },
 );
 
 test("a parent that is killed after its successor has announced itself leaves the service to it", async () => {
   const directory = temporaryDirectory();
-  const running = await start("phases.js", { pause: ["initialised"], pidFile: join(directory, "pid") });
+  const running = await startWithClient("phases.js", {
+    pause: ["initialised"],
+    pidFile: join(directory, "pid"),
+  });
   const { service } = running;
-  const successor = await upgradeTo(running, "paused");
+  const { pid: successor } = await service.upgrade("paused");
   process.kill(service.pid, "SIGSTOP");
   process.kill(successor, "SIGUSR2");
   await service.until("announced", { pid: successor });
@@ -41,19 +37,19 @@ test("a parent that is killed after its successor has announced itself leaves th
   await service.until("accepting", { pid: successor });
   expect(readFileSync(join(directory, "pid"), "utf8")).toBe(`${successor}\n`);
   expect(readdirSync(directory).toSorted()).toEqual(["pid", "pid.sock"]);
-  await stop(running, successor);
+  await finish(running, successor);
   expect(readdirSync(directory)).toEqual([]);
 });
 
 test.each(["upgrading", "upgraded", "draining"])(
   "a parent that is killed when it tells of `%s` leaves the service to its successor",
   async (die) => {
-    const running = await start("phases.js", { die });
+    const running = await startWithClient("phases.js", { die });
     const { service } = running;
-    const successor = await upgradeTo(running, "accepting");
+    const { pid: successor } = await service.upgrade("accepting");
     expect(await service.exited).toEqual([null, "SIGKILL"]);
     await service.until("alone", { pid: successor });
-    await stop(running, successor);
+    await finish(running, successor);
   },
 );
 
@@ -61,41 +57,41 @@ test.each([
   ["on probation", { probation: 20_000 }],
   ["while it drains", { probation: 1 }],
 ])("a parent that is killed %s leaves the service to its successor", async (_, settings) => {
-  const running = await start("phases.js", settings);
-  const { service, port } = running;
-  const lost = ask(port, "/hold").catch((error: Error) => error.message);
+  const running = await startWithClient("phases.js", settings);
+  const { service } = running;
+  const lost = service.ask("/hold").catch((error: Error) => error.message);
   await service.until("holding");
-  const successor = await upgradeTo(running, "accepting");
+  const { pid: successor } = await service.upgrade("accepting");
   process.kill(service.pid, "SIGKILL");
   expect(await lost).toBe("socket hang up");
   await service.until("alone", { pid: successor });
   // Nobody can take over again any more: it is off probation.
-  const third = await upgrade(running, successor);
+  const third = await service.upgrade();
   expect(third.generation).toBe(2);
-  expect(await ask(port)).toBe(String(third.pid));
+  expect(await service.ask()).toBe(String(third.pid));
 });
 
 test.each(["start", "initialised"])("a successor that is killed at %s changes nothing", async (phase) => {
-  const running = await start("phases.js", { pause: [phase] });
+  const running = await startWithClient("phases.js", { pause: [phase] });
   const { service } = running;
-  const crowd = new Crowd(running.port);
-  process.kill(await upgradeTo(running, "paused"), "SIGKILL");
+  const crowd = new Crowd(running.service);
+  process.kill((await service.upgrade("paused")).pid, "SIGKILL");
   await service.until("failed", { code: "ERR_CHILD_EXITED" });
   await crowd.answered(20);
   await crowd.leave();
   expect(crowd.failures).toEqual([]);
   expect([...crowd.answers.keys()]).toEqual([service.pid]);
   expect(service.alive()).toEqual([service.pid]);
-  await stop(running);
+  await finish(running);
 });
 
 test("a successor that is killed after it has announced itself leaves nothing behind", async () => {
   const directory = temporaryDirectory();
   const pidFile = join(directory, "pid");
-  const running = await start("phases.js", { pause: ["initialised"], pidFile });
-  const { service, port, client } = running;
+  const running = await startWithClient("phases.js", { pause: ["initialised"], pidFile });
+  const { service, client } = running;
   const before = belongings(service.pid, directory);
-  const successor = await upgradeTo(running, "paused");
+  const { pid: successor } = await service.upgrade("paused");
   process.kill(service.pid, "SIGSTOP");
   process.kill(successor, "SIGUSR2");
   await service.until("announced", { pid: successor });
@@ -108,24 +104,24 @@ test("a successor that is killed after it has announced itself leaves nothing be
   expect(code).toBe("ERR_CHILD_EXITED");
   expect(belongings(service.pid, directory)).toEqual(before);
   expect(readFileSync(pidFile, "utf8")).toBe(`${service.pid}\n`);
-  expect(await ask(port, "/", client)).toBe(String(service.pid));
-  await stop(running);
+  expect(await service.ask("/", client)).toBe(String(service.pid));
+  await finish(running);
   expect(readdirSync(directory)).toEqual([]);
 });
 
 test("a successor that is killed on probation is rolled back, and nobody notices", async () => {
   const directory = temporaryDirectory();
   const pidFile = join(directory, "pid");
-  const running = await start("phases.js", { probation: 20_000, pidFile });
-  const { service, port, client } = running;
+  const running = await startWithClient("phases.js", { probation: 20_000, pidFile });
+  const { service, client } = running;
   // Idle, it would move to the successor, and die with it.
-  const held = ask(port, "/hold", client);
+  const held = service.ask("/hold", client);
   await service.until("holding");
   const before = belongings(service.pid, directory);
 
-  const successor = await upgradeTo(running, "accepting");
+  const { pid: successor } = await service.upgrade("accepting");
   expect(readFileSync(pidFile, "utf8")).toBe(`${successor}\n`);
-  expect(await ask(port)).toBe(String(successor));
+  expect(await service.ask()).toBe(String(successor));
   process.kill(successor, "SIGKILL");
   const rollback = await service.until("rollback");
   expect(rollback).toMatchObject({ code: "ERR_CHILD_EXITED" });
@@ -136,8 +132,8 @@ test("a successor that is killed on probation is rolled back, and nobody notices
 
   process.kill(service.pid, "SIGUSR2");
   expect(await held).toBe(String(service.pid));
-  expect(await ask(port, "/", client)).toBe(String(service.pid));
-  await stop(running);
+  expect(await service.ask("/", client)).toBe(String(service.pid));
+  await finish(running);
   const listening = service.lines.filter(
     (line) => line.event === "emitted listening" && line.pid === service.pid,
   );
@@ -151,54 +147,59 @@ test("two rollbacks in a row, then success", async () => {
   const bug = join(directory, "bug");
   writeFileSync(bug, "");
   const pidFile = join(directory, "pid");
-  const running = await start("phases.js", { probation: 3_000, pidFile, die: "accepting", dieWhile: bug });
-  const { service, port, client } = running;
+  const running = await startWithClient("phases.js", {
+    probation: 3_000,
+    pidFile,
+    die: "accepting",
+    dieWhile: bug,
+  });
+  const { service, client } = running;
   // Idle, it would move to the successor, and die with it.
-  const held = ask(port, "/hold", client);
+  const held = service.ask("/hold", client);
   await service.until("holding");
   const before = belongings(service.pid, directory);
   for (let time = 0; time < 2; time++) {
-    await upgradeTo(running, "rollback");
+    await service.upgrade("rollback");
     expect(belongings(service.pid, directory)).toEqual(before);
     expect(readFileSync(pidFile, "utf8")).toBe(`${service.pid}\n`);
-    expect(await ask(port)).toBe(String(service.pid));
+    expect(await service.ask()).toBe(String(service.pid));
   }
   process.kill(service.pid, "SIGUSR2");
   expect(await held).toBe(String(service.pid));
   unlinkSync(bug);
-  const successor = await upgradeTo(running, "accepting");
+  const { pid: successor } = await service.upgrade("accepting");
   await service.until("exited", { generation: 0, outcome: "upgraded" });
   await service.exited;
   expect(service.alive()).toEqual([successor]);
   expect(readFileSync(pidFile, "utf8")).toBe(`${successor}\n`);
-  await stop(running, successor);
+  await finish(running, successor);
   expect(readdirSync(directory)).toEqual([]);
 });
 
 test("a parent that was busy until probation was over still sees that its successor had died in it", async () => {
-  const running = await start("busy.js");
-  const successor = await upgradeTo(running, "rollback");
+  const running = await startWithClient("busy.js");
+  const { pid: successor } = await running.service.upgrade("rollback");
   expect(successor).not.toBe(running.service.pid);
   expect(running.service.alive()).toEqual([running.service.pid]);
-  await stop(running);
+  await finish(running);
 });
 
 test("twenty upgrades leave as many descriptors as there were, and nothing else", async () => {
   const directory = temporaryDirectory();
   const pidFile = join(directory, "pid");
-  const running = await start("phases.js", { probation: 1, pidFile });
+  const running = await startWithClient("phases.js", { probation: 1, pidFile });
   const { service, client } = running;
   client.destroy();
-  let pid = (await upgrade(running)).pid;
+  let pid = (await service.upgrade()).pid;
   await service.until("alone", { pid });
   const before = belongings(pid, directory);
   for (let generation = 2; generation <= 20; generation++) {
-    pid = (await upgrade(running, pid)).pid;
+    pid = (await service.upgrade()).pid;
     await service.until("alone", { pid });
   }
   expect(belongings(pid, directory)).toEqual(before);
   expect(service.alive()).toEqual([pid]);
-  await stop(running, pid);
+  await finish(running, pid);
   expect(readdirSync(directory)).toEqual([]);
   expect(service.noise).toBe("");
 });

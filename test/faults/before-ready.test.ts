@@ -1,8 +1,8 @@
 import { readdirSync, rmdirSync, symlinkSync, unlinkSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { Crowd, failUpgrade, finish, fixturePath, startWithClient, words } from "../support/faults.js";
 import { Service, temporaryDirectory } from "../support/service.js";
-import { Crowd, failUpgrade, fixturePath, start, stop, upgrade, words } from "../support/faults.js";
 
 /** What befalls a successor, and what its parent says of it. */
 const misfortunes: [name: string, code: string, message: RegExp][] = [
@@ -19,20 +19,24 @@ const misfortunes: [name: string, code: string, message: RegExp][] = [
 test.each(misfortunes)("a successor that %s changes nothing", async (successor, code, message) => {
   const directory = temporaryDirectory();
   const slow = code === "ERR_UPGRADE_TIMEOUT" ? { upgradeTimeout: 1_000 } : {};
-  const running = await start("misfortune.js", { successor, pidFile: join(directory, "pid"), ...slow });
+  const running = await startWithClient("misfortune.js", {
+    successor,
+    pidFile: join(directory, "pid"),
+    ...slow,
+  });
   for (let time = 0; time < 2; time++) {
     const failed = await failUpgrade(running, directory);
     expect(failed["code"]).toBe(code);
     expect(failed["message"]).toMatch(message);
   }
-  await stop(running);
+  await finish(running);
   expect(readdirSync(directory)).toEqual([]);
 });
 
 test("a successor that listens and crashes before it is ready swallows no connection", async () => {
-  const running = await start("misfortune.js", { successor: "exits with 1" });
-  const { service, port } = running;
-  const crowd = new Crowd(port);
+  const running = await startWithClient("misfortune.js", { successor: "exits with 1" });
+  const { service } = running;
+  const crowd = new Crowd(service);
   for (let time = 0; time < 5; time++) {
     const from = service.lines.length;
     process.kill(service.pid, "SIGHUP");
@@ -45,16 +49,16 @@ test("a successor that listens and crashes before it is ready swallows no connec
   expect(service.lines.filter(({ event, pid }) => event === "listening" && pid !== service.pid)).toHaveLength(
     5,
   );
-  await stop(running);
+  await finish(running);
 });
 
 test("ready() may be called twice", async () => {
-  const running = await start("ready-twice.js", { probation: 50 });
+  const running = await startWithClient("ready-twice.js", { probation: 50 });
   const { service } = running;
-  const successor = await upgrade(running);
+  const successor = await service.upgrade();
   await service.exited;
   expect(service.lines.filter(({ event }) => event === "ready")).toHaveLength(2);
-  await stop(running, successor.pid);
+  await finish(running, successor.pid);
 });
 
 const HELLO = { type: "hello", protocol: 1, capabilities: [], version: "9.9.9", pid: 1, generation: 1 };
@@ -79,49 +83,49 @@ const strangers: [name: string, says: unknown[][], code: string, message: RegExp
 
 test.each(strangers)("a successor that %s changes nothing", async (_, says, code, message) => {
   const settings = code === "ERR_UPGRADE_TIMEOUT" ? { upgradeTimeout: 500 } : {};
-  const running = await start("stranger.js", settings, { env: { SAYS: JSON.stringify(says) } });
+  const running = await startWithClient("stranger.js", settings, { env: { SAYS: JSON.stringify(says) } });
   const failed = await failUpgrade(running);
   expect(failed["code"]).toBe(code);
   expect(failed["message"]).toMatch(message);
-  await stop(running);
+  await finish(running);
 });
 
 test("without its script the successor exits, and with it again it takes over", async () => {
   const directory = temporaryDirectory();
   const script = join(directory, "server.js");
   symlinkSync(fixturePath("http.js"), script);
-  const running = await start("", {}, { command: [process.execPath, script] });
+  const running = await startWithClient("", {}, { command: [process.execPath, script] });
   unlinkSync(script);
   const failed = await failUpgrade(running);
   expect(failed).toMatchObject({ code: "ERR_CHILD_EXITED" });
   expect(running.service.noise).toMatch(/Cannot find module/);
   symlinkSync(fixturePath("http.js"), script);
-  expect((await upgrade(running)).generation).toBe(1);
+  expect((await running.service.upgrade()).generation).toBe(1);
 });
 
 test("without its node it cannot be started, and with it again it takes over", async () => {
   const directory = temporaryDirectory();
   const node = join(directory, "node");
   symlinkSync(process.execPath, node);
-  const running = await start("", {}, { command: [node, ...words("http.js").slice(1)] });
+  const running = await startWithClient("", {}, { command: [node, ...words("http.js").slice(1)] });
   unlinkSync(node);
   const failed = await failUpgrade(running);
   expect(failed["code"]).toBe("ERR_SPAWN");
   expect(failed["message"]).toMatch(/^cannot start a successor, .*http\.js.* in .*: spawn .* ENOENT$/);
   symlinkSync(process.execPath, node);
-  expect((await upgrade(running)).generation).toBe(1);
+  expect((await running.service.upgrade()).generation).toBe(1);
 });
 
 test("without its working directory it cannot be started, and with it again it takes over", async () => {
   const cwd = join(temporaryDirectory(), "release");
   mkdirSync(cwd);
-  const running = await start("http.js", {}, { cwd });
+  const running = await startWithClient("http.js", {}, { cwd });
   rmdirSync(cwd);
   const failed = await failUpgrade(running);
   expect(failed["code"]).toBe("ERR_SPAWN");
   expect(failed["message"]).toBe(`cannot start a successor in ${cwd}: there is no such directory`);
   mkdirSync(cwd);
-  expect((await upgrade(running)).generation).toBe(1);
+  expect((await running.service.upgrade()).generation).toBe(1);
 });
 
 test.each([false, undefined])(
@@ -140,16 +144,16 @@ test("a PID file whose directory has gone fails the successor before it is ready
   const directory = join(temporaryDirectory(), "run");
   mkdirSync(directory);
   const settings = { pidFile: join(directory, "app.pid"), controlSocket: false };
-  const running = await start("http.js", settings);
+  const running = await startWithClient("http.js", settings);
   unlinkSync(settings.pidFile);
   rmdirSync(directory);
   const failed = await failUpgrade(running);
   expect(failed["code"]).toBe("ERR_CHILD_EXITED");
   expect(running.service.noise).toMatch(/ERR_PID_FILE/);
   mkdirSync(directory);
-  const successor = await upgrade(running);
+  const successor = await running.service.upgrade();
   expect(readdirSync(directory)).toEqual(["app.pid"]);
-  await stop(running, successor.pid);
+  await finish(running, successor.pid);
   expect(readdirSync(directory)).toEqual([]);
 });
 

@@ -2,19 +2,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { Client } from "../support/client.js";
-import {
-  answer,
-  ask,
-  departures,
-  openAll,
-  replace,
-  replaceSoon,
-  response,
-  startMoving,
-} from "../support/moving.js";
+import { brief, Service, temporaryDirectory } from "../support/service.js";
 import { handover, jsonLines } from "../support/program.js";
-import { Service, temporaryDirectory } from "../support/service.js";
-import { brief } from "../support/steps.js";
 
 interface Crowd {
   service: Service;
@@ -25,11 +14,11 @@ interface Crowd {
 async function start(fixture: string, settings: object, count: number): Promise<Crowd> {
   const service = Service.start(fixture, { settings: { ...brief, ...settings } });
   const port = (await service.until("accepting"))["port"] as number;
-  return { service, port, clients: await openAll(port, count) };
+  return { service, port, clients: await Client.openAll(port, count) };
 }
 
 async function askAll(clients: Client[]): Promise<string[]> {
-  return Promise.all(clients.map((client) => ask(client)));
+  return Promise.all(clients.map((client) => client.ask()));
 }
 
 async function say(client: Client, line: string): Promise<string> {
@@ -44,12 +33,12 @@ async function begin(service: Service): Promise<number> {
 }
 
 /**
- * The successor has heard go, and has stopped; and the old process has offered it all that it offers at once. Until it
- * has it answers nobody: the last of many is not among them.
+ * The successor has stopped itself after the commit, and the predecessor has offered it all that it offers at once: it
+ * answers no client before, and the last of many clients is not among the offers.
  */
 async function untilStopped(pid: number, clients: Client[]): Promise<void> {
   await expect.poll(() => readFileSync(`/proc/${pid}/stat`, "latin1")).toMatch(/\) T /);
-  expect(await ask(clients.at(-1)!)).toBe("0");
+  expect(await clients.at(-1)!.ask()).toBe("0");
 }
 
 const all = (count: number, text: string): string[] => Array.from({ length: count }, () => text);
@@ -71,7 +60,7 @@ describe("a successor that dies", () => {
     for (const client of clients) client.request("/");
     process.kill(successor, "SIGKILL");
     await service.until("rollback");
-    expect(await Promise.all(clients.map(answer))).toEqual(all(200, "0"));
+    expect(await Promise.all(clients.map((client) => client.answer()))).toEqual(all(200, "0"));
     expect(await askAll(clients)).toEqual(all(200, "0"));
   });
 
@@ -91,25 +80,25 @@ describe("a successor that dies", () => {
   test("with what it has adopted loses that, and nothing else", async () => {
     const settings = { misfortune: "dies of a connection", probation: 20_000 };
     const { service, port, clients } = await start("unlucky.js", settings, 3);
-    await replace(service);
+    await service.upgrade();
     await service.until("accepting", { generation: 1 });
     for (const client of clients) client.request("/");
     expect(await Promise.all(clients.map(({ ended }) => ended))).not.toContain("");
     await service.until("rollback");
-    expect(await ask(await Client.open(port))).toBe("0");
+    expect(await (await Client.open(port)).ask()).toBe("0");
   });
 });
 
 describe("a connection that is refused stays, and is told to close:", () => {
   test("the new release has no such server", async () => {
     const { service, clients } = await start("unlucky.js", { misfortune: "has no such server" }, 70);
-    await replace(service);
+    await service.upgrade();
     for (const client of clients) {
       client.request("/");
-      const { head, body } = await response(client);
+      const { head, body } = await client.response();
       expect([/^connection: close/im.test(head), body]).toEqual([true, "0"]);
     }
-    expect(await departures(service)).toMatchObject({
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({
       moved: 0,
       destroyed: 0,
       stayed: { ERR_NO_TAKER: 70 },
@@ -119,16 +108,16 @@ describe("a connection that is refused stays, and is told to close:", () => {
   test("the successor has no descriptors left", async () => {
     const { service, clients } = await start("unlucky.js", { descriptors: 75 }, 100);
     expect(await askAll(clients)).toEqual(all(100, "0"));
-    await replace(service);
+    await service.upgrade();
     const answers = await Promise.all(
       clients.map(async (client) => {
         client.request("/");
-        const { head, body } = await response(client);
+        const { head, body } = await client.response();
         return `${body} ${/^connection: close/im.test(head) ? "close" : "keep"}`;
       }),
     );
     expect(answers.toSorted()).toEqual([...all(64, "0 close"), ...all(36, "1 keep")]);
-    expect(await departures(service)).toMatchObject({
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({
       moved: 36,
       destroyed: 0,
       stayed: { ERR_DESCRIPTOR: 64 },
@@ -143,12 +132,16 @@ describe("a connection that is refused stays, and is told to close:", () => {
   ])("%s", async (_, settings, code, count) => {
     const { service, clients } = await start("line-server.js", settings, 6);
     await Promise.all(clients.map((client) => say(client, "before")));
-    await replace(service);
+    await service.upgrade();
     const said = await Promise.all(clients.map((client) => say(client, "after")));
     expect(said.filter((text) => text === "0 after")).toHaveLength(count);
     for (const { socket } of clients) socket.end();
     const stayed = { [code]: count };
-    expect(await departures(service)).toMatchObject({ moved: 6 - count, destroyed: 0, stayed });
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({
+      moved: 6 - count,
+      destroyed: 0,
+      stayed,
+    });
   });
 });
 
@@ -157,11 +150,15 @@ test("a successor that is blocked for a second loses nothing", async () => {
   await begin(service);
   await service.until("draining");
   for (const client of clients) client.request("/");
-  const answers = await Promise.all(clients.map(answer));
+  const answers = await Promise.all(clients.map((client) => client.answer()));
   // What was not on its way yet, the old process has answered.
   expect(answers.filter((text) => text !== "0" && text !== "1")).toEqual([]);
   expect(answers.filter((text) => text === "1").length).toBeGreaterThan(0);
-  expect(await departures(service)).toMatchObject({ moved: 200, destroyed: 0, stayed: {} });
+  expect(await service.until("exit", { generation: 0 })).toMatchObject({
+    moved: 200,
+    destroyed: 0,
+    stayed: {},
+  });
 });
 
 test("a stop while connections are on their way answers what was asked, and leaves", async () => {
@@ -172,7 +169,7 @@ test("a stop while connections are on their way answers what was asked, and leav
   process.kill(service.pid, "SIGTERM");
   // Answered by the one or the other, by whom does not matter any more.
   process.kill(successor, "SIGCONT");
-  const answers = await Promise.all(clients.map(response));
+  const answers = await Promise.all(clients.map((client) => client.response()));
   expect(answers.filter(({ body }) => body !== "0" && body !== "1")).toEqual([]);
   await service.ended();
   expect(service.lines.filter(({ event }) => event === "exit")).toMatchObject([
@@ -183,36 +180,44 @@ test("a stop while connections are on their way answers what was asked, and leav
 
 describe("an older generation that still drains", () => {
   test("hands its connections to the newest process", async () => {
-    const { service, port } = await startMoving({
-      probation: 1,
-      controlSocket: join(temporaryDirectory(), "control"),
-    });
-    const [held, other] = [await Client.open(port), await Client.open(port)];
+    const control = join(temporaryDirectory(), "control");
+    const settings = { probation: 1, controlSocket: control };
+    const { service, clients } = await start("moving.js", settings, 2);
+    const [held, other] = clients as [Client, Client];
     held.request("/hold");
     await service.until("request");
     for (const generation of [1, 2]) {
-      await replaceSoon(service);
-      await expect.poll(() => ask(other)).toBe(String(generation));
+      await service.upgrade();
+      await expect.poll(() => other.ask()).toBe(String(generation));
+      if (generation === 1) await service.confirmed(generation);
     }
     const { pid } = await service.until("accepting", { generation: 2 });
     const [status] = jsonLines(await handover("status", pid, "--json"));
     expect(status).toMatchObject({ generation: 2, predecessors: [{ generation: 0, connections: 1 }] });
     process.kill(service.pid, "SIGUSR2");
-    expect(await answer(held)).toBe("0");
-    expect(await departures(service)).toMatchObject({ moved: 2, destroyed: 0, stayed: {} });
-    expect(await ask(held)).toBe("2");
+    expect(await held.answer()).toBe("0");
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({
+      moved: 2,
+      destroyed: 0,
+      stayed: {},
+    });
+    expect(await held.ask()).toBe("2");
   });
 
   test("gets back what the newest one has left unsettled, and hands it to the one before", async () => {
     const settings = { busy: [true], thaw: ["", "", "dies"], probations: [1, 20_000] };
     const { service, clients } = await start("line-server.js", settings, 6);
     await Promise.all(clients.map((client) => say(client, "before")));
-    await replace(service);
-    await service.until("accepting", { generation: 1 });
-    await replaceSoon(service);
+    await service.upgrade();
+    await service.confirmed(1);
+    await service.upgrade();
     process.kill(service.pid, "SIGUSR2");
     await service.until("rollback", { generation: 1 });
-    expect(await departures(service)).toMatchObject({ moved: 6, destroyed: 0, stayed: {} });
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({
+      moved: 6,
+      destroyed: 0,
+      stayed: {},
+    });
     const said = await Promise.all(clients.map((client) => say(client, "after")));
     expect(said).toEqual(all(6, "1 after"));
   });

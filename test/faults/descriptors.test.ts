@@ -1,21 +1,19 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { expect, onTestFinished, test } from "vitest";
-import { descriptorCount } from "../support/service.js";
 import {
-  ask,
   belongings,
   failUpgrade,
+  finish,
   fixturePath,
   limited,
-  start,
-  stop,
-  upgrade,
+  startWithClient,
   words,
 } from "../support/faults.js";
+import { ask, descriptorCount } from "../support/service.js";
 
 test("a parent without descriptors fails the upgrade, whatever it still has, and has lost none", async () => {
-  const running = await start("", {}, { command: limited(64, words("full.js")) });
+  const running = await startWithClient("", {}, { command: limited(64, words("full.js")) });
   const { service, client } = running;
   let failures = 0;
   for (;;) {
@@ -33,56 +31,68 @@ test("a parent without descriptors fails the upgrade, whatever it still has, and
     expect(code).toBe("ERR_SPAWN");
     expect(message).toMatch(/^cannot start a successor, .*: .*EMFILE/);
     expect(descriptorCount(service.pid)).toBe(before);
-    expect(await ask(running.port, "/", client)).toBe(String(service.pid));
+    expect(await running.service.ask("/", client)).toBe(String(service.pid));
   }
   expect(failures).toBeGreaterThan(1);
   const { pid } = await service.until("accepting", { generation: 1 });
-  await stop(running, pid);
+  await finish(running, pid);
 });
 
 test("a successor that has no room for what it inherits ends, and its parent serves on", async () => {
-  const running = await start("", {}, { command: limited(64, words("full.js", { full: "start" })) });
+  const running = await startWithClient(
+    "",
+    {},
+    { command: limited(64, words("full.js", { full: "start" })) },
+  );
   const failed = await failUpgrade(running);
   expect(failed["code"]).toBe("ERR_CHILD_EXITED");
   expect(running.service.noise).toContain(
     "cannot take over every descriptor: this process has no room for more",
   );
-  await stop(running);
+  await finish(running);
 });
 
 test("a successor that has no descriptor left to accept with finds out before it is ready", async () => {
-  const running = await start("", {}, { command: limited(64, words("full.js", { full: "listen" })) });
+  const running = await startWithClient(
+    "",
+    {},
+    { command: limited(64, words("full.js", { full: "listen" })) },
+  );
   const failed = await failUpgrade(running);
   expect(failed["code"]).toBe("ERR_CHILD_EXITED");
   expect(running.service.noise).toMatch(/ERR_LISTEN/);
   expect(running.service.noise).toMatch(/cannot listen on tcp:127\.0\.0\.1:0: .*EMFILE/);
-  await stop(running);
+  await finish(running);
 });
 
 test("a successor that uses up its descriptors before it is ready accepts all the same", async () => {
-  const running = await start(
+  const running = await startWithClient(
     "",
     {},
     { command: limited(64, words("full.js", { full: "accept", probation: 1 })) },
   );
   const { service, client } = running;
   client.destroy();
-  const successor = await upgrade(running);
+  const successor = await service.upgrade();
   await service.until("exited", { generation: 0, outcome: "upgraded" });
   expect(service.alive()).toContain(successor.pid);
 });
 
 test("a parent that has used up its descriptors since the commit can still take over again", async () => {
-  const running = await start("", {}, { command: limited(64, words("full.js", { full: "upgraded" })) });
-  const { service, port, client } = running;
+  const running = await startWithClient(
+    "",
+    {},
+    { command: limited(64, words("full.js", { full: "upgraded" })) },
+  );
+  const { service, client } = running;
   process.kill(service.pid, "SIGHUP");
   await service.until("rollback");
-  expect(await ask(port, "/", client)).toBe(String(service.pid));
-  await stop(running);
+  expect(await service.ask("/", client)).toBe(String(service.pid));
+  await finish(running);
 });
 
 test("300 listeners and 300 files are handed on, in more than one message", async () => {
-  const running = await start("many.js", { listeners: 300, files: 300, probation: 1 });
+  const running = await startWithClient("many.js", { listeners: 300, files: 300, probation: 1 });
   const { service, client } = running;
   client.destroy();
   const { ports } = await service.until("listening");
@@ -90,7 +100,7 @@ test("300 listeners and 300 files are handed on, in more than one message", asyn
   let before;
   for (let generation = 1; generation <= 3; generation++) {
     const from = service.lines.length;
-    const accepting = await upgrade(running, pid);
+    const accepting = await service.upgrade();
     ({ pid } = accepting);
     expect(accepting["inherited"]).toBe(300);
     expect((await service.until("listening", {}, from))["ports"]).toEqual(ports);
@@ -100,13 +110,13 @@ test("300 listeners and 300 files are handed on, in more than one message", asyn
   }
   const answers = await Promise.all((ports as number[]).map((port) => ask(port)));
   expect(new Set(answers)).toEqual(new Set([String(pid)]));
-  await stop(running, pid);
+  await finish(running, pid);
 });
 
 test("a user who has too many descriptors in flight waits until there are fewer", async () => {
   const user = ["setpriv", "--reuid=65534", "--clear-groups"];
   const command = [...user, ...limited(256, words("many.js", { listeners: 30, files: 30, probation: 1 }))];
-  const running = await start("", {}, { command });
+  const running = await startWithClient("", {}, { command });
   const { service, client } = running;
   client.destroy();
   const [word, ...rest] = [...user, ...limited(2_000, ["python3", fixturePath("in-flight.py"), "300"])];
@@ -121,5 +131,5 @@ test("a user who has too many descriptors in flight waits until there are fewer"
   other.stdin.end();
   const { pid } = await service.until("accepting", { generation: 1, inherited: 30 });
   await service.until("alone", { pid });
-  await stop(running, pid);
+  await finish(running, pid);
 });

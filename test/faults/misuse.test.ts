@@ -1,8 +1,8 @@
 import { createServer, type AddressInfo, type Server } from "node:net";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
+import { failUpgrade, finish, startWithClient } from "../support/faults.js";
 import { Service, temporaryDirectory } from "../support/service.js";
-import { failUpgrade, start, stop } from "../support/faults.js";
 
 /** What new Upgrader() is refused with, one attempt after the other in one process. */
 async function attempt(attempts: unknown[], fixture = "misuse.js"): Promise<unknown[]> {
@@ -100,13 +100,13 @@ test("a successor that wants more than its predecessor holds is told who holds i
   const server = await listening({ port: 0, host: "127.0.0.1" });
   const { port } = server.address() as AddressInfo;
   await new Promise((resolve) => server.close(resolve));
-  const running = await start("widen.js", {}, { env: { PORT: String(port) } });
+  const running = await startWithClient("widen.js", {}, { env: { PORT: String(port) } });
   const failed = await failUpgrade(running);
   expect(failed["code"]).toBe("ERR_CHILD_EXITED");
   expect(running.service.noise).toContain(
     `cannot listen on tcp:0.0.0.0:${port}: EADDRINUSE (held by pid ${running.service.pid}, the predecessor)`,
   );
-  await stop(running);
+  await finish(running);
 });
 
 /** What a server says that cannot start. */

@@ -1,7 +1,7 @@
 import { setImmediate } from "node:timers/promises";
 import { expect, test } from "vitest";
+import { belongings, failUpgrade, finish, fixturePath, startWithClient, words } from "../support/faults.js";
 import { Service } from "../support/service.js";
-import { ask, belongings, failUpgrade, fixturePath, start, stop, upgrade, words } from "../support/faults.js";
 
 test("SIGHUP before ready is refused", async () => {
   const settings = { pause: ["initialised"] };
@@ -18,7 +18,7 @@ test("SIGHUP before ready is refused", async () => {
 });
 
 test("a second upgrade at the same time is refused, and does not harm the first", async () => {
-  const running = await start("phases.js", { pause: ["initialised"], probation: 1 });
+  const running = await startWithClient("phases.js", { pause: ["initialised"], probation: 1 });
   const { service } = running;
   process.kill(service.pid, "SIGHUP");
   const successor = (await service.until("paused")).pid;
@@ -28,12 +28,12 @@ test("a second upgrade at the same time is refused, and does not harm the first"
   await service.until("accepting", { pid: successor });
   running.client.destroy();
   expect(await service.exited).toEqual([0, null]);
-  await stop(running, successor);
+  await finish(running, successor);
 });
 
 test("a storm of SIGHUPs from the first moment to the last is one upgrade", async () => {
   // Long enough for signals to arrive while it drains.
-  const running = await start("stays.js", { probation: 500 });
+  const running = await startWithClient("stays.js", { probation: 500 });
   const { service, client } = running;
   client.destroy();
   const hasEnded = (): boolean =>
@@ -52,9 +52,9 @@ test("a storm of SIGHUPs from the first moment to the last is one upgrade", asyn
 });
 
 test("SIGHUP to a process that was replaced, and to one on probation, is refused", async () => {
-  const running = await start("phases.js", { probation: 20_000 });
+  const running = await startWithClient("phases.js", { probation: 20_000 });
   const { service } = running;
-  const successor = await upgrade(running);
+  const successor = await service.upgrade();
   for (const [pid, code] of [
     [service.pid, "ERR_ALREADY_UPGRADED"],
     [successor.pid, "ERR_ON_PROBATION"],
@@ -66,67 +66,58 @@ test("SIGHUP to a process that was replaced, and to one on probation, is refused
 });
 
 test("with maxDraining 1 a slow request refuses the next upgrade, until it has ended", async () => {
-  const running = await start("phases.js", { probation: 1, maxDraining: 1 });
-  const { service, port } = running;
-  const held = ask(port, "/hold");
+  const running = await startWithClient("phases.js", { probation: 1, maxDraining: 1 });
+  const { service } = running;
+  const held = service.ask("/hold");
   await service.until("holding");
-  const second = await upgrade(running);
+  const second = await service.upgrade();
   await service.until("draining", { pid: service.pid });
-  await offProbation(service, second.pid, "ERR_TOO_MANY_DRAINING");
+  await service.confirmed(1);
+  const refused = await service.upgrade("failed", { pid: second.pid });
+  expect(refused["code"]).toBe("ERR_TOO_MANY_DRAINING");
   process.kill(service.pid, "SIGUSR2");
   expect(await held).toBe(String(service.pid));
   await service.until("alone", { pid: second.pid });
-  const third = await upgrade(running, second.pid);
+  const third = await service.upgrade();
   await service.until("alone", { pid: third.pid });
-  await stop(running, third.pid);
+  await finish(running, third.pid);
 });
-
-/** Asks until the answer is another one than that the process is on probation. */
-async function offProbation(service: Service, pid: number, code: string): Promise<void> {
-  let failed;
-  do {
-    const from = service.lines.length;
-    process.kill(pid, "SIGHUP");
-    failed = await service.until("failed", {}, from);
-  } while (failed["code"] === "ERR_ON_PROBATION");
-  expect(failed["code"]).toBe(code);
-}
 
 test.each([true, false])(
   "an upgrade that is aborted (before it has begun: %s) changes nothing",
   async (early) => {
-    const running = await start("abort.js", { early });
-    const { service, port, client } = running;
+    const running = await startWithClient("abort.js", { early });
+    const { service, client } = running;
     const before = belongings(service.pid);
     process.kill(service.pid, "SIGUSR2");
     const rejected = await service.until("rejected");
     expect(rejected).toMatchObject({ code: "ERR_ABORTED", cause: "no time" });
     expect(belongings(service.pid)).toEqual(before);
     expect(service.alive()).toEqual([service.pid]);
-    expect(await ask(port, "/", client)).toBe(String(service.pid));
-    await stop(running);
+    expect(await service.ask("/", client)).toBe(String(service.pid));
+    await finish(running);
   },
 );
 
 test("listeners that throw stop nothing half-way", async () => {
   const events = ["ready", "upgrading", "upgraded", "draining", "exit"];
-  const running = await start("throwing.js", { events, careful: true, probation: 1 });
+  const running = await startWithClient("throwing.js", { events, careful: true, probation: 1 });
   const { service, client } = running;
   client.destroy();
-  const successor = await upgrade(running);
+  const successor = await service.upgrade();
   expect(await service.exited).toEqual([0, null]);
   const uncaught = service.lines.filter(({ event, generation }) => event === "uncaught" && generation === 0);
   expect(uncaught.map(({ message }) => message)).toEqual(events.map((event) => `thrown at ${event}`));
-  await stop(running, successor.pid);
+  await finish(running, successor.pid);
 });
 
 test("a process that dies of a listener that throws leaves the service to its successor", async () => {
-  const running = await start("throwing.js", { events: ["upgraded"] });
+  const running = await startWithClient("throwing.js", { events: ["upgraded"] });
   const { service } = running;
-  const successor = await upgrade(running);
+  const successor = await service.upgrade();
   expect(await service.exited).toEqual([1, null]);
   expect(service.noise).toMatch(/thrown at upgraded/);
-  expect(await ask(running.port)).toBe(String(successor.pid));
+  expect(await running.service.ask()).toBe(String(successor.pid));
 });
 
 const wrong: [spawn: string, code: string, message: RegExp][] = [
@@ -146,52 +137,52 @@ const wrong: [spawn: string, code: string, message: RegExp][] = [
 test.each(wrong)(
   "the option spawn that gives %s fails the upgrade, and says why",
   async (spawn, code, message) => {
-    const running = await start("spawn.js", {}, { env: { SPAWN: spawn } });
+    const running = await startWithClient("spawn.js", {}, { env: { SPAWN: spawn } });
     const failed = await failUpgrade(running);
     expect(failed["message"]).toMatch(message);
     expect(failed["code"]).toBe(code);
-    await stop(running);
+    await finish(running);
   },
 );
 
 test("SIGHUP because the terminal went away is no request, the next one is", async () => {
   const command = ["python3", fixturePath("terminal.py"), ...words("terminal.js", { probation: 1 })];
-  const running = await start("", {}, { command });
+  const running = await startWithClient("", {}, { command });
   const { service } = running;
   process.kill(service.pid, "SIGUSR2");
   await service.until("hung up");
-  const successor = await upgrade(running);
+  const successor = await service.upgrade();
   expect(successor.generation).toBe(1);
   expect(service.lines.filter(({ event }) => event === "upgrading")).toHaveLength(1);
   running.client.destroy();
   await service.until("alone", { pid: successor.pid });
-  await stop(running, successor.pid);
+  await finish(running, successor.pid);
 });
 
 test("SIGHUP because the session's leader was replaced and left is no request", async () => {
   const command = ["python3", fixturePath("terminal.py"), ...words("terminal.js", { probation: 1 })];
-  const running = await start("", {}, { command });
+  const running = await startWithClient("", {}, { command });
   const { service } = running;
   running.client.destroy();
-  const successor = await upgrade(running);
+  const successor = await service.upgrade();
   expect(await service.exited).toEqual([0, null]);
   await service.until("hung up", { pid: successor.pid });
-  const third = await upgrade(running, successor.pid);
+  const third = await service.upgrade();
   expect(third.generation).toBe(2);
   expect(service.noise).toBe("");
   await service.until("alone", { pid: third.pid });
-  await stop(running, third.pid);
+  await finish(running, third.pid);
 });
 
 test("PID 1 refuses an upgrade, and can do everything else", async () => {
   const unshare = ["unshare", "--pid", "--fork", "--mount-proc"];
-  const running = await start("", {}, { command: [...unshare, ...words("phases.js")] });
-  const { service, port } = running;
+  const running = await startWithClient("", {}, { command: [...unshare, ...words("phases.js")] });
+  const { service } = running;
   const [pid] = service.alive().filter((one) => one !== service.pid);
   process.kill(pid!, "SIGHUP");
   expect(await service.until("failed")).toMatchObject({ code: "ERR_PID_1" });
-  expect(await ask(port)).toBe("1");
-  const held = ask(port, "/hold").catch((error: Error) => error.message);
+  expect(await service.ask()).toBe("1");
+  const held = service.ask("/hold").catch((error: Error) => error.message);
   await service.until("holding");
   process.kill(pid!, "SIGTERM");
   await service.until("draining");
@@ -202,7 +193,7 @@ test("PID 1 refuses an upgrade, and can do everything else", async () => {
 
 test("PID 1 stops", async () => {
   const unshare = ["unshare", "--pid", "--fork", "--mount-proc"];
-  const running = await start("", {}, { command: [...unshare, ...words("phases.js")] });
+  const running = await startWithClient("", {}, { command: [...unshare, ...words("phases.js")] });
   const { service, client } = running;
   client.destroy();
   const [pid] = service.alive().filter((one) => one !== service.pid);

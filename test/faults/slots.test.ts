@@ -62,7 +62,8 @@ describe("an owner that is killed", () => {
     const { fence } = await next.says("took", { label: "b" });
     old.kill();
     await old.service.exited;
-    const third = await next.upgradeSoon();
+    await next.says("alone");
+    const third = await next.upgrade();
     const took = await third.says("took", { label: "a" });
     expect(took["data"]).toEqual({ n: 1 });
     expect(took["fence"]).toBeGreaterThan(fence as number);
@@ -198,7 +199,7 @@ describe("several generations", () => {
   test("an old one that still drains hands on to the newest", async () => {
     const [old, next] = await pair({});
     await next.tell("initiate", "b", 2);
-    const third = await next.upgradeSoon();
+    const third = await (await next.confirmed()).upgrade();
     await third.tell("subscribe", "a", "s");
     expect((await third.says("took"))["data"]).toEqual({ n: 1 });
     expect(await old.says("outcome")).toMatchObject({ how: "taken", by: { generation: 2, pid: third.pid } });
@@ -210,7 +211,7 @@ describe("several generations", () => {
   test("what the second is taking when the third takes over is the third's", async () => {
     const [old, next] = await pair({ each: { 1: { subscribe: [["a", "s", "hold"]] } } });
     const { fence } = await next.says("asked");
-    const third = await next.upgradeSoon();
+    const third = await (await next.confirmed()).upgrade();
     await next.says("aborted");
     await next.tell("decide", "s", "take");
     await third.tell("subscribe", "a", "s");
@@ -223,7 +224,7 @@ describe("several generations", () => {
     const each = { 1: { subscribe: [["a", "s", "hold"]], role: "throws" } };
     const [old, next] = await pair({ each });
     await next.says("asked");
-    await next.failsToUpgrade("ERR_ROLE");
+    expect(await (await next.confirmed()).failsToUpgrade()).toMatchObject({ code: "ERR_ROLE" });
     await next.tell("decide", "s", "take");
     await next.says("took");
     expect(await old.says("outcome")).toMatchObject({ how: "taken", by: { generation: 1 } });
@@ -234,7 +235,7 @@ describe("several generations", () => {
   test("what the newest has taken when it dies on probation goes to the one before it", async () => {
     const each = { 2: { subscribe: [["a", "s"]] } };
     const [old, next] = await pair({ each, probation: 2_000 });
-    const third = await next.upgradeSoon();
+    const third = await (await next.confirmed()).upgrade();
     const { fence } = await third.says("took");
     await lose(next, third);
     await next.tell("subscribe", "a", "s");
@@ -251,13 +252,13 @@ describe("several generations", () => {
     for (let upgrade = 1; upgrade <= 5; upgrade++) {
       await owner.tell("initiate", "a", upgrade);
       if (upgrade === 3) {
-        const doomed = await owner.upgradeSoon();
+        const doomed = await (await owner.confirmed()).upgrade();
         fences.push((await doomed.says("took"))["fence"] as number);
         await lose(owner, doomed);
         fences.push((await owner.says("took", { data: 3 }))["fence"] as number);
         await owner.tell("initiate", "a", upgrade);
       }
-      owner = await owner.upgradeSoon();
+      owner = await (await owner.confirmed()).upgrade();
       fences.push((await owner.says("took", { data: upgrade }))["fence"] as number);
     }
     expect(fences).toHaveLength(7);

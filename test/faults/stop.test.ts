@@ -1,8 +1,8 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { finish, isServed, startWithClient } from "../support/faults.js";
 import { temporaryDirectory, type Service } from "../support/service.js";
-import { ask, isServed, start, stop, upgrade } from "../support/faults.js";
 
 /** How each generation has ended, in its own words. */
 function outcomes(service: Service): unknown[] {
@@ -12,7 +12,7 @@ function outcomes(service: Service): unknown[] {
 
 test.each(["start", "initialised"])("SIGTERM while the successor is at %s ends both", async (phase) => {
   const directory = temporaryDirectory();
-  const running = await start("phases.js", { pause: [phase], pidFile: join(directory, "pid") });
+  const running = await startWithClient("phases.js", { pause: [phase], pidFile: join(directory, "pid") });
   const { service, client } = running;
   client.destroy();
   process.kill(service.pid, "SIGHUP");
@@ -30,10 +30,10 @@ test.each([
   ["the successor", 1],
 ])("SIGTERM on probation to %s ends both, and is no reason for a rollback", async (_, generation) => {
   const directory = temporaryDirectory();
-  const running = await start("phases.js", { probation: 20_000, pidFile: join(directory, "pid") });
+  const running = await startWithClient("phases.js", { probation: 20_000, pidFile: join(directory, "pid") });
   const { service, client } = running;
   client.destroy();
-  const successor = await upgrade(running);
+  const successor = await service.upgrade();
   process.kill(generation === 0 ? service.pid : successor.pid, "SIGTERM");
   await service.ended();
   expect(await service.exited).toEqual([0, null]);
@@ -44,11 +44,11 @@ test.each([
 });
 
 test("SIGTERM on probation lets what the predecessor has begun come to its end", async () => {
-  const running = await start("phases.js", { probation: 20_000 });
-  const { service, port } = running;
-  const held = ask(port, "/hold");
+  const running = await startWithClient("phases.js", { probation: 20_000 });
+  const { service } = running;
+  const held = service.ask("/hold");
   await service.until("holding");
-  const successor = await upgrade(running);
+  const successor = await service.upgrade();
   process.kill(successor.pid, "SIGTERM");
   await service.until("exited", { pid: successor.pid });
   process.kill(service.pid, "SIGUSR2");
@@ -60,9 +60,9 @@ test("SIGTERM on probation lets what the predecessor has begun come to its end",
 test.each(["SIGTERM", "SIGINT"] as const)(
   "a second stop signal ends the process at once: %s",
   async (second) => {
-    const running = await start("phases.js");
-    const { service, port } = running;
-    const held = ask(port, "/hold").catch((error: Error) => error.message);
+    const running = await startWithClient("phases.js");
+    const { service } = running;
+    const held = service.ask("/hold").catch((error: Error) => error.message);
     await service.until("holding");
     process.kill(service.pid, "SIGTERM");
     await service.until("draining");
@@ -74,34 +74,34 @@ test.each(["SIGTERM", "SIGINT"] as const)(
 
 test("a process that stops refuses new connections at once, while it finishes what it has begun", async () => {
   const directory = temporaryDirectory();
-  const running = await start("phases.js", { pidFile: join(directory, "pid") });
-  const { service, port } = running;
-  const held = ask(port, "/hold");
+  const running = await startWithClient("phases.js", { pidFile: join(directory, "pid") });
+  const { service } = running;
+  const held = service.ask("/hold");
   await service.until("holding");
   process.kill(service.pid, "SIGTERM");
   await service.until("draining");
-  expect(await isServed(port)).toBe(false);
+  expect(await isServed(service.port)).toBe(false);
   process.kill(service.pid, "SIGUSR2");
   expect(await held).toBe(String(service.pid));
   expect(await service.exited).toEqual([0, null]);
 });
 
 test("what is left at drainTimeout is destroyed and counted", async () => {
-  const running = await start("phases.js", { drainTimeout: 50, probation: 1 });
-  const { service, port, client } = running;
+  const running = await startWithClient("phases.js", { drainTimeout: 50, probation: 1 });
+  const { service, client } = running;
   client.destroy();
-  const held = [ask(port, "/hold"), ask(port, "/hold")].map((one) => one.catch(String));
+  const held = [service.ask("/hold"), service.ask("/hold")].map((one) => one.catch(String));
   await service.until("holding", { count: 2 });
-  const successor = await upgrade(running);
+  const successor = await service.upgrade();
   expect(await Promise.all(held)).toEqual(["Error: socket hang up", "Error: socket hang up"]);
   expect(await service.until("exit", { generation: 0 })).toMatchObject({ outcome: "upgraded", destroyed: 2 });
-  await stop(running, successor.pid);
+  await finish(running, successor.pid);
 });
 
 test("a process that does not end after exitTimeout is ended with code 1 and a warning", async () => {
-  const running = await start("stays.js", { exitTimeout: 50, probation: 1 });
+  const running = await startWithClient("stays.js", { exitTimeout: 50, probation: 1 });
   const { service } = running;
-  const successor = await upgrade(running);
+  const successor = await service.upgrade();
   expect(await service.exited).toEqual([1, null]);
   expect(service.noise).toMatch(
     /HANDOVER_EXIT_TIMEOUT.*: the process did not end after it had been replaced/,
@@ -110,9 +110,9 @@ test("a process that does not end after exitTimeout is ended with code 1 and a w
 });
 
 test("a signal that reaches a process which is tidying up does not cut that short", async () => {
-  const running = await start("stays.js", { probation: 1 });
+  const running = await startWithClient("stays.js", { probation: 1 });
   const { service } = running;
-  const successor = await upgrade(running);
+  const successor = await service.upgrade();
   await service.until("exited", { generation: 0 });
   process.kill(service.pid, "SIGHUP");
   await service.until("failed", { pid: service.pid, code: "ERR_ALREADY_UPGRADED" });
@@ -123,8 +123,8 @@ test("a signal that reaches a process which is tidying up does not cut that shor
 });
 
 test("a successor to which nobody says go gives up, and its predecessor serves on", async () => {
-  const running = await start("impatient.js");
-  const { service, port } = running;
+  const running = await startWithClient("impatient.js");
+  const { service } = running;
   process.kill(service.pid, "SIGHUP");
   await service.until("paused");
   process.kill(service.pid, "SIGSTOP");
@@ -133,13 +133,13 @@ test("a successor to which nobody says go gives up, and its predecessor serves o
   expect(await service.until("refused", { pid: successor })).toMatchObject({ code: "ERR_UPGRADE_TIMEOUT" });
   process.kill(service.pid, "SIGCONT");
   expect(await service.until("failed")).toMatchObject({ code: "ERR_CHILD_EXITED" });
-  expect(await ask(port)).toBe(String(service.pid));
+  expect(await service.ask()).toBe(String(service.pid));
   expect(service.alive()).toEqual([service.pid]);
-  await stop(running);
+  await finish(running);
 });
 
 test("a successor that is stopped after it has announced itself does not stop its predecessor", async () => {
-  const running = await start("phases.js", { pause: ["initialised"] });
+  const running = await startWithClient("phases.js", { pause: ["initialised"] });
   const { service } = running;
   process.kill(service.pid, "SIGHUP");
   const successor = (await service.until("paused")).pid;
@@ -151,5 +151,5 @@ test("a successor that is stopped after it has announced itself does not stop it
   process.kill(service.pid, "SIGCONT");
   const failed = await service.until("failed", { pid: service.pid });
   expect(failed).toMatchObject({ code: "ERR_CHILD_EXITED" });
-  await stop(running);
+  await finish(running);
 });

@@ -8,8 +8,8 @@ import { Upgrader as StandIn } from "../../dist/testing/index.js";
 import { prometheus } from "../../dist/metrics/index.js";
 import { Registry } from "prom-client";
 import { Client } from "../support/client.js";
-import { handover, start } from "../support/program.js";
 import { Service, temporaryDirectory } from "../support/service.js";
+import { handover, start } from "../support/program.js";
 
 describe("the metrics of a service", () => {
   test("count on over its generations, in prom-client and in OpenTelemetry", async () => {

@@ -4,7 +4,6 @@ import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { beforeEach, describe, expect, test } from "vitest";
 import { Service, temporaryDirectory, type Line } from "../support/service.js";
-import { upgrade } from "../support/steps.js";
 
 const PACKAGE = fileURLToPath(new URL("../..", import.meta.url));
 const FIXTURE = new URL("../fixtures/respawn.js", import.meta.url).href;
@@ -49,7 +48,7 @@ describe("a release behind a switched symlink is picked up", () => {
     expect(first).toMatchObject({ release: "1", words: [process.execPath, ...words] });
     for (const release of ["2", "3"]) {
       deploy(release);
-      await upgrade(service);
+      await service.replace();
       const next = await started(service, Number(release) - 1);
       expect(next).toMatchObject({ release, words: first["words"], environ: first["environ"] });
       expect(next["cwd"]).toBe(realpathSync(cwd));
@@ -62,7 +61,7 @@ describe("a release behind a switched symlink is picked up", () => {
     await service.until("accepting");
     renameSync(join(home, "releases", "1"), join(home, "old"));
     deploy("2");
-    await upgrade(service);
+    await service.replace();
     expect(await started(service, 1)).toMatchObject({ release: "2" });
   });
 });
@@ -82,7 +81,7 @@ test("a `node` behind a switched symlink on PATH is picked up", async () => {
   write(newer, `#!/bin/bash\nNEWER=yes exec -a node ${process.execPath} "$@"\n`);
   chmodSync(newer, 0o755);
   replaceLink(newer, join(bin, "node"));
-  await upgrade(service);
+  await service.replace();
   const { words, environ } = await started(service, 1);
   expect(words).toEqual(["node", "server.js"]);
   expect(environ).toContain("NEWER=yes");
@@ -93,8 +92,8 @@ test("the third generation gets the same words, environment and directory as the
   const env = { KEPT: "1", EMPTY: "", EQUALS: "a=b=c", LINES: "a\nb", UNICODE: "ü€😀" };
   const service = Service.start("", { command: words, cwd: current, env });
   await service.until("accepting");
-  await upgrade(service);
-  await upgrade(service);
+  await service.replace();
+  await service.replace();
   const [first, second, third] = [
     await started(service, 0),
     await started(service, 1),
@@ -122,7 +121,7 @@ test("what belongs to one process alone is not handed on", async () => {
   const env = { ...own, NODE_UNIQUE_ID_OF_MINE: "1" };
   const service = Service.start("", { command: [process.execPath, "server.js"], cwd: current, env });
   await service.until("accepting");
-  await upgrade(service);
+  await service.replace();
   const names = async (generation: number): Promise<string[]> =>
     ((await started(service, generation))["environ"] as string[]).map((line) => line.split("=")[0]!);
   expect(await names(0)).toEqual(expect.arrayContaining(Object.keys(env)));
@@ -143,7 +142,7 @@ describe("the option `spawn`", () => {
     write(join(home, "releases", "1", "server.js"), program(`"1", { spawn: ${JSON.stringify(override)} }`));
     const service = Service.start("", { command: [process.execPath, "server.js"], cwd: current });
     await service.until("accepting");
-    await upgrade(service);
+    await service.replace();
     expect(await started(service, 1)).toMatchObject({
       release: "2",
       words: [process.execPath, "--no-deprecation", "server.js", "new"],
@@ -158,7 +157,7 @@ describe("the option `spawn`", () => {
     write(server, `import { run } from ${JSON.stringify(FIXTURE)}; ${asked}`);
     const service = Service.start("", { command: [process.execPath, "server.js"], cwd: current });
     await service.until("accepting");
-    await upgrade(service);
+    await service.replace();
     expect(await started(service, 1)).toMatchObject({ words: [process.execPath, "server.js", "1"] });
   });
 
@@ -197,7 +196,7 @@ test("a program that has set process.title before is respawned by what Node know
   );
   await service.until("accepting");
   write(server, program('"1"'));
-  await upgrade(service);
+  await service.replace();
   expect(await started(service, 1)).toMatchObject({
     words: [process.execPath, "--no-deprecation", realpathSync(server), "a b"],
   });
@@ -209,7 +208,7 @@ test("process.title may be set once handover is imported", async () => {
   const service = Service.start("", { command: [process.execPath, "server.js", "a b"], cwd: current });
   await service.until("accepting");
   write(server, program('"1"'));
-  await upgrade(service);
+  await service.replace();
   expect(await started(service, 1)).toMatchObject({ words: [process.execPath, "server.js", "a b"] });
   expect(service.noise).toBe("");
 });

@@ -1,8 +1,7 @@
 import { createSocket, type Socket } from "node:dgram";
 import type { AddressInfo } from "node:net";
 import { expect, onTestFinished, test } from "vitest";
-import { Service } from "../support/service.js";
-import { brief, stop, upgrade } from "../support/steps.js";
+import { brief, Service } from "../support/service.js";
 
 test.each([
   ["udp4", { port: 0, address: "127.0.0.1" }],
@@ -19,14 +18,14 @@ test.each([
   const { port, family } = address as AddressInfo;
   const client = open(family === "IPv6" ? "udp6" : "udp4");
   for (const generation of [0, 1, 2]) {
-    if (generation > 0) await upgrade(service);
+    if (generation > 0) await service.replace();
     expect(await service.until("held", { generation })).toMatchObject({ address, answer: address });
     client.send(`for ${generation}`, port, family === "IPv6" ? "::1" : "127.0.0.1");
     await service.until("datagram", { generation, text: `for ${generation}` });
     const told = service.lines.filter((line) => line.generation === generation);
     expect(told.filter(({ event }) => event === "socket listening")).toMatchObject([{ address }]);
   }
-  await stop(service);
+  await service.stop();
   expect(service.lines.filter(({ event }) => event === "socket close")).toHaveLength(3);
   expect(service.noise).toBe("");
 });
@@ -36,10 +35,10 @@ test("every datagram is received exactly once, over five upgrades under way", as
   const { address } = await service.until("held");
   await service.until("accepting");
   const sender = new Sender((address as AddressInfo).port);
-  for (let n = 0; n < 5; n++) await upgrade(service);
+  for (let n = 0; n < 5; n++) await service.replace();
   const sent = await sender.finish();
   // What has come back may not have been told yet.
-  await stop(service);
+  await service.stop();
   const received = service.lines.filter(({ event }) => event === "datagram");
   expect(received.map(({ text }) => Number(text)).toSorted((a, b) => a - b)).toEqual(
     Array.from({ length: sent }, (_, n) => n),
@@ -58,7 +57,7 @@ test("what is sent before the commit waits, and a predecessor can send while it 
     client.on("message", (data) => received.push(data.toString()) === 3 && resolve());
   });
   await service.until("accepting");
-  await upgrade(service);
+  await service.replace();
   await complete;
   expect(received.toSorted()).toEqual(["0 early", "0 late", "1 early"]);
   for (const generation of [0, 1]) {
@@ -74,7 +73,7 @@ test("a multicast group is joined by each generation once its socket is `listeni
   await new Promise<void>((resolve) => client.bind(0, "127.0.0.1", resolve));
   client.setMulticastInterface("127.0.0.1");
   for (let pid = service.pid, n = 0; n < 3; n++) {
-    if (n > 0) ({ pid } = await upgrade(service));
+    if (n > 0) ({ pid } = await service.replace());
     const answer = new Promise<string>((resolve) =>
       client.once("message", (data) => resolve(data.toString())),
     );

@@ -4,22 +4,22 @@ import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { createServer, type AddressInfo, type Socket } from "node:net";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { Service, temporaryDirectory } from "../support/service.js";
-import { ask, brief, target, upgrade } from "../support/steps.js";
+import { readAll, target } from "../support/client.js";
+import { brief, Service, temporaryDirectory } from "../support/service.js";
 
 describe("what was added is handed on, though its owner has closed its own", () => {
   test("a file, which the generations write together", async () => {
     const path = join(temporaryDirectory(), "log");
     const { service } = await start({ kind: "file", path });
-    await upgrade(service);
-    await upgrade(service);
+    await service.replace();
+    await service.replace();
     expect(readFileSync(path, "utf8")).toBe("generation 1\ngeneration 2\n");
   });
 
   test("a pipe", async () => {
     const { service } = await start({ kind: "pipe" });
     for (const generation of [1, 2]) {
-      await upgrade(service);
+      await service.replace();
       const line = await service.until("piped", { text: `generation ${generation}` });
       expect(line).not.toHaveProperty("pid");
     }
@@ -35,20 +35,20 @@ describe("what was added is handed on, though its owner has closed its own", () 
     onTestFinished(() => void socket.destroy());
     for (const generation of [1, 2]) {
       const text = once(socket, "data");
-      await upgrade(service);
+      await service.replace();
       expect(String(await text)).toBe(`generation ${generation}`);
     }
   });
 
   test("a listener", async () => {
     const { service, address } = await start({ kind: "listener" });
-    await upgrade(service);
-    expect(await ask(target(address))).toBe("generation 1");
+    await service.replace();
+    expect(await readAll(target(address))).toBe("generation 1");
   });
 
   test("a datagram socket", async () => {
     const { service, address } = await start({ kind: "packetConn" });
-    await upgrade(service);
+    await service.replace();
     const client = createSocket("udp4");
     onTestFinished(() => void client.close());
     const answer = once(client, "message");
@@ -68,8 +68,8 @@ test("what is asked for is the caller's, once, and handed on again", async () =>
     },
   });
   await service.until("accepting");
-  await upgrade(service);
-  await upgrade(service);
+  await service.replace();
+  await service.replace();
   const taken = service.lines.filter(({ event }) => event === "taken");
   expect(taken.map(({ generation, name, fds }) => [generation, name, fds])).toEqual([
     [1, "a", ["number", "undefined"]],
@@ -85,9 +85,9 @@ test("what nobody has asked for is closed at `ready()`", async () => {
   await service.until("accepting");
   const taking = Service.start("fds-files.js", { settings: { ...brief, all: true } });
   await taking.until("accepting");
-  const { pid, late } = await upgrade(service);
+  const { pid, late } = await service.replace();
   expect(late).toBe("undefined");
-  const { pid: takingPid } = await upgrade(taking);
+  const { pid: takingPid } = await taking.replace();
   // What was added is /dev/null, of which one that has added nothing has as many.
   const plain = Service.start("http.js");
   await plain.until("accepting");
@@ -99,7 +99,7 @@ test("what nobody has asked for is closed at `ready()`", async () => {
 test("files() are all that were added as files, and not in use", async () => {
   const service = Service.start("fds-files.js", { settings: { ...brief, take: [["b"]], all: true } });
   await service.until("accepting");
-  await upgrade(service);
+  await service.replace();
   expect(await service.until("files", { generation: 0 })).toMatchObject({ names: [] });
   expect(await service.until("files", { generation: 1 })).toMatchObject({ names: ["a", "c"] });
 });

@@ -1,8 +1,8 @@
 import { createServer, type AddressInfo, type Server } from "node:net";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { freePort } from "../support/port.js";
-import { Service } from "../support/service.js";
-import { ask, brief, stop, target, upgrade } from "../support/steps.js";
+import { readAll, target } from "../support/client.js";
+import { brief, Service } from "../support/service.js";
 
 const local = { host: "127.0.0.1", port: 0 };
 
@@ -30,38 +30,38 @@ describe("a listener is inherited", () => {
     const service = await start([plan]);
     const first = await addressOf(service, 0);
     for (const generation of [1, 2]) {
-      const { pid } = await upgrade(service);
+      const { pid } = await service.replace();
       expect(await addressOf(service, generation)).toEqual(first);
-      expect(await ask(target(first))).toBe(String(pid));
+      expect(await readAll(target(first))).toBe(String(pid));
     }
-    await stop(service);
+    await service.stop();
     expect(service.noise).toBe("");
   });
 
   test("by the port it got, if it asks for that now", async () => {
     const port = await freePort();
     const service = await start([{ ...local, port }]);
-    const { pid } = await upgrade(service);
+    const { pid } = await service.replace();
     expect((await addressOf(service, 1)).port).toBe(port);
-    expect(await ask(target(await addressOf(service, 1)))).toBe(String(pid));
+    expect(await readAll(target(await addressOf(service, 1)))).toBe(String(pid));
   });
 
   test("on ports asked for as 0, the n-th by the n-th", async () => {
     const service = await start([local, { ...local, host: "::1" }, local, local], [local, local]);
     const ports = await Promise.all([0, 2, 3].map((n) => addressOf(service, 0, n)));
     expect(new Set(ports.map(({ port }) => port)).size).toBe(3);
-    await upgrade(service);
+    await service.replace();
     expect(await addressOf(service, 1, 0)).toEqual(ports[0]);
     expect(await addressOf(service, 1, 1)).toEqual(ports[1]);
-    expect(await ask(target(ports[2]))).toBe("ECONNREFUSED");
+    expect(await readAll(target(ports[2]))).toBe("ECONNREFUSED");
   });
 
   test("on every address by clients of IPv4 and IPv6", async () => {
     const service = await start([{ port: 0 }]);
-    const { pid } = await upgrade(service);
+    const { pid } = await service.replace();
     const { port } = await addressOf(service, 1);
-    expect(await ask({ port, host: "127.0.0.1" })).toBe(String(pid));
-    expect(await ask({ port, host: "::1" })).toBe(String(pid));
+    expect(await readAll({ port, host: "127.0.0.1" })).toBe(String(pid));
+    expect(await readAll({ port, host: "::1" })).toBe(String(pid));
   });
 });
 
@@ -72,26 +72,26 @@ describe("a listener is bound afresh", () => {
       [{ ...local, name: "main", port: one }],
       [{ ...local, name: "main", port: two }],
     );
-    const { pid } = await upgrade(service);
-    expect(await ask({ ...local, port: two })).toBe(String(pid));
-    expect(await ask({ ...local, port: one })).toBe("ECONNREFUSED");
+    const { pid } = await service.replace();
+    expect(await readAll({ ...local, port: two })).toBe(String(pid));
+    expect(await readAll({ ...local, port: one })).toBe("ECONNREFUSED");
   });
 
   test("if its name now means another host", async () => {
     const service = await start([{ ...local, name: "main" }], [{ ...local, host: "::1", name: "main" }]);
-    await upgrade(service);
+    await service.replace();
     expect((await addressOf(service, 1)).address).toBe("::1");
-    expect(await ask(target(await addressOf(service, 0)))).toBe("ECONNREFUSED");
+    expect(await readAll(target(await addressOf(service, 0)))).toBe("ECONNREFUSED");
   });
 
   test("if it is for IPv6 only now", async () => {
     const any = { port: 0, host: "::" };
     const service = await start([any], [{ ...any, ipv6Only: true }]);
-    const { pid } = await upgrade(service);
+    const { pid } = await service.replace();
     const { port } = await addressOf(service, 1);
     expect(port).not.toBe((await addressOf(service, 0)).port);
-    expect(await ask({ port, host: "::1" })).toBe(String(pid));
-    expect(await ask({ port, host: "127.0.0.1" })).toBe("ECONNREFUSED");
+    expect(await readAll({ port, host: "::1" })).toBe(String(pid));
+    expect(await readAll({ port, host: "127.0.0.1" })).toBe("ECONNREFUSED");
   });
 });
 
@@ -128,7 +128,7 @@ test.each([
 
 test("a server is held with its address until the commit, and then emits `listening` once", async () => {
   const service = await start([local]);
-  await upgrade(service);
+  await service.replace();
   for (const generation of [0, 1]) {
     const held = await service.until("held", { generation });
     expect(held).toMatchObject({ listening: false, answer: held["address"] });
@@ -142,8 +142,8 @@ test("a server is held with its address until the commit, and then emits `listen
 
 test("a server emits `close` when the drain is over, before `exit` resolves", async () => {
   const service = await start([local]);
-  await upgrade(service);
-  await stop(service);
+  await service.replace();
+  await service.stop();
   for (const generation of [0, 1]) {
     const events = service.lines.filter((line) => line.generation === generation).map(({ event }) => event);
     expect(events.filter((event) => event === "server close")).toHaveLength(1);
@@ -200,15 +200,15 @@ describe("in one process", () => {
     expect((await service.until("again")).address).toEqual(address);
     await service.until("accepting");
     expect(service.lines.filter(({ event }) => event === "close event")).toHaveLength(1);
-    expect(await ask(target(address))).toBe("second");
+    expect(await readAll(target(address))).toBe("second");
   });
 
   test("a server that was closed can be given again", async () => {
     const service = Service.start("close-and-listen.js", { settings: { probation: 50 } });
     const { address } = await service.until("accepting");
-    expect(await ask(target(address))).toBe(String(service.pid));
-    const { pid } = await upgrade(service);
-    expect(await ask(target(address))).toBe(String(pid));
+    expect(await readAll(target(address))).toBe(String(service.pid));
+    const { pid } = await service.replace();
+    expect(await readAll(target(address))).toBe(String(pid));
   });
 
   test("a server that was closed is forgotten when its last connection has ended", async () => {
@@ -226,14 +226,14 @@ describe("in one process", () => {
       held: null,
     });
     const { address } = await service.until("accepting");
-    expect(await ask(target(address))).toBe("served");
+    expect(await readAll(target(address))).toBe("served");
   });
 
   test("a server whose signal is aborted is closed, before and after the call", async () => {
     const service = Service.start("listen-signal.js");
     const { before, after } = await service.until("accepting");
-    expect(await ask(target(after))).toBe("ECONNREFUSED");
-    expect(await ask(target(before))).toBe("ECONNREFUSED");
+    expect(await readAll(target(after))).toBe("ECONNREFUSED");
+    expect(await readAll(target(before))).toBe("ECONNREFUSED");
   });
 });
 
@@ -242,16 +242,16 @@ test("a server that is closed in a successor before its commit goes with the pre
   const { address } = await service.until("accepting");
   process.kill(service.pid, "SIGHUP");
   await service.until("exited", { generation: 0 });
-  expect(await ask(target(address))).toBe("ECONNREFUSED");
+  expect(await readAll(target(address))).toBe("ECONNREFUSED");
 });
 
 test("after `ready()` a server accepts at once, and is handed on", async () => {
   const service = Service.start("listen-late.js", { settings: brief });
   const { address } = await service.until("late", { generation: 0 });
-  expect(await ask(target(address))).toBe(String(service.pid));
-  const { pid } = await upgrade(service);
+  expect(await readAll(target(address))).toBe(String(service.pid));
+  const { pid } = await service.replace();
   expect((await service.until("late", { generation: 1 })).address).toEqual(address);
-  expect(await ask(target(address))).toBe(String(pid));
+  expect(await readAll(target(address))).toBe(String(pid));
 });
 
 test("what is being bound when an upgrade begins is handed on", async () => {
@@ -300,6 +300,6 @@ async function listening(): Promise<{ server: Server; address: AddressInfo }> {
 test("a server that is closed in the turn in which it begins to listen does not hold up ready()", async () => {
   const service = Service.start("close-at-once.js");
   await service.until("accepting");
-  await stop(service);
+  await service.stop();
   expect(service.noise).toBe("");
 });

@@ -14,8 +14,8 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { handover } from "../support/program.js";
-import { Service, temporaryDirectory } from "../support/service.js";
-import { ask, brief, stop, upgrade } from "../support/steps.js";
+import { readAll } from "../support/client.js";
+import { brief, Service, temporaryDirectory } from "../support/service.js";
 
 let directory: string;
 let path: string;
@@ -39,12 +39,12 @@ describe("the path of a Unix socket", () => {
     expect(await service.until("held")).toMatchObject({ address: path, answer: path });
     const first = inode();
     for (const generation of [1, 2]) {
-      const { pid } = await upgrade(service);
+      const { pid } = await service.replace();
       expect(await service.until("held", { generation })).toMatchObject({ address: path });
-      expect(await ask({ path })).toBe(String(pid));
+      expect(await readAll({ path })).toBe(String(pid));
       expect(inode()).toBe(first);
     }
-    await stop(service);
+    await service.stop();
     expect(existsSync(path)).toBe(false);
     expect(service.noise).toBe("");
   });
@@ -59,42 +59,42 @@ describe("the path of a Unix socket", () => {
     await service.until("held");
     process.kill(service.pid, "SIGUSR2");
     await service.until("exited", { generation: 0, outcome: "upgraded" });
-    expect(await ask({ path })).toBe(String(pid));
+    expect(await readAll({ path })).toBe(String(pid));
   });
 
   test("is relative to the working directory", async () => {
     const service = await start([[{ path: "app.sock" }]]);
     expect(await service.until("held")).toMatchObject({ address: path });
-    const { pid } = await upgrade(service);
-    expect(await ask({ path })).toBe(String(pid));
+    const { pid } = await service.replace();
+    expect(await readAll({ path })).toBe(String(pid));
   });
 
   test("may be given as it is", async () => {
     const service = await start([["./app.sock"]]);
     expect(await service.until("held")).toMatchObject({ address: path });
-    const { pid } = await upgrade(service);
-    expect(await ask({ path })).toBe(String(pid));
+    const { pid } = await service.replace();
+    expect(await readAll({ path })).toBe(String(pid));
   });
 
   test("is left alone at the stop if it is no longer the file that was made", async () => {
     const service = await start([[{ path }]]);
-    await upgrade(service);
+    await service.replace();
     rmSync(path);
     writeFileSync(path, "somebody else's");
-    await stop(service);
+    await service.stop();
     expect(readFileSync(path, "utf8")).toBe("somebody else's");
   });
 
   test("may be gone already at the stop", async () => {
     const service = await start([[{ path }]]);
     rmSync(path);
-    await stop(service);
+    await service.stop();
     expect(service.noise).toBe("");
   });
 
   test("is unlinked at the end of probation if the successor does not use it", async () => {
     const service = await start([[{ path }], []]);
-    await upgrade(service);
+    await service.replace();
     expect(existsSync(path)).toBe(false);
   });
 
@@ -105,15 +105,15 @@ describe("the path of a Unix socket", () => {
     expect(await handover("upgrade", service.pid, "--dry-run")).toMatchObject({ code: 0, stderr: "" });
     expect(await service.until("held", { generation: 1, n: 1 })).toMatchObject({ address: other });
     expect(readdirSync(directory).toSorted()).toEqual(["app.pid", "app.pid.sock", "app.sock"]);
-    expect(await ask({ path })).toBe(String(service.pid));
+    expect(await readAll({ path })).toBe(String(service.pid));
   });
 
   test("is unlinked at the end of probation if the successor uses its name for another one", async () => {
     const other = join(directory, "other.sock");
     const service = await start([[{ path, name: "main" }], [{ path: other, name: "main" }]]);
-    const { pid } = await upgrade(service);
+    const { pid } = await service.replace();
     expect(existsSync(path)).toBe(false);
-    expect(await ask({ path: other })).toBe(String(pid));
+    expect(await readAll({ path: other })).toBe(String(pid));
   });
 
   test("that the successor does not use still answers after a rollback", async () => {
@@ -122,7 +122,7 @@ describe("the path of a Unix socket", () => {
     const { pid } = await service.until("accepting", { generation: 1 });
     process.kill(pid, "SIGKILL");
     await service.until("rollback");
-    expect(await ask({ path })).toBe(String(service.pid));
+    expect(await readAll({ path })).toBe(String(service.pid));
   });
 
   test("goes when both processes stop during probation", async () => {
@@ -138,9 +138,9 @@ describe("the path of a Unix socket", () => {
     const dead = await start([[{ path }]]);
     dead.killAll();
     await dead.ended();
-    expect(await ask({ path })).toBe("ECONNREFUSED");
+    expect(await readAll({ path })).toBe("ECONNREFUSED");
     const service = await start([[{ path }]]);
-    expect(await ask({ path })).toBe(String(service.pid));
+    expect(await readAll({ path })).toBe(String(service.pid));
   });
 
   test("at which somebody listens is in use", async () => {
@@ -156,7 +156,7 @@ describe("the path of a Unix socket", () => {
       cause: "EADDRINUSE",
       message: `cannot listen on unix:${path}: EADDRINUSE (held by pid ${process.pid})`,
     });
-    expect(await ask({ path })).toBe("alive");
+    expect(await readAll({ path })).toBe("alive");
   });
 
   test.each([
@@ -168,7 +168,7 @@ describe("the path of a Unix socket", () => {
     const before = inode();
     const service = await start([[{ path }]]);
     expect(await service.until("refused")).toMatchObject({ code: "ERR_LISTEN", cause: "EADDRINUSE" });
-    await stop(service);
+    await service.stop();
     expect(inode()).toBe(before);
   });
 
@@ -186,7 +186,7 @@ describe("the path of a Unix socket", () => {
     const service = await start([
       [{ path: longest }, { path: `${longest}x` }, { path: `\0${"x".repeat(107)}` }],
     ]);
-    expect(await ask({ path: longest })).toBe(String(service.pid));
+    expect(await readAll({ path: longest })).toBe(String(service.pid));
     for (const n of [1, 2]) {
       expect(await service.until("refused", { n })).toMatchObject({
         code: "ERR_LISTEN",
@@ -201,7 +201,7 @@ describe("the path of a server that a successor closes on probation", () => {
     const service = await closeOnProbation(60_000);
     process.kill((await service.until("accepting", { generation: 1 })).pid, "SIGUSR2");
     await service.until("rollback");
-    expect(await ask({ path })).toBe(String(service.pid));
+    expect(await readAll({ path })).toBe(String(service.pid));
     process.kill(service.pid, "SIGTERM");
     await service.ended();
     expect(existsSync(path)).toBe(false);
@@ -211,7 +211,7 @@ describe("the path of a server that a successor closes on probation", () => {
     const service = await closeOnProbation(50);
     await service.until("alone", { generation: 1 });
     expect(existsSync(path)).toBe(false);
-    await stop(service);
+    await service.stop();
   });
 });
 
@@ -234,7 +234,7 @@ describe("the mode of a Unix socket", () => {
 
   test("stays over an upgrade, though the successor asks for another one", async () => {
     const service = await start([[{ path, mode: 0o600 }], [{ path, mode: 0o666 }]]);
-    await upgrade(service);
+    await service.replace();
     expect(lstatSync(path).mode & 0o777).toBe(0o600);
   });
 });
@@ -243,9 +243,9 @@ test("an abstract Unix socket is inherited, and leaves no file", async () => {
   const name = `handover-test-${process.pid}`;
   const service = await start([[{ path: `\0${name}` }]]);
   expect(await service.until("held")).toMatchObject({ address: `\0${name}` });
-  const { pid } = await upgrade(service);
+  const { pid } = await service.replace();
   expect(await askAbstract(name)).toBe(String(pid));
-  await stop(service);
+  await service.stop();
   await expect(askAbstract(name)).rejects.toThrow("ConnectionRefusedError");
 });
 

@@ -1,4 +1,5 @@
-import { setTimeout as delay } from "node:timers/promises";
+import { once } from "node:events";
+import { setImmediate as turn } from "node:timers/promises";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { closeAll } from "../../dist/platform/descriptors.js";
 import { DrainContext } from "../../dist/exchange/drain-context.js";
@@ -128,9 +129,11 @@ test("a slot that is withdrawn while it is being taken has one owner", async () 
   const races = Array.from({ length: 400 }, (_, n) => String(n));
   const took = new Map<string, AbortSignal>();
   const takes: Promise<void>[] = [];
-  for (const label of races) {
+  // The first is taken at once, the last only when it is withdrawn; between them the one or the other comes first.
+  for (const [n, label] of races.entries()) {
     const take = async ({ signal }: { signal: AbortSignal }): Promise<void> => {
-      await delay(Math.random() * 24);
+      for (let turns = 0; turns < n % 40; turns++) await turn();
+      if (n === races.length - 1 && !signal.aborted) await once(signal, "abort");
       took.set(label, signal);
     };
     states.young.slot(label, { version: 1 }).subscribe((state) => takes[takes.push(take(state)) - 1]);
@@ -139,7 +142,7 @@ test("a slot that is withdrawn while it is being taken has one owner", async () 
     states.old
       .slot(label, { version: 1 })
       // Every fourth one is so large that it is written and read besides.
-      .initiate(n % 4 === 0 ? Buffer.alloc(100_000) : n, { timeout: 1 + (n % 12) }),
+      .initiate(n % 4 === 0 ? Buffer.alloc(100_000) : n, { timeout: n === 0 ? 20_000 : 1 + (n % 12) }),
   );
   states.owner.confirm();
   await depart(states);
@@ -152,6 +155,30 @@ test("a slot that is withdrawn while it is being taken has one owner", async () 
   expect(owners).toEqual(races.map(() => 1));
   // Or there has been no race.
   expect(new Set(settled.map(({ how }) => how))).toEqual(new Set(["taken", "withdrawn"]));
+});
+
+test("a slot that is still being taken when the drain is over stays with its owner", async () => {
+  const states = open();
+  let take!: () => void;
+  let signal: AbortSignal | undefined;
+  const held = new Promise<void>((resolve) => (take = resolve));
+  states.young.slot("a", { version: 1 }).subscribe(async (state) => {
+    ({ signal } = state);
+    await held;
+  });
+  // So large a one is given more time than its timeout.
+  const outcome = states.old.slot("a", { version: 1 }).initiate(Buffer.alloc(20_000_000));
+  const departure = await depart(states);
+  await expect.poll(() => signal).toBeDefined();
+  departure.end();
+  expect(await outcome).toEqual({
+    how: "withdrawn",
+    refusals: [{ code: "ERR_TIMEOUT", reason: "the successor does not answer" }],
+  });
+  await expect.poll(() => signal!.aborted).toBe(true);
+  take();
+  states.owner.confirm();
+  expect(await states.young.slot("a", { version: 1 }).complete()).toEqual([]);
 });
 
 test("slots that come back while another is on its way keep their order", async () => {
@@ -301,9 +328,13 @@ test("a unit that runs in the successor already is not begun again by what an ol
 });
 
 test("what cannot be sent waits until it can, and does not keep the process from making room", async () => {
+  let attempts = 0;
   let isFull = true;
   const states = open(undefined, ({ type }) => {
-    if (type === "offer" && isFull) throw new Error("EMFILE");
+    if (type !== "offer" || !isFull) return;
+    // An event loop that is kept busy by promises never comes to it.
+    if (++attempts === 3) setImmediate(() => (isFull = false));
+    throw new Error("EMFILE");
   });
   const taken: unknown[] = [];
   states.young.slot("a", { version: 1 }).subscribe(({ data }) => taken.push(data));
@@ -315,8 +346,6 @@ test("what cannot be sent waits until it can, and does not keep the process from
   const outcome = states.old.slot("a", { version: 1 }).initiate(1);
   states.owner.confirm();
   await depart(states);
-  // A timer is what an event loop that is kept busy by promises never comes to.
-  setTimeout(() => (isFull = false), 20);
   expect(await outcome).toMatchObject({ how: "taken" });
   await expect.poll(() => after!.get("1")).toBe("room 1");
   expect(taken).toEqual([1]);

@@ -1,5 +1,4 @@
 import { describe, expect, test } from "vitest";
-import { ask } from "../support/faults.js";
 import { Actor } from "../support/actor.js";
 import type { Line } from "../support/service.js";
 
@@ -60,7 +59,7 @@ describe("roles", () => {
   test("are held by one at a time, over and over, with growing fences", async () => {
     const first = await start();
     let actor = first;
-    for (let generation = 1; generation <= 4; generation++) actor = await actor.upgradeSoon();
+    for (let generation = 1; generation <= 4; generation++) actor = await (await actor.confirmed()).upgrade();
     expect(held(actor)).toEqual(ALL);
     expectOneHolderAtATime(first.service.lines);
   });
@@ -96,26 +95,25 @@ describe("roles", () => {
 describe("a release", () => {
   test("that takes its time is waited for, while the old process accepts", async () => {
     const old = await start({ each: { 0: { release: { b: "hold" } } } });
-    const { port } = await old.says("accepting");
     const upgraded = old.upgrade();
     await old.says("release", { role: "b" });
-    expect(await ask(port as number)).toBe(String(old.pid));
+    expect(await old.service.ask()).toBe(String(old.pid));
     expect(
       old.service.lines.filter(({ generation, event }) => generation === 1 && event === "acquire"),
     ).toEqual([]);
     await old.tell("goOn", "release b");
     const next = await upgraded;
-    expect(await ask(port as number)).toBe(String(next.pid));
+    expect(await old.service.ask()).toBe(String(next.pid));
     expectOneHolderAtATime(old.service.lines);
   });
 
   test("that throws fails the upgrade; what was released is taken back, and the next one works", async () => {
     const old = await start({ each: { 0: { release: { b: "throw" } } } });
-    const { port } = await old.says("accepting");
-    const failed = await old.failsToUpgrade("ERR_ROLE");
+    const failed = await old.failsToUpgrade();
+    expect(failed["code"]).toBe("ERR_ROLE");
     expect(failed["message"]).toBe('cannot release the role "b": thrown by the test');
     expect(held(old)).toEqual([...ALL, "released c", "acquired c"]);
-    expect(await ask(port as number)).toBe(String(old.pid));
+    expect(await old.service.ask()).toBe(String(old.pid));
     expect(old.service.alive()).toEqual([old.pid]);
     const next = await old.upgrade();
     await old.leaves();
@@ -214,8 +212,7 @@ describe("a successor", () => {
     await old.service.until("rollback");
     await old.service.until("acquired", { pid: old.pid, role: "c" }, old.service.lines.indexOf(line));
     expect(held(old)).toEqual([...ALL, ...NONE, ...ALL]);
-    const { port } = await old.says("accepting");
-    expect(await ask(port as number)).toBe(String(old.pid));
+    expect(await old.service.ask()).toBe(String(old.pid));
   });
 
   test("that is late to acquire one is not ready either", async () => {

@@ -133,7 +133,7 @@ describe("an upgrade", () => {
   test("moves them again and again", async () => {
     const first = await start({ start: ["a"] });
     let actor = first;
-    for (let generation = 1; generation <= 3; generation++) actor = await actor.upgradeSoon();
+    for (let generation = 1; generation <= 3; generation++) actor = await (await actor.confirmed()).upgrade();
     await actor.says("run");
     expect(await actor.tell("get", "a")).toEqual({ runs: 4, from: 3 });
     expectOneRunAtATime(first.service.lines);
@@ -497,7 +497,7 @@ describe("several generations", () => {
     const old = await start({ start: ["a", "b"], each, drain: { concurrency: 1, unitTimeout: 10_000 } });
     const next = await old.upgrade();
     await next.says("run", { id: "a" });
-    const third = await next.upgradeSoon();
+    const third = await (await next.confirmed()).upgrade();
     await third.says("run", { id: "a", runs: 2 });
     await third.says("run", { id: "b", runs: 2 });
     expect(ids(next.said("abort"))).toEqual(["a"]);
@@ -511,7 +511,7 @@ describe("several generations", () => {
     const old = await start(settings);
     const next = await old.upgrade();
     await next.says("run", { id: "a" });
-    const third = await next.upgradeSoon();
+    const third = await (await next.confirmed()).upgrade();
     await third.says("run", { id: "a", runs: 2 });
     const from = next.service.lines.length;
     third.kill();

@@ -3,7 +3,7 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { Service, temporaryDirectory, type Line } from "./service.js";
 
-/** A process of a service whose fixture does what it is told (`commands.js`). */
+/** A process of a service whose fixture obeys commands (`commands.js`). */
 export class Actor {
   readonly service: Service;
   readonly pid: number;
@@ -25,7 +25,7 @@ export class Actor {
     this.#directory = directory;
   }
 
-  /** Calls a command of the fixture's. */
+  /** Runs one of the fixture's commands in this process; resolves with its value, or rejects with its error. */
   async tell(command: string, ...args: unknown[]): Promise<unknown> {
     const socket = connect(join(this.#directory, String(this.pid)));
     let text = "";
@@ -39,60 +39,44 @@ export class Actor {
     return value;
   }
 
-  /** The first line of this process with this event and these fields. */
+  /** Waits for the first line of this process with this event and these fields. */
   async says(event: string, fields: Partial<Line> = {}, from = 0): Promise<Line> {
     return this.service.until(event, { ...fields, pid: this.pid }, from);
   }
 
-  /** All lines of this process with this event that there are by now. */
+  /** The lines of this process with this event so far. */
   said(event: string): Line[] {
     return this.service.lines.filter((line) => line.pid === this.pid && line.event === event);
   }
 
   /** Asks for an upgrade; resolves with the successor when it says `event`. */
   async upgrade(event = "accepting"): Promise<Actor> {
-    const { service } = this;
-    const from = service.lines.length;
-    this.kill("SIGHUP");
-    const line = await service.until(event, { generation: this.generation + 1 }, from);
-    return new Actor(service, line, this.#directory);
+    const line = await this.service.upgrade(event, { generation: this.generation + 1 });
+    return new Actor(this.service, line, this.#directory);
   }
 
-  /** The successor that accepts already. */
+  /** Asks for an upgrade; resolves with the refusal or the failure. */
+  async failsToUpgrade(): Promise<Line> {
+    return this.service.upgrade("failed", { pid: this.pid });
+  }
+
+  /** The successor, once it accepts. */
   async successor(): Promise<Actor> {
     const line = await this.service.until("accepting", { generation: this.generation + 1 });
     return new Actor(this.service, line, this.#directory);
   }
 
-  /** Asks for an upgrade that is not to succeed, as soon as its own probation is over. */
-  async failsToUpgrade(code: string): Promise<Line> {
-    for (;;) {
-      const from = this.service.lines.length;
-      this.kill("SIGHUP");
-      const failed = await this.says("failed", {}, from);
-      if (failed["code"] !== "ERR_ON_PROBATION") {
-        if (failed["code"] !== code)
-          throw new Error(`failed with ${JSON.stringify(failed)}, not with ${code}`);
-        return failed;
-      }
-    }
-  }
-
-  /** The same, as soon as its own probation is over. */
-  async upgradeSoon(event = "accepting"): Promise<Actor> {
-    for (;;) {
-      const from = this.service.lines.length;
-      const refused = this.says("failed", { code: "ERR_ON_PROBATION" }, from).then(() => undefined);
-      const next = await Promise.race([this.upgrade(event), refused]);
-      if (next !== undefined) return next;
-    }
+  /** Waits until its own probation is over, so that it can upgrade. Generation 0 is on none. */
+  async confirmed(): Promise<this> {
+    if (this.generation > 0) await this.service.confirmed(this.generation);
+    return this;
   }
 
   kill(signal: NodeJS.Signals = "SIGKILL"): void {
     process.kill(this.pid, signal);
   }
 
-  /** Waits until this process has left, because it was upgraded or stopped. */
+  /** Waits until this process exits, because it was upgraded or stopped. */
   async leaves(outcome = "upgraded"): Promise<Line> {
     await this.says("exited", { outcome });
     return this.says("exit");

@@ -1,33 +1,38 @@
 import { readdirSync } from "node:fs";
-import { Agent, request } from "node:http";
+import { Agent } from "node:http";
 import { connect } from "node:net";
 import { fileURLToPath } from "node:url";
 import { expect, onTestFinished } from "vitest";
 import { descriptorCount, Service, type Line, type StartOptions } from "./service.js";
 
-/** A service whose first generation accepts on a TCP port. */
 export interface Running {
   service: Service;
-  port: number;
-  /** A client with one connection to the first generation, which it keeps. */
+  /** A client with one connection to generation 0, which it keeps. */
   client: Agent;
 }
 
-/** Starts one, and waits until it accepts. */
-export async function start(
+/** Starts a service, and waits until it has answered the client. */
+export async function startWithClient(
   fixture: string,
   settings: object = {},
   options: StartOptions = {},
 ): Promise<Running> {
   const service = Service.start(fixture, { settings, ...options });
-  const { address } = await service.until("listening");
+  await service.until("listening");
   await service.until("accepting");
-  const running = { service, port: (address as { port: number }).port, client: keepAlive() };
-  await ask(running.port, "/", running.client);
-  return running;
+  const client = keepAlive();
+  await service.ask("/", client);
+  return { service, client };
 }
 
-/** The words that start a fixture, for a `command` of the test's own. */
+/** Sees that `pid` answers a new connection, stops it, and sees that no process is left. */
+export async function finish({ service, client }: Running, pid = service.pid): Promise<void> {
+  expect(await service.ask()).toBe(String(pid));
+  client.destroy();
+  await service.stop();
+}
+
+/** The words that start a fixture, for the option `command`. */
 export function words(fixture: string, settings: object = {}): string[] {
   return [process.execPath, fixturePath(fixture), JSON.stringify(settings)];
 }
@@ -41,7 +46,7 @@ export function limited(descriptors: number, command: string[]): string[] {
   return ["sh", "-c", `ulimit -n ${descriptors}; exec "$@"`, "sh", ...command];
 }
 
-/** What a process has, to be compared after a failure: its descriptors, and the files of a directory. */
+/** The number of a process's descriptors and the files of a directory, to be compared after a failure. */
 export function belongings(pid: number, directory?: string): { descriptors: number; files: string[] } {
   return {
     descriptors: descriptorCount(pid),
@@ -50,48 +55,18 @@ export function belongings(pid: number, directory?: string): { descriptors: numb
 }
 
 /**
- * Asks for an upgrade by signal, which must fail and leave everything as it was. The answer comes over the kept
- * connection, as the server's end of a new one would be a descriptor for a moment longer.
+ * Asks for an upgrade by signal, which must fail and change nothing. The answer comes over the kept connection: the
+ * server's end of a new one is a descriptor more for a while.
  */
 export async function failUpgrade(running: Running, directory?: string): Promise<Line> {
-  const { service, port, client } = running;
+  const { service, client } = running;
   const before = belongings(service.pid, directory);
-  const from = service.lines.length;
-  process.kill(service.pid, "SIGHUP");
-  const failed = await service.until("failed", { pid: service.pid }, from);
+  const failed = await service.upgrade("failed", { pid: service.pid });
   await service.untilNoise(/handover: upgrade failed: .*\n/);
   expect(belongings(service.pid, directory)).toEqual(before);
   expect(service.alive()).toEqual([service.pid]);
-  expect(await ask(port, "/", client)).toBe(String(service.pid));
+  expect(await service.ask("/", client)).toBe(String(service.pid));
   return failed;
-}
-
-/** Upgrades by signal; the line with which the successor says that it accepts. */
-export async function upgrade({ service }: Running, pid = service.pid): Promise<Line> {
-  const from = service.lines.length;
-  process.kill(pid, "SIGHUP");
-  return service.until("accepting", {}, from);
-}
-
-/** Sees that `pid` accepts, stops it, and sees that nothing is left. */
-export async function stop({ service, port, client }: Running, pid = service.pid): Promise<void> {
-  expect(await ask(port)).toBe(String(pid));
-  client.destroy();
-  process.kill(pid, "SIGTERM");
-  await service.ended();
-  expect(service.alive()).toEqual([]);
-}
-
-/** The answer to one request on a connection of its own: the PID of who answers. */
-export function ask(port: number, path = "/", agent: Agent | false = false): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const asked = request({ port, path, host: "127.0.0.1", agent }, (response) => {
-      let text = "";
-      response.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
-      response.once("end", () => resolve(text)).once("error", reject);
-    });
-    asked.once("error", reject).end();
-  });
 }
 
 /** A client with one connection, which it keeps. */
@@ -103,16 +78,16 @@ export function keepAlive(): Agent {
 
 /** Clients that connect, ask and hang up without a pause. */
 export class Crowd {
-  /** Who has answered how often. */
+  /** The number of answers, by the PID that gave them. */
   readonly answers = new Map<number, number>();
   readonly failures: string[] = [];
-  readonly #port: number;
+  readonly #service: Service;
   readonly #clients: Promise<void>[];
   #over = false;
   #tell = (): void => {};
 
-  constructor(port: number, size = 8) {
-    this.#port = port;
+  constructor(service: Service, size = 8) {
+    this.#service = service;
     this.#clients = Array.from({ length: size }, () => this.#work());
     onTestFinished(() => void (this.#over = true));
   }
@@ -135,7 +110,7 @@ export class Crowd {
   async #work(): Promise<void> {
     while (!this.#over) {
       try {
-        const pid = Number(await ask(this.#port));
+        const pid = Number(await this.#service.ask());
         this.answers.set(pid, (this.answers.get(pid) ?? 0) + 1);
       } catch (error) {
         this.failures.push(String(error));
@@ -145,7 +120,7 @@ export class Crowd {
   }
 }
 
-/** Whether somebody accepts on a port; `false` if a connection is refused. */
+/** Whether a process accepts on a port; `false` if a connection is refused. */
 export function isServed(port: number): Promise<boolean> {
   return new Promise((resolve, reject) => {
     const probe = connect(port, "127.0.0.1");

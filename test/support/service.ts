@@ -1,11 +1,12 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { request, type Agent } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { onTestFinished } from "vitest";
 
-/** One line of a fixture program: who says it, and what. */
+/** One line that a fixture program prints: the process, the event and its fields. */
 export interface Line {
   pid: number;
   generation: number;
@@ -14,7 +15,7 @@ export interface Line {
 }
 
 export interface StartOptions {
-  /** Options of the fixture's Upgrader, and whatever else it reads from its first argument. */
+  /** The fixture's first argument: options of its Upgrader, and settings of its own. */
   settings?: object;
   /** Before the script: `--import x`. */
   nodeArgs?: string[];
@@ -24,15 +25,18 @@ export interface StartOptions {
   command?: string[];
 }
 
+/** Options of an Upgrader whose probation ends soon, so that its successor can upgrade again. */
+export const brief = { probation: 50 };
+
 const FIXTURES = fileURLToPath(new URL("../fixtures/", import.meta.url));
 
 /**
- * A service under test: a real process, and whatever generations follow it. They share a process group and one
- * pipe, on which each prints a line of JSON for whatever happens. The group is killed when the test ends.
+ * A service under test: a real process, and the generations that follow it. They share a process group and one pipe, on
+ * which each prints a line of JSON for each event. The group is killed when the test ends.
  */
 export class Service {
   readonly lines: Line[] = [];
-  /** Everything that was printed and is no line of JSON; stderr too. */
+  /** All output that is no line of JSON, that of stderr included. */
   noise = "";
   /** How generation 0 ended. */
   readonly exited: Promise<[number | null, NodeJS.Signals | null]>;
@@ -41,6 +45,7 @@ export class Service {
   readonly #closed: Promise<void>;
   #isClosed = false;
 
+  /** Starts generation 0. */
   static start(fixture: string, options: StartOptions = {}): Service {
     const script = [...(options.nodeArgs ?? []), join(FIXTURES, fixture)];
     const [word = process.execPath, ...words] = options.command ?? [process.execPath, ...script];
@@ -86,24 +91,79 @@ export class Service {
     return this.#process.pid!;
   }
 
-  /** The first line, from `from` on, of this event and with these fields; waits for it. */
+  /** The line with which the process that accepts now has said so: the newest one, or its predecessor after a rollback. */
+  get accepting(): Line | undefined {
+    const last = this.lines.findLast(({ event }) => event === "accepting" || event === "rollback");
+    return this.lines.findLast(
+      ({ event, generation }) => event === "accepting" && generation === last!.generation,
+    );
+  }
+
+  /** The port of its first server. */
+  get port(): number {
+    for (const { event, port, address } of this.lines) {
+      if (event === "accepting" && typeof port === "number") return port;
+      if (event === "listening") return (address as { port: number }).port;
+    }
+    throw new Error("no process of the service has printed its port");
+  }
+
+  /** The body of the answer to one HTTP request to {@link port}, by default on a connection of its own. */
+  async ask(path = "/", agent: Agent | false = false): Promise<string> {
+    return ask(this.port, path, agent);
+  }
+
+  /**
+   * Asks the process that accepts for an upgrade, by signal. Resolves with the successor's line of this event, by default
+   * at the commit: the predecessor may still drain, and the successor be on probation.
+   */
+  async upgrade(event = "accepting", fields: Partial<Line> = {}): Promise<Line> {
+    await this.until("accepting");
+    const from = this.lines.length;
+    process.kill(this.accepting!.pid, "SIGHUP");
+    return this.until(event, fields, from);
+  }
+
+  /** Upgrades, and waits until the predecessor's drain and the successor's probation are over. */
+  async replace(): Promise<Line> {
+    await this.until("accepting");
+    const { generation } = this.accepting!;
+    const successor = await this.upgrade();
+    await this.until("exited", { generation, outcome: "upgraded" });
+    return successor;
+  }
+
+  /** Waits until the probation of a successor is over, so that it can upgrade again. Its predecessor has to live. */
+  async confirmed(generation: number): Promise<Line> {
+    return this.until("recorded", { generation, outcome: "confirmed" });
+  }
+
+  /** Stops the process that accepts, and waits until no process is left. */
+  async stop(): Promise<void> {
+    process.kill(this.accepting!.pid, "SIGTERM");
+    await this.ended();
+    const left = this.alive();
+    if (left.length > 0) throw new Error(`the service has stopped, and left ${left.join(", ")}`);
+  }
+
+  /** Waits for the first line, from `from` on, of this event and with these fields. */
   async until(event: string, fields: Partial<Line> = {}, from = 0): Promise<Line> {
     const isMeant = (line: Line): boolean =>
       line.event === event && Object.entries(fields).every(([name, value]) => line[name] === value);
     return this.#when(() => this.lines.slice(from).find(isMeant), `${event} ${JSON.stringify(fields)}`);
   }
 
-  /** Waits until something was printed that matches. */
+  /** Waits until the output that is no line of JSON matches. */
   async untilNoise(pattern: RegExp): Promise<string> {
     return this.#when(() => pattern.exec(this.noise)?.[0], String(pattern));
   }
 
-  /** Waits until every process of the service has ended, and closed its output. */
+  /** Waits until every process of the service has closed its output, as it does at its end. */
   async ended(): Promise<void> {
     await this.#closed;
   }
 
-  /** The PIDs of all its processes that are alive; not of those that have ended, but have not been reaped. */
+  /** The PIDs of all its processes that are alive; a process that has ended but was not reaped does not count. */
   alive(): number[] {
     return readdirSync("/proc")
       .filter((name) => /^\d+$/.test(name))
@@ -115,7 +175,7 @@ export class Service {
     try {
       process.kill(-this.pid, "SIGKILL");
     } catch {
-      // There is nobody left.
+      // No process is left.
     }
   }
 
@@ -128,7 +188,7 @@ export class Service {
     }
   }
 
-  /** What the service has said, for a failing test's message. */
+  /** All output, for the message of a failing test. */
   transcript(): string {
     return [...this.lines.map((line) => JSON.stringify(line)), this.noise].join("\n");
   }
@@ -147,7 +207,19 @@ export class Service {
   }
 }
 
-/** A directory that goes with the test. */
+/** The body of the answer to one HTTP request. */
+export function ask(port: number, path = "/", agent: Agent | false = false): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const asked = request({ port, path, host: "127.0.0.1", agent }, (response) => {
+      let text = "";
+      response.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
+      response.once("end", () => resolve(text)).once("error", reject);
+    });
+    asked.once("error", reject).end();
+  });
+}
+
+/** A directory that is removed at the end of the test. */
 export function temporaryDirectory(): string {
   const directory = mkdtempSync(join(tmpdir(), "handover-"));
   onTestFinished(() => rmSync(directory, { recursive: true, force: true }));

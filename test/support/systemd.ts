@@ -126,23 +126,36 @@ export class Systemd {
 
   /** Waits until a unit's properties are so. */
   async until(unit: string, wanted: Record<string, string | RegExp>): Promise<Record<string, string>> {
-    for (let tries = 0; ; tries++) {
-      const properties = await this.show(unit);
-      const fits = ([name, value]: [string, string | RegExp]): boolean =>
-        typeof value === "string" ? properties[name] === value : value.test(properties[name] ?? "");
-      if (Object.entries(wanted).every(fits)) return properties;
-      const missing = Object.entries(wanted).map(([name]) => `${name}=${properties[name]}`);
-      if (tries > 200) throw new Error(`${unit} never got so: ${missing.join(", ")}`);
-    }
+    let properties: Record<string, string> = {};
+    const fits = ([name, value]: [string, string | RegExp]): boolean =>
+      typeof value === "string" ? properties[name] === value : value.test(properties[name] ?? "");
+    const look = async (): Promise<Record<string, string> | undefined> => {
+      properties = await this.show(unit);
+      return Object.entries(wanted).every(fits) ? properties : undefined;
+    };
+    const missing = (): string =>
+      Object.keys(wanted)
+        .map((name) => `${name}=${properties[name]}`)
+        .join(", ");
+    return poll(look, () => `${unit} still has ${missing()}`);
   }
 
   /** Waits until a service has no other process than this. */
   async untilAlone(name: string, pid: string): Promise<void> {
-    for (let tries = 0; ; tries++) {
+    let pids = "";
+    const look = async (): Promise<true | undefined> => {
       const { stdout } = await this.run("cat", `/sys/fs/cgroup/system.slice/${name}.service/cgroup.procs`);
-      if (stdout.trim() === pid) return;
-      if (tries > 200) throw new Error(`${name} has, beside ${pid}, ${stdout.replaceAll("\n", " ")}`);
-    }
+      pids = stdout.trim();
+      return pids === pid ? true : undefined;
+    };
+    await poll(look, () => `${name} has, beside ${pid}, ${pids.replaceAll("\n", " ")}`);
+  }
+
+  /** Waits until a file is there, and has content. */
+  async untilWritten(path: string): Promise<void> {
+    const look = async (): Promise<true | undefined> =>
+      existsSync(this.path(path)) && this.read(path) !== "" ? true : undefined;
+    await poll(look, () => `${path} was not written`);
   }
 
   /** Writes units and programs, and makes systemd read them. */
@@ -170,17 +183,28 @@ export class Systemd {
   }
 
   async #untilRunning(): Promise<void> {
-    for (let tries = 0; tries < 300; tries++) {
+    const look = async (): Promise<boolean | undefined> => {
+      if (this.#process.exitCode !== null) return false;
       this.#init ||= Number(childrenOf(this.#process.pid!)[0] ?? 0);
-      if (this.#init > 0 && existsSync(this.path("/run/systemd/private"))) {
-        const { stdout } = await this.systemctl("is-system-running");
-        if (stdout.trim() === "running") return;
-      }
-      if (this.#process.exitCode !== null) break;
-      await pause(20);
-    }
+      if (this.#init === 0 || !existsSync(this.path("/run/systemd/private"))) return undefined;
+      const { stdout } = await this.systemctl("is-system-running");
+      return stdout.trim() === "running" ? true : undefined;
+    };
+    const isRunning = await poll(look, () => "systemd did not start").catch(() => false);
+    if (isRunning) return;
     await this.halt();
     throw new Error(`systemd did not start: ${this.#complaint}`);
+  }
+}
+
+/** Looks at a program that reports no event, until there is something to see: for 20 s, every 20 ms. */
+export async function poll<T>(look: () => Promise<T | undefined>, failure: () => string): Promise<T> {
+  const end = performance.now() + LONGEST;
+  for (;;) {
+    const found = await look();
+    if (found !== undefined) return found;
+    if (performance.now() > end) throw new Error(failure());
+    await pause(20);
   }
 }
 

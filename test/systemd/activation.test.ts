@@ -6,8 +6,8 @@ import { identify, type InventoryItem } from "../../dist/sockets/inventory.js";
 import { takeActivation } from "../../dist/systemd/activation.js";
 import { readEnvironment } from "../../dist/systemd/environment.js";
 import { readStoreName, storeNames } from "../../dist/systemd/store.js";
-import { Service, temporaryDirectory } from "../support/service.js";
-import { ask, brief, stop, target, upgrade } from "../support/steps.js";
+import { readAll, target } from "../support/client.js";
+import { brief, Service, temporaryDirectory } from "../support/service.js";
 
 function listener(path: string): number {
   const fd = native().bindUnix(path, 0o600);
@@ -77,11 +77,11 @@ test("a socket that systemd passes is served as descriptor 3 of the first proces
   const service = Service.start("", { command });
   await service.until("accepting");
   expect(await service.until("held")).toMatchObject({ address: path });
-  expect(await ask(target(path))).toBe(String(service.pid));
+  expect(await readAll(target(path))).toBe(String(service.pid));
   const inode = identify(path).ino;
-  const { pid } = await upgrade(service);
-  expect(await ask(target(path))).toBe(String(pid));
-  await stop(service);
+  const { pid } = await service.replace();
+  expect(await readAll(target(path))).toBe(String(pid));
+  await service.stop();
   // It is systemd's file.
   expect(identify(path).ino).toBe(inode);
   rmSync(path);

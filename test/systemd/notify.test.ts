@@ -1,8 +1,7 @@
 import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
 import { Manager } from "../support/manager.js";
-import { descriptorCount, Service, temporaryDirectory } from "../support/service.js";
-import { brief, stop, upgrade } from "../support/steps.js";
+import { brief, descriptorCount, Service, temporaryDirectory } from "../support/service.js";
 
 let address: string;
 let manager: Manager;
@@ -89,7 +88,7 @@ describe("systemd is told", () => {
     const { pid } = await service.until("accepting", { generation: 1 });
     process.kill(service.pid, "SIGKILL");
     await manager.until({ MAINPID: `${pid}`, READY: "1", STATUS: "generation 1 accepts, 0 connections" });
-    await stop(service);
+    await service.stop();
     await manager.until({ STOPPING: "1" });
     expect(manager.said(...MILESTONES)).toEqual([
       `READY=1@${service.pid}`,
@@ -122,7 +121,7 @@ describe("systemd is told", () => {
 
   test("by a program that gives its successors an environment of their own", async () => {
     const service = start("phases.js");
-    await upgrade(service);
+    await service.replace();
     const { pid } = service.lines.findLast(({ event }) => event === "accepting")!;
     await manager.until({ MAINPID: `${pid}` });
     expect((await manager.until({ STATUS: "generation 1 accepts, 0 connections" })).pid).toBe(pid);
@@ -165,10 +164,10 @@ describe("the watchdog", () => {
 
   test("is left alone where another process was asked to feed it", async () => {
     const service = start("http.js", brief, { ...env, WATCHDOG_PID: "1" });
-    const { pid } = await upgrade(service);
+    const { pid } = await service.replace();
     await manager.until({ MAINPID: `${pid}` });
     await manager.until({ STATUS: "generation 1 accepts, 0 connections" });
-    await stop(service);
+    await service.stop();
     await manager.until({ STOPPING: "1" });
     expect(manager.said("WATCHDOG")).toEqual([]);
   });
@@ -178,9 +177,9 @@ test("a service that cannot tell systemd says so once, and serves", async () => 
   const service = start("http.js", brief, { NOTIFY_SOCKET: join(address, "nowhere") });
   await service.until("accepting");
   const before = descriptorCount(service.pid);
-  const { pid } = await upgrade(service);
+  const { pid } = await service.replace();
   expect(descriptorCount(pid)).toBeLessThanOrEqual(before + 2);
-  await stop(service);
+  await service.stop();
   const warnings = service.noise.split("\n").filter((line) => line.includes("HANDOVER_SYSTEMD"));
   expect(warnings).toHaveLength(2);
   expect(warnings[0]).toContain(`cannot connect to systemd at ${address}/nowhere: ENOTDIR`);
@@ -188,8 +187,8 @@ test("a service that cannot tell systemd says so once, and serves", async () => 
 
 test("outside systemd nobody is told anything", async () => {
   const service = start("http.js", brief, { NOTIFY_SOCKET: "", WATCHDOG_USEC: "200000" });
-  await upgrade(service);
-  await stop(service);
+  await service.replace();
+  await service.stop();
   expect(manager.told).toEqual([]);
   expect(service.noise).toBe("");
 });

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { DIRECTIVES } from "../../dist/cli/unit-file/directives.js";
 import type { Status } from "../../dist/control/protocol.js";
 import { Load } from "../support/load.js";
-import { obstacle, requireInCi, Systemd, untested } from "../support/systemd.js";
+import { obstacle, poll, requireInCi, Systemd, untested } from "../support/systemd.js";
 import { program, service, type Plan } from "./units.js";
 
 requireInCi();
@@ -17,7 +17,7 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
     await systemd.install(service(name, ++port, directives, plan));
     await systemd.manage("start", name);
     // Type=simple does not wait.
-    await systemd.run("sh", "-c", `until test -s /run/${name}/pid; do sleep .02; done`);
+    await systemd.untilWritten(`/run/${name}/pid`);
     return port;
   }
 
@@ -178,7 +178,8 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
     // systemd reads what the successor says before it sees that the old process is dead.
     systemd.signal("SIGSTOP");
     await systemd.run("kill", "-KILL", old!);
-    while ((await askStatus(name)).predecessors.length > 0);
+    const look = async () => ((await askStatus(name)).predecessors.length === 0 ? true : undefined);
+    await poll(look, () => "the successor has not seen the end of its predecessor");
     systemd.signal("SIGCONT");
     expect((await reloading).code).toBe(1);
     await systemd.until(name, { ActiveState: "active", SubState: "running", MainPID: pid });

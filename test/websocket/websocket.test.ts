@@ -1,7 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { selfSigned } from "../support/client.js";
-import { Service } from "../support/service.js";
-import { brief, upgrade } from "../support/steps.js";
+import { brief, Service } from "../support/service.js";
 import { frame, openRaw, WebSocketClient } from "../support/websocket.js";
 
 interface Settings {
@@ -23,12 +22,6 @@ async function startWith(name: string, { first, ...settings }: Settings = {}): P
   return { service, port: port as number };
 }
 
-/** Upgrades, and does not wait for the old process to end. */
-async function replace(service: Service): Promise<void> {
-  process.kill(service.pid, "SIGHUP");
-  await service.until("accepting", { generation: 1 });
-}
-
 const MOVED = { code: 1012, reason: "handed over" };
 
 describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
@@ -43,10 +36,10 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
     const { service, port } = await start({ first });
     const client = await WebSocketClient.open(`ws://127.0.0.1:${port}${path}`);
     expect(await client.ask("a")).toBe("0 1 a");
-    await upgrade(service);
+    await service.replace();
     expect(await service.until("closed", { generation: 0 })).toMatchObject(MOVED);
     expect(await client.ask("b")).toBe("1 2 b");
-    await upgrade(service);
+    await service.replace();
     expect(await client.ask("c")).toBe("2 3 c");
     expect(client.isClosed).toBe(false);
     expect(await service.until("exit", { generation: 0 })).toMatchObject({
@@ -68,7 +61,7 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
       headers: headers as unknown as Record<string, string>,
       protocols: ["chat", "news"],
     });
-    await upgrade(service);
+    await service.replace();
     const [before, after] = service.lines.filter(({ event }) => event === "connection");
     const { handover, ...request } = after!;
     expect(handover).toEqual({ state: { received: 0, pushed: 0 } });
@@ -83,7 +76,7 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
     const clients = await Promise.all(
       ["/a", "/b"].map((path) => WebSocketClient.open(`ws://127.0.0.1:${port}${path}`)),
     );
-    await upgrade(service);
+    await service.replace();
     for (const client of clients) expect(await client.ask("x")).toBe("1 1 x");
     const routes = service.lines.filter(
       ({ event, generation }) => event === "connection" && generation === 1,
@@ -100,7 +93,7 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
       Array.from({ length: 50 }, () => WebSocketClient.open(`ws://127.0.0.1:${port}`)),
     );
     const talkers = clients.map((client) => new Talker(client));
-    for (let n = 0; n < 3; n++) await upgrade(service);
+    for (let n = 0; n < 3; n++) await service.replace();
     await Promise.all(talkers.map((talker) => talker.finish()));
     expect(talkers.flatMap(({ wrong }) => wrong.slice(0, 3))).toEqual([]);
     expect(clients.filter(({ isClosed }) => isClosed)).toEqual([]);
@@ -112,7 +105,7 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
     const client = await openRaw(port);
     const bytes = frame("told");
     client.socket.write(bytes.subarray(0, 3));
-    await replace(service);
+    await service.upgrade();
     client.socket.write(bytes.subarray(3));
     expect(await service.until("message")).toMatchObject({ generation: 0 });
     await client.until(/0 1 told/);
@@ -145,7 +138,7 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
     const { service, port } = await start();
     const client = await openRaw(port);
     client.socket.write(frame("told ", { fin: false }));
-    await replace(service);
+    await service.upgrade();
     client.socket.write(frame("ping", { opcode: 9 }));
     expect(await client.until(/ping/)).toBe("\x8a\x04ping");
     client.socket.write(frame("twice", { opcode: 0 }));
@@ -162,7 +155,7 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
     client.ws.send("large");
     client.ws.send("told");
     await service.until("message");
-    await replace(service);
+    await service.upgrade();
     client.ws.resume();
     for (let n = 1; n <= 64; n++) expect(await client.next()).toBe(String(n).padEnd(256 * 1024));
     expect(await client.next()).toBe("0 2 told");
@@ -176,9 +169,9 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
       perMessageDeflate: { threshold: 0 },
     });
     expect(await client.ask("a")).toBe("0 1 a");
-    await upgrade(service);
+    await service.replace();
     expect(await client.ask("b")).toBe("1 2 b");
-    await upgrade(service);
+    await service.replace();
     expect(await client.ask("c")).toBe("2 3 c");
   });
 
@@ -188,10 +181,10 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
       next: { tickets: [] },
     });
     const client = await WebSocketClient.open(`ws://127.0.0.1:${port}/?ticket=1`);
-    await upgrade(service);
+    await service.replace();
     expect(await client.closed).toMatchObject({ code: 1012 });
     // The rejecting process has survived what the program wrote after that.
-    await upgrade(service);
+    await service.replace();
   });
 
   test("that had not moved goes on after a rollback, and moves by the next upgrade", async () => {
@@ -239,7 +232,7 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
       ...options,
     });
     expect(await client.ask("a")).toBe("0 1 a");
-    await replace(service);
+    await service.upgrade();
     expect(await client.ask("b")).toBe("0 2 b");
     expect(await client.closed).toEqual({ code: 1012, reason: "service restart" });
     const { moved, destroyed, stayed } = await service.until("exit", { generation: 0 });
