@@ -22,7 +22,7 @@ test("every test of tableflip has its counterpart", () => {
 });
 
 function start(settings: object): Service {
-  return Service.start("upgrades.js", { settings: { ...brief, ...settings } });
+  return Service.start("upgrades-itself.js", { settings: { ...brief, ...settings } });
 }
 
 describe("an upgrade fails, and the process goes on,", () => {
@@ -119,7 +119,7 @@ test("the first process has no parent, its successor has", async () => {
 });
 
 test("waitForParent() resolves at once without a parent, at its end with one, or is aborted", async () => {
-  const service = Service.start("wait-for-parent.js", { settings: { probation: 300 } });
+  const service = Service.start("waits-for-parent.js", { settings: { probation: 300 } });
   await service.until("parent gone", { generation: 0 });
   process.kill(service.pid, "SIGHUP");
   expect(await service.until("aborted", { generation: 1 })).toMatchObject({
@@ -207,7 +207,7 @@ function startWithParent(packets: string[]): { output: { text: string }; ended: 
   const [own, other] = native().socketpair() as [number, number];
   for (const packet of packets) native().send(own, Buffer.from(packet), []);
   const inode = fstatSync(other, { bigint: true }).ino;
-  const fixture = fileURLToPath(new URL("fixtures/upgrades.js", import.meta.url));
+  const fixture = fileURLToPath(new URL("fixtures/upgrades-itself.js", import.meta.url));
   const child = spawn(process.execPath, [fixture], {
     env: { ...process.env, HANDOVER_CHANNEL: `3:${inode}`, NODE_EXTRA_CA_CERTS: "" },
     stdio: ["ignore", "ignore", "pipe", other],

@@ -203,7 +203,7 @@ describe("a process is found", () => {
 });
 
 test("handover status shows an older generation that still drains", async () => {
-  const service = await startService("echo.js", { drainTimeout: 20_000 });
+  const service = await startService("echoes-body.js", { drainTimeout: 20_000 });
   const request = await openRequest(service);
   expect(await handover("upgrade", service.pid)).toMatchObject({ code: 0, stderr: "" });
   const { pid } = await service.until("accepting", { generation: 1 });
@@ -240,7 +240,7 @@ test("handover status shows an older generation that still drains", async () => 
 
 describe("handover stop", () => {
   test("waits until every connection has ended", async () => {
-    const service = await startService("echo.js");
+    const service = await startService("echoes-body.js");
     const request = await openRequest(service);
     const stop = start(["stop", service.pid]);
     await stop.untilPrinted(/draining 1 connection\n/);
@@ -255,7 +255,7 @@ describe("handover stop", () => {
   });
 
   test("counts the connections that had to be destroyed", async () => {
-    const service = await startService("echo.js", { drainTimeout: 1 });
+    const service = await startService("echoes-body.js", { drainTimeout: 1 });
     await openRequest(service);
     const run = await handover("stop", service.pid, "--json");
     expect(run).toMatchObject({ code: 0, stderr: "" });

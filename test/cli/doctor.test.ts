@@ -102,7 +102,7 @@ describe("handover doctor", () => {
 
   test("finds a listener that was opened outside of handover, and the upgrade does fail", async () => {
     const port = await freePort();
-    const { service } = await startService({ outside: port }, undefined, "outside.js");
+    const { service } = await startService({ outside: port }, undefined, "unmanaged-listener.js");
     expect((await problemsOf(service.pid)).filter(({ severity }) => severity === "error")).toMatchObject([
       { check: "listeners", what: `tcp:127.0.0.1:${port} was opened outside of handover` },
     ]);

@@ -4,7 +4,7 @@ import { Client } from "../support/client.js";
 import { brief, Service } from "../support/service.js";
 
 async function start(settings: object = {}): Promise<{ service: Service; port: number }> {
-  const service = Service.start("lines.js", { settings: { ...brief, ...settings } });
+  const service = Service.start("line-counter.js", { settings: { ...brief, ...settings } });
   const { port } = await service.until("accepting");
   return { service, port: port as number };
 }

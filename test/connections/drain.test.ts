@@ -9,7 +9,7 @@ async function start(
   settings: object = brief,
 ): Promise<{ service: Service; port: number }> {
   const tls = ["https", "h2", "tls"].includes(protocol) ? selfSigned() : {};
-  const service = Service.start("web.js", { settings: { ...settings, ...tls, protocol } });
+  const service = Service.start("any-protocol.js", { settings: { ...settings, ...tls, protocol } });
   const { port } = await service.until("accepting");
   return { service, port: port as number };
 }
@@ -262,7 +262,7 @@ async function fetchText(session: ClientHttp2Session, path: string): Promise<str
 }
 
 async function startPlain(settings: object): Promise<{ service: Service; client: Client }> {
-  const service = Service.start("plain.js", { settings: { ...brief, ...settings } });
+  const service = Service.start("tcp-echo.js", { settings: { ...brief, ...settings } });
   const { port } = await service.until("accepting");
   const client = await Client.open(port as number);
   client.socket.write("hello");

@@ -3,7 +3,7 @@ import { Client } from "../support/client.js";
 import { brief, descriptorCount, Service } from "../support/service.js";
 
 async function start(settings: object = {}): Promise<{ service: Service; port: number }> {
-  const service = Service.start("moving.js", { settings: { ...brief, ...settings } });
+  const service = Service.start("answers-generation.js", { settings: { ...brief, ...settings } });
   await service.until("accepting");
   return { service, port: service.port };
 }

@@ -24,7 +24,7 @@ test.each(versions)("a client of %s does not resume with keys of another server"
 });
 
 async function start(identity = selfSigned()): Promise<{ service: Service; port: number }> {
-  const service = Service.start("web.js", {
+  const service = Service.start("any-protocol.js", {
     settings: { ...brief, ...identity, protocol: "https", drainTimeout: 0 },
   });
   const { port } = await service.until("accepting");

@@ -37,7 +37,7 @@ describe("the control socket", () => {
   });
 
   test("keeps its clients with the process that they reached", async () => {
-    const { service, control } = await startService("echo.js", { probation: 100 });
+    const { service, control } = await startService("echoes-body.js", { probation: 100 });
     const request = await openRequest(service);
     const client = await ControlClient.connect(control);
     process.kill(service.pid, "SIGHUP");
@@ -67,7 +67,7 @@ describe("the control socket", () => {
   });
 
   test("answers before its process leaves, and lets nobody hold that up", async () => {
-    const { service, control } = await startService("echo.js");
+    const { service, control } = await startService("echoes-body.js");
     const request = await openRequest(service);
     const silent = await ControlClient.connect(control);
     const stop = (await ControlClient.connect(control)).ask({ command: "stop" });

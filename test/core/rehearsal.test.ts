@@ -96,7 +96,7 @@ describe("handover upgrade --dry-run", () => {
 
 async function serve(settings: object): Promise<{ service: Service; port: number }> {
   const pidFile = join(temporaryDirectory(), "app.pid");
-  const service = Service.start("rehearsal.js", { settings: { pidFile, ...settings } });
+  const service = Service.start("role-holder.js", { settings: { pidFile, ...settings } });
   const { address } = await service.until("listening");
   await service.until("accepting");
   return { service, port: (address as AddressInfo).port };

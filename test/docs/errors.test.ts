@@ -128,7 +128,7 @@ async function troubles(): Promise<Quoted[]> {
   const directory = temporaryDirectory();
   const busy = { port: (other.address() as AddressInfo).port, host: "127.0.0.1" };
   const settings = { directory, busy, upgradeTimeout: 2_000, probation: 1_000, exitTimeout: 100 };
-  const service = Service.start("troubles.js", { settings });
+  const service = Service.start("meets-every-error.js", { settings });
   await service.until("trouble", { code: "ERR_ALREADY_UPGRADED" });
   const { pid } = await service.until("trouble", { code: "ERR_ON_PROBATION" });
   await service.until("exited", { generation: 0 });
@@ -158,8 +158,8 @@ async function refusals(): Promise<Quoted[]> {
   const thread = { attempts: [{}] };
   const unwritable = Service.start("http.js", { settings: { pidFile: "/nowhere/app.pid" } });
   const services = [
-    Service.start("misuse.js", { settings }),
-    Service.start("in-thread.js", { settings: thread }),
+    Service.start("creates-upgraders.js", { settings }),
+    Service.start("upgraders-in-thread.js", { settings: thread }),
   ];
   await Promise.all([...services, unwritable].map(async (service) => service.ended()));
   const [, message] = /^HandoverError: (.*)$/m.exec(unwritable.noise)!;
@@ -171,7 +171,7 @@ async function refusals(): Promise<Quoted[]> {
 
 /** The errors of the command handover. */
 async function questions(): Promise<Quoted[]> {
-  const service = Service.start("plain.js");
+  const service = Service.start("tcp-echo.js");
   await service.until("accepting");
   const directory = temporaryDirectory();
   writeFileSync(join(directory, "gone.pid"), "99999999\n");

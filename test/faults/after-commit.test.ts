@@ -7,7 +7,7 @@ import { temporaryDirectory } from "../support/service.js";
 test.each(["start", "initialised"])(
   "a parent that is killed while its successor is at %s leaves the service to it",
   async (phase) => {
-    const running = await startWithClient("phases.js", { pause: [phase] });
+    const running = await startWithClient("pauses-at-phases.js", { pause: [phase] });
     const { service, client } = running;
     const { pid: successor } = await service.upgrade("paused");
     client.destroy();
@@ -24,7 +24,7 @@ test.each(["start", "initialised"])(
 
 test("a parent that is killed after its successor has announced itself leaves the service to it", async () => {
   const directory = temporaryDirectory();
-  const running = await startWithClient("phases.js", {
+  const running = await startWithClient("pauses-at-phases.js", {
     pause: ["initialised"],
     pidFile: join(directory, "pid"),
   });
@@ -44,7 +44,7 @@ test("a parent that is killed after its successor has announced itself leaves th
 test.each(["upgrading", "upgraded", "draining"])(
   "a parent that is killed when it tells of `%s` leaves the service to its successor",
   async (die) => {
-    const running = await startWithClient("phases.js", { die });
+    const running = await startWithClient("pauses-at-phases.js", { die });
     const { service } = running;
     const { pid: successor } = await service.upgrade("accepting");
     expect(await service.exited).toEqual([null, "SIGKILL"]);
@@ -57,7 +57,7 @@ test.each([
   ["on probation", { probation: 20_000 }],
   ["while it drains", { probation: 1 }],
 ])("a parent that is killed %s leaves the service to its successor", async (_, settings) => {
-  const running = await startWithClient("phases.js", settings);
+  const running = await startWithClient("pauses-at-phases.js", settings);
   const { service } = running;
   const lost = service.ask("/hold").catch((error: Error) => error.message);
   await service.until("holding");
@@ -72,7 +72,7 @@ test.each([
 });
 
 test.each(["start", "initialised"])("a successor that is killed at %s changes nothing", async (phase) => {
-  const running = await startWithClient("phases.js", { pause: [phase] });
+  const running = await startWithClient("pauses-at-phases.js", { pause: [phase] });
   const { service } = running;
   const crowd = new Crowd(running.service);
   process.kill((await service.upgrade("paused")).pid, "SIGKILL");
@@ -88,7 +88,7 @@ test.each(["start", "initialised"])("a successor that is killed at %s changes no
 test("a successor that is killed after it has announced itself leaves nothing behind", async () => {
   const directory = temporaryDirectory();
   const pidFile = join(directory, "pid");
-  const running = await startWithClient("phases.js", { pause: ["initialised"], pidFile });
+  const running = await startWithClient("pauses-at-phases.js", { pause: ["initialised"], pidFile });
   const { service, client } = running;
   const before = belongings(service.pid, directory);
   const { pid: successor } = await service.upgrade("paused");
@@ -112,7 +112,7 @@ test("a successor that is killed after it has announced itself leaves nothing be
 test("a successor that is killed on probation is rolled back, and nobody notices", async () => {
   const directory = temporaryDirectory();
   const pidFile = join(directory, "pid");
-  const running = await startWithClient("phases.js", { probation: 20_000, pidFile });
+  const running = await startWithClient("pauses-at-phases.js", { probation: 20_000, pidFile });
   const { service, client } = running;
   // Idle, it would move to the successor, and die with it.
   const held = service.ask("/hold", client);
@@ -147,7 +147,7 @@ test("two rollbacks in a row, then success", async () => {
   const bug = join(directory, "bug");
   writeFileSync(bug, "");
   const pidFile = join(directory, "pid");
-  const running = await startWithClient("phases.js", {
+  const running = await startWithClient("pauses-at-phases.js", {
     probation: 3_000,
     pidFile,
     die: "accepting",
@@ -177,7 +177,7 @@ test("two rollbacks in a row, then success", async () => {
 });
 
 test("a parent that was busy until probation was over still sees that its successor had died in it", async () => {
-  const running = await startWithClient("busy.js");
+  const running = await startWithClient("blocked-loop.js");
   const { pid: successor } = await running.service.upgrade("rollback");
   expect(successor).not.toBe(running.service.pid);
   expect(running.service.alive()).toEqual([running.service.pid]);
@@ -187,7 +187,7 @@ test("a parent that was busy until probation was over still sees that its succes
 test("twenty upgrades leave as many descriptors as there were, and nothing else", async () => {
   const directory = temporaryDirectory();
   const pidFile = join(directory, "pid");
-  const running = await startWithClient("phases.js", { probation: 1, pidFile });
+  const running = await startWithClient("pauses-at-phases.js", { probation: 1, pidFile });
   const { service, client } = running;
   client.destroy();
   let pid = (await service.upgrade()).pid;

@@ -19,7 +19,7 @@ const misfortunes: [name: string, code: string, message: RegExp][] = [
 test.each(misfortunes)("a successor that %s changes nothing", async (successor, code, message) => {
   const directory = temporaryDirectory();
   const slow = code === "ERR_UPGRADE_TIMEOUT" ? { upgradeTimeout: 1_000 } : {};
-  const running = await startWithClient("misfortune.js", {
+  const running = await startWithClient("fails-before-ready.js", {
     successor,
     pidFile: join(directory, "pid"),
     ...slow,
@@ -34,7 +34,7 @@ test.each(misfortunes)("a successor that %s changes nothing", async (successor, 
 });
 
 test("a successor that listens and crashes before it is ready swallows no connection", async () => {
-  const running = await startWithClient("misfortune.js", { successor: "exits with 1" });
+  const running = await startWithClient("fails-before-ready.js", { successor: "exits with 1" });
   const { service } = running;
   const crowd = new Crowd(service);
   for (let time = 0; time < 5; time++) {
@@ -53,7 +53,7 @@ test("a successor that listens and crashes before it is ready swallows no connec
 });
 
 test("ready() may be called twice", async () => {
-  const running = await startWithClient("ready-twice.js", { probation: 50 });
+  const running = await startWithClient("calls-ready-twice.js", { probation: 50 });
   const { service } = running;
   const successor = await service.upgrade();
   await service.exited;
@@ -83,7 +83,9 @@ const strangers: [name: string, says: unknown[][], code: string, message: RegExp
 
 test.each(strangers)("a successor that %s changes nothing", async (_, says, code, message) => {
   const settings = code === "ERR_UPGRADE_TIMEOUT" ? { upgradeTimeout: 500 } : {};
-  const running = await startWithClient("stranger.js", settings, { env: { SAYS: JSON.stringify(says) } });
+  const running = await startWithClient("foreign-successor.js", settings, {
+    env: { SAYS: JSON.stringify(says) },
+  });
   const failed = await failUpgrade(running);
   expect(failed["code"]).toBe(code);
   expect(failed["message"]).toMatch(message);
@@ -187,7 +189,7 @@ const parents: [name: string, settings: object, said: RegExp][] = [
 ];
 
 test.each(parents)("a successor of a parent %s ends, and says why", async (_, settings, said) => {
-  const service = Service.start("false-parent.js", { settings });
+  const service = Service.start("false-predecessor.js", { settings });
   expect(await service.until("child ended")).toMatchObject({ code: 1, signal: null });
   await service.untilNoise(said);
   await service.ended();
@@ -195,26 +197,26 @@ test.each(parents)("a successor of a parent %s ends, and says why", async (_, se
 
 test("a successor of a parent that died in the middle of it serves on its own", async () => {
   const says = [HELLO, { type: "inventory", entries: [], more: true }];
-  const service = Service.start("false-parent.js", { settings: { says, gone: true } });
+  const service = Service.start("false-predecessor.js", { settings: { says, gone: true } });
   expect((await service.until("accepting")).generation).toBe(2);
 });
 
 test("a channel that is another socket than it is said to be is not believed", async () => {
-  const service = Service.start("false-parent.js", { settings: { says: [HELLO], inode: 1 } });
+  const service = Service.start("false-predecessor.js", { settings: { says: [HELLO], inode: 1 } });
   expect((await service.until("accepting")).generation).toBe(0);
   expect(await service.untilNoise(/HANDOVER_NO_PARENT.*/)).toMatch(/descriptor 3 is something else$/);
 });
 
 test("ready() that fails after the process accepts leaves nothing beside the PID file, however often", async () => {
   const pidFile = join(temporaryDirectory(), "pid");
-  const service = Service.start("ready-again.js", { settings: { pidFile } });
+  const service = Service.start("ready-fails-twice.js", { settings: { pidFile } });
   for (const call of ["first", "second"]) {
     expect(await service.until(call)).toMatchObject({ code: "ERR_ROLE", files: ["pid", "pid.sock"] });
   }
 });
 
 test("a successor that cannot be told to go is killed, and the roles are taken back", async () => {
-  const service = Service.start("many-secrets.js");
+  const service = Service.start("commit-too-large.js");
   await service.until("accepting");
   const from = service.lines.length;
   process.kill(service.pid, "SIGHUP");

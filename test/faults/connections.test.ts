@@ -45,7 +45,11 @@ const all = (count: number, text: string): string[] => Array.from({ length: coun
 
 describe("a successor that dies", () => {
   test("before it has adopted any leaves them all where they were", async () => {
-    const { service, clients } = await start("unlucky.js", { misfortune: "dies", probation: 20_000 }, 200);
+    const { service, clients } = await start(
+      "dies-after-accept.js",
+      { event: "listening", probation: 20_000 },
+      200,
+    );
     expect(await askAll(clients.slice(0, 100))).toEqual(all(100, "0"));
     await begin(service);
     await service.until("rollback");
@@ -54,7 +58,7 @@ describe("a successor that dies", () => {
   });
 
   test("with offers on their way leaves them all where they were, with what was asked meanwhile", async () => {
-    const { service, clients } = await start("unlucky.js", { misfortune: "stops", probation: 20_000 }, 200);
+    const { service, clients } = await start("stops-after-accept.js", { probation: 20_000 }, 200);
     const successor = await begin(service);
     await untilStopped(successor, clients);
     for (const client of clients) client.request("/");
@@ -66,7 +70,7 @@ describe("a successor that dies", () => {
 
   test("while it adopts a batch leaves all of that where they were", async () => {
     const { service, clients } = await start(
-      "line-server.js",
+      "adapter-by-generation.js",
       { thaw: ["", "dies"], probations: [20_000] },
       60,
     );
@@ -78,8 +82,8 @@ describe("a successor that dies", () => {
   });
 
   test("with what it has adopted loses that, and nothing else", async () => {
-    const settings = { misfortune: "dies of a connection", probation: 20_000 };
-    const { service, port, clients } = await start("unlucky.js", settings, 3);
+    const settings = { event: "connection", probation: 20_000 };
+    const { service, port, clients } = await start("dies-after-accept.js", settings, 3);
     await service.upgrade();
     await service.until("accepting", { generation: 1 });
     for (const client of clients) client.request("/");
@@ -91,7 +95,7 @@ describe("a successor that dies", () => {
 
 describe("a connection that is refused stays, and is told to close:", () => {
   test("the new release has no such server", async () => {
-    const { service, clients } = await start("unlucky.js", { misfortune: "has no such server" }, 70);
+    const { service, clients } = await start("renames-server.js", {}, 70);
     await service.upgrade();
     for (const client of clients) {
       client.request("/");
@@ -106,7 +110,7 @@ describe("a connection that is refused stays, and is told to close:", () => {
   });
 
   test("the successor has no descriptors left", async () => {
-    const { service, clients } = await start("unlucky.js", { descriptors: 75 }, 100);
+    const { service, clients } = await start("few-descriptors-in-successor.js", { descriptors: 75 }, 100);
     expect(await askAll(clients)).toEqual(all(100, "0"));
     await service.upgrade();
     const answers = await Promise.all(
@@ -130,7 +134,7 @@ describe("a connection that is refused stays, and is told to close:", () => {
     ["its adapter throws there", { thaw: ["", "refuses"] }, "ERR_FULL", 2],
     ["its adapter freezes what is no JSON", { freezes: "nonsense" }, "ERR_ADAPTER", 6],
   ])("%s", async (_, settings, code, count) => {
-    const { service, clients } = await start("line-server.js", settings, 6);
+    const { service, clients } = await start("adapter-by-generation.js", settings, 6);
     await Promise.all(clients.map((client) => say(client, "before")));
     await service.upgrade();
     const said = await Promise.all(clients.map((client) => say(client, "after")));
@@ -146,7 +150,7 @@ describe("a connection that is refused stays, and is told to close:", () => {
 });
 
 test("a successor that is blocked for a second loses nothing", async () => {
-  const { service, clients } = await start("unlucky.js", { misfortune: "blocks" }, 200);
+  const { service, clients } = await start("blocks-after-accept.js", {}, 200);
   await begin(service);
   await service.until("draining");
   for (const client of clients) client.request("/");
@@ -162,7 +166,7 @@ test("a successor that is blocked for a second loses nothing", async () => {
 });
 
 test("a stop while connections are on their way answers what was asked, and leaves", async () => {
-  const { service, clients } = await start("unlucky.js", { misfortune: "stops", probation: 20_000 }, 200);
+  const { service, clients } = await start("stops-after-accept.js", { probation: 20_000 }, 200);
   const successor = await begin(service);
   await untilStopped(successor, clients);
   for (const client of clients) client.request("/");
@@ -182,7 +186,7 @@ describe("an older generation that still drains", () => {
   test("hands its connections to the newest process", async () => {
     const control = join(temporaryDirectory(), "control");
     const settings = { probation: 1, controlSocket: control };
-    const { service, clients } = await start("moving.js", settings, 2);
+    const { service, clients } = await start("answers-generation.js", settings, 2);
     const [held, other] = clients as [Client, Client];
     held.request("/hold");
     await service.until("request");
@@ -206,7 +210,7 @@ describe("an older generation that still drains", () => {
 
   test("gets back what the newest one has left unsettled, and hands it to the one before", async () => {
     const settings = { busy: [true], thaw: ["", "", "dies"], probations: [1, 20_000] };
-    const { service, clients } = await start("line-server.js", settings, 6);
+    const { service, clients } = await start("adapter-by-generation.js", settings, 6);
     await Promise.all(clients.map((client) => say(client, "before")));
     await service.upgrade();
     await service.confirmed(1);

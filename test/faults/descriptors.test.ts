@@ -13,7 +13,7 @@ import {
 import { ask, descriptorCount } from "../support/service.js";
 
 test("a parent without descriptors fails the upgrade, whatever it still has, and has lost none", async () => {
-  const running = await startWithClient("", {}, { command: limited(64, words("full.js")) });
+  const running = await startWithClient("", {}, { command: limited(64, words("no-descriptors.js")) });
   const { service, client } = running;
   let failures = 0;
   for (;;) {
@@ -42,7 +42,7 @@ test("a successor that has no room for what it inherits ends, and its parent ser
   const running = await startWithClient(
     "",
     {},
-    { command: limited(64, words("full.js", { full: "start" })) },
+    { command: limited(64, words("no-descriptors.js", { full: "start" })) },
   );
   const failed = await failUpgrade(running);
   expect(failed["code"]).toBe("ERR_CHILD_EXITED");
@@ -56,7 +56,7 @@ test("a successor that has no descriptor left to accept with finds out before it
   const running = await startWithClient(
     "",
     {},
-    { command: limited(64, words("full.js", { full: "listen" })) },
+    { command: limited(64, words("no-descriptors.js", { full: "listen" })) },
   );
   const failed = await failUpgrade(running);
   expect(failed["code"]).toBe("ERR_CHILD_EXITED");
@@ -69,7 +69,7 @@ test("a successor that uses up its descriptors before it is ready accepts all th
   const running = await startWithClient(
     "",
     {},
-    { command: limited(64, words("full.js", { full: "accept", probation: 1 })) },
+    { command: limited(64, words("no-descriptors.js", { full: "accept", probation: 1 })) },
   );
   const { service, client } = running;
   client.destroy();
@@ -82,7 +82,7 @@ test("a parent that has used up its descriptors since the commit can still take 
   const running = await startWithClient(
     "",
     {},
-    { command: limited(64, words("full.js", { full: "upgraded" })) },
+    { command: limited(64, words("no-descriptors.js", { full: "upgraded" })) },
   );
   const { service, client } = running;
   process.kill(service.pid, "SIGHUP");
@@ -92,7 +92,7 @@ test("a parent that has used up its descriptors since the commit can still take 
 });
 
 test("300 listeners and 300 files are handed on, in more than one message", async () => {
-  const running = await startWithClient("many.js", { listeners: 300, files: 300, probation: 1 });
+  const running = await startWithClient("many-descriptors.js", { listeners: 300, files: 300, probation: 1 });
   const { service, client } = running;
   client.destroy();
   const { ports } = await service.until("listening");
@@ -115,11 +115,17 @@ test("300 listeners and 300 files are handed on, in more than one message", asyn
 
 test("a user who has too many descriptors in flight waits until there are fewer", async () => {
   const user = ["setpriv", "--reuid=65534", "--clear-groups"];
-  const command = [...user, ...limited(256, words("many.js", { listeners: 30, files: 30, probation: 1 }))];
+  const command = [
+    ...user,
+    ...limited(256, words("many-descriptors.js", { listeners: 30, files: 30, probation: 1 })),
+  ];
   const running = await startWithClient("", {}, { command });
   const { service, client } = running;
   client.destroy();
-  const [word, ...rest] = [...user, ...limited(2_000, ["python3", fixturePath("in-flight.py"), "300"])];
+  const [word, ...rest] = [
+    ...user,
+    ...limited(2_000, ["python3", fixturePath("descriptors-in-flight.py"), "300"]),
+  ];
   const other = spawn(word!, rest, { stdio: ["pipe", "pipe", "inherit"] });
   onTestFinished(() => void other.kill("SIGKILL"));
   await once(other.stdout, "data");

@@ -5,7 +5,7 @@ import { failUpgrade, finish, startWithClient } from "../support/faults.js";
 import { Service, temporaryDirectory } from "../support/service.js";
 
 /** What new Upgrader() is refused with, one attempt after the other in one process. */
-async function attempt(attempts: unknown[], fixture = "misuse.js"): Promise<unknown[]> {
+async function attempt(attempts: unknown[], fixture = "creates-upgraders.js"): Promise<unknown[]> {
   const service = Service.start(fixture, { settings: { attempts } });
   await service.ended();
   expect(await service.exited).toEqual([0, null]);
@@ -25,10 +25,10 @@ test("a second Upgrader is refused, also after the first has stopped", async () 
 test.each([
   [
     "worker thread",
-    "in-thread.js",
+    "upgraders-in-thread.js",
     "a worker thread cannot be replaced on its own; create the Upgrader in the main thread",
   ],
-  ["cluster worker", "in-cluster.js", "in a node:cluster worker the primary owns the sockets"],
+  ["cluster worker", "upgraders-in-cluster.js", "in a node:cluster worker the primary owns the sockets"],
 ])("in a %s it is refused", async (_, fixture, why) => {
   expect(await attempt([{}], fixture)).toEqual([
     `HandoverError ERR_NOT_SUPPORTED: new Upgrader() does not work here: ${why}`,
@@ -100,7 +100,7 @@ test("a successor that wants more than its predecessor holds is told who holds i
   const server = await listening({ port: 0, host: "127.0.0.1" });
   const { port } = server.address() as AddressInfo;
   await new Promise((resolve) => server.close(resolve));
-  const running = await startWithClient("widen.js", {}, { env: { PORT: String(port) } });
+  const running = await startWithClient("widens-address.js", {}, { env: { PORT: String(port) } });
   const failed = await failUpgrade(running);
   expect(failed["code"]).toBe("ERR_CHILD_EXITED");
   expect(running.service.noise).toContain(

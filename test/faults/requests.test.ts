@@ -5,7 +5,7 @@ import { Service } from "../support/service.js";
 
 test("SIGHUP before ready is refused", async () => {
   const settings = { pause: ["initialised"] };
-  const service = Service.start("phases.js", { settings, env: { IS_SUCCESSOR: "yes" } });
+  const service = Service.start("pauses-at-phases.js", { settings, env: { IS_SUCCESSOR: "yes" } });
   await service.until("paused");
   process.kill(service.pid, "SIGHUP");
   expect(await service.until("failed")).toMatchObject({
@@ -18,7 +18,7 @@ test("SIGHUP before ready is refused", async () => {
 });
 
 test("a second upgrade at the same time is refused, and does not harm the first", async () => {
-  const running = await startWithClient("phases.js", { pause: ["initialised"], probation: 1 });
+  const running = await startWithClient("pauses-at-phases.js", { pause: ["initialised"], probation: 1 });
   const { service } = running;
   process.kill(service.pid, "SIGHUP");
   const successor = (await service.until("paused")).pid;
@@ -33,7 +33,7 @@ test("a second upgrade at the same time is refused, and does not harm the first"
 
 test("a storm of SIGHUPs from the first moment to the last is one upgrade", async () => {
   // Long enough for signals to arrive while it drains.
-  const running = await startWithClient("stays.js", { probation: 500 });
+  const running = await startWithClient("never-exits.js", { probation: 500 });
   const { service, client } = running;
   client.destroy();
   const hasEnded = (): boolean =>
@@ -52,7 +52,7 @@ test("a storm of SIGHUPs from the first moment to the last is one upgrade", asyn
 });
 
 test("SIGHUP to a process that was replaced, and to one on probation, is refused", async () => {
-  const running = await startWithClient("phases.js", { probation: 20_000 });
+  const running = await startWithClient("pauses-at-phases.js", { probation: 20_000 });
   const { service } = running;
   const successor = await service.upgrade();
   for (const [pid, code] of [
@@ -66,7 +66,7 @@ test("SIGHUP to a process that was replaced, and to one on probation, is refused
 });
 
 test("with maxDraining 1 a slow request refuses the next upgrade, until it has ended", async () => {
-  const running = await startWithClient("phases.js", { probation: 1, maxDraining: 1 });
+  const running = await startWithClient("pauses-at-phases.js", { probation: 1, maxDraining: 1 });
   const { service } = running;
   const held = service.ask("/hold");
   await service.until("holding");
@@ -86,7 +86,7 @@ test("with maxDraining 1 a slow request refuses the next upgrade, until it has e
 test.each([true, false])(
   "an upgrade that is aborted (before it has begun: %s) changes nothing",
   async (early) => {
-    const running = await startWithClient("abort.js", { early });
+    const running = await startWithClient("aborts-upgrade.js", { early });
     const { service, client } = running;
     const before = belongings(service.pid);
     process.kill(service.pid, "SIGUSR2");
@@ -101,7 +101,7 @@ test.each([true, false])(
 
 test("listeners that throw stop nothing half-way", async () => {
   const events = ["ready", "upgrading", "upgraded", "draining", "exit"];
-  const running = await startWithClient("throwing.js", { events, careful: true, probation: 1 });
+  const running = await startWithClient("throwing-listeners.js", { events, careful: true, probation: 1 });
   const { service, client } = running;
   client.destroy();
   const successor = await service.upgrade();
@@ -112,7 +112,7 @@ test("listeners that throw stop nothing half-way", async () => {
 });
 
 test("a process that dies of a listener that throws leaves the service to its successor", async () => {
-  const running = await startWithClient("throwing.js", { events: ["upgraded"] });
+  const running = await startWithClient("throwing-listeners.js", { events: ["upgraded"] });
   const { service } = running;
   const successor = await service.upgrade();
   expect(await service.exited).toEqual([1, null]);
@@ -137,7 +137,7 @@ const wrong: [spawn: string, code: string, message: RegExp][] = [
 test.each(wrong)(
   "the option spawn that gives %s fails the upgrade, and says why",
   async (spawn, code, message) => {
-    const running = await startWithClient("spawn.js", {}, { env: { SPAWN: spawn } });
+    const running = await startWithClient("spawn-option.js", {}, { env: { SPAWN: spawn } });
     const failed = await failUpgrade(running);
     expect(failed["message"]).toMatch(message);
     expect(failed["code"]).toBe(code);
@@ -146,7 +146,11 @@ test.each(wrong)(
 );
 
 test("SIGHUP because the terminal went away is no request, the next one is", async () => {
-  const command = ["python3", fixturePath("terminal.py"), ...words("terminal.js", { probation: 1 })];
+  const command = [
+    "python3",
+    fixturePath("in-terminal.py"),
+    ...words("leads-terminal-session.js", { probation: 1 }),
+  ];
   const running = await startWithClient("", {}, { command });
   const { service } = running;
   process.kill(service.pid, "SIGUSR2");
@@ -160,7 +164,11 @@ test("SIGHUP because the terminal went away is no request, the next one is", asy
 });
 
 test("SIGHUP because the session's leader was replaced and left is no request", async () => {
-  const command = ["python3", fixturePath("terminal.py"), ...words("terminal.js", { probation: 1 })];
+  const command = [
+    "python3",
+    fixturePath("in-terminal.py"),
+    ...words("leads-terminal-session.js", { probation: 1 }),
+  ];
   const running = await startWithClient("", {}, { command });
   const { service } = running;
   running.client.destroy();
@@ -176,7 +184,7 @@ test("SIGHUP because the session's leader was replaced and left is no request", 
 
 test("PID 1 refuses an upgrade, and can do everything else", async () => {
   const unshare = ["unshare", "--pid", "--fork", "--mount-proc"];
-  const running = await startWithClient("", {}, { command: [...unshare, ...words("phases.js")] });
+  const running = await startWithClient("", {}, { command: [...unshare, ...words("pauses-at-phases.js")] });
   const { service } = running;
   const [pid] = service.alive().filter((one) => one !== service.pid);
   process.kill(pid!, "SIGHUP");
@@ -193,7 +201,7 @@ test("PID 1 refuses an upgrade, and can do everything else", async () => {
 
 test("PID 1 stops", async () => {
   const unshare = ["unshare", "--pid", "--fork", "--mount-proc"];
-  const running = await startWithClient("", {}, { command: [...unshare, ...words("phases.js")] });
+  const running = await startWithClient("", {}, { command: [...unshare, ...words("pauses-at-phases.js")] });
   const { service, client } = running;
   client.destroy();
   const [pid] = service.alive().filter((one) => one !== service.pid);

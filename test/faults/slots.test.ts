@@ -4,7 +4,7 @@ import type { Line } from "../support/service.js";
 
 /** A successor that dies in these tests is on probation. */
 const start = (settings: object = {}): Promise<Actor> =>
-  Actor.start("slots.js", { probation: 20_000, ...settings });
+  Actor.start("obeys-slots.js", { probation: 20_000, ...settings });
 
 const codes = ({ refusals }: Line): string[] => (refusals as { code: string }[]).map(({ code }) => code);
 
@@ -17,7 +17,7 @@ async function lose(old: Actor, successor: Actor): Promise<void> {
 
 /** An old process that still drains, with a slot that waits, and its successor, off probation. */
 async function pair(settings: object): Promise<[Actor, Actor]> {
-  const old = await Actor.start("slots.js", settings);
+  const old = await Actor.start("obeys-slots.js", settings);
   await old.tell("initiate", "a", { n: 1 }, { timeout: 20_000 });
   await old.tell("upgrade");
   await old.says("settled");
@@ -247,7 +247,7 @@ describe("several generations", () => {
   test("each owner's fence is above that of the one before, over five upgrades and a rollback", async () => {
     const subscribe = [["a", "s"]];
     const each = Object.fromEntries([1, 2, 3, 4, 5].map((n) => [n, { subscribe }]));
-    let owner = await Actor.start("slots.js", { each, probation: 700 });
+    let owner = await Actor.start("obeys-slots.js", { each, probation: 700 });
     const fences: number[] = [];
     for (let upgrade = 1; upgrade <= 5; upgrade++) {
       await owner.tell("initiate", "a", upgrade);

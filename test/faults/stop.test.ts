@@ -12,7 +12,10 @@ function outcomes(service: Service): unknown[] {
 
 test.each(["start", "initialised"])("SIGTERM while the successor is at %s ends both", async (phase) => {
   const directory = temporaryDirectory();
-  const running = await startWithClient("phases.js", { pause: [phase], pidFile: join(directory, "pid") });
+  const running = await startWithClient("pauses-at-phases.js", {
+    pause: [phase],
+    pidFile: join(directory, "pid"),
+  });
   const { service, client } = running;
   client.destroy();
   process.kill(service.pid, "SIGHUP");
@@ -30,7 +33,10 @@ test.each([
   ["the successor", 1],
 ])("SIGTERM on probation to %s ends both, and is no reason for a rollback", async (_, generation) => {
   const directory = temporaryDirectory();
-  const running = await startWithClient("phases.js", { probation: 20_000, pidFile: join(directory, "pid") });
+  const running = await startWithClient("pauses-at-phases.js", {
+    probation: 20_000,
+    pidFile: join(directory, "pid"),
+  });
   const { service, client } = running;
   client.destroy();
   const successor = await service.upgrade();
@@ -44,7 +50,7 @@ test.each([
 });
 
 test("SIGTERM on probation lets what the predecessor has begun come to its end", async () => {
-  const running = await startWithClient("phases.js", { probation: 20_000 });
+  const running = await startWithClient("pauses-at-phases.js", { probation: 20_000 });
   const { service } = running;
   const held = service.ask("/hold");
   await service.until("holding");
@@ -60,7 +66,7 @@ test("SIGTERM on probation lets what the predecessor has begun come to its end",
 test.each(["SIGTERM", "SIGINT"] as const)(
   "a second stop signal ends the process at once: %s",
   async (second) => {
-    const running = await startWithClient("phases.js");
+    const running = await startWithClient("pauses-at-phases.js");
     const { service } = running;
     const held = service.ask("/hold").catch((error: Error) => error.message);
     await service.until("holding");
@@ -74,7 +80,7 @@ test.each(["SIGTERM", "SIGINT"] as const)(
 
 test("a process that stops refuses new connections at once, while it finishes what it has begun", async () => {
   const directory = temporaryDirectory();
-  const running = await startWithClient("phases.js", { pidFile: join(directory, "pid") });
+  const running = await startWithClient("pauses-at-phases.js", { pidFile: join(directory, "pid") });
   const { service } = running;
   const held = service.ask("/hold");
   await service.until("holding");
@@ -87,7 +93,7 @@ test("a process that stops refuses new connections at once, while it finishes wh
 });
 
 test("what is left at drainTimeout is destroyed and counted", async () => {
-  const running = await startWithClient("phases.js", { drainTimeout: 50, probation: 1 });
+  const running = await startWithClient("pauses-at-phases.js", { drainTimeout: 50, probation: 1 });
   const { service, client } = running;
   client.destroy();
   const held = [service.ask("/hold"), service.ask("/hold")].map((one) => one.catch(String));
@@ -99,7 +105,7 @@ test("what is left at drainTimeout is destroyed and counted", async () => {
 });
 
 test("a process that does not end after exitTimeout is ended with code 1 and a warning", async () => {
-  const running = await startWithClient("stays.js", { exitTimeout: 50, probation: 1 });
+  const running = await startWithClient("never-exits.js", { exitTimeout: 50, probation: 1 });
   const { service } = running;
   const successor = await service.upgrade();
   expect(await service.exited).toEqual([1, null]);
@@ -110,7 +116,7 @@ test("a process that does not end after exitTimeout is ended with code 1 and a w
 });
 
 test("a signal that reaches a process which is tidying up does not cut that short", async () => {
-  const running = await startWithClient("stays.js", { probation: 1 });
+  const running = await startWithClient("never-exits.js", { probation: 1 });
   const { service } = running;
   const successor = await service.upgrade();
   await service.until("exited", { generation: 0 });
@@ -123,7 +129,7 @@ test("a signal that reaches a process which is tidying up does not cut that shor
 });
 
 test("a successor to which nobody says go gives up, and its predecessor serves on", async () => {
-  const running = await startWithClient("impatient.js");
+  const running = await startWithClient("short-upgrade-timeout.js");
   const { service } = running;
   process.kill(service.pid, "SIGHUP");
   await service.until("paused");
@@ -139,7 +145,7 @@ test("a successor to which nobody says go gives up, and its predecessor serves o
 });
 
 test("a successor that is stopped after it has announced itself does not stop its predecessor", async () => {
-  const running = await startWithClient("phases.js", { pause: ["initialised"] });
+  const running = await startWithClient("pauses-at-phases.js", { pause: ["initialised"] });
   const { service } = running;
   process.kill(service.pid, "SIGHUP");
   const successor = (await service.until("paused")).pid;

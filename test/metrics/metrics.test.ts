@@ -182,7 +182,7 @@ interface Running {
 async function serve(): Promise<Running> {
   const directory = temporaryDirectory();
   const [pidFile, fate] = [join(directory, "app.pid"), join(directory, "fate")];
-  const service = Service.start("metrics.js", { settings: { pidFile, fate, probation: 200 } });
+  const service = Service.start("serves-metrics.js", { settings: { pidFile, fate, probation: 200 } });
   const { address } = await service.until("listening");
   const { port } = address as AddressInfo;
   await service.until("accepting");

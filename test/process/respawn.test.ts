@@ -6,7 +6,7 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { Service, temporaryDirectory, type Line } from "../support/service.js";
 
 const PACKAGE = fileURLToPath(new URL("../..", import.meta.url));
-const FIXTURE = new URL("../fixtures/respawn.js", import.meta.url).href;
+const FIXTURE = new URL("../fixtures/reports-start.js", import.meta.url).href;
 const program = (options: string): string =>
   `import { run } from ${JSON.stringify(FIXTURE)}; await run(${options});`;
 

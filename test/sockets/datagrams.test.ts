@@ -12,7 +12,7 @@ test.each([
   ["udp6", { port: 0 }],
   [{ type: "udp6", ipv6Only: true }, { port: 0 }],
 ])("a socket of %o bound to %o is inherited, over three generations", async (type, bind) => {
-  const service = Service.start("datagrams.js", { settings: { ...brief, type, bind } });
+  const service = Service.start("udp-echo.js", { settings: { ...brief, type, bind } });
   await service.until("accepting");
   const { address } = await service.until("held", { generation: 0 });
   const { port, family } = address as AddressInfo;
@@ -31,7 +31,7 @@ test.each([
 });
 
 test("every datagram is received exactly once, over five upgrades under way", async () => {
-  const service = Service.start("datagrams.js", { settings: brief });
+  const service = Service.start("udp-echo.js", { settings: brief });
   const { address } = await service.until("held");
   await service.until("accepting");
   const sender = new Sender((address as AddressInfo).port);
@@ -52,7 +52,7 @@ test("what is sent before the commit waits, and a predecessor can send while it 
   await new Promise<void>((resolve) => client.bind(0, "127.0.0.1", resolve));
   const received: string[] = [];
   const { port } = client.address();
-  const service = Service.start("datagrams-out.js", { settings: { ...brief, port } });
+  const service = Service.start("sends-early-and-late.js", { settings: { ...brief, port } });
   const complete = new Promise<void>((resolve) => {
     client.on("message", (data) => received.push(data.toString()) === 3 && resolve());
   });
@@ -67,7 +67,7 @@ test("what is sent before the commit waits, and a predecessor can send while it 
 });
 
 test("a multicast group is joined by each generation once its socket is `listening`", async () => {
-  const service = Service.start("multicast.js", { settings: brief });
+  const service = Service.start("joins-multicast-group.js", { settings: brief });
   const { port } = await service.until("accepting");
   const client = open("udp4");
   await new Promise<void>((resolve) => client.bind(0, "127.0.0.1", resolve));
@@ -84,7 +84,7 @@ test("a multicast group is joined by each generation once its socket is `listeni
 });
 
 test("what cannot be bound is refused, and says why", async () => {
-  const service = Service.start("datagram-refusals.js");
+  const service = Service.start("binds-what-is-refused.js");
   await service.ended();
   const refused = (what: string): object | undefined => service.lines.find((line) => line["what"] === what);
   expect(refused("given twice")).toMatchObject({

@@ -58,7 +58,7 @@ describe("what was added is handed on, though its owner has closed its own", () 
 });
 
 test("what is asked for is the caller's, once, and handed on again", async () => {
-  const service = Service.start("fds-files.js", {
+  const service = Service.start("takes-files.js", {
     settings: {
       ...brief,
       take: [
@@ -81,9 +81,9 @@ test("what is asked for is the caller's, once, and handed on again", async () =>
 });
 
 test("what nobody has asked for is closed at `ready()`", async () => {
-  const service = Service.start("fds-files.js", { settings: brief });
+  const service = Service.start("takes-files.js", { settings: brief });
   await service.until("accepting");
-  const taking = Service.start("fds-files.js", { settings: { ...brief, all: true } });
+  const taking = Service.start("takes-files.js", { settings: { ...brief, all: true } });
   await taking.until("accepting");
   const { pid, late } = await service.replace();
   expect(late).toBe("undefined");
@@ -97,7 +97,7 @@ test("what nobody has asked for is closed at `ready()`", async () => {
 });
 
 test("files() are all that were added as files, and not in use", async () => {
-  const service = Service.start("fds-files.js", { settings: { ...brief, take: [["b"]], all: true } });
+  const service = Service.start("takes-files.js", { settings: { ...brief, take: [["b"]], all: true } });
   await service.until("accepting");
   await service.replace();
   expect(await service.until("files", { generation: 0 })).toMatchObject({ names: [] });
@@ -105,7 +105,7 @@ test("files() are all that were added as files, and not in use", async () => {
 });
 
 test("what cannot be added is refused, and says why; what is not there is undefined", async () => {
-  const service = Service.start("fds-refusals.js");
+  const service = Service.start("adds-what-is-refused.js");
   await service.ended();
   const refusals = service.lines.filter(({ event }) => event === "refused");
   expect(refusals.map(({ what, code, message }) => [what, code, message])).toEqual([
@@ -133,7 +133,7 @@ test("what cannot be added is refused, and says why; what is not there is undefi
 });
 
 async function start(settings: object): Promise<{ service: Service; address: AddressInfo }> {
-  const service = Service.start("fds.js", { settings: { ...brief, ...settings } });
+  const service = Service.start("takes-descriptor.js", { settings: { ...brief, ...settings } });
   const { address } = await service.until("accepting");
   return { service, address: address as AddressInfo };
 }

@@ -8,7 +8,7 @@ const local = { host: "127.0.0.1", port: 0 };
 
 /** Programs of which each generation listens on what is planned for it. */
 async function start(...plans: object[][]): Promise<Service> {
-  const service = Service.start("listeners.js", { settings: { ...brief, plans } });
+  const service = Service.start("listens-by-plan.js", { settings: { ...brief, plans } });
   await service.until("accepting");
   return service;
 }
@@ -154,7 +154,7 @@ test("a server emits `close` when the drain is over, before `exit` resolves", as
 
 describe("in one process", () => {
   test("what cannot be listened on is refused, and says why", async () => {
-    const service = Service.start("listen-refusals.js");
+    const service = Service.start("listens-on-what-is-refused.js");
     const refusals = async (what: string): Promise<object> => service.until("refused", { what });
     expect(await refusals("given twice")).toMatchObject({
       code: "ERR_LISTEN",
@@ -195,7 +195,7 @@ describe("in one process", () => {
   });
 
   test("a server that is closed before the commit lets go of its address", async () => {
-    const service = Service.start("close-held.js");
+    const service = Service.start("closes-held-server.js");
     const { address } = await service.until("closed");
     expect((await service.until("again")).address).toEqual(address);
     await service.until("accepting");
@@ -204,7 +204,7 @@ describe("in one process", () => {
   });
 
   test("a server that was closed can be given again", async () => {
-    const service = Service.start("close-and-listen.js", { settings: { probation: 50 } });
+    const service = Service.start("listens-again-after-close.js", { settings: { probation: 50 } });
     const { address } = await service.until("accepting");
     expect(await readAll(target(address))).toBe(String(service.pid));
     const { pid } = await service.replace();
@@ -212,14 +212,14 @@ describe("in one process", () => {
   });
 
   test("a server that was closed is forgotten when its last connection has ended", async () => {
-    const service = Service.start("closed-servers.js");
+    const service = Service.start("closes-servers.js");
     expect(await service.until("unused")).toMatchObject({ connections: 0, watched: false });
     expect(await service.until("closing")).toMatchObject({ connections: 1, watched: true });
     expect(await service.until("closed")).toMatchObject({ connections: 0, watched: false });
   });
 
   test("a server that cannot accept is given back, and its address let go", async () => {
-    const service = Service.start("cannot-accept.js");
+    const service = Service.start("fails-to-accept-once.js");
     expect(await service.until("refused")).toMatchObject({
       code: "ERR_LISTEN",
       message: "cannot accept on main: out of luck",
@@ -230,7 +230,7 @@ describe("in one process", () => {
   });
 
   test("a server whose signal is aborted is closed, before and after the call", async () => {
-    const service = Service.start("listen-signal.js");
+    const service = Service.start("aborts-listen.js");
     const { before, after } = await service.until("accepting");
     expect(await readAll(target(after))).toBe("ECONNREFUSED");
     expect(await readAll(target(before))).toBe("ECONNREFUSED");
@@ -238,7 +238,7 @@ describe("in one process", () => {
 });
 
 test("a server that is closed in a successor before its commit goes with the predecessor", async () => {
-  const service = Service.start("close-in-successor.js", { settings: brief });
+  const service = Service.start("successor-closes-before-ready.js", { settings: brief });
   const { address } = await service.until("accepting");
   process.kill(service.pid, "SIGHUP");
   await service.until("exited", { generation: 0 });
@@ -246,7 +246,7 @@ test("a server that is closed in a successor before its commit goes with the pre
 });
 
 test("after `ready()` a server accepts at once, and is handed on", async () => {
-  const service = Service.start("listen-late.js", { settings: brief });
+  const service = Service.start("listens-after-ready.js", { settings: brief });
   const { address } = await service.until("late", { generation: 0 });
   expect(await readAll(target(address))).toBe(String(service.pid));
   const { pid } = await service.replace();
@@ -255,13 +255,13 @@ test("after `ready()` a server accepts at once, and is handed on", async () => {
 });
 
 test("what is being bound when an upgrade begins is handed on", async () => {
-  const service = Service.start("listen-and-upgrade.js", { settings: brief });
+  const service = Service.start("upgrades-while-binding.js", { settings: brief });
   const { address } = await service.until("held", { generation: 0 });
   expect((await service.until("held", { generation: 1 })).address).toEqual(address);
 });
 
 test("nothing can be listened on while a process is upgrading, draining or stopped", async () => {
-  const service = Service.start("listen-too-late.js", { settings: brief });
+  const service = Service.start("listens-too-late.js", { settings: brief });
   await service.until("exited", { generation: 0 });
   const refusals = service.lines.filter((line) => line.event === "refused" && line.generation === 0);
   expect(refusals).toMatchObject([
@@ -298,7 +298,7 @@ async function listening(): Promise<{ server: Server; address: AddressInfo }> {
 }
 
 test("a server that is closed in the turn in which it begins to listen does not hold up ready()", async () => {
-  const service = Service.start("close-at-once.js");
+  const service = Service.start("closes-as-it-listens.js");
   await service.until("accepting");
   await service.stop();
   expect(service.noise).toBe("");

@@ -26,7 +26,7 @@ beforeEach(() => {
 });
 
 async function start(plans: (object | string)[][], settings: object = brief): Promise<Service> {
-  const service = Service.start("listeners.js", { settings: { ...settings, plans }, cwd: directory });
+  const service = Service.start("listens-by-plan.js", { settings: { ...settings, plans }, cwd: directory });
   await service.until("accepting");
   return service;
 }
@@ -50,7 +50,7 @@ describe("the path of a Unix socket", () => {
   });
 
   test("stays, though a successor asks for it only when it waits for go", async () => {
-    const service = Service.start("listen-while-waiting.js", { settings: { ...brief, path } });
+    const service = Service.start("listens-while-announced.js", { settings: { ...brief, path } });
     await service.until("accepting");
     process.kill(service.pid, "SIGHUP");
     await service.until("releasing");
@@ -251,7 +251,9 @@ test("an abstract Unix socket is inherited, and leaves no file", async () => {
 
 /** A service whose successor accepts, is on probation, and has closed its server. */
 async function closeOnProbation(probation: number): Promise<Service> {
-  const service = Service.start("close-on-probation.js", { settings: { probation, listen: { path } } });
+  const service = Service.start("successor-closes-on-probation.js", {
+    settings: { probation, listen: { path } },
+  });
   await service.until("accepting");
   process.kill(service.pid, "SIGHUP");
   await service.until("accepting", { generation: 1 });

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { Actor } from "../support/actor.js";
 import type { Line } from "../support/service.js";
 
-const start = (settings: object = {}): Promise<Actor> => Actor.start("roles.js", settings);
+const start = (settings: object = {}): Promise<Actor> => Actor.start("obeys-roles.js", settings);
 
 /** What a process did with its roles: `acquire a`, `released b`. */
 function story(actor: Actor, ...events: string[]): string[] {

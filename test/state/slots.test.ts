@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { Actor } from "../support/actor.js";
 import type { Line } from "../support/service.js";
 
-const start = (settings: object = {}): Promise<Actor> => Actor.start("slots.js", settings);
+const start = (settings: object = {}): Promise<Actor> => Actor.start("obeys-slots.js", settings);
 
 /** Every successor has one subscriber of the label `a`. */
 const taken = { each: { 1: { subscribe: [["a", "s"]] } } };
@@ -374,7 +374,7 @@ describe("what cannot be encoded", () => {
 
 test("a successor that does not answer keeps no outcome waiting beyond the drain", async () => {
   const each = { 1: { subscribe: [["a", "s", "block"]] } };
-  const old = await Actor.start("slots.js", { each, drainTimeout: 500 });
+  const old = await Actor.start("obeys-slots.js", { each, drainTimeout: 500 });
   await old.tell("initiate", "a", 1);
   await old.tell("initiate", "a", 2);
   await old.tell("upgrade");

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { Actor } from "../support/actor.js";
 import type { Line } from "../support/service.js";
 
-const start = (settings: object = {}): Promise<Actor> => Actor.start("units.js", settings);
+const start = (settings: object = {}): Promise<Actor> => Actor.start("obeys-units.js", settings);
 
 const ids = (lines: readonly Line[]): unknown[] => lines.map(({ id }) => id);
 

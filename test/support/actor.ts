@@ -3,7 +3,7 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { Service, temporaryDirectory, type Line } from "./service.js";
 
-/** A process of a service whose fixture obeys commands (`commands.js`). */
+/** A process of a service whose fixture obeys commands (`obey.js`). */
 export class Actor {
   readonly service: Service;
   readonly pid: number;

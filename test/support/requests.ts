@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { request, type ClientRequest, type IncomingMessage } from "node:http";
 import type { Service } from "./service.js";
 
-/** A request to `echo.js` that has begun, and lasts until it is ended. */
+/** A request to `echoes-body.js` that has begun, and lasts until it is ended. */
 export async function openRequest(service: Service): Promise<ClientRequest> {
   const { address } = await service.until("listening");
   const { port } = address as { port: number };

@@ -70,7 +70,7 @@ test("the watchdog is this process's if it is nobody else's", () => {
 test("a socket that systemd passes is served as descriptor 3 of the first process, and not taken for the channel", async () => {
   const path = join(temporaryDirectory(), "app.sock");
   const settings = JSON.stringify({ ...brief, plans: [[{ port: 0, name: "web" }]] });
-  const fixture = join(import.meta.dirname, "../fixtures/listeners.js");
+  const fixture = join(import.meta.dirname, "../fixtures/listens-by-plan.js");
   const activate = join(temporaryDirectory(), "activate.py");
   writeFileSync(activate, ACTIVATE);
   const command = ["python3", activate, path, process.execPath, fixture, settings];

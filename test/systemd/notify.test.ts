@@ -120,7 +120,7 @@ describe("systemd is told", () => {
   );
 
   test("by a program that gives its successors an environment of their own", async () => {
-    const service = start("phases.js");
+    const service = start("pauses-at-phases.js");
     await service.replace();
     const { pid } = service.lines.findLast(({ event }) => event === "accepting")!;
     await manager.until({ MAINPID: `${pid}` });
@@ -140,7 +140,7 @@ describe("the watchdog", () => {
   const env = { WATCHDOG_USEC: "200000" };
 
   test("is fed by whoever is main, from the start and through an upgrade", async () => {
-    const service = start("phases.js", { probation: 500, pause: ["start"] }, env);
+    const service = start("pauses-at-phases.js", { probation: 500, pause: ["start"] }, env);
     await manager.until({ WATCHDOG: "1" });
     await service.until("accepting");
     process.kill(service.pid, "SIGHUP");

@@ -15,7 +15,7 @@ interface Started {
 }
 
 async function startWith(name: string, { first, ...settings }: Settings = {}): Promise<Started> {
-  const service = Service.start("websocket.js", {
+  const service = Service.start("websocket-counter.js", {
     settings: { ...brief, ...settings, first: { package: name, ...first } },
   });
   const { port } = await service.until("accepting");
