@@ -4,7 +4,8 @@ import { HandoverError } from "../errors.js";
 import { descriptorOf } from "../platform/node-internals.js";
 import { check, native } from "../platform/native.js";
 import type { Inventory } from "./inventory.js";
-import { requireName } from "./listen-options.js";
+import { requireOwnName } from "../util/validation.js";
+import { DESCRIPTOR_NAME, requireName } from "./listen-options.js";
 
 /**
  * Descriptors that are handed on by name, for what is no server: tableflip's `Fds`. What is added is
@@ -13,7 +14,7 @@ import { requireName } from "./listen-options.js";
  *
  * What adds one rejects with `ERR_DESCRIPTOR` if the name is in use, or the descriptor is none of that kind; with
  * `ERR_OPTION` for what is no name; and where it is too late with `ERR_UPGRADE_IN_PROGRESS`, `ERR_ALREADY_UPGRADED` or
- * `ERR_STOPPED`.
+ * `ERR_STOPPED`. Every method rejects with `ERR_OPTION` for a name that begins with `handover:`.
  */
 export class Fds {
   readonly #inventory: Inventory;
@@ -77,6 +78,7 @@ export class Fds {
   }
 
   async #take(name: string, isMeant: Parameters<Inventory["take"]>[1]): Promise<number | undefined> {
+    requireOwnName(DESCRIPTOR_NAME, name);
     const item = await this.#inventory.take(name, isMeant);
     return item === undefined ? undefined : this.#inventory.duplicate(name);
   }

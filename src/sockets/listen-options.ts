@@ -4,7 +4,7 @@ import { Server } from "node:net";
 import { inspect } from "node:util";
 import { type RequestedAddress, absolutePath } from "../address.js";
 import { HandoverError } from "../errors.js";
-import { refuseUnknown, text, wrongOption } from "../util/validation.js";
+import { refuseUnknown, requireOwnName, text, wrongOption } from "../util/validation.js";
 
 /** Options of `listen()`: those of Node's `server.listen()`, and some. */
 export interface ListenOptions {
@@ -175,6 +175,11 @@ function readName(value: unknown): string | undefined {
  * @throws {HandoverError} `ERR_OPTION`
  */
 export function requireName(value: unknown): string {
-  if (typeof value === "string" && value !== "" && value.length <= 256) return value;
-  throw wrongOption("name", "a string of 1 to 256 characters", value);
+  if (typeof value !== "string" || value === "" || value.length > 256)
+    throw wrongOption("name", "a string of 1 to 256 characters", value);
+  requireOwnName(DESCRIPTOR_NAME, value);
+  return value;
 }
+
+/** Names a descriptor's name in an error. */
+export const DESCRIPTOR_NAME = "the name of a descriptor";

@@ -58,5 +58,22 @@ export function text(name: string, value: unknown): string | undefined {
   throw wrongOption(name, "a string that is not empty", value);
 }
 
+/**
+ * Refuses a name that the library may use itself: a program's listener of the name `handover:control` would take the
+ * control socket's descriptor at the next upgrade.
+ *
+ * @param what names it in the error: `the label of a slot`
+ * @throws {HandoverError} `ERR_OPTION`
+ */
+export function requireOwnName(what: string, name: string): void {
+  if (!name.startsWith(RESERVED)) return;
+  throw new HandoverError(
+    "ERR_OPTION",
+    `${what} cannot be "${name}": names that begin with "${RESERVED}" are reserved for handover itself`,
+  );
+}
+
+const RESERVED = "handover:";
+
 /** The longest time a timer of Node takes; a longer one would fire at once. */
 const LONGEST = 2 ** 31 - 1;

@@ -116,6 +116,8 @@ test("what cannot be added is refused, and says why; what is not there is undefi
       "ERR_OPTION",
       expect.stringMatching(/^the option "name" must be a string of 1 to 256 char/),
     ],
+    ["name of the library", "ERR_OPTION", RESERVED],
+    ["listener of the library", "ERR_OPTION", RESERVED],
     ["no descriptor", "ERR_DESCRIPTOR", "there is no descriptor 999"],
     ["no number", "ERR_DESCRIPTOR", "there is no descriptor 0"],
     ["no socket", "ERR_DESCRIPTOR", 'cannot add "file": descriptor 0 is a file, not a listener'],
@@ -131,6 +133,9 @@ test("what cannot be added is refused, and says why; what is not there is undefi
   expect(await service.until("nothing")).toMatchObject({ all: true, files: 0 });
   expect(service.noise).toBe("");
 });
+
+const RESERVED =
+  'the name of a descriptor cannot be "handover:control": names that begin with "handover:" are reserved for handover itself';
 
 async function start(settings: object): Promise<{ service: Service; address: AddressInfo }> {
   const service = Service.start("takes-descriptor.js", { settings: { ...brief, ...settings } });

@@ -172,6 +172,12 @@ describe("in one process", () => {
       code: "ERR_LISTEN",
       message: 'cannot listen on unix:/nowhere/name: the name "main" is in use',
     });
+    expect(await refusals("name of the library")).toMatchObject({
+      code: "ERR_OPTION",
+      message:
+        'the name of a descriptor cannot be "handover:control": names that begin with "handover:" are reserved for ' +
+        "handover itself",
+    });
     expect(await refusals("address in use")).toMatchObject({
       code: "ERR_LISTEN",
       cause: "EADDRINUSE",
