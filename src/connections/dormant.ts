@@ -1,104 +1,175 @@
-import { constants } from "node:os";
-import type { ConnectionAdapter } from "./adapter.js";
-import { check, native, POLL, type Watcher } from "../platform/native.js";
-
-/** A connection that was adopted, and has not spoken since: a descriptor, and no socket. */
-export interface DormantConnection {
-  readonly fd: number;
-  readonly state: unknown;
-  readonly adapter: ConnectionAdapter;
-}
+import { Server as HttpServer } from "node:http";
+import type { Server } from "node:net";
+import { native } from "../platform/native.js";
+import { countConnection, overrideMember } from "../platform/node-internals.js";
+import type { CloseStrategy, ConnectionAdapter } from "./adapter.js";
+import type { FrozenConnection, Movable } from "./movable.js";
+import { SilenceWatch } from "./silence-watch.js";
+import { encodeConnection } from "./wire-format.js";
 
 interface DormantListener {
-  /** It speaks, or its client has gone; the descriptor is the listener's. */
-  wake(dormant: DormantConnection): void;
-  /** It was silent for too long; its descriptor is closed. */
-  expire(dormant: DormantConnection): void;
+  /** The client has sent something, or has ended the connection; the descriptor is the listener's. */
+  wake(connection: DormantConnection): void;
+  /** A connection has ended. */
+  ended(): void;
 }
 
 /**
- * Waits for the first byte on any number of silent connections with one descriptor, as creating a socket for
- * each would take most of the time of a move.
+ * The dormant connections of one server: adopted ones whose client has not sent a byte since. Each is a descriptor and
+ * its frozen state, without a socket.
  */
-export class DormantConnections {
+export class DormantConnections implements CloseStrategy {
+  readonly #server: { readonly server: Server; readonly label: string };
   readonly #listener: DormantListener;
-  readonly #connections = new Map<number, { dormant: DormantConnection; deadline: number }>();
-  readonly #set: number;
-  readonly #watcher: Watcher;
-  #sweep: NodeJS.Timeout | undefined;
+  #silent: SilenceWatch<DormantConnection> | undefined;
+  /** Offered to the successor. */
+  readonly #offered = new Set<DormantConnection>();
+  #closing = false;
+  /** Refused by the successor. */
+  readonly #staying = new Set<DormantConnection>();
 
-  /** Undefined where the system has nothing for it: then sockets are made at once. */
-  static open(listener: DormantListener): DormantConnections | undefined {
-    const set = native().readinessCreate();
-    if (set === -constants.errno.ENOSYS) return undefined;
-    return new DormantConnections(check(set, "make", "a set of descriptors"), listener);
-  }
-
-  private constructor(set: number, listener: DormantListener) {
-    this.#set = set;
+  constructor(server: { readonly server: Server; readonly label: string }, listener: DormantListener) {
+    this.#server = server;
     this.#listener = listener;
-    this.#watcher = new (native().Watcher)(set, () => this.#wake());
-    this.#watcher.watch(POLL.readable);
-    this.#watcher.unref();
   }
 
+  /** With those that are offered to the successor. */
   get size(): number {
-    return this.#connections.size;
+    return (this.#silent?.size ?? 0) + this.#offered.size;
   }
 
-  *[Symbol.iterator](): Generator<DormantConnection> {
-    for (const { dormant } of this.#connections.values()) yield dormant;
+  /** Those that are not offered. */
+  [Symbol.iterator](): Iterator<DormantConnection> {
+    return (this.#silent ?? [])[Symbol.iterator]();
   }
 
-  /** Owns the descriptor from now on. `patience` is in ms. */
-  add(dormant: DormantConnection, patience: number): void {
-    const { fd } = dormant;
-    check(native().readinessAdd(this.#set, fd), "wait for", `descriptor ${fd}`);
-    this.#connections.set(fd, { dormant, deadline: performance.now() + patience });
-    this.#sweep ??= setInterval(() => this.#expire(), SWEEP_EVERY).unref();
-  }
-
-  /** Hands the descriptor back; false if it has left by itself. */
-  remove({ fd }: DormantConnection): boolean {
-    if (!this.#connections.delete(fd)) return false;
-    native().readinessRemove(this.#set, fd);
-    if (this.#connections.size === 0) {
-      clearInterval(this.#sweep);
-      this.#sweep = undefined;
-    }
+  /**
+   * Takes a connection with its descriptor. False where the system cannot watch a set of descriptors: the connection
+   * needs a socket.
+   *
+   * @param timeout how long, in ms, its client may be silent
+   */
+  adopt(fd: number, state: unknown, adapter: ConnectionAdapter, timeout: number): boolean {
+    this.#silent ??= this.#watch();
+    if (this.#silent === undefined) return false;
+    this.#silent.add(new DormantConnection(this, fd, state, adapter, performance.now() + timeout));
+    countConnection(this.#server.server, 1);
     return true;
   }
 
-  close(): void {
-    clearInterval(this.#sweep);
-    this.#watcher.close();
-    native().close(this.#set);
-    for (const fd of this.#connections.keys()) native().close(fd);
-    this.#connections.clear();
+  freeze(connection: DormantConnection, id: number): FrozenConnection | undefined {
+    const { fd, state, adapter } = connection;
+    const { label } = this.#server;
+    const parcel = encodeConnection({ id, label, adapter, state, fd });
+    if (this.#silent?.remove(connection) !== true) return undefined;
+    this.#offered.add(connection);
+    return {
+      connection,
+      parcel,
+      onTaken: () => this.#end(connection),
+      // One that was destroyed meanwhile is not offered any longer.
+      onReturned: () => void (this.#offered.delete(connection) && this.#silent!.add(connection)),
+    };
   }
 
-  /** What is left of more than it takes at once makes the set readable again. How many it has taken. */
-  #wake(): number {
-    const ready = native().readinessTake(this.#set);
-    if (typeof ready === "number") return 0;
-    for (const fd of ready) {
-      const dormant = this.#connections.get(fd)?.dormant;
-      if (dormant !== undefined && this.remove(dormant)) this.#listener.wake(dormant);
-    }
-    return ready.length;
+  markStaying(connection: DormantConnection): void {
+    this.#staying.add(connection);
   }
 
-  /** A timer runs before what has arrived meanwhile is looked at, and that is not silent. */
-  #expire(): void {
-    while (this.#wake() > 0);
-    const time = performance.now();
-    for (const { dormant, deadline } of this.#connections.values()) {
-      if (deadline > time || !this.remove(dormant)) continue;
-      native().close(dormant.fd);
-      this.#listener.expire(dormant);
+  setClosing(closing: boolean): void {
+    this.#closing = closing;
+    if (!closing) this.#staying.clear();
+  }
+
+  idleConnections(): Map<DormantConnection, string> {
+    const closable = [...this].filter((one) => this.#closing || this.#staying.has(one));
+    return new Map(closable.map((one) => [one, ""]));
+  }
+
+  closeIdle(connection: DormantConnection): void {
+    if (this.#silent?.remove(connection)) this.#close(connection);
+  }
+
+  /** Offered ones included: the successor may never answer. */
+  destroyAll(): void {
+    this.#destroySilent();
+    for (const connection of this.#offered) this.#end(connection);
+  }
+
+  dispose(): void {
+    this.#silent?.close();
+  }
+
+  /** Node's methods that close connections have to reach dormant ones too, which Node does not know. */
+  #watch(): SilenceWatch<DormantConnection> | undefined {
+    const silent = SilenceWatch.open<DormantConnection>({
+      spoke: (connection) => this.#listener.wake(connection),
+      expired: () => this.#uncount(),
+    });
+    const { server } = this.#server;
+    if (silent === undefined || !(server instanceof HttpServer)) return silent;
+    for (const name of ["closeIdleConnections", "closeAllConnections"] as const) {
+      const close = server[name].bind(server);
+      overrideMember(server, name, () => {
+        this.#destroySilent();
+        close();
+      });
     }
+    return silent;
+  }
+
+  #destroySilent(): void {
+    for (const connection of this) this.closeIdle(connection);
+  }
+
+  #end(connection: DormantConnection): void {
+    if (this.#offered.delete(connection)) this.#close(connection);
+  }
+
+  #close({ fd }: DormantConnection): void {
+    native().close(fd);
+    this.#uncount();
+  }
+
+  #uncount(): void {
+    countConnection(this.#server.server, -1);
+    this.#listener.ended();
   }
 }
 
-/** ms: a connection may be silent for this much longer. */
-const SWEEP_EVERY = 1_000;
+/** An adopted connection whose client has not sent a byte since. */
+export class DormantConnection implements Movable {
+  readonly fd: number;
+  readonly state: unknown;
+  readonly adapter: ConnectionAdapter;
+  /** When its silence ends it, in ms of `performance.now()`. */
+  readonly deadline: number;
+  readonly #all: DormantConnections;
+
+  constructor(
+    all: DormantConnections,
+    fd: number,
+    state: unknown,
+    adapter: ConnectionAdapter,
+    deadline: number,
+  ) {
+    this.#all = all;
+    this.fd = fd;
+    this.state = state;
+    this.adapter = adapter;
+    this.deadline = deadline;
+  }
+
+  freeze(id: number): FrozenConnection | undefined {
+    return this.#all.freeze(this, id);
+  }
+
+  /** A silent connection is at rest. */
+  quiesce(): void {}
+
+  endQuiescing(): void {}
+
+  markStaying(): void {
+    this.#all.markStaying(this);
+  }
+}

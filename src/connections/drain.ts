@@ -1,9 +1,9 @@
 import type { ConnectionSummary } from "../events.js";
 import type { DrainContext } from "../exchange/drain-context.js";
-import { CONNECTION_KIND } from "./freeze.js";
 import { ConnectionMover } from "./mover.js";
 import type { CloseStrategy } from "./adapter.js";
 import type { Tracker } from "./tracker.js";
+import { CONNECTION_KIND } from "./wire-format.js";
 
 /**
  * The end of a process's connections. Those that can move are handed to the successor, where there is one. The
@@ -24,6 +24,7 @@ export class Drain {
   #immediate: NodeJS.Immediate | undefined;
   #finish!: (drained: ConnectionSummary) => void;
   #destroyed = 0;
+  #isCancelled = false;
 
   /** Begins at once, and ends at the deadline of `context` at the latest. */
   constructor(tracker: Tracker, context: DrainContext) {
@@ -34,7 +35,7 @@ export class Drain {
     if (tracker.size === 0) {
       this.#end();
     } else {
-      tracker.onEmpty = () => this.#end();
+      void tracker.whenEmpty().then(() => this.#end());
       void context.over.then(() => this.#onOver());
       this.#timer = setInterval(() => this.#lookSoon(), LOOK_EVERY);
       this.#mover =
@@ -55,6 +56,7 @@ export class Drain {
 
   /** Leaves the connections as they are; {@link done} stays pending. */
   cancel(): void {
+    this.#isCancelled = true;
     this.#stop();
     for (const protocol of this.#tracker.closeStrategies) protocol.setClosing(false);
   }
@@ -72,6 +74,7 @@ export class Drain {
   }
 
   #end(): void {
+    if (this.#isCancelled) return;
     this.#stop();
     this.#finish({
       destroyed: this.#destroyed,
@@ -80,7 +83,6 @@ export class Drain {
   }
 
   #stop(): void {
-    this.#tracker.onEmpty = undefined;
     this.#mover?.stop();
     clearInterval(this.#timer);
     clearImmediate(this.#immediate);

@@ -15,6 +15,11 @@ interface Http1State {
   silentSince: number;
 }
 
+interface Http1Listener {
+  /** A response is over, so its connection may be idle. */
+  responded(socket: Socket): void;
+}
+
 /** HTTP, HTTPS, or HTTP/2 over TLS, which may allow HTTP/1.1. Others are no business of this file. */
 export function speaksHttp1(server: Server): server is HttpServer {
   return server instanceof HttpServer || server instanceof HttpsServer || isSecureHttp2(server);
@@ -31,17 +36,17 @@ function isSecureHttp2(server: Server): boolean {
 export class Http1 implements CloseStrategy, ConnectionAdapter {
   readonly name = "http/1.1";
   readonly version = 1;
-  /** Called when a response is over, and its connection may be idle. */
-  onResponse: ((socket: Socket) => void) | undefined;
   readonly #server: HttpServer;
   readonly #idleList: IdleList;
   readonly #connections = new Map<Socket, Connection>();
   /** Connections that are told to close: all, or those that the successor does not take. */
   #closing = false;
   #someAreStaying = false;
+  readonly #listener: Http1Listener;
 
-  constructor(server: HttpServer) {
+  constructor(server: HttpServer, listener: Http1Listener) {
     this.#server = server;
+    this.#listener = listener;
     this.#idleList = new IdleList(server);
     subscribe(REQUEST_START, this.#onRequest);
   }
@@ -143,7 +148,7 @@ export class Http1 implements CloseStrategy, ConnectionAdapter {
         1,
       );
       connection.silentSince = now();
-      this.onResponse?.(request.socket);
+      this.#listener.responded(request.socket);
     });
   };
 

@@ -1,29 +1,25 @@
 import type { MoveCounts } from "../events.js";
-import type { Socket } from "node:net";
 import type { Exchange } from "../exchange/exchange.js";
 import type { Settlement } from "../exchange/parcel.js";
 import { deferred } from "../util/deferred.js";
-import { freeze, CONNECTION_KIND, type FrozenConnection } from "./freeze.js";
-import type { DormantConnection } from "./dormant.js";
-import type { TrackedServer } from "./tracked-server.js";
+import type { FrozenConnection, Movable } from "./movable.js";
 import type { Tracker } from "./tracker.js";
+import { CONNECTION_KIND } from "./wire-format.js";
 
 /**
- * Hands the connections of a replaced process to its successor: the idle ones at once, in batches; the others
+ * Moves the connections of a replaced process to its successor: the idle ones at once, in batches; the others
  * when they become idle. One that is refused stays, and is told to close.
  */
 export class ConnectionMover {
   readonly counts: MoveCounts = { moved: 0, stayed: {} };
   readonly #tracker: Tracker;
   readonly #exchange: Exchange;
-  /** Those that may be idle, with their servers. What is taken out of it is sent, or is not idle. */
-  readonly #candidates = new Map<Socket | DormantConnection, TrackedServer>();
-  /** Those that are offered. */
-  readonly #offered = new Set<Socket | DormantConnection>();
-  /** Those that the successor does not want. */
-  readonly #staying = new WeakSet<Socket | DormantConnection>();
-  /** Those that are being brought to rest, and how that is undone. */
-  readonly #quiescing = new Map<Socket, () => void>();
+  /** Connections that may be idle. */
+  readonly #candidates = new Set<Movable>();
+  readonly #offered = new Set<Movable>();
+  /** Connections that do not move: refused by the successor, or with an adapter that failed. */
+  readonly #staying = new WeakSet<Movable>();
+  readonly #unsubscribe: () => void;
   readonly #timer: NodeJS.Timeout;
   #first: NodeJS.Timeout | undefined;
   #immediate: NodeJS.Immediate | undefined;
@@ -32,70 +28,63 @@ export class ConnectionMover {
   /** Of the next parcel. */
   #id = 0;
   readonly #swept = deferred<void>();
+  #isStopped = false;
 
   /** Begins at once. */
   constructor(tracker: Tracker, exchange: Exchange) {
     this.#tracker = tracker;
     this.#exchange = exchange;
-    for (const server of this.#movable()) {
-      if (server.http1 !== undefined) server.http1.onResponse = (socket) => this.#reconsider(socket, server);
-    }
+    this.#unsubscribe = tracker.onMayBeIdle((connection) => this.#reconsider(connection));
     this.#timer = setInterval(() => this.#lookAtAll(), LOOK_EVERY);
     this.#lookAtAll();
   }
 
-  /** Resolves when those that were idle at the beginning have left, or it is over. */
+  /** Resolves when the connections that were idle at the beginning have moved, or at {@link stop}. */
   get swept(): Promise<void> {
     return this.#swept.promise;
   }
 
-  /** What is not settled is reported by the exchange, in its own time. */
+  /** Offers nothing from now on. Open offers are still settled by the exchange. */
   stop(): void {
+    this.#isStopped = true;
     this.#swept.resolve();
+    this.#unsubscribe();
     clearInterval(this.#timer);
     clearTimeout(this.#first);
     clearImmediate(this.#immediate);
-    for (const server of this.#movable()) if (server.http1 !== undefined) server.http1.onResponse = undefined;
     this.#candidates.clear();
     this.#endAllQuiescing();
   }
 
-  #movable(): TrackedServer[] {
-    return this.#tracker.servers.filter(({ adapters }) => adapters.length > 0);
-  }
-
-  /** Unless those of the last look are still leaving. */
+  /** Unless candidates of the last look are left. */
   #lookAtAll(): void {
     if (this.#exchange.peers(CONNECTION_KIND).length === 0) return this.#endAllQuiescing();
     if (this.#candidates.size > 0) return;
-    for (const server of this.#movable()) {
-      for (const dormant of server.dormant) this.#consider(dormant, server);
-      for (const socket of server.sockets) this.#consider(socket, server);
-    }
-    // Of thousands in another round of the event loop: to look at them has taken long enough.
+    for (const connection of this.#tracker.movable) this.#consider(connection);
+    // To list thousands has taken long enough: other work of the event loop comes first.
     if (this.#candidates.size > MANY) this.#first = setTimeout(() => this.#send(), 0);
     else this.#send();
   }
 
   /** In the next turn: at the end of a response Node has not looked for the next request yet. */
-  #reconsider(socket: Socket, server: TrackedServer): void {
-    this.#consider(socket, server);
+  #reconsider(connection: Movable): void {
+    // An adapter may report a connection after it was told to stop quiescing.
+    if (this.#isStopped) return;
+    this.#consider(connection);
     this.#immediate ??= setImmediate(() => {
       this.#immediate = undefined;
       this.#send();
     });
   }
 
-  #consider(connection: Socket | DormantConnection, server: TrackedServer): void {
-    if (!this.#staying.has(connection) && !this.#offered.has(connection))
-      this.#candidates.set(connection, server);
+  #consider(connection: Movable): void {
+    if (!this.#staying.has(connection) && !this.#offered.has(connection)) this.#candidates.add(connection);
   }
 
-  /** As long as there are candidates, and room in the window. */
+  /** Until there are no candidates, or {@link WINDOW} batches are unsettled. */
   #send(): void {
     while (this.#unsettled < WINDOW && this.#candidates.size > 0) {
-      const batch: FrozenConnection[] = [];
-      this.#fill(batch);
+      const batch = this.#fillBatch();
       if (batch.length > 0) void this.#offer(batch);
     }
     if (this.#unsettled === 0) this.#swept.resolve();
@@ -110,23 +99,28 @@ export class ConnectionMover {
     this.#send();
   }
 
-  #fill(batch: FrozenConnection[]): void {
+  #fillBatch(): FrozenConnection[] {
+    const batch: FrozenConnection[] = [];
     let size = 0;
-    for (const [connection, server] of this.#candidates) {
-      if (batch.length === BATCH || size > BATCH_SIZE) return;
+    for (const connection of this.#candidates) {
+      if (batch.length === BATCH || size > BATCH_SIZE) break;
       this.#candidates.delete(connection);
-      const frozen = this.#tryFreeze(connection, server);
+      const frozen = this.#tryFreeze(connection);
       if (frozen === undefined) continue;
       size += frozen.parcel.body.length;
       this.#offered.add(connection);
       batch.push(frozen);
     }
+    return batch;
   }
 
-  #tryFreeze(connection: Socket | DormantConnection, server: TrackedServer): FrozenConnection | undefined {
+  #tryFreeze(connection: Movable): FrozenConnection | undefined {
     try {
-      const frozen = freeze(connection, server, this.#id);
-      if (frozen === undefined) return this.#quiesce(connection, server);
+      const frozen = connection.freeze(this.#id);
+      if (frozen === undefined) {
+        connection.quiesce(() => this.#reconsider(connection));
+        return undefined;
+      }
       this.#id++;
       if (frozen.parcel.body.length <= LARGEST) return frozen;
       this.#settle(frozen, { how: "refused", code: "ERR_TOO_LARGE" });
@@ -137,65 +131,45 @@ export class ConnectionMover {
     return undefined;
   }
 
-  #quiesce(connection: Socket | DormantConnection, server: TrackedServer): undefined {
-    if ("fd" in connection || connection.destroyed || this.#quiescing.has(connection)) return;
-    for (const adapter of server.adapters) {
-      const undo = adapter.quiesce?.(connection, () => this.#reconsider(connection, server));
-      if (undo === undefined) continue;
-      this.#quiescing.set(connection, undo);
-      connection.once("close", () => this.#quiescing.delete(connection));
-      return;
-    }
-  }
-
-  #endQuiescing(connection: Socket | DormantConnection): void {
-    if ("fd" in connection) return;
-    this.#quiescing.get(connection)?.();
-    this.#quiescing.delete(connection);
-  }
-
-  #endAllQuiescing(): void {
-    for (const socket of this.#quiescing.keys()) this.#endQuiescing(socket);
-  }
-
-  #settle(
-    { connection, onTaken: gone, onReturned: back, onRefused: keep }: FrozenConnection,
-    settlement: Settlement,
-  ): void {
+  #settle({ connection, onTaken, onReturned }: FrozenConnection, settlement: Settlement): void {
     this.#offered.delete(connection);
     if (settlement.how === "taken") {
       this.counts.moved++;
-      return gone();
+      return onTaken();
     }
-    back();
+    onReturned();
     if (settlement.how !== "refused") return;
     this.#countStaying(connection, settlement.code);
-    keep();
+    connection.markStaying();
   }
 
-  #countStaying(connection: Socket | DormantConnection, code: string): void {
+  #countStaying(connection: Movable, code: string): void {
     const { stayed } = this.counts;
     stayed[code] = (stayed[code] ?? 0) + 1;
     this.#staying.add(connection);
-    this.#endQuiescing(connection);
+    connection.endQuiescing();
+  }
+
+  #endAllQuiescing(): void {
+    for (const connection of this.#tracker.movable) connection.endQuiescing();
   }
 }
 
 /**
- * Batches that may be unsettled: it bounds what is nowhere, sent and not yet taken. A small one keeps the gap of each
- * short; with one more than one the next is on its way while one is being answered.
+ * Batches that may be unsettled: it limits the connections in flight, sent but not yet acknowledged. A small one keeps
+ * the gap of each connection short; two let the next one travel while the first is being answered.
  */
 const WINDOW = 2;
 
 /** Connections that take more than a few milliseconds to look at. */
 const MANY = 1_000;
 
-/** Connections in one offer, and bytes of what travels with them. */
+/** Connections in one offer, and bytes of their bodies. */
 const BATCH = 64;
 const BATCH_SIZE = 48 * 1024;
 
-/** Bytes of what travels with one connection: it waits for them. */
+/** Bytes of one connection's body: the connection waits while they are sent. */
 const LARGEST = 16 * 1024 * 1024;
 
-/** ms: for those that became idle without anybody telling. */
+/** ms: for connections that become idle without a notification. */
 const LOOK_EVERY = 50;

@@ -1,5 +1,5 @@
 import type { Socket } from "node:net";
-import { startReading, stopReading, overrideMember } from "../platform/node-internals.js";
+import { descriptorOf, startReading, stopReading, overrideMember } from "../platform/node-internals.js";
 
 /**
  * A connection that neither reads nor writes nor times out, while it is undecided which process has it. What
@@ -7,6 +7,8 @@ import { startReading, stopReading, overrideMember } from "../platform/node-inte
  * process goes on from the state that was frozen before.
  */
 export class PausedSocket {
+  /** Its descriptor. */
+  readonly fd: number;
   readonly #socket: Socket;
   /** Text, where the socket has an encoding. */
   readonly #taken: Uint8Array | string | undefined;
@@ -14,6 +16,7 @@ export class PausedSocket {
   readonly #heldWrites: (() => void)[] = [];
 
   constructor(socket: Socket) {
+    this.fd = descriptorOf(socket);
     this.#socket = socket;
     this.#timeout = socket.timeout ?? 0;
     stopReading(socket);

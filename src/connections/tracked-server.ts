@@ -1,98 +1,103 @@
-import { Server as HttpServer } from "node:http";
 import { Socket, type Server } from "node:net";
 import { Server as TlsServer } from "node:tls";
 import { reasonOf } from "../errors.js";
 import type { TakeResult } from "../exchange/exchange.js";
 import type { Parcel } from "../exchange/parcel.js";
-import { allowsHalfOpen, countConnection, joinServer, overrideMember } from "../platform/node-internals.js";
+import { allowsHalfOpen, countConnection, joinServer } from "../platform/node-internals.js";
 import { check, native } from "../platform/native.js";
 import type { ConnectionAdapter, CloseStrategy } from "./adapter.js";
-import { decodeFrozen } from "./wire-format.js";
+import { DormantConnections, type DormantConnection } from "./dormant.js";
 import { Http1, speaksHttp1 } from "./http1.js";
 import { Http2Sessions } from "./http2.js";
-import { DormantConnections, type DormantConnection } from "./dormant.js";
+import type { Movable } from "./movable.js";
+import { OpenConnection } from "./open-connection.js";
+import { decodeConnection } from "./wire-format.js";
+
+interface TrackedServerListener {
+  /** A connection has ended. */
+  ended(): void;
+  /** A response has ended, so its connection may be idle. */
+  mayBeIdle(connection: Movable): void;
+}
 
 /** The live connections of one server: those that it accepted, and those that it has adopted. */
 export class TrackedServer {
   readonly server: Server;
   /** The name of its listener, by which the successor finds its own. */
   label: string;
-  /** Over TLS, what the program sees. */
-  readonly #secure = new Set<Socket>();
-  readonly #adapters: () => readonly ConnectionAdapter[];
-  readonly sockets = new Set<Socket>();
   readonly http1: Http1 | undefined;
   readonly http2: Http2Sessions;
-  #dormant: DormantConnections | undefined;
-  /** Dormant connections that are offered to the successor. */
-  readonly #away = new Set<DormantConnection>();
-  /** Dormant connections that are to close: all, or those that the successor does not take. */
-  #closeDormant = false;
-  readonly #staying = new Set<DormantConnection>();
-  readonly #onEnd: () => void;
+  readonly #open = new Map<Socket, OpenConnection>();
+  /** TLS sockets, as the program sees them. */
+  readonly #secure = new Set<Socket>();
+  readonly #dormant: DormantConnections;
+  readonly #adapters: () => readonly ConnectionAdapter[];
+  readonly #listener: TrackedServerListener;
 
-  /**
-   * @param adapters of protocols besides HTTP/1.1; the list may grow
-   * @param onEnd called when one connection has ended
-   */
+  /** @param adapters of protocols besides HTTP/1.1; the list may grow */
   constructor(
     server: Server,
     label: string,
     adapters: () => readonly ConnectionAdapter[],
-    onEnd: () => void,
+    listener: TrackedServerListener,
   ) {
     this.server = server;
     this.label = label;
-    this.#onEnd = onEnd;
-    const isTls = server instanceof TlsServer;
-    this.http1 = speaksHttp1(server) ? new Http1(server) : undefined;
-    this.http2 = new Http2Sessions(server);
     this.#adapters = adapters;
+    this.#listener = listener;
+    this.http1 = speaksHttp1(server)
+      ? new Http1(server, { responded: (socket) => this.#onResponse(socket) })
+      : undefined;
+    this.http2 = new Http2Sessions(server);
+    this.#dormant = new DormantConnections(this, {
+      wake: (connection) => this.#wake(connection),
+      ended: () => listener.ended(),
+    });
     server.prependListener("connection", this.#onConnection);
-    if (isTls) server.prependListener("secureConnection", this.#onSecureConnection);
+    if (server instanceof TlsServer) server.prependListener("secureConnection", this.#onSecureConnection);
   }
 
-  /** What its connections move by. TLS keeps its state in the process. */
+  /** The adapters by which its connections move. Those over TLS do not: TLS keeps its state in the process. */
   get adapters(): readonly ConnectionAdapter[] {
     if (this.server instanceof TlsServer) return [];
     return this.http1 === undefined ? this.#adapters() : [this.http1, ...this.#adapters()];
   }
 
-  /** Asks the adapters to end a part of the connections, at most 1, in their protocol's own way. */
+  /** Connections that can move, the dormant ones first. */
+  get movable(): readonly Movable[] {
+    return this.adapters.length === 0 ? [] : [...this.#dormant, ...this.#open.values()];
+  }
+
+  get size(): number {
+    return this.#open.size + this.#dormant.size;
+  }
+
+  get closeStrategies(): readonly CloseStrategy[] {
+    return [...(this.http1 === undefined ? [] : [this.http1]), this.http2, this.#dormant];
+  }
+
+  /** Asks the adapters to close a part of the connections, at most 1, in their protocol's own way. */
   closeFraction(part: number): void {
-    const sockets = this.server instanceof TlsServer ? this.#secure : this.sockets;
-    let left = Math.ceil(sockets.size * part);
+    const sockets = [...(this.server instanceof TlsServer ? this.#secure : this.#open.keys())];
+    let left = Math.ceil(sockets.length * part);
     for (const socket of sockets) {
       if (left === 0) return;
       if (this.#adapters().some((adapter) => adapter.close?.(socket) === true)) left--;
     }
   }
 
-  /** Adopted connections that have not spoken yet. */
-  get dormant(): Iterable<DormantConnection> {
-    return this.#dormant ?? [];
-  }
-
-  get size(): number {
-    return this.sockets.size + (this.#dormant?.size ?? 0) + this.#away.size;
-  }
-
-  get closeStrategies(): readonly CloseStrategy[] {
-    return [...(this.http1 === undefined ? [] : [this.http1]), this.http2, this.#dormantStrategy];
-  }
-
   /** Takes a connection that the predecessor offers. */
   adopt({ body, version, fds }: Parcel): TakeResult {
-    const { protocol, state, unread } = decodeFrozen(body);
+    const { protocol, state, unread } = decodeConnection(body);
     const adapters = this.adapters.filter(({ name }) => name === protocol);
     // Several WebSocket servers are adapters of one name.
     const adapter = adapters.find((one) => one.version === version);
     const [fd] = fds;
     if (adapters.length === 0 || fd === undefined) return { code: "ERR_NO_TAKER" };
     if (adapter === undefined) return { code: "ERR_VERSION" };
-    const patience = unread === undefined ? adapter.idleTimeout?.(state) : undefined;
-    if (patience !== undefined && this.#makeDormant({ fd, state, adapter }, patience)) return "taken";
-    // Of a duplicate, as the descriptor of what is refused is not ours to close.
+    const timeout = unread === undefined ? adapter.idleTimeout?.(state) : undefined;
+    if (timeout !== undefined && this.#dormant.adopt(fd, state, adapter, timeout)) return "taken";
+    // A socket closes its descriptor, and the exchange closes that of a refused parcel.
     const duplicate = check(native().duplicate(fd), "duplicate", "a connection");
     countConnection(this.server, 1);
     this.#attach(duplicate, state, adapter, unread);
@@ -100,36 +105,9 @@ export class TrackedServer {
     return "taken";
   }
 
-  /** Takes a dormant one away, to hand it on; false if it has left. */
-  takeDormant(dormant: DormantConnection): boolean {
-    if (this.#dormant?.remove(dormant) !== true) return false;
-    this.#away.add(dormant);
-    return true;
-  }
-
-  /** Puts it back, unless it was destroyed meanwhile. */
-  returnDormant(dormant: DormantConnection): void {
-    if (this.#away.delete(dormant)) this.#dormant!.add(dormant, dormant.adapter.idleTimeout!(dormant.state));
-  }
-
-  /** A dormant one does not move. */
-  keep(dormant: DormantConnection): void {
-    this.#staying.add(dormant);
-  }
-
-  /** A dormant one was taken by the successor, or is not waited for any more. */
-  forget(dormant: DormantConnection): void {
-    if (!this.#away.delete(dormant)) return;
-    native().close(dormant.fd);
-    countConnection(this.server, -1);
-    this.#onEnd();
-  }
-
-  /** Those that are offered, too: the successor may never answer. */
   destroyAll(): void {
-    for (const socket of this.sockets) socket.destroy();
-    this.#destroyDormant();
-    for (const dormant of this.#away) this.forget(dormant);
+    for (const socket of this.#open.keys()) socket.destroy();
+    this.#dormant.destroyAll();
   }
 
   dispose(): void {
@@ -137,12 +115,12 @@ export class TrackedServer {
     this.server.removeListener("secureConnection", this.#onSecureConnection);
     this.http1?.dispose();
     this.http2.dispose();
-    this.#dormant?.close();
+    this.#dormant.dispose();
   }
 
   readonly #onConnection = (socket: Socket): void => {
     this.#track(socket);
-    // Over TLS it counts twice, first without: it may never begin a handshake.
+    // A TLS connection is added again with its secure socket: its client may never begin a handshake.
     this.http1?.add(socket);
   };
 
@@ -152,62 +130,35 @@ export class TrackedServer {
     socket.once("close", () => this.#secure.delete(socket));
   };
 
+  #onResponse(socket: Socket): void {
+    const connection = this.#open.get(socket);
+    if (connection !== undefined && this.adapters.length > 0) this.#listener.mayBeIdle(connection);
+  }
+
   #track(socket: Socket): void {
-    if (this.sockets.has(socket)) return;
-    this.sockets.add(socket);
+    if (this.#open.has(socket)) return;
+    this.#open.set(socket, new OpenConnection(socket, this));
     socket.once("close", () => {
-      this.sockets.delete(socket);
-      this.#onEnd();
+      this.#open.delete(socket);
+      this.#listener.ended();
     });
   }
 
   #attach(fd: number, state: unknown, adapter: ConnectionAdapter, unread?: Uint8Array): void {
-    const socket = new Socket({
-      fd,
-      readable: true,
-      writable: true,
-      allowHalfOpen: allowsHalfOpen(this.server),
-    });
-    joinServer(this.server, socket);
+    const { server } = this;
+    const socket = new Socket({ fd, readable: true, writable: true, allowHalfOpen: allowsHalfOpen(server) });
+    joinServer(server, socket);
     if (unread !== undefined) socket.unshift(unread);
     this.#track(socket);
     try {
-      adapter.thaw(socket, state, this.server);
+      adapter.thaw(socket, state, server);
     } catch (error) {
       socket.destroy();
       throw error;
     }
   }
 
-  #makeDormant(dormant: DormantConnection, patience: number): boolean {
-    this.#dormant ??= this.#openDormant();
-    if (this.#dormant === undefined) return false;
-    this.#dormant.add(dormant, patience);
-    countConnection(this.server, 1);
-    return true;
-  }
-
-  /** What Node offers to close a server's connections has to reach those that Node does not know. */
-  #openDormant(): DormantConnections | undefined {
-    const dormant = DormantConnections.open({
-      wake: (connection) => this.#wake(connection),
-      expire: () => {
-        countConnection(this.server, -1);
-        this.#onEnd();
-      },
-    });
-    if (dormant === undefined || !(this.server instanceof HttpServer)) return dormant;
-    for (const name of ["closeIdleConnections", "closeAllConnections"] as const) {
-      const close = this.server[name].bind(this.server);
-      overrideMember(this.server, name, () => {
-        this.#destroyDormant();
-        close();
-      });
-    }
-    return dormant;
-  }
-
-  /** Nobody can be asked any more whether it is taken: one connection is not worth the process. */
+  /** It is too late for a refusal. An exception would end the process, and every other connection with it. */
   #wake({ fd, state, adapter }: DormantConnection): void {
     try {
       this.#attach(fd, state, adapter);
@@ -216,24 +167,4 @@ export class TrackedServer {
       process.emitWarning(`${what}: ${reasonOf(error)}`, { code: "HANDOVER_THAW" });
     }
   }
-
-  #destroyDormant(): void {
-    for (const dormant of this.dormant) this.#dormantStrategy.closeIdle(dormant);
-  }
-
-  readonly #dormantStrategy: CloseStrategy = {
-    setClosing: (closing) => {
-      this.#closeDormant = closing;
-      if (!closing) this.#staying.clear();
-    },
-    idleConnections: () => {
-      const closable = [...this.dormant].filter(
-        (dormant) => this.#closeDormant || this.#staying.has(dormant),
-      );
-      return new Map(closable.map((dormant) => [dormant, ""]));
-    },
-    closeIdle: (dormant) => {
-      if (this.takeDormant(dormant as DormantConnection)) this.forget(dormant as DormantConnection);
-    },
-  };
 }

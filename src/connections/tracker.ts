@@ -1,17 +1,22 @@
 import type { Server } from "node:net";
 import type { DeliveryHandler } from "../exchange/exchange.js";
+import { deferred, type Deferred } from "../util/deferred.js";
 import type { ConnectionAdapter, CloseStrategy } from "./adapter.js";
+import type { Movable } from "./movable.js";
 import { TrackedServer } from "./tracked-server.js";
+
+/** Called with each connection that may be idle now. */
+type IdleHandler = (connection: Movable) => void;
 
 /** The live connections of all servers. */
 export class Tracker {
   readonly #servers = new Map<Server, TrackedServer>();
-  /** Those that do not listen any more, and may have connections. */
+  /** Servers that no longer listen, and may have connections. */
   readonly #closed = new Set<TrackedServer>();
-  /** Of protocols on any server. */
+  /** Adapters for the connections of every server. */
   readonly #adapters: ConnectionAdapter[] = [];
-  /** Called when the last connection has ended. */
-  onEmpty: (() => void) | undefined;
+  readonly #idleHandlers = new Set<IdleHandler>();
+  #empty: Deferred<void> | undefined;
 
   /** Watches a server's connections from now on. It must not have any yet. */
   watch(server: Server, label: string, adapter: ConnectionAdapter | undefined): void {
@@ -22,13 +27,10 @@ export class Tracker {
       this.#closed.delete(known);
       return;
     }
-    const adapters = (): ConnectionAdapter[] => [
-      ...(adapter === undefined ? [] : [adapter]),
-      ...this.#adapters,
-    ];
-    const tracked = new TrackedServer(server, label, adapters, () => {
-      this.#forget(tracked);
-      if (this.size === 0) this.onEmpty?.();
+    const own = adapter === undefined ? [] : [adapter];
+    const tracked = new TrackedServer(server, label, () => [...own, ...this.#adapters], {
+      ended: () => this.#onEnded(tracked),
+      mayBeIdle: (connection) => this.#idleHandlers.forEach((handle) => handle(connection)),
     });
     this.#servers.set(server, tracked);
   }
@@ -41,19 +43,28 @@ export class Tracker {
     this.#forget(tracked);
   }
 
-  #forget(tracked: TrackedServer): void {
-    if (tracked.size > 0 || !this.#closed.delete(tracked)) return;
-    tracked.dispose();
-    this.#servers.delete(tracked.server);
-  }
-
-  /** From now on connections of any server can move by this, too. */
+  /** Connections of any server can move by this adapter, too. */
   addAdapter(adapter: ConnectionAdapter): void {
     this.#adapters.push(adapter);
   }
 
+  /** Calls `handle` for each connection that may be idle, until the returned function is called. */
+  onMayBeIdle(handle: IdleHandler): () => void {
+    this.#idleHandlers.add(handle);
+    return () => void this.#idleHandlers.delete(handle);
+  }
+
+  /** Resolves when the last connection has ended. */
+  async whenEmpty(): Promise<void> {
+    if (this.size > 0) await (this.#empty ??= deferred()).promise;
+  }
+
   get servers(): readonly TrackedServer[] {
     return [...this.#servers.values()];
+  }
+
+  get movable(): readonly Movable[] {
+    return this.servers.flatMap((server) => server.movable);
   }
 
   get closeStrategies(): readonly CloseStrategy[] {
@@ -72,13 +83,26 @@ export class Tracker {
     return server?.adopt(parcel) ?? { code: "ERR_NO_TAKER" };
   };
 
-  /** Destroys what is left. */
+  /** Destroys every connection that is left. */
   destroyAll(): void {
     for (const server of this.servers) server.destroyAll();
   }
 
-  /** Lets go of everything it has installed. */
+  /** Removes everything that it has installed on the servers. */
   dispose(): void {
     for (const server of this.servers) server.dispose();
+  }
+
+  #onEnded(tracked: TrackedServer): void {
+    this.#forget(tracked);
+    if (this.#empty === undefined || this.size > 0) return;
+    this.#empty.resolve();
+    this.#empty = undefined;
+  }
+
+  #forget(tracked: TrackedServer): void {
+    if (tracked.size > 0 || !this.#closed.delete(tracked)) return;
+    tracked.dispose();
+    this.#servers.delete(tracked.server);
   }
 }

@@ -1,19 +1,39 @@
-/** A connection on its way: what the body of its parcel holds. */
-interface EncodedConnection {
+import type { Parcel } from "../exchange/parcel.js";
+
+/** The kind of the parcels that carry connections. */
+export const CONNECTION_KIND = "connection";
+
+/** A frozen connection, before it is encoded. */
+interface ConnectionParts {
+  /** Of its parcel. */
+  id: number;
+  /** The name of its server's listener. */
+  label: string;
+  adapter: { readonly name: string; readonly version: number };
+  /** Returned by the adapter's `freeze`. */
+  state: unknown;
+  /** Bytes that were read from the connection and not consumed. */
+  unread?: Uint8Array | undefined;
+  fd: number;
+}
+
+/** @throws if the state cannot be JSON */
+export function encodeConnection({ id, label, adapter, state, unread, fd }: ConnectionParts): Parcel {
+  const { name: protocol, version } = adapter;
+  const base64 = unread === undefined ? {} : { unread: Buffer.from(unread).toString("base64") };
+  const body = Buffer.from(JSON.stringify({ protocol, state, ...base64 }));
+  return { kind: CONNECTION_KIND, label, id: String(id), version, codec: "json", body, fds: [fd] };
+}
+
+interface DecodedConnection {
   /** The adapter's name. */
   protocol: string;
-  /** What its `freeze` returned. */
+  /** Returned by the adapter's `freeze`. */
   state: unknown;
-  /** What was read from the connection and not consumed. */
   unread?: Uint8Array;
 }
 
-export function encodeFrozen({ protocol, state, unread }: EncodedConnection): Uint8Array {
-  const base64 = unread === undefined ? {} : { unread: Buffer.from(unread).toString("base64") };
-  return Buffer.from(JSON.stringify({ protocol, state, ...base64 }));
-}
-
-export function decodeFrozen(body: Uint8Array): EncodedConnection {
+export function decodeConnection(body: Uint8Array): DecodedConnection {
   const { protocol, state, unread } = JSON.parse(Buffer.from(body).toString()) as {
     protocol: string;
     state: unknown;

@@ -1,4 +1,4 @@
-import { CONNECTION_KIND } from "../connections/freeze.js";
+import { CONNECTION_KIND } from "../connections/wire-format.js";
 import type { HandoverError } from "../errors.js";
 import { handoverTimeout } from "../lifecycle.js";
 import type { Predecessor } from "../process/predecessor.js";

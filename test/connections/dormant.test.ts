@@ -3,12 +3,12 @@ import { createServer } from "node:net";
 import { describe, expect, onTestFinished, test } from "vitest";
 import type { ConnectionAdapter } from "../../dist/connections/adapter.js";
 import { Drain } from "../../dist/connections/drain.js";
-import { encodeFrozen } from "../../dist/connections/wire-format.js";
+import { encodeConnection } from "../../dist/connections/wire-format.js";
 import { Tracker } from "../../dist/connections/tracker.js";
 import { DrainContext } from "../../dist/exchange/drain-context.js";
 import type { Delivery, Exchange } from "../../dist/exchange/exchange.js";
 import type { Settlement } from "../../dist/exchange/parcel.js";
-import { DormantConnections } from "../../dist/connections/dormant.js";
+import { SilenceWatch } from "../../dist/connections/silence-watch.js";
 import { native } from "../../dist/platform/native.js";
 
 const adapter: ConnectionAdapter = {
@@ -23,15 +23,15 @@ const adapter: ConnectionAdapter = {
 test("a connection that has spoken in time is not closed because this process was busy", async () => {
   const [own, other] = native().socketpair() as [number, number];
   const how = await new Promise<string>((resolve) => {
-    const parking = DormantConnections.open({
-      wake: () => resolve("wake"),
-      expire: () => resolve("expire"),
+    const watch = SilenceWatch.open({
+      spoke: () => resolve("spoke"),
+      expired: () => resolve("expired"),
     })!;
-    parking.add({ fd: own, state: {}, adapter }, 100);
+    watch.add({ fd: own, deadline: performance.now() + 100 });
     native().send(other, Buffer.from("hello"), []);
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_100);
   });
-  expect(how).toBe("wake");
+  expect(how).toBe("spoke");
   native().close(other);
 });
 
@@ -70,8 +70,7 @@ async function adopted(): Promise<Tracker> {
     server.close();
     native().close(other);
   });
-  const body = encodeFrozen({ protocol: adapter.name, state: {} });
-  const parcel = { kind: "connection", label: "lines", id: "0", version: 1, codec: "json", body, fds: [own] };
+  const parcel = encodeConnection({ id: 0, label: "lines", adapter, state: {}, fd: own });
   expect(tracker.adopt(parcel, {} as Delivery)).toBe("taken");
   return tracker;
 }

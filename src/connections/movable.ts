@@ -1,0 +1,28 @@
+import type { Parcel } from "../exchange/parcel.js";
+
+/** A connection that can move to the successor: one with a socket, or a dormant one. */
+export interface Movable {
+  /**
+   * Freezes the connection if it is idle. Undefined if it is busy or has ended: it is then as before.
+   *
+   * @param id of its parcel
+   * @throws the adapter's error; the connection is then as before
+   */
+  freeze(id: number): FrozenConnection | undefined;
+  /** Lets the adapter bring a busy connection to rest; `rested` is called when it may be idle. */
+  quiesce(rested: () => void): void;
+  /** Undoes {@link quiesce}. */
+  endQuiescing(): void;
+  /** The connection does not move, so it is told to close although others are not. */
+  markStaying(): void;
+}
+
+/** A frozen connection: it neither reads nor writes until its parcel is settled. */
+export interface FrozenConnection {
+  readonly connection: Movable;
+  readonly parcel: Parcel;
+  /** The successor has it. */
+  readonly onTaken: () => void;
+  /** The successor does not have it: it continues here. */
+  readonly onReturned: () => void;
+}
