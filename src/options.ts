@@ -6,23 +6,23 @@ import { integer, milliseconds, refuseUnknown, wrongOption } from "./util/valida
 
 /** Options of `new Upgrader()`. Times are in milliseconds. */
 export interface UpgraderOptions {
-  /** How long a successor may take from its start until it is ready; then it is killed. Default 60 000. */
+  /** ms from the start of a successor until it is ready; a later one is killed. Default 60 000. */
   upgradeTimeout?: number;
-  /** How long the connections of a replaced or stopped process may take to end. Default 30 000. */
+  /** ms in which the connections of a replaced or stopped process have to move or end. Default 30 000. */
   drainTimeout?: number;
-  /** How long a process may live on after `exit` has resolved; then it is ended with code 1. Default 10 000. */
+  /** ms that a process may live after `exit` has resolved; then it exits with code 1. 0: no limit. Default 10 000. */
   exitTimeout?: number;
-  /** How long after the commit a successor that dies is rolled back; 0 switches it off. Default 3 000. */
+  /** ms after the commit in which a successor that dies is rolled back; 0 switches it off. Default 3 000. */
   probation?: number;
-  /** How many older generations may drain at the same time. Default 4, at most 253. */
+  /** Older generations that may drain at the same time. Default 4, at most 253. */
   maxDraining?: number;
-  /** Where the process that accepts keeps its PID. Default: no PID file. */
+  /** The file that names the process that accepts. Default: no PID file. */
   pidFile?: string;
-  /** Where `handover upgrade`, `status` and `stop` reach this process. Default `<pidFile>.sock`; `false`: nowhere. */
+  /** The socket on which `handover upgrade`, `status` and `stop` reach this process. Default `<pidFile>.sock`; `false`: none. */
   controlSocket?: string | false;
-  /** What signals do; `false`: nothing. Default SIGHUP upgrades, SIGTERM and SIGINT stop. */
+  /** The signals that upgrade and stop; `false`: none. Default: SIGHUP upgrades, SIGTERM and SIGINT stop. */
   signals?: SignalOptions | false;
-  /** What a successor is started with, where it is not what the first process was started with. */
+  /** The parts of the successor's command that differ from the command of the first process. */
   spawn?: CommandOverride | (() => CommandOverride);
 }
 
@@ -33,9 +33,9 @@ export interface SignalOptions {
   stop?: readonly NodeJS.Signals[];
 }
 
-/** What the option `spawn` may say; what it leaves out is as this process was started. */
+/** The option `spawn`. A part that is left out is the same as in the command that started this process. */
 export interface CommandOverride {
-  /** A path, relative to `cwd`, or a name to be looked up on `PATH`. */
+  /** A path, relative to `cwd`, or a name that is looked up on `PATH`. */
   command?: string;
   args?: readonly string[];
   /** An absolute path. */
@@ -63,7 +63,7 @@ export interface Settings {
 }
 
 /**
- * Checks what a user gave and fills in the defaults. Relative paths are resolved against `directory`.
+ * Checks the options and fills in the defaults. Relative paths are resolved against `directory`.
  *
  * @throws {HandoverError} `ERR_OPTION`, naming the option and the value.
  */
@@ -144,7 +144,7 @@ function readSpawn(spawn: unknown): () => CommandOverride {
   return () => spawn as CommandOverride;
 }
 
-/** What a program's own function throws fails the upgrade as everything else does. */
+/** An exception of the program's function fails the upgrade, with a code. */
 function call(spawn: () => CommandOverride): CommandOverride {
   try {
     return spawn();

@@ -3,15 +3,11 @@ import { isMainThread } from "node:worker_threads";
 import { HandoverError } from "../errors.js";
 import { ancestorsOf } from "../platform/proc.js";
 
-/**
- * Refuses where handover cannot work.
- *
- * @throws {HandoverError} `ERR_NOT_SUPPORTED`
- */
+/** @throws {HandoverError} `ERR_NOT_SUPPORTED` where handover cannot work */
 export function assertSupported(): void {
   const why =
     process.platform === "win32"
-      ? "Windows cannot hand sockets on; handover/testing has a stand-in for development"
+      ? "Windows cannot pass sockets to another process; handover/testing has a stand-in for development"
       : !isMainThread
         ? "a worker thread cannot be replaced on its own; create the Upgrader in the main thread"
         : cluster.isWorker
@@ -21,7 +17,7 @@ export function assertSupported(): void {
     throw new HandoverError("ERR_NOT_SUPPORTED", `new Upgrader() does not work here: ${why}`);
 }
 
-/** Warns if a process manager is above that kills or restarts what it did not start itself. */
+/** Warns under a process manager that kills, or starts again, a service whose first process has exited. */
 export function warnAboutProcessManager(): void {
   const manager = detectProcessManager(process.env, nearestCommands());
   if (manager === undefined) return;
