@@ -13,8 +13,8 @@ export type State =
   | { readonly name: "ready"; readonly onProbation: boolean }
   /** This process accepts, and its successor initialises. */
   | { readonly name: "upgrading" }
-  /** The successor accepts, and is on probation; this process drains. */
-  | { readonly name: "replaced"; readonly drained: boolean }
+  /** The successor was told to accept, and is on probation. Once it has acknowledged, this process drains. */
+  | { readonly name: "replaced"; readonly acknowledged: boolean; readonly drained: boolean }
   /** This process drains, and a rollback is impossible. */
   | { readonly name: "draining"; readonly outcome: Outcome }
   | { readonly name: "exited"; readonly outcome: Outcome };
@@ -32,6 +32,8 @@ export type Event =
   | "upgrade"
   /** The successor was ready and has been told to accept. */
   | "committed"
+  /** The successor has acknowledged the commit, or cannot. */
+  | "acknowledged"
   /** The upgrade failed before its commit, and the successor is dead. */
   | "failed"
   /** The upgrade was a rehearsal, and the successor is dead. */
@@ -52,6 +54,8 @@ export type Effect =
   | "sendReady"
   /** Accept on every listener, and acquire the roles. */
   | "accept"
+  /** Acknowledge the commit, and send heartbeats until this process is confirmed. */
+  | "acknowledge"
   /** Close the inherited descriptors that this process does not use. */
   | "closeUnused"
   /** This process can no longer be rolled back: release what only its predecessor would have needed. */
@@ -161,6 +165,8 @@ function isInProbation(state: State): boolean {
 
 const DRAIN_ALONE = ["abandonStartup", "stopAccepting", "closeListeners", "beginDrain"] as const;
 
+const HAND_OVER = ["beginHandover"] as const;
+
 function requestStop(state: State): Step {
   const stopping: State = { name: "draining", outcome: "stopped" };
   switch (state.name) {
@@ -176,12 +182,16 @@ function requestStop(state: State): Step {
     case "upgrading":
       return { state: stopping, effects: ["killSuccessor", ...DRAIN_ALONE] };
     case "replaced":
-      return state.drained
-        ? {
-            state: { name: "exited", outcome: "stopped" },
-            effects: ["announceStop", "confirmSuccessor", "exit"],
-          }
-        : { state: stopping, effects: ["announceStop", "confirmSuccessor"] };
+      if (state.drained) {
+        return {
+          state: { name: "exited", outcome: "stopped" },
+          effects: ["announceStop", "confirmSuccessor", "exit"],
+        };
+      }
+      return {
+        state: stopping,
+        effects: ["announceStop", "confirmSuccessor", ...(state.acknowledged ? [] : HAND_OVER)],
+      };
     default:
       return { state, effects: [] };
   }
@@ -194,7 +204,10 @@ function advance(state: State, event: Event): Step | undefined {
       return undefined;
     case "announced":
       if (event === "mayAccept") {
-        return { state: { name: "ready", onProbation: true }, effects: ["accept", "closeUnused"] };
+        return {
+          state: { name: "ready", onProbation: true },
+          effects: ["accept", "closeUnused", "acknowledge"],
+        };
       }
       return undefined;
     case "ready":
@@ -205,8 +218,8 @@ function advance(state: State, event: Event): Step | undefined {
     case "upgrading":
       if (event === "committed") {
         return {
-          state: { name: "replaced", drained: false },
-          effects: ["stopAccepting", "emitUpgraded", "beginHandover", "beginProbation"],
+          state: { name: "replaced", acknowledged: false, drained: false },
+          effects: ["stopAccepting", "emitUpgraded", "beginProbation"],
         };
       }
       if (event === "failed" || event === "rehearsed") {
@@ -227,8 +240,12 @@ function advance(state: State, event: Event): Step | undefined {
 
 function advanceReplaced(state: State & { name: "replaced" }, event: Event): Step | undefined {
   switch (event) {
+    case "acknowledged":
+      // Nothing is offered before: a successor that hangs has adopted nothing, and is rolled back without a loss.
+      if (state.acknowledged) return undefined;
+      return { state: { ...state, acknowledged: true }, effects: ["beginHandover"] };
     case "drained":
-      return { state: { name: "replaced", drained: true }, effects: [] };
+      return state.acknowledged ? { state: { ...state, drained: true }, effects: [] } : undefined;
     case "successorDied":
       return {
         state: { name: "ready", onProbation: false },
@@ -242,9 +259,13 @@ function advanceReplaced(state: State & { name: "replaced" }, event: Event): Ste
         ],
       };
     case "probationOver":
-      return state.drained
-        ? { state: { name: "exited", outcome: "upgraded" }, effects: ["confirmSuccessor", "exit"] }
-        : { state: { name: "draining", outcome: "upgraded" }, effects: ["confirmSuccessor"] };
+      if (state.drained) {
+        return { state: { name: "exited", outcome: "upgraded" }, effects: ["confirmSuccessor", "exit"] };
+      }
+      return {
+        state: { name: "draining", outcome: "upgraded" },
+        effects: ["confirmSuccessor", ...(state.acknowledged ? [] : HAND_OVER)],
+      };
     default:
       return undefined;
   }

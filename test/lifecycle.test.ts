@@ -8,6 +8,7 @@ const events: Event[] = [
   "confirmed",
   "upgrade",
   "committed",
+  "acknowledged",
   "failed",
   "rehearsed",
   "probationOver",
@@ -23,8 +24,9 @@ const states = {
   "ready, on probation": { name: "ready", onProbation: true },
   ready: { name: "ready", onProbation: false },
   upgrading: { name: "upgrading" },
-  replaced: { name: "replaced", drained: false },
-  "replaced, drained": { name: "replaced", drained: true },
+  "replaced, not acknowledged": { name: "replaced", acknowledged: false, drained: false },
+  replaced: { name: "replaced", acknowledged: true, drained: false },
+  "replaced, drained": { name: "replaced", acknowledged: true, drained: true },
   "draining, upgraded": { name: "draining", outcome: "upgraded" },
   "draining, stopped": { name: "draining", outcome: "stopped" },
   "exited, upgraded": { name: "exited", outcome: "upgraded" },
@@ -40,7 +42,7 @@ const table: Record<StateName, Partial<Record<Event, string>>> = {
     stop: "draining, stopped: abandonStartup stopAccepting closeListeners beginDrain",
   },
   announced: {
-    mayAccept: "ready, on probation: accept closeUnused",
+    mayAccept: "ready, on probation: accept closeUnused acknowledge",
     upgrade: "ERR_NOT_READY",
     stop: "draining, stopped: leavePredecessor abandonStartup stopAccepting closeListeners beginDrain",
   },
@@ -56,10 +58,19 @@ const table: Record<StateName, Partial<Record<Event, string>>> = {
   },
   upgrading: {
     upgrade: "ERR_UPGRADE_IN_PROGRESS",
-    committed: "replaced: stopAccepting emitUpgraded beginHandover beginProbation",
+    committed: "replaced, not acknowledged: stopAccepting emitUpgraded beginProbation",
     failed: "ready: ",
     rehearsed: "ready: ",
     stop: "draining, stopped: killSuccessor abandonStartup stopAccepting closeListeners beginDrain",
+  },
+  "replaced, not acknowledged": {
+    acknowledged: "replaced: beginHandover",
+    upgrade: "ERR_ALREADY_UPGRADED",
+    probationOver: "draining, upgraded: confirmSuccessor beginHandover",
+    successorDied:
+      "ready: cancelDrain acceptAgain reclaimChannels restorePidFile reacquireRoles emitRollback",
+    stop: "draining, stopped: announceStop confirmSuccessor beginHandover",
+    peerStopping: "draining, stopped: announceStop confirmSuccessor beginHandover",
   },
   replaced: {
     upgrade: "ERR_ALREADY_UPGRADED",
@@ -104,6 +115,7 @@ test.each([
   ["ready, on probation", "ready"],
   ["ready", "ready"],
   ["upgrading", "upgrading"],
+  ["replaced, not acknowledged", "draining"],
   ["replaced", "draining"],
   ["replaced, drained", "draining"],
   ["draining, upgraded", "draining"],
@@ -184,9 +196,9 @@ describe("whatever happens, in whatever order", () => {
   test("each successor it hands on to is either kept or rolled back, and never both", () => {
     always(({ effects, state }) => {
       const turns = effects.filter((one) =>
-        ["beginHandover", "confirmSuccessor", "cancelDrain"].includes(one),
+        ["beginProbation", "confirmSuccessor", "cancelDrain"].includes(one),
       );
-      turns.forEach((one, n) => expect(one === "beginHandover").toBe(n % 2 === 0));
+      turns.forEach((one, n) => expect(one === "beginProbation").toBe(n % 2 === 0));
       // The last one is open only while its probation lasts.
       expect(turns.length % 2 === 1).toBe(state.name === "replaced");
     });

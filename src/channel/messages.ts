@@ -18,6 +18,8 @@ export type Message =
       version: string;
       pid: number;
       generation: number;
+      /** Whether a debugger may stop the sender. */
+      inspected?: boolean;
     }
   /** Parent to child: descriptors beside it, in the order of the entries. The last one has `more: false`. */
   | { type: "inventory"; entries: InventoryEntry[]; more: boolean }
@@ -28,6 +30,10 @@ export type Message =
    * names of listeners, let clients of TLS resume their sessions. Every `fence` of the child is above this one.
    */
   | { type: "commit"; predecessors: Peer[]; ticketKeys?: Record<string, string>; fence?: number }
+  /** Successor to predecessor: it has read the commit, and accepts. Sent by those whose hello lists `heartbeat`. */
+  | { type: "commit-ack" }
+  /** Successor to predecessor, from the acknowledgement until it is confirmed: its event loop turns. */
+  | { type: "heartbeat"; inspected?: boolean }
   /** Parent to child: probation is over. Newest to predecessors: its own is, so that what it took from there is its own. */
   | { type: "confirmed" }
   /** Parent to child, instead of go: this was a rehearsal, end. */

@@ -18,6 +18,7 @@ import type { PredecessorListener } from "../process/predecessor.js";
 import { forceExitAfter } from "../process/signals.js";
 import type { SuccessorListener } from "../process/successor.js";
 import { deferred } from "../util/deferred.js";
+import { runAll } from "../util/run-all.js";
 import { Candidate } from "./candidate.js";
 import { createContext, type ProcessContext } from "./context.js";
 import { closeEverything, waitForGenerations } from "./exit.js";
@@ -145,6 +146,7 @@ export class Generation {
       await takeover.commit(signal);
       this.#takeover = takeover;
       this.#machine.dispatch("committed");
+      if (!takeover.isWatched) this.#machine.dispatch("acknowledged");
       return takeover.result;
     } catch (error) {
       this.#forgetCandidate();
@@ -201,6 +203,7 @@ export class Generation {
   };
 
   readonly #fromSuccessor: SuccessorListener = {
+    acknowledged: () => this.#machine.dispatch("acknowledged"),
     stopping: () => this.#machine.dispatch("peerStopping"),
     progress: () =>
       this.#shutdown?.progress ?? { connections: this.context.connections.size, moved: 0, remaining: 0 },
@@ -215,11 +218,13 @@ export class Generation {
       this.#startup.accept();
     },
     closeUnused: () => this.context.inventory.closeUnused(),
+    acknowledge: () => this.#startup.acknowledge(),
     confirm: () => {
       const { inventory, predecessors, history } = this.context;
       inventory.forgetLender();
       predecessors.sendConfirmed();
       history.confirm();
+      this.#startup.endHeartbeat();
     },
     killSuccessor: () => this.#candidate?.kill(stateError("ERR_STOPPED", "upgrade")),
     stopAccepting: () => this.context.sockets.stop(),
@@ -234,8 +239,9 @@ export class Generation {
       ),
     confirmSuccessor: () => this.#takeover!.confirm(),
     cancelDrain: () => {
-      this.#shutdown?.cancel();
+      const shutdown = this.#shutdown;
       this.#shutdown = undefined;
+      runAll([() => shutdown?.cancel(), () => this.context.processState.rollBack()]);
     },
     acceptAgain: () => this.context.sockets.resume(),
     reclaimChannels: () => this.#takeover!.reclaimChannels(),

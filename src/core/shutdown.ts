@@ -40,10 +40,10 @@ export class Shutdown {
     };
   }
 
-  /** The successor has died: connections stay, and state is this process's again. */
+  /** The successor has died: nothing more moves or ends. */
   cancel(): void {
+    this.#clock.rollBack();
     this.#connections.cancel();
-    this.#context.processState.rollBack();
   }
 
   /** State moves after the connections that are idle now, so that their last requests are in it. */

@@ -1,6 +1,7 @@
 import { CONNECTION_KIND } from "../connections/wire-format.js";
 import type { HandoverError } from "../errors.js";
 import { handoverTimeout } from "../lifecycle.js";
+import { Heartbeat, isInspected } from "../process/heartbeat.js";
 import type { Predecessor } from "../process/predecessor.js";
 import { deferred } from "../util/deferred.js";
 import type { ProcessContext } from "./context.js";
@@ -17,6 +18,7 @@ export class Startup {
   /** The predecessor broke the protocol: it lives, and the channel to it is closed. */
   #protocolError: HandoverError | undefined;
   #isWaiting = false;
+  #heartbeat: Heartbeat | undefined;
   #cancelTimeout: () => void = () => {};
 
   constructor(context: ProcessContext) {
@@ -67,6 +69,20 @@ export class Startup {
     this.#endWait();
     const { sockets } = this.#context;
     this.#complete(sockets.accept()).then(this.#accepted.resolve, this.#accepted.reject);
+  }
+
+  /** Tells the predecessor that this process accepts, and that its event loop turns. */
+  acknowledge(): void {
+    const { direct } = this.#context.predecessors;
+    if (direct === undefined || direct.isGone) return;
+    direct.sendCommitAck();
+    this.#heartbeat = new Heartbeat(() => direct.sendHeartbeat(isInspected()));
+    void direct.gone.then(() => this.endHeartbeat());
+  }
+
+  /** This process is confirmed. */
+  endHeartbeat(): void {
+    this.#heartbeat?.stop();
   }
 
   /** This process stops before it accepts, or its program's `ready()` failed. */

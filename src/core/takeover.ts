@@ -2,6 +2,7 @@ import { HandoverError } from "../errors.js";
 import type { Timings, UpgradeRecord, UpgradeResult } from "../events.js";
 import type { Exchange } from "../exchange/exchange.js";
 import { stateError } from "../lifecycle.js";
+import { DOUBTFUL_SILENCE, HeartbeatWatch } from "../process/heartbeat.js";
 import { deferred } from "../util/deferred.js";
 import { runAll } from "../util/run-all.js";
 import { abortError, type Candidate } from "./candidate.js";
@@ -15,6 +16,7 @@ export class Takeover {
   readonly #candidate: Candidate;
   readonly #record: UpgradeRecord;
   readonly #settled = deferred<"confirmed" | "rolledBack">();
+  readonly #probation = deferred<HandoverError | undefined>();
   #timings: Timings;
   #cancelProbation: () => void = () => {};
   #deathOnProbation: HandoverError | undefined;
@@ -71,26 +73,58 @@ export class Takeover {
     Object.assign(this.#record, { outcome: "probation", timings: this.#timings });
   }
 
+  /** Whether the successor is watched: it acknowledges the commit, and sends heartbeats on probation. */
+  get isWatched(): boolean {
+    return this.#context.settings.probation > 0 && this.#candidate.successor.hasHeartbeat;
+  }
+
   /** Resolves when probation is over; with the way the successor died, if it did. */
   probation(): Promise<HandoverError | undefined> {
     const { successor } = this.#candidate;
+    const { probation } = this.#context.settings;
+    void successor.dead.then((how) => this.#onDeath(how));
+    if (probation === 0) this.#endProbation();
+    else if (this.isWatched) this.#watch();
+    else this.#cancelProbation = this.#context.env.clock.after(probation, () => this.#endProbation());
+    return this.#probation.promise;
+  }
+
+  /**
+   * Probation is over when its time is, and the successor is known to be well. One that is silent for a whole probation
+   * hangs: it is killed, which rolls back.
+   */
+  #watch(): void {
+    const { successor } = this.#candidate;
     const { clock } = this.#context.env;
     const { probation } = this.#context.settings;
-    const over = deferred<HandoverError | undefined>();
-    void successor.dead.then((how) => {
-      // Its last message may say that it was told to stop, which is not a reason for a rollback.
-      successor.readNow();
-      this.#deathOnProbation = how;
-      over.resolve(how);
+    const limit = Math.max(probation, MIN_SILENCE);
+    const end = clock.now() + probation;
+    const isWell = (silence: number): boolean => successor.heartbeats > 0 && silence < DOUBTFUL_SILENCE;
+    const watch = new HeartbeatWatch(clock, successor, (silence) => {
+      if (silence >= limit) {
+        watch.stop();
+        successor.fail(unresponsive(this.pid, limit));
+      } else if (isWell(silence) && clock.now() >= end) {
+        watch.stop();
+        this.#endProbation();
+      }
     });
-    const survive = (): void => over.resolve(undefined);
-    const detach = (): void => void successor.detachProcess().then(survive, survive);
+    this.#cancelProbation = () => watch.stop();
+  }
+
+  #endProbation(): void {
+    const survive = (): void => this.#probation.resolve(undefined);
     // It may have died in time, while this process was too busy to notice.
-    const surviveLater = (): void => void setImmediate(survive);
-    const detachLater = (): void => void successor.detachProcess().then(surviveLater, surviveLater);
-    if (probation === 0) detach();
-    else this.#cancelProbation = clock.after(probation, detachLater);
-    return over.promise;
+    const surviveLater = this.#context.settings.probation === 0 ? survive : () => void setImmediate(survive);
+    void this.#candidate.successor.detachProcess().then(surviveLater, surviveLater);
+  }
+
+  #onDeath(how: HandoverError): void {
+    const { successor } = this.#candidate;
+    // Its last message may say that it was told to stop, which is not a reason for a rollback.
+    successor.readNow();
+    this.#deathOnProbation = successor.failure ?? how;
+    this.#probation.resolve(this.#deathOnProbation);
   }
 
   announceStop(): void {
@@ -149,6 +183,14 @@ export class Takeover {
     const { predecessors, generation, env } = this.#context;
     predecessors.readAgain({ generation, pid: env.pid });
   }
+}
+
+/** ms. A successor that is silent for less is never killed, however short probation is. */
+const MIN_SILENCE = 3_000;
+
+function unresponsive(pid: number, silence: number): HandoverError {
+  const message = `the successor (pid ${pid}) did not respond for ${silence} ms after the commit, and was killed`;
+  return new HandoverError("ERR_UNRESPONSIVE", message);
 }
 
 /** The successor died before it could be told to accept; the way it died is reported by its process. */

@@ -7,6 +7,7 @@ import type { FencingTokens } from "../exchange/fencing.js";
 import { native } from "../platform/native.js";
 import type { InventoryItem } from "../sockets/inventory.js";
 import { VERSION } from "../util/version.js";
+import { isInspected } from "./heartbeat.js";
 import { Predecessor } from "./predecessor.js";
 
 /** What a successor inherits. */
@@ -55,18 +56,21 @@ export function readInheritance(
   return { predecessor: new Predecessor(channel, hello, fences), generation, items };
 }
 
-/** The capability to exchange parcels. */
+/** What this version can do, for its peer. */
 const PARCELS_CAPABILITY = "parcels";
+/** To acknowledge the commit, and to send heartbeats from then on until it is confirmed. */
+export const HEARTBEAT_CAPABILITY = "heartbeat";
 
 /** The first message of either end. */
 export function greeting(generation: number, pid: number): Message {
   return {
     type: "hello",
     protocol: PROTOCOL,
-    capabilities: [PARCELS_CAPABILITY],
+    capabilities: [PARCELS_CAPABILITY, HEARTBEAT_CAPABILITY],
     version: VERSION,
     pid,
     generation,
+    inspected: isInspected(),
   };
 }
 

@@ -80,6 +80,15 @@ export class Predecessor implements Peer {
     this.#channel.send({ type: "ready", used });
   }
 
+  sendCommitAck(): void {
+    this.#channel.send({ type: "commit-ack" });
+  }
+
+  /** @param inspected whether a debugger may stop this process */
+  sendHeartbeat(inspected: boolean): void {
+    this.#channel.send({ type: "heartbeat", inspected });
+  }
+
   sendStopping(): void {
     this.#channel.send({ type: "stopping" });
   }

@@ -10,12 +10,14 @@ import type { InventoryItem } from "../sockets/inventory.js";
 import { deferred } from "../util/deferred.js";
 import type { Command } from "./command.js";
 import type { Env } from "./env.js";
-import { CHANNEL_VARIABLE, greeting } from "./inheritance.js";
+import { CHANNEL_VARIABLE, greeting, HEARTBEAT_CAPABILITY } from "./inheritance.js";
 import type { DrainProgress, Predecessor } from "./predecessor.js";
 import type { ExitStatus, SpawnedProcess } from "./spawn.js";
 
 /** The messages of the successor, once it is ready. */
 export interface SuccessorListener {
+  /** The successor has read the commit, and accepts. */
+  acknowledged(): void;
   /** The successor stops, which is not a reason for a rollback. */
   stopping(): void;
   /** A query for the progress of this process's drain, by the newest process of the service. */
@@ -35,6 +37,9 @@ export class Successor {
   readonly #listener: SuccessorListener;
   readonly #exchange: LocalExchange;
   #hasGreeted = false;
+  #hasHeartbeat = false;
+  #isInspected = false;
+  #heartbeats = 0;
   #isDead = false;
   #isOwned = true;
   #failure: HandoverError | undefined;
@@ -121,6 +126,26 @@ export class Successor {
     return this.#exchange;
   }
 
+  /** Whether the successor acknowledges the commit and sends heartbeats; an earlier version does not. */
+  get hasHeartbeat(): boolean {
+    return this.#hasHeartbeat;
+  }
+
+  /** Signs of life since the commit. */
+  get heartbeats(): number {
+    return this.#heartbeats;
+  }
+
+  /** Whether a debugger may stop the successor. */
+  get isInspected(): boolean {
+    return this.#isInspected;
+  }
+
+  /** The reason for which this process killed the successor. */
+  get failure(): HandoverError | undefined {
+    return this.#failure;
+  }
+
   /** Kills the successor. {@link ready} rejects with `reason`. */
   fail(reason: HandoverError): void {
     this.#failure ??= reason;
@@ -199,6 +224,16 @@ export class Successor {
     switch (message.type) {
       case "hello":
         this.#hasGreeted = true;
+        this.#hasHeartbeat = message.capabilities.includes(HEARTBEAT_CAPABILITY);
+        this.#isInspected = message.inspected ?? false;
+        break;
+      case "commit-ack":
+        this.#heartbeats++;
+        this.#listener.acknowledged();
+        break;
+      case "heartbeat":
+        this.#heartbeats++;
+        this.#isInspected = message.inspected ?? false;
         break;
       case "ready":
         this.#onReady(message.used);

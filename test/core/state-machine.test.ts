@@ -6,6 +6,7 @@ const EFFECTS: Effect[] = [
   "sendReady",
   "accept",
   "closeUnused",
+  "acknowledge",
   "confirm",
   "killSuccessor",
   "stopAccepting",
@@ -31,8 +32,8 @@ const start: Event[] = ["ready", "mayAccept", "confirmed"];
 
 /** Lives that run every effect between them. */
 const LIVES: Event[][] = [
-  [...start, "upgrade", "committed", "drained", "probationOver"],
-  [...start, "upgrade", "committed", "successorDied", "stop", "drained"],
+  [...start, "upgrade", "committed", "acknowledged", "drained", "probationOver"],
+  [...start, "upgrade", "committed", "acknowledged", "successorDied", "stop", "drained"],
   [...start, "upgrade", "stop", "drained"],
   ["ready", "stop", "drained"],
   ["ready", "mayAccept", "peerStopping", "drained"],

@@ -74,6 +74,7 @@ const ELSEWHERE = new RegExp(
     "to hand over",
     "did not say hello",
     "the step ",
+    "did not respond for",
     "cannot understand a message",
     "adopt a WebSocket",
     "cannot acquire the role",

@@ -4,7 +4,11 @@ import { Successor } from "../../dist/process/successor.js";
 
 test("a successor whose channel was closed before its end was read is gone", async () => {
   const command = { file: "/bin/sh", argv0: "sh", args: ["-c", "read line"], cwd: "/", env: {} };
-  const listener = { stopping: () => {}, progress: () => ({ connections: 0, moved: 0, remaining: 0 }) };
+  const listener = {
+    acknowledged: () => {},
+    stopping: () => {},
+    progress: () => ({ connections: 0, moved: 0, remaining: 0 }),
+  };
   const child = await Successor.start(systemEnv, command, 0, [], listener);
   child.kill();
   child.close();

@@ -76,8 +76,8 @@ export class Counterpart {
     await until(() => this.types.includes(type), `a message ${type}; there were ${this.types.join(", ")}`);
   }
 
-  greet(generation: number): void {
-    this.send({ type: "hello", protocol: 1, capabilities: [], version: "0.0.0", pid: PEER, generation });
+  greet(generation: number, capabilities: string[] = []): void {
+    this.send({ type: "hello", protocol: 1, capabilities, version: "0.0.0", pid: PEER, generation });
   }
 }
 
@@ -97,6 +97,14 @@ export class FakeSuccessor extends Counterpart implements SpawnedProcess {
   ready(used: string[] = []): void {
     this.greet(1);
     this.send({ type: "ready", used });
+  }
+
+  /** Is ready, and is of a version that acknowledges the commit and sends heartbeats. */
+  readyWithHeartbeat(inspected = false): void {
+    const capabilities = ["heartbeat"];
+    const pid = PEER;
+    this.send({ type: "hello", protocol: 1, capabilities, version: "1.0.0", pid, generation: 1, inspected });
+    this.send({ type: "ready", used: [] });
   }
 
   /** Exits by itself. */

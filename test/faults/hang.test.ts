@@ -1,0 +1,63 @@
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { finish, startWithClient, type Running } from "../support/faults.js";
+import { handover } from "../support/program.js";
+import { temporaryDirectory } from "../support/service.js";
+
+const probation = 1_000;
+
+async function start(settings: object): Promise<Running & { pidFile: string }> {
+  const directory = temporaryDirectory();
+  const pidFile = join(directory, "pid");
+  const flag = join(directory, "flag");
+  const running = await startWithClient("successor-hangs.js", { probation, pidFile, flag, ...settings });
+  return { ...running, pidFile };
+}
+
+/** The old process serves, on the connections that it had as well, and the next upgrade is not in its way. */
+async function expectRollback({ service, client }: Running): Promise<void> {
+  const { code, message } = await service.until("rollback", { generation: 0 });
+  expect(code).toBe("ERR_UNRESPONSIVE");
+  expect(message).toMatch(
+    /^the successor \(pid \d+\) did not respond for 3000 ms after the commit, and was killed$/,
+  );
+  expect(service.alive()).toEqual([service.pid]);
+  expect(await service.ask()).toBe(String(service.pid));
+  expect(await service.ask("/", client)).toBe(String(service.pid));
+}
+
+test.each(["before-commit", "at-accept"])(
+  "a successor that loops for ever %s is killed, and the old process serves every connection again",
+  async (hang) => {
+    const running = await start({ hang });
+    await running.service.upgrade("hanging");
+    await expectRollback(running);
+    await finish(running);
+  },
+);
+
+test("a successor that is stopped by SIGSTOP on probation is killed, and the upgrade is rolled back", async () => {
+  const running = await start({});
+  const { pid } = await running.service.upgrade();
+  process.kill(pid, "SIGSTOP");
+  await expectRollback(running);
+  await finish(running);
+});
+
+test("a successor that blocks for 2 s when it accepts is confirmed, and serves", async () => {
+  const running = await start({ hang: "at-accept", ms: 2_000 });
+  const { service } = running;
+  const { pid } = await service.upgrade("hanging");
+  expect(await service.until("recorded")).toMatchObject({ outcome: "confirmed" });
+  await service.until("exited", { generation: 0, outcome: "upgraded" });
+  await finish(running, pid);
+});
+
+test("handover upgrade waits for the end of probation, and fails with the reason of the rollback", async () => {
+  const running = await start({ hang: "before-commit" });
+  const { code, stdout, stderr } = await handover("upgrade", "--pid-file", running.pidFile);
+  expect(code).toBe(1);
+  expect(stdout + stderr).toMatch(/did not respond for 3000 ms after the commit/);
+  await expectRollback(running);
+  await finish(running);
+});
