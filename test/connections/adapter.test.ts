@@ -9,7 +9,7 @@ async function start(settings: object = {}): Promise<{ service: Service; port: n
   return { service, port: port as number };
 }
 
-test("examples/chat.js is a chat that goes on over upgrades", async () => {
+test("examples/chat.js loses no line of a chat over upgrades", async () => {
   const program = fileURLToPath(new URL("../../examples/chat.js", import.meta.url));
   const service = Service.start("", { command: [process.execPath, program], env: { PORT: "0" } });
   const isUp = /(\d+) chats on port (\d+)\n/g;
@@ -69,7 +69,7 @@ class Person {
 }
 
 describe("a connection with an adapter", () => {
-  test("moves, and what was written to it meanwhile is not sent", async () => {
+  test("a connection with an adapter moves, and text written after freeze() is not sent", async () => {
     const { service, port } = await start();
     const client = await Client.open(port);
     client.socket.write("a\n");
@@ -89,7 +89,7 @@ describe("a connection with an adapter", () => {
     ["state is too large", { first: { size: 17 * 1024 * 1024 } }, "ERR_TOO_LARGE"],
     ["successor has another version", { next: { version: 2 } }, "ERR_VERSION"],
     ["successor has no adapter", { next: { none: true } }, "ERR_NO_TAKER"],
-  ])("stays if its %s", async (_, settings, code) => {
+  ])("a connection with an adapter stays if its %s", async (_, settings, code) => {
     const { service, port } = await start(settings);
     const client = await Client.open(port);
     client.socket.write("a\n");
@@ -105,7 +105,7 @@ describe("a connection with an adapter", () => {
     });
   });
 
-  test("takes along what was received and not read", async () => {
+  test("a connection moves with the bytes that its server has received and not read", async () => {
     const { service, port } = await start({
       first: { paused: true, silent: true },
       next: { paused: false },
@@ -117,7 +117,7 @@ describe("a connection with an adapter", () => {
     expect(await client.until(/3\n/)).toBe("1 1\n1 2\n1 3\n");
   });
 
-  test("with idleTimeout is thawed when its client speaks", async () => {
+  test("a connection with idleTimeout is thawed when its client sends", async () => {
     const { service, port } = await start({ first: { idleTimeout: 60_000 } });
     const client = await Client.open(port);
     client.socket.write("a\n");
@@ -131,7 +131,7 @@ describe("a connection with an adapter", () => {
     expect(await client.until(/\n/)).toBe("2 2\n");
   });
 
-  test("with idleTimeout is closed when that is over", async () => {
+  test("a connection with idleTimeout is closed when that time is over", async () => {
     const { service, port } = await start({ first: { idleTimeout: 1 } });
     const client = await Client.open(port);
     await service.until("connection");
@@ -139,7 +139,7 @@ describe("a connection with an adapter", () => {
     expect(await client.ended).toBe("end");
   });
 
-  test("is closed if it is thawed later, and that throws", async () => {
+  test("a dormant connection is closed if its thaw() throws", async () => {
     const { service, port } = await start({ first: { idleTimeout: 60_000 }, next: { throws: ["thaw"] } });
     const client = await Client.open(port);
     await service.until("connection");
@@ -152,7 +152,7 @@ describe("a connection with an adapter", () => {
     expect(service.lines.filter(({ event }) => event === "uncaught")).toEqual([]);
   });
 
-  test("has moved, though moved() throws", async () => {
+  test("a connection moves though moved() throws", async () => {
     const { service, port } = await start({ first: { throws: ["moved"] } });
     const clients = [await Client.open(port), await Client.open(port)];
     for (const { socket } of clients) await service.until("connection", { port: socket.localPort! });

@@ -20,7 +20,7 @@ const adapter: ConnectionAdapter = {
   idleTimeout: () => 60_000,
 };
 
-test("a connection that has spoken in time is not closed because this process was busy", async () => {
+test("a dormant connection whose client has sent in time is woken, though the event loop was blocked past its timeout", async () => {
   const [own, other] = native().socketpair() as [number, number];
   const how = await new Promise<string>((resolve) => {
     const watch = SilenceWatch.open({
@@ -35,19 +35,19 @@ test("a connection that has spoken in time is not closed because this process wa
   native().close(other);
 });
 
-describe("a drain of a connection that has not spoken", () => {
-  test("counts it, if it has to destroy it", async () => {
+describe("a drain of a dormant connection", () => {
+  test("a drain counts a dormant connection that it destroys", async () => {
     expect(await new Drain(await adopted(), context(50)).done).toMatchObject({ destroyed: 1 });
   });
 
-  test("ends in time, though the successor never answers", async () => {
+  test("a drain with a dormant connection ends in time, though the successor never answers", async () => {
     const tracker = await adopted();
     const { done } = new Drain(tracker, context(50, successor(new Promise(() => {}))));
     expect(await done).toEqual({ destroyed: 1, moved: 0, stayed: {} });
     expect(tracker.size).toBe(0);
   });
 
-  test("offers it once, if the successor refuses it, and closes it when it stays silent", async () => {
+  test("a drain offers a dormant connection once if the successor refuses it, and closes it when it stays silent", async () => {
     const refusal = { how: "refused", code: "ERR_VERSION" } as const;
     const { done } = new Drain(await adopted(), context(10_000, successor(Promise.resolve(refusal))));
     expect(await done).toEqual({ destroyed: 0, moved: 0, stayed: { ERR_VERSION: 1 } });

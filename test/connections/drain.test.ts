@@ -31,8 +31,8 @@ describe.each([
   ["HTTP/1.1, at a stop", "http", drainByStop, (port: number) => Client.open(port)],
   ["HTTP/1.1 over TLS", "https", drainByUpgrade, (port: number) => Client.openTls(port)],
   ["HTTP/1.1 of an HTTP/2 server", "h2", drainByUpgrade, (port: number) => Client.openTls(port)],
-])("a connection of %s", (_, protocol, drain, open) => {
-  test("is told to close by its next response", async () => {
+])("a connection of %s, in a drain", (kind, protocol, drain, open) => {
+  test(`a connection of ${kind} is told to close by its next response`, async () => {
     const { service, port } = await start(protocol);
     const client = await open(port);
     client.request("/");
@@ -44,7 +44,7 @@ describe.each([
     expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 0 });
   });
 
-  test("gets its slow response to the end", async () => {
+  test(`a connection of ${kind} gets its slow response to the end`, async () => {
     const { service, port } = await start(protocol);
     const client = await open(port);
     client.request("/when-draining");
@@ -55,7 +55,7 @@ describe.each([
     expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 0 });
   });
 
-  test("that is idle is closed, late, and so is one that has never sent a byte", async () => {
+  test(`a connection of ${kind} is closed late if it is idle, and so is one without a request`, async () => {
     const { service, port } = await start(protocol);
     const [idle, fresh] = [await open(port), await open(port)];
     idle.request("/");
@@ -65,7 +65,7 @@ describe.each([
     expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 0 });
   });
 
-  test("whose client reads a large response slowly is not cut", async () => {
+  test(`a connection of ${kind} is not cut while its client reads a large response slowly`, async () => {
     const { service, port } = await start(protocol);
     const [slow, idle] = [await open(port), await open(port)];
     slow.socket.pause();
@@ -84,7 +84,7 @@ describe.each([
   });
 });
 
-test("pipelined requests are all answered, and the last response says close", async () => {
+test("a drain answers all pipelined requests, and the last response says close", async () => {
   const { service, port } = await start("http");
   const client = await Client.open(port);
   client.request("/when-draining", "/when-draining", "/when-draining");
@@ -97,7 +97,7 @@ test("pipelined requests are all answered, and the last response says close", as
   expect(await client.ended).toBe("end");
 });
 
-test("pipelined requests that were answered before, behind a slow one, are not lost", async () => {
+test("a drain loses no response that waits behind a slow one", async () => {
   const { service, port } = await start("http");
   const client = await Client.open(port);
   client.request("/when-draining", "/", "/");
@@ -108,7 +108,7 @@ test("pipelined requests that were answered before, behind a slow one, are not l
   expect(await client.ended).toBe("end");
 });
 
-test("a connection over TLS that never begins its handshake is closed, late", async () => {
+test("a drain closes a TLS connection late if it never begins its handshake", async () => {
   const { service, port } = await start("https");
   const client = await Client.open(port);
   await service.until("connection");
@@ -117,7 +117,7 @@ test("a connection over TLS that never begins its handshake is closed, late", as
   expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 0 });
 });
 
-test("a connection over TLS of no known protocol may be silent until `drainTimeout`", async () => {
+test("a TLS connection of no known protocol may be silent until drainTimeout", async () => {
   const { service, port } = await start("tls", { ...brief, drainTimeout: 2_500 });
   const client = await Client.openTls(port);
   await service.until("secure connection");
@@ -126,7 +126,7 @@ test("a connection over TLS of no known protocol may be silent until `drainTimeo
   expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 1 });
 });
 
-test("a response whose header was sent before is ended in order", async () => {
+test("a response whose header was sent before the drain ends in order", async () => {
   const { service, port } = await start("http");
   const client = await Client.open(port);
   client.request("/begin");
@@ -137,7 +137,7 @@ test("a response whose header was sent before is ended in order", async () => {
   expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 0 });
 });
 
-test("a request of which half is there gets its answer", async () => {
+test("a request that had arrived by half before the drain gets its answer", async () => {
   const { service, port } = await start("http");
   const [half, idle] = [await Client.open(port), await Client.open(port)];
   idle.request("/");
@@ -157,7 +157,7 @@ describe.each(["h2c", "h2"])("an HTTP/2 session (%s)", (protocol) => {
     return session;
   };
 
-  test("stays until it is quiet, finishes its streams, takes new ones, and then gets GOAWAY", async () => {
+  test(`an HTTP/2 session (${protocol}) finishes its streams, takes new ones, and gets GOAWAY when it is quiet`, async () => {
     const { service, port } = await start(protocol);
     const session = open(port);
     const goaway = once(session, "goaway");
@@ -173,7 +173,7 @@ describe.each(["h2c", "h2"])("an HTTP/2 session (%s)", (protocol) => {
 });
 
 describe("a connection of no known protocol", () => {
-  test("goes on until it ends by itself", async () => {
+  test("a connection of no known protocol stays until it ends by itself", async () => {
     const { service, client } = await startPlain({});
     await drainByUpgrade(service);
     client.socket.write("still there?");
@@ -183,7 +183,7 @@ describe("a connection of no known protocol", () => {
     expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 0 });
   });
 
-  test("is destroyed at `drainTimeout`, and counted", async () => {
+  test("a connection of no known protocol is destroyed at drainTimeout, and counted", async () => {
     const { service, client } = await startPlain({ drainTimeout: 200 });
     await drainByUpgrade(service);
     await client.ended;
@@ -195,7 +195,7 @@ describe("a connection of no known protocol", () => {
     expect(await service.exited).toEqual([0, null]);
   });
 
-  test("lets the callback of `server.close()` wait for its end", async () => {
+  test("the callback of server.close() waits for the end of a connection of no known protocol", async () => {
     const { service, client } = await startPlain({ closes: true });
     await drainByUpgrade(service);
     client.socket.write("still there?");
@@ -209,7 +209,7 @@ describe("a connection of no known protocol", () => {
     expect(told().at(-1)).toBe("exited");
   });
 
-  test("may end at the same time by `stop()`", async () => {
+  test("a connection of no known protocol may end as the process stops", async () => {
     const { service, client } = await startPlain({});
     process.kill(service.pid, "SIGTERM");
     await service.until("draining");
@@ -220,7 +220,7 @@ describe("a connection of no known protocol", () => {
   });
 });
 
-test("an upgraded connection stays until `drainTimeout`, and is counted", async () => {
+test("a connection that speaks another protocol after an Upgrade stays until drainTimeout, and is counted", async () => {
   const { service, port } = await start("http", { ...brief, drainTimeout: 2_500 });
   const [socket, idle] = [await Client.open(port), await Client.open(port)];
   idle.request("/");
@@ -235,7 +235,7 @@ test("an upgraded connection stays until `drainTimeout`, and is counted", async 
   expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 1 });
 });
 
-test("after a rollback connections are kept alive again", async () => {
+test("a rollback keeps connections alive again", async () => {
   const { service, port } = await start("https", {});
   const [client, busy] = [await Client.openTls(port), await Client.openTls(port)];
   client.request("/");

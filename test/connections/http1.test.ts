@@ -11,8 +11,8 @@ async function start(settings: object = {}): Promise<{ service: Service; port: n
 const post = (path: string, length: number, field = ""): string =>
   `POST ${path} HTTP/1.1\r\nHost: a\r\nContent-Length: ${length}\r\n${field}\r\n`;
 
-describe("a connection moves", () => {
-  test("at once if it is idle, whether it was used or not", async () => {
+describe("an HTTP/1.1 connection that moves", () => {
+  test("an idle keep-alive connection moves at once, whether it was used or not", async () => {
     const { service, port } = await start();
     const clients = await Client.openAll(port, 6);
     const used = clients.slice(0, 3);
@@ -26,7 +26,7 @@ describe("a connection moves", () => {
     expect(await Promise.all(clients.map((client) => client.ask()))).toEqual(Array(6).fill("1"));
   });
 
-  test("after the response that it is busy with", async () => {
+  test("a busy connection moves after its response", async () => {
     const { service, port } = await start();
     const client = await Client.open(port);
     client.request("/hold");
@@ -38,7 +38,7 @@ describe("a connection moves", () => {
     expect(await client.ask()).toBe("1");
   });
 
-  test("after a streamed response, trailers included", async () => {
+  test("a connection moves after a streamed response, trailers included", async () => {
     const { service, port } = await start();
     const client = await Client.open(port);
     client.request("/stream");
@@ -59,7 +59,7 @@ describe("a connection moves", () => {
       "gun\r\n0\r\nx-end: yes\r\n\r\n",
       "begun yes",
     ],
-  ])("after an upload %s", async (_, head, begin, end, body) => {
+  ])("a connection moves after an upload %s", async (_, head, begin, end, body) => {
     const { service, port } = await start();
     const client = await Client.open(port);
     client.socket.write(head + begin);
@@ -72,23 +72,26 @@ describe("a connection moves", () => {
     expect(await client.answer()).toBe(`1 ${body}`);
   });
 
-  test.each([false, true])("after an upload that was asked for: `checkContinue` %s", async (continues) => {
-    const { service, port } = await start({ continues });
-    const client = await Client.open(port);
-    const head = post("/echo", 4, "Expect: 100-continue\r\n");
-    client.socket.write(head);
-    await client.until(/100 Continue\r\n\r\n/);
-    await service.upgrade();
-    client.socket.write("body");
-    expect(await client.answer()).toBe("0 body ");
-    expect(await service.until("exit", { generation: 0 })).toMatchObject({ moved: 1 });
-    client.socket.write(head);
-    await client.until(/100 Continue\r\n\r\n/);
-    client.socket.write("more");
-    expect(await client.answer()).toBe("1 more ");
-  });
+  test.each([false, true])(
+    "a connection moves after an upload that waited for 100 Continue (checkContinue: %s)",
+    async (continues) => {
+      const { service, port } = await start({ continues });
+      const client = await Client.open(port);
+      const head = post("/echo", 4, "Expect: 100-continue\r\n");
+      client.socket.write(head);
+      await client.until(/100 Continue\r\n\r\n/);
+      await service.upgrade();
+      client.socket.write("body");
+      expect(await client.answer()).toBe("0 body ");
+      expect(await service.until("exit", { generation: 0 })).toMatchObject({ moved: 1 });
+      client.socket.write(head);
+      await client.until(/100 Continue\r\n\r\n/);
+      client.socket.write("more");
+      expect(await client.answer()).toBe("1 more ");
+    },
+  );
 
-  test("after responses without a body: HEAD, 204, 304", async () => {
+  test("a connection moves after a response without a body: HEAD, 204, 304", async () => {
     const { service, port } = await start();
     const clients = await Client.openAll(port, 3);
     const requests = ["HEAD /", "GET /empty", "GET /same"];
@@ -106,7 +109,7 @@ describe("a connection moves", () => {
     expect(await Promise.all(clients.map((client) => client.ask()))).toEqual(["1", "1", "1"]);
   });
 
-  test("after a response that is still being flushed to a slow reader", async () => {
+  test("a connection moves after a slow client has read its large response", async () => {
     const { service, port } = await start();
     const client = await Client.open(port);
     client.socket.pause();
@@ -122,7 +125,7 @@ describe("a connection moves", () => {
     expect(await client.ask()).toBe("1");
   });
 
-  test("after pipelined requests, which are answered in order", async () => {
+  test("a connection moves after its pipelined requests were answered in order", async () => {
     const { service, port } = await start();
     const client = await Client.open(port);
     client.request("/hold", "/", "/count", "/");
@@ -141,7 +144,7 @@ describe("a connection moves", () => {
     expect([await client.answer(), await client.answer()]).toEqual(["1", "1:1"]);
   });
 
-  test("with what the old process has not read", async () => {
+  test("a connection moves with the requests that the predecessor has not read", async () => {
     const { service, port } = await start();
     const clients = await Client.openAll(port, 20);
     expect(await Promise.all(clients.map((client) => client.ask()))).toEqual(Array(20).fill("0"));
@@ -159,7 +162,7 @@ describe("a connection moves", () => {
   });
 });
 
-describe("a request of which a part is there", () => {
+describe("a request that has arrived in part", () => {
   const whole = `${post("/echo", 4)}body`;
   const cuts = [
     "P",
@@ -178,7 +181,7 @@ describe("a request of which a part is there", () => {
   test.each([
     ["on a new connection", async () => {}],
     ["after another request", async (client: Client) => expect(await client.ask()).toBe("0")],
-  ])("is answered once, %s", async (_, begin) => {
+  ])("a request that has arrived in part is answered once, %s", async (_, begin) => {
     const { service, port } = await start();
     const clients = await Client.openAll(port, halves.length);
     await Promise.all(clients.map(begin));
@@ -196,7 +199,7 @@ describe("a request of which a part is there", () => {
     expect(clients.map(({ text }) => text).join("")).toBe("");
   });
 
-  test("behind a response that is not finished is answered after it", async () => {
+  test("a request that has arrived in part behind an unfinished response is answered after it", async () => {
     const { service, port } = await start();
     const client = await Client.open(port);
     client.socket.write("GET /hold HTTP/1.1\r\nHost: a\r\n\r\nGET / HT");
@@ -211,11 +214,14 @@ describe("a request of which a part is there", () => {
   });
 });
 
-describe("a connection stays", () => {
+describe("an HTTP/1.1 connection that stays", () => {
   test.each([
-    ["that was upgraded", "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"],
-    ["that is a tunnel", "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n"],
-  ])("%s", async (_, head) => {
+    [
+      "a connection after an Upgrade",
+      "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n",
+    ],
+    ["a tunnel", "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n"],
+  ])("%s stays", async (_, head) => {
     const { service, port } = await start({ drainTimeout: 1_000 });
     const client = await Client.open(port);
     expect(await client.ask()).toBe("0");
@@ -235,7 +241,7 @@ describe("a connection stays", () => {
   test.each([
     ["HTTP/1.1", "Connection: close\r\n"],
     ["HTTP/1.0", ""],
-  ])("that ends with its response (%s)", async (version, field) => {
+  ])("a connection that ends with its response stays (%s)", async (version, field) => {
     const { service, port } = await start();
     const clients = await Client.openAll(port, 20);
     for (const { socket } of clients) socket.write(`GET /hold ${version}\r\nHost: a\r\n${field}\r\n`);
@@ -248,8 +254,8 @@ describe("a connection stays", () => {
   });
 });
 
-describe("in the new process", () => {
-  test("`getConnections` counts adopted connections, and those that have ended no more", async () => {
+describe("an adopted HTTP/1.1 connection", () => {
+  test("server.getConnections() counts adopted connections until they have ended", async () => {
     const { service, port } = await start();
     const [first, ...others] = await Client.openAll(port, 5);
     await service.replace();
@@ -259,7 +265,7 @@ describe("in the new process", () => {
     await expect.poll(() => first!.ask("/count")).toBe("1:1");
   });
 
-  test("`closeIdleConnections` closes adopted ones, and no other", async () => {
+  test("server.closeIdleConnections() closes adopted connections that are idle, and no other", async () => {
     const { service, port } = await start();
     const [parked, used, busy, asking] = await Client.openAll(port, 4);
     await service.replace();
@@ -272,7 +278,7 @@ describe("in the new process", () => {
     expect(await busy!.answer()).toBe("1");
   });
 
-  test("`closeAllConnections` closes adopted ones", async () => {
+  test("server.closeAllConnections() closes adopted connections", async () => {
     const { service, port } = await start();
     const [parked, busy, asking] = await Client.openAll(port, 3);
     await service.replace();
@@ -284,7 +290,7 @@ describe("in the new process", () => {
     expect(await fresh.ask("/count")).toBe("1:1");
   });
 
-  test("`server.close()` closes adopted ones that are idle, and waits for the others", async () => {
+  test("server.close() closes adopted connections that are idle, and waits for the others", async () => {
     const { service, port } = await start();
     const [parked, busy, asking] = await Client.openAll(port, 3);
     await service.replace();
@@ -303,7 +309,7 @@ describe("in the new process", () => {
   test.each([
     ["keepAliveTimeout", async (client: Client) => expect(await client.ask()).toBe("0")],
     ["headersTimeout", async () => {}],
-  ])("`%s` closes one that is silent", async (name, begin) => {
+  ])("%s closes an adopted connection that is silent", async (name, begin) => {
     const { service, port } = await start({ server: { [name]: 2_000 } });
     const client = await Client.open(port);
     await begin(client);
@@ -317,7 +323,7 @@ describe("in the new process", () => {
   test.each([
     ["headersTimeout", "GET / HT"],
     ["requestTimeout", `${post("/echo", 4)}bo`],
-  ])("`%s` ends a request that does not go on", async (_, half) => {
+  ])("%s ends an incomplete request on an adopted connection", async (_, half) => {
     const timeouts = { headersTimeout: 1_000, requestTimeout: 1_000, connectionsCheckingInterval: 100 };
     const { service, port } = await start({ server: { keepAliveTimeout: 60_000, ...timeouts } });
     const client = await Client.open(port);
@@ -328,7 +334,7 @@ describe("in the new process", () => {
     expect(await client.ended).toBe("end");
   });
 
-  test("`maxRequestsPerSocket` counts what was asked before", async () => {
+  test("maxRequestsPerSocket counts the requests before the move", async () => {
     const { service, port } = await start({ max: 3 });
     const client = await Client.open(port);
     expect([await client.ask(), await client.ask()]).toEqual(["0", "0"]);
@@ -341,7 +347,7 @@ describe("in the new process", () => {
   });
 });
 
-test("fifty connections go through twenty upgrades, and leave nothing behind", async () => {
+test("fifty connections move through twenty upgrades, and no descriptor is left behind", async () => {
   const { service, port } = await start({ server: { keepAliveTimeout: 0, headersTimeout: 0 } });
   const clients = await Client.openAll(port, 50);
   const used = clients.slice(0, 25);

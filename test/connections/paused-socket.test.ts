@@ -17,7 +17,7 @@ async function pair(): Promise<{ near: Socket; far: Socket }> {
   return { near, far };
 }
 
-test("what is written to a still socket is sent when it is released", async () => {
+test("a paused socket sends what was written to it when it resumes", async () => {
   const { near, far } = await pair();
   const still = new PausedSocket(near);
   near.write("a");
@@ -27,7 +27,7 @@ test("what is written to a still socket is sent when it is released", async () =
   expect(await far.setEncoding("utf8").toArray()).toEqual(["abc"]);
 });
 
-test("what is written to a still socket that moves is not sent, and its writer told", async () => {
+test("a paused socket that moves sends nothing more, and reports that to its writer", async () => {
   const { near, far } = await pair();
   const still = new PausedSocket(near);
   const told = new Promise((resolve) => near.write("a", resolve));
@@ -37,7 +37,7 @@ test("what is written to a still socket that moves is not sent, and its writer t
 });
 
 test.each([undefined, "latin1", "utf8"] as const)(
-  "what a still socket has not consumed is taken unheard, and put back (encoding %s)",
+  "a paused socket gives up the bytes that it has not consumed, and takes them back (encoding %s)",
   async (encoding) => {
     const { near, far } = await pair();
     if (encoding !== undefined) near.setEncoding(encoding);

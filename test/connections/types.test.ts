@@ -9,7 +9,7 @@ class Player extends WebSocket {
   score = 0;
 }
 
-test("webSockets() knows the class of a server's WebSockets", async () => {
+test("webSockets() infers the class of a server's WebSockets", async () => {
   const upg = new Upgrader();
   const wss = new WebSocketServer({ server: createServer(), WebSocket: Player });
   webSockets(upg, wss, {
@@ -30,7 +30,7 @@ test("webSockets() knows the class of a server's WebSockets", async () => {
   expect(upg.state).toBe("exited");
 });
 
-test("webSockets() takes plain servers, and either Upgrader", async () => {
+test("webSockets() accepts plain servers, and either Upgrader", async () => {
   const wss = new WebSocketServer({ noServer: true });
   const register = (upg: RealUpgrader | Upgrader): void => webSockets(upg, wss, { version: 1 });
   const upg = new Upgrader();

@@ -11,7 +11,7 @@ test.each([
   ["udp6", { port: 0, address: "::1" }],
   ["udp6", { port: 0 }],
   [{ type: "udp6", ipv6Only: true }, { port: 0 }],
-])("a socket of %o bound to %o is inherited, over three generations", async (type, bind) => {
+])("a socket of %o bound to %o is inherited over three generations", async (type, bind) => {
   const service = Service.start("udp-echo.js", { settings: { ...brief, type, bind } });
   await service.until("accepting");
   const { address } = await service.until("held", { generation: 0 });
@@ -30,7 +30,7 @@ test.each([
   expect(service.noise).toBe("");
 });
 
-test("every datagram is received exactly once, over five upgrades under way", async () => {
+test("five upgrades receive every datagram exactly once", async () => {
   const service = Service.start("udp-echo.js", { settings: brief });
   const { address } = await service.until("held");
   await service.until("accepting");
@@ -47,7 +47,7 @@ test("every datagram is received exactly once, over five upgrades under way", as
   expect(new Set(received.map(({ generation }) => generation))).toEqual(new Set([0, 1, 2, 3, 4, 5]));
 });
 
-test("what is sent before the commit waits, and a predecessor can send while it drains", async () => {
+test("a datagram sent before the commit waits for it, and a predecessor can send while it drains", async () => {
   const client = open("udp4");
   await new Promise<void>((resolve) => client.bind(0, "127.0.0.1", resolve));
   const received: string[] = [];
@@ -66,7 +66,7 @@ test("what is sent before the commit waits, and a predecessor can send while it 
   }
 });
 
-test("a multicast group is joined by each generation once its socket is `listening`", async () => {
+test("each generation joins a multicast group once its socket emits `listening`", async () => {
   const service = Service.start("joins-multicast-group.js", { settings: brief });
   const { port } = await service.until("accepting");
   const client = open("udp4");
@@ -83,7 +83,7 @@ test("a multicast group is joined by each generation once its socket is `listeni
   expect(service.noise).toBe("");
 });
 
-test("what cannot be bound is refused, and says why", async () => {
+test("bind() refuses a socket that it cannot bind, and says why", async () => {
   const service = Service.start("binds-what-is-refused.js");
   await service.ended();
   const refused = (what: string): object | undefined => service.lines.find((line) => line["what"] === what);

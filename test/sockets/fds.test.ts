@@ -7,8 +7,8 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { readAll, target } from "../support/client.js";
 import { brief, Service, temporaryDirectory } from "../support/service.js";
 
-describe("what was added is handed on, though its owner has closed its own", () => {
-  test("a file, which the generations write together", async () => {
+describe("an added descriptor, whose owner has closed its own", () => {
+  test("an added file is inherited, and every generation writes to it", async () => {
     const path = join(temporaryDirectory(), "log");
     const { service } = await start({ kind: "file", path });
     await service.replace();
@@ -16,7 +16,7 @@ describe("what was added is handed on, though its owner has closed its own", () 
     expect(readFileSync(path, "utf8")).toBe("generation 1\ngeneration 2\n");
   });
 
-  test("a pipe", async () => {
+  test("an added pipe is inherited", async () => {
     const { service } = await start({ kind: "pipe" });
     for (const generation of [1, 2]) {
       await service.replace();
@@ -25,7 +25,7 @@ describe("what was added is handed on, though its owner has closed its own", () 
     }
   });
 
-  test("a connection", async () => {
+  test("an added connection is inherited", async () => {
     const server = createServer().listen(0, "127.0.0.1");
     onTestFinished(() => void server.close());
     await once(server, "listening");
@@ -40,13 +40,13 @@ describe("what was added is handed on, though its owner has closed its own", () 
     }
   });
 
-  test("a listener", async () => {
+  test("an added listener is inherited", async () => {
     const { service, address } = await start({ kind: "listener" });
     await service.replace();
     expect(await readAll(target(address))).toBe("generation 1");
   });
 
-  test("a datagram socket", async () => {
+  test("an added datagram socket is inherited", async () => {
     const { service, address } = await start({ kind: "packetConn" });
     await service.replace();
     const client = createSocket("udp4");
@@ -57,7 +57,7 @@ describe("what was added is handed on, though its owner has closed its own", () 
   });
 });
 
-test("what is asked for is the caller's, once, and handed on again", async () => {
+test("fds.file() gives a descriptor to its caller once, and the next generation inherits it again", async () => {
   const service = Service.start("takes-files.js", {
     settings: {
       ...brief,
@@ -80,7 +80,7 @@ test("what is asked for is the caller's, once, and handed on again", async () =>
   ]);
 });
 
-test("what nobody has asked for is closed at `ready()`", async () => {
+test("ready() closes the inherited descriptors that were not asked for", async () => {
   const service = Service.start("takes-files.js", { settings: brief });
   await service.until("accepting");
   const taking = Service.start("takes-files.js", { settings: { ...brief, all: true } });
@@ -96,7 +96,7 @@ test("what nobody has asked for is closed at `ready()`", async () => {
   expect(filesOf(takingPid)).toBe(filesOf(plain.pid) + 6);
 });
 
-test("files() are all that were added as files, and not in use", async () => {
+test("fds.files() returns the inherited files that are not in use", async () => {
   const service = Service.start("takes-files.js", { settings: { ...brief, take: [["b"]], all: true } });
   await service.until("accepting");
   await service.replace();
@@ -104,7 +104,7 @@ test("files() are all that were added as files, and not in use", async () => {
   expect(await service.until("files", { generation: 1 })).toMatchObject({ names: ["a", "c"] });
 });
 
-test("what cannot be added is refused, and says why; what is not there is undefined", async () => {
+test("upg.fds refuses a descriptor that it cannot add, says why, and returns undefined for an unknown name", async () => {
   const service = Service.start("adds-what-is-refused.js");
   await service.ended();
   const refusals = service.lines.filter(({ event }) => event === "refused");

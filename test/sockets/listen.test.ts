@@ -17,7 +17,7 @@ async function addressOf(service: Service, generation: number, n = 0): Promise<A
   return (await service.until("held", { generation, n }))["address"] as AddressInfo;
 }
 
-describe("a listener is inherited", () => {
+describe("an inherited listener", () => {
   test.each([
     ["by its address", local],
     ["by its name", { ...local, name: "main" }],
@@ -26,7 +26,7 @@ describe("a listener is inherited", () => {
     ["on every IPv4 address", { port: 0, host: "0.0.0.0" }],
     ["on an IPv6 address", { port: 0, host: "::1" }],
     ["by a host's name", { port: 0, host: "localhost" }],
-  ])("%s, over three generations", async (_, plan) => {
+  ])("a listener is inherited over three generations %s", async (_, plan) => {
     const service = await start([plan]);
     const first = await addressOf(service, 0);
     for (const generation of [1, 2]) {
@@ -38,7 +38,7 @@ describe("a listener is inherited", () => {
     expect(service.noise).toBe("");
   });
 
-  test("by the port it got, if it asks for that now", async () => {
+  test("a listener is inherited if the successor asks for the port that the system chose", async () => {
     const port = await freePort();
     const service = await start([{ ...local, port }]);
     const { pid } = await service.replace();
@@ -46,7 +46,7 @@ describe("a listener is inherited", () => {
     expect(await readAll(target(await addressOf(service, 1)))).toBe(String(pid));
   });
 
-  test("on ports asked for as 0, the n-th by the n-th", async () => {
+  test("the n-th listener on port 0 inherits the n-th one", async () => {
     const service = await start([local, { ...local, host: "::1" }, local, local], [local, local]);
     const ports = await Promise.all([0, 2, 3].map((n) => addressOf(service, 0, n)));
     expect(new Set(ports.map(({ port }) => port)).size).toBe(3);
@@ -56,7 +56,7 @@ describe("a listener is inherited", () => {
     expect(await readAll(target(ports[2]))).toBe("ECONNREFUSED");
   });
 
-  test("on every address by clients of IPv4 and IPv6", async () => {
+  test("an inherited listener on every address accepts clients of IPv4 and IPv6", async () => {
     const service = await start([{ port: 0 }]);
     const { pid } = await service.replace();
     const { port } = await addressOf(service, 1);
@@ -65,8 +65,8 @@ describe("a listener is inherited", () => {
   });
 });
 
-describe("a listener is bound afresh", () => {
-  test("if its name now means another port, and the old port goes with the predecessor", async () => {
+describe("a listener that is bound afresh", () => {
+  test("a listener is bound afresh if its name now has another port, and the old port goes with the predecessor", async () => {
     const [one, two] = [await freePort(), await freePort()];
     const service = await start(
       [{ ...local, name: "main", port: one }],
@@ -77,14 +77,14 @@ describe("a listener is bound afresh", () => {
     expect(await readAll({ ...local, port: one })).toBe("ECONNREFUSED");
   });
 
-  test("if its name now means another host", async () => {
+  test("a listener is bound afresh if its name now has another host", async () => {
     const service = await start([{ ...local, name: "main" }], [{ ...local, host: "::1", name: "main" }]);
     await service.replace();
     expect((await addressOf(service, 1)).address).toBe("::1");
     expect(await readAll(target(await addressOf(service, 0)))).toBe("ECONNREFUSED");
   });
 
-  test("if it is for IPv6 only now", async () => {
+  test("a listener is bound afresh if it is for IPv6 only now", async () => {
     const any = { port: 0, host: "::" };
     const service = await start([any], [{ ...any, ipv6Only: true }]);
     const { pid } = await service.replace();
@@ -95,7 +95,7 @@ describe("a listener is bound afresh", () => {
   });
 });
 
-test("a wider address is refused while the predecessor holds the narrow one, and the error says so", async () => {
+test("listen() refuses a wider address while the predecessor holds the narrow one, and the error says so", async () => {
   const port = await freePort();
   const service = await start([{ host: "127.0.0.1", port }], [{ host: "0.0.0.0", port }]);
   process.kill(service.pid, "SIGHUP");
@@ -106,7 +106,7 @@ test("a wider address is refused while the predecessor holds the narrow one, and
   });
 });
 
-test("an address that somebody else holds is refused, and the error says who", async () => {
+test("listen() refuses an address of another process, and the error has its PID", async () => {
   const { port } = await occupiedPort();
   const service = await start([{ host: "127.0.0.1", port }]);
   expect(await service.until("refused")).toMatchObject({
@@ -119,7 +119,7 @@ test("an address that somebody else holds is refused, and the error says who", a
 test.each([
   ["192.0.2.1", "EADDRNOTAVAIL"],
   ["nowhere.invalid", /ENOTFOUND|EAI_AGAIN/],
-])("a server cannot listen on %s: %s", async (host, cause) => {
+])("listen() on %s fails with %s", async (host, cause) => {
   const service = await start([{ host, port: 0 }]);
   const refused = await service.until("refused");
   expect(refused).toMatchObject({ code: "ERR_LISTEN", cause: expect.stringMatching(cause) });
@@ -152,8 +152,8 @@ test("a server emits `close` when the drain is over, before `exit` resolves", as
   }
 });
 
-describe("in one process", () => {
-  test("what cannot be listened on is refused, and says why", async () => {
+describe("a server of one process", () => {
+  test("listen() refuses a server or an address that it cannot use, and says why", async () => {
     const service = Service.start("listens-on-what-is-refused.js");
     const refusals = async (what: string): Promise<object> => service.until("refused", { what });
     expect(await refusals("given twice")).toMatchObject({
@@ -200,7 +200,7 @@ describe("in one process", () => {
     await service.until("bound", { what: "after a refusal" });
   });
 
-  test("a server that is closed before the commit lets go of its address", async () => {
+  test("a server that is closed before the commit releases its address", async () => {
     const service = Service.start("closes-held-server.js");
     const { address } = await service.until("closed");
     expect((await service.until("again")).address).toEqual(address);
@@ -209,7 +209,7 @@ describe("in one process", () => {
     expect(await readAll(target(address))).toBe("second");
   });
 
-  test("a server that was closed can be given again", async () => {
+  test("a server that was closed can be given to listen() again", async () => {
     const service = Service.start("listens-again-after-close.js", { settings: { probation: 50 } });
     const { address } = await service.until("accepting");
     expect(await readAll(target(address))).toBe(String(service.pid));
@@ -224,7 +224,7 @@ describe("in one process", () => {
     expect(await service.until("closed")).toMatchObject({ connections: 0, watched: false });
   });
 
-  test("a server that cannot accept is given back, and its address let go", async () => {
+  test("listen() of a server that cannot accept rejects, and releases server and address", async () => {
     const service = Service.start("fails-to-accept-once.js");
     expect(await service.until("refused")).toMatchObject({
       code: "ERR_LISTEN",
@@ -235,7 +235,7 @@ describe("in one process", () => {
     expect(await readAll(target(address))).toBe("served");
   });
 
-  test("a server whose signal is aborted is closed, before and after the call", async () => {
+  test("a server whose signal is aborted before or after listen() is closed", async () => {
     const service = Service.start("aborts-listen.js");
     const { before, after } = await service.until("accepting");
     expect(await readAll(target(after))).toBe("ECONNREFUSED");
@@ -251,7 +251,7 @@ test("a server that is closed in a successor before its commit goes with the pre
   expect(await readAll(target(address))).toBe("ECONNREFUSED");
 });
 
-test("after `ready()` a server accepts at once, and is handed on", async () => {
+test("a server given to listen() after ready() accepts at once, and is inherited", async () => {
   const service = Service.start("listens-after-ready.js", { settings: brief });
   const { address } = await service.until("late", { generation: 0 });
   expect(await readAll(target(address))).toBe(String(service.pid));
@@ -260,13 +260,13 @@ test("after `ready()` a server accepts at once, and is handed on", async () => {
   expect(await readAll(target(address))).toBe(String(pid));
 });
 
-test("what is being bound when an upgrade begins is handed on", async () => {
+test("a listener that is being bound when an upgrade begins is inherited", async () => {
   const service = Service.start("upgrades-while-binding.js", { settings: brief });
   const { address } = await service.until("held", { generation: 0 });
   expect((await service.until("held", { generation: 1 })).address).toEqual(address);
 });
 
-test("nothing can be listened on while a process is upgrading, draining or stopped", async () => {
+test("listen() is refused while a process is upgrading, draining or stopped", async () => {
   const service = Service.start("listens-too-late.js", { settings: brief });
   await service.until("exited", { generation: 0 });
   const refusals = service.lines.filter((line) => line.event === "refused" && line.generation === 0);
@@ -303,7 +303,7 @@ async function listening(): Promise<{ server: Server; address: AddressInfo }> {
   return { server, address: server.address() as AddressInfo };
 }
 
-test("a server that is closed in the turn in which it begins to listen does not hold up ready()", async () => {
+test("a server that is closed in the turn in which it begins to listen does not delay ready()", async () => {
   const service = Service.start("closes-as-it-listens.js");
   await service.until("accepting");
   await service.stop();

@@ -34,7 +34,7 @@ async function start(plans: (object | string)[][], settings: object = brief): Pr
 const inode = (): number => lstatSync(path).ino;
 
 describe("the path of a Unix socket", () => {
-  test("stays the same file over upgrades, and goes at the final stop", async () => {
+  test("the path of a Unix socket stays the same file over upgrades, and is unlinked at the final stop", async () => {
     const service = await start([[{ path }]]);
     expect(await service.until("held")).toMatchObject({ address: path, answer: path });
     const first = inode();
@@ -49,7 +49,7 @@ describe("the path of a Unix socket", () => {
     expect(service.noise).toBe("");
   });
 
-  test("stays, though a successor asks for it only when it waits for go", async () => {
+  test("the path of a Unix socket stays, though the successor asks for it only between ready() and the commit", async () => {
     const service = Service.start("listens-while-announced.js", { settings: { ...brief, path } });
     await service.until("accepting");
     process.kill(service.pid, "SIGHUP");
@@ -62,21 +62,21 @@ describe("the path of a Unix socket", () => {
     expect(await readAll({ path })).toBe(String(pid));
   });
 
-  test("is relative to the working directory", async () => {
+  test("the path of a Unix socket is relative to the working directory", async () => {
     const service = await start([[{ path: "app.sock" }]]);
     expect(await service.until("held")).toMatchObject({ address: path });
     const { pid } = await service.replace();
     expect(await readAll({ path })).toBe(String(pid));
   });
 
-  test("may be given as it is", async () => {
+  test("the path of a Unix socket may be the argument of listen()", async () => {
     const service = await start([["./app.sock"]]);
     expect(await service.until("held")).toMatchObject({ address: path });
     const { pid } = await service.replace();
     expect(await readAll({ path })).toBe(String(pid));
   });
 
-  test("is left alone at the stop if it is no longer the file that was made", async () => {
+  test("the path of a Unix socket is not unlinked at the stop if it is another file by then", async () => {
     const service = await start([[{ path }]]);
     await service.replace();
     rmSync(path);
@@ -85,20 +85,20 @@ describe("the path of a Unix socket", () => {
     expect(readFileSync(path, "utf8")).toBe("somebody else's");
   });
 
-  test("may be gone already at the stop", async () => {
+  test("the path of a Unix socket may be gone before the stop", async () => {
     const service = await start([[{ path }]]);
     rmSync(path);
     await service.stop();
     expect(service.noise).toBe("");
   });
 
-  test("is unlinked at the end of probation if the successor does not use it", async () => {
+  test("the path of a Unix socket is unlinked at the end of probation if the successor does not use it", async () => {
     const service = await start([[{ path }], []]);
     await service.replace();
     expect(existsSync(path)).toBe(false);
   });
 
-  test("is gone after a rehearsal that has bound it, and no other", async () => {
+  test("a rehearsal unlinks the Unix socket that it has bound, and no other", async () => {
     const other = join(directory, "other.sock");
     const settings = { ...brief, pidFile: join(directory, "app.pid") };
     const service = await start([[{ path }], [{ path }, { path: other }]], settings);
@@ -108,7 +108,7 @@ describe("the path of a Unix socket", () => {
     expect(await readAll({ path })).toBe(String(service.pid));
   });
 
-  test("is unlinked at the end of probation if the successor uses its name for another one", async () => {
+  test("the path of a Unix socket is unlinked at the end of probation if the successor uses its name for another path", async () => {
     const other = join(directory, "other.sock");
     const service = await start([[{ path, name: "main" }], [{ path: other, name: "main" }]]);
     const { pid } = await service.replace();
@@ -116,7 +116,7 @@ describe("the path of a Unix socket", () => {
     expect(await readAll({ path: other })).toBe(String(pid));
   });
 
-  test("that the successor does not use still answers after a rollback", async () => {
+  test("a Unix socket that the successor does not use still answers after a rollback", async () => {
     const service = await start([[{ path }], []], {});
     process.kill(service.pid, "SIGHUP");
     const { pid } = await service.until("accepting", { generation: 1 });
@@ -125,7 +125,7 @@ describe("the path of a Unix socket", () => {
     expect(await readAll({ path })).toBe(String(service.pid));
   });
 
-  test("goes when both processes stop during probation", async () => {
+  test("the path of a Unix socket is unlinked when both processes stop during probation", async () => {
     const service = await start([[{ path }]], {});
     process.kill(service.pid, "SIGHUP");
     const { pid } = await service.until("accepting", { generation: 1 });
@@ -134,7 +134,7 @@ describe("the path of a Unix socket", () => {
     expect(existsSync(path)).toBe(false);
   });
 
-  test("that a dead process left behind is replaced", async () => {
+  test("the path of a Unix socket is replaced if a dead process has left it behind", async () => {
     const dead = await start([[{ path }]]);
     dead.killAll();
     await dead.ended();
@@ -143,7 +143,7 @@ describe("the path of a Unix socket", () => {
     expect(await readAll({ path })).toBe(String(service.pid));
   });
 
-  test("at which somebody listens is in use", async () => {
+  test("the path of a Unix socket is in use if another process listens there", async () => {
     const server = createServer((socket) => {
       // A probe that goes away at once is no error of this test.
       socket.on("error", () => {}).end("alive");
@@ -163,7 +163,7 @@ describe("the path of a Unix socket", () => {
     ["a file", () => writeFileSync(path, "precious")],
     ["a directory", () => mkdirSync(path)],
     ["a symlink to nowhere", () => symlinkSync("nowhere", path)],
-  ])("at which there is %s is in use, and that is not removed", async (_, make) => {
+  ])("the path of a Unix socket is in use if there is %s, which is not removed", async (_, make) => {
     make();
     const before = inode();
     const service = await start([[{ path }]]);
@@ -172,7 +172,7 @@ describe("the path of a Unix socket", () => {
     expect(inode()).toBe(before);
   });
 
-  test("in a directory that is not there is refused", async () => {
+  test("the path of a Unix socket is refused in a directory that does not exist", async () => {
     const nowhere = join(directory, "nowhere", "app.sock");
     const service = await start([[{ path: nowhere }]]);
     expect(await service.until("refused")).toMatchObject({
@@ -181,7 +181,7 @@ describe("the path of a Unix socket", () => {
     });
   });
 
-  test("has at most 107 bytes", async () => {
+  test("the path of a Unix socket has at most 107 bytes", async () => {
     const longest = join(directory, "x".repeat(107 - directory.length - 1));
     const service = await start([
       [{ path: longest }, { path: `${longest}x` }, { path: `\0${"x".repeat(107)}` }],
@@ -196,8 +196,8 @@ describe("the path of a Unix socket", () => {
   });
 });
 
-describe("the path of a server that a successor closes on probation", () => {
-  test("stays for the predecessor, which may come back", async () => {
+describe("a Unix socket whose server the successor closes on probation", () => {
+  test("the path of a Unix socket stays for the predecessor if the successor closes its server on probation", async () => {
     const service = await closeOnProbation(60_000);
     process.kill((await service.until("accepting", { generation: 1 })).pid, "SIGUSR2");
     await service.until("rollback");
@@ -207,7 +207,7 @@ describe("the path of a server that a successor closes on probation", () => {
     expect(existsSync(path)).toBe(false);
   });
 
-  test("goes when probation is over", async () => {
+  test("the path of a Unix socket is unlinked when probation is over if the successor has closed its server", async () => {
     const service = await closeOnProbation(50);
     await service.until("alone", { generation: 1 });
     expect(existsSync(path)).toBe(false);
@@ -222,17 +222,17 @@ describe("the mode of a Unix socket", () => {
     [{ readableAll: true }, "744"],
     [{ readableAll: true, writableAll: true }, "766"],
     [{ mode: 0o600, writableAll: true }, "600"],
-  ])("with %o is %s, whatever the umask is", async (options, mode) => {
+  ])("the mode of a Unix socket with %o is %s, whatever the umask is", async (options, mode) => {
     await start([[{ path, ...options }]]);
     expect((lstatSync(path).mode & 0o777).toString(8)).toBe(mode);
   });
 
-  test("is what the umask leaves by default", async () => {
+  test("the mode of a Unix socket is by default the one that the umask leaves", async () => {
     await start([[{ path }]]);
     expect(lstatSync(path).mode & 0o777).toBe(0o777 & ~process.umask());
   });
 
-  test("stays over an upgrade, though the successor asks for another one", async () => {
+  test("the mode of a Unix socket stays over an upgrade, though the successor asks for another one", async () => {
     const service = await start([[{ path, mode: 0o600 }], [{ path, mode: 0o666 }]]);
     await service.replace();
     expect(lstatSync(path).mode & 0o777).toBe(0o600);

@@ -32,7 +32,7 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
     ["{ server, path }", { mode: "server", path: "/chat" }, "/chat?room=1"],
     ["{ noServer }", {}, "/"],
     ["asynchronous authentication", { auth: true, tickets: ["?ticket=1"] }, "/?ticket=1"],
-  ])("moves with %s", async (_, first, path) => {
+  ])(`a WebSocket of ${name} moves with %s`, async (_, first, path) => {
     const { service, port } = await start({ first });
     const client = await WebSocketClient.open(`ws://127.0.0.1:${port}${path}`);
     expect(await client.ask("a")).toBe("0 1 a");
@@ -49,7 +49,7 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
     });
   });
 
-  test("has the same request in the new process", async () => {
+  test(`a WebSocket of ${name} has the same request in the successor`, async () => {
     const { service, port } = await start();
     const headers = {
       Cookie: ["a=1", "b=2"],
@@ -71,7 +71,7 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
     expect(before!["headersDistinct"]).toMatchObject({ "x-twice": ["1", "2"] });
   });
 
-  test("moves to its own server, where there are several", async () => {
+  test(`a WebSocket of ${name} moves to its own server of several`, async () => {
     const { service, port } = await start({ first: { routes: ["/a", "/b"] } });
     const clients = await Promise.all(
       ["/a", "/b"].map((path) => WebSocketClient.open(`ws://127.0.0.1:${port}${path}`)),
@@ -87,7 +87,7 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
     ]);
   });
 
-  test("loses, doubles and reorders nothing in either direction", async () => {
+  test(`a WebSocket of ${name} loses, doubles and reorders no message in either direction`, async () => {
     const { service, port } = await start({ first: { push: 5 } });
     const clients = await Promise.all(
       Array.from({ length: 50 }, () => WebSocketClient.open(`ws://127.0.0.1:${port}`)),
@@ -100,7 +100,7 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
     expect(talkers.every(({ echoes, pushes }) => echoes > 3 && pushes > 3)).toBe(true);
   });
 
-  test("moves when a half received frame is complete", async () => {
+  test(`a WebSocket of ${name} moves when a half received frame is complete`, async () => {
     const { service, port } = await start();
     const client = await openRaw(port);
     const bytes = frame("told");
@@ -114,7 +114,7 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
     await client.until(/1 2 told/);
   });
 
-  test("moves though its client is always in the middle of a frame", async () => {
+  test(`a WebSocket of ${name} moves though its client is always in the middle of a frame`, async () => {
     const { service, port } = await start();
     const client = await openRaw(port);
     const bytes = frame("told");
@@ -134,7 +134,7 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
     await ask();
   });
 
-  test("moves after the last fragment of a message", async () => {
+  test(`a WebSocket of ${name} moves after the last fragment of a message`, async () => {
     const { service, port } = await start();
     const client = await openRaw(port);
     client.socket.write(frame("told ", { fin: false }));
@@ -148,7 +148,7 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
     expect(await client.until(/1 2 again/)).toContain("1 2 again");
   });
 
-  test("moves when what is being sent has been sent", async () => {
+  test(`a WebSocket of ${name} moves after its unsent messages`, async () => {
     const { service, port } = await start();
     const client = await WebSocketClient.open(`ws://127.0.0.1:${port}`);
     client.ws.pause();
@@ -163,7 +163,7 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
     expect(await client.ask("b")).toBe("1 3 b");
   });
 
-  test("moves with compression that remembers nothing", async () => {
+  test(`a WebSocket of ${name} moves with compression without context takeover`, async () => {
     const { service, port } = await start({ first: { perMessageDeflate: FORGETFUL } });
     const client = await WebSocketClient.open(`ws://127.0.0.1:${port}`, {
       perMessageDeflate: { threshold: 0 },
@@ -175,7 +175,7 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
     expect(await client.ask("c")).toBe("2 3 c");
   });
 
-  test("is told to come again by a successor that rejects it too late to leave it where it was", async () => {
+  test(`a WebSocket of ${name} is closed with 1012 if the successor rejects it after it has moved`, async () => {
     const { service, port } = await start({
       first: { auth: true, tickets: ["?ticket=1"] },
       next: { tickets: [] },
@@ -187,7 +187,7 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
     await service.replace();
   });
 
-  test("that had not moved goes on after a rollback, and moves by the next upgrade", async () => {
+  test(`a WebSocket of ${name} that had not moved works after a rollback, and moves by the next upgrade`, async () => {
     const { service, port } = await start({ probation: 30_000 });
     const client = await openRaw(port);
     const bytes = frame("told");
@@ -205,7 +205,7 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
     expect(await client.until(/1 2 told/)).toContain("1 2 told");
   });
 
-  test("that cannot move, or that the successor does not want, goes on and is closed late", async () => {
+  test(`a WebSocket of ${name} that cannot move, or that the successor refuses, works until it is closed late`, async () => {
     const live = { perMessageDeflate: { threshold: 0 } };
     const results = await Promise.all([
       stay({ next: { routes: [] } }),
@@ -240,7 +240,7 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
     return stayed;
   }
 
-  test("is closed by stop(), but not all at once", async () => {
+  test(`stop() closes the WebSockets of ${name}, but not all at once`, async () => {
     const { service, port } = await start({ drainTimeout: 3_000 });
     const open = (): Promise<WebSocketClient> => WebSocketClient.open(`ws://127.0.0.1:${port}`);
     const [first, last] = [await open(), await open()];
