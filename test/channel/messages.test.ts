@@ -107,28 +107,28 @@ const examples: [Message, string][] = [
 /** Fields whose absence has a meaning. */
 const ADDED = new Set(["ticketKeys", "fence", "lost", "reader", "topics"]);
 
-describe.each(examples)("%o", (message, text) => {
-  test("is these bytes", () => {
+describe.each(examples)("the message %o", (message, text) => {
+  test(`the message ${message.type} is encoded to its documented bytes`, () => {
     expect(Buffer.from(encode(message)).toString()).toBe(text);
   });
 
-  test("comes back from them", () => {
+  test(`the message ${message.type} is decoded from its bytes`, () => {
     expect(decode(bytes(text))).toEqual(message);
   });
 
-  test("is understood with fields of a newer version beside the known ones", () => {
+  test(`the message ${message.type} is decoded with fields of a newer version`, () => {
     const newer = { ...message, added: { deeply: ["new"] } };
     expect(decode(bytes(JSON.stringify(newer)))).toMatchObject(message);
   });
 
   const fields = Object.keys(message).filter((name) => name !== "type");
-  test("is refused without any of its fields", () => {
+  test(`the message ${message.type} is refused without one of its fields`, () => {
     for (const name of fields.filter((field) => !ADDED.has(field))) {
       expect(refusal({ ...message, [name]: undefined })).toContain(`without a proper "${name}"`);
     }
   });
 
-  test("is refused with a field of another type", () => {
+  test(`the message ${message.type} is refused with a field of another type`, () => {
     for (const name of fields) {
       for (const value of wrongFor((message as unknown as Record<string, unknown>)[name])) {
         expect(refusal({ ...message, [name]: value })).toContain(`without a proper "${name}"`);
@@ -176,7 +176,7 @@ test.each([
   );
 });
 
-test("what is behind a NUL is the body, whatever its bytes", () => {
+test("the bytes behind a NUL are the body of a packet", () => {
   const body = Buffer.from([0, 0xff, 0x7d, 0]);
   const packet = encode({ type: "confirmed" }, body);
   expect(decode(packet)).toEqual({ type: "confirmed" });
@@ -194,7 +194,7 @@ test("a packet that is not UTF-8 is refused", () => {
 });
 
 test.each(["rewind", "__proto__", "constructor", "toString", ""])(
-  "the type %o is unknown, and no error",
+  "the message type %o is unknown, and no error",
   (type) => {
     expect(decode(bytes(JSON.stringify({ ["type"]: type })))).toEqual({ type: "unknown", name: type });
   },
@@ -207,7 +207,7 @@ test("the name of an unknown type is cut, so that the answer is short", () => {
   });
 });
 
-test.each([1, 100, 60_000])("JSON %i levels deep does no harm", (depth) => {
+test.each([1, 100, 60_000])("a packet of JSON %i levels deep is decoded or refused", (depth) => {
   const deep = "[".repeat(depth) + "]".repeat(depth);
   expect(decode(bytes(`{"type":"confirmed","added":${deep}}`)).type).toBe("confirmed");
   expect(() => decode(bytes(`{"type":"ready","used":[${deep}]}`))).toThrow(HandoverError);
@@ -223,7 +223,7 @@ test("a packet has at most MAX_SIZE bytes, in both directions", () => {
   expect(() => decode(bytes(JSON.stringify(larger)))).toThrow(`${MAX_SIZE + 1} bytes, at most ${MAX_SIZE}`);
 });
 
-test("what is too large is refused before it is looked at", () => {
+test("a packet that is too large is refused before it is parsed", () => {
   const nonsense = new Uint8Array(MAX_SIZE + 1);
   expect(() => decode(nonsense)).toThrow(/bytes, at most/);
 });
@@ -244,7 +244,7 @@ test("an inventory of the longest names and paths fits into its messages", () =>
 describe("random input", () => {
   const expected = ["unknown", "object", "ERR_PROTOCOL"];
 
-  test("of any bytes is refused, and never anything else", () => {
+  test("a packet of random bytes is refused with ERR_PROTOCOL", () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 512 }), (packet) => {
         expect(outcome(packet)).toBe("ERR_PROTOCOL");
@@ -253,7 +253,7 @@ describe("random input", () => {
     );
   });
 
-  test("of any JSON is a message, or refused", () => {
+  test("a packet of random JSON is a message, or refused", () => {
     const type = fc.constantFrom(...examples.map(([message]) => message.type), "other");
     const json = fc
       .tuple(type, fc.jsonValue())
@@ -266,7 +266,7 @@ describe("random input", () => {
     );
   });
 
-  test("of messages with one byte changed is a message, or refused", () => {
+  test("a packet with one changed byte is a message, or refused", () => {
     const changed = fc
       .tuple(fc.constantFrom(...examples), fc.nat(), fc.integer({ min: 0, max: 255 }))
       .map(([[, text], at, byte]) => {
@@ -282,7 +282,7 @@ describe("random input", () => {
     );
   });
 
-  test("of any fields comes back as it went", () => {
+  test("a message with random fields is decoded to itself", () => {
     const count = fc.nat();
     const entry = fc.record(
       {

@@ -14,7 +14,7 @@ const reader = { generation: 2, pid: 2 };
 describe("the local exchange", () => {
   testExchange(open);
 
-  test("sends what was made in the same turn", () => {
+  test("the local exchange sends parcels offered in the same turn", () => {
     const { owner, taker, channels } = open();
     const ids: string[] = [];
     taker.subscribe("thing", undefined, ({ id }) => {
@@ -26,7 +26,7 @@ describe("the local exchange", () => {
     expect(ids).toEqual(["1"]);
   });
 
-  test("carries descriptors: the taker's are its own, close-on-exec, and what is refused is closed", async () => {
+  test("the local exchange carries descriptors, close-on-exec, and closes those of a refused parcel", async () => {
     const { owner, taker } = open();
     const [one, two, three] = [file("one"), file("two"), file("three")];
     const kept: number[] = [];
@@ -49,7 +49,7 @@ describe("the local exchange", () => {
     expect(descriptors()).toBe(before);
   });
 
-  test("refuses a parcel whose bytes have changed on the way, and no other", async () => {
+  test("the local exchange refuses a parcel whose bytes have changed on the way, and no other", async () => {
     const { owner, taker } = open(([message, fds, body]) => [message, fds, flip(body)]);
     taker.subscribe("thing", undefined, () => "taken");
     const before = descriptors();
@@ -60,7 +60,7 @@ describe("the local exchange", () => {
     expect(descriptors()).toBe(before + 1);
   });
 
-  test("refuses a large parcel that is not the one that was sent, or that could still be changed", async () => {
+  test("the local exchange refuses a large parcel that was changed, or could still be changed", async () => {
     const { owner, taker } = open(([message, fds, body]) => {
       if (message.type !== "offer") return [message, fds, body];
       closeAll(fds);
@@ -87,21 +87,24 @@ describe("the local exchange", () => {
       ],
       "ERR_DAMAGED",
     ],
-  ])("refuses a whole batch for %s, and closes what came of it", async (_, damage, code) => {
-    const { owner, taker } = open(damage);
-    taker.subscribe("thing", undefined, () => "taken");
-    const fds = [file("one"), file("two")];
-    const before = descriptors();
-    const settlements = await offer(owner, parcel("1", { fds }), parcel("2"));
-    expect(settlements).toEqual([
-      { how: "refused", code },
-      { how: "refused", code },
-    ]);
-    expect(descriptors()).toBe(before);
-    expect(fds.map(content)).toEqual(["one", "two"]);
-  });
+  ])(
+    "the local exchange refuses a whole batch for %s, and closes its descriptors",
+    async (_, damage, code) => {
+      const { owner, taker } = open(damage);
+      taker.subscribe("thing", undefined, () => "taken");
+      const fds = [file("one"), file("two")];
+      const before = descriptors();
+      const settlements = await offer(owner, parcel("1", { fds }), parcel("2"));
+      expect(settlements).toEqual([
+        { how: "refused", code },
+        { how: "refused", code },
+      ]);
+      expect(descriptors()).toBe(before);
+      expect(fds.map(content)).toEqual(["one", "two"]);
+    },
+  );
 
-  test("forgets, when somebody else reads on, what was offered before and is not settled", async () => {
+  test("the local exchange drops unsettled offers when the reader changes", async () => {
     const heard: Message[] = [];
     // Its first reader dies over the first batch.
     const { owner, taker } = open((packet) => (heard.push(packet[0]) === 1 ? undefined : packet));
@@ -123,7 +126,7 @@ describe("the local exchange", () => {
     expect(descriptors()).toBe(before);
   });
 
-  test("believes only the confirmation of its own restart", async () => {
+  test("the local exchange accepts only the acknowledgement of its own reader-changed", async () => {
     const { owner, taker, channels } = open();
     const seen: string[] = [];
     taker.subscribe("thing", undefined, ({ id }) => {
@@ -137,7 +140,7 @@ describe("the local exchange", () => {
     expect(seen).toEqual([]);
   });
 
-  test("what was taken from a reader that dies on probation is its owner's again; then it is kept", async () => {
+  test("the local exchange gives parcels back that a reader took before it died on probation", async () => {
     const { owner, taker } = open();
     taker.subscribe("thing", undefined, () => "taken");
     const [first] = (await offer(owner, parcel("1"))) as { confirmed: Promise<boolean> }[];
@@ -148,7 +151,7 @@ describe("the local exchange", () => {
     expect(await second!.confirmed).toBe(true);
   });
 
-  test("aborts what is being taken when somebody else reads on", async () => {
+  test("the local exchange aborts deliveries when the reader changes", async () => {
     const { owner, taker } = open();
     let signal: AbortSignal | undefined;
     taker.subscribe("thing", undefined, async (_, claim) => {
@@ -161,7 +164,7 @@ describe("the local exchange", () => {
     expect(signal!.aborted).toBe(true);
   });
 
-  test("has no copy of an owner whose version knows of none", async () => {
+  test("the local exchange has no copies of an owner whose version does not support them", async () => {
     const { taker, channels } = open();
     channels[0].listen({
       message: ({ type }) => channels[0].send({ type: "unsupported", unknown: type }),
@@ -171,7 +174,7 @@ describe("the local exchange", () => {
     expect(await taker.expedite("thing", "a", "1")).toBe(false);
   });
 
-  test("does not take the answer to another reader's question for its own", async () => {
+  test("the local exchange ignores the answer to another reader's query", async () => {
     const { owner, taker, channels } = open();
     owner.onQuery("thing", { expedite: () => true });
     const asked = taker.expedite("thing", "a", "1");
@@ -179,7 +182,7 @@ describe("the local exchange", () => {
     expect(await asked).toBe(true);
   });
 
-  test("does not take silence for a no: whoever begins anew what is there has it twice", async () => {
+  test("the local exchange does not take a missing answer for a no", async () => {
     const { taker, channels } = open();
     channels[0].listen({ message: () => {}, end: () => {} });
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
@@ -189,7 +192,7 @@ describe("the local exchange", () => {
     expect(await asked).toBe(true);
   });
 
-  test("sends in several messages what one cannot hold: many descriptors, long labels and ids", async () => {
+  test("the local exchange splits offers that one message cannot hold: many descriptors, long labels and ids", async () => {
     const messages: Message[] = [];
     const { owner, taker } = open((packet) => (messages.push(packet[0]), packet));
     // JSON writes six bytes for each of these.
@@ -218,7 +221,7 @@ describe("the local exchange", () => {
     expect(descriptors()).toBe(before);
   });
 
-  test("answers in several messages what one cannot hold: many refusals with long reasons", async () => {
+  test("the local exchange splits answers that one message cannot hold: many refusals with long reasons", async () => {
     const { owner, taker } = open();
     const [code, reason] = ["X".repeat(200_000), "\u0001".repeat(1_000)];
     taker.subscribe("thing", undefined, async (one, claim) => {
@@ -236,7 +239,7 @@ describe("the local exchange", () => {
     expect(withdrawn).toEqual(Array.from({ length: 200 }, () => expected));
   });
 
-  test("withdraws a large body that is being written when somebody else reads on", async () => {
+  test("the local exchange withdraws a large body that is being written when the reader changes", async () => {
     const { owner, taker } = open();
     const seen: string[] = [];
     taker.subscribe("thing", undefined, ({ id }) => {
@@ -253,7 +256,7 @@ describe("the local exchange", () => {
     await expect.poll(descriptors).toBe(before);
   });
 
-  test("tells what was taken before somebody else reads on", async () => {
+  test("the local exchange reports deliveries that were taken before the reader changes", async () => {
     const { owner, taker } = open();
     let decide: ((verdict: "taken") => void) | undefined;
     taker.subscribe("thing", undefined, () => new Promise((resolve) => (decide = resolve)));
@@ -267,19 +270,19 @@ describe("the local exchange", () => {
     expect(await offers).toEqual([taken]);
   });
 
-  test("answers that it has nothing if a copy cannot be sent", async () => {
+  test("the local exchange answers a query with nothing if a copy cannot be sent", async () => {
     const { owner, taker } = open();
     owner.onQuery("thing", { peek: async () => parcel("x".repeat(200_000)) });
     expect(await taker.peek("thing", "a")).toBeUndefined();
   });
 
-  test("gives no copy that has changed on the way", async () => {
+  test("the local exchange gives no copy that was changed on its way", async () => {
     const { owner, taker } = open(([message, fds, body]) => [message, fds, flip(body)]);
     owner.onQuery("thing", { peek: async () => parcel("1") });
     expect(await taker.peek("thing", "a")).toBeUndefined();
   });
 
-  test("has no peer once a send has failed, though the end of the channel was not heard yet", async () => {
+  test("the local exchange has no peer once a send has failed", async () => {
     const { owner, taker, channels } = open();
     taker.subscribe("thing", undefined, () => "taken");
     await Promise.resolve();
@@ -290,7 +293,7 @@ describe("the local exchange", () => {
     expect(owner.peers("thing")).toEqual([]);
   });
 
-  test("withdraws what this process cannot queue, in a later turn, as it may be offered again at once", async () => {
+  test("the local exchange withdraws parcels that cannot be queued, in a later turn", async () => {
     const exchange = new LocalExchange(throwFull, reader, () => 0);
     let turns = 0;
     setImmediate(() => turns++);
@@ -299,7 +302,7 @@ describe("the local exchange", () => {
   });
 });
 
-test("what a process said before it died is heard, though it had not read everything", async () => {
+test("a channel delivers the messages that a process sent before it died with unread ones", async () => {
   const [left, fd] = Channel.pair();
   const right = new Channel(fd);
   left.send({ type: "confirmed" });

@@ -96,7 +96,7 @@ describe("JSON", () => {
       "what is nested more than 1000 levels deep",
       `$${"[0]".repeat(1_001)}`,
     ],
-  ])("refuses %s, and names where it is", (_, data, what, path) => {
+  ])("JSON refuses %s, and names its path", (_, data, what, path) => {
     expect(() => pass(data)).toThrow(
       expect.objectContaining({
         code: "ERR_ENCODING",
@@ -105,7 +105,7 @@ describe("JSON", () => {
     );
   });
 
-  test("accepts what is in two places, and an object without a prototype", () => {
+  test("JSON accepts an object in two places, and one without a prototype", () => {
     const shared = { a: 1 };
     const bare = Object.assign(Object.create(null) as object, { x: [shared] });
     expect(pass({ one: shared, two: [shared, shared], bare })).toEqual({
@@ -115,11 +115,11 @@ describe("JSON", () => {
     });
   });
 
-  test("leaves out a field that is undefined, as it reads the same", () => {
+  test("JSON leaves out a field that is undefined", () => {
     expect(pass({ a: undefined, b: 1 })).toStrictEqual({ b: 1 });
   });
 
-  test("gives back whatever it accepts as it was", () => {
+  test("JSON decodes every value that it accepts to an equal one", () => {
     let accepted = 0;
     assert(
       property(oneof(anything(EVERYTHING), jsonValue(), object()), (data) => {
@@ -132,7 +132,7 @@ describe("JSON", () => {
     expect(accepted).toBeGreaterThanOrEqual(1_000);
   });
 
-  test("keeps every text, also half a surrogate pair and a name like __proto__", () => {
+  test("JSON keeps every text, also half a surrogate pair and a name like __proto__", () => {
     const data = JSON.parse('{"__proto__":{"a":1},"text":"\\ud800 \\u0000 \\u2028 Č"}') as object;
     const back = pass(data) as object;
     expect(Object.hasOwn(back, "__proto__")).toBe(true);
@@ -143,7 +143,7 @@ describe("JSON", () => {
     ["is no JSON", Buffer.from("{")],
     ["is no UTF-8", Buffer.from([0x22, 0xff, 0x22])],
     ["begins with a byte order mark", Buffer.from("\ufeff1")],
-  ])("refuses to read what %s", (_, body) => {
+  ])("JSON refuses to decode a body that %s", (_, body) => {
     const parcel = { ...packed(1, { version: 1 }), body };
     expect(() => decode(resolveSchema("slot", { version: 1 }), parcel)).toThrow(
       expect.objectContaining({ code: "ERR_CODEC" }) as Error,
@@ -154,14 +154,14 @@ describe("JSON", () => {
 describe("V8", () => {
   const shape = { version: 1, codec: v8Codec };
 
-  test("carries a Map, a Set, a Date, a BigInt, undefined, holes and cycles", () => {
+  test("V8's codec carries a Map, a Set, a Date, a BigInt, undefined, holes and cycles", () => {
     const data = { map: new Map([[{ a: 1 }, new Set([1n])]]), date: new Date(5), list: [undefined, NaN, -0] };
     expect(pass(data, shape)).toStrictEqual(data);
     const back = pass(cycle, shape) as typeof cycle;
     expect((back.list[0] as { again: unknown }).again).toBe(back);
   });
 
-  test("refuses what cannot be cloned", () => {
+  test("V8's codec refuses a value that cannot be cloned", () => {
     expect(() => pass({ run: () => 1 }, shape)).toThrow(
       expect.objectContaining({
         code: "ERR_ENCODING",
@@ -170,7 +170,7 @@ describe("V8", () => {
     );
   });
 
-  test("is named by the V8 that it is of, and another one's is refused", () => {
+  test("V8's codec has the version of V8 in its name, and another version is refused", () => {
     const version = process.versions.v8.split(".").slice(0, 2).join(".");
     expect(v8Codec.name).toMatch(new RegExp(`^v8-${version}-\\d+$`));
     const other = { ...shape, codec: { ...v8Codec, name: "v8-1.0-1" } };
@@ -187,7 +187,7 @@ describe("bytes", () => {
   test.each([
     ["JSON", jsonCodec],
     ["V8", v8Codec],
-  ])("travel as they are, whatever the codec: %s", (_, codec) => {
+  ])("bytes move unchanged under the codec %s", (_, codec) => {
     const bytes = Buffer.from([0, 255, 1]);
     expect(packed(bytes, { version: 1, codec })).toMatchObject({ codec: "bytes", body: bytes });
     expect(pass(bytes, { version: 1, codec }, { version: 1 })).toEqual(bytes);
@@ -202,7 +202,7 @@ describe("a codec of the program's own", () => {
     decode: (bytes) => Buffer.from(bytes.toReversed()).toString(),
   };
 
-  test("encodes and decodes", () => {
+  test("a codec of the program's own encodes and decodes", () => {
     expect(packed("abc", { version: 1, codec: reversing })).toMatchObject({ codec: "reversing" });
     expect(Buffer.from(packed("abc", { version: 1, codec: reversing }).body).toString()).toBe("cba");
     expect(pass("abc", { version: 1, codec: reversing })).toBe("abc");
@@ -217,7 +217,7 @@ describe("a codec of the program's own", () => {
       /encode\(\) of the codec reversing returned a promise: it must not be asynchronous$/,
     ],
     ["an exception", () => JSON.parse("{") as unknown, /^cannot hand on slot "a": .*JSON/],
-  ])("that gives %s is refused in the old process", (_, give, message) => {
+  ])("a codec that returns %s is refused in the predecessor", (_, give, message) => {
     const codec = { ...reversing, encode: give as Codec["encode"] };
     expect(() => packed("abc", { version: 1, codec })).toThrow(
       expect.objectContaining({
@@ -227,7 +227,7 @@ describe("a codec of the program's own", () => {
     );
   });
 
-  test("that cannot decode is refused in the new one", () => {
+  test("a codec that cannot decode is refused in the successor", () => {
     const codec = { ...reversing, decode: (): never => JSON.parse("{") as never };
     expect(() => pass("abc", { version: 1, codec: reversing }, { version: 1, codec })).toThrow(
       expect.objectContaining({ code: "ERR_CODEC" }) as Error,
@@ -240,15 +240,15 @@ describe("a codec of the program's own", () => {
     [{ ...reversing, decode: undefined }],
     [null],
     ["json"],
-  ])("that is none is refused: %j", (codec) => {
+  ])("the option codec refuses %j", (codec) => {
     expect(() => resolveSchema("slot", { version: 1, codec: codec as unknown as Codec })).toThrow(
       expect.objectContaining({ code: "ERR_OPTION" }) as Error,
     );
   });
 });
 
-describe("a shape", () => {
-  test("has a limit, over which the old process refuses", () => {
+describe("a schema", () => {
+  test("maxSize is the limit beyond which the predecessor refuses", () => {
     expect(pass("12345678", { version: 1, maxSize: 10 })).toBe("12345678");
     const message = 'cannot hand on slot "a": it has 11 bytes, at most 10 (maxSize)';
     const refusal = expect.objectContaining({ code: "ERR_TOO_LARGE", message }) as Error;
@@ -259,7 +259,7 @@ describe("a shape", () => {
   test.each([
     ["older", 1, 2],
     ["newer", 3, 2],
-  ])("migrates what is %s before it checks it", (_, from, to) => {
+  ])("migrate() of an %s version runs before check()", (_, from, to) => {
     const seen: unknown[] = [];
     const shape: StateSchema<unknown> = {
       version: to,
@@ -270,7 +270,7 @@ describe("a shape", () => {
     expect(seen).toEqual([[from, "x"]]);
   });
 
-  test("does not migrate its own version", () => {
+  test("migrate() does not run for the same version", () => {
     expect(pass("x", { version: 2 }, { version: 2, migrate: fails })).toBe("x");
   });
 
@@ -281,10 +281,15 @@ describe("a shape", () => {
       "it has version 1, here it is 2, and there is no migrate",
       {},
     ],
-    ["what migrate throws over", "ERR_MIGRATE", "thrown by the test", { migrate: fails }],
-    ["what check throws over", "ERR_CHECK", "thrown by the test", { version: 1, check: fails }],
-    ["what check returns false for", "ERR_CHECK", "check returned false", { version: 1, check: () => false }],
-  ])("refuses %s", (_, code, message, shape) => {
+    ["state over which migrate throws", "ERR_MIGRATE", "thrown by the test", { migrate: fails }],
+    ["state over which check throws", "ERR_CHECK", "thrown by the test", { version: 1, check: fails }],
+    [
+      "state for which check returns false",
+      "ERR_CHECK",
+      "check returned false",
+      { version: 1, check: () => false },
+    ],
+  ])("a schema refuses %s", (_, code, message, shape) => {
     expect(() => pass("x", { version: 1 }, { version: 2, ...shape })).toThrow(
       expect.objectContaining({ code, message }) as Error,
     );
@@ -294,14 +299,14 @@ describe("a shape", () => {
     ["migrate", "ERR_MIGRATE", "migrate()", { version: 2, migrate: rejects }],
     ["check", "ERR_CHECK", "check()", { check: rejects }],
     ["decode", "ERR_CODEC", "decode() of the codec json", { codec: { ...jsonCodec, decode: rejects } }],
-  ])("refuses what an asynchronous %s says, and is not killed by it", (_, code, what, shape) => {
+  ])("an asynchronous %s is refused, and its rejection handled", (_, code, what, shape) => {
     const message = `${what} returned a promise: it must not be asynchronous`;
     expect(() => pass("x", { version: 1 }, { version: 1, ...shape })).toThrow(
       expect.objectContaining({ code, message }) as Error,
     );
   });
 
-  test("accepts what check has nothing to say of", () => {
+  test("state for which check returns nothing is accepted", () => {
     expect(pass("x", { version: 1 }, { version: 1, check: () => undefined })).toBe("x");
   });
 
@@ -314,7 +319,7 @@ describe("a shape", () => {
     { version: 1, migrate: true },
     { version: 1, check: "x" },
     { version: 1, migrat: () => 1 },
-  ])("that makes no sense is refused: %j", (shape) => {
+  ])("a schema is refused if it is %j", (shape) => {
     expect(() => resolveSchema("slot", shape as StateSchema<unknown>)).toThrow(
       expect.objectContaining({ code: "ERR_OPTION" }) as Error,
     );

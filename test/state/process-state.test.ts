@@ -78,22 +78,25 @@ test.each([
     { how: "failed", refusals: Array.from({ length: 3 }, () => ({ code: "ERR_DAMAGED" })) },
     ['slot "a" (7 bytes) is not handed on any more: 3 attempts have failed'],
   ],
-])("a slot that is damaged %i times on its way", async (times, outcome, told) => {
-  const states = open(damaging(times));
-  const seen = warnings();
-  const taken: unknown[] = [];
-  for (const label of ["a", "b"]) {
-    states.young.slot(label, { version: 1 }).subscribe(({ data }) => taken.push([label, data]));
-  }
-  const damaged = states.old.slot("a", { version: 1 }).initiate({ n: 1 });
-  const whole = states.old.slot("b", { version: 1 }).initiate(2);
-  states.owner.confirm();
-  await depart(states);
-  expect(await damaged).toEqual(outcome);
-  expect(await whole).toMatchObject({ how: "taken" });
-  await expect.poll(() => seen).toEqual(told);
-  expect(taken).toHaveLength(outcome.how === "taken" ? 2 : 1);
-});
+])(
+  "a slot that is damaged %i times on its way is offered at most three times",
+  async (times, outcome, told) => {
+    const states = open(damaging(times));
+    const seen = warnings();
+    const taken: unknown[] = [];
+    for (const label of ["a", "b"]) {
+      states.young.slot(label, { version: 1 }).subscribe(({ data }) => taken.push([label, data]));
+    }
+    const damaged = states.old.slot("a", { version: 1 }).initiate({ n: 1 });
+    const whole = states.old.slot("b", { version: 1 }).initiate(2);
+    states.owner.confirm();
+    await depart(states);
+    expect(await damaged).toEqual(outcome);
+    expect(await whole).toMatchObject({ how: "taken" });
+    await expect.poll(() => seen).toEqual(told);
+    expect(taken).toHaveLength(outcome.how === "taken" ? 2 : 1);
+  },
+);
 
 test.each([
   [5, 20_000, { how: "taken", by: { generation: 1, pid: 1 } }],
@@ -106,7 +109,7 @@ test.each([
     },
   ],
 ])(
-  "a slot for which there is no room %d times is tried again until its timeout",
+  "a slot for which there is no room %d times is offered again until its timeout",
   async (times, timeout, outcome) => {
     // Of a large body only a descriptor travels.
     const states = open(([message, fds, body]) => {
@@ -181,7 +184,7 @@ test("a slot that is still being taken when the drain is over stays with its own
   expect(await states.young.slot("a", { version: 1 }).complete()).toEqual([]);
 });
 
-test("slots that come back while another is on its way keep their order", async () => {
+test("slots that come back while another one is on its way keep their order", async () => {
   const states = open();
   const seen: number[] = [];
   let hold = true;
@@ -204,7 +207,7 @@ test("slots that come back while another is on its way keep their order", async 
   expect((await Promise.all(outcomes)).map(({ how }) => how)).toEqual(["taken", "taken", "taken", "taken"]);
 });
 
-test("a unit that was asked for before the units move goes first", async () => {
+test("a unit that was expedited before the units move moves first", async () => {
   const states = open();
   const seen: string[] = [];
   const define = (state: ProcessState) =>
@@ -228,7 +231,7 @@ test("a unit that was asked for before the units move goes first", async () => {
   expect(seen).toEqual(["d", "c", "a", "b"]);
 });
 
-test("units that are asked for while the units move go next, the first to be asked for first", async () => {
+test("units that are expedited while the units move are next, in the order of the requests", async () => {
   const states = open();
   const seen: string[] = [];
   let goOn!: () => void;
@@ -257,7 +260,7 @@ test("units that are asked for while the units move go next, the first to be ask
   expect(seen).toEqual(["a", "f", "d", "b", "c", "e"]);
 });
 
-test("a unit of which a question is answered later, or by what is no number, harms no other", async () => {
+test("a unit whose eligible() or priority() is asynchronous or no number does not disturb the others", async () => {
   const states = open();
   const seen: string[] = [];
   const ranks: Record<string, unknown> = { a: undefined, b: 3n, c: NaN, d: 2, e: "x", f: rejects };
@@ -281,7 +284,7 @@ test("a unit of which a question is answered later, or by what is no number, har
   expect(await before.drain()).toMatchObject({ moved: 5, stopped: 2, failures: { ERR_UNIT: 2 } });
 });
 
-test("an option of a drain that is undefined has its default, and a wrong one is named", async () => {
+test("the options of a drain have defaults, and a wrong one is named", async () => {
   const state = new ProcessState(new FencingTokens(), { predecessors: () => [], assertMayRun: always });
   const define = (kind: string, concurrency: unknown) => {
     const drain = { concurrency } as { concurrency: number };
@@ -293,7 +296,7 @@ test("an option of a drain that is undefined has its default, and a wrong one is
   expect(() => define("session", 0)).toThrow('the option "concurrency" must be a whole number from 1 to');
 });
 
-test("a process that ends refuses what an older one offers, and it stays there", async () => {
+test("a process that stops refuses the offers of an older one, which stops the units itself", async () => {
   const states = open();
   const seen: unknown[] = [];
   states.young.slot("a", { version: 1 }).subscribe(({ data }) => seen.push(data));
@@ -312,7 +315,7 @@ test("a process that ends refuses what an older one offers, and it stays there",
   expect(after!.size).toBe(0);
 });
 
-test("a unit that runs in the successor already is not begun again by what an older one has of it", async () => {
+test("a unit that runs in the successor already is not replaced by the predecessor's", async () => {
   const states = open();
   const [before, after] = [states.old, states.young].map((state) => state.units("room", plain));
   // The successor has it from somewhere else.
@@ -327,7 +330,7 @@ test("a unit that runs in the successor already is not begun again by what an ol
   expect(after!.get("1")).toBe("its own");
 });
 
-test("what cannot be sent waits until it can, and does not keep the process from making room", async () => {
+test("an offer that cannot be sent waits until there is room, and does not block the event loop", async () => {
   let attempts = 0;
   let isFull = true;
   const states = open(undefined, ({ type }) => {
@@ -351,7 +354,7 @@ test("what cannot be sent waits until it can, and does not keep the process from
   expect(taken).toEqual([1]);
 });
 
-test("a drain whose timer is early is over all the same", async () => {
+test("a drain whose timer fires early is over", async () => {
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
   onTestFinished(() => void vi.useRealTimers());
   const departure = new DrainContext(undefined, new Promise(() => {}), 20_000);

@@ -35,7 +35,7 @@ const ALL = ["acquired a", "acquired b", "acquired c"];
 const NONE = ["released c", "released b", "released a"];
 
 describe("roles", () => {
-  test("are acquired at ready, in their order, and released by a stop, the last one first", async () => {
+  test("roles are acquired by ready() in their order, and released by a stop in reverse", async () => {
     const only = await start();
     const order = only.service.lines.map(({ event }) => event);
     expect(order.indexOf("acquire")).toBeGreaterThan(order.indexOf("started"));
@@ -45,7 +45,7 @@ describe("roles", () => {
     expect(held(only)).toEqual([...ALL, ...NONE]);
   });
 
-  test("move in an upgrade: released before the successor accepts, acquired when it does", async () => {
+  test("roles move in an upgrade: they are released before the commit, and acquired after it", async () => {
     const old = await start();
     const next = await old.upgrade();
     await old.leaves();
@@ -56,7 +56,7 @@ describe("roles", () => {
     expectOneHolderAtATime(old.service.lines);
   });
 
-  test("are held by one at a time, over and over, with growing fences", async () => {
+  test("roles are held by one process at a time over four upgrades, with growing fences", async () => {
     const first = await start();
     let actor = first;
     for (let generation = 1; generation <= 4; generation++) actor = await (await actor.confirmed()).upgrade();
@@ -64,7 +64,7 @@ describe("roles", () => {
     expectOneHolderAtATime(first.service.lines);
   });
 
-  test("that are added after ready are acquired at once, and move", async () => {
+  test("roles that are added after ready() are acquired at once, and move", async () => {
     const old = await start({ each: { 0: { acquire: { e: "throw" } } }, roles: ["a"] });
     await old.tell("add", "d");
     expect(held(old)).toEqual(["acquired a", "acquired d"]);
@@ -79,7 +79,7 @@ describe("roles", () => {
     await expect(old.tell("add", "late")).rejects.toMatchObject({ code: "ERR_ALREADY_UPGRADED" });
   });
 
-  test("that are added after ready, and acquired too late, are released again", async () => {
+  test("roles that are acquired too late after ready() are released again", async () => {
     const old = await start({ each: { 0: { acquire: { d: "hold" } } }, roles: [], timeout: 100 });
     await expect(old.tell("add", "d")).rejects.toMatchObject({
       code: "ERR_ROLE",
@@ -92,8 +92,8 @@ describe("roles", () => {
   });
 });
 
-describe("a release", () => {
-  test("that takes its time is waited for, while the old process accepts", async () => {
+describe("release() of a role", () => {
+  test("an upgrade waits for release() while the predecessor accepts", async () => {
     const old = await start({ each: { 0: { release: { b: "hold" } } } });
     const upgraded = old.upgrade();
     await old.says("release", { role: "b" });
@@ -107,7 +107,7 @@ describe("a release", () => {
     expectOneHolderAtATime(old.service.lines);
   });
 
-  test("that throws fails the upgrade; what was released is taken back, and the next one works", async () => {
+  test("a release() that throws fails the upgrade, the released roles are acquired again, and the next upgrade succeeds", async () => {
     const old = await start({ each: { 0: { release: { b: "throw" } } } });
     const failed = await old.failsToUpgrade();
     expect(failed["code"]).toBe("ERR_ROLE");
@@ -121,7 +121,7 @@ describe("a release", () => {
     expectOneHolderAtATime(old.service.lines);
   });
 
-  test("that is late fails the upgrade; the role is acquired again when it has been released", async () => {
+  test("a release() that is late fails the upgrade, and the role is acquired again after it", async () => {
     const old = await start({ each: { 0: { release: { b: "hold" } } }, timeout: 100 });
     await expect(old.tell("upgrade")).rejects.toMatchObject({
       code: "ERR_ROLE",
@@ -143,7 +143,7 @@ describe("a release", () => {
     expectOneHolderAtATime(old.service.lines);
   });
 
-  test("during which the upgrade is aborted is taken back", async () => {
+  test("a role is acquired again if the upgrade is aborted during its release()", async () => {
     const old = await start({ each: { 0: { release: { b: "hold" } } } });
     const failing = old.tell("upgrade").catch((error: { code: string }) => error.code);
     await old.says("release", { role: "b" });
@@ -156,7 +156,7 @@ describe("a release", () => {
     expectOneHolderAtATime(old.service.lines);
   });
 
-  test("during which the process is stopped is the last thing that is done with it", async () => {
+  test("a role stays released if the process is stopped during its release()", async () => {
     const old = await start({ each: { 0: { release: { b: "hold" } } } });
     const failing = old.tell("upgrade").catch((error: { code: string }) => error.code);
     await old.says("release", { role: "b" });
@@ -170,7 +170,7 @@ describe("a release", () => {
     expect(story(old, "release")).toEqual(["release c", "release b", "release a"]);
   });
 
-  test("during which the successor is killed is taken back", async () => {
+  test("a role is acquired again if the successor is killed during its release()", async () => {
     const old = await start({ each: { 0: { release: { b: "hold" } } } });
     old.kill("SIGHUP");
     await old.says("release", { role: "b" });
@@ -183,7 +183,7 @@ describe("a release", () => {
     await old.upgrade();
   });
 
-  test("that throws at a stop is told, and the others are released all the same", async () => {
+  test("a release() that throws at a stop is reported, and the other roles are released", async () => {
     const only = await start({ each: { 0: { release: { b: "throw" } } } });
     only.kill("SIGTERM");
     await only.leaves("stopped");
@@ -193,8 +193,8 @@ describe("a release", () => {
   });
 });
 
-describe("a successor", () => {
-  test("that fails before it is ready leaves the roles where they are", async () => {
+describe("the roles of a successor", () => {
+  test("a successor that fails before it is ready leaves the roles to its predecessor", async () => {
     const old = await start({ each: { 1: { waits: true } } });
     const next = await old.upgrade("started");
     next.kill();
@@ -203,7 +203,7 @@ describe("a successor", () => {
     expect(story(next, "acquire")).toEqual([]);
   });
 
-  test("that cannot acquire one is not ready: it ends, and the old process takes them back", async () => {
+  test("a successor that cannot acquire a role is not ready, and its predecessor acquires all again", async () => {
     const old = await start({ each: { 1: { acquire: { b: "throw" } } }, probation: 20_000 });
     old.kill("SIGHUP");
     const line = await old.service.until("not ready", { generation: 1 });
@@ -215,7 +215,7 @@ describe("a successor", () => {
     expect(await old.service.ask()).toBe(String(old.pid));
   });
 
-  test("that is late to acquire one is not ready either", async () => {
+  test("a successor that acquires a role too late is not ready", async () => {
     const old = await start({ each: { 1: { acquire: { b: "hang" } } }, probation: 20_000, timeout: 100 });
     old.kill("SIGHUP");
     const line = await old.service.until("not ready", { generation: 1 });
@@ -227,7 +227,7 @@ describe("a successor", () => {
   test.each([
     ["on probation", {}],
     ["while it acquires them", { acquire: { b: "die" } }],
-  ])("that is killed %s gives them back, with higher fences", async (_, own) => {
+  ])("a successor that is killed %s gives its roles back, with higher fences", async (_, own) => {
     const old = await start({ each: { 1: own }, probation: 20_000 });
     old.kill("SIGHUP");
     const { pid, fence } = await old.service.until("acquire", { generation: 1, role: "b" });
@@ -240,7 +240,7 @@ describe("a successor", () => {
     expect(old.said("unhandled")).toEqual([]);
   });
 
-  test("that has died, and a role that cannot be acquired again, leave the others to the old process", async () => {
+  test("a role that cannot be acquired again after a rollback leaves the others to the predecessor", async () => {
     const old = await start({ probation: 20_000 });
     const next = await old.upgrade();
     await old.tell("fail", "acquire", "b");
@@ -251,7 +251,7 @@ describe("a successor", () => {
     expect(held(old).slice(-2)).toEqual(["acquired a", "acquired c"]);
   });
 
-  test("whose predecessor is killed while it waits acquires them", async () => {
+  test("a successor whose predecessor is killed while it waits acquires the roles", async () => {
     const old = await start({ each: { 1: { waits: true } } });
     const next = await old.upgrade("started");
     old.kill();

@@ -10,9 +10,9 @@ const taken = { each: { 1: { subscribe: [["a", "s"]] } } };
 /** Refusals by their codes. */
 const codes = ({ refusals }: Line): string[] => (refusals as { code: string }[]).map(({ code }) => code);
 
-describe("state", () => {
+describe("a slot", () => {
   test.each(["value", "function", "later"])(
-    "given as a %s before the upgrade is taken by the successor",
+    "a slot given as a %s before the upgrade is taken by the successor",
     async (as) => {
       const old = await start(taken);
       await old.tell("initiate", "a", { n: 1 }, { as });
@@ -28,7 +28,7 @@ describe("state", () => {
   );
 
   test.each(["value", "function", "later"])(
-    "given as a %s in the drain is taken by the successor",
+    "a slot given as a %s during the drain is taken by the successor",
     async (as) => {
       const old = await start({ each: { ...taken.each, 0: { inDrain: [["a", 1, { as }]] } } });
       const next = await old.upgrade();
@@ -38,7 +38,7 @@ describe("state", () => {
     },
   );
 
-  test("of one label arrives in the order in which it was given, one piece after the other", async () => {
+  test("slots of one label are taken one after the other, in the order in which they were given", async () => {
     const old = await start({ each: { 1: { subscribe: [["a", "s", "hold"]] } } });
     for (const n of [1, 2, 3]) await old.tell("initiate", "a", n);
     const next = await old.upgrade();
@@ -54,7 +54,7 @@ describe("state", () => {
     expect(new Set(fences).size).toBe(3);
   });
 
-  test("of one label does not wait for that of another", async () => {
+  test("a slot does not wait for one of another label", async () => {
     const old = await start({ each: { 1: { subscribe: [["b", "s"]] } } });
     await old.tell("initiate", "a", 1, { timeout: 20_000 });
     await old.tell("initiate", "b", 2);
@@ -66,7 +66,7 @@ describe("state", () => {
     await old.leaves();
   });
 
-  test("that was given to a subscriber is its own when probation is over, and not before", async () => {
+  test("a slot that a subscriber has taken is its own when probation is over, and not before", async () => {
     const old = await start({ ...taken, probation: 500 });
     await old.tell("initiate", "a", 1);
     await old.tell("upgrade");
@@ -79,7 +79,7 @@ describe("state", () => {
     expect(Math.abs(own.indexOf("outcome") - own.indexOf("settled"))).toBe(1);
   });
 
-  test("that nobody takes is withdrawn after its timeout, and keeps no process", async () => {
+  test("a slot that no subscriber takes is withdrawn after its timeout, and does not delay the exit", async () => {
     const old = await start();
     await old.tell("initiate", "a", 1, { timeout: 50 });
     const next = await old.upgrade();
@@ -91,7 +91,7 @@ describe("state", () => {
     expect(await next.tell("complete", "a")).toEqual([]);
   });
 
-  test("that a stop leaves without a successor is withdrawn at once", async () => {
+  test("a slot is withdrawn at once by a stop without a successor", async () => {
     const old = await start();
     await old.tell("initiate", "a", 1, { timeout: 20_000 });
     await old.tell("initiate", "a", 2, { as: "function" });
@@ -101,7 +101,7 @@ describe("state", () => {
     await old.leaves("stopped");
   });
 
-  test("whose time is over before the upgrade is withdrawn", async () => {
+  test("a slot whose ttl is over before the upgrade is withdrawn", async () => {
     const old = await start(taken);
     await old.tell("initiate", "a", 1, { ttl: 1 });
     await old.tell("initiate", "a", 2, { ttl: 60_000 });
@@ -111,7 +111,7 @@ describe("state", () => {
     expect(next.said("asked")).toHaveLength(1);
   });
 
-  test("that was handed on and never waited for is handed on all the same", async () => {
+  test("a slot whose outcome is not awaited is taken by the successor, too", async () => {
     const old = await start(taken);
     await old.tell("initiate", "a", 1, { unheard: true });
     const next = await old.upgrade();
@@ -122,7 +122,7 @@ describe("state", () => {
 });
 
 describe("a subscriber", () => {
-  test("that comes late gets the same as an early one", async () => {
+  test("a subscriber that comes late gets the slot", async () => {
     const old = await start();
     await old.tell("initiate", "a", { n: 1 });
     const next = await old.upgrade();
@@ -136,7 +136,7 @@ describe("a subscriber", () => {
     await old.leaves();
   });
 
-  test("that throws is not asked again, and the next one is", async () => {
+  test("a subscriber that throws is not asked again, and the next one is", async () => {
     const subscribe = [
       ["a", "first", "throw"],
       ["a", "second", "throw"],
@@ -158,7 +158,7 @@ describe("a subscriber", () => {
     ]);
   });
 
-  test("whose refusal is the last word is named in the outcome", async () => {
+  test("the outcome of a withdrawn slot has the refusal of its subscriber", async () => {
     const old = await start({ each: { 1: { subscribe: [["a", "s", "throw"]] } } });
     await old.tell("initiate", "a", 1, { timeout: 500 });
     const next = await old.upgrade();
@@ -171,7 +171,7 @@ describe("a subscriber", () => {
     await old.leaves();
   });
 
-  test("that ends its subscription while it takes still takes that, and nothing after it", async () => {
+  test("a subscriber that ends its subscription while it takes a slot takes that, and no other", async () => {
     const old = await start({ each: { 1: { subscribe: [["a", "s", "hold"]] } } });
     await old.tell("initiate", "a", 1);
     await old.tell("initiate", "a", 2, { timeout: 100 });
@@ -184,7 +184,7 @@ describe("a subscriber", () => {
     expect(next.said("asked")).toHaveLength(1);
   });
 
-  test("that takes too long hears of it, and what it took is not its own", async () => {
+  test("a subscriber that takes too long is aborted, and the slot stays with its owner", async () => {
     const old = await start({ each: { 1: { subscribe: [["a", "s", "hold"]] } } });
     await old.tell("initiate", "a", 1, { timeout: 500 });
     const next = await old.upgrade();
@@ -196,7 +196,7 @@ describe("a subscriber", () => {
     expect(next.said("took")).toEqual([]);
   });
 
-  test("is never offered what its own process hands on", async () => {
+  test("a subscriber is never offered a slot of its own process", async () => {
     const old = await start(taken);
     const next = await old.upgrade();
     await next.tell("initiate", "a", 1);
@@ -208,7 +208,7 @@ describe("a subscriber", () => {
 });
 
 describe("complete()", () => {
-  test("takes all that its owner has of the label, in order", async () => {
+  test("complete() takes all slots of its label, in order", async () => {
     const old = await start();
     for (const data of [1, 2, 3]) await old.tell("initiate", "a", data);
     const next = await old.upgrade();
@@ -223,7 +223,7 @@ describe("complete()", () => {
     await old.leaves();
   });
 
-  test("leaves what it cannot use, with the reason", async () => {
+  test("complete() leaves a slot that it cannot use to its owner, with the reason", async () => {
     const old = await start({ each: { 1: { version: 2 } } });
     await old.tell("initiate", "a", 1, { timeout: 1_500 });
     await old.tell("initiate", "b", 1, { timeout: 1 });
@@ -235,7 +235,7 @@ describe("complete()", () => {
 });
 
 describe("peek()", () => {
-  test("shows before ready what the predecessor would hand on, and takes nothing", async () => {
+  test("peek() shows the predecessor's slot before ready(), and takes nothing", async () => {
     const old = await start({ each: { 1: { waits: true, subscribe: [["a", "s"]] } } });
     await old.tell("initiate", "a", { n: 1 }, { as: "function" });
     await old.tell("initiate", "b", { n: 2 });
@@ -249,36 +249,39 @@ describe("peek()", () => {
     expect(await next.says("took", { label: "a" })).toMatchObject({ data: { asked: 3 } });
   });
 
-  test("says why it cannot be used", async () => {
+  test("peek() rejects with the reason for which the slot cannot be used", async () => {
     const old = await start({ each: { 1: { waits: true, version: 2 } } });
     await old.tell("initiate", "a", 1);
     const next = await old.upgrade("started");
     await expect(next.tell("peek", "a")).rejects.toMatchObject({ code: "ERR_VERSION" });
   });
 
-  test("migrates what has another version", async () => {
+  test("peek() migrates a slot of another version", async () => {
     const old = await start({ each: { 1: { waits: true, version: 2, migrate: "works" } } });
     await old.tell("initiate", "a", 1);
     const next = await old.upgrade("started");
     expect(await next.tell("peek", "a")).toEqual({ data: 1, migrated: "1 to 2" });
   });
 
-  test.each(["throwing", "map"])("shows nothing of a function that is %s, which goes on", async (as) => {
-    const old = await start({ each: { 1: { waits: true } } });
-    await old.tell("initiate", "a", 1, { as });
-    const next = await old.upgrade("started");
-    expect(await next.tell("peek", "a")).toBe("nothing");
-    expect(old.said("rejected")).toEqual([]);
-    expect(old.service.noise).toBe("");
-  });
+  test.each(["throwing", "map"])(
+    "peek() shows nothing if the function of the slot fails (%s), and the owner keeps serving",
+    async (as) => {
+      const old = await start({ each: { 1: { waits: true } } });
+      await old.tell("initiate", "a", 1, { as });
+      const next = await old.upgrade("started");
+      expect(await next.tell("peek", "a")).toBe("nothing");
+      expect(old.said("rejected")).toEqual([]);
+      expect(old.service.noise).toBe("");
+    },
+  );
 
-  test("shows nothing in a process that has no predecessor", async () => {
+  test("peek() shows nothing in a process without a predecessor", async () => {
     const only = await start();
     await only.tell("initiate", "a", 1);
     expect(await only.tell("peek", "a")).toBe("nothing");
   });
 
-  test("shows a large copy", async () => {
+  test("peek() shows a large slot", async () => {
     const old = await start({ each: { 1: { waits: true } } });
     await old.tell("initiate", "a", "x".repeat(300_000));
     const next = await old.upgrade("started");
@@ -286,11 +289,11 @@ describe("peek()", () => {
   });
 });
 
-describe("another version", () => {
+describe("a slot of another version", () => {
   test.each([
     ["newer", 1, 2],
     ["older", 2, 1],
-  ])("that is %s is migrated", async (_, from, to) => {
+  ])("a slot of a version that is %s is migrated", async (_, from, to) => {
     const subscribe = [["a", "s"]];
     const old = await start({
       each: { 0: { version: from }, 1: { version: to, migrate: "works", subscribe } },
@@ -305,11 +308,11 @@ describe("another version", () => {
   });
 
   test.each([
-    ["without migrate", { version: 2 }, "ERR_VERSION"],
-    ["of which migrate throws", { version: 2, migrate: "throws" }, "ERR_MIGRATE"],
-    ["that is the same, of which check throws", { check: "throws" }, "ERR_CHECK"],
-    ["that is the same, which check refuses", { check: false }, "ERR_CHECK"],
-  ])("%s is refused, and stays the old process's", async (_, shape, code) => {
+    ["of another version without migrate", { version: 2 }, "ERR_VERSION"],
+    ["over which migrate throws", { version: 2, migrate: "throws" }, "ERR_MIGRATE"],
+    ["over which check throws", { check: "throws" }, "ERR_CHECK"],
+    ["that check refuses", { check: false }, "ERR_CHECK"],
+  ])("a slot %s is refused, and stays with its owner", async (_, shape, code) => {
     const old = await start({ each: { 1: { ...shape, subscribe: [["a", "s"]] } } });
     await old.tell("initiate", "a", 1, { timeout: 500 });
     const next = await old.upgrade();
@@ -320,8 +323,8 @@ describe("another version", () => {
   });
 });
 
-describe("what cannot be encoded", () => {
-  test("is refused at once where it is a value, and named", async () => {
+describe("a slot that cannot be encoded", () => {
+  test("a value that cannot be encoded is refused at once, with its path", async () => {
     const old = await start(taken);
     await old.tell("initiate", "a", 1, { as: "mapValue" });
     expect(await old.says("rejected")).toMatchObject({
@@ -335,7 +338,7 @@ describe("what cannot be encoded", () => {
   test.each([
     ["map", "ERR_ENCODING"],
     ["throwing", "ERR_MINE"],
-  ])("where a function is %s is refused in the old process, which ends as ever", async (as, code) => {
+  ])("a slot whose function fails (%s) is refused in its process, which exits as usual", async (as, code) => {
     const old = await start(taken);
     await old.tell("initiate", "a", 1, { as });
     await old.tell("initiate", "a", 2, { as, unheard: true });
@@ -349,7 +352,7 @@ describe("what cannot be encoded", () => {
     expect(await old.service.exited).toEqual([0, null]);
   });
 
-  test("in time is given up after the timeout", async () => {
+  test("a slot whose function does not return is withdrawn after the timeout", async () => {
     const old = await start(taken);
     await old.tell("initiate", "a", 1, { as: "never", timeout: 50 });
     await old.tell("initiate", "a", 2);
@@ -359,7 +362,7 @@ describe("what cannot be encoded", () => {
     await old.leaves();
   });
 
-  test("within maxSize is refused in the old process", async () => {
+  test("a slot beyond maxSize is refused in its process", async () => {
     const old = await start({ each: { 0: { maxSize: 10 }, ...taken.each } });
     await old.tell("initiate", "a", "0123456789");
     expect(await old.says("rejected")).toMatchObject({
@@ -372,7 +375,7 @@ describe("what cannot be encoded", () => {
   });
 });
 
-test("a successor that does not answer keeps no outcome waiting beyond the drain", async () => {
+test("a slot is withdrawn at the end of the drain if the successor does not answer", async () => {
   const each = { 1: { subscribe: [["a", "s", "block"]] } };
   const old = await Actor.start("obeys-slots.js", { each, drainTimeout: 500 });
   await old.tell("initiate", "a", 1);
@@ -384,7 +387,7 @@ test("a successor that does not answer keeps no outcome waiting beyond the drain
   await old.leaves();
 });
 
-test("100 MB arrive as they were", async () => {
+test("a slot of 100 MB arrives unchanged", async () => {
   const old = await start(taken);
   await old.tell("initiate", "a", 100_000_000, { as: "bytes" });
   const next = await old.upgrade();

@@ -47,7 +47,7 @@ function define(upg: Upgrader | RealUpgrader): void {
   expectTypeOf(later).toEqualTypeOf<Units<Saved, Room>>();
 }
 
-test("slots and units know their types by what describes them", async () => {
+test("slots and units infer their types from their definitions", async () => {
   const upg = new Upgrader();
   expect(() => define(upg)).not.toThrow();
   await upg.stop();

@@ -37,7 +37,7 @@ function expectOneRunAtATime(lines: readonly Line[]): void {
 }
 
 describe("start()", () => {
-  test("gives the unit that runs already, also to those who start it at the same time", async () => {
+  test("start() resolves with the unit that runs already, also for simultaneous calls", async () => {
     const only = await start();
     expect(await only.tell("startTwice", "a")).toBe(true);
     expect(await only.tell("start", "a", { runs: 50 })).toEqual({ runs: 1, from: 0 });
@@ -45,7 +45,7 @@ describe("start()", () => {
     expect(await only.tell("size")).toBe(1);
   });
 
-  test("rejects with what `run` throws, and can be tried again", async () => {
+  test("start() rejects with the error of run(), and can be tried again", async () => {
     const only = await start({ each: { 0: { run: { a: "throw" } } } });
     await expect(only.tell("start", "a")).rejects.toMatchObject({ code: "ERR_MINE" });
     expect(await only.tell("get", "a")).toBe("nothing");
@@ -55,7 +55,7 @@ describe("start()", () => {
     expect(only.said("run")).toHaveLength(2);
   });
 
-  test("is refused in a successor that does not accept yet", async () => {
+  test("start() is refused in a successor that does not accept yet", async () => {
     const old = await start({ each: { 1: { waits: true } } });
     const next = await old.upgrade("started");
     await expect(next.tell("start", "a")).rejects.toMatchObject({ code: "ERR_NOT_READY" });
@@ -64,7 +64,7 @@ describe("start()", () => {
     expect(await next.tell("start", "a")).toEqual({ runs: 1, from: 1 });
   });
 
-  test("is refused in a process that drains or stops, but for what still runs", async () => {
+  test("start() is refused in a process that drains or stops, unless the unit runs", async () => {
     const old = await start({ start: ["a"], probation: 20_000, each: { 0: { eligible: { a: false } } } });
     const next = await old.upgrade();
     await expect(old.tell("start", "b")).rejects.toMatchObject({ code: "ERR_ALREADY_UPGRADED" });
@@ -73,7 +73,7 @@ describe("start()", () => {
     expect(await next.tell("size")).toBe(1);
   });
 
-  test("is refused for a name that is none", async () => {
+  test("start() refuses a wrong name", async () => {
     const only = await start();
     await expect(only.tell("start", "")).rejects.toMatchObject({ code: "ERR_OPTION" });
     await expect(only.tell("start", "x".repeat(513))).rejects.toMatchObject({ code: "ERR_OPTION" });
@@ -82,7 +82,7 @@ describe("start()", () => {
 });
 
 describe("release()", () => {
-  test("ends a unit, of which nothing moves", async () => {
+  test("release() ends a unit, which does not move", async () => {
     const old = await start({ start: ["a", "b"] });
     expect(await old.tell("release", "a")).toBe(true);
     expect(await old.tell("release", "a")).toBe(false);
@@ -93,7 +93,7 @@ describe("release()", () => {
     expect(ids(next.said("run"))).toEqual(["b"]);
   });
 
-  test("of one that is frozen changes nothing: it moves", async () => {
+  test("release() of a frozen unit does nothing, and the unit moves", async () => {
     const old = await start({ start: ["a"], each: { 1: { run: { a: "hold" } } } });
     const next = await old.upgrade();
     await next.says("run");
@@ -103,7 +103,7 @@ describe("release()", () => {
     expect(await reportOf(old)).toMatchObject({ moved: 1 });
   });
 
-  test("of one that is being frozen ends it all the same", async () => {
+  test("release() of a unit that is being frozen ends it", async () => {
     const old = await start({ start: ["a", "b"], each: { 0: { freeze: { a: "hold" } }, 1: {} } });
     const next = await old.upgrade();
     await old.says("freeze", { id: "a" });
@@ -115,8 +115,8 @@ describe("release()", () => {
   });
 });
 
-describe("an upgrade", () => {
-  test("moves the units with their state: each ends in the old process before it runs in the new one", async () => {
+describe("the units of an upgrade", () => {
+  test("an upgrade moves units with their state, and each ends in the predecessor before it runs in the successor", async () => {
     const old = await start();
     for (const id of ["a", "b", "c"]) await old.tell("start", id, { of: id });
     const next = await old.upgrade();
@@ -130,7 +130,7 @@ describe("an upgrade", () => {
     expect(old.service.noise).toBe("");
   });
 
-  test("moves them again and again", async () => {
+  test("units move in every upgrade", async () => {
     const first = await start({ start: ["a"] });
     let actor = first;
     for (let generation = 1; generation <= 3; generation++) actor = await (await actor.confirmed()).upgrade();
@@ -139,7 +139,7 @@ describe("an upgrade", () => {
     expectOneRunAtATime(first.service.lines);
   });
 
-  test("moves the highest priority first, the older of two that have the same", async () => {
+  test("units move in the order of their priority, then of their start", async () => {
     const each = { 0: { priority: { b: 2, d: 2, c: -1 } } };
     const old = await start({ start: ["a", "b", "c", "d"], each, drain: { concurrency: 1 } });
     const next = await old.upgrade();
@@ -147,7 +147,7 @@ describe("an upgrade", () => {
     expect(ids(next.said("run"))).toEqual(["b", "d", "a", "c"]);
   });
 
-  test("stops those that may not move, that are not accepted, or of which a question throws", async () => {
+  test("units that are not eligible, not accepted, or over which a question throws are stopped", async () => {
     const each = {
       0: { eligible: { no: false, odd: "throw" } },
       1: { accept: { refused: false, thrown: "throw" } },
@@ -166,7 +166,7 @@ describe("an upgrade", () => {
     expectOneRunAtATime(old.service.lines);
   });
 
-  test("has no more on their way than `concurrency`", async () => {
+  test("no more units move at a time than `concurrency`", async () => {
     const start10 = "abcdefghij".split("");
     const each = { 1: { run: { "*": "hold" } } };
     const old = await start({ start: start10, each, drain: { concurrency: 3 } });
@@ -179,7 +179,7 @@ describe("an upgrade", () => {
     expect(await reportOf(old)).toMatchObject({ moved: 10 });
   });
 
-  test("waits until a unit that is being started runs, and moves it then", async () => {
+  test("a unit that is being started moves when it runs", async () => {
     // It is not asked whether it may move before it can be.
     const old = await start({ each: { 0: { run: { a: "hold" }, eligible: {} } } });
     const started = old.tell("start", "a");
@@ -192,7 +192,7 @@ describe("an upgrade", () => {
     expect(await reportOf(old)).toMatchObject({ moved: 1, failures: {} });
   });
 
-  test("gives up after so many failures in a row, and freezes no more before it is certain", async () => {
+  test("a drain gives up after `giveUpAfter` failures in a row, and freezes no more units on probation", async () => {
     const all = ["a", "b", "c", "d", "e"];
     const each = { 1: { accept: { "*": false } } };
     const old = await start({ start: all, each, drain: { concurrency: 1, giveUpAfter: 2 } });
@@ -204,7 +204,7 @@ describe("an upgrade", () => {
     expect(order.indexOf("c")).toBeGreaterThan(order.indexOf("settled"));
   });
 
-  test("goes on where failures are not in a row", async () => {
+  test("a drain does not give up if the failures are not in a row", async () => {
     const each = { 1: { accept: { b: false, d: false } } };
     const all = ["a", "b", "c", "d", "e"];
     const old = await start({ start: all, each, drain: { concurrency: 1, giveUpAfter: 2 } });
@@ -213,9 +213,9 @@ describe("an upgrade", () => {
   });
 
   test.each([
-    ["does not move them, if that is switched off", { drain: { enabled: false } }, 1],
-    ["does not move a kind that the new release does not have", { each: { 1: { kinds: [] } } }, 0],
-  ])("%s: they are stopped when it is certain", async (_, settings, peers) => {
+    ["if the drain is disabled", { drain: { enabled: false } }, 1],
+    ["if the successor does not have their kind", { each: { 1: { kinds: [] } } }, 0],
+  ])("units are stopped after probation %s", async (_, settings, peers) => {
     const old = await start({ start: ["a", "b"], ...settings });
     await old.tell("upgrade");
     await old.says("settled");
@@ -225,7 +225,7 @@ describe("an upgrade", () => {
     expect(old.said("stop").map(({ runs }) => runs)).toEqual([1, 1]);
   });
 
-  test("moves each kind by itself", async () => {
+  test("units of two kinds move independently", async () => {
     const each = { 1: { accept: { refused: false } } };
     const old = await start({ kinds: ["room", "session"], each });
     await old.tell("start", "a", {}, "room");
@@ -237,20 +237,20 @@ describe("an upgrade", () => {
     expect(next.said("run").map(({ kind }) => kind)).toEqual(["room", "session"]);
   });
 
-  test("without units reports none, and takes no time over them", async () => {
+  test("a drain without units reports none, and takes no time", async () => {
     const old = await start();
     await old.upgrade();
     expect(await reportOf(old)).toMatchObject({ moved: 0, failed: 0, stopped: 0, failures: {} });
   });
 });
 
-describe("a unit that", () => {
+describe("a unit", () => {
   const drain = { unitTimeout: 400 };
 
   test.each([
     ["cannot be frozen", { freeze: { a: "throw" } }, "ERR_FREEZE"],
     ["does not freeze in time", { freeze: { a: "hang" } }, "ERR_TIMEOUT"],
-  ])("%s is stopped without its state, and asked only once", async (_, own, code) => {
+  ])("a unit that %s is stopped without its state, and asked only once", async (_, own, code) => {
     const old = await start({ start: ["a", "b"], each: { 0: own }, drain });
     const next = await old.upgrade();
     expect(await reportOf(old)).toMatchObject({ moved: 1, stopped: 1, failures: { [code]: 1 } });
@@ -263,14 +263,14 @@ describe("a unit that", () => {
     expect(await old.service.exited).toEqual([0, null]);
   });
 
-  test("freezes to what is waited for like a promise moves", async () => {
+  test("a unit moves if freeze() returns a thenable", async () => {
     const old = await start({ start: ["a"], each: { 0: { freeze: { a: "thenable" } } }, drain });
     const next = await old.upgrade();
     await next.says("run", { id: "a", runs: 2 });
     expect(await reportOf(old)).toMatchObject({ moved: 1, failures: {} });
   });
 
-  test("freezes to what cannot be encoded is stopped with it", async () => {
+  test("a unit whose frozen state cannot be encoded is stopped with it", async () => {
     const old = await start({ start: ["a"], each: { 0: { freeze: { a: "map" } } }, drain });
     await old.upgrade();
     expect(await reportOf(old)).toMatchObject({ moved: 0, stopped: 1, failures: { ERR_ENCODING: 1 } });
@@ -279,9 +279,9 @@ describe("a unit that", () => {
   });
 
   test.each([
-    ["throws there", "throw", "ERR_MINE"],
-    ["does not run there in time", "hang", "ERR_TIMEOUT"],
-  ])("%s ends there, and is stopped in the old process", async (_, how, code) => {
+    ["throws in the successor", "throw", "ERR_MINE"],
+    ["does not run in the successor in time", "hang", "ERR_TIMEOUT"],
+  ])("a unit that %s ends there, and is stopped in the predecessor", async (_, how, code) => {
     const old = await start({ start: ["a", "b"], each: { 1: { run: { a: how } } }, drain });
     const next = await old.upgrade();
     await next.says("abort", { id: "a" });
@@ -292,14 +292,14 @@ describe("a unit that", () => {
     expectOneRunAtATime(old.service.lines);
   });
 
-  test("has another version there is stopped here", async () => {
+  test("a unit that has another version in the successor is stopped in the predecessor", async () => {
     const old = await start({ start: ["a"], each: { 1: { version: 2 } } });
     await old.upgrade();
     expect(await reportOf(old)).toMatchObject({ moved: 0, stopped: 1, failures: { ERR_VERSION: 1 } });
     expect(old.said("stop")).toMatchObject([{ id: "a", runs: 1 }]);
   });
 
-  test("is unsound there, and would be here, is stopped here with its state", async () => {
+  test("a unit that check() refuses in the successor is stopped in the predecessor with its state", async () => {
     const old = await start({ each: { 0: { check: "a" }, 1: { check: "a" } } });
     await old.tell("start", "a", { of: "a" });
     await old.upgrade();
@@ -311,7 +311,7 @@ describe("a unit that", () => {
   test.each([
     ["cannot be stopped", "throw", "ERR_MINE"],
     ["does not stop in time", "hang", "ERR_TIMEOUT"],
-  ])("%s is counted, and keeps no process", async (_, how, code) => {
+  ])("a unit that %s is counted as failed, and does not delay the exit", async (_, how, code) => {
     const old = await start({ start: ["a", "b"], each: { 0: { stop: { a: how } } }, drain });
     old.kill("SIGTERM");
     const report = await reportOf(old, "stopped");
@@ -321,8 +321,8 @@ describe("a unit that", () => {
   });
 });
 
-describe("start() of a unit that the predecessor still has", () => {
-  test("waits for it, and is given its state", async () => {
+describe("start() of a unit that still runs in the predecessor", () => {
+  test("start() waits for a unit that still runs in the predecessor, and gets its state", async () => {
     const each = { 1: { run: { a: "hold" } } };
     const old = await start({ start: ["a", "b"], each, drain: { concurrency: 1 } });
     const next = await old.upgrade();
@@ -334,7 +334,7 @@ describe("start() of a unit that the predecessor still has", () => {
     expectOneRunAtATime(old.service.lines);
   });
 
-  test("lets it go before the others", async () => {
+  test("start() moves a unit that still runs in the predecessor before the others", async () => {
     const all = "abcdefghij".split("");
     const each = { 1: { run: { a: "hold" } } };
     const old = await start({ start: all, each, drain: { concurrency: 1 } });
@@ -347,7 +347,7 @@ describe("start() of a unit that the predecessor still has", () => {
     expect(ids(next.said("run"))).toEqual("ajbcdefghi".split(""));
   });
 
-  test("is refused if it does not leave, and begins anew when it has been stopped there", async () => {
+  test("start() is refused while the predecessor keeps the unit, and starts it anew when it was stopped there", async () => {
     const settings = { start: ["a"], probation: 1_000, drain: { unitTimeout: 100 } };
     const old = await start({ ...settings, each: { 0: { eligible: { a: false } } } });
     const next = await old.upgrade();
@@ -358,7 +358,7 @@ describe("start() of a unit that the predecessor still has", () => {
     expectOneRunAtATime(old.service.lines);
   });
 
-  test("of which `run` throws rejects, and does not begin it anew", async () => {
+  test("start() rejects if run() of a moving unit throws, and does not start it anew", async () => {
     const each = { 1: { run: { a: "throw" } } };
     const old = await start({ start: ["a"], probation: 1_000, each, drain: { unitTimeout: 100 } });
     const next = await old.upgrade();
@@ -367,10 +367,10 @@ describe("start() of a unit that the predecessor still has", () => {
   });
 });
 
-describe("a successor that is killed", () => {
+describe("the units of a successor that is killed", () => {
   const probation = 20_000;
 
-  test("on probation gives all units back: they run once more, as they were frozen", async () => {
+  test("a successor that is killed on probation gives all units back, and they run again as they were frozen", async () => {
     const all = ["a", "b", "c"];
     const old = await start({ start: all, probation });
     const doomed = await old.upgrade();
@@ -393,7 +393,7 @@ describe("a successor that is killed", () => {
     expect(old.service.noise).toBe("");
   });
 
-  test("on a probation that is longer than the drain gives back what has moved", async () => {
+  test("a successor that is killed on probation after the drain gives back the units that have moved", async () => {
     const each = { 0: { eligible: { b: false } } };
     const old = await start({ start: ["a", "b"], probation, drainTimeout: 200, each });
     const doomed = await old.upgrade();
@@ -408,10 +408,10 @@ describe("a successor that is killed", () => {
   });
 
   test.each([
-    ["has told late that it has taken", "SIGCONT", { moved: 1, failed: 0 }],
-    ["has not told that it has taken", "SIGSTOP", { moved: 0, failed: 1 }],
+    ["has confirmed late", "SIGCONT", { moved: 1, failed: 0 }],
+    ["has not confirmed", "SIGSTOP", { moved: 0, failed: 1 }],
   ] as const)(
-    "on a probation that is longer than the drain gives back what it %s",
+    "a successor that is killed on probation after the drain gives back a unit that it %s",
     async (_, signal, told) => {
       const each = { 0: { eligible: { b: false } }, 1: { run: { a: "pause" } } };
       const old = await start({ start: ["a", "b"], probation, drainTimeout: 2_000, each });
@@ -425,7 +425,7 @@ describe("a successor that is killed", () => {
     },
   );
 
-  test("at the end of a drain that is shorter than the probation gives back what it has not answered for", async () => {
+  test("a successor that is killed at the end of the drain gives back the units without an answer", async () => {
     const each = { 0: { eligible: { b: false } }, 1: { run: { a: "pause" } } };
     const old = await start({ start: ["a", "b"], probation, drainTimeout: 4_000, each });
     const doomed = await old.upgrade("run");
@@ -435,7 +435,7 @@ describe("a successor that is killed", () => {
     expect(ids(old.said("stop"))).toEqual(["b"]);
   });
 
-  test("gives back what this process would not have taken from another one", async () => {
+  test("a successor that is killed gives back units that its predecessor would not accept from another process", async () => {
     const old = await start({ probation, each: { 0: { check: "a" } } });
     await old.tell("start", "a", { of: "a" });
     const doomed = await old.upgrade();
@@ -445,7 +445,7 @@ describe("a successor that is killed", () => {
     expect(old.service.noise).toBe("");
   });
 
-  test("in the middle of the move gives back what it has, and what it was taking", async () => {
+  test("a successor that is killed during the move gives back the units that it has, and those that it was taking", async () => {
     const all = ["a", "b", "c", "d"];
     const each = { 1: { run: { c: "die" } } };
     const old = await start({ start: all, probation, each, drain: { concurrency: 1 } });
@@ -460,7 +460,7 @@ describe("a successor that is killed", () => {
     expect(old.said("unhandled")).toEqual([]);
   });
 
-  test("while units freeze leaves them running", async () => {
+  test("a successor that is killed while units freeze leaves them running", async () => {
     const each = { 0: { freeze: { a: "hold", b: "hang" } } };
     const old = await start({ start: ["a", "b"], probation, each });
     const doomed = await old.upgrade();
@@ -473,7 +473,7 @@ describe("a successor that is killed", () => {
     expectOneRunAtATime(old.service.lines);
   });
 
-  test("three times over the same unit is the last one that is offered it", async () => {
+  test("a unit is not offered again after three successors have died over it", async () => {
     const each = { 1: { run: { a: "die" } } };
     const old = await start({ start: ["a", "b"], each, probation: 1_000, drain: { concurrency: 1 } });
     for (let death = 1; death <= 3; death++) {
@@ -491,8 +491,8 @@ describe("a successor that is killed", () => {
   });
 });
 
-describe("several generations", () => {
-  test("what an old one still has goes to the newest, also what the one between was starting", async () => {
+describe("the units of several generations", () => {
+  test("units of an older generation move to the newest one, also those that the one between was starting", async () => {
     const each = { 1: { run: { a: "hold" } } };
     const old = await start({ start: ["a", "b"], each, drain: { concurrency: 1, unitTimeout: 10_000 } });
     const next = await old.upgrade();
@@ -505,7 +505,7 @@ describe("several generations", () => {
     expectOneRunAtATime(old.service.lines);
   });
 
-  test("what the newest has when it dies goes to the one before it", async () => {
+  test("units of the newest generation go to its predecessor when it dies", async () => {
     const each = { 1: { run: { a: "hold" } } };
     const settings = { start: ["a"], each, probation: 2_000, drain: { unitTimeout: 20_000 } };
     const old = await start(settings);
@@ -523,7 +523,7 @@ describe("several generations", () => {
 });
 
 describe("stop()", () => {
-  test("stops all units, with their state", async () => {
+  test("stop() stops all units, with their state", async () => {
     const only = await start({ start: ["a", "b", "c"] });
     only.kill("SIGTERM");
     expect(await reportOf(only, "stopped")).toMatchObject({ moved: 0, failed: 0, stopped: 3, peers: 0 });
@@ -535,7 +535,7 @@ describe("stop()", () => {
     expect(ids(only.said("abort"))).toEqual(["a", "b", "c"]);
   });
 
-  test("ends those that have no `stop`, and freezes none of them", async () => {
+  test("stop() ends units without a `stop`, and freezes none of them", async () => {
     const only = await start({ start: ["a"], each: { 0: { stop: false } } });
     only.kill("SIGTERM");
     expect(await reportOf(only, "stopped")).toMatchObject({ stopped: 1 });
@@ -543,7 +543,7 @@ describe("stop()", () => {
     expect(ids(only.said("abort"))).toEqual(["a"]);
   });
 
-  test("takes no longer than drainTimeout", async () => {
+  test("stop() takes no longer than drainTimeout", async () => {
     const each = { 0: { stop: { a: "hang" }, freeze: { b: "hang" } } };
     const only = await start({ start: ["a", "b", "c"], each, drainTimeout: 200 });
     only.kill("SIGTERM");
@@ -554,7 +554,7 @@ describe("stop()", () => {
   });
 });
 
-test("an upgrade takes no longer than drainTimeout over units that hang", async () => {
+test("a drain with units that hang takes no longer than drainTimeout", async () => {
   const each = { 0: { stop: { "*": "hang" } }, 1: { run: { "*": "hang" } } };
   const drain = { unitTimeout: 100 };
   const old = await start({ start: ["a", "b"], each, drain, drainTimeout: 1_000 });
@@ -562,7 +562,7 @@ test("an upgrade takes no longer than drainTimeout over units that hang", async 
   expect(await reportOf(old)).toMatchObject({ moved: 0, failed: 2, failures: { ERR_TIMEOUT: 4 } });
 });
 
-test("a successor that does not answer keeps nobody: what it has is not known, the others are stopped", async () => {
+test("units fail if the successor does not confirm them, and the others are stopped", async () => {
   const each = { 1: { run: { "*": "block" } } };
   const drain = { concurrency: 2, unitTimeout: 300 };
   const old = await start({ start: ["a", "b", "c", "d", "e"], each, drain, drainTimeout: 1_500 });
@@ -573,7 +573,7 @@ test("a successor that does not answer keeps nobody: what it has is not known, t
   expect(await old.service.exited).toEqual([0, null]);
 });
 
-test("the drain's own timeout ends the move, and the rest is stopped", async () => {
+test("the drain's own timeout ends the move, and the other units are stopped", async () => {
   const each = { 1: { run: { "*": "hang" } } };
   const drain = { timeout: 300, concurrency: 1, unitTimeout: 200, giveUpAfter: 100 };
   const old = await start({ start: "abcdefghij".split(""), each, drain });
@@ -583,7 +583,7 @@ test("the drain's own timeout ends the move, and the rest is stopped", async () 
   expect((failures as { ERR_TIMEOUT: number }).ERR_TIMEOUT).toBeLessThan(10);
 });
 
-test("units that nobody takes in time leave time to stop them", async () => {
+test("units that the successor does not take in time are stopped within the drain", async () => {
   const each = { 1: { run: { "*": "hang" } } };
   const drain = { concurrency: 1, unitTimeout: 500, giveUpAfter: 100 };
   const old = await start({ start: "abcdefghij".split(""), each, drain, drainTimeout: 2_000 });
@@ -591,7 +591,7 @@ test("units that nobody takes in time leave time to stop them", async () => {
   expect(await reportOf(old)).toMatchObject({ moved: 0, stopped: 10, failed: 0 });
 });
 
-test("drain() of the program's own stops what runs, and others can be started after it", async () => {
+test("drain() stops the running units, and others can be started after it", async () => {
   const only = await start({ start: ["a", "b"] });
   expect(await only.tell("drain")).toMatchObject({ moved: 0, stopped: 2, peers: 0 });
   expect(await only.tell("size")).toBe(0);
@@ -602,7 +602,7 @@ test("drain() of the program's own stops what runs, and others can be started af
   expect(await reportOf(only)).toMatchObject({ moved: 1, stopped: 0 });
 });
 
-test("units that are started while a drain of the program's own stops others move in an upgrade", async () => {
+test("units that are started during drain() move in an upgrade", async () => {
   const old = await start({ start: ["a"], each: { 0: { stop: { a: "hold" } } } });
   const draining = old.tell("drain");
   await old.says("stop", { id: "a" });
@@ -615,7 +615,7 @@ test("units that are started while a drain of the program's own stops others mov
   expect(ids(old.said("stop"))).toEqual(["a"]);
 });
 
-test("units move in the time that a drain of the program's own has left", async () => {
+test("units move in the time that drain() has left", async () => {
   const old = await start({ start: ["a"], drainTimeout: 3_000, each: { 0: { stop: { a: "hang" } } } });
   const draining = old.tell("drain", { unitTimeout: 2_000 });
   await old.says("stop", { id: "a" });
@@ -626,7 +626,7 @@ test("units move in the time that a drain of the program's own has left", async 
   expect(ids(next.said("run"))).toEqual(["b"]);
 });
 
-test("of 10,000 units, of which every fifth is refused, each runs in one place, and none twice", async () => {
+test("10,000 units, every fifth of them refused, run in one process each", async () => {
   const old = await start({ quiet: true, each: { 1: { accept: "four of five" } } });
   await old.tell("startMany", 10_000);
   const next = await old.upgrade();

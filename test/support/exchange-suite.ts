@@ -59,7 +59,7 @@ export function testExchange(open: () => Pair): void {
       ["of 100 kB", 100_000],
       ["of 20 MB", 20_000_000],
       ["empty", 0],
-    ])("that is %s arrives as it was offered", async (_, size) => {
+    ])("a parcel that is %s arrives unchanged", async (_, size) => {
       const { owner, taker } = open();
       const seen: Parcel[] = [];
       taker.subscribe("thing", undefined, (one) => {
@@ -75,7 +75,7 @@ export function testExchange(open: () => Pair): void {
       expect(seen.every((one, n) => Buffer.compare(one.body, offered[n]!.body) === 0)).toBe(true);
     });
 
-    test("is settled on its own: taken, refused, without a taker, thrown over; at once or later", async () => {
+    test("each parcel is settled on its own: taken, refused, without a taker, or with an exception", async () => {
       const { owner, taker } = open();
       const why: Record<string, DeliveryHandler> = {
         good: () => "taken",
@@ -100,7 +100,7 @@ export function testExchange(open: () => Pair): void {
       ]);
     });
 
-    test("goes to whoever serves its label, else its kind, and to nobody any more when that is ended", async () => {
+    test("a parcel goes to the subscriber of its label, else of its kind, and to none after that has ended", async () => {
       const { owner, taker } = open();
       const seen: string[] = [];
       const name =
@@ -119,7 +119,7 @@ export function testExchange(open: () => Pair): void {
       expect(seen).toEqual(["a:1", "any:2", "any:3"]);
     });
 
-    test("gets a fence above that of every one before", async () => {
+    test("a parcel gets a fence above that of every parcel before", async () => {
       const { owner, taker } = open();
       const fences: number[] = [];
       taker.subscribe("thing", undefined, (_, { fence }) => {
@@ -145,8 +145,8 @@ export function testExchange(open: () => Pair): void {
     expect(ids).toEqual(all.map(({ id }) => id));
   });
 
-  describe("a parcel that is withdrawn", () => {
-    test("is its owner's, with the refusals of those who might have taken it; its signal aborts", async () => {
+  describe("a withdrawn parcel", () => {
+    test("a withdrawn parcel stays its owner's, with the refusals so far, and its signal aborts", async () => {
       const { owner, taker } = open();
       const { take, claims, began } = undecided();
       taker.subscribe("thing", undefined, take);
@@ -165,7 +165,7 @@ export function testExchange(open: () => Pair): void {
       offered!.withdraw();
     });
 
-    test("too late stays taken", async () => {
+    test("a parcel that is withdrawn too late stays taken", async () => {
       const { owner, taker } = open();
       taker.subscribe("thing", undefined, () => "taken");
       const [offered] = owner.offer([parcel("1")]);
@@ -173,7 +173,7 @@ export function testExchange(open: () => Pair): void {
       expect(await offered!.settled).toEqual(taken);
     });
 
-    test("before it is sent was never offered", async () => {
+    test("a parcel that is withdrawn before it is sent is never offered", async () => {
       const { owner, taker } = open();
       let seen = 0;
       taker.subscribe("thing", undefined, () => (seen++, "taken"));
@@ -184,7 +184,7 @@ export function testExchange(open: () => Pair): void {
       expect(seen).toBe(1);
     });
 
-    test("and taken all the same is nobody's but its owner's", async () => {
+    test("a parcel that is taken after it was withdrawn stays its owner's", async () => {
       const { owner, taker } = open();
       let decide!: (verdict: "taken") => void;
       let began = false;
@@ -202,7 +202,7 @@ export function testExchange(open: () => Pair): void {
     });
   });
 
-  test("those who take are known before anything is offered", async () => {
+  test("the peers of an exchange are known before an offer", async () => {
     const { owner, taker } = open();
     expect(owner.peers("thing")).toEqual([]);
     const endAny = taker.subscribe("thing", undefined, () => "taken");
@@ -218,8 +218,8 @@ export function testExchange(open: () => Pair): void {
     await expect.poll(() => [...owner.peers("thing"), ...owner.peers("other")]).toEqual([]);
   });
 
-  describe("what was taken", () => {
-    test("is for good when that is said, and whatever is taken after", async () => {
+  describe("a taken parcel", () => {
+    test("a taken parcel is confirmed by confirm(), and so is each later one", async () => {
       const { owner, taker, keep } = open();
       taker.subscribe("thing", undefined, () => "taken");
       const [first] = (await offer(owner, parcel("1"))) as (Settlement & { how: "taken" })[];
@@ -228,7 +228,7 @@ export function testExchange(open: () => Pair): void {
       expect(await Promise.all([first!.confirmed, second!.confirmed])).toEqual([true, true]);
     });
 
-    test("is not if the taker is gone before; what was not settled is withdrawn, and so is what comes", async () => {
+    test("a taken parcel is not confirmed if its taker ends before, and unsettled ones are withdrawn", async () => {
       const { owner, taker, endTaker } = open();
       const { take, began } = undecided();
       taker.subscribe("thing", "b", take);
@@ -244,11 +244,11 @@ export function testExchange(open: () => Pair): void {
     });
   });
 
-  describe("of what an owner holds", () => {
+  describe("a copy of an owner's state", () => {
     test.each([
       ["small", 10],
       ["large", 1_000_000],
-    ])("a %s copy can be had", async (_, size) => {
+    ])("query() gives a %s copy", async (_, size) => {
       const { owner, taker } = open();
       const copy = parcel("1", { label: "b", body: Buffer.alloc(size, "copy") });
       owner.onQuery("thing", { peek: async (label) => (label === "b" ? copy : undefined) });
@@ -258,13 +258,13 @@ export function testExchange(open: () => Pair): void {
       expect(await taker.peek("other", "b")).toBeUndefined();
     });
 
-    test("no copy is had if it cannot be made", async () => {
+    test("query() gives no copy that cannot be made", async () => {
       const { owner, taker } = open();
       owner.onQuery("thing", { peek: async () => Promise.reject(new Error("no")) });
       expect(await taker.peek("thing", "b")).toBeUndefined();
     });
 
-    test("a single one can be asked for", async () => {
+    test("query() gives the copy of a single id", async () => {
       const { owner, taker } = open();
       owner.onQuery("thing", { expedite: (label, id) => label === "a" && id === "1" });
       expect(await taker.expedite("thing", "a", "1")).toBe(true);
@@ -272,7 +272,7 @@ export function testExchange(open: () => Pair): void {
       expect(await taker.expedite("other", "a", "1")).toBe(false);
     });
 
-    test("nothing is known when it is gone", async () => {
+    test("query() gives nothing when the owner has ended", async () => {
       const { owner, taker, endTaker } = open();
       taker.onQuery("thing", { expedite: () => true });
       endTaker();
