@@ -104,7 +104,7 @@ const table: Record<StateName, Partial<Record<Event, string>>> = {
 const names = Object.keys(states) as StateName[];
 
 describe.each(names)("a process that is %s", (name) => {
-  test.each(events)("knows what follows from %s", (event) => {
+  test.each(events)(`a process that is ${name} has its transition for %s`, (event) => {
     expect(inWords(transition(states[name], event))).toBe(table[name][event] ?? `${name}: `);
   });
 });
@@ -126,18 +126,15 @@ test.each([
   expect(publicState(states[name])).toBe(state);
 });
 
-test.each(names)(
-  "nothing more can be begun in a process that is %s, if it refuses upgrades for good",
-  (name) => {
-    const refusal = table[name].upgrade?.startsWith("ERR_") ? table[name].upgrade : undefined;
-    const passing = ["ERR_NOT_READY", "ERR_ON_PROBATION"];
-    expect(busyWith(states[name])).toBe(
-      refusal !== undefined && passing.includes(refusal) ? undefined : refusal,
-    );
-  },
-);
+test.each(names)("a process that is %s begins no new work if it refuses every later upgrade", (name) => {
+  const refusal = table[name].upgrade?.startsWith("ERR_") ? table[name].upgrade : undefined;
+  const passing = ["ERR_NOT_READY", "ERR_ON_PROBATION"];
+  expect(busyWith(states[name])).toBe(
+    refusal !== undefined && passing.includes(refusal) ? undefined : refusal,
+  );
+});
 
-describe("whatever happens, in whatever order", () => {
+describe("a process after any sequence of events", () => {
   const anyEvents = fc.array(fc.constantFrom(...events), { maxLength: 40 });
   /** As they come in a life that goes on for long. */
   const likelyEvents = fc
@@ -158,7 +155,7 @@ describe("whatever happens, in whatever order", () => {
       { numRuns: 2_000 },
     );
 
-  test("it never accepts twice without having stopped, nor stops twice", () => {
+  test("a process never accepts twice without a stop between, nor stops twice", () => {
     always(({ effects }) => {
       const turns = effects.filter((one) => ["accept", "acceptAgain", "stopAccepting"].includes(one));
       const accepts = turns.map((one) => one === "accept" || one === "acceptAgain");
@@ -168,7 +165,7 @@ describe("whatever happens, in whatever order", () => {
     });
   });
 
-  test("nothing happens any more after it has left", () => {
+  test("a process has no effect after its exit", () => {
     always(({ steps }) => {
       const end = steps.findIndex(({ state }) => state.name === "exited");
       if (end < 0) return;
@@ -179,21 +176,21 @@ describe("whatever happens, in whatever order", () => {
     });
   });
 
-  test("it leaves at most once, and exactly when it has exited", () => {
+  test("a process exits at most once, exactly when its state is exited", () => {
     always(({ effects, state }) => {
       const left = effects.filter((one) => one === "exit").length;
       expect(left).toBe(state.name === "exited" ? 1 : 0);
     });
   });
 
-  test("it announces itself, and accepts for the first time, at most once", () => {
+  test("a process announces itself, and accepts for the first time, at most once", () => {
     always(({ effects }) => {
       const first = effects.filter((one) => one === "sendReady" || one === "accept");
       expect(["", "sendReady", "sendReady accept"]).toContain(first.join(" "));
     });
   });
 
-  test("each successor it hands on to is either kept or rolled back, and never both", () => {
+  test("each successor of a process is either confirmed or rolled back, and never both", () => {
     always(({ effects, state }) => {
       const turns = effects.filter((one) =>
         ["beginProbation", "confirmSuccessor", "cancelDrain"].includes(one),
@@ -211,20 +208,20 @@ describe("whatever happens, in whatever order", () => {
     });
   });
 
-  test("it calls itself upgraded only if a successor was kept", () => {
+  test("a process exits as upgraded only after it has confirmed a successor", () => {
     always(({ effects, state }) => {
       const upgraded = state.name === "exited" && state.outcome === "upgraded";
       expect(!upgraded || effects.includes("confirmSuccessor")).toBe(true);
     });
   });
 
-  test("only an upgrade is ever refused", () => {
+  test("only an upgrade is refused", () => {
     const others = events.filter((event) => event !== "upgrade");
     const steps = names.flatMap((name) => others.map((event) => transition(states[name], event)));
     expect(steps.filter(({ refused }) => refused !== undefined)).toEqual([]);
   });
 
-  test("a stop and the end of its drain bring it to its end", () => {
+  test("a process exits after a stop and the end of its drain", () => {
     fc.assert(
       fc.property(sequences, (sequence) => {
         expect(live([...sequence, "stop", "drained"]).state.name).toBe("exited");

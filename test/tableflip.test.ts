@@ -9,7 +9,7 @@ import { brief, Service, temporaryDirectory } from "./support/service.js";
 
 /* What tableflip promises and no other file here states. TABLEFLIP.md has the whole list. */
 
-test("every test of tableflip has its counterpart", () => {
+test("every test of tableflip has its counterpart here", () => {
   const rows = readFileSync(new URL("TABLEFLIP.md", import.meta.url), "utf8")
     .split("\n")
     .filter((line) => line.startsWith("| Test"))
@@ -17,7 +17,7 @@ test("every test of tableflip has its counterpart", () => {
   expect(rows).toHaveLength(30);
   for (const [, theirs, file, title] of rows) {
     const source = readFileSync(new URL(file!, import.meta.url), "utf8");
-    expect(source.includes(title!), `${theirs}: ${file} has no test "${title}"`).toBe(true);
+    expect(source.includes(`"${title}"`), `${theirs}: ${file} has no test "${title}"`).toBe(true);
   }
 });
 
@@ -25,23 +25,26 @@ function start(settings: object): Service {
   return Service.start("upgrades-itself.js", { settings: { ...brief, ...settings } });
 }
 
-describe("an upgrade fails, and the process goes on,", () => {
+describe("an upgrade that fails", () => {
   test.each([
     ["exit", "exited with code 0", { code: 0, signal: null }],
     ["fail", "exited with code 7", { code: 7, signal: null }],
-  ])("if the successor's fate is to %s before it is ready", async (fate, how, cause) => {
-    const service = start({ fate });
-    const { pid } = await service.until("started", { generation: 1 });
-    expect(await service.until("undone")).toMatchObject({
-      code: "ERR_CHILD_EXITED",
-      message: `the successor (pid ${pid}) ${how}`,
-      cause,
-      state: "ready",
-    });
-    expect(service.alive()).toEqual([service.pid]);
-  });
+  ])(
+    "an upgrade fails if the successor is to %s before it is ready, and the process keeps serving",
+    async (fate, how, cause) => {
+      const service = start({ fate });
+      const { pid } = await service.until("started", { generation: 1 });
+      expect(await service.until("undone")).toMatchObject({
+        code: "ERR_CHILD_EXITED",
+        message: `the successor (pid ${pid}) ${how}`,
+        cause,
+        state: "ready",
+      });
+      expect(service.alive()).toEqual([service.pid]);
+    },
+  );
 
-  test("if the successor is killed before it is ready", async () => {
+  test("an upgrade fails if the successor is killed before it is ready", async () => {
     const service = start({ fate: "hang" });
     const { pid } = await service.until("started", { generation: 1 });
     process.kill(pid, "SIGKILL");
@@ -53,7 +56,7 @@ describe("an upgrade fails, and the process goes on,", () => {
     });
   });
 
-  test("if the successor is not ready within `upgradeTimeout`; it is dead then", async () => {
+  test("an upgrade fails if the successor is not ready within upgradeTimeout, and the successor is killed", async () => {
     const service = start({ fate: "hang", upgradeTimeout: 400 });
     expect(await service.until("undone")).toMatchObject({
       code: "ERR_UPGRADE_TIMEOUT",
@@ -63,20 +66,20 @@ describe("an upgrade fails, and the process goes on,", () => {
     expect(service.alive()).toEqual([service.pid]);
   });
 
-  test("if it was aborted before; no successor is started then", async () => {
+  test("an upgrade that was aborted before it begins starts no successor", async () => {
     const service = start({ meanwhile: "aborted before" });
     expect(await service.until("undone")).toMatchObject({ code: "ERR_ABORTED", state: "ready" });
     expect(service.lines.filter(({ event }) => event === "upgrading")).toEqual([]);
   });
 
-  test("if it is aborted; the successor is dead then", async () => {
+  test("an upgrade that is aborted kills the successor", async () => {
     const service = start({ fate: "hang", meanwhile: "abort" });
     expect(await service.until("undone")).toMatchObject({ code: "ERR_ABORTED", state: "ready" });
     expect(service.alive()).toEqual([service.pid]);
   });
 });
 
-test("a second upgrade at the same time is refused, and the first goes on", async () => {
+test("a second upgrade() is refused while the first is in progress, and the first succeeds", async () => {
   const service = start({ meanwhile: "again" });
   expect(await service.until("undone")).toMatchObject({
     what: "second",
@@ -98,7 +101,7 @@ test("stop() cancels an upgrade, and refuses every later one", async () => {
   expect(await service.exited).toEqual([0, null]);
 });
 
-test("a successor that is ready replaces the process, and notices its end", async () => {
+test("a successor that is ready replaces the process, and sees its end", async () => {
   const service = start({});
   const { pid } = await service.until("started", { generation: 1 });
   expect(await service.until("done")).toMatchObject({ of: 1, by: pid });
@@ -112,13 +115,13 @@ test("a successor that is ready replaces the process, and notices its end", asyn
   ]);
 });
 
-test("the first process has no parent, its successor has", async () => {
+test("hasParent is false in the first process, and true in its successor", async () => {
   const service = start({});
   expect(await service.until("started", { generation: 0 })).toMatchObject({ hasParent: false });
   expect(await service.until("started", { generation: 1 })).toMatchObject({ hasParent: true });
 });
 
-test("waitForParent() resolves at once without a parent, at its end with one, or is aborted", async () => {
+test("waitForParent() resolves at once without a parent, else at its end, and can be aborted", async () => {
   const service = Service.start("waits-for-parent.js", { settings: { probation: 300 } });
   await service.until("parent gone", { generation: 0 });
   process.kill(service.pid, "SIGHUP");
@@ -135,7 +138,7 @@ test("waitForParent() resolves at once without a parent, at its end with one, or
 
 describe("the PID file", () => {
   test.each(["app.pid", "./app.pid"])(
-    "%s is written at ready(), follows upgrades, and goes at the stop",
+    "the PID file %s is written at ready(), follows upgrades, and is unlinked at the stop",
     async (name) => {
       const cwd = temporaryDirectory();
       const file = join(cwd, "app.pid");
@@ -153,7 +156,7 @@ describe("the PID file", () => {
   );
 });
 
-describe("garbage from the parent", () => {
+describe("garbage from the predecessor", () => {
   const hello = { type: "hello", protocol: 1, capabilities: [], version: "9.9.9", pid: 1, generation: 4 };
   const inventory = { type: "inventory", entries: [], more: false };
 
@@ -166,15 +169,15 @@ describe("garbage from the parent", () => {
       [JSON.stringify(hello), JSON.stringify({ ...inventory, entries: [{ name: "a" }] })],
       "ERR_PROTOCOL",
     ],
-    ["instead of its go", [JSON.stringify(hello), JSON.stringify(inventory), "go"], "ERR_PROTOCOL"],
-  ])("%s ends the successor with %s", async (_, packets, code) => {
+    ["instead of the commit", [JSON.stringify(hello), JSON.stringify(inventory), "go"], "ERR_PROTOCOL"],
+  ])("garbage from the predecessor %s ends the successor with %s", async (_, packets, code) => {
     const { output, ended } = startWithParent(packets);
     expect(await ended).toEqual([1, null]);
     expect(output.text).toContain(`code: '${code}'`);
   });
 });
 
-test("descriptors stay non-blocking and close-on-exec, here and in the successor", async () => {
+test("a listener stays non-blocking and close-on-exec, in the process and in its successor", async () => {
   const service = Service.start("http.js", { settings: {} });
   const { address } = await service.until("listening");
   await service.until("accepting");

@@ -11,7 +11,7 @@ import { asRoot, isSkipped } from "../support/root.js";
 import { Service, temporaryDirectory } from "../support/service.js";
 
 describe("the control socket", () => {
-  test("is its user's alone whenever one looks", async () => {
+  test("the control socket has mode 0600 from its first moment", async () => {
     const control = join(temporaryDirectory(), "control");
     const modes = new Set<number>();
     const look = (): unknown => modes.add(statSync(control).mode & 0o777);
@@ -24,19 +24,22 @@ describe("the control socket", () => {
   });
 
   // Only root can be another user.
-  test.skipIf(isSkipped)(`turns another user away, whatever its mode${asRoot}`, async () => {
-    const { control } = await startService("http.js");
-    chmodSync(dirname(control), 0o755);
-    expect(readAs(NOBODY, control)).toBe("EACCES");
-    chmodSync(control, 0o666);
-    expect(JSON.parse(readAs(NOBODY, control))).toEqual({
-      answer: "failed",
-      code: "ERR_CONTROL",
-      message: "only the same user, or root, may control this process",
-    });
-  });
+  test.skipIf(isSkipped)(
+    `the control socket turns another user away, whatever its mode${asRoot}`,
+    async () => {
+      const { control } = await startService("http.js");
+      chmodSync(dirname(control), 0o755);
+      expect(readAs(NOBODY, control)).toBe("EACCES");
+      chmodSync(control, 0o666);
+      expect(JSON.parse(readAs(NOBODY, control))).toEqual({
+        answer: "failed",
+        code: "ERR_CONTROL",
+        message: "only the same user, or root, may control this process",
+      });
+    },
+  );
 
-  test("keeps its clients with the process that they reached", async () => {
+  test("the control socket keeps its clients with the process that they reached", async () => {
     const { service, control } = await startService("echoes-body.js", { probation: 100 });
     const request = await openRequest(service);
     const client = await ControlClient.connect(control);
@@ -52,7 +55,7 @@ describe("the control socket", () => {
     await service.until("exited", { generation: 0 });
   });
 
-  test("tells of the options, and of what would be started", async () => {
+  test("the control socket reports the options and the successor's command", async () => {
     const { service, control } = await startService("http.js", { drainTimeout: 1_234 });
     const { status } = await (await ControlClient.connect(control)).ask({ command: "status" });
     expect(status.settings).toMatchObject({
@@ -66,7 +69,7 @@ describe("the control socket", () => {
     });
   });
 
-  test("answers before its process leaves, and lets nobody hold that up", async () => {
+  test("the control socket answers before its process exits, and a silent client does not delay that", async () => {
     const { service, control } = await startService("echoes-body.js");
     const request = await openRequest(service);
     const silent = await ControlClient.connect(control);
@@ -78,7 +81,7 @@ describe("the control socket", () => {
     await service.ended();
   });
 
-  test("refuses a second upgrade while one is in progress", async () => {
+  test("the control socket refuses a second upgrade while one is in progress", async () => {
     const { service, control } = await startService("faulty-successor.js", { fault: "hang" });
     const first = (await ControlClient.connect(control)).ask({ command: "upgrade" });
     first.catch(() => {});
@@ -96,18 +99,21 @@ describe("the control socket", () => {
     ["an endless line", "x".repeat(70_000), "a request is one line of JSON"],
     ["an unknown command", '{"command":"fly"}\n', 'there is no command "fly"'],
     ["no command", "{}\n", "there is no command undefined"],
-  ])("answers %s with an error, and its process serves on", async (_, words, message) => {
-    const { service, control } = await startService("http.js");
-    const socket = connect({ path: control });
-    socket.write(words);
-    const [, answer] = (await readAll(socket)).trimEnd().split("\n");
-    expect(JSON.parse(answer!)).toEqual({ answer: "failed", code: "ERR_CONTROL", message });
-    const client = await connectToPid(service.pid);
-    expect(await client.ask({ command: "status" })).toMatchObject({ status: { state: "ready" } });
-    expect(service.noise).toBe("");
-  });
+  ])(
+    "the control socket answers %s with an error, and its process keeps serving",
+    async (_, words, message) => {
+      const { service, control } = await startService("http.js");
+      const socket = connect({ path: control });
+      socket.write(words);
+      const [, answer] = (await readAll(socket)).trimEnd().split("\n");
+      expect(JSON.parse(answer!)).toEqual({ answer: "failed", code: "ERR_CONTROL", message });
+      const client = await connectToPid(service.pid);
+      expect(await client.ask({ command: "status" })).toMatchObject({ status: { state: "ready" } });
+      expect(service.noise).toBe("");
+    },
+  );
 
-  test("takes a request that comes byte by byte, before the greeting has been read", async () => {
+  test("the control socket reads a request that arrives byte by byte", async () => {
     const { control } = await startService("http.js");
     const socket = connect({ path: control });
     for (const byte of '{"command":"status"}\n') socket.write(byte);
@@ -128,13 +134,13 @@ describe("a client of the control socket", () => {
         socket.write('{"handover":"9","pid":1}\n{"answer":"failed","code":"ERR_X","message":"no"}\n'),
       "no",
     ],
-  ])("has an error for a socket that %s", async (_, greet, message) => {
+  ])("a client of the control socket rejects if the socket %s", async (_, greet, message) => {
     const path = await listen(greet);
     const asking = ControlClient.connect(path, 500).then((client) => client.ask({ command: "status" }));
     await expect(asking).rejects.toThrow(message);
   });
 
-  test("has an error for a path at which nobody listens", async () => {
+  test("a client of the control socket rejects for a path at which no process listens", async () => {
     const path = join(temporaryDirectory(), "control");
     await expect(ControlClient.connect(path)).rejects.toThrow(`at ${path}: there is no such socket`);
     const program = `require("net").createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 9))`;
@@ -146,7 +152,7 @@ describe("a client of the control socket", () => {
     );
   });
 
-  test("ignores phases that it does not know", async () => {
+  test("a client of the control socket ignores unknown fields and messages", async () => {
     const answer = '{"answer":"stopped","outcome":"stopped","destroyed":0,"later":1}';
     const path = await listen((socket) =>
       socket.write(`{"handover":"9","pid":1}\n{"note":1}\n{"phase":"moving"}\n${answer}\n`),
@@ -157,7 +163,7 @@ describe("a client of the control socket", () => {
     expect([stopped.destroyed, phases]).toEqual([0, ["moving"]]);
   });
 
-  test("says nothing to the sockets of others when it looks for one", async () => {
+  test("a client of the control socket sends nothing to foreign sockets when it looks for one", async () => {
     const heard: string[] = [];
     let connections = 0;
     const path = await listen((socket) => {

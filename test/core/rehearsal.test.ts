@@ -6,7 +6,7 @@ import { Client } from "../support/client.js";
 import { Service, temporaryDirectory } from "../support/service.js";
 
 describe("handover upgrade --dry-run", () => {
-  test("starts the new code up to ready(), ends it, and says how long it took", async () => {
+  test("handover upgrade --dry-run starts the new code up to ready(), stops it, and prints the times", async () => {
     const { service, port } = await serve({});
     const client = await Client.open(port);
     const run = await handover("upgrade", service.pid, "--dry-run");
@@ -33,7 +33,7 @@ describe("handover upgrade --dry-run", () => {
     ]);
   });
 
-  test("prints JSON, and can be followed by an upgrade", async () => {
+  test("handover upgrade --dry-run --json prints JSON, and an upgrade works after it", async () => {
     const { service } = await serve({ probation: 200 });
     const run = await handover("upgrade", service.pid, "--dry-run", "--json");
     expect(jsonLines(run)).toEqual([
@@ -49,14 +49,14 @@ describe("handover upgrade --dry-run", () => {
     await service.until("accepting", { generation: 1 });
   });
 
-  test("kills new code that does not end", async () => {
+  test("handover upgrade --dry-run kills new code that does not exit", async () => {
     const { service } = await serve({ stay: true });
     const run = await handover("upgrade", service.pid, "--dry-run");
     expect(run).toMatchObject({ code: 0, stderr: "" });
     expect(service.alive()).toEqual([service.pid]);
   });
 
-  test("fails as the upgrade would, and another one is refused meanwhile", async () => {
+  test("handover upgrade --dry-run fails as the upgrade would", async () => {
     const pidFile = join(temporaryDirectory(), "app.pid");
     const service = Service.start("faulty-successor.js", { settings: { pidFile, fault: "exit" } });
     await service.until("accepting");
@@ -68,7 +68,7 @@ describe("handover upgrade --dry-run", () => {
     expect(service.alive()).toEqual([service.pid]);
   });
 
-  test("ends when its time is over", async () => {
+  test("handover upgrade --dry-run fails after --timeout", async () => {
     const service = await hang();
     expect(await handover("upgrade", service.pid, "--dry-run", "--timeout", 300)).toMatchObject({
       code: 1,
@@ -77,7 +77,7 @@ describe("handover upgrade --dry-run", () => {
     expect(service.alive()).toEqual([service.pid]);
   });
 
-  test("lets no other upgrade run meanwhile", async () => {
+  test("an upgrade is refused during a rehearsal", async () => {
     const service = await hang();
     const first = start(["upgrade", service.pid, "--dry-run"]);
     await first.untilPrinted(/spawned/);

@@ -2,7 +2,7 @@ import { get } from "node:http";
 import { expect, test } from "vitest";
 import { Service } from "../support/service.js";
 
-test("SIGHUP replaces a running server, which leaves once the new one is ready", async () => {
+test("SIGHUP replaces a running server, which exits once the new one is ready", async () => {
   const service = Service.start("http.js", { settings: { probation: 200 } });
   const { address } = await service.until("listening");
   const { port } = address as { port: number };

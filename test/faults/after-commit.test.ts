@@ -5,7 +5,7 @@ import { belongings, Crowd, finish, startWithClient } from "../support/faults.js
 import { temporaryDirectory } from "../support/service.js";
 
 test.each(["start", "initialised"])(
-  "a parent that is killed while its successor is at %s leaves the service to it",
+  "a predecessor that is killed while its successor is at the phase %s leaves the service to it",
   async (phase) => {
     const running = await startWithClient("pauses-at-phases.js", { pause: [phase] });
     const { service, client } = running;
@@ -22,7 +22,7 @@ test.each(["start", "initialised"])(
   },
 );
 
-test("a parent that is killed after its successor has announced itself leaves the service to it", async () => {
+test("a predecessor that is killed after its successor has announced itself leaves the service to it", async () => {
   const directory = temporaryDirectory();
   const running = await startWithClient("pauses-at-phases.js", {
     pause: ["initialised"],
@@ -42,7 +42,7 @@ test("a parent that is killed after its successor has announced itself leaves th
 });
 
 test.each(["upgrading", "upgraded", "draining"])(
-  "a parent that is killed when it tells of `%s` leaves the service to its successor",
+  "a predecessor that is killed when it emits `%s` leaves the service to its successor",
   async (die) => {
     const running = await startWithClient("pauses-at-phases.js", { die });
     const { service } = running;
@@ -54,9 +54,9 @@ test.each(["upgrading", "upgraded", "draining"])(
 );
 
 test.each([
-  ["on probation", { probation: 20_000 }],
+  ["while its successor is on probation", { probation: 20_000 }],
   ["while it drains", { probation: 1 }],
-])("a parent that is killed %s leaves the service to its successor", async (_, settings) => {
+])("a predecessor that is killed %s leaves the service to its successor", async (_, settings) => {
   const running = await startWithClient("pauses-at-phases.js", settings);
   const { service } = running;
   const lost = service.ask("/hold").catch((error: Error) => error.message);
@@ -71,19 +71,22 @@ test.each([
   expect(await service.ask()).toBe(String(third.pid));
 });
 
-test.each(["start", "initialised"])("a successor that is killed at %s changes nothing", async (phase) => {
-  const running = await startWithClient("pauses-at-phases.js", { pause: [phase] });
-  const { service } = running;
-  const crowd = new Crowd(running.service);
-  process.kill((await service.upgrade("paused")).pid, "SIGKILL");
-  await service.until("failed", { code: "ERR_CHILD_EXITED" });
-  await crowd.answered(20);
-  await crowd.leave();
-  expect(crowd.failures).toEqual([]);
-  expect([...crowd.answers.keys()]).toEqual([service.pid]);
-  expect(service.alive()).toEqual([service.pid]);
-  await finish(running);
-});
+test.each(["start", "initialised"])(
+  "a successor that is killed at the phase %s changes nothing",
+  async (phase) => {
+    const running = await startWithClient("pauses-at-phases.js", { pause: [phase] });
+    const { service } = running;
+    const crowd = new Crowd(running.service);
+    process.kill((await service.upgrade("paused")).pid, "SIGKILL");
+    await service.until("failed", { code: "ERR_CHILD_EXITED" });
+    await crowd.answered(20);
+    await crowd.leave();
+    expect(crowd.failures).toEqual([]);
+    expect([...crowd.answers.keys()]).toEqual([service.pid]);
+    expect(service.alive()).toEqual([service.pid]);
+    await finish(running);
+  },
+);
 
 test("a successor that is killed after it has announced itself leaves nothing behind", async () => {
   const directory = temporaryDirectory();
@@ -109,7 +112,7 @@ test("a successor that is killed after it has announced itself leaves nothing be
   expect(readdirSync(directory)).toEqual([]);
 });
 
-test("a successor that is killed on probation is rolled back, and nobody notices", async () => {
+test("a successor that is killed on probation is rolled back, and no client notices", async () => {
   const directory = temporaryDirectory();
   const pidFile = join(directory, "pid");
   const running = await startWithClient("pauses-at-phases.js", { probation: 20_000, pidFile });
@@ -142,7 +145,7 @@ test("a successor that is killed on probation is rolled back, and nobody notices
   expect(readdirSync(directory)).toEqual([]);
 });
 
-test("two rollbacks in a row, then success", async () => {
+test("an upgrade succeeds after two rollbacks in a row", async () => {
   const directory = temporaryDirectory();
   const bug = join(directory, "bug");
   writeFileSync(bug, "");
@@ -176,7 +179,7 @@ test("two rollbacks in a row, then success", async () => {
   expect(readdirSync(directory)).toEqual([]);
 });
 
-test("a parent that was busy until probation was over still sees that its successor had died in it", async () => {
+test("a predecessor that was blocked until the end of probation still sees that its successor died on it", async () => {
   const running = await startWithClient("blocked-loop.js");
   const { pid: successor } = await running.service.upgrade("rollback");
   expect(successor).not.toBe(running.service.pid);
@@ -184,7 +187,7 @@ test("a parent that was busy until probation was over still sees that its succes
   await finish(running);
 });
 
-test("twenty upgrades leave as many descriptors as there were, and nothing else", async () => {
+test("twenty upgrades leave no descriptor, file or process behind", async () => {
   const directory = temporaryDirectory();
   const pidFile = join(directory, "pid");
   const running = await startWithClient("pauses-at-phases.js", { probation: 1, pidFile });

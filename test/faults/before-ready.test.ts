@@ -52,7 +52,7 @@ test("a successor that listens and crashes before it is ready swallows no connec
   await finish(running);
 });
 
-test("ready() may be called twice", async () => {
+test("ready() may be called several times", async () => {
   const running = await startWithClient("calls-ready-twice.js", { probation: 50 });
   const { service } = running;
   const successor = await service.upgrade();
@@ -74,7 +74,7 @@ const strangers: [name: string, says: unknown[][], code: string, message: RegExp
     /handover 9\.9\.9\) speaks protocol 7, this one 1$/,
   ],
   ["is ready without a hello", [text({ type: "ready", used: [] })], "ERR_PROTOCOL", /did not say hello$/],
-  ["says what nobody knows", [text(HELLO), text({ type: "surprise" })], "ERR_UPGRADE_TIMEOUT", /not ready/],
+  ["sends an unknown message", [text(HELLO), text({ type: "surprise" })], "ERR_UPGRADE_TIMEOUT", /not ready/],
   ["says nothing", [], "ERR_UPGRADE_TIMEOUT", /not ready/],
   ["sends too much", [text(HELLO), ["fill", 150_000]], "ERR_PROTOCOL", /longer than 131072 bytes$/],
   ["closes its channel", [["close"]], "ERR_PROTOCOL", /closed its channel, but kept running$/],
@@ -92,7 +92,7 @@ test.each(strangers)("a successor that %s changes nothing", async (_, says, code
   await finish(running);
 });
 
-test("without its script the successor exits, and with it again it takes over", async () => {
+test("a successor whose script is missing exits, and takes over when the script is back", async () => {
   const directory = temporaryDirectory();
   const script = join(directory, "server.js");
   symlinkSync(fixturePath("http.js"), script);
@@ -105,7 +105,7 @@ test("without its script the successor exits, and with it again it takes over", 
   expect((await running.service.upgrade()).generation).toBe(1);
 });
 
-test("without its node it cannot be started, and with it again it takes over", async () => {
+test("a successor whose node is missing cannot be started, and takes over when node is back", async () => {
   const directory = temporaryDirectory();
   const node = join(directory, "node");
   symlinkSync(process.execPath, node);
@@ -118,7 +118,7 @@ test("without its node it cannot be started, and with it again it takes over", a
   expect((await running.service.upgrade()).generation).toBe(1);
 });
 
-test("without its working directory it cannot be started, and with it again it takes over", async () => {
+test("a successor whose working directory is missing cannot be started, and takes over when the directory is back", async () => {
   const cwd = join(temporaryDirectory(), "release");
   mkdirSync(cwd);
   const running = await startWithClient("http.js", {}, { cwd });
@@ -131,7 +131,7 @@ test("without its working directory it cannot be started, and with it again it t
 });
 
 test.each([false, undefined])(
-  "a PID file in a directory that is not there (control socket: %s)",
+  "a process whose PID file is in a missing directory does not start (control socket: %s)",
   async (control) => {
     const pidFile = join(temporaryDirectory(), "missing", "app.pid");
     const service = Service.start("http.js", { settings: { pidFile, controlSocket: control } });
@@ -142,7 +142,7 @@ test.each([false, undefined])(
   },
 );
 
-test("a PID file whose directory has gone fails the successor before it is ready", async () => {
+test("a successor whose PID file is in a missing directory fails before it is ready", async () => {
   const directory = join(temporaryDirectory(), "run");
   mkdirSync(directory);
   const settings = { pidFile: join(directory, "app.pid"), controlSocket: false };
@@ -182,32 +182,32 @@ const parents: [name: string, settings: object, said: RegExp][] = [
     /cannot take over: the predecessor sent inventory, not its inventory/,
   ],
   [
-    "that never says go",
+    "that never sends the commit",
     { says: [HELLO, { type: "inventory", entries: [], more: false }], upgradeTimeout: 100 },
     /cannot get ready: timed out after 100 ms waiting for pid 1 to hand over/,
   ],
 ];
 
-test.each(parents)("a successor of a parent %s ends, and says why", async (_, settings, said) => {
+test.each(parents)("a successor of a predecessor %s exits, and says why", async (_, settings, said) => {
   const service = Service.start("false-predecessor.js", { settings });
   expect(await service.until("child ended")).toMatchObject({ code: 1, signal: null });
   await service.untilNoise(said);
   await service.ended();
 });
 
-test("a successor of a parent that died in the middle of it serves on its own", async () => {
+test("a successor whose predecessor died during the inventory serves on its own", async () => {
   const says = [HELLO, { type: "inventory", entries: [], more: true }];
   const service = Service.start("false-predecessor.js", { settings: { says, gone: true } });
   expect((await service.until("accepting")).generation).toBe(2);
 });
 
-test("a channel that is another socket than it is said to be is not believed", async () => {
+test("a process does not trust a channel whose inode is not the one in its environment", async () => {
   const service = Service.start("false-predecessor.js", { settings: { says: [HELLO], inode: 1 } });
   expect((await service.until("accepting")).generation).toBe(0);
   expect(await service.untilNoise(/HANDOVER_NO_PARENT.*/)).toMatch(/descriptor 3 is something else$/);
 });
 
-test("ready() that fails after the process accepts leaves nothing beside the PID file, however often", async () => {
+test("ready() that fails after the commit leaves no file beside the PID file, however often", async () => {
   const pidFile = join(temporaryDirectory(), "pid");
   const service = Service.start("ready-fails-twice.js", { settings: { pidFile } });
   for (const call of ["first", "second"]) {
@@ -215,7 +215,7 @@ test("ready() that fails after the process accepts leaves nothing beside the PID
   }
 });
 
-test("a successor that cannot be told to go is killed, and the roles are taken back", async () => {
+test("a successor to which the commit cannot be sent is killed, and its predecessor acquires the roles again", async () => {
   const service = Service.start("commit-too-large.js");
   await service.until("accepting");
   const from = service.lines.length;

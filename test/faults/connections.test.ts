@@ -43,8 +43,8 @@ async function untilStopped(pid: number, clients: Client[]): Promise<void> {
 
 const all = (count: number, text: string): string[] => Array.from({ length: count }, () => text);
 
-describe("a successor that dies", () => {
-  test("before it has adopted any leaves them all where they were", async () => {
+describe("the connections of a successor that dies", () => {
+  test("a successor that dies before it has adopted a connection leaves all of them to the predecessor", async () => {
     const { service, clients } = await start(
       "dies-after-accept.js",
       { event: "listening", probation: 20_000 },
@@ -57,7 +57,7 @@ describe("a successor that dies", () => {
     expect(await askAll(clients)).toEqual(all(200, "0"));
   });
 
-  test("with offers on their way leaves them all where they were, with what was asked meanwhile", async () => {
+  test("a successor that dies with offers on their way leaves all connections to the predecessor, with the requests since", async () => {
     const { service, clients } = await start("stops-after-accept.js", { probation: 20_000 }, 200);
     const successor = await begin(service);
     await untilStopped(successor, clients);
@@ -68,7 +68,7 @@ describe("a successor that dies", () => {
     expect(await askAll(clients)).toEqual(all(200, "0"));
   });
 
-  test("while it adopts a batch leaves all of that where they were", async () => {
+  test("a successor that dies while it adopts a batch of connections leaves the whole batch to the predecessor", async () => {
     const { service, clients } = await start(
       "adapter-by-generation.js",
       { thaw: ["", "dies"], probations: [20_000] },
@@ -81,7 +81,7 @@ describe("a successor that dies", () => {
     expect(said).toEqual(all(60, "0 after"));
   });
 
-  test("with what it has adopted loses that, and nothing else", async () => {
+  test("a successor that dies loses the connections that it has adopted, and no other", async () => {
     const settings = { event: "connection", probation: 20_000 };
     const { service, port, clients } = await start("dies-after-accept.js", settings, 3);
     await service.upgrade();
@@ -93,8 +93,8 @@ describe("a successor that dies", () => {
   });
 });
 
-describe("a connection that is refused stays, and is told to close:", () => {
-  test("the new release has no such server", async () => {
+describe("a connection that the successor refuses", () => {
+  test("a connection whose server the successor does not have stays, and is told to close", async () => {
     const { service, clients } = await start("renames-server.js", {}, 70);
     await service.upgrade();
     for (const client of clients) {
@@ -109,7 +109,7 @@ describe("a connection that is refused stays, and is told to close:", () => {
     });
   });
 
-  test("the successor has no descriptors left", async () => {
+  test("a connection stays if the successor has no descriptor left, and is told to close", async () => {
     const { service, clients } = await start("few-descriptors-in-successor.js", { descriptors: 75 }, 100);
     expect(await askAll(clients)).toEqual(all(100, "0"));
     await service.upgrade();
@@ -130,10 +130,10 @@ describe("a connection that is refused stays, and is told to close:", () => {
   });
 
   test.each([
-    ["its adapter has another version there", { versions: [1, 2] }, "ERR_VERSION", 6],
-    ["its adapter throws there", { thaw: ["", "refuses"] }, "ERR_FULL", 2],
-    ["its adapter freezes what is no JSON", { freezes: "nonsense" }, "ERR_ADAPTER", 6],
-  ])("%s", async (_, settings, code, count) => {
+    ["has another version in the successor", { versions: [1, 2] }, "ERR_VERSION", 6],
+    ["throws in the successor", { thaw: ["", "refuses"] }, "ERR_FULL", 2],
+    ["freezes a state that is no JSON", { freezes: "nonsense" }, "ERR_ADAPTER", 6],
+  ])("a connection stays if its adapter %s", async (_, settings, code, count) => {
     const { service, clients } = await start("adapter-by-generation.js", settings, 6);
     await Promise.all(clients.map((client) => say(client, "before")));
     await service.upgrade();
@@ -149,7 +149,7 @@ describe("a connection that is refused stays, and is told to close:", () => {
   });
 });
 
-test("a successor that is blocked for a second loses nothing", async () => {
+test("a successor that is blocked for a second loses no request", async () => {
   const { service, clients } = await start("blocks-after-accept.js", {}, 200);
   await begin(service);
   await service.until("draining");
@@ -165,7 +165,7 @@ test("a successor that is blocked for a second loses nothing", async () => {
   });
 });
 
-test("a stop while connections are on their way answers what was asked, and leaves", async () => {
+test("a stop while connections move answers every request, and both processes exit", async () => {
   const { service, clients } = await start("stops-after-accept.js", { probation: 20_000 }, 200);
   const successor = await begin(service);
   await untilStopped(successor, clients);
@@ -182,8 +182,8 @@ test("a stop while connections are on their way answers what was asked, and leav
   ]);
 });
 
-describe("an older generation that still drains", () => {
-  test("hands its connections to the newest process", async () => {
+describe("the connections of an older generation that still drains", () => {
+  test("connections of an older generation that still drains move to the newest process", async () => {
     const control = join(temporaryDirectory(), "control");
     const settings = { probation: 1, controlSocket: control };
     const { service, clients } = await start("answers-generation.js", settings, 2);
@@ -208,7 +208,7 @@ describe("an older generation that still drains", () => {
     expect(await held.ask()).toBe("2");
   });
 
-  test("gets back what the newest one has left unsettled, and hands it to the one before", async () => {
+  test("connections that the newest process left unsettled when it died move to its predecessor", async () => {
     const settings = { busy: [true], thaw: ["", "", "dies"], probations: [1, 20_000] };
     const { service, clients } = await start("adapter-by-generation.js", settings, 6);
     await Promise.all(clients.map((client) => say(client, "before")));

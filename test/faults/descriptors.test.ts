@@ -12,7 +12,7 @@ import {
 } from "../support/faults.js";
 import { ask, descriptorCount } from "../support/service.js";
 
-test("a parent without descriptors fails the upgrade, whatever it still has, and has lost none", async () => {
+test("a predecessor with too few descriptors fails the upgrade, however few it has, and loses none", async () => {
   const running = await startWithClient("", {}, { command: limited(64, words("no-descriptors.js")) });
   const { service, client } = running;
   let failures = 0;
@@ -38,7 +38,7 @@ test("a parent without descriptors fails the upgrade, whatever it still has, and
   await finish(running, pid);
 });
 
-test("a successor that has no room for what it inherits ends, and its parent serves on", async () => {
+test("a successor that has no room for the inherited descriptors exits, and its predecessor keeps serving", async () => {
   const running = await startWithClient(
     "",
     {},
@@ -52,7 +52,7 @@ test("a successor that has no room for what it inherits ends, and its parent ser
   await finish(running);
 });
 
-test("a successor that has no descriptor left to accept with finds out before it is ready", async () => {
+test("a successor that has no descriptor left for a listener fails before it is ready", async () => {
   const running = await startWithClient(
     "",
     {},
@@ -65,7 +65,7 @@ test("a successor that has no descriptor left to accept with finds out before it
   await finish(running);
 });
 
-test("a successor that uses up its descriptors before it is ready accepts all the same", async () => {
+test("a successor that uses up its descriptors before it is ready still accepts", async () => {
   const running = await startWithClient(
     "",
     {},
@@ -78,7 +78,7 @@ test("a successor that uses up its descriptors before it is ready accepts all th
   expect(service.alive()).toContain(successor.pid);
 });
 
-test("a parent that has used up its descriptors since the commit can still take over again", async () => {
+test("a predecessor that has used up its descriptors since the commit can still roll back", async () => {
   const running = await startWithClient(
     "",
     {},
@@ -91,7 +91,7 @@ test("a parent that has used up its descriptors since the commit can still take 
   await finish(running);
 });
 
-test("300 listeners and 300 files are handed on, in more than one message", async () => {
+test("300 listeners and 300 files are inherited, in more than one message", async () => {
   const running = await startWithClient("many-descriptors.js", { listeners: 300, files: 300, probation: 1 });
   const { service, client } = running;
   client.destroy();
@@ -113,7 +113,7 @@ test("300 listeners and 300 files are handed on, in more than one message", asyn
   await finish(running, pid);
 });
 
-test("a user who has too many descriptors in flight waits until there are fewer", async () => {
+test("an upgrade waits while its user has too many descriptors in flight", async () => {
   const user = ["setpriv", "--reuid=65534", "--clear-groups"];
   const command = [
     ...user,

@@ -15,7 +15,7 @@ async function attempt(attempts: unknown[], fixture = "creates-upgraders.js"): P
   );
 }
 
-test("a second Upgrader is refused, also after the first has stopped", async () => {
+test("a second Upgrader is refused, also after the first one has stopped", async () => {
   expect(await attempt([{}, {}])).toEqual([
     "accepted",
     "HandoverError ERR_UPGRADER_EXISTS: this process has an Upgrader already: there can be only one",
@@ -29,7 +29,7 @@ test.each([
     "a worker thread cannot be replaced on its own; create the Upgrader in the main thread",
   ],
   ["cluster worker", "upgraders-in-cluster.js", "in a node:cluster worker the primary owns the sockets"],
-])("in a %s it is refused", async (_, fixture, why) => {
+])("new Upgrader() is refused in a %s", async (_, fixture, why) => {
   expect(await attempt([{}], fixture)).toEqual([
     `HandoverError ERR_NOT_SUPPORTED: new Upgrader() does not work here: ${why}`,
   ]);
@@ -64,7 +64,7 @@ const wrong: [options: unknown, message: RegExp][] = [
   [{ spawn: "node" }, /"spawn" takes an object of options, not 'node'$/],
 ];
 
-test("unknown options and wrong values are refused by name, and cost nothing", async () => {
+test("new Upgrader() refuses unknown options and wrong values by name, and works after that", async () => {
   const refusals = await attempt([...wrong.map(([options]) => options), {}]);
   wrong.forEach(([, message], n) => {
     expect(refusals[n]).toMatch(/^HandoverError ERR_OPTION: /);
@@ -73,14 +73,14 @@ test("unknown options and wrong values are refused by name, and cost nothing", a
   expect(refusals.at(-1)).toBe("accepted");
 });
 
-test("an address in use is refused with the PID of who holds it", async () => {
+test("listen() refuses an address in use with the PID of its owner", async () => {
   const { port } = (await listening({ port: 0, host: "127.0.0.1" })).address() as AddressInfo;
   const listen = { port, host: "127.0.0.1" };
   const why = await refusal({ listen });
   expect(why).toContain(`cannot listen on tcp:127.0.0.1:${port}: EADDRINUSE (held by pid ${process.pid})`);
 });
 
-test("a Unix path at which somebody listens is refused with the PID of who holds it", async () => {
+test("listen() refuses a Unix path in use with the PID of its owner", async () => {
   const path = join(temporaryDirectory(), "app.sock");
   await listening({ path });
   const why = await refusal({ listen: { path } });
@@ -92,11 +92,11 @@ test.each([
   ["a path in no directory", { path: "/no/such/place/app.sock" }, "ENOENT"],
   ["an address of another machine", { port: 0, host: "203.0.113.1" }, "EADDRNOTAVAIL"],
   ["a file that is no socket", { path: "/etc/passwd" }, "EADDRINUSE"],
-])("%s is refused", async (_, listen, code) => {
+])("listen() refuses %s", async (_, listen, code) => {
   expect(await refusal({ listen })).toMatch(new RegExp(`cannot listen on (unix|tcp):.*: ${code}`));
 });
 
-test("a successor that wants more than its predecessor holds is told who holds it", async () => {
+test("a successor that widens its address fails with the PID of its predecessor", async () => {
   const server = await listening({ port: 0, host: "127.0.0.1" });
   const { port } = server.address() as AddressInfo;
   await new Promise((resolve) => server.close(resolve));

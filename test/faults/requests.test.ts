@@ -17,7 +17,7 @@ test("SIGHUP before ready is refused", async () => {
   expect(service.alive()).toEqual([service.pid]);
 });
 
-test("a second upgrade at the same time is refused, and does not harm the first", async () => {
+test("a second SIGHUP during an upgrade is refused, and does not harm the upgrade", async () => {
   const running = await startWithClient("pauses-at-phases.js", { pause: ["initialised"], probation: 1 });
   const { service } = running;
   process.kill(service.pid, "SIGHUP");
@@ -31,7 +31,7 @@ test("a second upgrade at the same time is refused, and does not harm the first"
   await finish(running, successor);
 });
 
-test("a storm of SIGHUPs from the first moment to the last is one upgrade", async () => {
+test("a storm of SIGHUPs until the end of the drain is one upgrade", async () => {
   // Long enough for signals to arrive while it drains.
   const running = await startWithClient("never-exits.js", { probation: 500 });
   const { service, client } = running;
@@ -51,7 +51,7 @@ test("a storm of SIGHUPs from the first moment to the last is one upgrade", asyn
   expect(service.alive()).toEqual([successor.pid]);
 });
 
-test("SIGHUP to a process that was replaced, and to one on probation, is refused", async () => {
+test("SIGHUP to a replaced process, and to one on probation, is refused", async () => {
   const running = await startWithClient("pauses-at-phases.js", { probation: 20_000 });
   const { service } = running;
   const successor = await service.upgrade();
@@ -65,7 +65,7 @@ test("SIGHUP to a process that was replaced, and to one on probation, is refused
   }
 });
 
-test("with maxDraining 1 a slow request refuses the next upgrade, until it has ended", async () => {
+test("an upgrade is refused with maxDraining 1 while an older generation drains", async () => {
   const running = await startWithClient("pauses-at-phases.js", { probation: 1, maxDraining: 1 });
   const { service } = running;
   const held = service.ask("/hold");
@@ -84,7 +84,7 @@ test("with maxDraining 1 a slow request refuses the next upgrade, until it has e
 });
 
 test.each([true, false])(
-  "an upgrade that is aborted (before it has begun: %s) changes nothing",
+  "an upgrade that is aborted changes nothing (before it has begun: %s)",
   async (early) => {
     const running = await startWithClient("aborts-upgrade.js", { early });
     const { service, client } = running;
@@ -99,7 +99,7 @@ test.each([true, false])(
   },
 );
 
-test("listeners that throw stop nothing half-way", async () => {
+test("listeners that throw do not cut an upgrade short", async () => {
   const events = ["ready", "upgrading", "upgraded", "draining", "exit"];
   const running = await startWithClient("throwing-listeners.js", { events, careful: true, probation: 1 });
   const { service, client } = running;
@@ -111,7 +111,7 @@ test("listeners that throw stop nothing half-way", async () => {
   await finish(running, successor.pid);
 });
 
-test("a process that dies of a listener that throws leaves the service to its successor", async () => {
+test("a process that dies of a throwing listener leaves the service to its successor", async () => {
   const running = await startWithClient("throwing-listeners.js", { events: ["upgraded"] });
   const { service } = running;
   const successor = await service.upgrade();
@@ -145,7 +145,7 @@ test.each(wrong)(
   },
 );
 
-test("SIGHUP because the terminal went away is no request, the next one is", async () => {
+test("SIGHUP caused by closing the terminal does not trigger an upgrade, the next one does", async () => {
   const command = [
     "python3",
     fixturePath("in-terminal.py"),
@@ -163,7 +163,7 @@ test("SIGHUP because the terminal went away is no request, the next one is", asy
   await finish(running, successor.pid);
 });
 
-test("SIGHUP because the session's leader was replaced and left is no request", async () => {
+test("SIGHUP caused by the exit of the session's leader does not trigger an upgrade", async () => {
   const command = [
     "python3",
     fixturePath("in-terminal.py"),
@@ -182,7 +182,7 @@ test("SIGHUP because the session's leader was replaced and left is no request", 
   await finish(running, third.pid);
 });
 
-test("PID 1 refuses an upgrade, and can do everything else", async () => {
+test("PID 1 refuses an upgrade, serves, and ends at a second stop signal", async () => {
   const unshare = ["unshare", "--pid", "--fork", "--mount-proc"];
   const running = await startWithClient("", {}, { command: [...unshare, ...words("pauses-at-phases.js")] });
   const { service } = running;
@@ -199,7 +199,7 @@ test("PID 1 refuses an upgrade, and can do everything else", async () => {
   expect(await held).toBe("socket hang up");
 });
 
-test("PID 1 stops", async () => {
+test("PID 1 exits with code 0 after it has stopped", async () => {
   const unshare = ["unshare", "--pid", "--fork", "--mount-proc"];
   const running = await startWithClient("", {}, { command: [...unshare, ...words("pauses-at-phases.js")] });
   const { service, client } = running;

@@ -25,8 +25,8 @@ async function pair(settings: object): Promise<[Actor, Actor]> {
   return [old, next];
 }
 
-describe("an owner that is killed", () => {
-  test("before it has offered anything takes its state with it, and nothing else", async () => {
+describe("the slots of an owner that is killed", () => {
+  test("an owner that is killed before the commit loses its slots, and the successor serves without them", async () => {
     const old = await start({ each: { 1: { waits: true, subscribe: [["a", "s"]] } } });
     await old.tell("initiate", "a", 1);
     const next = await old.upgrade("started");
@@ -38,7 +38,7 @@ describe("an owner that is killed", () => {
     expect(next.said("asked")).toEqual([]);
   });
 
-  test("after that leaves it to whoever subscribes in the successor", async () => {
+  test("an owner that is killed after its offer leaves the slot to a late subscriber of the successor", async () => {
     const old = await start();
     await old.tell("initiate", "a", 1, { timeout: 20_000 });
     await old.tell("initiate", "b", 2);
@@ -53,7 +53,7 @@ describe("an owner that is killed", () => {
     await next.says("took", { label: "a", data: 1 });
   });
 
-  test("leaves what nobody takes there to the generation after it", async () => {
+  test("an owner that is killed leaves a slot that its successor does not take to the generation after it", async () => {
     const old = await start({ each: { 2: { subscribe: [["a", "s"]] } } });
     await old.tell("initiate", "a", { n: 1 }, { timeout: 20_000 });
     await old.tell("initiate", "b", 2);
@@ -70,8 +70,8 @@ describe("an owner that is killed", () => {
   });
 });
 
-describe("a successor that dies", () => {
-  test("before it is ready has taken nothing", async () => {
+describe("the slots of a successor that dies", () => {
+  test("a successor that dies before it is ready has taken no slot", async () => {
     const old = await start({ each: { 1: { waits: true, subscribe: [["a", "s"]] } } });
     await old.tell("initiate", "a", { n: 1 }, { as: "function" });
     const doomed = await old.upgrade("started");
@@ -85,28 +85,31 @@ describe("a successor that dies", () => {
   });
 
   test.each([
-    ["after it has taken a value", "take", "took"],
-    ["while it takes a value", "hold", "asked"],
-  ])("%s leaves it to a subscriber of the old process, with a higher fence", async (_, how, event) => {
-    const old = await start({ each: { 1: { subscribe: [["a", "s", how]] } } });
-    await old.tell("initiate", "a", { n: 1 });
-    const next = await old.upgrade();
-    const { fence } = await next.says(event);
-    await old.tell("subscribe", "a", "own");
-    expect(old.said("asked")).toEqual([]);
-    await lose(old, next);
-    const took = await old.says("took", { by: "own" });
-    expect(took["data"]).toEqual({ n: 1 });
-    expect(took["fence"]).toBeGreaterThan(fence as number);
-    expect(codes(await old.says("outcome", { how: "withdrawn" }))).toEqual(["ERR_ROLLED_BACK"]);
-    await old.tell("initiate", "a", { n: 2 });
-    const third = await old.upgrade();
-    await third.says(event);
-    // What it has taken back is its own, and nothing of it to be undone.
-    expect(old.said("aborted")).toEqual([]);
-  });
+    ["after it has taken a slot", "take", "took"],
+    ["while it takes a slot", "hold", "asked"],
+  ])(
+    "a successor that dies %s leaves it to a subscriber of the predecessor, with a higher fence",
+    async (_, how, event) => {
+      const old = await start({ each: { 1: { subscribe: [["a", "s", how]] } } });
+      await old.tell("initiate", "a", { n: 1 });
+      const next = await old.upgrade();
+      const { fence } = await next.says(event);
+      await old.tell("subscribe", "a", "own");
+      expect(old.said("asked")).toEqual([]);
+      await lose(old, next);
+      const took = await old.says("took", { by: "own" });
+      expect(took["data"]).toEqual({ n: 1 });
+      expect(took["fence"]).toBeGreaterThan(fence as number);
+      expect(codes(await old.says("outcome", { how: "withdrawn" }))).toEqual(["ERR_ROLLED_BACK"]);
+      await old.tell("initiate", "a", { n: 2 });
+      const third = await old.upgrade();
+      await third.says(event);
+      // What it has taken back is its own, and nothing of it to be undone.
+      expect(old.said("aborted")).toEqual([]);
+    },
+  );
 
-  test("leaves many values to a subscriber of the old process, in order and without a warning", async () => {
+  test("a successor that dies leaves many slots to a subscriber of the predecessor, in order and without a warning", async () => {
     const all = Array.from({ length: 20 }, (_, n) => n);
     const old = await start({ each: { 1: { subscribe: [["a", "s"]] } } });
     for (const n of all) await old.tell("initiate", "a", n);
@@ -119,7 +122,7 @@ describe("a successor that dies", () => {
     expect(old.service.noise).toBe("");
   });
 
-  test("leaves a value that nobody takes in the old process to the next successor, once", async () => {
+  test("a successor that dies leaves a slot that its predecessor does not take to the next successor, once", async () => {
     const old = await start({ each: { 1: { subscribe: [["a", "s"]] } } });
     await old.tell("initiate", "a", 1);
     await old.tell("initiate", "a", 2);
@@ -135,7 +138,7 @@ describe("a successor that dies", () => {
     expect(old.said("outcome")).toEqual([]);
   });
 
-  test("leaves a function to be asked again", async () => {
+  test("the function of a slot is called again after a successor that has taken it dies", async () => {
     const old = await start({ each: { 1: { subscribe: [["a", "s"]] } } });
     await old.tell("subscribe", "a", "own");
     await old.tell("initiate", "a", 1, { as: "function" });
@@ -149,7 +152,7 @@ describe("a successor that dies", () => {
     expect(old.said("asked")).toEqual([]);
   });
 
-  test("while a slow function is being asked leaves it to be asked again", async () => {
+  test("the function of a slot is called again if a successor dies during the call", async () => {
     const old = await start({ each: { 1: { subscribe: [["a", "s"]] } } });
     await old.tell("initiate", "a", 1, { as: "slow" });
     const doomed = await old.upgrade();
@@ -162,7 +165,7 @@ describe("a successor that dies", () => {
     expect(await next.says("took", { label: "a" })).toMatchObject({ data: "fresh" });
   });
 
-  test("leaves what nobody had taken there to the next one, and the old process at peace", async () => {
+  test("a successor that dies leaves a slot that it refused to the next successor", async () => {
     const old = await start({ each: { 1: { subscribe: [["a", "s", "throw"]] } } });
     await old.tell("initiate", "a", 1, { timeout: 20_000 });
     const doomed = await old.upgrade();
@@ -175,7 +178,7 @@ describe("a successor that dies", () => {
     await next.says("took", { by: "late", data: 1 });
   });
 
-  test("over the same state three times is the last one that is offered it", async () => {
+  test("a slot is not offered again after three successors have died over it", async () => {
     const old = await start({ each: { 1: { subscribe: [["a", "s", "die"]] } } });
     await old.tell("initiate", "a", { n: 1 });
     await old.tell("initiate", "b", 2, { as: "function" });
@@ -195,8 +198,8 @@ describe("a successor that dies", () => {
   });
 });
 
-describe("several generations", () => {
-  test("an old one that still drains hands on to the newest", async () => {
+describe("the slots of several generations", () => {
+  test("a slot of an older generation that still drains is taken by the newest process", async () => {
     const [old, next] = await pair({});
     await next.tell("initiate", "b", 2);
     const third = await (await next.confirmed()).upgrade();
@@ -208,7 +211,7 @@ describe("several generations", () => {
     await old.leaves();
   });
 
-  test("what the second is taking when the third takes over is the third's", async () => {
+  test("a slot that the second generation is taking when the third takes over is the third's", async () => {
     const [old, next] = await pair({ each: { 1: { subscribe: [["a", "s", "hold"]] } } });
     const { fence } = await next.says("asked");
     const third = await (await next.confirmed()).upgrade();
@@ -220,7 +223,7 @@ describe("several generations", () => {
     expect(next.said("took")).toEqual([]);
   });
 
-  test("what the second is taking when an upgrade of its own fails stays its own", async () => {
+  test("a slot that a process is taking when its own upgrade fails stays its own", async () => {
     const each = { 1: { subscribe: [["a", "s", "hold"]], role: "throws" } };
     const [old, next] = await pair({ each });
     await next.says("asked");
@@ -232,7 +235,7 @@ describe("several generations", () => {
     expect(next.said("aborted")).toEqual([]);
   });
 
-  test("what the newest has taken when it dies on probation goes to the one before it", async () => {
+  test("a slot that the newest process has taken when it dies on probation goes to its predecessor", async () => {
     const each = { 2: { subscribe: [["a", "s"]] } };
     const [old, next] = await pair({ each, probation: 2_000 });
     const third = await (await next.confirmed()).upgrade();
@@ -244,7 +247,7 @@ describe("several generations", () => {
     await old.leaves();
   });
 
-  test("each owner's fence is above that of the one before, over five upgrades and a rollback", async () => {
+  test("the fence of a slot grows with each owner, over five upgrades and a rollback", async () => {
     const subscribe = [["a", "s"]];
     const each = Object.fromEntries([1, 2, 3, 4, 5].map((n) => [n, { subscribe }]));
     let owner = await Actor.start("obeys-slots.js", { each, probation: 700 });

@@ -10,28 +10,31 @@ function outcomes(service: Service): unknown[] {
   return exited.toSorted((a, b) => a.generation - b.generation).map(({ outcome }) => outcome);
 }
 
-test.each(["start", "initialised"])("SIGTERM while the successor is at %s ends both", async (phase) => {
-  const directory = temporaryDirectory();
-  const running = await startWithClient("pauses-at-phases.js", {
-    pause: [phase],
-    pidFile: join(directory, "pid"),
-  });
-  const { service, client } = running;
-  client.destroy();
-  process.kill(service.pid, "SIGHUP");
-  await service.until("paused");
-  process.kill(service.pid, "SIGTERM");
-  await service.ended();
-  expect(await service.exited).toEqual([0, null]);
-  expect(service.lines.find(({ event }) => event === "failed")).toMatchObject({ code: "ERR_STOPPED" });
-  expect(outcomes(service)).toEqual(["stopped"]);
-  expect(readdirSync(directory)).toEqual([]);
-});
+test.each(["start", "initialised"])(
+  "SIGTERM while the successor is at the phase %s ends both processes",
+  async (phase) => {
+    const directory = temporaryDirectory();
+    const running = await startWithClient("pauses-at-phases.js", {
+      pause: [phase],
+      pidFile: join(directory, "pid"),
+    });
+    const { service, client } = running;
+    client.destroy();
+    process.kill(service.pid, "SIGHUP");
+    await service.until("paused");
+    process.kill(service.pid, "SIGTERM");
+    await service.ended();
+    expect(await service.exited).toEqual([0, null]);
+    expect(service.lines.find(({ event }) => event === "failed")).toMatchObject({ code: "ERR_STOPPED" });
+    expect(outcomes(service)).toEqual(["stopped"]);
+    expect(readdirSync(directory)).toEqual([]);
+  },
+);
 
 test.each([
   ["the predecessor", 0],
   ["the successor", 1],
-])("SIGTERM on probation to %s ends both, and is no reason for a rollback", async (_, generation) => {
+])("SIGTERM to %s on probation ends both processes, without a rollback", async (_, generation) => {
   const directory = temporaryDirectory();
   const running = await startWithClient("pauses-at-phases.js", {
     probation: 20_000,
@@ -49,7 +52,7 @@ test.each([
   expect(service.noise).toBe("");
 });
 
-test("SIGTERM on probation lets what the predecessor has begun come to its end", async () => {
+test("SIGTERM on probation lets the predecessor finish its requests", async () => {
   const running = await startWithClient("pauses-at-phases.js", { probation: 20_000 });
   const { service } = running;
   const held = service.ask("/hold");
@@ -78,7 +81,7 @@ test.each(["SIGTERM", "SIGINT"] as const)(
   },
 );
 
-test("a process that stops refuses new connections at once, while it finishes what it has begun", async () => {
+test("a process that stops refuses new connections at once, and finishes its requests", async () => {
   const directory = temporaryDirectory();
   const running = await startWithClient("pauses-at-phases.js", { pidFile: join(directory, "pid") });
   const { service } = running;
@@ -92,7 +95,7 @@ test("a process that stops refuses new connections at once, while it finishes wh
   expect(await service.exited).toEqual([0, null]);
 });
 
-test("what is left at drainTimeout is destroyed and counted", async () => {
+test("a drain destroys the connections that are left at drainTimeout, and counts them", async () => {
   const running = await startWithClient("pauses-at-phases.js", { drainTimeout: 50, probation: 1 });
   const { service, client } = running;
   client.destroy();
@@ -104,7 +107,7 @@ test("what is left at drainTimeout is destroyed and counted", async () => {
   await finish(running, successor.pid);
 });
 
-test("a process that does not end after exitTimeout is ended with code 1 and a warning", async () => {
+test("a process that does not exit within exitTimeout is ended with code 1 and a warning", async () => {
   const running = await startWithClient("never-exits.js", { exitTimeout: 50, probation: 1 });
   const { service } = running;
   const successor = await service.upgrade();
@@ -115,7 +118,7 @@ test("a process that does not end after exitTimeout is ended with code 1 and a w
   expect(service.alive()).toEqual([successor.pid]);
 });
 
-test("a signal that reaches a process which is tidying up does not cut that short", async () => {
+test("a signal to a process that has drained does not cut its cleanup short", async () => {
   const running = await startWithClient("never-exits.js", { probation: 1 });
   const { service } = running;
   const successor = await service.upgrade();
@@ -128,7 +131,7 @@ test("a signal that reaches a process which is tidying up does not cut that shor
   expect(service.alive()).toEqual([successor.pid]);
 });
 
-test("a successor to which nobody says go gives up, and its predecessor serves on", async () => {
+test("a successor that waits too long for the commit exits, and its predecessor keeps serving", async () => {
   const running = await startWithClient("short-upgrade-timeout.js");
   const { service } = running;
   process.kill(service.pid, "SIGHUP");

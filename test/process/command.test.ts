@@ -22,7 +22,7 @@ const from: LaunchInfo = {
   warning: undefined,
 };
 
-test("the words, the environment and the directory are the first process's", () => {
+test("successorCommand() has the words, environment and directory of the first process", () => {
   expect(successorCommand(from, {})).toEqual({
     file: "node",
     argv0: "node",
@@ -32,12 +32,12 @@ test("the words, the environment and the directory are the first process's", () 
   });
 });
 
-test("the environment is not extended by a directory that it did not name", () => {
+test("successorCommand() adds no PWD to an environment without one", () => {
   expect(successorCommand({ ...from, env: { PATH: "/bin" } }, {}).env).toEqual({ PATH: "/bin" });
   expect(successorCommand({ ...from, env: { PWD: "/elsewhere" } }, {}).env).toEqual({ PWD: "/elsewhere" });
 });
 
-test("a successor is told the logical name of its directory", () => {
+test("successorCommand() has the logical name of the directory in PWD", () => {
   const { cwd, env } = successorCommand({ ...from, logicalCwd: logical, env: { INIT_CWD: logical } }, {});
   expect(cwd).toBe(logical);
   expect(env).toEqual({ INIT_CWD: logical, PWD: logical });
@@ -48,12 +48,15 @@ test.each([
   ["/opt/node", "/opt/node"],
   ["./node", join(logical, "node")],
   ["bin/node", join(logical, "bin/node")],
-])("the command %s is %s: with a slash it is a path, relative to the logical directory", (word, file) => {
-  const command = successorCommand({ ...from, logicalCwd: logical, argv: [word, "server.js"] }, {});
-  expect(command).toMatchObject({ file, argv0: word, args: ["server.js"] });
-});
+])(
+  "the command %s is found at %s: with a slash it is a path, relative to the logical directory",
+  (word, file) => {
+    const command = successorCommand({ ...from, logicalCwd: logical, argv: [word, "server.js"] }, {});
+    expect(command).toMatchObject({ file, argv0: word, args: ["server.js"] });
+  },
+);
 
-test("what a process inherited for itself alone is left out", () => {
+test("successorCommand() leaves out the variables of this process alone", () => {
   const env = {
     LISTEN_FDS: "1",
     LISTEN_PID: "1",
@@ -72,8 +75,8 @@ test("what a process inherited for itself alone is left out", () => {
   expect(successorCommand(from, { env }).env).toEqual(kept);
 });
 
-describe("an override", () => {
-  test("replaces what it names, and nothing else", () => {
+describe("the option spawn", () => {
+  test("the option spawn replaces the parts that it names, and no other", () => {
     const original = successorCommand(from, {});
     expect(successorCommand(from, { command: "bun" })).toEqual({ ...original, file: "bun", argv0: "bun" });
     expect(successorCommand(from, { args: ["a"] })).toEqual({ ...original, args: ["a"] });
@@ -85,7 +88,7 @@ describe("an override", () => {
     });
   });
 
-  test("of the directory holds for a relative command", () => {
+  test("the option spawn.cwd holds for a relative command", () => {
     expect(successorCommand(from, { cwd: home, command: "./node" }).file).toBe(join(home, "node"));
   });
 
@@ -100,7 +103,7 @@ describe("an override", () => {
       "ERR_SPAWN",
       expect.stringContaining(`cannot start a successor in ${loop}: ELOOP`) as string,
     ],
-  ])("of %o is refused", (override, code, message) => {
+  ])("the option spawn refuses %o", (override, code, message) => {
     expect(() => successorCommand(from, override as object)).toThrow(
       expect.objectContaining({ code, message }),
     );

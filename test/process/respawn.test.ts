@@ -32,7 +32,7 @@ beforeEach(() => {
   deploy("1");
 });
 
-describe("a release behind a switched symlink is picked up", () => {
+describe("a release behind a switched symlink", () => {
   test.each([
     ["as `node server.js` inside it", ["server.js"], "current"],
     ["as `node server.cjs` inside it, CommonJS", ["server.cjs"], "current"],
@@ -41,22 +41,25 @@ describe("a release behind a switched symlink is picked up", () => {
     ["as `node current/server.cjs`, CommonJS", ["current/server.cjs"], "."],
     ["with --import inside it", ["--import", "./hook.js", "server.js"], "current"],
     ["with --import from without", ["--import", "./current/hook.js", "current/server.js"], "."],
-  ])("if the program was started %s", async (_, words, directory) => {
-    const cwd = join(home, directory);
-    const service = Service.start("", { command: [process.execPath, ...words], cwd, env: { PWD: cwd } });
-    const first = await started(service, 0);
-    expect(first).toMatchObject({ release: "1", words: [process.execPath, ...words] });
-    for (const release of ["2", "3"]) {
-      deploy(release);
-      await service.replace();
-      const next = await started(service, Number(release) - 1);
-      expect(next).toMatchObject({ release, words: first["words"], environ: first["environ"] });
-      expect(next["cwd"]).toBe(realpathSync(cwd));
-    }
-    expect(service.noise).toBe("");
-  });
+  ])(
+    "a release behind a switched symlink is picked up if the program was started %s",
+    async (_, words, directory) => {
+      const cwd = join(home, directory);
+      const service = Service.start("", { command: [process.execPath, ...words], cwd, env: { PWD: cwd } });
+      const first = await started(service, 0);
+      expect(first).toMatchObject({ release: "1", words: [process.execPath, ...words] });
+      for (const release of ["2", "3"]) {
+        deploy(release);
+        await service.replace();
+        const next = await started(service, Number(release) - 1);
+        expect(next).toMatchObject({ release, words: first["words"], environ: first["environ"] });
+        expect(next["cwd"]).toBe(realpathSync(cwd));
+      }
+      expect(service.noise).toBe("");
+    },
+  );
 
-  test("if it is started by its absolute path, though the first directory is gone", async () => {
+  test("a release behind a switched symlink is picked up by its absolute path, though the first directory is gone", async () => {
     const service = Service.start("", { command: [process.execPath, join(current, "server.js")], cwd: home });
     await service.until("accepting");
     renameSync(join(home, "releases", "1"), join(home, "old"));
@@ -111,7 +114,7 @@ test("the third generation gets the same words, environment and directory as the
   expect(first["environ"]).not.toContainEqual(expect.stringMatching(/^LOADED=/));
 });
 
-test("what belongs to one process alone is not handed on", async () => {
+test("a successor does not get the variables of one process alone", async () => {
   const own = {
     LISTEN_FDS: "1",
     LISTEN_PID: "1",
@@ -130,8 +133,8 @@ test("what belongs to one process alone is not handed on", async () => {
   expect(handedOn).toContain("NODE_UNIQUE_ID_OF_MINE");
 });
 
-describe("the option `spawn`", () => {
-  test("replaces the command, its arguments, the directory and the environment", async () => {
+describe("the option spawn", () => {
+  test("the option spawn replaces the command, its arguments, the directory and the environment", async () => {
     const to = join(home, "releases", "2");
     const override = {
       command: process.execPath,
@@ -151,7 +154,7 @@ describe("the option `spawn`", () => {
     });
   });
 
-  test("may be a function, asked at every upgrade", async () => {
+  test("the option spawn may be a function, which is called at every upgrade", async () => {
     const asked = 'let n = 0; await run("1", { spawn: () => ({ args: ["server.js", `${++n}`] }) });';
     const server = join(home, "releases", "1", "server.js");
     write(server, `import { run } from ${JSON.stringify(FIXTURE)}; ${asked}`);
@@ -176,7 +179,7 @@ describe("the option `spawn`", () => {
     ['{ spawn: { args: "x" } }', "ERR_OPTION", /"spawn.args" must be an array of strings, not 'x'/],
     ["{ spawn: () => ({ arg: [] }) }", "ERR_OPTION", /does not know the option "arg"/],
     ['{ spawn: { command: "/nowhere/node" } }', "ERR_SPAWN", /\/nowhere\/node .* ENOENT/],
-  ])("with %s fails the upgrade with %s", async (options, code, message) => {
+  ])("the options %s fail the upgrade with %s", async (options, code, message) => {
     write(join(home, "releases", "1", "server.js"), program(`"1", ${options}`));
     const service = Service.start("", { command: [process.execPath, "server.js"], cwd: current });
     await service.until("accepting");
@@ -186,7 +189,7 @@ describe("the option `spawn`", () => {
   });
 });
 
-test("a program that has set process.title before is respawned by what Node knows, with a warning", async () => {
+test("a program that has set process.title before the import is started by Node's own words, with a warning", async () => {
   const server = join(home, "releases", "1", "server.js");
   write(server, `process.title = "short"; (await import(${JSON.stringify(FIXTURE)})).run("1");`);
   const words = [process.execPath, "--no-deprecation", "server.js", "a b"];
@@ -202,7 +205,7 @@ test("a program that has set process.title before is respawned by what Node know
   });
 });
 
-test("process.title may be set once handover is imported", async () => {
+test("a program that sets process.title after the import is started by its first words", async () => {
   const server = join(home, "releases", "1", "server.js");
   write(server, `import { run } from ${JSON.stringify(FIXTURE)}; process.title = "short"; await run("1");`);
   const service = Service.start("", { command: [process.execPath, "server.js", "a b"], cwd: current });

@@ -17,7 +17,7 @@ function listener(path: string): number {
 }
 
 test.each(["tcp:127.0.0.1:8080", "web", "unix:/run/a b;c%.sock", "tcp:*:0#1", "größe\n"])(
-  "the name %j comes back from the descriptor store as it was",
+  "the name %j is unchanged after the descriptor store",
   (name) => {
     const path = join(temporaryDirectory(), "a");
     const fd = listener(path);
@@ -31,7 +31,7 @@ test.each(["tcp:127.0.0.1:8080", "web", "unix:/run/a b;c%.sock", "tcp:*:0#1", "g
   },
 );
 
-test("only this service's own listeners are stored, under names that systemd takes", () => {
+test("only listeners of this service are stored, under names that systemd accepts", () => {
   const fd = listener(join(temporaryDirectory(), "a"));
   const items: InventoryItem[] = [
     { name: "unit", fd, activation: "web" },
@@ -43,13 +43,13 @@ test("only this service's own listeners are stored, under names that systemd tak
 });
 
 test.each(["", "stored", "handover", "handover;web", "handover;%zz;1", "web"])(
-  "%j is nobody's name in the store",
+  "%j is no name of the store",
   (name) => {
     expect(readStoreName(name)).toBeUndefined();
   },
 );
 
-test("descriptors that are meant for another process are left alone, and so is nobody's count", () => {
+test("takeActivation() ignores descriptors for another process, and a wrong count", () => {
   for (const LISTEN_FDS of ["2", "x", "-1"]) {
     const env: NodeJS.ProcessEnv = { LISTEN_PID: "1", LISTEN_FDS, LISTEN_FDNAMES: "a:b", OTHER: "1" };
     expect(takeActivation(env)).toEqual({ items: [], stored: [] });
@@ -58,7 +58,7 @@ test("descriptors that are meant for another process are left alone, and so is n
   expect(takeActivation({ LISTEN_PID: `${process.pid}`, LISTEN_FDS: "x" }).items).toEqual([]);
 });
 
-test("the watchdog is this process's if it is nobody else's", () => {
+test("WATCHDOG_USEC holds for this process unless WATCHDOG_PID names another", () => {
   expect(readEnvironment({ WATCHDOG_USEC: "500000" }, 7).watchdog).toBe(500);
   expect(readEnvironment({ WATCHDOG_USEC: "500000", WATCHDOG_PID: "7" }, 7).watchdog).toBe(500);
   expect(readEnvironment({ WATCHDOG_USEC: "500000", WATCHDOG_PID: "8" }, 7).watchdog).toBeUndefined();
@@ -67,7 +67,7 @@ test("the watchdog is this process's if it is nobody else's", () => {
   }
 });
 
-test("a socket that systemd passes is served as descriptor 3 of the first process, and not taken for the channel", async () => {
+test("a socket that systemd passes as descriptor 3 is served, and not mistaken for the channel", async () => {
   const path = join(temporaryDirectory(), "app.sock");
   const settings = JSON.stringify({ ...brief, plans: [[{ port: 0, name: "web" }]] });
   const fixture = join(import.meta.dirname, "../fixtures/listens-by-plan.js");

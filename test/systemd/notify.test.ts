@@ -18,8 +18,8 @@ function start(fixture: string, settings: object = brief, env: NodeJS.ProcessEnv
 /** Everything but what a heart beats. */
 const MILESTONES = ["READY", "RELOADING", "STOPPING", "MAINPID"];
 
-describe("systemd is told", () => {
-  test("of an upgrade by the process that is main, and of the new main process when probation is over", async () => {
+describe("the messages to systemd", () => {
+  test("the main process reports an upgrade to systemd, and names the new main process when probation is over", async () => {
     const service = start("http.js");
     await service.until("accepting");
     await manager.until({ READY: "1" });
@@ -45,7 +45,7 @@ describe("systemd is told", () => {
     expect(service.noise).toBe("");
   });
 
-  test("of a stop, and to wait while it drains", async () => {
+  test("a process that stops reports that to systemd, and asks for time while it drains", async () => {
     const service = start("http.js");
     await service.until("accepting");
     process.kill(service.pid, "SIGTERM");
@@ -55,7 +55,7 @@ describe("systemd is told", () => {
     expect(manager.said(...MILESTONES)).toEqual([`READY=1@${service.pid}`, `STOPPING=1@${service.pid}`]);
   });
 
-  test("that an upgrade has failed, and why", async () => {
+  test("a process reports to systemd that an upgrade has failed, and why", async () => {
     const service = start("faulty-successor.js", { ...brief, fault: "exit" });
     await service.until("accepting");
     process.kill(service.pid, "SIGHUP");
@@ -69,7 +69,7 @@ describe("systemd is told", () => {
     );
   });
 
-  test("that an upgrade was rolled back, and why", async () => {
+  test("a process reports to systemd that an upgrade was rolled back, and why", async () => {
     const service = start("faulty-successor.js", { fault: "die", probation: 60_000 });
     await service.until("accepting");
     process.kill(service.pid, "SIGHUP");
@@ -81,7 +81,7 @@ describe("systemd is told", () => {
     );
   });
 
-  test("by the successor, if the main process dies while it could still take over", async () => {
+  test("a successor reports to systemd that it is main if the main process dies on probation", async () => {
     const service = start("http.js", { probation: 60_000 });
     await service.until("accepting");
     process.kill(service.pid, "SIGHUP");
@@ -100,7 +100,7 @@ describe("systemd is told", () => {
   });
 
   test.each([0, 1])(
-    "of a stop of generation %j while the successor is on probation: the main process stays it, and ends last",
+    "the main process reports a stop of generation %j on probation to systemd, and exits last",
     async (stopped) => {
       const service = start("http.js", { probation: 60_000 });
       await service.until("accepting");
@@ -119,7 +119,7 @@ describe("systemd is told", () => {
     },
   );
 
-  test("by a program that gives its successors an environment of their own", async () => {
+  test("a successor with an environment of its own reports to systemd", async () => {
     const service = start("pauses-at-phases.js");
     await service.replace();
     const { pid } = service.lines.findLast(({ event }) => event === "accepting")!;
@@ -127,7 +127,7 @@ describe("systemd is told", () => {
     expect((await manager.until({ STATUS: "generation 1 accepts, 0 connections" })).pid).toBe(pid);
   });
 
-  test("in the abstract namespace, too", async () => {
+  test("a process reports to systemd at an abstract address", async () => {
     const name = `@handover-${process.pid}`;
     const abstract = await Manager.listen(name);
     const service = start("http.js", brief, { NOTIFY_SOCKET: name });
@@ -139,7 +139,7 @@ describe("systemd is told", () => {
 describe("the watchdog", () => {
   const env = { WATCHDOG_USEC: "200000" };
 
-  test("is fed by whoever is main, from the start and through an upgrade", async () => {
+  test("the watchdog is fed by the main process, from the start and through an upgrade", async () => {
     const service = start("pauses-at-phases.js", { probation: 500, pause: ["start"] }, env);
     await manager.until({ WATCHDOG: "1" });
     await service.until("accepting");
@@ -162,7 +162,7 @@ describe("the watchdog", () => {
     expect(feeders(manager.told.slice(committed, moved))).toEqual([service.pid]);
   });
 
-  test("is left alone where another process was asked to feed it", async () => {
+  test("the watchdog is not fed if another process is to feed it", async () => {
     const service = start("http.js", brief, { ...env, WATCHDOG_PID: "1" });
     const { pid } = await service.replace();
     await manager.until({ MAINPID: `${pid}` });
@@ -173,7 +173,7 @@ describe("the watchdog", () => {
   });
 });
 
-test("a service that cannot tell systemd says so once, and serves", async () => {
+test("a process that cannot reach systemd warns once, and serves", async () => {
   const service = start("http.js", brief, { NOTIFY_SOCKET: join(address, "nowhere") });
   await service.until("accepting");
   const before = descriptorCount(service.pid);
@@ -185,7 +185,7 @@ test("a service that cannot tell systemd says so once, and serves", async () => 
   expect(warnings[0]).toContain(`cannot connect to systemd at ${address}/nowhere: ENOTDIR`);
 });
 
-test("outside systemd nobody is told anything", async () => {
+test("a process outside of systemd sends no message", async () => {
   const service = start("http.js", brief, { NOTIFY_SOCKET: "", WATCHDOG_USEC: "200000" });
   await service.replace();
   await service.stop();

@@ -42,29 +42,32 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
     ["notify-pid", "Type=notify with PIDFile=", (name) => ({ Type: "notify", ...pidFile(name) })],
     ["simple", "Type=simple with PIDFile=", (name) => ({ Type: "simple", ...pidFile(name) })],
     ["forking", "Type=forking with PIDFile=", forking],
-  ])("%s: systemctl reload in a loop loses nothing, and stop waits (%s)", async (name, _, directives) => {
-    const on = await start(name, directives(name));
-    const load = await Load.on(systemd, on);
-    const pids = new Set<string>();
-    for (let n = 0; n < 2; n++) {
-      pids.add((await systemd.show(name))["MainPID"]!);
-      await systemd.manage("reload", name);
-      await load.answered(50);
-      // Where systemd goes by the PID file it looks into it when the old process ends.
-      await systemd.until(name, { MainPID: systemd.read(`/run/${name}/pid`).trim() });
-    }
-    const status = directives(name)["Type"] === "notify" ? /^generation 2 accepts, / : /^$/;
-    const { MainPID, ...now } = await systemd.until(name, { StatusText: status });
-    pids.add(MainPID!);
-    // Nothing is left of what has started it.
-    await systemd.untilAlone(name, MainPID!);
-    const { pids: answered, failures } = await load.stop();
-    expect(failures).toEqual({});
-    expect(new Set(Object.keys(answered))).toEqual(pids);
-    expect(pids.size).toBe(3);
-    expect(now).toMatchObject({ ActiveState: "active", SubState: "running", NRestarts: "0" });
-    await stop(name);
-  });
+  ])(
+    "systemctl reload in a loop loses no request, and stop waits (service %s: %s)",
+    async (name, _, directives) => {
+      const on = await start(name, directives(name));
+      const load = await Load.on(systemd, on);
+      const pids = new Set<string>();
+      for (let n = 0; n < 2; n++) {
+        pids.add((await systemd.show(name))["MainPID"]!);
+        await systemd.manage("reload", name);
+        await load.answered(50);
+        // Where systemd goes by the PID file it looks into it when the old process ends.
+        await systemd.until(name, { MainPID: systemd.read(`/run/${name}/pid`).trim() });
+      }
+      const status = directives(name)["Type"] === "notify" ? /^generation 2 accepts, / : /^$/;
+      const { MainPID, ...now } = await systemd.until(name, { StatusText: status });
+      pids.add(MainPID!);
+      // Nothing is left of what has started it.
+      await systemd.untilAlone(name, MainPID!);
+      const { pids: answered, failures } = await load.stop();
+      expect(failures).toEqual({});
+      expect(new Set(Object.keys(answered))).toEqual(pids);
+      expect(pids.size).toBe(3);
+      expect(now).toMatchObject({ ActiveState: "active", SubState: "running", NRestarts: "0" });
+      await stop(name);
+    },
+  );
 
   test.each<[string, Plan, RegExp]>([
     [
@@ -83,7 +86,7 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
       /^upgrade failed: .* was not ready within 2000 ms, and was killed; /,
     ],
     ["dies-on-probation", { begin: "process.exit(4);" }, /^rolled back: .* exited with code 4; generation 0/],
-  ])("a reload whose new code %s fails, and the old process serves on", async (name, plan, status) => {
+  ])("a reload fails if the new code %s, and the old process keeps serving", async (name, plan, status) => {
     const on = await start(name, { Type: "notify" }, { options: "upgradeTimeout: 2_000," });
     const { MainPID } = await systemd.show(name);
     const load = await Load.on(systemd, on);
@@ -101,7 +104,7 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
     await stop(name);
   });
 
-  test("a failed reload leaves a stop what it is, under Type=simple too", async () => {
+  test("a stop succeeds after a failed reload, under Type=simple too", async () => {
     const on = await start("fails", { Type: "simple", ...pidFile("fails") });
     await systemd.manage("reload", "fails");
     systemd.write("/srv/app/fails.mjs", program("fails", on, { initialise: "throw new Error('no');" }));
@@ -111,10 +114,10 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
   });
 
   test.each<[string, string, string, number]>([
-    ["is stopped before it has told the PID", "untold", "kill -STOP $$", 1],
-    ["is killed before it has told the PID", "orphan", "kill -KILL $$", 1],
+    ["is stopped before it has sent the PID", "untold", "kill -STOP $$", 1],
+    ["is killed before it has sent the PID", "orphan", "kill -KILL $$", 1],
     ["is stopped on probation", "stopped", "echo $! >&4; kill -STOP $$", 0],
-  ])("a shell that starts the successor and %s does no harm", async (_, name, fate, code) => {
+  ])("a reload survives a launcher shell that %s", async (_, name, fate, code) => {
     // In place of /bin/sh, for this unit.
     const shell = `#!/bin/bash\nshift 3\n"$@" <&0 4>&- &\nexec 3>&-\n${fate}\n`;
     systemd.write(`/srv/${name}`, shell);
@@ -249,7 +252,7 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
     await reloading;
   });
 
-  test("a stop may take as long as the drain, whatever TimeoutStopSec= says", async () => {
+  test("a stop may take as long as the drain, whatever TimeoutStopSec= is", async () => {
     const name = "drains";
     const on = await start(
       name,

@@ -31,7 +31,7 @@ describe.skipIf(obstacle !== undefined)(`listeners under systemd${untested}`, ()
   test.each<[string, Record<string, string>, (on: number) => string]>([
     ["by-address", {}, (on) => `{ port: ${on}, host: "127.0.0.1" }`],
     ["by-name", { FileDescriptorName: "web" }, () => `{ port: 1, name: "web" }`],
-  ])("a socket unit's listener is found %s, and a restart refuses nobody", async (name, named, listen) => {
+  ])("a socket unit's listener is found %s, and a restart refuses no client", async (name, named, listen) => {
     const on = await install(name, { Restart: "always", RestartSec: "0" }, { listen: listen(port + 1) });
     await systemd.install(socket(name, { ListenStream: `127.0.0.1:${on}`, ...named }));
     await systemd.manage("start", `${name}.socket`);
@@ -59,7 +59,7 @@ describe.skipIf(obstacle !== undefined)(`listeners under systemd${untested}`, ()
     await isClean(name);
   });
 
-  test("sockets that nobody listens on are reported, and handed on to new code that does", async () => {
+  test("a socket on which the program does not listen is reported, and inherited by new code that does", async () => {
     const name = "several";
     const on = await install(name, {});
     const other = ++port;
@@ -105,7 +105,7 @@ describe.skipIf(obstacle !== undefined)(`listeners under systemd${untested}`, ()
     await systemd.manage("stop", `${name}.socket`);
   });
 
-  test("what is in the descriptor store serves those in the queue after a SIGKILL of all", async () => {
+  test("a listener in the descriptor store serves the queued clients after a SIGKILL of all processes", async () => {
     const name = "stored";
     const path = "/run/stored.sock";
     const plan = {
@@ -142,7 +142,7 @@ describe.skipIf(obstacle !== undefined)(`listeners under systemd${untested}`, ()
     expect(await get(on)).toBe("");
   });
 
-  test("new code that binds a name elsewhere has that stored, and nothing waits at the old address", async () => {
+  test("a listener that new code binds elsewhere replaces the one in the descriptor store", async () => {
     const name = "moved";
     const directives = { FileDescriptorStoreMax: "8", Restart: "always", RestartSec: "1" };
     const old = await install(name, directives, named(port + 1));
