@@ -26,7 +26,7 @@ test.each([
   expect(nameOf(address, () => false)).toBe(name);
 });
 
-test("ports asked for as 0 are counted, each address on its own", () => {
+test("listeners on port 0 are numbered, each address on its own", () => {
   const taken = new Set<string>();
   const next = (address: RequestedAddress): string => {
     const name = nameOf(address, (one) => taken.has(one));
@@ -43,12 +43,12 @@ test("ports asked for as 0 are counted, each address on its own", () => {
   ]);
 });
 
-test("a name that was given up is the next one's", () => {
+test("a name that was released goes to the next listener", () => {
   const taken = new Set(["tcp:*:0#1", "tcp:*:0#3"]);
   expect(nameOf(tcp("*", 0), (name) => taken.has(name))).toBe("tcp:*:0#2");
 });
 
-describe("what was handed on", () => {
+describe("an inherited address", () => {
   test.each([
     ["the same address", tcp("*", 80), tcp("*", 80), true],
     ["another port", tcp("*", 80), tcp("*", 81), false],
@@ -63,11 +63,11 @@ describe("what was handed on", () => {
     ["a path, for a port", tcp("*", 80), unix("/a"), false],
     ["a port, for a path", unix("/a"), tcp("*", 80), false],
     ["what has no address", tcp("*", 80), undefined, false],
-  ])("%s, fits or does not", (_, asked, handedOn, verdict) => {
+  ])("an inherited listener on %s fits, or not", (_, asked, handedOn, verdict) => {
     expect(fits(asked, handedOn)).toBe(verdict);
   });
 
-  test("always fits what asks for the same", () => {
+  test("an inherited address fits the same request", () => {
     const address = fc.oneof(
       fc.record({
         kind: fc.constantFrom("tcp" as const, "udp" as const),

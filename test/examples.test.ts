@@ -30,7 +30,7 @@ test("examples/limiter.js counts every request of each client over upgrades", as
   expect(service.transcript()).not.toMatch(/warning/i);
 });
 
-test("examples/limiter.js goes on refusing who has had too much", async () => {
+test("examples/limiter.js refuses a client over its limit after an upgrade, too", async () => {
   const { port, upgrade } = await start("limiter.js", { LIMIT: "1", WINDOW: "1e15" });
   const address = "127.0.0.2";
   expect((await ask(port, address)).status).toBe(200);
@@ -90,7 +90,7 @@ test("examples/rooms.js loses no message over upgrades, and doubles none", async
   expect(service.transcript()).not.toMatch(/warning/i);
 });
 
-test("examples/msgpackr.js hands on what JSON would lose", async () => {
+test("examples/msgpackr.js moves state that JSON would lose", async () => {
   const { service, port, upgrade } = await start("msgpackr.js", {});
   const visit = async (agent: string): Promise<string> => {
     const answer = await fetch(`http://127.0.0.1:${port}/a`, { headers: { "user-agent": agent } });

@@ -44,7 +44,7 @@ test.each<[UpgraderOptions, object]>([
   [{ signals: { upgrade: "SIGUSR2" } }, { signals: { upgrade: "SIGUSR2", stop: ["SIGTERM", "SIGINT"] } }],
   [{ signals: { upgrade: false } }, { signals: { upgrade: undefined, stop: ["SIGTERM", "SIGINT"] } }],
   [{ signals: { stop: [] } }, { signals: { upgrade: "SIGHUP", stop: [] } }],
-])("%o is understood", (options, settings) => {
+])("the Upgrader's options %o are accepted", (options, settings) => {
   expect(read(options)).toMatchObject(settings);
 });
 
@@ -100,11 +100,11 @@ test.each<[object, string | RegExp]>([
     /^new Upgrader\(\) does not know the option "timeout"; it knows upgradeTimeout, drainTimeout, /,
   ],
   [[], "new Upgrader() takes an object of options, not []"],
-])("%o is refused", (options, message) => {
+])("the Upgrader's options %o are refused", (options, message) => {
   expect(refusal(() => read(options))).toMatch(asPattern(message));
 });
 
-test("what a `spawn` function returns is checked when it is asked", () => {
+test("the result of a `spawn` function is checked at its call", () => {
   const { spawn } = read({ spawn: () => ({ shell: true }) });
   expect(() => spawn()).toThrow('what the option "spawn" returned does not know the option "shell"');
   expect(() => read({ spawn: () => undefined }).spawn()).toThrow("takes an object of options, not undefined");
@@ -126,7 +126,7 @@ describe("listen()", () => {
     [{ path: "a", readableAll: true }, undefined, { mode: 0o744 }],
     [{ path: "a", writableAll: true }, undefined, { mode: 0o722 }],
     [{ path: "a", readableAll: false }, undefined, { mode: -1 }],
-  ])("understands %o, %o", (options, host, wish) => {
+  ])("listen() accepts %o, %o", (options, host, wish) => {
     expect(listen(options, host)).toMatchObject(wish);
   });
 
@@ -146,7 +146,7 @@ describe("listen()", () => {
     [{ port: 80, name: "x".repeat(257) }, /"name" must be a string of 1 to 256 characters/],
     [{ port: 80, Host: "a" }, 'listen() does not know the option "Host"; did you mean "host"?'],
     [{ fd: 3 }, /^listen\(\) does not know the option "fd"; it knows port, host, path, /],
-  ])("refuses %o", (options, message) => {
+  ])("listen() refuses %o", (options, message) => {
     expect(refusal(() => listen(options as ListenOptions))).toMatch(asPattern(message));
   });
 });
@@ -160,7 +160,7 @@ describe("bind()", () => {
     [53, undefined, udp6, { kind: "udp", host: "::", port: 53, ipv6Only: true }],
     ["53", "127.0.0.1", udp4, { kind: "udp", host: "127.0.0.1", port: 53, ipv6Only: false }],
     [{ port: 53, address: "::1" }, undefined, udp6, { kind: "udp", host: "::1", port: 53, ipv6Only: true }],
-  ])("understands %o, %o of %o", (options, address, socket, requested) => {
+  ])("bind() accepts %o, %o for %o", (options, address, socket, requested) => {
     expect(readBindOptions(options, address, socket).address).toEqual(requested);
   });
 
@@ -168,7 +168,7 @@ describe("bind()", () => {
     [{ port: 70_000 }, 'the option "port" must be a whole number from 0 to 65535, not 70000'],
     [{ address: 1 }, 'the option "address" must be a string that is not empty, not 1'],
     [{ fd: 3 }, 'bind() does not know the option "fd"; it knows port, address, exclusive, name'],
-  ])("refuses %o", (options, message) => {
+  ])("bind() refuses %o", (options, message) => {
     expect(() => readBindOptions(options as object, undefined, udp4)).toThrow(
       expect.objectContaining({ code: "ERR_OPTION", message }),
     );
@@ -222,6 +222,6 @@ test.each([
   );
 });
 
-test.each([null, "lines", 1, true])("an adapter is not %o", (connections) => {
+test.each([null, "lines", 1, true])("the option connections refuses %o", (connections) => {
   expect(() => give(connections)).toThrow(/"connections"/);
 });

@@ -34,7 +34,7 @@ test.each([
   expect(run(process.execPath, [name])).toBe("exited ERR_OPTION\n");
 });
 
-test("its types are found, and hold without skipLibCheck", () => {
+test("the package has types, which hold without skipLibCheck", () => {
   writeFileSync(
     join(project, "consumer.ts"),
     `import { createServer } from "node:http";
@@ -64,7 +64,7 @@ test("its types are found, and hold without skipLibCheck", () => {
   expect(run(join(ROOT, "node_modules", ".bin", "tsc"), ["-p", "."])).toBe("");
 });
 
-test("it contains what src has, compiled, and no tests", () => {
+test("the package contains the compiled files of src, and no tests", () => {
   const files = filesOf(installed);
   expect(
     files.filter((name) => /test|fixture|^bench/.test(name) && !name.startsWith("dist/testing")),
@@ -74,7 +74,7 @@ test("it contains what src has, compiled, and no tests", () => {
   expect(compiled.toSorted()).toEqual(sources.toSorted());
 });
 
-test("it contains what an addon is built from, and nothing runs when it is installed", () => {
+test("the package contains the sources of its addon, and has no install script", () => {
   const files = filesOf(installed);
   for (const name of ["LICENSE", "package.json", "binding.gyp", "native/addon.cc"]) {
     expect(files).toContain(name);

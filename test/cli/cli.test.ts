@@ -7,14 +7,14 @@ import { openRequest } from "../support/requests.js";
 import { Service, temporaryDirectory } from "../support/service.js";
 
 describe("the program", () => {
-  test("prints its help if it is asked for nothing", async () => {
+  test("handover prints its help without a command", async () => {
     const { code, stdout, stderr } = await handover();
     expect(code).toBe(0);
     expect(stdout).toMatch(/^Usage: handover .*upgrade.*status.*stop.*demo.*Exit codes: 0 done/s);
     expect(stderr).toBe("");
   });
 
-  test("knows its version", async () => {
+  test("handover --version prints the version", async () => {
     const { version } = JSON.parse(readFileSync("package.json", "utf8")) as { version: string };
     expect(await handover("--version")).toEqual({ code: 0, stdout: `${version}\n`, stderr: "" });
   });
@@ -29,19 +29,19 @@ describe("the program", () => {
     [["stop", "--pid-file", "f", "--control", "s"], /^handover: .*cannot be used with/],
     [["upgrade", 1, "--timeout", "soon"], /^handover: .*'soon' is invalid/],
     [["demo", "--upgrades", 0], /^handover: .*'0' is invalid/],
-  ])("refuses %j as wrong usage", async (args, message) => {
+  ])("handover refuses %j as wrong usage", async (args, message) => {
     const { code, stdout, stderr } = await handover(...args);
     expect(stderr).toMatch(message);
     expect([code, stdout]).toEqual([2, ""]);
   });
 
-  test("tells by its code what was wrong, if nobody reads the rest", async () => {
+  test("handover exits with code 2 for wrong usage, though no process reads its output", async () => {
     const run = start(["upgarde"]);
     run.leave();
     expect((await run.ended).code).toBe(2);
   });
 
-  test("says in JSON, too, what was wrong with its usage", async () => {
+  test("handover --json prints wrong usage as JSON", async () => {
     const run = await handover("status", "--json");
     expect(run.code).toBe(2);
     expect(jsonLines(run)).toEqual([
@@ -55,7 +55,7 @@ describe("the program", () => {
 });
 
 describe("handover upgrade", () => {
-  test("shows the phases and ends when the upgrade is final", async () => {
+  test("handover upgrade prints the phases, and exits when the upgrade is confirmed", async () => {
     const service = await startService("http.js");
     const { code, stdout, stderr } = await handover("upgrade", service.pid);
     const { pid } = await service.until("accepting", { generation: 1 });
@@ -70,7 +70,7 @@ describe("handover upgrade", () => {
     expect(service.alive()).toEqual([pid]);
   });
 
-  test("prints JSON and nothing else", async () => {
+  test("handover upgrade --json prints JSON and nothing else", async () => {
     const service = await startService("http.js");
     const run = await handover("upgrade", service.pid, "--json");
     const { pid } = await service.until("accepting", { generation: 1 });
@@ -90,7 +90,7 @@ describe("handover upgrade", () => {
       "ERR_ROLLED_BACK",
       /^rolled back: the successor \(pid \d+\) exited with code 4; pid PID serves on$/,
     ],
-  ])("says why it failed if the new code will %s", async (fault, code, message) => {
+  ])("handover upgrade prints why it failed if the new code will %s", async (fault, code, message) => {
     const service = await startService("faulty-successor.js", { fault, probation: 60_000 });
     const text = await handover("upgrade", service.pid);
     expect(text.code).toBe(1);
@@ -107,7 +107,7 @@ describe("handover upgrade", () => {
     expect(service.alive()).toEqual([service.pid]);
   });
 
-  test("gives up after --timeout", async () => {
+  test("handover upgrade fails after --timeout", async () => {
     const service = await startService("faulty-successor.js", { fault: "hang" });
     const run = await handover("upgrade", service.pid, "--timeout", 300, "--json");
     expect(run.code).toBe(1);
@@ -118,7 +118,7 @@ describe("handover upgrade", () => {
     expect(service.alive()).toEqual([service.pid]);
   });
 
-  test("is refused while another is in progress, and fails if the process is stopped", async () => {
+  test("handover upgrade is refused while another is in progress, and fails if the process is stopped", async () => {
     const service = await startService("faulty-successor.js", { fault: "hang" });
     const first = start(["upgrade", service.pid]);
     await first.untilPrinted(/spawned/);
@@ -135,7 +135,7 @@ describe("handover upgrade", () => {
     await service.ended();
   });
 
-  test("says so if the process dies before it has answered", async () => {
+  test("handover upgrade reports a process that dies before its answer", async () => {
     const service = await startService("faulty-successor.js", { fault: "hang" });
     const upgrade = start(["upgrade", service.pid]);
     await upgrade.untilPrinted(/spawned/);
@@ -146,8 +146,8 @@ describe("handover upgrade", () => {
   });
 });
 
-describe("a process is found", () => {
-  test("by its PID, wherever its control socket is, and whatever else it listens on", async () => {
+describe("the process of a command", () => {
+  test("a process is found by its PID, wherever its control socket is", async () => {
     const directory = temporaryDirectory();
     const controlSocket = join(directory, "deep down.control");
     const service = Service.start("http.js", {
@@ -161,7 +161,7 @@ describe("a process is found", () => {
     ]);
   });
 
-  test("by its PID file, even if its control socket is elsewhere", async () => {
+  test("a process is found by its PID file, even if its control socket is elsewhere", async () => {
     const directory = temporaryDirectory();
     const pidFile = join(directory, "app.pid");
     const service = Service.start("http.js", {
@@ -171,7 +171,7 @@ describe("a process is found", () => {
     expect((await handover("status", "--pid-file", pidFile)).stdout).toMatch(`pid          ${service.pid}\n`);
   });
 
-  test("or the error says what to do", async () => {
+  test("a process that is not found is an error that says what to do", async () => {
     const service = Service.start("http.js");
     await service.until("accepting");
     const none = await handover("upgrade", service.pid);
@@ -191,7 +191,7 @@ describe("a process is found", () => {
     [undefined, "ERR_PID_FILE", /^cannot read the PID file .*: there is no such file$/],
     ["soon\n", "ERR_PID_FILE", /^the PID file .* holds no PID, but "soon\\n"$/],
     ["2147483647\n", "ERR_PID_FILE", /^process 2147483647, which the PID file .* names, is gone$/],
-  ])("or the error says what is wrong with a PID file of %j", async (content, code, message) => {
+  ])("a PID file of %j is an error that says what is wrong", async (content, code, message) => {
     const file = join(temporaryDirectory(), "app.pid");
     if (content !== undefined) writeFileSync(file, content);
     const run = await handover("stop", "--pid-file", file, "--json");
@@ -239,7 +239,7 @@ test("handover status shows an older generation that still drains", async () => 
 });
 
 describe("handover stop", () => {
-  test("waits until every connection has ended", async () => {
+  test("handover stop waits until every connection has ended", async () => {
     const service = await startService("echoes-body.js");
     const request = await openRequest(service);
     const stop = start(["stop", service.pid]);
@@ -254,7 +254,7 @@ describe("handover stop", () => {
     expect(await service.exited).toEqual([0, null]);
   });
 
-  test("counts the connections that had to be destroyed", async () => {
+  test("handover stop counts the destroyed connections", async () => {
     const service = await startService("echoes-body.js", { drainTimeout: 1 });
     await openRequest(service);
     const run = await handover("stop", service.pid, "--json");
@@ -268,7 +268,7 @@ describe("handover stop", () => {
 });
 
 describe("handover demo", () => {
-  test("loses nothing and leaves nothing", async () => {
+  test("handover demo loses no request, and leaves no process or file", async () => {
     const TMPDIR = temporaryDirectory();
     const run = await start(["demo", "--upgrades", 2, "--json"], { TMPDIR }).ended;
     expect(run).toMatchObject({ code: 0, stderr: "" });
@@ -284,7 +284,7 @@ describe("handover demo", () => {
     expect(readdirSync(TMPDIR)).toEqual([]);
   });
 
-  test("cleans up if it is interrupted", async () => {
+  test("handover demo cleans up if it is interrupted", async () => {
     const TMPDIR = join(temporaryDirectory(), "tmp");
     mkdirSync(TMPDIR);
     const demo = start(["demo"], { TMPDIR });

@@ -26,7 +26,7 @@ test.each<[string, string, RequestListener]>([
   expect(table).toContain(`failed: ${named} × ${failure!.count}`);
 });
 
-test("the demo notices if nobody listens", async () => {
+test("the demo notices if no process listens", async () => {
   const server = await serve(() => {});
   const { port } = server.address() as AddressInfo;
   server.close();
@@ -35,7 +35,7 @@ test("the demo notices if nobody listens", async () => {
   expect(new Set(summary.failures.map(({ code }) => code))).toEqual(new Set(["ECONNREFUSED"]));
 });
 
-test("the demo counts connections that were closed, which is no failure", async () => {
+test("the demo counts closed connections, and takes them for no failure", async () => {
   const { summary } = await run((request, response) => {
     response.setHeader("connection", "close");
     faultless(request, response);

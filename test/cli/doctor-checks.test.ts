@@ -10,12 +10,12 @@ import { fitsEngines } from "../../dist/cli/doctor/node-probe.js";
 import { parseTimespan } from "../../dist/cli/doctor/systemctl.js";
 import { temporaryDirectory } from "../support/service.js";
 
-describe("of a service that is well set up", () => {
-  test("nothing but good is said", () => {
+describe("the checks of a healthy service", () => {
+  test("the checks find nothing wrong with a healthy service", () => {
     expect(examine(healthy()).filter(({ severity }) => severity !== "ok")).toEqual([]);
   });
 
-  test("every check has looked at something", () => {
+  test("every check reports on a healthy service", () => {
     const names = new Set(examine(healthy()).map(({ check }) => check));
     expect([...names].toSorted()).toEqual(
       [
@@ -540,8 +540,8 @@ describe.each<{ of: string; cases: Case[] }>([
       ],
     ],
   },
-])("of $of", ({ cases }) => {
-  test.each(cases)("%s", (_, change, check, severity, says) => {
+])("the checks of $of", ({ of, cases }) => {
+  test.each(cases)(`the checks of ${of} find: %s`, (_, change, check, severity, says) => {
     const facts = healthy();
     change(facts);
     const found = examine(facts).find((one) => one.check === check && one.severity !== "ok");
@@ -551,28 +551,28 @@ describe.each<{ of: string; cases: Case[] }>([
   });
 });
 
-test("a later generation is nobody's first child", () => {
+test("a later generation is not checked for its terminal or its ancestors", () => {
   const facts = healthy();
   facts.status!.generation = 1;
   Object.assign(facts.process!, { hasTerminal: true, ancestors: [ancestor("tini", 1)] });
   expect(examine(facts).filter(({ severity }) => severity !== "ok")).toEqual([]);
 });
 
-test("UDP sockets from which something was sent are none of its listeners", () => {
+test("a UDP socket that only sends is not taken for a listener", () => {
   const facts = healthy();
   listens("udp", "0.0.0.0:40000")(facts);
   expect(examine(facts).filter(({ severity }) => severity !== "ok")).toEqual([]);
 });
 
-test("the descriptor store needs room for what it keeps, and for nothing else", () => {
+test("the descriptor store needs room for the listeners that it keeps, and for no other", () => {
   const facts = healthy();
   set("FileDescriptorStoreMax", "1")(facts);
   facts.status!.listeners.push({ name: "web", address: "[::]:80", passed: true }, { name: "a file" });
   expect(examine(facts).filter(({ severity }) => severity !== "ok")).toEqual([]);
 });
 
-describe("the tables of the kernel are read", () => {
-  test("for listeners", () => {
+describe("the tables of the kernel", () => {
+  test("the tables of the kernel are read for listeners", () => {
     const head =
       "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode";
     const rest = "00000000:00000000 00:00000000 00000000     0        0";
@@ -601,11 +601,11 @@ describe("the tables of the kernel are read", () => {
     ["[fe80::1%eth0]:80", "[fe80::1]:80"],
     ["127.0.0.1:80", "127.0.0.1:80"],
     ["/run/[x]:1", "/run/[x]:1"],
-  ])("and %s is the same as %s", (address, same) => {
+  ])("the address %s is read as %s", (address, same) => {
     expect(canonical(address)).toBe(same);
   });
 
-  test("for the limits of control groups, of both versions, and of those above", () => {
+  test("the limits of control groups are read, of both versions, and of the groups above", () => {
     const root = temporaryDirectory();
     const write = (path: string, files: Record<string, string | number>): void => {
       mkdirSync(join(root, path), { recursive: true });
@@ -653,7 +653,7 @@ test.each([
   ["0", 0],
   ["", undefined],
   ["a while", undefined],
-])("systemd's %j is %s ms", (text, ms) => {
+])("the time span %j of systemd is %s ms", (text, ms) => {
   expect(parseTimespan(text)).toBe(ms);
 });
 
@@ -663,7 +663,7 @@ test.each([
   ["v24.0.0", ">=20.19", true],
   ["v20.0.0", ">=20", true],
   ["v18.0.0", "18 || 20", true],
-])("Node %s and the engines %s: %s", (version, range, fits) => {
+])("Node %s satisfies the engines %s: %s", (version, range, fits) => {
   expect(fitsEngines(version, range)).toBe(fits);
 });
 

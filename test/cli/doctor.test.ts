@@ -14,7 +14,7 @@ const group = MemoryGroup.open();
 afterAll(() => group.remove());
 
 describe("handover doctor", () => {
-  test("says what it has looked at, and that an upgrade can be tried", async () => {
+  test("handover doctor prints its checks, and that an upgrade can be tried", async () => {
     const { service, pidFile } = await startService();
     const byPid = await handover("doctor", service.pid);
     expect(byPid).toMatchObject({ code: 0, stderr: "" });
@@ -35,7 +35,7 @@ describe("handover doctor", () => {
     expect(service.alive()).toEqual([service.pid]);
   });
 
-  test("examines this machine and the project here, if it is told nothing", async () => {
+  test("handover doctor without a process examines this machine and this project", async () => {
     const run = await handover("doctor", "--json");
     expect(run).toMatchObject({ code: 0, stderr: "" });
     const { subject, findings } = report(run);
@@ -45,7 +45,7 @@ describe("handover doctor", () => {
     );
   });
 
-  test("finds that there are too few descriptors, and the upgrade does fail", async () => {
+  test("handover doctor finds too few descriptors, and the upgrade does fail", async () => {
     const { service } = await startService();
     // So few that it matters little how many come and go meanwhile.
     const limit = descriptorCount(service.pid) + 3;
@@ -60,7 +60,7 @@ describe("handover doctor", () => {
     await expectFailure(service.pid);
   });
 
-  test("finds a script that was deleted, and the upgrade does fail", async () => {
+  test("handover doctor finds a deleted script, and the upgrade does fail", async () => {
     const { directory, service } = await startProject();
     rmSync(join(directory, "server.js"));
     expect(await problemsOf(service.pid)).toMatchObject([
@@ -73,7 +73,7 @@ describe("handover doctor", () => {
     await expectFailure(service.pid);
   });
 
-  test("finds a directory that was deleted, and the upgrade does fail", async () => {
+  test("handover doctor finds a deleted directory, and the upgrade does fail", async () => {
     const { directory, service } = await startProject();
     renameSync(directory, `${directory}-old`);
     onTestFinished(() => rmSync(`${directory}-old`, { recursive: true, force: true }));
@@ -87,7 +87,7 @@ describe("handover doctor", () => {
     await expectFailure(service.pid);
   });
 
-  test("takes a release that was switched behind a symlink for good", async () => {
+  test("handover doctor accepts a release that was switched behind a symlink", async () => {
     const { directory, service } = await startProject("current");
     mkdirSync(join(directory, "2"));
     fill(join(directory, "2"));
@@ -100,7 +100,7 @@ describe("handover doctor", () => {
     expect(await handover("upgrade", service.pid)).toMatchObject({ code: 0 });
   });
 
-  test("finds a listener that was opened outside of handover, and the upgrade does fail", async () => {
+  test("handover doctor finds a listener that handover does not manage, and the upgrade does fail", async () => {
     const port = await freePort();
     const { service } = await startService({ outside: port }, undefined, "unmanaged-listener.js");
     expect((await problemsOf(service.pid)).filter(({ severity }) => severity === "error")).toMatchObject([
@@ -109,7 +109,7 @@ describe("handover doctor", () => {
     await expectFailure(service.pid);
   });
 
-  test("finds another process at the same port", async () => {
+  test("handover doctor finds another process at the same port", async () => {
     const { service } = await startService();
     const { address } = (await service.until("listening")) as unknown as { address: { port: number } };
     const other = createServer().listen(address.port, "127.0.0.2");
@@ -124,7 +124,7 @@ describe("handover doctor", () => {
     );
   });
 
-  test("finds a PID file that nobody stands behind", async () => {
+  test("handover doctor finds a PID file whose process is gone", async () => {
     const { service, pidFile } = await startService();
     process.kill(service.pid, "SIGKILL");
     await service.ended();
@@ -135,7 +135,7 @@ describe("handover doctor", () => {
     ]);
   });
 
-  test("finds a PID file that names another process", async () => {
+  test("handover doctor finds a PID file that names another process", async () => {
     const { service, pidFile } = await startService();
     writeFileSync(pidFile, `${process.pid}\n`);
     for (const target of [["--pid-file", pidFile], [service.pid]]) {
@@ -149,7 +149,7 @@ describe("handover doctor", () => {
     }
   });
 
-  test("finds a process that does not answer", async () => {
+  test("handover doctor finds a process that does not answer", async () => {
     const { service } = await startService();
     process.kill(service.pid, "SIGSTOP");
     onTestFinished(() => void process.kill(service.pid, "SIGCONT"));
@@ -157,17 +157,20 @@ describe("handover doctor", () => {
     expect(found[0]).toMatchObject({ check: "control", severity: "error" });
   });
 
-  test.skipIf(isSkipped)(`does not take another process for one in a container${asRoot}`, async () => {
-    const unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", process.execPath];
-    const { pidFile } = await startService({}, unshare);
-    const { code, stderr } = await handover("doctor", "--pid-file", pidFile);
-    expect(stderr).toMatch(
-      /process 1 is another one here; if it is in a container, run handover doctor inside of that\n$/,
-    );
-    expect(code).toBe(1);
-  });
+  test.skipIf(isSkipped)(
+    `handover doctor does not take another process for one in a container${asRoot}`,
+    async () => {
+      const unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", process.execPath];
+      const { pidFile } = await startService({}, unshare);
+      const { code, stderr } = await handover("doctor", "--pid-file", pidFile);
+      expect(stderr).toMatch(
+        /process 1 is another one here; if it is in a container, run handover doctor inside of that\n$/,
+      );
+      expect(code).toBe(1);
+    },
+  );
 
-  test.skipIf(isSkipped)(`finds that it is PID 1${asRoot}`, async () => {
+  test.skipIf(isSkipped)(`handover doctor finds a process that is PID 1${asRoot}`, async () => {
     const unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", process.execPath];
     const { service } = await startService({}, unshare);
     const pid = Number(service.alive().find((one) => one !== service.pid));
@@ -175,32 +178,38 @@ describe("handover doctor", () => {
     expect(found.map(({ check }) => check)).toContain("pid-1");
   });
 
-  test.skipIf(isSkipped)(`finds a directory in which the user cannot write${asRoot}`, async () => {
-    const directory = temporaryDirectory();
-    chmodSync(directory, 0o777);
-    const setpriv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", process.execPath];
-    const { service } = await startService({}, setpriv, "http.js", directory);
-    chmodSync(directory, 0o755);
-    expect((await problemsOf(service.pid)).filter(({ severity }) => severity === "error")).toMatchObject([
-      {
-        check: "paths",
-        what: expect.stringMatching(
-          /^pidFile .* belongs to uid 0, has mode 755, and the process runs as uid 65534$/,
-        ) as string,
-      },
-      { check: "paths", what: expect.stringMatching(/^controlSocket/) as string },
-    ]);
-    await expectFailure(service.pid);
-  });
+  test.skipIf(isSkipped)(
+    `handover doctor finds a directory in which the user cannot write${asRoot}`,
+    async () => {
+      const directory = temporaryDirectory();
+      chmodSync(directory, 0o777);
+      const setpriv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", process.execPath];
+      const { service } = await startService({}, setpriv, "http.js", directory);
+      chmodSync(directory, 0o755);
+      expect((await problemsOf(service.pid)).filter(({ severity }) => severity === "error")).toMatchObject([
+        {
+          check: "paths",
+          what: expect.stringMatching(
+            /^pidFile .* belongs to uid 0, has mode 755, and the process runs as uid 65534$/,
+          ) as string,
+        },
+        { check: "paths", what: expect.stringMatching(/^controlSocket/) as string },
+      ]);
+      await expectFailure(service.pid);
+    },
+  );
 
-  test.skipIf(!group.isUsable)(`finds a control group without memory${group.why}`, async () => {
-    const { service } = await startService();
-    group.put(service.pid, 40 * 2 ** 20);
-    const found = (await handover("doctor", service.pid)).stdout;
-    expect(found).toMatch(/^error +memory +\d+ MiB are left of the 40 MiB of \/.*memory\./m);
-  });
+  test.skipIf(!group.isUsable)(
+    `handover doctor finds a control group without memory${group.why}`,
+    async () => {
+      const { service } = await startService();
+      group.put(service.pid, 40 * 2 ** 20);
+      const found = (await handover("doctor", service.pid)).stdout;
+      expect(found).toMatch(/^error +memory +\d+ MiB are left of the 40 MiB of \/.*memory\./m);
+    },
+  );
 
-  test("finds that Node has no addon to load", async () => {
+  test("handover doctor finds that Node has no addon to load", async () => {
     const { directory } = await startProject();
     const installed = join(directory, "node_modules", "handover");
     rmSync(installed);
@@ -221,15 +230,15 @@ describe("handover doctor", () => {
     [["1", "--pid-file", "x"], 2, /^handover: say which process: by its unit, by its PID or by --pid-file\n/],
     [["app.socket"], 1, /^handover: cannot examine the unit app.socket: it is no service; name the service/],
     [["2147483647"], 1, /^handover: there is no process 2147483647\n$/],
-  ])("refuses %j", async (args, code, message) => {
+  ])("handover doctor refuses %j", async (args, code, message) => {
     const run = await handover("doctor", ...args);
     expect(run.stderr).toMatch(message);
     expect([run.code, run.stdout]).toEqual([code, ""]);
   });
 });
 
-describe("handover doctor UNIT, with a systemctl that prints what a real one has printed", () => {
-  test("examines the unit and its process", async () => {
+describe("handover doctor UNIT, with the recorded output of a systemctl", () => {
+  test("handover doctor UNIT examines the unit and its process", async () => {
     const { service, pidFile } = await startService();
     const run = await withSystemctl(
       recorded(
@@ -250,7 +259,7 @@ describe("handover doctor UNIT, with a systemctl that prints what a real one has
   });
 
   test.skipIf(isSkipped)(
-    `examines the unit alone for who may not look at its process, and says so${asRoot}`,
+    `handover doctor UNIT examines the unit alone for a user who may not examine its process${asRoot}`,
     async () => {
       const { service, pidFile } = await startService();
       const bin = join(temporaryDirectory(), "bin");
@@ -271,7 +280,7 @@ describe("handover doctor UNIT, with a systemctl that prints what a real one has
     },
   );
 
-  test("takes a path that has a blank or a $ in it for what it is", async () => {
+  test("handover doctor UNIT reads a path with a blank or a $ in it", async () => {
     const directory = join(temporaryDirectory(), "an odd $name");
     mkdirSync(directory);
     const { service, pidFile } = await startService({}, undefined, undefined, directory);
@@ -288,7 +297,7 @@ describe("handover doctor UNIT, with a systemctl that prints what a real one has
     });
   });
 
-  test("examines the file of a unit that does not run", async () => {
+  test("handover doctor UNIT examines the file of a unit that does not run", async () => {
     const run = await withSystemctl(
       recorded({ ActiveState: "inactive", MainPID: 0, Type: "oneshot" }),
       "doctor",
@@ -310,7 +319,7 @@ describe("handover doctor UNIT, with a systemctl that prints what a real one has
       /^handover: cannot ask for the unit app.service: Failed to connect to bus: Host is down\n$/,
     ],
     [undefined, /^handover: cannot ask for the unit app.service: there is no systemctl\n$/],
-  ])("says so if it runs %j", async (script, message) => {
+  ])("handover doctor UNIT reports a systemctl that runs %j", async (script, message) => {
     const run = await withSystemctl(script, "doctor", "app");
     expect(run.stderr).toMatch(message);
     expect([run.code, run.stdout]).toEqual([1, ""]);

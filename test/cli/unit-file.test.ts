@@ -22,7 +22,7 @@ describe(`systemd-analyze verify${isSkipped ? " (skipped: there is no systemd-an
       [["--socket", 8080, "--socket", "[::1]:8081", "--socket", "/run/app/app.sock", "--socket", "@app"]],
       [["--pid-file", "/run/my app/100%.pid", "--working-directory", "/srv/my app/50% $HOME"]],
       [["--exec", `/usr/bin/env node '/srv/my app/$HOME %h.js' ; "it's" "" \\\\ '#' é`]],
-    ])("finds nothing in a unit made with %j", async (options) => {
+    ])("systemd-analyze verify finds nothing wrong with a unit made with %j", async (options) => {
     const directory = temporaryDirectory();
     const args = ["--exec", `${process.execPath} /srv/app/server.js`, "--name", "app", ...options];
     expect(await handover("unit", ...args, "--write", directory)).toMatchObject({ code: 0, stderr: "" });
@@ -30,31 +30,34 @@ describe(`systemd-analyze verify${isSkipped ? " (skipped: there is no systemd-an
     expect(verify(files)).toBe("");
   });
 
-  test.skipIf(isSkipped)("finds nothing in one for notify-reload, from systemd 253 on", async () => {
-    const directory = temporaryDirectory();
-    await handover(
-      "unit",
-      "--exec",
-      "node /srv/app/server.js",
-      "--type",
-      "notify-reload",
-      "--write",
-      directory,
-    );
-    const complaint = /^\S+:\d+: Failed to parse service type, ignoring: notify-reload\n$/;
-    expect(verify([join(directory, "app.service")])).toMatch(systemd < 253 ? complaint : /^$/);
-  });
+  test.skipIf(isSkipped)(
+    "systemd-analyze verify finds nothing wrong with a unit for notify-reload, from systemd 253 on",
+    async () => {
+      const directory = temporaryDirectory();
+      await handover(
+        "unit",
+        "--exec",
+        "node /srv/app/server.js",
+        "--type",
+        "notify-reload",
+        "--write",
+        directory,
+      );
+      const complaint = /^\S+:\d+: Failed to parse service type, ignoring: notify-reload\n$/;
+      expect(verify([join(directory, "app.service")])).toMatch(systemd < 253 ? complaint : /^$/);
+    },
+  );
 });
 
 describe("handover unit", () => {
-  test("says for each line what it is for", async () => {
+  test("handover unit explains each line", async () => {
     const { stdout } = await handover("unit", "--exec", "node /srv/app/server.js", "--socket", 80);
     // Lines that belong together share a comment.
     expect(stdout).not.toMatch(/^\[.*\]\n(?!# )/m);
     expect(stdout).toContain("\n# app.socket, by handover");
   });
 
-  test("takes what it is not told from the package", async () => {
+  test("handover unit takes its defaults from the package", async () => {
     const { directory, text } = await unitOf({
       name: "@acme/shop",
       scripts: { start: 'node --enable-source-maps "my server.js"' },
@@ -69,7 +72,7 @@ describe("handover unit", () => {
     );
   });
 
-  test("finds handover in the program's own package, by the name that a release behind a symlink has", async () => {
+  test("handover unit finds handover in the program's own package, by the path of a release behind a symlink", async () => {
     const directory = temporaryDirectory();
     const release = join(directory, "releases", "1");
     mkdirSync(join(release, "node_modules"), { recursive: true });
@@ -87,7 +90,7 @@ describe("handover unit", () => {
     );
   });
 
-  test("keeps a directory that systemd's socket is in", async () => {
+  test("handover unit keeps the directory of systemd's socket", async () => {
     const { stdout } = await handover(
       "unit",
       "--exec",
@@ -99,20 +102,20 @@ describe("handover unit", () => {
     expect(stdout).toContain("RuntimeDirectoryPreserve=yes\n");
   });
 
-  test("names a directory with a colon, after which systemd would take the name of a symlink", async () => {
+  test("handover unit escapes a directory with a colon, which systemd would read as a symlink's name", async () => {
     const { stdout } = await handover("unit", "--exec", "node /srv/app/a.js", "--name", "shop:eu");
     expect(stdout).toContain("RuntimeDirectory=shop\\:eu\n");
     expect(stdout).toContain("PIDFile=/run/shop:eu/shop:eu.pid\n");
   });
 
-  test("allows time for what the program allows itself", async () => {
+  test("handover unit allows the time that the program's options allow", async () => {
     const timeouts = ["--drain-timeout", 600_000, "--upgrade-timeout", 120_000];
     const { stdout } = await handover("unit", "--exec", "node /srv/app/a.js", ...timeouts);
     expect(stdout).toContain("TimeoutStartSec=150\n");
     expect(stdout).toContain("TimeoutStopSec=615\n");
   });
 
-  test("prints JSON", async () => {
+  test("handover unit --json prints JSON", async () => {
     const run = await handover("unit", "--exec", "node /srv/app/a.js", "--socket", 80, "--json");
     expect(jsonLines(run)).toEqual([
       {
@@ -125,7 +128,7 @@ describe("handover unit", () => {
     ]);
   });
 
-  test("writes files, and overwrites none that somebody has edited", async () => {
+  test("handover unit writes files, and overwrites no edited one", async () => {
     const directory = temporaryDirectory();
     const args = ["unit", "--exec", "node /srv/app/a.js", "--write", directory];
     const file = join(directory, "app.service");
@@ -161,13 +164,13 @@ describe("handover unit", () => {
     [["--socket", "0"], /cannot listen on "0": it must be a port/],
     [["--socket", "localhost:80"], /cannot listen on "localhost:80"/],
     [["--socket", "70000"], /cannot listen on "70000"/],
-  ])("refuses %j", async (options, message) => {
+  ])("handover unit refuses %j", async (options, message) => {
     const { code, stdout, stderr } = await handover("unit", "--exec", "node /srv/app/a.js", ...options);
     expect(stderr).toMatch(message);
     expect([code, stdout]).toEqual([2, ""]);
   });
 
-  test("says so if it cannot tell what to start", async () => {
+  test("handover unit fails if it does not find a program to start", async () => {
     const directory = temporaryDirectory();
     const none = await handover("unit", "--working-directory", directory);
     expect(none.stderr).toContain(

@@ -12,7 +12,7 @@ import { Service, temporaryDirectory } from "../support/service.js";
 import { handover, start } from "../support/program.js";
 
 describe("the metrics of a service", () => {
-  test("count on over its generations, in prom-client and in OpenTelemetry", async () => {
+  test("the metrics count on over the generations, in prom-client and in OpenTelemetry", async () => {
     const { service, ask, upgrade, clients } = await serve();
     expect(await ask("/")).toContain('handover_upgrades_total{outcome="confirmed"} 0\n');
     for (const generation of [1, 2, 3]) await upgrade(generation);
@@ -46,7 +46,7 @@ describe("the metrics of a service", () => {
     ).toEqual([1, 2, 3]);
   });
 
-  test("never fall while they are read all the time", async () => {
+  test("the metrics never fall while they are read all the time", async () => {
     const { ask, upgrade } = await serve();
     const read: Record<string, number>[] = [];
     const over = new AbortController();
@@ -64,7 +64,7 @@ describe("the metrics of a service", () => {
     expect(read.at(-1)!['handover_upgrades_total{outcome="confirmed"}']).toBeGreaterThanOrEqual(2);
   });
 
-  test("count upgrades that fail in the process that serves on", async () => {
+  test("the metrics count a failed upgrade in the process that keeps serving", async () => {
     const { service, ask, upgrade, fate } = await serve();
     await upgrade(1);
     writeFileSync(fate, "");
@@ -80,7 +80,7 @@ describe("the metrics of a service", () => {
     });
   });
 
-  test("can be taken away again, and are all there in the stand-in", async () => {
+  test("the metrics can be removed, and are all there in the stand-in", async () => {
     const upg = new StandIn();
     const registry = new Registry();
     const undo = prometheus(upg, registry);
@@ -96,7 +96,7 @@ describe("the metrics of a service", () => {
 });
 
 describe("handover status", () => {
-  test("tells of the last ten upgrades, whichever process they began in", async () => {
+  test("handover status shows the last ten upgrades of all generations", async () => {
     const { service, upgrade, fate } = await serve();
     for (let generation = 1; generation <= 4; generation++) await upgrade(generation);
     writeFileSync(fate, "");
@@ -126,7 +126,7 @@ describe("handover status", () => {
     );
   });
 
-  test("--watch shows it again and again, and follows an upgrade", async () => {
+  test("handover status --watch prints the status again and again, and follows an upgrade", async () => {
     const { service, upgrade } = await serve();
     const watching = start(["status", "--pid-file", service.pidFile, "--watch", "0.1", "--json"]);
     await watching.untilPrinted(/"generation":0/);
@@ -137,7 +137,7 @@ describe("handover status", () => {
     expect(await watching.ended).toMatchObject({ code: 0, stderr: "" });
   });
 
-  test("--watch ends when its reader does", async () => {
+  test("handover status --watch exits when its reader does", async () => {
     const { service } = await serve();
     const watching = start(["status", "--pid-file", service.pidFile, "--watch", "0.1"]);
     await watching.untilPrinted(/generation +0/);
@@ -145,7 +145,7 @@ describe("handover status", () => {
     expect(await watching.ended).toMatchObject({ code: 0, stderr: "" });
   });
 
-  test("--watch ends at Ctrl-C while the process does not answer", async () => {
+  test("handover status --watch exits at Ctrl-C while the process does not answer", async () => {
     const { service } = await serve();
     const watching = start(["status", "--pid-file", service.pidFile, "--watch", "0.1"]);
     await watching.untilPrinted(/generation +0/);
@@ -156,7 +156,7 @@ describe("handover status", () => {
     expect(await watching.ended).toMatchObject({ code: 0, stderr: "" });
   });
 
-  test("--watch ends when the service does", async () => {
+  test("handover status --watch exits when the service does", async () => {
     const { service } = await serve();
     const watching = start(["status", "--pid-file", service.pidFile, "--watch", "0.1"]);
     await watching.untilPrinted(/generation +0/);

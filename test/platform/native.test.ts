@@ -51,14 +51,14 @@ afterAll(() => {
 });
 
 describe("a socket pair", () => {
-  it("is close-on-exec and nonblocking at both ends", () => {
+  it("a socket pair is close-on-exec and nonblocking at both ends", () => {
     for (const fd of pair()) {
       expect(flags(fd) & O_CLOEXEC).toBe(O_CLOEXEC);
       expect(flags(fd) & fs.constants.O_NONBLOCK).toBe(fs.constants.O_NONBLOCK);
     }
   });
 
-  it("keeps message boundaries", () => {
+  it("a socket pair keeps message boundaries", () => {
     const [left, right] = pair();
     expect(native().send(left, Buffer.from("one"), [])).toBe(3);
     expect(native().send(left, Buffer.from("three"), [])).toBe(5);
@@ -66,7 +66,7 @@ describe("a socket pair", () => {
     expect(text(right)).toBe("three");
   });
 
-  it("carries 253 descriptors in one message, and no more", () => {
+  it("a socket pair carries 253 descriptors in one message, and no more", () => {
     // The kernel itself answers EINVAL to the 254th.
     const [left, right] = pair();
     const many = Array.from({ length: MAX_FDS }, () => left);
@@ -77,7 +77,7 @@ describe("a socket pair", () => {
     expect(fdsLost).toBe(false);
   });
 
-  it("delivers descriptors that are close-on-exec and mean the same file", () => {
+  it("receive() gives descriptors that are close-on-exec and mean the same file", () => {
     const [left, right] = pair();
     const file = own(fs.openSync(join(directory, "file"), "w"));
     native().send(left, Buffer.from("x"), [file, left]);
@@ -86,7 +86,7 @@ describe("a socket pair", () => {
     expect(fds.map((fd) => flags(fd) & O_CLOEXEC)).toEqual([O_CLOEXEC, O_CLOEXEC]);
   });
 
-  it("says when a message was longer than the buffer, and still delivers its descriptors", () => {
+  it("receive() reports a message longer than the buffer, and still gives its descriptors", () => {
     const [left, right] = pair();
     native().send(left, Buffer.from("0123456789"), [left]);
     expect(receive(right, 4)).toMatchObject({
@@ -99,12 +99,12 @@ describe("a socket pair", () => {
     expect(receive(right, 4)).toEqual({ size: 4, fds: [], truncated: false, fdsLost: false });
   });
 
-  it("says when descriptors were lost because the process has no room for them", async () => {
+  it("receive() reports descriptors that were lost because the process has no room for them", async () => {
     const { stdout } = await run("few-descriptors.js", "ulimit -n 40; exec");
     expect(JSON.parse(stdout)).toEqual({ sent: 1, complete: false, fdsLost: true });
   });
 
-  it("leaves no descriptor behind when its result cannot be made", () => {
+  it("socketpair() leaves no descriptor behind when its result cannot be made", () => {
     const [left, right] = pair();
     native().send(left, Buffer.from("x"), [left, left]);
     const before = openDescriptors();
@@ -122,7 +122,7 @@ describe("a socket pair", () => {
     expect(openDescriptors()).toEqual(before);
   });
 
-  it("gives EAGAIN when there is nothing to read and when there is no room to write", () => {
+  it("a socket pair gives EAGAIN when there is nothing to read and when there is no room to write", () => {
     const [left, right] = pair();
     expect(native().receive(right, Buffer.alloc(4))).toBe(-EAGAIN);
     const message = Buffer.alloc(10_000);
@@ -131,12 +131,12 @@ describe("a socket pair", () => {
     expect(result).toBe(-EAGAIN);
   });
 
-  it("refuses a message that would never fit", () => {
+  it("send() refuses a message that would never fit", () => {
     const [left] = pair();
     expect(native().send(left, Buffer.alloc(10_000_000), [])).toBe(-EMSGSIZE);
   });
 
-  it("tells a peer that has read everything and left from one that died with unread messages", () => {
+  it("receive() tells a peer that has read everything from one that died with unread messages", () => {
     const [left, right] = pair();
     close(left);
     expect(receive(right).size).toBe(0);
@@ -149,7 +149,7 @@ describe("a socket pair", () => {
     expect(receive(alive).size).toBe(0);
   });
 
-  it("names the process at the other end", () => {
+  it("peerCredentials() gives the process at the other end", () => {
     const [left] = pair();
     const { pid, getuid, getgid } = process;
     expect(native().peerCredentials(left)).toEqual({ pid, uid: getuid?.(), gid: getgid?.() });
@@ -158,27 +158,27 @@ describe("a socket pair", () => {
 });
 
 describe("poll", () => {
-  it("waits until the time is over", () => {
+  it("poll() waits until the time is over", () => {
     const [, right] = pair();
     const start = performance.now();
     expect(native().poll(right, POLL.readable, 20)).toBe(0);
     expect(performance.now() - start).toBeGreaterThanOrEqual(19);
   });
 
-  it("returns which of the events came", () => {
+  it("poll() returns the events that came", () => {
     const [left, right] = pair();
     expect(native().poll(right, POLL.readable | POLL.writable, 1000)).toBe(POLL.writable);
     native().send(left, Buffer.from("x"), []);
     expect(native().poll(right, POLL.readable | POLL.disconnect, 1000)).toBe(POLL.readable);
   });
 
-  it("returns every event that was asked for when the peer hangs up", () => {
+  it("poll() returns every requested event when the peer hangs up", () => {
     const [left, right] = pair();
     close(left);
     for (let events = 1; events <= 7; events++) expect(native().poll(right, events, 1000)).toBe(events);
   });
 
-  it("gives EBADF for what is no descriptor", () => {
+  it("poll() gives EBADF for a number that is no descriptor", () => {
     expect(native().poll(100_000, POLL.readable, 1000)).toBe(-EBADF);
   });
 });
@@ -192,7 +192,7 @@ describe("an inet socket", () => {
     ["dgram", "::ffff:127.0.0.1", "inet6", false],
     ["dgram", "::1", "inet6", true],
   ] as const)(
-    "(%s %s %s) has a port of its own and is what was asked for",
+    "bindInet() gives a %s socket of %s (%s) with a port of its own",
     (type, address, family, ipv6Only) => {
       const fd = own(native().bindInet(type, address, 0, ipv6Only));
       const description = ok(native().describe(fd));
@@ -209,7 +209,7 @@ describe("an inet socket", () => {
     },
   );
 
-  it("takes a scope with its address", () => {
+  it("bindInet() accepts an address with a scope", () => {
     // The address is not there, but it is understood.
     expect(native().bindInet("stream", "fe80::1%lo", 0, true)).toBe(-EADDRNOTAVAIL);
     expect(native().describe(own(native().bindInet("stream", "::1%1", 0, true)))).toMatchObject({
@@ -217,14 +217,14 @@ describe("an inet socket", () => {
     });
   });
 
-  it.each(["stream", "dgram"] as const)("(%s) gives EADDRINUSE for a port that is taken", (type) => {
+  it.each(["stream", "dgram"] as const)("bindInet() of a %s gives EADDRINUSE for a port in use", (type) => {
     const fd = own(native().bindInet(type, "127.0.0.1", 0, false));
     if (type === "stream") native().listen(fd, 1);
     const { port } = ok(native().describe(fd));
     expect(native().bindInet(type, "127.0.0.1", port, false)).toBe(-EADDRINUSE);
   });
 
-  it("listens, and says so", async () => {
+  it("an inet socket listens, and describe() reports that", async () => {
     const fd = own(native().bindInet("stream", "127.0.0.1", 0, false));
     expect(native().listen(fd, 16)).toBe(0);
     const { listening, port } = ok(native().describe(fd));
@@ -233,7 +233,7 @@ describe("an inet socket", () => {
   });
 
   it.each(["localhost", "", "127.1", "127.0.0.1\0", "::1\0", "1.2.3.4.5", "fe80::1%no-such-interface"])(
-    "refuses the address %j, which is no numeric one",
+    "bindInet() refuses the address %j, which is not numeric",
     (address) => {
       expect(native().bindInet("stream", address, 0, false)).toBe(-EINVAL);
     },
@@ -241,70 +241,85 @@ describe("an inet socket", () => {
 });
 
 describe("a Unix socket", () => {
-  it.each([0o600, 0o660, 0o666, 0o777, 0o000])("has the mode %o whatever the umask is", (mode) => {
-    const path = join(directory, `mode-${mode}`);
-    withUmask(0o022, () => own(native().bindUnix(path, mode)));
-    expect(fs.statSync(path).mode & 0o7777).toBe(mode);
-  });
+  it.each([0o600, 0o660, 0o666, 0o777, 0o000])(
+    "a Unix socket has the mode %o, whatever the umask is",
+    (mode) => {
+      const path = join(directory, `mode-${mode}`);
+      withUmask(0o022, () => own(native().bindUnix(path, mode)));
+      expect(fs.statSync(path).mode & 0o7777).toBe(mode);
+    },
+  );
 
-  it("has the mode that the umask leaves when none is given", () => {
+  it("a Unix socket has by default the mode that the umask leaves", () => {
     const path = join(directory, "mode-default");
     withUmask(0o027, () => own(native().bindUnix(path, -1)));
     expect(fs.statSync(path).mode & 0o7777).toBe(0o750);
   });
 
-  it.each(["a path", "an abstract name"])("bound to %s listens, and says where", (kind) => {
-    const path = kind === "a path" ? join(directory, "listening") : `\0handover-native-${process.pid}`;
-    const fd = own(native().bindUnix(path, 0o600));
-    expect(flags(fd) & (O_CLOEXEC | fs.constants.O_NONBLOCK)).toBe(O_CLOEXEC | fs.constants.O_NONBLOCK);
-    expect(native().bindUnix(path, 0o600)).toBe(-EADDRINUSE);
-    expect(native().listen(fd, 16)).toBe(0);
-    expect(native().describe(fd)).toEqual({
-      family: "unix",
-      type: "stream",
-      listening: true,
-      address: path,
-      port: 0,
-      ipv6Only: false,
-    });
-    // The kernel writes @ for the NUL, and for every further NUL that an inexact length would add.
-    expect(fs.readFileSync("/proc/net/unix", "latin1")).toContain(` ${path.replace("\0", "@")}\n`);
-  });
+  it.each(["a path", "an abstract name"])(
+    "a Unix socket bound to %s listens, and describe() gives its address",
+    (kind) => {
+      const path = kind === "a path" ? join(directory, "listening") : `\0handover-native-${process.pid}`;
+      const fd = own(native().bindUnix(path, 0o600));
+      expect(flags(fd) & (O_CLOEXEC | fs.constants.O_NONBLOCK)).toBe(O_CLOEXEC | fs.constants.O_NONBLOCK);
+      expect(native().bindUnix(path, 0o600)).toBe(-EADDRINUSE);
+      expect(native().listen(fd, 16)).toBe(0);
+      expect(native().describe(fd)).toEqual({
+        family: "unix",
+        type: "stream",
+        listening: true,
+        address: path,
+        port: 0,
+        ipv6Only: false,
+      });
+      // The kernel writes @ for the NUL, and for every further NUL that an inexact length would add.
+      expect(fs.readFileSync("/proc/net/unix", "latin1")).toContain(` ${path.replace("\0", "@")}\n`);
+    },
+  );
 
-  it("accepts connections", async () => {
+  it("a Unix socket accepts connections", async () => {
     const path = join(directory, "accepting");
     native().listen(own(native().bindUnix(path, 0o600)), 16);
     expect(await connects(connect(path))).toBe(true);
   });
 
-  it.each(["", "\0"])("takes a name of 107 bytes and refuses longer ones (prefix %j)", (prefix) => {
-    const start = prefix || directory + "/";
-    expect(own(native().bindUnix(start.padEnd(107, "x"), -1))).toBeGreaterThan(2);
-    expect(native().bindUnix(start.padEnd(108, "x"), -1)).toBe(-ENAMETOOLONG);
-  });
+  it.each(["", "\0"])(
+    "a Unix socket accepts a name of 107 bytes, and no longer one (prefix %j)",
+    (prefix) => {
+      const start = prefix || directory + "/";
+      expect(own(native().bindUnix(start.padEnd(107, "x"), -1))).toBeGreaterThan(2);
+      expect(native().bindUnix(start.padEnd(108, "x"), -1)).toBe(-ENAMETOOLONG);
+    },
+  );
 
-  it.each(["", "before\0after"])("refuses the path %j, which the kernel would take for another", (path) => {
-    expect(native().bindUnix(path, -1)).toBe(-EINVAL);
-  });
+  it.each(["", "before\0after"])(
+    "bindUnix() refuses the path %j, which the kernel would read as another",
+    (path) => {
+      expect(native().bindUnix(path, -1)).toBe(-EINVAL);
+    },
+  );
 
-  it("has an empty address while it has no name", () => {
+  it("a Unix socket without a name has an empty address", () => {
     expect(native().describe(pair()[0])).toMatchObject({ family: "unix", type: "seqpacket", address: "" });
   });
 });
 
 describe("a Unix datagram socket", () => {
-  it.each(["a path", "an abstract name"])("connected to %s sends, with descriptors", async (kind) => {
-    const path = kind === "a path" ? join(directory, "datagrams") : `\0handover-datagrams-${process.pid}`;
-    const manager = await Manager.listen(path.replace("\0", "@"));
-    const fd = own(native().connectUnix(path));
-    expect(flags(fd) & (O_CLOEXEC | fs.constants.O_NONBLOCK)).toBe(O_CLOEXEC | fs.constants.O_NONBLOCK);
-    const [left] = pair();
-    expect(native().send(fd, Buffer.from("A=1"), [left])).toBe(3);
-    const told = { pid: process.pid, message: { A: "1" }, inodes: [fs.fstatSync(left).ino] };
-    expect(await manager.until({ A: "1" })).toEqual(told);
-  });
+  it.each(["a path", "an abstract name"])(
+    "a Unix datagram socket connected to %s sends descriptors",
+    async (kind) => {
+      const path = kind === "a path" ? join(directory, "datagrams") : `\0handover-datagrams-${process.pid}`;
+      const manager = await Manager.listen(path.replace("\0", "@"));
+      const fd = own(native().connectUnix(path));
+      expect(flags(fd) & (O_CLOEXEC | fs.constants.O_NONBLOCK)).toBe(O_CLOEXEC | fs.constants.O_NONBLOCK);
+      const [left] = pair();
+      expect(native().send(fd, Buffer.from("A=1"), [left])).toBe(3);
+      const told = { pid: process.pid, message: { A: "1" }, inodes: [fs.fstatSync(left).ino] };
+      expect(await manager.until({ A: "1" })).toEqual(told);
+    },
+  );
 
-  it("is refused where nobody listens, or somebody listens for streams", () => {
+  it("a Unix datagram socket is refused without a listener, or by one for streams", () => {
     const path = join(directory, "streams");
     native().listen(own(native().bindUnix(path, -1)), 1);
     expect(native().connectUnix(path)).toBe(-EPROTOTYPE);
@@ -315,7 +330,7 @@ describe("a Unix datagram socket", () => {
 });
 
 describe("a descriptor", () => {
-  it("is duplicated to one that is close-on-exec and means the same", () => {
+  it("duplicate() gives a descriptor that is close-on-exec and means the same file", () => {
     const [left] = pair();
     const duplicate = own(native().duplicate(left));
     expect(duplicate).not.toBe(left);
@@ -323,25 +338,25 @@ describe("a descriptor", () => {
     expect(flags(duplicate) & O_CLOEXEC).toBe(O_CLOEXEC);
   });
 
-  it("is never duplicated to a standard one, even if that is free", async () => {
+  it("duplicate() never gives a standard descriptor, even if one is free", async () => {
     const { stdout } = await run("free-stdin.js");
     expect(Number(stdout)).toBeGreaterThanOrEqual(3);
   });
 
-  it("can be closed once", () => {
+  it("close() closes a descriptor once", () => {
     const fd = native().duplicate(1);
     expect(native().close(fd)).toBe(0);
     expect(native().close(fd)).toBe(-EBADF);
     expect(native().duplicate(fd)).toBe(-EBADF);
   });
 
-  it("that is no socket is described as ENOTSOCK", () => {
+  it("describe() gives ENOTSOCK for a descriptor that is no socket", () => {
     expect(native().describe(own(fs.openSync("/dev/null", "r")))).toBe(-ENOTSOCK);
   });
 });
 
 describe("a memory file", () => {
-  it("can be read but not changed once it is sealed", () => {
+  it("a sealed memory file can be read, but not changed", () => {
     const fd = own(native().memfdCreate("handover-test"));
     expect(fs.readlinkSync(`/proc/self/fd/${fd}`)).toContain("memfd:handover-test");
     expect(flags(fd) & O_CLOEXEC).toBe(O_CLOEXEC);
@@ -359,7 +374,7 @@ describe("a memory file", () => {
     expect(buffer.toString("latin1", 0, fs.readSync(fd, buffer, 0, 16, 0))).toBe("state");
   });
 
-  it("is told from other files", () => {
+  it("memfdSealed() tells a memory file from other files", () => {
     const file = own(fs.openSync(join(directory, "plain"), "w"));
     expect(native().memfdSealed(file)).toBe(-EINVAL);
     expect(native().memfdSeal(file)).toBe(-EINVAL);
@@ -367,7 +382,7 @@ describe("a memory file", () => {
 });
 
 describe("a watcher", () => {
-  it("calls back when the descriptor is readable, in the context it was made in", async () => {
+  it("a watcher calls back when the descriptor is readable, in the context in which it was made", async () => {
     const [left, right] = pair();
     const storage = new AsyncLocalStorage<string>();
     const fired = storage.run("here", () => watching(right, POLL.readable, () => storage.getStore()));
@@ -375,7 +390,7 @@ describe("a watcher", () => {
     expect(await fired).toEqual({ events: POLL.readable, result: "here" });
   });
 
-  it("waits for what it was told last, and for nothing after 0", async () => {
+  it("a watcher waits for the events of its last start, and for none after 0", async () => {
     const [left, right] = pair();
     const seen: number[] = [];
     const watcher = new (native().Watcher)(right, (events) => {
@@ -395,7 +410,7 @@ describe("a watcher", () => {
     await turns();
   });
 
-  it("runs what its callback has put off before the next event", async () => {
+  it("a watcher runs ticks and microtasks of its callback before the next event", async () => {
     const [left, right] = pair();
     const order: string[] = [];
     const watcher = new (native().Watcher)(right, () => {
@@ -410,14 +425,14 @@ describe("a watcher", () => {
     expect(order).toEqual(["called", "tick", "microtask", "called", "tick", "microtask"]);
   });
 
-  it("delivers a hang-up", async () => {
+  it("a watcher reports a hang-up", async () => {
     const [left, right] = pair();
     const fired = watching(right, POLL.readable | POLL.disconnect);
     close(left);
     expect(await fired).toMatchObject({ events: POLL.readable | POLL.disconnect });
   });
 
-  it("delivers an error as every event that was asked for, and goes on", async () => {
+  it("a watcher reports an error as every requested event, and keeps watching", async () => {
     const [dead, alive] = pair();
     native().send(alive, Buffer.from("never read"), []);
     const results: unknown[] = [];
@@ -436,7 +451,7 @@ describe("a watcher", () => {
     expect(results).toEqual([all, -ECONNRESET, all, { size: 0, fds: [], truncated: false, fdsLost: false }]);
   });
 
-  it("is quiet once it is closed, which it can be more than once", async () => {
+  it("a watcher is quiet once it is closed, and can be closed again", async () => {
     const [left, right] = pair();
     let calls = 0;
     const watcher = new (native().Watcher)(right, () => calls++);
@@ -451,7 +466,7 @@ describe("a watcher", () => {
     expect(calls).toBe(0);
   });
 
-  it("is refused with a system error for what cannot be watched", () => {
+  it("a watcher of a file that cannot be watched is refused with a system error", () => {
     const file = own(fs.openSync(join(directory, "watched"), "w"));
     expect(() => new (native().Watcher)(file, nothing)).toThrow(
       expect.objectContaining({ code: "EPERM", errno: -EPERM, message: `cannot watch fd ${file}: EPERM` }),
@@ -461,7 +476,7 @@ describe("a watcher", () => {
     );
   });
 
-  it("does not hold the event loop once it is unreferenced", async () => {
+  it("a watcher does not hold the event loop once it is unreferenced", async () => {
     expect(await run("unreferenced.js")).toEqual({
       code: 0,
       signal: null,
@@ -470,7 +485,7 @@ describe("a watcher", () => {
     });
   });
 
-  it("stays while it waits and goes when it is idle, if nobody refers to it", async () => {
+  it("a watcher without references stays while it waits, and is collected when it is idle", async () => {
     expect(await run("collected.js")).toEqual({
       code: 0,
       signal: null,
@@ -479,14 +494,14 @@ describe("a watcher", () => {
     });
   });
 
-  it("makes what its callback throws an uncaught exception", async () => {
+  it("an exception of a watcher's callback is an uncaught exception", async () => {
     const { code, signal, stdout, stderr } = await run("throwing-callback.js");
     expect([code, signal]).toEqual([1, null]);
     expect(stdout).toBe("caught: thrown by call 1\n");
     expect(stderr).toContain("Error: thrown by call 2");
   });
 
-  it("works in a worker, which can be terminated while it waits", async () => {
+  it("a watcher works in a worker, which can be terminated while it waits", async () => {
     const [left, right] = pair();
     const worker = new Worker(new URL("../fixtures/native/watching-worker.js", import.meta.url), {
       workerData: right,
@@ -497,7 +512,7 @@ describe("a watcher", () => {
     expect(await worker.terminate()).toBe(1);
   });
 
-  it("does not keep a worker from being terminated in the middle of a call", async () => {
+  it("a worker can be terminated during the callback of a watcher", async () => {
     expect(await run("terminated-workers.js")).toEqual({
       code: 0,
       signal: null,
@@ -550,11 +565,11 @@ describe("a wrong argument", () => {
     ["memfdCreate", "`name` must be a string, got a number", TypeError, [1]],
     ["memfdSeal", `${fdWords} Infinity`, RangeError, [Infinity]],
     ["memfdSealed", `${fdWords} an array`, TypeError, [[]]],
-  ])("of %s is refused: %s", (name, message, kind, args) => {
+  ])("a wrong argument of %s is refused: %s", (name, message, kind, args) => {
     expect(thrownBy(native()[name], args)).toEqual([kind, `${name}: ${message}`]);
   });
 
-  it("of a watcher is refused", () => {
+  it("a wrong argument of a watcher is refused", () => {
     const { Watcher } = native();
     const [left, right] = pair();
     const make = (...args: unknown[]): unknown => Reflect.construct(Watcher, args);

@@ -67,7 +67,7 @@ test("the stand-in sets the mode of a Unix socket", async () => {
   await upg.stop();
 });
 
-test("the stand-in takes servers and datagram sockets, and nothing else", async () => {
+test("the stand-in accepts servers and datagram sockets, and nothing else", async () => {
   const upg = new Upgrader();
   const [application, socket] = [() => {}, {}] as unknown as [Server, Socket];
   await expect(upg.listen(application, 0)).rejects.toMatchObject({ code: "ERR_OPTION" });
@@ -114,7 +114,7 @@ test("the stand-in holds roles from ready() to stop()", async () => {
   await expect(upg.role("c", role("c"))).rejects.toMatchObject({ code: "ERR_STOPPED" });
 });
 
-test("the stand-in tells of a role that cannot be acquired, or released", async () => {
+test("the stand-in reports a role that cannot be acquired or released", async () => {
   const upg = new Upgrader();
   const failures: unknown[] = [];
   upg.on("failed", ({ error }) => failures.push(error.message));
@@ -158,7 +158,7 @@ test("the stand-in runs units, and stops them with their state", async () => {
   expect(() => upg.units("other", { version: 1 })).toThrow(/run/);
 });
 
-test("the stand-in keeps what a slot hands on: nobody takes it", async () => {
+test("the stand-in withdraws every slot", async () => {
   const upg = new Upgrader();
   const slot = upg.slot<number>("counter", { version: 1 });
   const seen: number[] = [];
