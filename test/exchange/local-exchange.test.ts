@@ -159,7 +159,7 @@ describe("the local exchange", () => {
       return new Promise(() => {});
     });
     void offer(owner, parcel("1"));
-    await expect.poll(() => signal).toBeDefined();
+    await expect.poll(() => signal?.aborted).toBe(false);
     taker.stopReading();
     expect(signal!.aborted).toBe(true);
   });
@@ -261,7 +261,7 @@ describe("the local exchange", () => {
     let decide: ((verdict: "taken") => void) | undefined;
     taker.subscribe("thing", undefined, () => new Promise((resolve) => (decide = resolve)));
     const offers = offer(owner, parcel("1"));
-    await expect.poll(() => decide).toBeDefined();
+    await expect.poll(() => typeof decide).toBe("function");
     decide!("taken");
     // It has been taken, and the answer is yet to be sent.
     await Promise.resolve();

@@ -248,7 +248,7 @@ export function testExchange(open: () => Pair): void {
     test.each([
       ["small", 10],
       ["large", 1_000_000],
-    ])("query() gives a %s copy", async (_, size) => {
+    ])("peek() gives a %s copy", async (_, size) => {
       const { owner, taker } = open();
       const copy = parcel("1", { label: "b", body: Buffer.alloc(size, "copy") });
       owner.onQuery("thing", { peek: async (label) => (label === "b" ? copy : undefined) });
@@ -258,13 +258,13 @@ export function testExchange(open: () => Pair): void {
       expect(await taker.peek("other", "b")).toBeUndefined();
     });
 
-    test("query() gives no copy that cannot be made", async () => {
+    test("peek() gives no copy that cannot be made", async () => {
       const { owner, taker } = open();
       owner.onQuery("thing", { peek: async () => Promise.reject(new Error("no")) });
       expect(await taker.peek("thing", "b")).toBeUndefined();
     });
 
-    test("query() gives the copy of a single id", async () => {
+    test("expedite() reports whether the owner has the id", async () => {
       const { owner, taker } = open();
       owner.onQuery("thing", { expedite: (label, id) => label === "a" && id === "1" });
       expect(await taker.expedite("thing", "a", "1")).toBe(true);
@@ -272,7 +272,7 @@ export function testExchange(open: () => Pair): void {
       expect(await taker.expedite("other", "a", "1")).toBe(false);
     });
 
-    test("query() gives nothing when the owner has ended", async () => {
+    test("peek() and expedite() give nothing when the owner has ended", async () => {
       const { owner, taker, endTaker } = open();
       taker.onQuery("thing", { expedite: () => true });
       endTaker();

@@ -261,8 +261,9 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
       { options: "drainTimeout: 3_000," },
     );
     const held = await systemd.hold(on);
-    await expect(stop(name)).resolves.toBeUndefined();
+    await systemd.manage("stop", name);
     await held.ended;
+    expect(await systemd.show(name)).toMatchObject({ ActiveState: "inactive", Result: "success" });
   });
 });
 
