@@ -2,7 +2,7 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { handover, jsonLines, start } from "../support/program.js";
+import { handover, jsonLines, startHandover } from "../support/program.js";
 import { openRequest } from "../support/requests.js";
 import { Service, temporaryDirectory } from "../support/service.js";
 
@@ -36,7 +36,7 @@ describe("the program", () => {
   });
 
   test("handover exits with code 2 for wrong usage, though no process reads its output", async () => {
-    const run = start(["upgarde"]);
+    const run = startHandover(["upgarde"]);
     run.leave();
     expect((await run.ended).code).toBe(2);
   });
@@ -120,7 +120,7 @@ describe("handover upgrade", () => {
 
   test("handover upgrade is refused while another is in progress, and fails if the process is stopped", async () => {
     const service = await startService("faulty-successor.js", { fault: "hang" });
-    const first = start(["upgrade", service.pid]);
+    const first = startHandover(["upgrade", service.pid]);
     await first.untilPrinted(/spawned/);
     const second = await handover("upgrade", service.pid);
     expect(second).toMatchObject({
@@ -137,7 +137,7 @@ describe("handover upgrade", () => {
 
   test("handover upgrade reports a process that dies before its answer", async () => {
     const service = await startService("faulty-successor.js", { fault: "hang" });
-    const upgrade = start(["upgrade", service.pid]);
+    const upgrade = startHandover(["upgrade", service.pid]);
     await upgrade.untilPrinted(/spawned/);
     process.kill(service.pid, "SIGKILL");
     const { code, stderr } = await upgrade.ended;
@@ -242,7 +242,7 @@ describe("handover stop", () => {
   test("handover stop waits until every connection has ended", async () => {
     const service = await startService("echoes-body.js");
     const request = await openRequest(service);
-    const stop = start(["stop", service.pid]);
+    const stop = startHandover(["stop", service.pid]);
     await stop.untilPrinted(/draining 1 connection\n/);
     request.end();
     expect(await stop.ended).toEqual({
@@ -270,7 +270,7 @@ describe("handover stop", () => {
 describe("handover demo", () => {
   test("handover demo loses no request, and leaves no process or file", async () => {
     const TMPDIR = temporaryDirectory();
-    const run = await start(["demo", "--upgrades", 2, "--json"], { TMPDIR }).ended;
+    const run = await startHandover(["demo", "--upgrades", 2, "--json"], { TMPDIR }).ended;
     expect(run).toMatchObject({ code: 0, stderr: "" });
     const lines = jsonLines(run);
     expect(lines).toMatchObject([
@@ -287,7 +287,7 @@ describe("handover demo", () => {
   test("handover demo cleans up if it is interrupted", async () => {
     const TMPDIR = join(temporaryDirectory(), "tmp");
     mkdirSync(TMPDIR);
-    const demo = start(["demo"], { TMPDIR });
+    const demo = startHandover(["demo"], { TMPDIR });
     const [, port] = /:(\d+)/.exec(await demo.untilPrinted(/http:\S+:\d+/))!;
     await demo.untilPrinted(/upgrade 1 of 10: /);
     demo.kill("SIGINT");

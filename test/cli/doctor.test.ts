@@ -4,7 +4,7 @@ import { chmodSync, copyFileSync, mkdirSync, renameSync, rmSync, symlinkSync, wr
 import { createServer } from "node:net";
 import { dirname, join, resolve } from "node:path";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
-import { handover, jsonLines, start, type Run } from "../support/program.js";
+import { handover, jsonLines, startHandover, type Run } from "../support/program.js";
 import { MemoryGroup } from "../support/memory-group.js";
 import { freePort } from "../support/port.js";
 import { asRoot, isSkipped } from "../support/root.js";
@@ -215,7 +215,7 @@ describe("handover doctor", () => {
     rmSync(installed);
     mkdirSync(installed);
     copyFileSync("package.json", join(installed, "package.json"));
-    const run = await start(["doctor", "--json"], { PWD: directory }, directory).ended;
+    const run = await startHandover(["doctor", "--json"], { PWD: directory }, directory).ended;
     expect(run.code).toBe(1);
     expect(report(run).findings[0]).toMatchObject({
       check: "addon",
@@ -401,7 +401,7 @@ function fill(directory: string): void {
 async function withSystemctl(script: string | undefined, ...args: string[]): Promise<Run> {
   const bin = join(temporaryDirectory(), "bin");
   if (script !== undefined) installSystemctl(bin, script);
-  return start(args, { PATH: bin }).ended;
+  return startHandover(args, { PATH: bin }).ended;
 }
 
 function installSystemctl(bin: string, script: string): void {

@@ -1,7 +1,7 @@
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { handover, jsonLines, start } from "../support/program.js";
+import { handover, jsonLines, startHandover } from "../support/program.js";
 import { Client } from "../support/client.js";
 import { Service, temporaryDirectory } from "../support/service.js";
 
@@ -79,7 +79,7 @@ describe("handover upgrade --dry-run", () => {
 
   test("an upgrade is refused during a rehearsal", async () => {
     const service = await hang();
-    const first = start(["upgrade", service.pid, "--dry-run"]);
+    const first = startHandover(["upgrade", service.pid, "--dry-run"]);
     await first.untilPrinted(/spawned/);
     expect((await handover("upgrade", service.pid)).stderr).toBe(
       "handover: cannot upgrade: an upgrade is in progress\n",

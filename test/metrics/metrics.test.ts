@@ -9,7 +9,7 @@ import { prometheus } from "../../dist/metrics/index.js";
 import { Registry } from "prom-client";
 import { Client } from "../support/client.js";
 import { Service, temporaryDirectory } from "../support/service.js";
-import { handover, start } from "../support/program.js";
+import { handover, startHandover } from "../support/program.js";
 
 describe("the metrics of a service", () => {
   test("the metrics count on over the generations, in prom-client and in OpenTelemetry", async () => {
@@ -128,7 +128,7 @@ describe("handover status", () => {
 
   test("handover status --watch prints the status again and again, and follows an upgrade", async () => {
     const { service, upgrade } = await serve();
-    const watching = start(["status", "--pid-file", service.pidFile, "--watch", "0.1", "--json"]);
+    const watching = startHandover(["status", "--pid-file", service.pidFile, "--watch", "0.1", "--json"]);
     await watching.untilPrinted(/"generation":0/);
     await upgrade(1);
     await watching.untilPrinted(/"generation":1.*"outcome":"confirmed"/);
@@ -139,7 +139,7 @@ describe("handover status", () => {
 
   test("handover status --watch exits when its reader does", async () => {
     const { service } = await serve();
-    const watching = start(["status", "--pid-file", service.pidFile, "--watch", "0.1"]);
+    const watching = startHandover(["status", "--pid-file", service.pidFile, "--watch", "0.1"]);
     await watching.untilPrinted(/generation +0/);
     watching.leave();
     expect(await watching.ended).toMatchObject({ code: 0, stderr: "" });
@@ -147,7 +147,7 @@ describe("handover status", () => {
 
   test("handover status --watch exits at Ctrl-C while the process does not answer", async () => {
     const { service } = await serve();
-    const watching = start(["status", "--pid-file", service.pidFile, "--watch", "0.1"]);
+    const watching = startHandover(["status", "--pid-file", service.pidFile, "--watch", "0.1"]);
     await watching.untilPrinted(/generation +0/);
     process.kill(service.pid, "SIGSTOP");
     // Between two questions it ends, too: let there be one that waits.
@@ -158,7 +158,7 @@ describe("handover status", () => {
 
   test("handover status --watch exits when the service does", async () => {
     const { service } = await serve();
-    const watching = start(["status", "--pid-file", service.pidFile, "--watch", "0.1"]);
+    const watching = startHandover(["status", "--pid-file", service.pidFile, "--watch", "0.1"]);
     await watching.untilPrinted(/generation +0/);
     expect((await handover("stop", "--pid-file", service.pidFile)).code).toBe(0);
     expect(await watching.ended).toMatchObject({

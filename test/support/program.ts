@@ -13,11 +13,11 @@ const PROGRAM = fileURLToPath(new URL("../../bin/handover.js", import.meta.url))
 
 /** Runs `handover` with these arguments. */
 export function handover(...args: (string | number)[]): Promise<Run> {
-  return start(args).ended;
+  return startHandover(args).ended;
 }
 
-/** The same, but one that can be watched and signalled while it runs. It ends with the test. */
-export function start(
+/** Starts `handover` with these arguments; the test can watch and signal it. It is stopped at the end of the test. */
+export function startHandover(
   args: readonly (string | number)[],
   env: NodeJS.ProcessEnv = {},
   cwd = ".",
