@@ -221,7 +221,7 @@ describe("a connection of no known protocol", () => {
 });
 
 test("a connection that speaks another protocol after an Upgrade stays until drainTimeout, and is counted", async () => {
-  const { service, port } = await start("http", { ...brief, drainTimeout: 2_500 });
+  const { service, port } = await start("http", { ...brief, drainTimeout: 5_000 });
   const [socket, idle] = [await Client.open(port), await Client.open(port)];
   idle.request("/");
   await idle.response();

@@ -222,7 +222,7 @@ describe("an HTTP/1.1 connection that stays", () => {
     ],
     ["a tunnel", "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n"],
   ])("%s stays", async (_, head) => {
-    const { service, port } = await start({ drainTimeout: 1_000 });
+    const { service, port } = await start({ drainTimeout: 3_000 });
     const client = await Client.open(port);
     expect(await client.ask()).toBe("0");
     client.socket.write(head);
@@ -310,7 +310,7 @@ describe("an adopted HTTP/1.1 connection", () => {
     ["keepAliveTimeout", async (client: Client) => expect(await client.ask()).toBe("0")],
     ["headersTimeout", async () => {}],
   ])("%s closes an adopted connection that is silent", async (name, begin) => {
-    const { service, port } = await start({ server: { [name]: 2_000 } });
+    const { service, port } = await start({ server: { [name]: 5_000 } });
     const client = await Client.open(port);
     await begin(client);
     await service.replace();

@@ -250,7 +250,7 @@ describe("the slots of several generations", () => {
   test("the fence of a slot grows with each owner, over five upgrades and a rollback", async () => {
     const subscribe = [["a", "s"]];
     const each = Object.fromEntries([1, 2, 3, 4, 5].map((n) => [n, { subscribe }]));
-    let owner = await Actor.start("obeys-slots.js", { each, probation: 700 });
+    let owner = await Actor.start("obeys-slots.js", { each, probation: 1_500 });
     const fences: number[] = [];
     for (let upgrade = 1; upgrade <= 5; upgrade++) {
       await owner.tell("initiate", "a", upgrade);

@@ -67,7 +67,7 @@ describe("a slot", () => {
   });
 
   test("a slot that a subscriber has taken is its own when probation is over, and not before", async () => {
-    const old = await start({ ...taken, probation: 500 });
+    const old = await start({ ...taken, probation: 2_000 });
     await old.tell("initiate", "a", 1);
     await old.tell("upgrade");
     await old.says("settled");
@@ -160,12 +160,12 @@ describe("a subscriber", () => {
 
   test("the outcome of a withdrawn slot has the refusal of its subscriber", async () => {
     const old = await start({ each: { 1: { subscribe: [["a", "s", "throw"]] } } });
-    await old.tell("initiate", "a", 1, { timeout: 500 });
+    await old.tell("initiate", "a", 1, { timeout: 2_000 });
     const next = await old.upgrade();
     const { refusals } = await old.says("outcome", { how: "withdrawn" });
     expect(refusals).toEqual([
       { code: "ERR_MINE", reason: "thrown by the test" },
-      { code: "ERR_TIMEOUT", reason: "nobody took it in 500 ms" },
+      { code: "ERR_TIMEOUT", reason: "nobody took it in 2000 ms" },
     ]);
     expect(next.said("asked")).toHaveLength(1);
     await old.leaves();
@@ -186,7 +186,7 @@ describe("a subscriber", () => {
 
   test("a subscriber that takes too long is aborted, and the slot stays with its owner", async () => {
     const old = await start({ each: { 1: { subscribe: [["a", "s", "hold"]] } } });
-    await old.tell("initiate", "a", 1, { timeout: 500 });
+    await old.tell("initiate", "a", 1, { timeout: 2_000 });
     const next = await old.upgrade();
     await next.says("asked");
     await next.says("aborted");
@@ -225,7 +225,7 @@ describe("complete()", () => {
 
   test("complete() leaves a slot that it cannot use to its owner, with the reason", async () => {
     const old = await start({ each: { 1: { version: 2 } } });
-    await old.tell("initiate", "a", 1, { timeout: 1_500 });
+    await old.tell("initiate", "a", 1, { timeout: 3_000 });
     await old.tell("initiate", "b", 1, { timeout: 1 });
     const next = await old.upgrade();
     await old.says("outcome", { label: "b" });
@@ -314,7 +314,7 @@ describe("a slot of another version", () => {
     ["that check refuses", { check: false }, "ERR_CHECK"],
   ])("a slot %s is refused, and stays with its owner", async (_, shape, code) => {
     const old = await start({ each: { 1: { ...shape, subscribe: [["a", "s"]] } } });
-    await old.tell("initiate", "a", 1, { timeout: 500 });
+    await old.tell("initiate", "a", 1, { timeout: 2_000 });
     const next = await old.upgrade();
     const outcome = await old.says("outcome", { how: "withdrawn" });
     expect(codes(outcome)).toEqual([code, "ERR_TIMEOUT"]);

@@ -245,7 +245,7 @@ describe("the units of an upgrade", () => {
 });
 
 describe("a unit", () => {
-  const drain = { unitTimeout: 400 };
+  const drain = { unitTimeout: 1_500 };
 
   test.each([
     ["cannot be frozen", { freeze: { a: "throw" } }, "ERR_FREEZE"],
@@ -348,7 +348,7 @@ describe("start() of a unit that still runs in the predecessor", () => {
   });
 
   test("start() is refused while the predecessor keeps the unit, and starts it anew when it was stopped there", async () => {
-    const settings = { start: ["a"], probation: 1_000, drain: { unitTimeout: 100 } };
+    const settings = { start: ["a"], probation: 3_000, drain: { unitTimeout: 100 } };
     const old = await start({ ...settings, each: { 0: { eligible: { a: false } } } });
     const next = await old.upgrade();
     await expect(next.tell("start", "a", { runs: 100 })).rejects.toMatchObject({ code: "ERR_UNIT" });
@@ -360,7 +360,7 @@ describe("start() of a unit that still runs in the predecessor", () => {
 
   test("start() rejects if run() of a moving unit throws, and does not start it anew", async () => {
     const each = { 1: { run: { a: "throw" } } };
-    const old = await start({ start: ["a"], probation: 1_000, each, drain: { unitTimeout: 100 } });
+    const old = await start({ start: ["a"], probation: 3_000, each, drain: { unitTimeout: 100 } });
     const next = await old.upgrade();
     await expect(next.tell("start", "a", { runs: 100 })).rejects.toMatchObject({ code: "ERR_UNIT" });
     expect(next.said("run").map(({ runs }) => runs)).toEqual([2]);
@@ -395,7 +395,7 @@ describe("the units of a successor that is killed", () => {
 
   test("a successor that is killed on probation after the drain gives back the units that have moved", async () => {
     const each = { 0: { eligible: { b: false } } };
-    const old = await start({ start: ["a", "b"], probation, drainTimeout: 200, each });
+    const old = await start({ start: ["a", "b"], probation, drainTimeout: 1_500, each });
     const doomed = await old.upgrade();
     expect(await old.tell("drain")).toMatchObject({ moved: 1, stopped: 1 });
     const { fence } = await doomed.says("run", { id: "a", runs: 2 });
@@ -475,7 +475,7 @@ describe("the units of a successor that is killed", () => {
 
   test("a unit is not offered again after three successors have died over it", async () => {
     const each = { 1: { run: { a: "die" } } };
-    const old = await start({ start: ["a", "b"], each, probation: 1_000, drain: { concurrency: 1 } });
+    const old = await start({ start: ["a", "b"], each, probation: 3_000, drain: { concurrency: 1 } });
     for (let death = 1; death <= 3; death++) {
       const from = old.service.lines.length;
       old.kill("SIGHUP");
@@ -545,12 +545,17 @@ describe("stop()", () => {
 
   test("stop() takes no longer than drainTimeout", async () => {
     const each = { 0: { stop: { a: "hang" }, freeze: { b: "hang" } } };
-    const only = await start({ start: ["a", "b", "c"], each, drainTimeout: 200 });
+    const only = await start({
+      start: ["a", "b", "c"],
+      each,
+      drain: { unitTimeout: 20_000 },
+      drainTimeout: 200,
+    });
     only.kill("SIGTERM");
     const { ms, stopped, failed } = await reportOf(only, "stopped");
     expect([stopped, failed]).toEqual([1, 2]);
-    // The limit of one unit is 5,000.
-    expect(ms).toBeLessThan(4_000);
+    // A single unit may take as long as that.
+    expect(ms).toBeLessThan(20_000);
   });
 });
 
