@@ -199,14 +199,14 @@ describe("the units of the documentation have the values of the unit that is pri
     return [...blocks].flatMap(([, text]) => (text!.includes("[Service]") ? [[page, text!] as const] : []));
   });
 
-  test.each(units)("in %s", (_, unit) => {
+  test.each(units)("the unit in %s has the values of the printed unit", (_, unit) => {
     for (const name of shared) {
       const other = valuesOf(name, unit).filter((value) => value !== String(DIRECTIVES[name]));
       expect({ [name]: other }).toEqual({ [name]: [] });
     }
   });
 
-  test("and docs/systemd.md shows both", () => {
+  test("docs/systemd.md shows both directives", () => {
     const [, unit = ""] = units.find(([page]) => page === "docs/systemd.md") ?? [];
     expect(shared.map((name) => valuesOf(name, unit).length)).toEqual([1, 1]);
   });

@@ -29,7 +29,7 @@ async function refusal(stage: Stage): Promise<unknown> {
 }
 
 describe("Generation.upgrade", () => {
-  test("starts a successor, commits when it is ready, and exits when it is confirmed", async () => {
+  test("upgrade() starts a successor, commits when it is ready, and exits when it is confirmed", async () => {
     const stage = await ready({ probation: 1_000 });
     const { settled, ...result } = await stage.commit();
     expect(result).toMatchObject({ pid: PEER, generation: 1 });
@@ -42,7 +42,7 @@ describe("Generation.upgrade", () => {
     expect(stage.events).toEqual(["ready", "upgrading", "upgraded", "draining", "exit"]);
   });
 
-  test("stops accepting and releases the roles before the successor can read the commit", async () => {
+  test("upgrade() stops accepting and releases the roles before the successor can read the commit", async () => {
     const stage = await ready();
     const log: string[] = [];
     await role(stage, log);
@@ -63,7 +63,7 @@ describe("Generation.upgrade", () => {
     await upgrade;
   });
 
-  test("kills a successor that is not ready within upgradeTimeout, and keeps serving", async () => {
+  test("upgrade() kills a successor that is not ready within upgradeTimeout, and the process keeps serving", async () => {
     const stage = await ready({ upgradeTimeout: 1_000 });
     const { upgrade } = await stage.startUpgrade();
     stage.clock.advance(1_000);
@@ -73,7 +73,7 @@ describe("Generation.upgrade", () => {
     expect(stage.events).toEqual(["ready", "upgrading", "recorded", "failed"]);
   });
 
-  test("commits to a successor whose message arrived before upgradeTimeout but was not read yet", async () => {
+  test("upgrade() commits to a successor whose message arrived before upgradeTimeout and was not read yet", async () => {
     const stage = await ready({ upgradeTimeout: 1_000 });
     const { upgrade } = await stage.startUpgrade();
     stage.successor.ready();
@@ -81,7 +81,7 @@ describe("Generation.upgrade", () => {
     await expect(upgrade).resolves.toMatchObject({ generation: 1 });
   });
 
-  test("is refused while another upgrade runs, which goes on", async () => {
+  test("upgrade() is refused while another upgrade runs, which succeeds", async () => {
     const stage = await ready();
     const { upgrade } = await stage.startUpgrade();
     await expect(stage.generation.upgrade(undefined)).rejects.toMatchObject({
@@ -92,7 +92,7 @@ describe("Generation.upgrade", () => {
     await expect(stage.generation.upgrade(undefined)).rejects.toMatchObject({ code: "ERR_ALREADY_UPGRADED" });
   });
 
-  test("is refused before ready(), after a stop, and in PID 1", async () => {
+  test("upgrade() is refused before ready(), after a stop, and in PID 1", async () => {
     const starting = new Stage();
     expect(await refusal(starting)).toBe("ERR_NOT_READY");
     await starting.generation.stop();
@@ -103,7 +103,7 @@ describe("Generation.upgrade", () => {
     expect(first.successors).toEqual([]);
   });
 
-  test("rejects with ERR_SPAWN if no process can be started, and the next upgrade works", async () => {
+  test("upgrade() rejects with ERR_SPAWN if no process can be started, and the next one succeeds", async () => {
     const stage = await ready();
     stage.spawnError = new Error("spawn node ENOENT");
     await expect(stage.generation.upgrade(undefined)).rejects.toMatchObject({
@@ -114,7 +114,7 @@ describe("Generation.upgrade", () => {
     await expect(stage.commit()).resolves.toMatchObject({ generation: 1 });
   });
 
-  test("rejects with the way the successor died before it was ready", async () => {
+  test("upgrade() rejects with the exit of a successor that died before it was ready", async () => {
     const stage = await ready();
     const { upgrade } = await stage.startUpgrade();
     stage.successor.greet(1);
@@ -126,7 +126,7 @@ describe("Generation.upgrade", () => {
     expect(stage.state).toBe("ready");
   });
 
-  test("kills a successor that breaks the protocol", async () => {
+  test("upgrade() kills a successor that breaks the protocol", async () => {
     const stage = await ready();
     const { upgrade } = await stage.startUpgrade();
     stage.successor.send({ type: "ready", used: [] });
@@ -134,7 +134,7 @@ describe("Generation.upgrade", () => {
     expect(stage.successor.isKilled).toBe(true);
   });
 
-  test("rejects with ERR_ABORTED when its signal aborts before the commit", async () => {
+  test("upgrade() rejects with ERR_ABORTED when its signal aborts before the commit", async () => {
     const stage = await ready();
     const controller = new AbortController();
     const { upgrade } = await stage.startUpgrade(controller.signal);
@@ -145,7 +145,7 @@ describe("Generation.upgrade", () => {
     expect(stage.successors).toHaveLength(1);
   });
 
-  test("takes the roles back when a role cannot be released, and the successor is dead", async () => {
+  test("upgrade() acquires the roles again, once the successor is dead, when a role cannot be released", async () => {
     const stage = await ready();
     const log: string[] = [];
     await role(stage, log);
@@ -162,7 +162,7 @@ describe("Generation.upgrade", () => {
     expect(log).toEqual(["acquire"]);
   });
 
-  test("is cancelled by a stop, which kills the successor first", async () => {
+  test("a stop cancels upgrade(), and kills the successor first", async () => {
     const stage = await ready();
     const { upgrade } = await stage.startUpgrade();
     const stopped = stage.generation.stop();
@@ -172,7 +172,7 @@ describe("Generation.upgrade", () => {
     expect(stage.events).toEqual(["ready", "upgrading", "draining", "recorded", "failed", "exit"]);
   });
 
-  test("starts no successor beyond maxDraining older generations", async () => {
+  test("upgrade() starts no successor beyond maxDraining older generations", async () => {
     const { stage, predecessor } = successorOf({ maxDraining: 1, probation: 0 });
     const accepted = stage.generation.ready();
     await predecessor.receives("ready");
@@ -191,7 +191,7 @@ describe("Generation.upgrade", () => {
 });
 
 describe("Generation on the successor's probation", () => {
-  test("rolls back when the successor dies: accepts again, with its roles and its PID file", async () => {
+  test("a predecessor rolls back when its successor dies on probation: it accepts again, with its roles and PID file", async () => {
     const directory = mkdtempSync(join(tmpdir(), "handover-"));
     onTestFinished(() => rmSync(directory, { recursive: true }));
     const pidFile = join(directory, "pid");
@@ -210,7 +210,7 @@ describe("Generation on the successor's probation", () => {
     expect(stage.generation.context.history.records).toMatchObject([{ outcome: "rolledBack" }]);
   });
 
-  test("upgrades again after a rollback, and this time exits", async () => {
+  test("a predecessor upgrades again after a rollback, and exits", async () => {
     const stage = await ready({ probation: 1_000 });
     await stage.commit();
     stage.successor.exit(1);
@@ -221,7 +221,7 @@ describe("Generation on the successor's probation", () => {
     expect(await stage.generation.exit).toBe("upgraded");
   });
 
-  test("leaves no timer behind after a rollback", async () => {
+  test("a rollback leaves no timer behind", async () => {
     const stage = await ready({ probation: 1_000 });
     await stage.commit();
     stage.successor.exit(1);
@@ -229,7 +229,7 @@ describe("Generation on the successor's probation", () => {
     expect(stage.clock.size).toBe(0);
   });
 
-  test("stops, and does not roll back, when the successor announces its stop before it dies", async () => {
+  test("a predecessor stops, and does not roll back, when its successor announces a stop before it dies", async () => {
     const stage = await ready();
     await stage.commit();
     stage.successor.send({ type: "stopping" });
@@ -238,7 +238,7 @@ describe("Generation on the successor's probation", () => {
     expect(stage.events).not.toContain("rollback");
   });
 
-  test("announces its own stop to the successor, and exits as stopped", async () => {
+  test("a predecessor announces its stop to the successor on probation, and exits as stopped", async () => {
     const stage = await ready();
     const { settled } = await stage.commit();
     await stage.generation.stop();
@@ -247,7 +247,7 @@ describe("Generation on the successor's probation", () => {
     expect(stage.events.at(-1)).toBe("exit");
   });
 
-  test("confirms at the commit if probation is switched off", async () => {
+  test("a predecessor confirms its successor at the commit if probation is 0", async () => {
     const stage = await ready({ probation: 0 });
     const { settled } = await stage.commit();
     expect(await settled).toBe("confirmed");
@@ -256,7 +256,7 @@ describe("Generation on the successor's probation", () => {
 });
 
 describe("Generation as a successor", () => {
-  test("accepts when its predecessor commits, and may upgrade when it is confirmed", async () => {
+  test("a successor accepts when its predecessor commits, and may upgrade when it is confirmed", async () => {
     const { stage, predecessor } = successorOf({ probation: 1_000 });
     const accepted = stage.generation.ready();
     await predecessor.receives("ready");
@@ -273,7 +273,7 @@ describe("Generation as a successor", () => {
     expect(await settled).toBe("confirmed");
   });
 
-  test("accepts when its predecessor dies before the commit", async () => {
+  test("a successor accepts when its predecessor dies before the commit", async () => {
     const { stage, predecessor } = successorOf();
     const accepted = stage.generation.ready();
     await predecessor.receives("ready");
@@ -282,7 +282,7 @@ describe("Generation as a successor", () => {
     expect(stage.generation.state).toEqual({ name: "ready", onProbation: false });
   });
 
-  test("gives up and exits when its predecessor lives but does not commit within upgradeTimeout", async () => {
+  test("a successor exits when its predecessor lives and does not commit within upgradeTimeout", async () => {
     const { stage, predecessor } = successorOf({ upgradeTimeout: 1_000 });
     const accepted = stage.generation.ready();
     accepted.catch(() => {});
@@ -297,7 +297,7 @@ describe("Generation as a successor", () => {
     expect(stage.events).not.toContain("ready");
   });
 
-  test("never accepts when its predecessor lives and breaks the protocol", async () => {
+  test("a successor never accepts when its predecessor lives and breaks the protocol", async () => {
     const { stage, predecessor } = successorOf();
     const accepted = stage.generation.ready();
     accepted.catch(() => {});
@@ -307,7 +307,7 @@ describe("Generation as a successor", () => {
     expect(await stage.generation.exit).toBe("stopped");
   });
 
-  test("exits with 0 when it was started by a rehearsal, and leaves no file", async () => {
+  test("a successor of a rehearsal exits with 0, and leaves no file", async () => {
     const directory = mkdtempSync(join(tmpdir(), "handover-"));
     onTestFinished(() => rmSync(directory, { recursive: true }));
     const pidFile = join(directory, "pid");
@@ -322,7 +322,7 @@ describe("Generation as a successor", () => {
     expect(existsSync(pidFile)).toBe(false);
   });
 
-  test("stops with its predecessor while it is on probation", async () => {
+  test("a successor stops with its predecessor while it is on probation", async () => {
     const { stage, predecessor } = successorOf();
     const accepted = stage.generation.ready();
     await predecessor.receives("ready");
@@ -386,7 +386,7 @@ async function isStoppedOnProbation(stage: Stage): Promise<void> {
 
 describe("Generation with a step that throws", () => {
   test.each(BROKEN)(
-    "reports the step %s, and goes on: the process accepts or exits",
+    "the step %s that throws is reported, and the process still accepts or exits",
     async (effect, at, life) => {
       const warning = once(process, "warning") as Promise<[Error & { code: string }]>;
       const stage = new Stage({ probation: 1_000 });

@@ -73,7 +73,7 @@ function live(
   return run;
 }
 
-test("the lives of this test run every effect of the table", () => {
+test("the event sequences of this test run every effect of the table", () => {
   const run = new Set(LIVES.flatMap((life) => live(life).log));
   expect(EFFECTS.filter((effect) => !run.has(effect))).toEqual([]);
 });
@@ -81,7 +81,7 @@ test("the lives of this test run every effect of the table", () => {
 describe.each(EFFECTS)("the effect %s", (effect) => {
   const lives = LIVES.filter((life) => live(life).log.includes(effect));
 
-  test("may dispatch an event, which waits until all effects of the running event are done", () => {
+  test(`the effect ${effect} may dispatch an event, which waits until all effects of the running event are done`, () => {
     for (const life of lives) {
       const undisturbed = live(life);
       let isFirst = true;
@@ -100,7 +100,7 @@ describe.each(EFFECTS)("the effect %s", (effect) => {
     }
   });
 
-  test("may throw, and all other effects and events run as if it had not", () => {
+  test(`the effect ${effect} may throw, and all other effects and events run as if it had not`, () => {
     for (const life of lives) {
       const broken = live(life, (one) => {
         if (one === effect) throw new Error("broken");

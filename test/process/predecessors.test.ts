@@ -16,8 +16,8 @@ function open(): { older: Predecessors; parent: Predecessor; other: Channel } {
   return { older: new Predecessors(parent), parent, other };
 }
 
-describe("an older generation", () => {
-  test("that is asked twice has for each answer the time that it was given for it", async () => {
+describe("a predecessor", () => {
+  test("queryProgress() waits for each answer as long as its own timeout", async () => {
     const { parent, other } = open();
     const [first, second] = [parent.queryProgress(10), parent.queryProgress(10_000)];
     expect(await first).toBeUndefined();
@@ -25,7 +25,7 @@ describe("an older generation", () => {
     expect(await second).toEqual({ connections: 3, remaining: 5 });
   });
 
-  test("that is waited for leaves nothing on the signal when it is gone", async () => {
+  test("waitForDirect() leaves no listener on its signal when the predecessor is gone", async () => {
     const { older, other } = open();
     const { signal } = new AbortController();
     const gone = older.waitForDirect(signal);
