@@ -391,7 +391,7 @@ test("a slot of 100 MB arrives unchanged", async () => {
   const old = await start(taken);
   await old.tell("initiate", "a", 100_000_000, { as: "bytes" });
   const next = await old.upgrade();
-  expect(await next.says("took")).toMatchObject({ data: { bytes: 100_000_000, sum: true } });
+  expect(await next.says("took")).toMatchObject({ data: { bytes: 100_000_000, whole: true } });
   await old.says("outcome", { how: "taken" });
   await old.leaves();
 });
