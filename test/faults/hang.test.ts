@@ -14,16 +14,17 @@ async function start(settings: object): Promise<Running & { pidFile: string }> {
   return { ...running, pidFile };
 }
 
-/** The old process serves, on the connections that it had as well, and the next upgrade is not in its way. */
-async function expectRollback({ service, client }: Running): Promise<void> {
+const UNRESPONSIVE =
+  /^the successor \(pid \d+\) did not respond for 3000 ms after the commit, and was killed$/;
+
+/** Waits for the rollback; the old process serves, also on the connections that it had. Returns the reason. */
+async function rollBack({ service, client }: Running): Promise<unknown> {
   const { code, message } = await service.until("rollback", { generation: 0 });
   expect(code).toBe("ERR_UNRESPONSIVE");
-  expect(message).toMatch(
-    /^the successor \(pid \d+\) did not respond for 3000 ms after the commit, and was killed$/,
-  );
   expect(service.alive()).toEqual([service.pid]);
   expect(await service.ask()).toBe(String(service.pid));
   expect(await service.ask("/", client)).toBe(String(service.pid));
+  return message;
 }
 
 test.each(["before-commit", "at-accept"])(
@@ -31,7 +32,7 @@ test.each(["before-commit", "at-accept"])(
   async (hang) => {
     const running = await start({ hang });
     await running.service.upgrade("hanging");
-    await expectRollback(running);
+    expect(await rollBack(running)).toMatch(UNRESPONSIVE);
     await finish(running);
   },
 );
@@ -40,7 +41,7 @@ test("a successor that is stopped by SIGSTOP on probation is killed, and the upg
   const running = await start({});
   const { pid } = await running.service.upgrade();
   process.kill(pid, "SIGSTOP");
-  await expectRollback(running);
+  expect(await rollBack(running)).toMatch(UNRESPONSIVE);
   await finish(running);
 });
 
@@ -58,6 +59,6 @@ test("handover upgrade waits for the end of probation, and fails with the reason
   const { code, stdout, stderr } = await handover("upgrade", "--pid-file", running.pidFile);
   expect(code).toBe(1);
   expect(stdout + stderr).toMatch(/did not respond for 3000 ms after the commit/);
-  await expectRollback(running);
+  expect(await rollBack(running)).toMatch(UNRESPONSIVE);
   await finish(running);
 });
