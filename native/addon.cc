@@ -67,8 +67,13 @@ Napi::Value ReceiveJs(const CallbackInfo& info) {
     result.Set("fds", ArrayOf(info.Env(), received.fds, received.count));
     result.Set("truncated", received.truncated);
     result.Set("fdsLost", received.fds_lost);
+    result.Set("sender", received.sender);
     return result;
   });
+}
+
+Napi::Value PassCredentialsJs(const CallbackInfo& info) {
+  return Number(info, PassCredentials(Arguments(info, "passCredentials").Fd(0)));
 }
 
 Napi::Value PollJs(const CallbackInfo& info) {
@@ -174,6 +179,7 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   add("socketpair", SocketpairJs);
   add("send", SendJs);
   add("receive", ReceiveJs);
+  add("passCredentials", PassCredentialsJs);
   add("poll", PollJs);
   add("bindInet", BindInetJs);
   add("bindUnix", BindUnixJs);

@@ -14,25 +14,36 @@ namespace handover {
 
 namespace {
 
-// Aligned as the kernel and the CMSG macros want it.
-union Control {
-  cmsghdr header;
-  char bytes[CMSG_SPACE(kMaxFds * sizeof(int))];
-};
-
 #ifdef __linux__
+constexpr size_t kCredentialsSpace = CMSG_SPACE(sizeof(ucred));
 constexpr int kSendFlags = MSG_NOSIGNAL | MSG_DONTWAIT;
 constexpr int kReceiveFlags = MSG_CMSG_CLOEXEC | MSG_DONTWAIT;
 constexpr short kHangUp = POLLRDHUP;
 #else
+constexpr size_t kCredentialsSpace = 0;
 constexpr int kSendFlags = MSG_DONTWAIT;
 constexpr int kReceiveFlags = MSG_DONTWAIT;
 constexpr short kHangUp = 0;  // POLLHUP always comes.
 #endif
 
+// Aligned as the kernel and the CMSG macros want it. The kernel writes the credentials first: without room for
+// both, they would cost descriptors.
+union Control {
+  cmsghdr header;
+  char bytes[kCredentialsSpace + CMSG_SPACE(kMaxFds * sizeof(int))];
+};
+
 void Collect(msghdr* message, Received* received) {
   for (cmsghdr* part = CMSG_FIRSTHDR(message); part != nullptr; part = CMSG_NXTHDR(message, part)) {
-    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
+    if (part->cmsg_level != SOL_SOCKET) continue;
+#ifdef __linux__
+    if (part->cmsg_type == SCM_CREDENTIALS) {
+      ucred sender;
+      memcpy(&sender, CMSG_DATA(part), sizeof(sender));
+      received->sender = sender.pid;
+    }
+#endif
+    if (part->cmsg_type != SCM_RIGHTS) continue;
     size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
     for (size_t i = 0; i < count; i++) {
       int fd;
@@ -92,6 +103,16 @@ int Send(int fd, const void* data, size_t size, const int* fds, size_t count) {
     sent = sendmsg(fd, &message, kSendFlags);
   } while (sent < 0 && errno == EINTR);
   return Result(sent);
+}
+
+int PassCredentials(int fd) {
+#ifdef __linux__
+  int on = 1;
+  return Result(setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)));
+#else
+  (void)fd;
+  return -ENOSYS;
+#endif
 }
 
 int Receive(int fd, void* data, size_t size, Received* received) {

@@ -16,6 +16,8 @@ struct Received {
   size_t count = 0;
   bool truncated = false;
   bool fds_lost = false;
+  // As the kernel vouches for it; 0 where it does not.
+  pid_t sender = 0;
 };
 
 struct Credentials {
@@ -26,6 +28,8 @@ struct Credentials {
 
 int Socketpair(int fds[2]);
 int Send(int fd, const void* data, size_t size, const int* fds, size_t count);
+// Lets Receive() report the sender. -ENOSYS where the kernel does not vouch for it.
+int PassCredentials(int fd);
 // The size of what came, 0 at the end of file.
 int Receive(int fd, void* data, size_t size, Received* received);
 // `events` and the result are libuv's bits.

@@ -15,6 +15,8 @@ export interface Native {
   send(fd: number, data: Uint8Array, fds: readonly number[]): number;
   /** recvmsg(2) into `buffer` without blocking. An end of file is a `size` of 0. */
   receive(fd: number, buffer: Uint8Array): Received | number;
+  /** Lets {@link receive} on this socket report the sender of what is sent from now on (SO_PASSCRED); -ENOSYS on macOS. */
+  passCredentials(fd: number): number;
   /** poll(2) on one descriptor: waits, blocking the thread, at most `timeout` ms. The events that came, 0 for none. */
   poll(fd: number, events: number, timeout: number): number;
   /** socket(2) + bind(2) for TCP or UDP; `address` is numeric. The descriptor. */
@@ -69,6 +71,12 @@ export interface Received {
   truncated: boolean;
   /** Descriptors were lost, as this process had no room for them (MSG_CTRUNC). */
   fdsLost: boolean;
+  /**
+   * The pid of the process that sent the message, in this process's PID namespace (SCM_CREDENTIALS). Only a sender with
+   * CAP_SYS_ADMIN can name another process. 0 if it is unknown: the message was sent before
+   * {@link Native.passCredentials}, or by a process that this namespace does not contain.
+   */
+  sender: number;
 }
 
 export interface SocketDescription {

@@ -1,17 +1,19 @@
 import assert from "node:assert/strict";
 import { AsyncLocalStorage } from "node:async_hooks";
-import { spawn } from "node:child_process";
+import { spawn, type ChildProcessByStdio } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
 import { connect, type Socket } from "node:net";
 import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Readable, Writable } from "node:stream";
 import { setImmediate as turn } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { check, MAX_FDS, native, POLL, type Native, type Received } from "../../dist/platform/native.js";
 import { Manager } from "../support/manager.js";
+import { asRoot, isSkipped } from "../support/root.js";
 
 const {
   EADDRINUSE,
@@ -96,7 +98,7 @@ describe("a socket pair", () => {
       fdsLost: false,
     });
     native().send(left, Buffer.from("0123"), []);
-    expect(receive(right, 4)).toEqual({ size: 4, fds: [], truncated: false, fdsLost: false });
+    expect(receive(right, 4)).toEqual({ size: 4, fds: [], truncated: false, fdsLost: false, sender: 0 });
   });
 
   it("receive() reports descriptors that were lost because the process has no room for them", async () => {
@@ -154,6 +156,70 @@ describe("a socket pair", () => {
     const { pid, getuid, getgid } = process;
     expect(native().peerCredentials(left)).toEqual({ pid, uid: getuid?.(), gid: getgid?.() });
     expect(native().peerCredentials(own(fs.openSync("/dev/null", "r")))).toBe(-ENOTSOCK);
+  });
+});
+
+describe("the sender of a message", () => {
+  it("is unknown until the receiving socket asks for it", () => {
+    const [left, right] = pair();
+    native().send(left, Buffer.from("before"), []);
+    expect(native().passCredentials(right)).toBe(0);
+    native().send(left, Buffer.from("after"), []);
+    expect(receive(right)).toMatchObject({ size: 6, sender: 0 });
+    expect(receive(right)).toMatchObject({ size: 5, sender: process.pid });
+  });
+
+  it("comes with 253 descriptors, of which none is lost", () => {
+    const [left, right] = pair();
+    native().passCredentials(right);
+    native().send(left, Buffer.from("x"), Array<number>(MAX_FDS).fill(left));
+    const { fds, fdsLost, sender } = receive(right);
+    expect(new Set(fds).size).toBe(MAX_FDS);
+    expect([fdsLost, sender]).toEqual([false, process.pid]);
+  });
+
+  it("is the process that sends, not the one that made the socket", async () => {
+    const [left, right] = pair();
+    native().passCredentials(left);
+    const child = holding("sends.js", right);
+    await readable(left);
+    expect(receive(left).sender).toBe(child.pid);
+  });
+
+  it.skipIf(isSkipped)(`has the PID that it has here${asRoot}`, async () => {
+    const [left, right] = pair();
+    native().passCredentials(left);
+    holding("sends.js", right, inPidNamespace);
+    await readable(left);
+    const buffer = Buffer.alloc(1);
+    const { sender } = ok(native().receive(left, buffer));
+    expect(String(buffer)).toBe("1");
+    expect(fs.readFileSync(`/proc/${sender}/status`, "latin1")).toMatch(`\nNSpid:\t${sender}\t1\n`);
+  });
+
+  it.skipIf(isSkipped)(`is unknown in a PID namespace that it is not in${asRoot}`, async () => {
+    const [left, right] = pair();
+    native().passCredentials(right);
+    native().send(left, Buffer.from("x"), []);
+    expect(await outputOf(holding("receives.js", right, inPidNamespace))).toBe("0\n");
+  });
+
+  it("cannot be forged by a process without privileges", async () => {
+    const [left, right] = pair();
+    native().passCredentials(left);
+    expect(await outputOf(holding("forges-sender.py", right, ["python3"], ["nobody"]))).toBe(`${EPERM}\n`);
+    expect(native().receive(left, Buffer.alloc(4))).toBe(-EAGAIN);
+  });
+
+  it.skipIf(isSkipped)(`can be forged by root${asRoot}`, async () => {
+    const [left, right] = pair();
+    native().passCredentials(left);
+    expect(await outputOf(holding("forges-sender.py", right, ["python3"]))).toBe("sent\n");
+    expect(receive(left).sender).toBe(process.pid);
+  });
+
+  it("is refused for what is no socket", () => {
+    expect(native().passCredentials(own(fs.openSync("/dev/null", "r")))).toBe(-ENOTSOCK);
   });
 });
 
@@ -448,7 +514,8 @@ describe("a watcher", () => {
     close(dead);
     await fired;
     const all = POLL.readable | POLL.disconnect;
-    expect(results).toEqual([all, -ECONNRESET, all, { size: 0, fds: [], truncated: false, fdsLost: false }]);
+    const end = { size: 0, fds: [], truncated: false, fdsLost: false, sender: 0 };
+    expect(results).toEqual([all, -ECONNRESET, all, end]);
   });
 
   it("a watcher is quiet once it is closed, and can be closed again", async () => {
@@ -547,6 +614,7 @@ describe("a wrong argument", () => {
       TypeError,
       [1, new DataView(new ArrayBuffer(1))],
     ],
+    ["passCredentials", `${fdWords} undefined`, TypeError, []],
     ["poll", "`events` must be an integer from 1 to 7, got 0", RangeError, [1, 0, 0]],
     ["poll", "`timeout` must be an integer from 0 to 2147483647, got -1", RangeError, [1, 1, -1]],
     ["bindInet", "`type` must be `stream` or `dgram`, got a string", TypeError, ["raw", "::1", 0, true]],
@@ -679,6 +747,36 @@ function watching<T>(
     watcher.watch(wanted);
   });
 }
+
+/** Resolves when the descriptor is readable. */
+async function readable(fd: number): Promise<void> {
+  await watching(fd, POLL.readable);
+}
+
+/** Starts a fixture whose descriptor 3 is `fd`. It is killed at the end of the test. */
+function holding(
+  fixture: string,
+  fd: number,
+  words = [process.execPath],
+  args: string[] = [],
+): ChildProcessByStdio<Writable, Readable, null> {
+  const path = fileURLToPath(new URL(`../fixtures/native/${fixture}`, import.meta.url));
+  const child = spawn(words[0]!, [...words.slice(1), path, ...args], {
+    stdio: ["pipe", "pipe", "inherit", fd],
+  });
+  const ended = once(child, "close");
+  onTestFinished(async () => {
+    child.kill("SIGKILL");
+    await ended;
+  });
+  return child as ChildProcessByStdio<Writable, Readable, null>;
+}
+
+async function outputOf(child: ChildProcessByStdio<Writable, Readable, null>): Promise<string> {
+  return (await child.stdout.setEncoding("utf8").toArray()).join("");
+}
+
+const inPidNamespace = ["unshare", "--pid", "--fork", "--kill-child", process.execPath];
 
 async function run(fixture: string, before = "exec") {
   const path = fileURLToPath(new URL(`../fixtures/native/${fixture}`, import.meta.url));
