@@ -7,6 +7,7 @@
         "native/arguments.cc",
         "native/memory.cc",
         "native/message.cc",
+        "native/process.cc",
         "native/readiness.cc",
         "native/socket.cc",
         "native/watcher.cc"

@@ -8,6 +8,7 @@
 #include "arguments.h"
 #include "memory.h"
 #include "message.h"
+#include "process.h"
 #include "readiness.h"
 #include "socket.h"
 #include "watcher.h"
@@ -153,6 +154,16 @@ Napi::Value MemfdSealedJs(const CallbackInfo& info) {
   return Number(info, MemfdSealed(Arguments(info, "memfdSealed").Fd(0)));
 }
 
+Napi::Value PidfdOpenJs(const CallbackInfo& info) {
+  return Number(info, PidfdOpen(Arguments(info, "pidfdOpen").Integer(0, "pid", 1, INT_MAX)));
+}
+
+Napi::Value PidfdKillJs(const CallbackInfo& info) {
+  Arguments arguments(info, "pidfdKill");
+  int pidfd = arguments.Fd(0);
+  return Number(info, PidfdKill(pidfd, arguments.Integer(1, "signal", 0, kMaxSignal)));
+}
+
 Napi::Value ReadinessCreateJs(const CallbackInfo& info) { return Number(info, ReadinessCreate()); }
 
 Napi::Value ReadinessAddJs(const CallbackInfo& info) {
@@ -192,6 +203,8 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   add("memfdCreate", MemfdCreateJs);
   add("memfdSeal", MemfdSealJs);
   add("memfdSealed", MemfdSealedJs);
+  add("pidfdOpen", PidfdOpenJs);
+  add("pidfdKill", PidfdKillJs);
   add("readinessCreate", ReadinessCreateJs);
   add("readinessAdd", ReadinessAddJs);
   add("readinessRemove", ReadinessRemoveJs);

@@ -41,6 +41,13 @@ export interface Native {
   memfdSeal(fd: number): number;
   /** 1 if nobody can change the file any more, else 0. */
   memfdSealed(fd: number): number;
+  /**
+   * A descriptor for a process (pidfd_open(2)), which is readable when the process has ended; -ESRCH if it has been
+   * reaped, -ENOSYS before Linux 5.3 and on macOS.
+   */
+  pidfdOpen(pid: number): number;
+  /** Sends a signal to that process and no other (pidfd_send_signal(2)); -ESRCH once it has been reaped. */
+  pidfdKill(pidfd: number, signal: number): number;
   /** A set of descriptors that is itself readable when one of them is (epoll); -ENOSYS on macOS. */
   readinessCreate(): number;
   readinessAdd(set: number, fd: number): number;

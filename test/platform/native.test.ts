@@ -29,6 +29,7 @@ const {
   EPERM,
   EPIPE,
   EPROTOTYPE,
+  ESRCH,
 } = constants.errno;
 const O_CLOEXEC = 0o2000000;
 
@@ -447,6 +448,44 @@ describe("a memory file", () => {
   });
 });
 
+describe("a pidfd", () => {
+  it("is close-on-exec", () => {
+    expect(flags(own(native().pidfdOpen(process.pid))) & O_CLOEXEC).toBe(O_CLOEXEC);
+  });
+
+  it("is readable when the process has ended, and not before", async () => {
+    const [, right] = pair();
+    const child = holding("sends.js", right);
+    const pidfd = own(native().pidfdOpen(child.pid!));
+    expect(native().poll(pidfd, POLL.readable, 0)).toBe(0);
+    const ended = readable(pidfd);
+    expect(native().pidfdKill(pidfd, constants.signals.SIGTERM)).toBe(0);
+    await ended;
+    expect(native().poll(pidfd, POLL.readable, 0)).toBe(POLL.readable);
+  });
+
+  it("belongs to its process even when that has been reaped", async () => {
+    const [, right] = pair();
+    const child = holding("sends.js", right);
+    const pidfd = own(native().pidfdOpen(child.pid!));
+    const exited = once(child, "exit");
+    native().pidfdKill(pidfd, constants.signals.SIGKILL);
+    expect(await exited).toEqual([null, "SIGKILL"]);
+    expect(native().pidfdKill(pidfd, 0)).toBe(-ESRCH);
+    expect(native().pidfdOpen(child.pid!)).toBe(-ESRCH);
+    expect(native().poll(pidfd, POLL.readable, 0)).toBe(POLL.readable);
+  });
+
+  it("can be had of a process that is no child", () => {
+    const pidfd = own(native().pidfdOpen(process.ppid));
+    expect(native().pidfdKill(pidfd, 0)).toBe(0);
+  });
+
+  it("is told from other descriptors", () => {
+    expect(native().pidfdKill(pair()[0], 0)).toBe(-EBADF);
+  });
+});
+
 describe("a watcher", () => {
   it("a watcher calls back when the descriptor is readable, in the context in which it was made", async () => {
     const [left, right] = pair();
@@ -630,6 +669,9 @@ describe("a wrong argument", () => {
     ["close", `${fdWords} a function`, TypeError, [nothing]],
     ["describe", `${fdWords} an object`, TypeError, [{}]],
     ["peerCredentials", `${fdWords} null`, TypeError, [null]],
+    ["pidfdOpen", "`pid` must be an integer from 1 to 2147483647, got 0", RangeError, [0]],
+    ["pidfdKill", `${fdWords} undefined`, TypeError, []],
+    ["pidfdKill", "`signal` must be an integer from 0 to 64, got 65", RangeError, [1, 65]],
     ["memfdCreate", "`name` must be a string, got a number", TypeError, [1]],
     ["memfdSeal", `${fdWords} Infinity`, RangeError, [Infinity]],
     ["memfdSealed", `${fdWords} an array`, TypeError, [[]]],
