@@ -115,6 +115,10 @@ Napi::Value DuplicateJs(const CallbackInfo& info) {
   return Number(info, Duplicate(Arguments(info, "duplicate").Fd(0)));
 }
 
+Napi::Value ShutdownJs(const CallbackInfo& info) {
+  return Number(info, Shutdown(Arguments(info, "shutdown").Fd(0)));
+}
+
 Napi::Value CloseJs(const CallbackInfo& info) { return Number(info, Close(Arguments(info, "close").Fd(0))); }
 
 Napi::Value DescribeJs(const CallbackInfo& info) {
@@ -197,6 +201,7 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   add("connectUnix", ConnectUnixJs);
   add("listen", ListenJs);
   add("duplicate", DuplicateJs);
+  add("shutdown", ShutdownJs);
   add("close", CloseJs);
   add("describe", DescribeJs);
   add("peerCredentials", PeerCredentialsJs);

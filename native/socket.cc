@@ -160,6 +160,8 @@ int Listen(int fd, int backlog) { return Result(listen(fd, backlog)); }
 // Never below 3: with a closed stdin the duplicate would become the next one's.
 int Duplicate(int fd) { return Result(fcntl(fd, F_DUPFD_CLOEXEC, 3)); }
 
+int Shutdown(int fd) { return Result(shutdown(fd, SHUT_RDWR)); }
+
 int Close(int fd) {
   // After EINTR the descriptor is gone: to try again could close another thread's new one.
   return close(fd) < 0 && errno != EINTR ? -errno : 0;

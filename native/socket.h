@@ -22,6 +22,8 @@ int BindUnix(const std::string& path, int mode);
 int ConnectUnix(const std::string& path);
 int Listen(int fd, int backlog);
 int Duplicate(int fd);
+// The end of the connection for every holder of either end.
+int Shutdown(int fd);
 int Close(int fd);
 int Describe(int fd, Description* description);
 

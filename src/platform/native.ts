@@ -29,6 +29,8 @@ export interface Native {
   listen(fd: number, backlog: number): number;
   /** fcntl(F_DUPFD_CLOEXEC), never below 3. The new descriptor. */
   duplicate(fd: number): number;
+  /** shutdown(2) in both directions: the end for every process that holds either end of the connection. */
+  shutdown(fd: number): number;
   /** close(2). */
   close(fd: number): number;
   /** getsockname(2) and the options that tell what a descriptor is; -ENOTSOCK for what is no socket. */

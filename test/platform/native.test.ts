@@ -25,6 +25,7 @@ const {
   EMSGSIZE,
   ENAMETOOLONG,
   ENOENT,
+  ENOTCONN,
   ENOTSOCK,
   EPERM,
   EPIPE,
@@ -202,7 +203,7 @@ describe("the sender of a message", () => {
     const [left, right] = pair();
     native().passCredentials(right);
     native().send(left, Buffer.from("x"), []);
-    expect(await outputOf(holding("receives.js", right, inPidNamespace))).toBe("0\n");
+    expect(await outputOf(holding("receives.js", right, inPidNamespace))).toBe('{"size":1,"sender":0}\n');
   });
 
   it("cannot be forged by a process without privileges", async () => {
@@ -419,6 +420,33 @@ describe("a descriptor", () => {
 
   it("describe() gives ENOTSOCK for a descriptor that is no socket", () => {
     expect(native().describe(own(fs.openSync("/dev/null", "r")))).toBe(-ENOTSOCK);
+  });
+});
+
+describe("shutdown", () => {
+  it("ends the connection for every process that holds one of its ends", async () => {
+    const [left, right] = pair();
+    const child = holding("receives.js", right);
+    const heldTwice = own(native().duplicate(left));
+    expect(native().shutdown(left)).toBe(0);
+    expect(await outputOf(child)).toBe('{"size":0,"sender":0}\n');
+    for (const fd of [left, heldTwice, right]) {
+      expect(receive(fd).size).toBe(0);
+      expect(native().send(fd, Buffer.from("x"), [])).toBe(-EPIPE);
+    }
+  });
+
+  it("lets what was sent before arrive", () => {
+    const [left, right] = pair();
+    native().send(left, Buffer.from("last words"), []);
+    native().shutdown(left);
+    expect(text(right)).toBe("last words");
+    expect(receive(right).size).toBe(0);
+  });
+
+  it("is refused for what is no connection", () => {
+    expect(native().shutdown(own(native().bindInet("stream", "127.0.0.1", 0, false)))).toBe(-ENOTCONN);
+    expect(native().shutdown(own(fs.openSync("/dev/null", "r")))).toBe(-ENOTSOCK);
   });
 });
 
@@ -666,6 +694,7 @@ describe("a wrong argument", () => {
     ["connectUnix", "`path` must be a string, got undefined", TypeError, []],
     ["listen", "`backlog` must be an integer from 0 to 2147483647, got -1", RangeError, [1, -1]],
     ["duplicate", `${fdWords} a boolean`, TypeError, [true]],
+    ["shutdown", `${fdWords} undefined`, TypeError, []],
     ["close", `${fdWords} a function`, TypeError, [nothing]],
     ["describe", `${fdWords} an object`, TypeError, [{}]],
     ["peerCredentials", `${fdWords} null`, TypeError, [null]],
