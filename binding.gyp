@@ -5,6 +5,7 @@
       "sources": [
         "native/addon.cc",
         "native/arguments.cc",
+        "native/connection.cc",
         "native/memory.cc",
         "native/message.cc",
         "native/process.cc",

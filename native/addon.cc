@@ -6,6 +6,7 @@
 #include <climits>
 
 #include "arguments.h"
+#include "connection.h"
 #include "memory.h"
 #include "message.h"
 #include "process.h"
@@ -135,6 +136,19 @@ Napi::Value DescribeJs(const CallbackInfo& info) {
   return object;
 }
 
+Napi::Value ConnectionCountersJs(const CallbackInfo& info) {
+  ConnectionCounters counters;
+  int result = CountConnection(Arguments(info, "connectionCounters").Fd(0), &counters);
+  if (result < 0) return Number(info, result);
+  auto object = Napi::Object::New(info.Env());
+  // A double counts exactly up to 8 PiB.
+  object.Set("acked", static_cast<double>(counters.acked));
+  object.Set("received", static_cast<double>(counters.received));
+  object.Set("unsent", counters.unsent);
+  object.Set("unread", counters.unread);
+  return object;
+}
+
 Napi::Value PeerCredentialsJs(const CallbackInfo& info) {
   Credentials credentials;
   int result = PeerCredentials(Arguments(info, "peerCredentials").Fd(0), &credentials);
@@ -204,6 +218,7 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   add("shutdown", ShutdownJs);
   add("close", CloseJs);
   add("describe", DescribeJs);
+  add("connectionCounters", ConnectionCountersJs);
   add("peerCredentials", PeerCredentialsJs);
   add("memfdCreate", MemfdCreateJs);
   add("memfdSeal", MemfdSealJs);

@@ -35,6 +35,11 @@ export interface Native {
   close(fd: number): number;
   /** getsockname(2) and the options that tell what a descriptor is; -ENOTSOCK for what is no socket. */
   describe(fd: number): SocketDescription | number;
+  /**
+   * What has been read from and written to a TCP connection, as of one instant. -EAGAIN if it is so busy that there was
+   * none, -ENOTSUP for other sockets, -EINVAL for listeners, -ENOSYS before Linux 4.1 and on macOS.
+   */
+  connectionCounters(fd: number): ConnectionCounters | number;
   /** The credentials of the process at the other end: SO_PEERCRED, on macOS getpeereid(3) with a pid of 0. */
   peerCredentials(fd: number): Credentials | number;
   /** memfd_create(2) that allows sealing; -ENOSYS on macOS. `name` is for people, in /proc. */
@@ -97,6 +102,22 @@ export interface SocketDescription {
   /** 0 for Unix sockets. */
   port: number;
   ipv6Only: boolean;
+}
+
+/**
+ * Bytes of a TCP connection since it was made, whichever processes have used it. `acked + unsent` grows with every write
+ * and with the end of writing, and with nothing else; `received - unread` with every read. So two equal sums mean that
+ * nothing was written or read in between, even if the peer has sent or acknowledged.
+ */
+export interface ConnectionCounters {
+  /** Written, and acknowledged by the peer. */
+  acked: number;
+  /** Sent by the peer, without its end. */
+  received: number;
+  /** Written, and not yet acknowledged by the peer (SIOCOUTQ). */
+  unsent: number;
+  /** Received, and not yet read (SIOCINQ). */
+  unread: number;
 }
 
 interface Credentials {

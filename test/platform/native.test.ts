@@ -3,7 +3,7 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import { spawn, type ChildProcessByStdio } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
-import { connect, type Socket } from "node:net";
+import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Readable, Writable } from "node:stream";
@@ -27,6 +27,7 @@ const {
   ENOENT,
   ENOTCONN,
   ENOTSOCK,
+  ENOTSUP,
   EPERM,
   EPIPE,
   EPROTOTYPE,
@@ -450,6 +451,63 @@ describe("shutdown", () => {
   });
 });
 
+describe("the counters of a connection", () => {
+  it("tell of no use while only the peer does something", async () => {
+    const { fd, peer } = await accepted();
+    const unused = { written: 0, read: 0 };
+    expect(use(fd)).toEqual(unused);
+    peer.write("hello");
+    await readable(fd);
+    expect(native().connectionCounters(fd)).toEqual({ acked: 0, received: 5, unsent: 0, unread: 5 });
+    peer.end();
+    await watching(fd, POLL.disconnect);
+    expect(use(fd)).toEqual(unused);
+  });
+
+  it("tell of what another process has read", async () => {
+    const { fd, peer } = await accepted();
+    peer.write("hello");
+    await readable(fd);
+    await outputOf(holding("reads-or-writes.js", fd, [process.execPath], ["read", "2"]));
+    expect(native().connectionCounters(fd)).toMatchObject({ received: 5, unread: 3 });
+    expect(use(fd)).toEqual({ written: 0, read: 2 });
+  });
+
+  it("tell of what another process has written, whether it is acknowledged or not", async () => {
+    const { fd, peer } = await accepted();
+    await outputOf(holding("reads-or-writes.js", fd, [process.execPath], ["write", "7"]));
+    expect(use(fd)).toEqual({ written: 7, read: 0 });
+    // The answer acknowledges what it answers.
+    peer.once("data", () => peer.write("x"));
+    await readable(fd);
+    expect(native().connectionCounters(fd)).toEqual({ acked: 7, received: 1, unsent: 0, unread: 1 });
+    expect(use(fd)).toEqual({ written: 7, read: 0 });
+  });
+
+  it("tell of what cannot be sent yet, as the peer takes no more", async () => {
+    const { fd, peer } = await accepted();
+    peer.pause();
+    const written = fill(fd);
+    expect(ok(native().connectionCounters(fd)).unsent).toBeGreaterThan(0);
+    expect(use(fd)).toEqual({ written, read: 0 });
+  });
+
+  it("tell of the end of writing", async () => {
+    const { fd } = await accepted();
+    native().shutdown(fd);
+    expect(use(fd)).toEqual({ written: 1, read: 0 });
+  });
+
+  it("are those of TCP connections alone", () => {
+    const listener = own(native().bindInet("stream", "127.0.0.1", 0, false));
+    native().listen(listener, 1);
+    expect(native().connectionCounters(listener)).toBe(-EINVAL);
+    expect(native().connectionCounters(own(native().bindInet("dgram", "::1", 0, true)))).toBe(-ENOTSUP);
+    expect(native().connectionCounters(pair()[0])).toBe(-ENOTSUP);
+    expect(native().connectionCounters(own(fs.openSync("/dev/null", "r")))).toBe(-ENOTSOCK);
+  });
+});
+
 describe("a memory file", () => {
   it("a sealed memory file can be read, but not changed", () => {
     const fd = own(native().memfdCreate("handover-test"));
@@ -695,6 +753,7 @@ describe("a wrong argument", () => {
     ["listen", "`backlog` must be an integer from 0 to 2147483647, got -1", RangeError, [1, -1]],
     ["duplicate", `${fdWords} a boolean`, TypeError, [true]],
     ["shutdown", `${fdWords} undefined`, TypeError, []],
+    ["connectionCounters", `${fdWords} undefined`, TypeError, []],
     ["close", `${fdWords} a function`, TypeError, [nothing]],
     ["describe", `${fdWords} an object`, TypeError, [{}]],
     ["peerCredentials", `${fdWords} null`, TypeError, [null]],
@@ -817,6 +876,47 @@ function watching<T>(
     });
     watcher.watch(wanted);
   });
+}
+
+/** A descriptor for the server's end of a TCP connection, which only this process holds, and the client's end. */
+async function accepted(): Promise<{ fd: number; peer: Socket }> {
+  const server = createServer({ pauseOnConnect: true }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const peer = connect((server.address() as AddressInfo).port, "127.0.0.1");
+  const [[socket]] = (await Promise.all([once(server, "connection"), once(peer, "connect")])) as [
+    [Socket],
+    [],
+  ];
+  const fd = own(native().duplicate((socket as unknown as { _handle: { fd: number } })._handle.fd));
+  socket.destroy();
+  server.close();
+  // The server's end may be closed with data that it has not read.
+  peer.on("error", nothing);
+  onTestFinished(async () => {
+    if (peer.closed) return;
+    peer.destroy();
+    await once(peer, "close");
+  });
+  return { fd, peer };
+}
+
+/** What has been written to a connection and read from it since it was made. */
+function use(fd: number): { written: number; read: number } {
+  const { acked, unsent, received, unread } = ok(native().connectionCounters(fd));
+  return { written: acked + unsent, read: received - unread };
+}
+
+/** Writes until there is no room. How much that was. */
+function fill(fd: number): number {
+  const chunk = Buffer.alloc(100_000);
+  for (let written = 0; ;) {
+    try {
+      written += fs.writeSync(fd, chunk);
+    } catch (error) {
+      assert.equal((error as NodeJS.ErrnoException).code, "EAGAIN");
+      return written;
+    }
+  }
 }
 
 /** Resolves when the descriptor is readable. */

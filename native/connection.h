@@ -1,0 +1,18 @@
+// What has been read from a connection and written to it, by whatever process.
+#pragma once
+
+#include <cstdint>
+
+namespace handover {
+
+// In bytes of data.
+struct ConnectionCounters {
+  uint64_t acked = 0;
+  uint64_t received = 0;
+  int unsent = 0;
+  int unread = 0;
+};
+
+int CountConnection(int fd, ConnectionCounters* counters);
+
+}  // namespace handover
