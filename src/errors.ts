@@ -31,20 +31,59 @@ export type ErrorCode =
   | "ERR_UPGRADER_EXISTS";
 
 /**
- * The one error this package throws. `code` is stable; the message says what was being done, on what, and
- * why it failed; `cause` holds the system's own error where there is one.
+ * The further codes of refusals: why a connection, a slot or a unit could not be offered, or was not taken. A refusal can
+ * also have an {@link ErrorCode}, or the code of an error that the program threw.
+ */
+export type RefusalCode =
+  | "ERR_ADAPTER"
+  | "ERR_CHECK"
+  | "ERR_CODEC"
+  | "ERR_DAMAGED"
+  | "ERR_EXPIRED"
+  | "ERR_FREEZE"
+  | "ERR_MEMORY"
+  | "ERR_MIGRATE"
+  | "ERR_NO_TAKER"
+  | "ERR_NOT_ELIGIBLE"
+  | "ERR_RUNNING"
+  | "ERR_STOP"
+  | "ERR_TAKER"
+  | "ERR_TIMEOUT"
+  | "ERR_VERSION";
+
+/**
+ * The error class of this package. `code` is stable; the message says what was being done, on what, and why it failed;
+ * `cause` is the error of the system or of the program, where there is one.
  */
 export class HandoverError extends Error {
   override readonly name = "HandoverError";
-  readonly code: ErrorCode;
+  /** A {@link RefusalCode} only where state that has arrived is read: by `slot.peek()` and by a codec. */
+  readonly code: ErrorCode | RefusalCode;
 
-  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+  constructor(code: ErrorCode | RefusalCode, message: string, options?: ErrorOptions) {
     super(message, options);
     this.code = code;
   }
 }
 
-/** What an unknown thrown value says for itself. */
+/**
+ * `error` itself if it is a HandoverError; else one with `code` whose cause it is, so that a programming error, too, is
+ * reported with a code.
+ *
+ * @param doing what failed: `acquire the role "a"`
+ */
+export function toHandoverError(error: unknown, code: ErrorCode, doing: string): HandoverError {
+  if (error instanceof HandoverError) return error;
+  return new HandoverError(code, `cannot ${doing}: ${reasonOf(error)}`, { cause: error });
+}
+
+/** The code of an unknown thrown value: its own if it has one, else `otherwise`. */
+export function codeOf(error: unknown, otherwise: ErrorCode | RefusalCode): string {
+  const { code } = (error ?? {}) as { code?: unknown };
+  return typeof code === "string" ? code : otherwise;
+}
+
+/** The message of an unknown thrown value. */
 export function reasonOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

@@ -1,5 +1,5 @@
 export { Upgrader } from "./upgrader.js";
-export { HandoverError, type ErrorCode } from "./errors.js";
+export { HandoverError, type ErrorCode, type RefusalCode } from "./errors.js";
 export type { Rehearsal, UpgradeResult, UpgraderEvents } from "./events.js";
 export type { ConnectionAdapter } from "./connections/adapter.js";
 export type { Outcome } from "./lifecycle.js";

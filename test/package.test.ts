@@ -38,9 +38,9 @@ test("the package has types, which hold without skipLibCheck", () => {
   writeFileSync(
     join(project, "consumer.ts"),
     `import { createServer } from "node:http";
-    import { HandoverError, Upgrader, type ErrorCode, type UpgradeResult } from "handover";
+    import { HandoverError, Upgrader, type ErrorCode, type RefusalCode, type UpgradeResult } from "handover";
     const upg = new Upgrader({ pidFile: "app.pid", signals: { upgrade: "SIGUSR2" } });
-    upg.on("failed", ({ error }) => { const code: ErrorCode = error.code; return code; });
+    upg.on("failed", ({ error }) => { const code: ErrorCode | RefusalCode = error.code; return code; });
     const address = await upg.listen(createServer(), { port: 8080, name: "main" });
     // @ts-expect-error: an address is not a number
     const wrong: number = address;

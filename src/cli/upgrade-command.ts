@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import { HandoverError, type ErrorCode } from "../errors.js";
+import { HandoverError } from "../errors.js";
 import type { ControlClient } from "../control/client.js";
 import type { Phase, Request } from "../control/protocol.js";
 import { count, duration, paint, repaint, writeJson, writeText } from "./output.js";
@@ -72,7 +72,7 @@ function servesOn(error: unknown, pid: number): unknown {
   return new HandoverError(error.code, `${error.message}; pid ${pid} serves on`, { cause: error });
 }
 
-const HARMLESS = new Set<ErrorCode>([
+const HARMLESS = new Set<HandoverError["code"]>([
   "ERR_CHILD_EXITED",
   "ERR_PROTOCOL",
   "ERR_ROLLED_BACK",

@@ -1,6 +1,7 @@
 import type { MoveCounts } from "../events.js";
 import type { Exchange } from "../exchange/exchange.js";
-import type { Settlement } from "../exchange/parcel.js";
+import { codeOf } from "../errors.js";
+import { makeRefusal, type Settlement } from "../exchange/parcel.js";
 import { deferred } from "../util/deferred.js";
 import type { FrozenConnection, Movable } from "./movable.js";
 import type { Tracker } from "./tracker.js";
@@ -123,10 +124,10 @@ export class ConnectionMover {
       }
       this.#id++;
       if (frozen.parcel.body.length <= LARGEST) return frozen;
-      this.#settle(frozen, { how: "refused", code: "ERR_TOO_LARGE" });
+      this.#settle(frozen, { how: "refused", ...makeRefusal("ERR_TOO_LARGE") });
     } catch (error) {
       // The adapter's own: its connection stays, and whoever reads the report is told.
-      this.#countStaying(connection, (error as { code?: string }).code ?? "ERR_ADAPTER");
+      this.#countStaying(connection, codeOf(error, "ERR_ADAPTER"));
     }
     return undefined;
   }

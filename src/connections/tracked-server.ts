@@ -2,7 +2,7 @@ import { Socket, type Server } from "node:net";
 import { Server as TlsServer } from "node:tls";
 import { reasonOf } from "../errors.js";
 import type { TakeResult } from "../exchange/exchange.js";
-import type { Parcel } from "../exchange/parcel.js";
+import { makeRefusal, type Parcel } from "../exchange/parcel.js";
 import { allowsHalfOpen, countConnection, joinServer } from "../platform/node-internals.js";
 import { check, native } from "../platform/native.js";
 import type { ConnectionAdapter, CloseStrategy } from "./adapter.js";
@@ -93,8 +93,8 @@ export class TrackedServer {
     // Several WebSocket servers are adapters of one name.
     const adapter = adapters.find((one) => one.version === version);
     const [fd] = fds;
-    if (adapters.length === 0 || fd === undefined) return { code: "ERR_NO_TAKER" };
-    if (adapter === undefined) return { code: "ERR_VERSION" };
+    if (adapters.length === 0 || fd === undefined) return makeRefusal("ERR_NO_TAKER");
+    if (adapter === undefined) return makeRefusal("ERR_VERSION");
     const timeout = unread === undefined ? adapter.idleTimeout?.(state) : undefined;
     if (timeout !== undefined && this.#dormant.adopt(fd, state, adapter, timeout)) return "taken";
     // A socket closes its descriptor, and the exchange closes that of a refused parcel.

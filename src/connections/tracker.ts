@@ -1,5 +1,6 @@
 import type { Server } from "node:net";
 import type { DeliveryHandler } from "../exchange/exchange.js";
+import { makeRefusal } from "../exchange/parcel.js";
 import { deferred, type Deferred } from "../util/deferred.js";
 import type { ConnectionAdapter, CloseStrategy } from "./adapter.js";
 import type { Movable } from "./movable.js";
@@ -80,7 +81,7 @@ export class Tracker {
     const server = this.servers.find(
       ({ label, server: { listening } }) => label === parcel.label && listening,
     );
-    return server?.adopt(parcel) ?? { code: "ERR_NO_TAKER" };
+    return server?.adopt(parcel) ?? makeRefusal("ERR_NO_TAKER");
   };
 
   /** Destroys every connection that is left. */

@@ -1,4 +1,4 @@
-import type { ErrorCode } from "../errors.js";
+import type { HandoverError } from "../errors.js";
 import type { Rehearsal, Timings, UpgradeRecord } from "../events.js";
 import type { Outcome } from "../lifecycle.js";
 import type { Settings } from "../options.js";
@@ -36,7 +36,7 @@ export type Answer =
   | { answer: "stopped"; outcome: Outcome; destroyed: number }
   | { answer: "upgraded"; pid: number; generation: number; timings: Timings }
   | ({ answer: "rehearsed" } & Rehearsal)
-  | { answer: "failed"; code: ErrorCode; message: string };
+  | { answer: "failed"; code: HandoverError["code"]; message: string };
 
 export interface Status {
   state: "starting" | "ready" | "upgrading" | "draining" | "exited";

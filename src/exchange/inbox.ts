@@ -1,9 +1,9 @@
 import { closeMemory, digest, readMemory } from "./memory-file.js";
 import { closeAll } from "../platform/descriptors.js";
 import type { ParcelHead, SettlementResult } from "../channel/messages.js";
-import { reasonOf } from "../errors.js";
+import { codeOf, reasonOf } from "../errors.js";
 import type { Delivery, DeliveryHandler, TakeResult } from "./exchange.js";
-import type { Parcel, Refusal } from "./parcel.js";
+import { makeRefusal, type Parcel, type Refusal } from "./parcel.js";
 
 interface InboxListener {
   /** Who takes such a parcel here. */
@@ -33,7 +33,8 @@ export class Inbox {
     for (const head of heads) {
       const own = fds.slice(fd, (fd += descriptorsOf(head)));
       const bytes = head.memory ? undefined : body.subarray(byte, (byte += head.size));
-      if (lacking !== 0) this.#settle(head.number, { code: lacking > 0 ? "ERR_DESCRIPTOR" : "ERR_DAMAGED" });
+      if (lacking !== 0)
+        this.#settle(head.number, makeRefusal(lacking > 0 ? "ERR_DESCRIPTOR" : "ERR_DAMAGED"));
       else if (bytes === undefined) void this.#receiveLarge(head, own);
       else this.#receive(head, bytes, digest(bytes), own);
     }
@@ -65,7 +66,7 @@ export class Inbox {
       else closeAll(fds);
     } catch (error) {
       closeAll(fds);
-      this.#settle(head.number, { code: "ERR_MEMORY", reason: reasonOf(error) });
+      this.#settle(head.number, makeRefusal("ERR_MEMORY", reasonOf(error)));
     } finally {
       closeMemory(memory!, head.size);
     }
@@ -77,7 +78,7 @@ export class Inbox {
     const refused = body?.length !== head.size || sha256 !== head.sha256 ? "ERR_DAMAGED" : "ERR_NO_TAKER";
     if (refused === "ERR_DAMAGED" || take === undefined) {
       closeAll(fds);
-      return this.#settle(number, { code: refused });
+      return this.#settle(number, makeRefusal(refused));
     }
     return this.#give({ kind, label, id, version, codec, body: body!, fds }, take, this.#open(head));
   }
@@ -132,8 +133,7 @@ export class Inbox {
 
 /** What an error that a taker threw says. */
 export function refusalOf(error: unknown): Refusal {
-  const { code } = (error ?? {}) as { code?: unknown };
-  return short({ code: typeof code === "string" ? code : "ERR_TAKER", reason: reasonOf(error) });
+  return short({ code: codeOf(error, "ERR_TAKER"), reason: reasonOf(error) });
 }
 
 /** A message has to hold it. */

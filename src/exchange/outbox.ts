@@ -3,7 +3,7 @@ import type { Message, ParcelHead, SettlementResult } from "../channel/messages.
 import { deferred, type Deferred } from "../util/deferred.js";
 import { reasonOf } from "../errors.js";
 import type { Offered } from "./exchange.js";
-import type { Parcel, Peer, Settlement } from "./parcel.js";
+import { makeRefusal, type Parcel, type Peer, type Settlement } from "./parcel.js";
 
 export type Send = (message: Message, fds?: readonly number[], body?: Uint8Array) => boolean;
 
@@ -46,10 +46,10 @@ export class Outbox {
 
   receiveResults(results: readonly SettlementResult[]): void {
     for (const { number, how, refusals = [] } of results) {
-      const [refusal = { code: "ERR_REFUSED" }] = refusals;
+      const [first = makeRefusal("ERR_REFUSED")] = refusals;
       if (how === "taken")
         this.#settle(number, { how, by: this.#peer(), confirmed: this.#confirmed.promise });
-      else if (how === "refused") this.#settle(number, { how, ...refusal });
+      else if (how === "refused") this.#settle(number, { how, ...first });
       else this.#settle(number, { how, refusals, died: false });
     }
   }
@@ -85,7 +85,7 @@ export class Outbox {
       closeMemory(fd, parcel.body.length);
     } catch (error) {
       this.#writing.delete(number);
-      this.#settle(number, { how: "refused", code: "ERR_MEMORY", reason: reasonOf(error) });
+      this.#settle(number, { how: "refused", ...makeRefusal("ERR_MEMORY", reasonOf(error)) });
     }
   }
 

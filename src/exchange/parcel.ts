@@ -1,3 +1,5 @@
+import type { ErrorCode, RefusalCode } from "../errors.js";
+
 /** What moves: something of a kind, under a label, in a version of its own. */
 export interface Parcel {
   /** Decides who takes it: `connection`, `slot` or `unit`. */
@@ -14,10 +16,15 @@ export interface Parcel {
 
 /** Why somebody did not take a parcel. */
 export interface Refusal {
-  /** `ERR_NO_TAKER`, `ERR_VERSION`, … */
+  /** A {@link RefusalCode}, an {@link ErrorCode}, or the code of an error that the program threw. */
   readonly code: string;
   /** For people. */
   readonly reason?: string;
+}
+
+/** A refusal by this library; those of programs and adapters may have any code. */
+export function makeRefusal(code: ErrorCode | RefusalCode, reason?: string): Refusal {
+  return reason === undefined ? { code } : { code, reason };
 }
 
 /** Who takes what is offered: a process of this service. */

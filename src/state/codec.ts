@@ -2,29 +2,43 @@ import { deserialize, serialize } from "node:v8";
 import { HandoverError, reasonOf } from "../errors.js";
 import { findLossyValue } from "./json-loss.js";
 
-/** How state becomes bytes, and bytes state, both at once. Both ends must have the same, by its name. */
+/** Turns state into bytes and back, both synchronously. Both processes need a codec of the same name. */
 export interface Codec {
   readonly name: string;
-  /** @throws for what it cannot encode: in the old process, which keeps its state */
+  /** @throws for data that it cannot encode. This happens in the predecessor, which keeps its state */
   encode(data: unknown): Uint8Array;
+  /** @throws for bytes that it cannot decode */
   decode(bytes: Uint8Array): unknown;
 }
 
-/** JSON, and nothing that JSON would lose: it throws, naming the place, on a Map, a Date, NaN, a class instance, … */
+/**
+ * Strict JSON: `encode` throws `ERR_ENCODING`, and names the place, for data that JSON would lose: a Map, a Date, NaN, an
+ * instance of a class. `decode` throws `ERR_CODEC`.
+ */
 export const jsonCodec: Codec = {
   name: "json",
   encode(data) {
     const loss = findLossyValue(data);
     if (loss !== undefined)
       throw new HandoverError("ERR_ENCODING", `JSON would lose ${loss.what} at ${loss.path}`);
-    return Buffer.from(JSON.stringify(data));
+    try {
+      return Buffer.from(JSON.stringify(data));
+    } catch (cause) {
+      throw new HandoverError("ERR_ENCODING", `JSON cannot encode it: ${reasonOf(cause)}`, { cause });
+    }
   },
-  decode: (bytes) => JSON.parse(utf8.decode(bytes)),
+  decode(bytes) {
+    try {
+      return JSON.parse(utf8.decode(bytes));
+    } catch (cause) {
+      throw new HandoverError("ERR_CODEC", `it is not JSON: ${reasonOf(cause)}`, { cause });
+    }
+  },
 };
 
 /**
- * Node's structured clone, for a Map, a Date, a BigInt, cycles. Its format belongs to V8, so that it is only understood
- * by a Node with the same V8: an upgrade to another one is refused, and the state stays with its owner.
+ * Node's structured clone, for Maps, Dates, BigInts and cycles. Only a Node with the same V8 understands its format: in an
+ * upgrade to another one the state is refused, and stays with its owner. Throws as {@link jsonCodec}.
  */
 export const v8Codec: Codec = {
   name: `v8-${process.versions.v8.split(".").slice(0, 2).join(".")}-${serialize(null)[1]}`,
@@ -35,10 +49,16 @@ export const v8Codec: Codec = {
       throw new HandoverError("ERR_ENCODING", `V8 cannot clone it: ${reasonOf(cause)}`, { cause });
     }
   },
-  decode: (bytes) => deserialize(bytes),
+  decode(bytes) {
+    try {
+      return deserialize(bytes);
+    } catch (cause) {
+      throw new HandoverError("ERR_CODEC", `V8 cannot read it: ${reasonOf(cause)}`, { cause });
+    }
+  },
 };
 
-/** For bytes, which every codec leaves alone. */
+/** The codec name of a parcel whose body is the program's own bytes. */
 export const BYTES = "bytes";
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });

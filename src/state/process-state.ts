@@ -1,6 +1,6 @@
 import { HandoverError } from "../errors.js";
 import type { DrainContext } from "../exchange/drain-context.js";
-import { readName, type StateSchema } from "./schema.js";
+import { requireStateName, type StateSchema } from "./schema.js";
 import type { Exchange } from "../exchange/exchange.js";
 import { FencingTokens } from "../exchange/fencing.js";
 import { UNIT_KIND } from "./units/unit.js";
@@ -42,7 +42,7 @@ export class ProcessState {
 
   /** @throws {HandoverError} `ERR_OPTION` */
   units<S, U>(name: string, definition: UnitDefinition<S, U>): Units<S, U> {
-    readName("the kind of units", name);
+    requireStateName("the kind of units", name);
     if (this.#units.has(name)) {
       throw new HandoverError("ERR_OPTION", `there are units of the kind "${name}" already`);
     }

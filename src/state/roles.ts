@@ -1,93 +1,106 @@
 import { HandoverError, reasonOf } from "../errors.js";
+import type { FencingTokens } from "../exchange/fencing.js";
 import { TIMED_OUT, withTimeout } from "../util/timeout.js";
 import { functionsOf, milliseconds, refuseUnknown } from "../util/validation.js";
-import { readName } from "./schema.js";
-import type { FencingTokens } from "../exchange/fencing.js";
+import { requireStateName } from "./schema.js";
 
-/** Something that runs in exactly one generation: a cron, a queue's consumer, a file lock. */
+/** Work that exactly one generation does: a cron job, a queue consumer, a file lock. */
 export interface RoleDefinition {
   /**
-   * Begins it. `fence` is above that of every holder before. To throw makes `ready()` reject.
+   * Begins the work. `fence` is above that of every earlier holder. If it throws, or is late, `ready()` rejects.
    */
   acquire(context: { fence: number }): unknown;
-  /** Ends it: when it returns, nothing of it runs here any more. To throw, or to be late, fails the upgrade. */
+  /**
+   * Ends the work: when it returns, no part of the work runs in this process. If it throws, or is late, the upgrade fails.
+   */
   release(): unknown;
-  /** How long, in ms, each may take. Default 5 000. */
+  /** The time, in ms, that each of the two may take. Default 5 000. */
   timeout?: number;
 }
 
-/** The roles of a process, which it holds all or not at all. */
+/** The roles of a process. It holds all of them, or none. */
 export class Roles {
   readonly #fences: FencingTokens;
   readonly #roles = new Map<string, Role>();
-  #isHeld = false;
+  /**
+   * Whether roles are to be acquired. The state of the process does not say it: an upgrade releases the roles before its
+   * commit, in the state `upgrading`, and acquires them again if it fails.
+   */
+  #shouldHold = false;
 
   constructor(fences: FencingTokens) {
     this.#fences = fences;
   }
 
-  /** Resolves when it is held, if this process holds its roles, else at once. */
+  /**
+   * Adds a role, and acquires it if this process holds its roles.
+   *
+   * @throws {HandoverError} `ERR_OPTION`, `ERR_ROLE`
+   */
   async add(name: string, definition: RoleDefinition): Promise<void> {
-    readName("the name of a role", name);
+    requireStateName("the name of a role", name);
     if (this.#roles.has(name)) throw new HandoverError("ERR_OPTION", `there is a role "${name}" already`);
     const role = new Role(name, readRole(name, definition));
     this.#roles.set(name, role);
-    try {
-      if (this.#isHeld) await role.acquire(this.#fences.next());
-    } catch (error) {
-      void this.#remove(name, role);
-      throw error;
-    }
+    const error = this.#shouldHold ? await role.acquire(this.#fences.next()) : undefined;
+    if (error === undefined) return;
+    void this.#remove(name, role);
+    throw error;
   }
 
-  /** What is acquired too late is released, as nobody knows that it is held; until then its name is not free. */
+  /** Releases a role that is acquired after its timeout, which no caller expects; its name is in use until then. */
   async #remove(name: string, role: Role): Promise<void> {
-    if (role.isBusy) await role.release().catch(() => {});
+    if (role.isBusy) await role.release();
     this.#roles.delete(name);
   }
 
   /**
-   * Acquires them in the order in which they were added.
+   * Acquires the roles in the order in which they were added.
    *
    * @throws {HandoverError} `ERR_ROLE`
    */
   async acquire(): Promise<void> {
-    this.#isHeld = true;
-    for (const role of this.#roles.values()) {
-      if (this.#isHeld) await role.acquire(this.#fences.next());
-    }
+    for await (const error of this.#acquireEach()) throw error;
   }
 
-  /** Takes them back: acquires what can be acquired. Returns what could not. */
+  /** Acquires every role that it can. Returns the errors of the others. */
   async acquireAll(): Promise<HandoverError[]> {
-    this.#isHeld = true;
     const errors: HandoverError[] = [];
-    for (const role of this.#roles.values()) {
-      if (this.#isHeld) {
-        await role.acquire(this.#fences.next()).catch((error: HandoverError) => errors.push(error));
-      }
-    }
+    for await (const error of this.#acquireEach()) errors.push(error);
     return errors;
   }
 
   /**
-   * Releases them, the last one first.
+   * Releases the roles, the one that was added last first.
    *
-   * @throws {HandoverError} `ERR_ROLE`: what was released before can be acquired again
+   * @throws {HandoverError} `ERR_ROLE`: the roles that were released can be acquired again
    */
   async release(): Promise<void> {
-    this.#isHeld = false;
-    for (const role of [...this.#roles.values()].toReversed()) await role.release();
+    for await (const error of this.#releaseEach()) throw error;
   }
 
-  /** Releases what can be released. Returns what could not. */
+  /** Releases every role that it can. Returns the errors of the others. */
   async releaseAll(): Promise<HandoverError[]> {
-    this.#isHeld = false;
     const errors: HandoverError[] = [];
-    for (const role of [...this.#roles.values()].toReversed()) {
-      await role.release().catch((error: HandoverError) => errors.push(error));
-    }
+    for await (const error of this.#releaseEach()) errors.push(error);
     return errors;
+  }
+
+  /** Ends early if the roles are released meanwhile. */
+  async *#acquireEach(): AsyncGenerator<HandoverError> {
+    this.#shouldHold = true;
+    for (const role of this.#roles.values()) {
+      const error = this.#shouldHold ? await role.acquire(this.#fences.next()) : undefined;
+      if (error !== undefined) yield error;
+    }
+  }
+
+  async *#releaseEach(): AsyncGenerator<HandoverError> {
+    this.#shouldHold = false;
+    for (const role of [...this.#roles.values()].toReversed()) {
+      const error = await role.release();
+      if (error !== undefined) yield error;
+    }
   }
 }
 
@@ -96,7 +109,7 @@ class Role {
   readonly #definition: Required<RoleDefinition>;
   #isHeld = false;
   #isBusy = false;
-  /** What the program is at, although it may be too late. */
+  /** The last call of the program's functions, which may still run after its timeout. */
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(name: string, definition: Required<RoleDefinition>) {
@@ -104,43 +117,45 @@ class Role {
     this.#definition = definition;
   }
 
-  /** Whether the program is still at it, although it may be too late. */
+  /** Whether a function of the program still runs, perhaps after its timeout. */
   get isBusy(): boolean {
     return this.#isBusy;
   }
 
-  async acquire(fence: number): Promise<void> {
-    await this.#call("acquire", async () => {
+  /** Returns why the role could not be acquired in time. */
+  async acquire(fence: number): Promise<HandoverError | undefined> {
+    return this.#call("acquire", async () => {
       if (this.#isHeld) return;
       await this.#definition.acquire({ fence });
       this.#isHeld = true;
     });
   }
 
-  /** One that throws is held as before. */
-  async release(): Promise<void> {
-    await this.#call("release", async () => {
+  /** Returns why the role could not be released in time. A role whose `release` throws is still held. */
+  async release(): Promise<HandoverError | undefined> {
+    return this.#call("release", async () => {
       if (!this.#isHeld) return;
       await this.#definition.release();
       this.#isHeld = false;
     });
   }
 
-  /** One after the other: what was late is waited for before the next. */
-  async #call(verb: "acquire" | "release", run: () => Promise<void>): Promise<void> {
+  /** A call waits for the one before it, also for one that is late: the two must not run at the same time. */
+  async #call(verb: "acquire" | "release", run: () => Promise<void>): Promise<HandoverError | undefined> {
     const { timeout } = this.#definition;
     const done = this.#last.then(async () => {
       this.#isBusy = true;
       await run().finally(() => (this.#isBusy = false));
     });
     this.#last = done.catch(() => {});
-    const why = await withTimeout(timeout, done).then(
-      (result: unknown) => (result === TIMED_OUT ? `it took more than ${timeout} ms` : undefined),
-      (error: unknown) => ({ error }),
-    );
-    if (why === undefined) return;
-    const [reason, cause] = typeof why === "string" ? [why, undefined] : [reasonOf(why.error), why.error];
-    throw new HandoverError("ERR_ROLE", `cannot ${verb} the role "${this.#name}": ${reason}`, { cause });
+    const fail = (reason: string, cause?: unknown): HandoverError =>
+      new HandoverError("ERR_ROLE", `cannot ${verb} the role "${this.#name}": ${reason}`, { cause });
+    try {
+      const result = await withTimeout(timeout, done);
+      return result === TIMED_OUT ? fail(`it took more than ${timeout} ms`) : undefined;
+    } catch (error) {
+      return fail(reasonOf(error), error);
+    }
   }
 }
 

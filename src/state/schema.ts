@@ -1,47 +1,55 @@
 import { inspect } from "node:util";
-import { HandoverError, reasonOf } from "../errors.js";
+import { HandoverError, reasonOf, type RefusalCode } from "../errors.js";
+import type { Parcel } from "../exchange/parcel.js";
 import { isThenable } from "../util/timeout.js";
 import { functionsOf, refuseUnknown, wrongOption } from "../util/validation.js";
 import { BYTES, jsonCodec, type Codec } from "./codec.js";
-import type { Parcel } from "../exchange/parcel.js";
 
-/** What state of one kind looks like. */
+/** The format of one slot, or of the units of one kind. */
 export interface StateSchema<T> {
-  /** A whole number; another one than the other process's is refused without {@link migrate}. */
+  /** A whole number. State of another version is refused unless there is a {@link migrate}. */
   version: number;
-  /** Default strict JSON. Bytes (a `Uint8Array`) travel as they are, whatever the codec. */
+  /** Default {@link jsonCodec}. Bytes (a `Uint8Array`) travel unchanged, whatever the codec is. */
   codec?: Codec;
-  /** Makes of data of version `from`, older or newer, data of this version, at once. To throw is to refuse it. */
+  /** Returns data of this version, made from data of version `from`, older or newer. Synchronous. To throw refuses it. */
   migrate?(from: number, data: unknown): T;
-  /** Whether data that has arrived is sound, at once: `false`, an exception or a promise refuses it. */
+  /** Whether data that has arrived is valid. Synchronous: `false`, an exception or a promise refuses the data. */
   check?(data: T): unknown;
-  /** Bytes that it may have when it is encoded. Default 1 GiB. */
+  /** The largest encoded size, in bytes. Default 1 GiB. */
   maxSize?: number;
 }
 
-/** A shape with its defaults. */
+/** A schema with its defaults. */
 export type ResolvedSchema<T> = Required<Pick<StateSchema<T>, "version" | "codec" | "maxSize">> &
   Pick<StateSchema<T>, "migrate" | "check">;
 
-/** Of a shape that may have `more` members. */
+/**
+ * Fills in the defaults of a schema.
+ *
+ * @param more the names of members that `schema` may have besides
+ * @throws {HandoverError} `ERR_OPTION`
+ */
 export function resolveSchema<T>(
   where: string,
-  shape: StateSchema<T>,
+  schema: StateSchema<T>,
   more: readonly string[] = [],
 ): ResolvedSchema<T> {
-  refuseUnknown(where, shape, [...KNOWN, ...more]);
-  const { version, codec = jsonCodec, maxSize = GIB } = shape;
+  refuseUnknown(where, schema, [...KNOWN, ...more]);
+  const { version, codec = jsonCodec, maxSize = GIB } = schema;
   if (!Number.isSafeInteger(version) || version < 0) throw wrongOption("version", "a whole number", version);
   if (!isCodec(codec)) throw wrongOption("codec", CODEC, codec);
   if (!Number.isSafeInteger(maxSize) || maxSize < 1)
     throw wrongOption("maxSize", "a number of bytes", maxSize);
-  return { version, codec, maxSize, ...functionsOf(shape, [], ["migrate", "check"]) };
+  return { version, codec, maxSize, ...functionsOf(schema, [], ["migrate", "check"]) };
 }
 
-/** @throws {HandoverError} `ERR_OPTION` */
-export function readName(what: string, name: unknown): string {
-  if (typeof name === "string" && name !== "" && name.length <= LONGEST_NAME && !name.includes("\0"))
-    return name;
+/**
+ * Refuses a label, kind, id or role name that is too long for a message, or that contains the separator of topics.
+ *
+ * @throws {HandoverError} `ERR_OPTION`
+ */
+export function requireStateName(what: string, name: unknown): asserts name is string {
+  if (typeof name === "string" && name !== "" && name.length <= LONGEST_NAME && !name.includes("\0")) return;
   const shown = inspect(typeof name === "string" ? name.slice(0, 40) : name);
   throw new HandoverError(
     "ERR_OPTION",
@@ -50,91 +58,88 @@ export function readName(what: string, name: unknown): string {
 }
 
 /**
- * Encodes `data`. `on` is for people: `slot "rooms"`.
+ * Encodes `data`.
  *
+ * @param subject the state, for the error message: `slot "rooms"`
  * @throws {HandoverError} `ERR_ENCODING`, `ERR_TOO_LARGE`
  */
 export function encode<T>(
   { version, codec, maxSize }: ResolvedSchema<T>,
   data: unknown,
-  on: string,
+  subject: string,
 ): Pick<Parcel, "version" | "codec" | "body"> {
   const isBytes = data instanceof Uint8Array;
-  const body = isBytes ? data : encodeWith(codec, data, on);
+  const body = isBytes ? data : encodeWith(codec, data, subject);
   if (body.length <= maxSize) return { version, codec: isBytes ? BYTES : codec.name, body };
   const size = `${body.length} bytes, at most ${maxSize} (maxSize)`;
-  throw new HandoverError("ERR_TOO_LARGE", `cannot hand on ${on}: it has ${size}`);
+  throw new HandoverError("ERR_TOO_LARGE", `cannot hand on ${subject}: it has ${size}`);
 }
 
 /**
- * Decodes what has arrived, migrates and checks it.
+ * Decodes the data of a parcel that has arrived, migrates it and checks it.
  *
- * @throws an error with the code of the refusal: `ERR_CODEC`, `ERR_VERSION`, `ERR_MIGRATE`, `ERR_CHECK`
+ * @throws {HandoverError} the refusal: `ERR_CODEC`, `ERR_VERSION`, `ERR_MIGRATE`, `ERR_CHECK`
  */
 export function decode<T>(schema: ResolvedSchema<T>, parcel: Parcel): T {
   const { version, migrate, check } = schema;
   if (parcel.version !== version && migrate === undefined) {
-    throw refused(
+    throw new HandoverError(
       "ERR_VERSION",
       `it has version ${parcel.version}, here it is ${version}, and there is no migrate`,
     );
   }
   let data = decodeOwn(schema, parcel);
   if (parcel.version !== version) {
-    data = attempt("ERR_MIGRATE", () => atOnce("migrate()", migrate!(parcel.version, data)));
+    data = attempt("ERR_MIGRATE", () => requireSync("migrate()", migrate!(parcel.version, data)));
   }
-  const result = attempt("ERR_CHECK", () => atOnce("check()", check?.(data)));
-  if (result === false) throw refused("ERR_CHECK", "check returned false");
+  const result = attempt("ERR_CHECK", () => requireSync("check()", check?.(data)));
+  if (result === false) throw new HandoverError("ERR_CHECK", "check returned false");
   return data;
 }
 
 /**
- * Decodes what this process has encoded itself: it is no less sound than it was.
+ * Decodes a parcel that this process has encoded itself: a `check` that refuses state on arrival must not refuse the
+ * state of a unit that runs here again.
  *
- * @throws an error with the code `ERR_CODEC`
+ * @throws {HandoverError} `ERR_CODEC`
  */
 export function decodeOwn<T>({ codec }: ResolvedSchema<T>, parcel: Parcel): T {
   return attempt("ERR_CODEC", () => decodeWith(codec, parcel)) as T;
 }
 
-function encodeWith(codec: Codec, data: unknown, on: string): Uint8Array {
+function encodeWith(codec: Codec, data: unknown, subject: string): Uint8Array {
   try {
-    const bytes: unknown = atOnce(`encode() of the codec ${codec.name}`, codec.encode(data));
+    const bytes: unknown = requireSync(`encode() of the codec ${codec.name}`, codec.encode(data));
     if (bytes instanceof Uint8Array) return bytes;
     throw new TypeError(`the codec ${codec.name} returned ${inspect(bytes, { depth: 0 })}, not a Uint8Array`);
   } catch (cause) {
-    throw new HandoverError("ERR_ENCODING", `cannot hand on ${on}: ${reasonOf(cause)}`, { cause });
+    throw new HandoverError("ERR_ENCODING", `cannot hand on ${subject}: ${reasonOf(cause)}`, { cause });
   }
 }
 
 function decodeWith(codec: Codec, { codec: name, body }: Parcel): unknown {
   if (name === BYTES) return body;
   if (name !== codec.name) throw new Error(`it is encoded by ${name}, here it is ${codec.name}`);
-  return atOnce(`decode() of the codec ${name}`, codec.decode(body));
+  return requireSync(`decode() of the codec ${name}`, codec.decode(body));
 }
 
 /**
- * What a function of the program's returned, which nobody waits for.
+ * Returns the result of a function of the program that must be synchronous.
  *
- * @throws if it is a promise
+ * @throws {TypeError} for a promise; its rejection is handled, as it would end the process
  */
-export function atOnce<R>(what: string, result: R): R {
+export function requireSync<R>(what: string, result: R): R {
   if (!isThenable(result)) return result;
-  // Nobody hears how it ends.
   result.then(undefined, () => {});
   throw new TypeError(`${what} returned a promise: it must not be asynchronous`);
 }
 
-function attempt<R>(code: string, run: () => R): R {
+function attempt<R>(code: RefusalCode, run: () => R): R {
   try {
     return run();
-  } catch (error) {
-    throw refused(code, reasonOf(error));
+  } catch (cause) {
+    throw new HandoverError(code, reasonOf(cause), { cause });
   }
-}
-
-function refused(code: string, reason: string): Error {
-  return Object.assign(new Error(reason), { code });
 }
 
 function isCodec(value: unknown): value is Codec {
@@ -147,6 +152,7 @@ const KNOWN = ["version", "codec", "migrate", "check", "maxSize"];
 
 const GIB = 1024 ** 3;
 
+/** Characters. The head of a parcel, with both names, must fit into one message. */
 const LONGEST_NAME = 512;
 const LONGEST_CODEC = 64;
 

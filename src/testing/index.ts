@@ -150,4 +150,4 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   }
 }
 
-export { HandoverError, type ErrorCode } from "../errors.js";
+export { HandoverError, type ErrorCode, type RefusalCode } from "../errors.js";

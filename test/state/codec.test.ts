@@ -183,6 +183,15 @@ describe("V8", () => {
   });
 });
 
+test.each([
+  ["JSON", jsonCodec],
+  ["V8", v8Codec],
+])("the %s codec throws a HandoverError for bytes that it cannot decode", (_, codec) => {
+  expect(() => codec.decode(Buffer.from("{"))).toThrow(
+    expect.objectContaining({ name: "HandoverError", code: "ERR_CODEC" }) as Error,
+  );
+});
+
 describe("bytes", () => {
   test.each([
     ["JSON", jsonCodec],

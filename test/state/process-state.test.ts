@@ -4,6 +4,8 @@ import { expect, onTestFinished, test, vi } from "vitest";
 import { closeAll } from "../../dist/platform/descriptors.js";
 import { DrainContext } from "../../dist/exchange/drain-context.js";
 import { FencingTokens } from "../../dist/exchange/fencing.js";
+import { HandoverError } from "../../dist/errors.js";
+import { v8Codec } from "../../dist/state/codec.js";
 import type { Slot } from "../../dist/state/slots/slots.js";
 import { ProcessState } from "../../dist/state/process-state.js";
 import { openPair, type LocalPair, type Packet } from "../support/local-pair.js";
@@ -52,6 +54,10 @@ async function depart(
 /** Vitest fails a run in which nobody handles a rejection. */
 async function rejects(): Promise<never> {
   return Promise.reject(new Error("rejected by the test"));
+}
+
+function fails(): never {
+  throw new Error("thrown by the test");
 }
 
 /** The warnings of this process, while the test runs. */
@@ -182,6 +188,22 @@ test("a slot that is still being taken when the drain is over stays with its own
   take();
   states.owner.confirm();
   expect(await states.young.slot("a", { version: 1 }).complete()).toEqual([]);
+});
+
+test.each([
+  ["another version", { version: 2 }, "ERR_VERSION"],
+  ["another codec", { version: 1, codec: v8Codec }, "ERR_CODEC"],
+  ["a failing migrate", { version: 2, migrate: fails }, "ERR_MIGRATE"],
+  ["a failing check", { version: 1, check: fails }, "ERR_CHECK"],
+])("peek() rejects with a HandoverError in a process with %s", async (_, schema, code) => {
+  const states = open();
+  void states.old.slot("a", { version: 1 }).initiate(1);
+  const error: unknown = await states.young
+    .slot("a", schema)
+    .peek()
+    .catch((reason: unknown) => reason);
+  expect(error).toBeInstanceOf(HandoverError);
+  expect(error).toMatchObject({ code });
 });
 
 test("slots that come back while another one is on its way keep their order", async () => {

@@ -2,7 +2,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import { deferred } from "../../util/deferred.js";
 import { TIMED_OUT, withTimeout } from "../../util/timeout.js";
 import type { DrainContext } from "../../exchange/drain-context.js";
-import type { Parcel, Peer, Refusal, Settlement } from "../../exchange/parcel.js";
+import type { ErrorCode, RefusalCode } from "../../errors.js";
+import { makeRefusal, type Parcel, type Peer, type Refusal, type Settlement } from "../../exchange/parcel.js";
 
 /** What became of state that was to be handed on. Unless it was taken it is still here. */
 export type SlotOutcome =
@@ -93,7 +94,7 @@ export class PendingSlot {
   async offer(context: DrainContext): Promise<(Settlement & { how: "taken" }) | undefined> {
     const timeout = Math.min(this.#source.timeout, this.#expires - performance.now(), context.remaining);
     const end = performance.now() + timeout;
-    if (timeout <= 0) return this.withdraw({ code: "ERR_EXPIRED", reason: "its time was over" });
+    if (timeout <= 0) return this.withdraw(makeRefusal("ERR_EXPIRED", "its time was over"));
     if (!context.hasTaker(SLOT_KIND)) return this.#wait(context);
     const parcel = await this.#freezeWithin(timeout);
     if (parcel === undefined || context.isRolledBack) return undefined;
@@ -113,7 +114,7 @@ export class PendingSlot {
       offered!.withdraw();
       return context.isRolledBack
         ? undefined
-        : this.withdraw({ code: "ERR_TIMEOUT", reason: "the successor does not answer" });
+        : this.withdraw(makeRefusal("ERR_TIMEOUT", "the successor does not answer"));
     }
     if (settlement.how === "refused" && LACKING.has(settlement.code)) return this.#waitForRoom(settlement);
     return this.#settle(settlement, isLate);
@@ -144,9 +145,9 @@ export class PendingSlot {
   #settle(settlement: Settlement, isLate: boolean): (Settlement & { how: "taken" }) | undefined {
     if (settlement.how === "taken") return settlement;
     if (settlement.how === "refused") {
-      const refusal = refusalOf(settlement);
-      if (refusal.code === "ERR_STOPPED") return this.withdraw(refusal);
-      this.#refusals.push(refusal);
+      const why = refusalOf(settlement);
+      if (why.code === "ERR_STOPPED") return this.withdraw(why);
+      this.#refusals.push(why);
       this.countFailure();
     } else {
       this.#refusals.push(...settlement.refusals);
@@ -165,13 +166,13 @@ export class PendingSlot {
   }
 
   #giveUp(): undefined {
-    return this.withdraw({ code: "ERR_TIMEOUT", reason: `nobody took it in ${this.#source.timeout} ms` });
+    return this.withdraw(makeRefusal("ERR_TIMEOUT", `nobody took it in ${this.#source.timeout} ms`));
   }
 
   /** Nobody is there (any more). It may be that this process serves again in a moment. */
   async #wait(context: DrainContext): Promise<undefined> {
     await context.rollbackImpossible();
-    if (!context.isRolledBack) this.withdraw({ code: "ERR_NO_TAKER", reason: "there is no successor" });
+    if (!context.isRolledBack) this.withdraw(makeRefusal("ERR_NO_TAKER", "there is no successor"));
   }
 
   /** What the program throws is its own to hear. */
@@ -179,7 +180,7 @@ export class PendingSlot {
     try {
       const parcel = await withTimeout(timeout, this.freeze());
       if (parcel !== TIMED_OUT) return parcel;
-      this.withdraw({ code: "ERR_TIMEOUT", reason: `its data was not there in ${this.#source.timeout} ms` });
+      this.withdraw(makeRefusal("ERR_TIMEOUT", `its data was not there in ${this.#source.timeout} ms`));
     } catch (error) {
       this.#isOpen = false;
       this.#outcome.reject(error as Error);
@@ -200,7 +201,7 @@ export const SLOT_KIND = "slot";
 const SLOWEST = 65_536;
 
 /** There is no memory or descriptor for it, in this process or the other. */
-const LACKING: ReadonlySet<string> = new Set(["ERR_MEMORY", "ERR_DESCRIPTOR"]);
+const LACKING: ReadonlySet<string> = new Set<ErrorCode | RefusalCode>(["ERR_MEMORY", "ERR_DESCRIPTOR"]);
 
 /** In ms, until it is tried again. */
 const PAUSE = 10;
@@ -208,6 +209,7 @@ const PAUSE = 10;
 /** How often the same state may fail to get there. */
 const ATTEMPTS = 3;
 
+/** The refusal in a settlement, without its `how`. */
 function refusalOf({ code, reason }: Refusal): Refusal {
   return reason === undefined ? { code } : { code, reason };
 }

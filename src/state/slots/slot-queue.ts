@@ -2,7 +2,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import { deferred } from "../../util/deferred.js";
 import type { DrainContext } from "../../exchange/drain-context.js";
 import type { PendingSlot } from "./pending-slot.js";
-import type { Parcel, Settlement } from "../../exchange/parcel.js";
+import { makeRefusal, type Parcel, type Settlement } from "../../exchange/parcel.js";
 
 /** What one label has to hand on: the oldest first, one at a time. */
 export class SlotQueue {
@@ -122,6 +122,6 @@ export class SlotQueue {
     if (!(await wanted)) return;
     this.#remove(one);
     this.#lookIfIdle();
-    one.withdraw({ code: "ERR_ROLLED_BACK", reason: "this process has taken it back" });
+    one.withdraw(makeRefusal("ERR_ROLLED_BACK", "this process has taken it back"));
   }
 }

@@ -2,11 +2,18 @@ import { reasonOf } from "../../errors.js";
 import { TIMED_OUT } from "../../util/timeout.js";
 import { milliseconds, refuseUnknown, wrongOption } from "../../util/validation.js";
 import type { DrainContext } from "../../exchange/drain-context.js";
-import { decode, encode, readName, resolveSchema, type ResolvedSchema, type StateSchema } from "../schema.js";
+import {
+  decode,
+  encode,
+  requireStateName,
+  resolveSchema,
+  type ResolvedSchema,
+  type StateSchema,
+} from "../schema.js";
 import type { Exchange } from "../../exchange/exchange.js";
 import type { FencingTokens } from "../../exchange/fencing.js";
 import { PendingSlot, SLOT_KIND, type SlotOutcome } from "./pending-slot.js";
-import type { Parcel } from "../../exchange/parcel.js";
+import { makeRefusal, type Parcel } from "../../exchange/parcel.js";
 import { SlotQueue } from "./slot-queue.js";
 import { SlotSubscribers, type SlotState } from "./subscribers.js";
 
@@ -31,7 +38,7 @@ export interface Slot<T> {
   /**
    * Before `ready()`: a copy of what the predecessor would hand on now, for a warm start; undefined where there is none.
    *
-   * @throws an error with the code of the refusal, if it cannot be used: `ERR_VERSION`, `ERR_CODEC`, …
+   * @throws {HandoverError} `ERR_VERSION`, `ERR_CODEC`, `ERR_MIGRATE` or `ERR_CHECK` for a copy that cannot be used here
    */
   peek(): Promise<T | undefined>;
 }
@@ -63,7 +70,7 @@ export class Slots {
   }
 
   open<T>(label: string, shape: StateSchema<T>): Slot<T> {
-    readName("the label of a slot", label);
+    requireStateName("the label of a slot", label);
     const schema = resolveSchema<T>(`slot "${label}"`, shape);
     const any = schema as ResolvedSchema<unknown>;
     return {
@@ -83,7 +90,7 @@ export class Slots {
   /** Takes what an older generation offers. */
   subscribeTo(exchange: Exchange): void {
     exchange.subscribe(SLOT_KIND, undefined, (parcel, delivery) => {
-      if (this.#isLeaving) return { code: "ERR_STOPPED" };
+      if (this.#isLeaving) return makeRefusal("ERR_STOPPED");
       return this.#subscribersOf(parcel.label).take(parcel, delivery);
     });
   }

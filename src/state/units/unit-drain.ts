@@ -3,7 +3,7 @@ import { TIMED_OUT, withTimeout } from "../../util/timeout.js";
 import type { DrainContext } from "../../exchange/drain-context.js";
 import type { Offered } from "../../exchange/exchange.js";
 import { UNIT_KIND, type Unit } from "./unit.js";
-import type { Parcel, Refusal, Settlement } from "../../exchange/parcel.js";
+import { makeRefusal, type Parcel, type Refusal, type Settlement } from "../../exchange/parcel.js";
 import type { DrainSettings, UnitKind } from "./definition.js";
 import type { DrainReport } from "../../events.js";
 import { byPriority, UnitQueue } from "./unit-queue.js";
@@ -159,7 +159,7 @@ export class UnitDrain {
       this.#taken.set(settlement.confirmed, taken);
     } else if (settlement.how === "refused") this.#fail(settlement);
     else if (settlement.died) this.#requeueAfterPeerDeath(unit);
-    else if (isLate) this.#fail({ code: "ERR_TIMEOUT" });
+    else if (isLate) this.#fail(makeRefusal("ERR_TIMEOUT"));
     else this.#queue.add(unit);
   }
 

@@ -1,4 +1,5 @@
-import { atOnce } from "../schema.js";
+import { codeOf, type RefusalCode } from "../../errors.js";
+import { requireSync } from "../schema.js";
 import type { Unit } from "./unit.js";
 import type { UnitKind } from "./definition.js";
 
@@ -42,9 +43,9 @@ export function byPriority(units: readonly Unit[], kind: UnitKind, count: (code:
   for (const unit of units) {
     try {
       if (isEligible(unit, kind)) ranked.push({ unit, rank: rankOf(unit, kind) });
-      else count("ERR_NOT_ELIGIBLE");
+      else count("ERR_NOT_ELIGIBLE" satisfies RefusalCode);
     } catch (error) {
-      count((error as { code?: string } | undefined)?.code ?? "ERR_UNIT");
+      count(codeOf(error, "ERR_UNIT"));
     }
   }
   return ranked
@@ -54,10 +55,10 @@ export function byPriority(units: readonly Unit[], kind: UnitKind, count: (code:
 }
 
 function isEligible({ id, unit }: Unit, { definition }: UnitKind): boolean {
-  return atOnce("eligible()", definition.eligible?.(id, unit)) !== false;
+  return requireSync("eligible()", definition.eligible?.(id, unit)) !== false;
 }
 
 /** What is no number ranks as 0: it is no reason to stop a unit. */
 function rankOf({ id, unit }: Unit, { definition }: UnitKind): number {
-  return Number(atOnce("priority()", definition.priority?.(id, unit))) || 0;
+  return Number(requireSync("priority()", definition.priority?.(id, unit))) || 0;
 }

@@ -1,7 +1,7 @@
-import { reasonOf } from "../../errors.js";
+import { codeOf, reasonOf, toHandoverError } from "../../errors.js";
 import { TIMED_OUT, withTimeout, isThenable } from "../../util/timeout.js";
 import { decodeOwn, encode } from "../schema.js";
-import type { Parcel, Refusal } from "../../exchange/parcel.js";
+import { makeRefusal, type Parcel, type Refusal } from "../../exchange/parcel.js";
 import type { UnitKind } from "./definition.js";
 
 /** The kind of these parcels. */
@@ -61,9 +61,9 @@ export class Unit {
         this.#pending === undefined ? this.#freeze() : this.#pending.then(() => this.#freeze());
       if (freezing instanceof Promise) this.#await(freezing);
       if ((await withTimeout(timeout, freezing)) !== TIMED_OUT) return undefined;
-      return { code: "ERR_TIMEOUT", reason: `freeze() took more than ${timeout} ms` };
+      return makeRefusal("ERR_TIMEOUT", `freeze() took more than ${timeout} ms`);
     } catch (error) {
-      return { code: "ERR_FREEZE", reason: reasonOf(error) };
+      return makeRefusal("ERR_FREEZE", reasonOf(error));
     }
   }
 
@@ -77,7 +77,7 @@ export class Unit {
       this.#state = undefined;
       return undefined;
     } catch (error) {
-      return { code: (error as { code: string }).code, reason: reasonOf(error) };
+      return makeRefusal(toHandoverError(error, "ERR_ENCODING", `encode ${name}`).code, reasonOf(error));
     }
   }
 
@@ -93,7 +93,7 @@ export class Unit {
       if (stopped === TIMED_OUT) count("ERR_TIMEOUT");
       return stopped !== TIMED_OUT;
     } catch (error) {
-      count((error as { code?: string } | undefined)?.code ?? "ERR_STOP");
+      count(codeOf(error, "ERR_STOP"));
       return false;
     } finally {
       this.abort();

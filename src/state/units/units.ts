@@ -1,11 +1,11 @@
 import { HandoverError, reasonOf } from "../../errors.js";
 import { TIMED_OUT, withTimeout, isThenable } from "../../util/timeout.js";
 import { DrainContext } from "../../exchange/drain-context.js";
-import { decode, readName } from "../schema.js";
+import { decode, requireStateName } from "../schema.js";
 import type { Delivery, Exchange, TakeResult } from "../../exchange/exchange.js";
 import type { FencingTokens } from "../../exchange/fencing.js";
 import { UNIT_KIND, Unit } from "./unit.js";
-import type { Parcel } from "../../exchange/parcel.js";
+import { makeRefusal, type Parcel } from "../../exchange/parcel.js";
 import { UnitDrain } from "./unit-drain.js";
 import { readDrainSettings, type DrainOptions, type DrainSettings, type UnitKind } from "./definition.js";
 import type { DrainReport } from "../../events.js";
@@ -69,7 +69,7 @@ export class UnitRegistry implements Units<unknown, unknown> {
   }
 
   async start(id: string, initial: unknown): Promise<unknown> {
-    readName("the id of a unit", id);
+    requireStateName("the id of a unit", id);
     const what = `unit ${this.kind.name} "${id}"`;
     if (this.#running(id) === undefined) {
       this.#host.assertMayRun(`start ${what}`);
@@ -145,11 +145,11 @@ export class UnitRegistry implements Units<unknown, unknown> {
     const { accept } = this.kind.definition;
     const accepting = accept?.(id);
     const isWanted = isThenable(accepting) ? await accepting : accepting;
-    if (isWanted === false) return { code: "ERR_REFUSED" };
-    if (this.#units.has(id)) return { code: "ERR_RUNNING" };
-    if (this.#context !== undefined) return { code: "ERR_STOPPED" };
+    if (isWanted === false) return makeRefusal("ERR_REFUSED");
+    if (this.#units.has(id)) return makeRefusal("ERR_RUNNING");
+    if (this.#context !== undefined) return makeRefusal("ERR_STOPPED");
     const { signal } = delivery;
-    if (signal.aborted) return { code: "ERR_TIMEOUT" };
+    if (signal.aborted) return makeRefusal("ERR_TIMEOUT");
     const unit = this.#begin(id, decode(this.kind.schema, parcel), delivery.fence);
     const end = (): void => this.#drop(unit);
     signal.addEventListener("abort", end, { once: true });
