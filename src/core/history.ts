@@ -37,7 +37,7 @@ export class UpgradeHistory {
     this.#generation = generation;
     this.#pid = pid;
     this.#onRecorded = onRecorded;
-    this.#slot = state.slot<Snapshot>("handover:journal", { version: 1 });
+    this.#slot = state.ownSlot<Snapshot>("handover:journal", { version: 1 });
     this.#slot.subscribe(({ data }) => this.#merge(data));
     void this.#slot.initiate(() => this.#snapshot());
     void this.#copyPredecessor();

@@ -1,6 +1,6 @@
 import { HandoverError } from "../errors.js";
 import type { DrainContext } from "../exchange/drain-context.js";
-import { requireStateName, type StateSchema } from "./schema.js";
+import { requireProgramName, type StateSchema } from "./schema.js";
 import type { Exchange } from "../exchange/exchange.js";
 import { FencingTokens } from "../exchange/fencing.js";
 import { UNIT_KIND } from "./units/unit.js";
@@ -36,13 +36,24 @@ export class ProcessState {
     this.#slots = new Slots(fences, host.predecessors);
   }
 
-  slot<T>(label: string, shape: StateSchema<T>): Slot<T> {
-    return this.#slots.open(label, shape);
+  /**
+   * Opens a slot for the program.
+   *
+   * @throws {HandoverError} `ERR_OPTION`
+   */
+  slot<T>(label: string, schema: StateSchema<T>): Slot<T> {
+    requireProgramName("the label of a slot", label);
+    return this.#slots.open(label, schema);
+  }
+
+  /** Opens a slot of the library itself, whose label begins with `handover:`. */
+  ownSlot<T>(label: `handover:${string}`, schema: StateSchema<T>): Slot<T> {
+    return this.#slots.open(label, schema);
   }
 
   /** @throws {HandoverError} `ERR_OPTION` */
   units<S, U>(name: string, definition: UnitDefinition<S, U>): Units<S, U> {
-    requireStateName("the kind of units", name);
+    requireProgramName("the kind of units", name);
     if (this.#units.has(name)) {
       throw new HandoverError("ERR_OPTION", `there are units of the kind "${name}" already`);
     }

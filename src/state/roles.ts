@@ -2,7 +2,7 @@ import { HandoverError, reasonOf } from "../errors.js";
 import type { FencingTokens } from "../exchange/fencing.js";
 import { TIMED_OUT, withTimeout } from "../util/timeout.js";
 import { functionsOf, milliseconds, refuseUnknown } from "../util/validation.js";
-import { requireStateName } from "./schema.js";
+import { requireProgramName } from "./schema.js";
 
 /** Work that exactly one generation does: a cron job, a queue consumer, a file lock. */
 export interface RoleDefinition {
@@ -38,7 +38,7 @@ export class Roles {
    * @throws {HandoverError} `ERR_OPTION`, `ERR_ROLE`
    */
   async add(name: string, definition: RoleDefinition): Promise<void> {
-    requireStateName("the name of a role", name);
+    requireProgramName("the name of a role", name);
     if (this.#roles.has(name)) throw new HandoverError("ERR_OPTION", `there is a role "${name}" already`);
     const role = new Role(name, readRole(name, definition));
     this.#roles.set(name, role);

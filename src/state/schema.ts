@@ -2,7 +2,7 @@ import { inspect } from "node:util";
 import { HandoverError, reasonOf, type RefusalCode } from "../errors.js";
 import type { Parcel } from "../exchange/parcel.js";
 import { isThenable } from "../util/timeout.js";
-import { functionsOf, refuseUnknown, wrongOption } from "../util/validation.js";
+import { functionsOf, refuseUnknown, requireOwnName, wrongOption } from "../util/validation.js";
 import { BYTES, jsonCodec, type Codec } from "./codec.js";
 
 /** The format of one slot, or of the units of one kind. */
@@ -41,6 +41,16 @@ export function resolveSchema<T>(
   if (!Number.isSafeInteger(maxSize) || maxSize < 1)
     throw wrongOption("maxSize", "a number of bytes", maxSize);
   return { version, codec, maxSize, ...functionsOf(schema, [], ["migrate", "check"]) };
+}
+
+/**
+ * Refuses a label, a kind or the name of a role that the program may not use.
+ *
+ * @throws {HandoverError} `ERR_OPTION`
+ */
+export function requireProgramName(what: string, name: unknown): void {
+  requireStateName(what, name);
+  requireOwnName(what, name);
 }
 
 /**

@@ -376,6 +376,22 @@ test("an offer that cannot be sent waits until there is room, and does not block
   expect(taken).toEqual([1]);
 });
 
+test("names that begin with handover: are refused for slots, units and roles of the program", async () => {
+  const state = new ProcessState(new FencingTokens(), { predecessors: () => [], assertMayRun: always });
+  const refusal = (what: string): Error =>
+    expect.objectContaining({
+      code: "ERR_OPTION",
+      message: `${what} cannot be "handover:x": names that begin with "handover:" are reserved for handover itself`,
+    }) as Error;
+  expect(() => state.slot("handover:x", { version: 1 })).toThrow(refusal("the label of a slot"));
+  expect(() => state.units("handover:x", plain)).toThrow(refusal("the kind of units"));
+  await expect(state.roles.add("handover:x", { acquire: always, release: always })).rejects.toThrow(
+    refusal("the name of a role"),
+  );
+  expect(() => state.slot("handover", { version: 1 })).not.toThrow();
+  await state.units("room", plain).start("handover:x", "an id is free");
+});
+
 test("a drain whose timer fires early is over", async () => {
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
   onTestFinished(() => void vi.useRealTimers());

@@ -47,6 +47,16 @@ test("the stand-in serves from listen() on, and stop() ends it", async () => {
   await expect(upg.listen(createServer(), 0)).rejects.toMatchObject({ code: "ERR_STOPPED" });
 });
 
+test("the stand-in refuses names that begin with handover:, as the real one does", async () => {
+  const upg = new Upgrader();
+  const refusal = expect.objectContaining({ code: "ERR_OPTION" }) as Error;
+  const definition = { version: 1, run: () => undefined, freeze: () => undefined };
+  expect(() => upg.slot("handover:journal", { version: 1 })).toThrow(refusal);
+  expect(() => upg.units("handover:x", definition)).toThrow(refusal);
+  await expect(upg.role("handover:x", { acquire() {}, release() {} })).rejects.toThrow(refusal);
+  await upg.stop();
+});
+
 test("the stand-in destroys what is still open after drainTimeout, and counts it", async () => {
   const upg = new Upgrader({ drainTimeout: 1 });
   const server = createNetServer();

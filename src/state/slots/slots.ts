@@ -2,14 +2,7 @@ import { reasonOf } from "../../errors.js";
 import { TIMED_OUT } from "../../util/timeout.js";
 import { milliseconds, refuseUnknown, wrongOption } from "../../util/validation.js";
 import type { DrainContext } from "../../exchange/drain-context.js";
-import {
-  decode,
-  encode,
-  requireStateName,
-  resolveSchema,
-  type ResolvedSchema,
-  type StateSchema,
-} from "../schema.js";
+import { decode, encode, resolveSchema, type ResolvedSchema, type StateSchema } from "../schema.js";
 import type { Exchange } from "../../exchange/exchange.js";
 import type { FencingTokens } from "../../exchange/fencing.js";
 import { PendingSlot, SLOT_KIND, type SlotOutcome } from "./pending-slot.js";
@@ -70,7 +63,6 @@ export class Slots {
   }
 
   open<T>(label: string, shape: StateSchema<T>): Slot<T> {
-    requireStateName("the label of a slot", label);
     const schema = resolveSchema<T>(`slot "${label}"`, shape);
     const any = schema as ResolvedSchema<unknown>;
     return {
