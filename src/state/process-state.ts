@@ -1,39 +1,51 @@
 import { HandoverError } from "../errors.js";
-import type { DrainContext } from "../exchange/drain-context.js";
-import { requireProgramName, type StateSchema } from "./schema.js";
-import type { Exchange } from "../exchange/exchange.js";
-import { FencingTokens } from "../exchange/fencing.js";
-import { UNIT_KIND } from "./units/unit.js";
-import { Roles } from "./roles.js";
-import { Slots, type Slot } from "./slots/slots.js";
-import { readKind, type UnitDefinition } from "./units/definition.js";
 import type { DrainReport } from "../events.js";
-import { UnitRegistry, type Units } from "./units/units.js";
+import type { DrainContext } from "../exchange/drain-context.js";
+import type { Exchange } from "../exchange/exchange.js";
+import type { FencingTokens } from "../exchange/fencing.js";
+import { Roles } from "./roles.js";
+import { requireProgramName, type StateSchema } from "./schema.js";
+import { Slots, type Slot, type SlotHost } from "./slots/slots.js";
+import { UNIT_KIND } from "./units/unit.js";
+import { readKind, type UnitDefinition } from "./units/definition.js";
+import { UnitRegistry, type UnitHost, type Units } from "./units/units.js";
 
-/** What state needs of its process. */
+/** The process that the state is part of. */
 interface StateHost {
-  /** What leads to the generations before, while they live: the parent first. */
+  /** The exchanges to the predecessors that live, the direct one first. */
   readonly predecessors: () => readonly Exchange[];
-  /** @throws {HandoverError} where no unit can be started yet, or any more */
+  /** @throws {HandoverError} where no unit can be started yet, or any longer */
   readonly assertMayRun: (doing: string) => void;
 }
 
-/** What a process holds in memory, and hands on: its slots, units and roles. */
-export class ProcessState {
+/** The state that a process holds in memory: its slots, units and roles. Slots and units read its drain here. */
+export class ProcessState implements SlotHost, UnitHost {
   readonly fences: FencingTokens;
   readonly roles: Roles;
-  readonly #host: StateHost;
+  readonly predecessors: StateHost["predecessors"];
+  readonly assertMayRun: StateHost["assertMayRun"];
   readonly #slots: Slots;
   readonly #units = new Map<string, UnitRegistry>();
-  /** Older generations, which learn of kinds that are added. */
+  /** The exchanges to predecessors. They learn of kinds that are added later. */
   readonly #subscribed = new Set<Exchange>();
-  #context: DrainContext | undefined;
+  #drainContext: DrainContext | undefined;
+  /** Connections move first. Slots move afterwards. */
+  #areSlotsMoving = false;
 
-  constructor(fences: FencingTokens, host: StateHost) {
+  constructor(fences: FencingTokens, { predecessors, assertMayRun }: StateHost) {
     this.fences = fences;
-    this.#host = host;
+    this.predecessors = predecessors;
+    this.assertMayRun = assertMayRun;
     this.roles = new Roles(fences);
-    this.#slots = new Slots(fences, host.predecessors);
+    this.#slots = new Slots(this);
+  }
+
+  get drainContext(): DrainContext | undefined {
+    return this.#drainContext;
+  }
+
+  get slotDrain(): DrainContext | undefined {
+    return this.#areSlotsMoving ? this.#drainContext : undefined;
   }
 
   /**
@@ -57,60 +69,61 @@ export class ProcessState {
     if (this.#units.has(name)) {
       throw new HandoverError("ERR_OPTION", `there are units of the kind "${name}" already`);
     }
-    const kind = readKind(name, definition);
-    const runner = new UnitRegistry(kind, { ...this.#host, fencing: this.fences });
-    this.#units.set(name, runner);
-    if (this.#context !== undefined) runner.beginDrain(this.#context);
-    for (const exchange of this.#subscribed) this.#serveUnits(runner, exchange);
-    return runner as Units<S, U>;
+    const units = new UnitRegistry(readKind(name, definition), this);
+    this.#units.set(name, units);
+    for (const exchange of this.#subscribed) this.#serveUnits(units, exchange);
+    return units as Units<S, U>;
   }
 
-  /** Takes what an older generation offers. */
+  /** Takes the slots and units that a predecessor offers. */
   subscribeTo(exchange: Exchange): void {
     this.#subscribed.add(exchange);
     this.#slots.subscribeTo(exchange);
-    for (const runner of this.#units.values()) this.#serveUnits(runner, exchange);
+    for (const units of this.#units.values()) this.#serveUnits(units, exchange);
   }
 
-  /** Shows a successor what there is. */
+  /** Answers what a successor asks about the slots and units of this process. */
   answerQueriesOf(exchange: Exchange): void {
     this.#slots.answerQueriesOf(exchange);
     exchange.onQuery(UNIT_KIND, { expedite: (name, id) => this.#units.get(name)?.expedite(id) ?? false });
   }
 
-  /** The process ends: what it holds moves to the successor where there is one, when {@link drain} is called. */
+  /** Begins the drain: this process takes no state any longer. Its own moves when {@link drain} is called. */
   beginDrain(context: DrainContext): void {
-    this.#context = context;
-    this.#slots.beginDrain();
-    for (const runner of this.#units.values()) runner.beginDrain(context);
+    this.#drainContext = context;
   }
 
-  /** Resolves when nothing is left here, with what became of the units. */
+  /**
+   * Moves slots and units to the successor as soon as the idle connections have moved, and stops the units that it does
+   * not take. Resolves with the reports of the units, by kind.
+   *
+   * @param swept resolves when the idle connections have moved
+   */
   async drain(context: DrainContext, swept: Promise<unknown>): Promise<Record<string, DrainReport>> {
     await Promise.race([swept, context.over]);
     if (context.isRolledBack) return {};
-    this.#slots.drain(context);
-    const reports = [...this.#units].map(async ([name, runner]) => [name, await runner.drain()] as const);
+    this.#areSlotsMoving = true;
+    this.#slots.drain();
+    const reports = [...this.#units].map(async ([name, units]) => [name, await units.drain()] as const);
     return Object.fromEntries(await Promise.all(reports));
   }
 
-  /** Resolves when nothing waits to be handed on any more. */
+  /** Resolves when every slot is settled, or the drain is over. */
   async whenEmpty(context: DrainContext): Promise<void> {
     await Promise.race([this.#slots.whenEmpty(context), context.over]);
   }
 
-  /** The successor is dead: all is this process's again. */
+  /** The successor is dead: all slots and units are this process's again. */
   rollBack(): void {
     this.fences.skipAhead();
-    this.#context?.rollBack();
-    this.#context = undefined;
+    this.#drainContext?.rollBack();
+    this.#drainContext = undefined;
+    this.#areSlotsMoving = false;
     this.#slots.rollBack();
-    for (const runner of this.#units.values()) void runner.rollBack();
+    for (const units of this.#units.values()) void units.rollBack();
   }
 
-  #serveUnits(runner: UnitRegistry, exchange: Exchange): void {
-    exchange.subscribe(UNIT_KIND, runner.kind.name, async (parcel, delivery) =>
-      runner.take(parcel, delivery),
-    );
+  #serveUnits(units: UnitRegistry, exchange: Exchange): void {
+    exchange.subscribe(UNIT_KIND, units.kind.name, async (parcel, delivery) => units.take(parcel, delivery));
   }
 }

@@ -82,7 +82,7 @@ test.each([
   [
     3,
     { how: "failed", refusals: Array.from({ length: 3 }, () => ({ code: "ERR_DAMAGED" })) },
-    ['slot "a" (7 bytes) is not handed on any more: 3 attempts have failed'],
+    ['slot "a" (7 bytes) is not offered again: 3 attempts have failed'],
   ],
 ])(
   "a slot that is damaged %i times on its way is offered at most three times",
@@ -111,7 +111,7 @@ test.each([
     50,
     {
       how: "withdrawn",
-      refusals: [{ code: "ERR_DESCRIPTOR" }, { code: "ERR_TIMEOUT", reason: "nobody took it in 50 ms" }],
+      refusals: [{ code: "ERR_DESCRIPTOR" }, { code: "ERR_TIMEOUT", reason: "it was not taken in 50 ms" }],
     },
   ],
 ])(
@@ -376,17 +376,18 @@ test("an offer that cannot be sent waits until there is room, and does not block
   expect(taken).toEqual([1]);
 });
 
+/** The error for a name of the library. */
+function reserved(what: string): Error {
+  const message = `${what} cannot be "handover:x": names that begin with "handover:" are reserved for handover itself`;
+  return expect.objectContaining({ code: "ERR_OPTION", message }) as Error;
+}
+
 test("names that begin with handover: are refused for slots, units and roles of the program", async () => {
   const state = new ProcessState(new FencingTokens(), { predecessors: () => [], assertMayRun: always });
-  const refusal = (what: string): Error =>
-    expect.objectContaining({
-      code: "ERR_OPTION",
-      message: `${what} cannot be "handover:x": names that begin with "handover:" are reserved for handover itself`,
-    }) as Error;
-  expect(() => state.slot("handover:x", { version: 1 })).toThrow(refusal("the label of a slot"));
-  expect(() => state.units("handover:x", plain)).toThrow(refusal("the kind of units"));
+  expect(() => state.slot("handover:x", { version: 1 })).toThrow(reserved("the label of a slot"));
+  expect(() => state.units("handover:x", plain)).toThrow(reserved("the kind of units"));
   await expect(state.roles.add("handover:x", { acquire: always, release: always })).rejects.toThrow(
-    refusal("the name of a role"),
+    reserved("the name of a role"),
   );
   expect(() => state.slot("handover", { version: 1 })).not.toThrow();
   await state.units("room", plain).start("handover:x", "an id is free");

@@ -165,7 +165,7 @@ describe("a subscriber", () => {
     const { refusals } = await old.says("outcome", { how: "withdrawn" });
     expect(refusals).toEqual([
       { code: "ERR_MINE", reason: "thrown by the test" },
-      { code: "ERR_TIMEOUT", reason: "nobody took it in 2000 ms" },
+      { code: "ERR_TIMEOUT", reason: "it was not taken in 2000 ms" },
     ]);
     expect(next.said("asked")).toHaveLength(1);
     await old.leaves();
@@ -347,7 +347,7 @@ describe("a slot that cannot be encoded", () => {
     await old.says("rejected", { data: 1, code });
     await next.says("took", { data: 3 });
     await old.leaves();
-    await old.service.untilNoise(/HANDOVER_NOT_HANDED_ON.*state is not handed on/);
+    await old.service.untilNoise(/HANDOVER_NOT_HANDED_ON.*state is not offered/);
     expect(old.said("unhandled")).toEqual([]);
     expect(await old.service.exited).toEqual([0, null]);
   });

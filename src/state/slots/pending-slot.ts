@@ -1,36 +1,39 @@
 import { setTimeout as delay } from "node:timers/promises";
+import type { ErrorCode, RefusalCode } from "../../errors.js";
+import type { DrainContext } from "../../exchange/drain-context.js";
+import { makeRefusal, type Parcel, type Peer, type Refusal, type Settlement } from "../../exchange/parcel.js";
 import { deferred } from "../../util/deferred.js";
 import { TIMED_OUT, withTimeout } from "../../util/timeout.js";
-import type { DrainContext } from "../../exchange/drain-context.js";
-import type { ErrorCode, RefusalCode } from "../../errors.js";
-import { makeRefusal, type Parcel, type Peer, type Refusal, type Settlement } from "../../exchange/parcel.js";
+import { MAX_ATTEMPTS, warnStateFailed } from "../failed-state.js";
 
-/** What became of state that was to be handed on. Unless it was taken it is still here. */
+/** The outcome of {@link Slot.initiate}. Unless the state was taken it is still here. */
 export type SlotOutcome =
   | { readonly how: "taken"; readonly by: Peer }
   | {
-      /** `failed`: three processes died over it, or it came damaged three times; it is not offered any more. */
+      /** `failed`: three processes died with the state, or it arrived damaged three times. It is not offered again. */
       readonly how: "withdrawn" | "failed";
-      /** Why nobody took it. */
+      /** Why no process took it. */
       readonly refusals: readonly Refusal[];
     };
 
 interface Source {
   readonly label: string;
-  /** Of two of one label the lower one is older. */
+  /** Of two slots of one label the one with the lower number is older. */
   readonly number: number;
-  /** What is given as it is. */
+  /** The encoded state, if the program gave a value. */
   readonly parcel: Parcel | undefined;
-  /** Else it is made as late as possible. */
+  /** Calls the program's function, and encodes the result. */
   readonly make: () => Promise<Parcel>;
-  /** What it is made of stays in this process, so that it can be made anew. */
+  /** Whether the function can be called again after a rollback. */
   readonly isView: boolean;
   /** ms */
   readonly timeout: number;
   readonly ttl: number | undefined;
 }
 
-/** State that a process wants to hand on. */
+type Taken = Settlement & { readonly how: "taken" };
+
+/** State that a process offers. */
 export class PendingSlot {
   readonly isView: boolean;
   readonly number: number;
@@ -39,9 +42,9 @@ export class PendingSlot {
   readonly #outcome = deferred<SlotOutcome>();
   readonly #refusals: Refusal[] = [];
   #parcel: Parcel | undefined;
-  #attempts = 0;
-  #thaws = 0;
-  /** Of `performance.now()`: since when there has been no room for it. */
+  #failures = 0;
+  #rollbacks = 0;
+  /** Since when, on the clock of `performance.now()`, memory or descriptors have been lacking. */
   #lackingSince: number | undefined;
   #isOpen = true;
 
@@ -57,45 +60,36 @@ export class PendingSlot {
     return this.#outcome.promise;
   }
 
-  /** Whether it is not decided yet. */
+  /** Whether there is no outcome yet. */
   get isOpen(): boolean {
     return this.#isOpen;
   }
 
-  /** What it was frozen as; undefined if it was not. */
+  /** The encoded state; undefined before a function of the program has returned. */
   get frozen(): Parcel | undefined {
     return this.#parcel;
   }
 
-  /** A view is asked again the next time, and nobody has died over what it will be then. */
+  /** After a rollback: a view is called again. No process has died with the state that it returns then. */
   invalidateView(): void {
     this.#lackingSince = undefined;
     if (!this.isView) return;
     this.#parcel = undefined;
-    this.#attempts = 0;
-    this.#thaws++;
+    this.#failures = 0;
+    this.#rollbacks++;
   }
 
-  async freeze(): Promise<Parcel> {
-    if (this.#parcel !== undefined) return this.#parcel;
-    const thaws = this.#thaws;
-    const parcel = await this.#source.make();
-    // What was asked before a rollback is too old after it.
-    if (thaws === this.#thaws) this.#parcel = parcel;
-    return parcel;
-  }
-
-  /** A copy of what it would be now. */
+  /** A copy of the state as it is now. */
   async copy(): Promise<Parcel> {
     return this.#parcel ?? this.#source.make();
   }
 
-  /** Offers it once. Undefined if it is decided, or this process serves again. */
-  async offer(context: DrainContext): Promise<(Settlement & { how: "taken" }) | undefined> {
+  /** Offers the state once. Resolves with undefined if it was not taken; {@link isOpen} says whether to offer it again. */
+  async offer(context: DrainContext): Promise<Taken | undefined> {
     const timeout = Math.min(this.#source.timeout, this.#expires - performance.now(), context.remaining);
     const end = performance.now() + timeout;
     if (timeout <= 0) return this.withdraw(makeRefusal("ERR_EXPIRED", "its time was over"));
-    if (!context.hasTaker(SLOT_KIND)) return this.#wait(context);
+    if (!context.hasTaker(SLOT_KIND)) return this.#withdrawWithoutTaker(context);
     const parcel = await this.#freezeWithin(timeout);
     if (parcel === undefined || context.isRolledBack) return undefined;
     const [offered] = context.exchange!.offer([parcel]);
@@ -110,7 +104,7 @@ export class PendingSlot {
     const settlement = await Promise.race([offered!.settled, context.over]);
     clearTimeout(timer);
     if (settlement === undefined) {
-      // It may still be taken there.
+      // The successor may still take it, unless it is withdrawn.
       offered!.withdraw();
       return context.isRolledBack
         ? undefined
@@ -120,34 +114,30 @@ export class PendingSlot {
     return this.#settle(settlement, isLate);
   }
 
-  /** It was taken, and by whom. */
+  /** The successor has taken the state, and its probation is over. */
   resolve(by: Peer): void {
     this.#decide({ how: "taken", by });
   }
 
-  /** It stays here. */
+  /** The state stays in this process. */
   withdraw(refusal?: Refusal): undefined {
     if (refusal !== undefined) this.#refusals.push(refusal);
     this.#decide({ how: "withdrawn", refusals: this.#refusals });
   }
 
-  /** Somebody has died over it, or it came damaged. After the third time it is not offered any more. */
+  /** A process has died with the state, or it arrived damaged. After {@link MAX_ATTEMPTS} it is not offered again. */
   countFailure(): void {
-    if (++this.#attempts < ATTEMPTS || !this.#isOpen) return;
-    const size = this.#parcel?.body.length ?? 0;
-    const what = `slot "${this.#source.label}" (${size} bytes)`;
-    process.emitWarning(`${what} is not handed on any more: ${ATTEMPTS} attempts have failed`, {
-      code: "HANDOVER_STATE_FAILED",
-    });
+    if (++this.#failures < MAX_ATTEMPTS || !this.#isOpen) return;
+    warnStateFailed(`slot "${this.#source.label}"`, this.#parcel?.body.length ?? 0, "attempts have failed");
     this.#decide({ how: "failed", refusals: this.#refusals });
   }
 
-  #settle(settlement: Settlement, isLate: boolean): (Settlement & { how: "taken" }) | undefined {
+  #settle(settlement: Settlement, isLate: boolean): Taken | undefined {
     if (settlement.how === "taken") return settlement;
     if (settlement.how === "refused") {
-      const why = refusalOf(settlement);
-      if (why.code === "ERR_STOPPED") return this.withdraw(why);
-      this.#refusals.push(why);
+      const refusal = withoutHow(settlement);
+      if (refusal.code === "ERR_STOPPED") return this.withdraw(refusal);
+      this.#refusals.push(refusal);
       this.countFailure();
     } else {
       this.#refusals.push(...settlement.refusals);
@@ -157,35 +147,45 @@ export class PendingSlot {
     return undefined;
   }
 
-  /** For as long as it may take to hand it on: there may be room in a moment. It has harmed nobody, and is whole. */
+  /** Lacking memory or descriptors are no fault of the state: it is offered again until its timeout. */
   async #waitForRoom(why: Refusal): Promise<undefined> {
-    if (this.#refusals.at(-1)?.code !== why.code) this.#refusals.push(refusalOf(why));
+    if (this.#refusals.at(-1)?.code !== why.code) this.#refusals.push(withoutHow(why));
     this.#lackingSince ??= performance.now();
-    if (performance.now() - this.#lackingSince < this.#source.timeout) await delay(PAUSE);
+    if (performance.now() - this.#lackingSince < this.#source.timeout) await delay(ROOM_INTERVAL);
     else this.#giveUp();
   }
 
   #giveUp(): undefined {
-    return this.withdraw(makeRefusal("ERR_TIMEOUT", `nobody took it in ${this.#source.timeout} ms`));
+    return this.withdraw(makeRefusal("ERR_TIMEOUT", `it was not taken in ${this.#source.timeout} ms`));
   }
 
-  /** Nobody is there (any more). It may be that this process serves again in a moment. */
-  async #wait(context: DrainContext): Promise<undefined> {
+  /** The successor may have died. A rollback may follow, and another successor: the state waits for it. */
+  async #withdrawWithoutTaker(context: DrainContext): Promise<undefined> {
     await context.rollbackImpossible();
     if (!context.isRolledBack) this.withdraw(makeRefusal("ERR_NO_TAKER", "there is no successor"));
   }
 
-  /** What the program throws is its own to hear. */
+  /** The exception of the program's function rejects the promise that `initiate()` returned. */
   async #freezeWithin(timeout: number): Promise<Parcel | undefined> {
     try {
-      const parcel = await withTimeout(timeout, this.freeze());
+      const parcel = await withTimeout(timeout, this.#freeze());
       if (parcel !== TIMED_OUT) return parcel;
-      this.withdraw(makeRefusal("ERR_TIMEOUT", `its data was not there in ${this.#source.timeout} ms`));
+      const reason = `its data was not there in ${this.#source.timeout} ms`;
+      this.withdraw(makeRefusal("ERR_TIMEOUT", reason));
     } catch (error) {
       this.#isOpen = false;
       this.#outcome.reject(error as Error);
     }
     return undefined;
+  }
+
+  async #freeze(): Promise<Parcel> {
+    if (this.#parcel !== undefined) return this.#parcel;
+    const rollbacks = this.#rollbacks;
+    const parcel = await this.#source.make();
+    // A view that was called before a rollback has returned old data.
+    if (rollbacks === this.#rollbacks) this.#parcel = parcel;
+    return parcel;
   }
 
   #decide(outcome: SlotOutcome): void {
@@ -194,22 +194,18 @@ export class PendingSlot {
   }
 }
 
-/** The kind of these parcels. */
+/** The kind of the parcels that carry slots. */
 export const SLOT_KIND = "slot";
 
-/** Bytes in a ms: the time that so many take to get there is added to the timeout. */
+/** Bytes per ms. The timeout of an offer is extended by the time that its body needs at this rate. */
 const SLOWEST = 65_536;
 
-/** There is no memory or descriptor for it, in this process or the other. */
+/** Refusals for lack of memory or descriptors, in this process or the other. */
 const LACKING: ReadonlySet<string> = new Set<ErrorCode | RefusalCode>(["ERR_MEMORY", "ERR_DESCRIPTOR"]);
 
-/** In ms, until it is tried again. */
-const PAUSE = 10;
+/** The time, in ms, until a slot is offered again for which memory or descriptors were lacking. */
+const ROOM_INTERVAL = 10;
 
-/** How often the same state may fail to get there. */
-const ATTEMPTS = 3;
-
-/** The refusal in a settlement, without its `how`. */
-function refusalOf({ code, reason }: Refusal): Refusal {
+function withoutHow({ code, reason }: Refusal): Refusal {
   return reason === undefined ? { code } : { code, reason };
 }

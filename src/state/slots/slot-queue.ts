@@ -1,127 +1,139 @@
 import { setImmediate as turn } from "node:timers/promises";
-import { deferred } from "../../util/deferred.js";
 import type { DrainContext } from "../../exchange/drain-context.js";
-import type { PendingSlot } from "./pending-slot.js";
 import { makeRefusal, type Parcel, type Settlement } from "../../exchange/parcel.js";
+import { deferred } from "../../util/deferred.js";
+import type { PendingSlot } from "./pending-slot.js";
 
-/** What one label has to hand on: the oldest first, one at a time. */
+/** The process that the slots are part of. */
+interface SlotQueueHost {
+  /** The drain of the process while slots move; undefined before, and after a rollback. */
+  readonly slotDrain: DrainContext | undefined;
+}
+
+/** The pending slots of one label: offered one at a time, the oldest first. */
 export class SlotQueue {
-  /** The first one, as it was when it was offered, may be on its way. */
+  readonly #host: SlotQueueHost;
+  /** The first one may be on its way. */
   #waiting: PendingSlot[] = [];
-  /** Those that were taken, and may come back, by what tells whether they do. */
+  /** The slots that the successor has taken, by the promise that tells whether they can come back. */
   readonly #taken = new Map<Promise<boolean>, PendingSlot[]>();
-  #context: DrainContext | undefined;
   #idle = deferred<void>();
   #isRunning = false;
+
+  constructor(host: SlotQueueHost) {
+    this.#host = host;
+  }
 
   get isEmpty(): boolean {
     return this.#waiting.length === 0 && this.#taken.size === 0;
   }
 
-  /** Whether there is something that is on its way, or will be in a moment. */
+  /** Whether a slot is on its way, or is about to be. */
   get isOffering(): boolean {
-    return this.#context !== undefined && this.#waiting.length > 0;
+    return this.#host.slotDrain !== undefined && this.#waiting.length > 0;
   }
 
-  #lookIfIdle(): void {
-    if (!this.isEmpty && this.#context !== undefined) return;
-    this.#idle.resolve();
-    this.#idle = deferred();
+  get #isBusy(): boolean {
+    return this.#host.slotDrain !== undefined && !this.isEmpty;
   }
 
   add(pending: PendingSlot): void {
     this.#waiting.push(pending);
-    this.#run();
+    this.run();
   }
 
-  /** Hands on what there is, and what comes. */
-  begin(context: DrainContext): void {
-    this.#context = context;
-    this.#run();
+  /** Offers the slots that wait, and those that are added, while slots move. */
+  run(): void {
+    const context = this.#host.slotDrain;
+    if (this.#isRunning || context === undefined) return;
+    this.#isRunning = true;
+    // The caller of `initiate()` has its promise before its function is called.
+    const offering = Promise.resolve().then(async () => this.#offerAll(context));
+    void offering.finally(() => {
+      this.#isRunning = false;
+      this.#resolveIfIdle();
+      // A rollback may have ended the drain, and the next one may have begun meanwhile.
+      if (this.#waiting.length > 0) this.run();
+    });
   }
 
-  /** Resolves when nothing is left, or this process serves again. */
+  /** Resolves when the queue is empty, or after a rollback. */
   async whenEmpty(): Promise<void> {
-    if (!this.isEmpty && this.#context !== undefined) await this.#idle.promise;
+    if (this.#isBusy) await this.#idle.promise;
   }
 
-  /** A copy of the oldest. */
+  /** A copy of the oldest slot. */
   async copy(): Promise<Parcel | undefined> {
     return this.#waiting[0]?.copy();
   }
 
-  /** This process serves again; what was given away is its own, and goes to `giveBack`, which tells if it was wanted. */
-  cancel(giveBack: (parcel: Parcel) => Promise<boolean>): void {
-    this.#context = undefined;
-    this.#lookIfIdle();
+  /**
+   * After a rollback: the slots that were taken wait again.
+   *
+   * @param giveBack is called with each slot that was given away. Resolves with whether a subscriber of this process took it
+   */
+  rollBack(giveBack: (parcel: Parcel) => Promise<boolean>): void {
+    this.#resolveIfIdle();
     const taken = [...this.#taken.values()].flat();
     this.#taken.clear();
-    this.#waitAgain(taken);
-    for (const one of this.#waiting) {
-      one.invalidateView();
-      if (one.frozen !== undefined) void this.#giveBack(one, giveBack(one.frozen));
+    this.#requeue(taken);
+    for (const pending of this.#waiting) {
+      pending.invalidateView();
+      if (pending.frozen !== undefined) void this.#giveBack(pending, giveBack(pending.frozen));
     }
   }
 
-  #run(): void {
-    if (this.#isRunning || this.#context === undefined) return;
-    this.#isRunning = true;
-    const context = this.#context;
-    // Whoever adds something has its outcome before it is asked for its data.
-    const handingOn = Promise.resolve().then(async () => this.#handOn(context));
-    void handingOn.finally(() => {
-      this.#isRunning = false;
-      this.#lookIfIdle();
-      // It may have been undone, and begun anew, meanwhile.
-      if (this.#waiting.length > 0) this.#run();
-    });
+  #resolveIfIdle(): void {
+    if (this.#isBusy) return;
+    this.#idle.resolve();
+    this.#idle = deferred();
   }
 
-  async #handOn(context: DrainContext): Promise<void> {
+  async #offerAll(context: DrainContext): Promise<void> {
     let first;
-    while (this.#context === context && (first = this.#waiting[0]) !== undefined) {
+    while (this.#host.slotDrain === context && (first = this.#waiting[0]) !== undefined) {
       const taken = first.isOpen ? await first.offer(context) : undefined;
-      if (this.#context !== context) return;
-      if (taken !== undefined) this.#await(first, taken);
+      if (this.#host.slotDrain !== context) return;
+      if (taken !== undefined) this.#awaitProbation(first, taken);
       if (taken !== undefined || !first.isOpen) this.#remove(first);
-      // It is offered again: to another process, or when there are descriptors again, which takes a turn.
+      // The next offer goes to another process, or needs descriptors that another callback of the event loop frees.
       else await turn();
     }
   }
 
-  /** Until it is certain. After a rollback it waits here already. */
-  #await(first: PendingSlot, { by, confirmed }: Settlement & { how: "taken" }): void {
-    const taken = this.#taken.get(confirmed);
-    if (taken !== undefined) return void taken.push(first);
-    const all = [first];
-    this.#taken.set(confirmed, all);
+  /** A rollback clears {@link #taken}: the slots wait here already when the promise resolves. */
+  #awaitProbation(pending: PendingSlot, { by, confirmed }: Settlement & { how: "taken" }): void {
+    const others = this.#taken.get(confirmed);
+    if (others !== undefined) return void others.push(pending);
+    const taken = [pending];
+    this.#taken.set(confirmed, taken);
     void confirmed.then((isConfirmed) => {
       if (!this.#taken.delete(confirmed)) return;
-      if (isConfirmed) for (const one of all) one.resolve(by);
-      else this.#waitAgain(all);
-      this.#lookIfIdle();
-      this.#run();
+      if (isConfirmed) for (const one of taken) one.resolve(by);
+      else this.#requeue(taken);
+      this.#resolveIfIdle();
+      this.run();
     });
     return undefined;
   }
 
-  /** Whoever took them has died. In their old place: before they went, another one may have been on its way. */
-  #waitAgain(back: readonly PendingSlot[]): void {
-    for (const one of back) one.countFailure();
-    this.#waiting = [...back, ...this.#waiting]
+  /** Puts slots back whose taker has died, in their old places: a younger slot may be on its way. */
+  #requeue(pending: readonly PendingSlot[]): void {
+    for (const one of pending) one.countFailure();
+    this.#waiting = [...pending, ...this.#waiting]
       .filter(({ isOpen }) => isOpen)
       .toSorted((a, b) => a.number - b.number);
   }
 
-  #remove(one: PendingSlot): void {
-    const at = this.#waiting.indexOf(one);
+  #remove(pending: PendingSlot): void {
+    const at = this.#waiting.indexOf(pending);
     if (at >= 0) this.#waiting.splice(at, 1);
   }
 
-  async #giveBack(one: PendingSlot, wanted: Promise<boolean>): Promise<void> {
-    if (!(await wanted)) return;
-    this.#remove(one);
-    this.#lookIfIdle();
-    one.withdraw(makeRefusal("ERR_ROLLED_BACK", "this process has taken it back"));
+  async #giveBack(pending: PendingSlot, isTaken: Promise<boolean>): Promise<void> {
+    if (!(await isTaken)) return;
+    this.#remove(pending);
+    this.#resolveIfIdle();
+    pending.withdraw(makeRefusal("ERR_ROLLED_BACK", "this process has taken it back"));
   }
 }

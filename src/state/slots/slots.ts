@@ -1,35 +1,39 @@
 import { reasonOf } from "../../errors.js";
-import { TIMED_OUT } from "../../util/timeout.js";
-import { milliseconds, refuseUnknown, wrongOption } from "../../util/validation.js";
 import type { DrainContext } from "../../exchange/drain-context.js";
-import { decode, encode, resolveSchema, type ResolvedSchema, type StateSchema } from "../schema.js";
 import type { Exchange } from "../../exchange/exchange.js";
 import type { FencingTokens } from "../../exchange/fencing.js";
-import { PendingSlot, SLOT_KIND, type SlotOutcome } from "./pending-slot.js";
 import { makeRefusal, type Parcel } from "../../exchange/parcel.js";
+import { TIMED_OUT } from "../../util/timeout.js";
+import { milliseconds, refuseUnknown, wrongOption } from "../../util/validation.js";
+import { decode, encode, resolveSchema, type ResolvedSchema, type StateSchema } from "../schema.js";
+import { PendingSlot, SLOT_KIND, type SlotOutcome } from "./pending-slot.js";
 import { SlotQueue } from "./slot-queue.js";
 import { SlotSubscribers, type SlotState } from "./subscribers.js";
 
-/** A labelled piece of state, on its way from a process that ends to its successor. */
+/** One labelled piece of state that moves as a whole. */
 export interface Slot<T> {
   /**
-   * Hands state on. A function given before the drain is a view: it is asked when the successor is there, perhaps also
-   * for a copy ({@link peek}) or again after a rollback, and should change nothing. A value, or what is given in the
-   * drain, is given away: after a rollback it is offered to the subscribers of this process, else to the next successor.
+   * Offers state to the successor. A function that is given before the drain is a view: it is called when the successor
+   * is ready, perhaps also for a copy ({@link peek}) or again after a rollback, and should change nothing. A value, and a
+   * function that is given during the drain, is given away: after a rollback the subscribers of this process get it, else
+   * the next successor.
    *
-   * @returns what has become of it, when that cannot be undone any more
-   * @throws {HandoverError} `ERR_ENCODING`, `ERR_TOO_LARGE`; and what the function throws
+   * @returns the final outcome, after probation
+   * @throws {HandoverError} `ERR_OPTION`, `ERR_ENCODING`, `ERR_TOO_LARGE`; and the exception of the function
    */
   initiate(data: T | (() => T | PromiseLike<T>), options?: InitiateOptions): Promise<SlotOutcome>;
   /**
-   * Takes state, one piece after the other, what already waits first. When `take` returns, the state is taken; when it
-   * throws, another subscriber is asked. Returns what ends the subscription; what is being taken then is still settled.
+   * Takes state, one piece after the other, beginning with the state that already waits. When `take` returns, the state is
+   * taken; when it throws, another subscriber is asked. Returns a function that ends the subscription; a `take` that runs
+   * then still counts.
+   *
+   * @throws {HandoverError} `ERR_OPTION`
    */
   subscribe(take: (state: SlotState<T>) => unknown): () => void;
-  /** Takes all that waits. */
+  /** Takes all state that waits. */
   complete(): Promise<SlotState<T>[]>;
   /**
-   * Before `ready()`: a copy of what the predecessor would hand on now, for a warm start; undefined where there is none.
+   * Before `ready()`: a copy of the state that the predecessor would offer now, for a warm start; undefined if it has none.
    *
    * @throws {HandoverError} `ERR_VERSION`, `ERR_CODEC`, `ERR_MIGRATE` or `ERR_CHECK` for a copy that cannot be used here
    */
@@ -37,57 +41,63 @@ export interface Slot<T> {
 }
 
 export interface InitiateOptions {
-  /** How long, in ms, it is offered before it is withdrawn. Default 5 000. */
+  /** The time, in ms, after which the offer is withdrawn. Default 5 000. */
   timeout?: number;
-  /** How long, in ms from now, it is worth anything. Default: for good. */
+  /** The time, in ms from now, after which the state is worthless. Default: never. */
   ttl?: number;
+}
+
+/** The process that the slots are part of. */
+export interface SlotHost {
+  readonly fences: FencingTokens;
+  /** The exchanges to the predecessors that live, the direct one first. */
+  readonly predecessors: () => readonly Exchange[];
+  /** The drain of the process, until a rollback. */
+  readonly drainContext: DrainContext | undefined;
+  /** The same while slots move: connections move before them. */
+  readonly slotDrain: DrainContext | undefined;
 }
 
 /** The slots of a process. */
 export class Slots {
-  readonly #fences: FencingTokens;
-  readonly #predecessors: () => readonly Exchange[];
+  readonly #host: SlotHost;
   readonly #queues = new Map<string, SlotQueue>();
   readonly #subscribers = new Map<string, SlotSubscribers>();
-  #context: DrainContext | undefined;
-  /** From the beginning of the drain, in which connections leave first. */
-  #isLeaving = false;
-  /** End the offers of what a rollback gave back to this process. */
+  /** Withdraw the state that a rollback gave back to the subscribers of this process. */
   readonly #givenBack = new Set<AbortController>();
-  #numbers = 0;
+  #nextNumber = 0;
 
-  /** @param older what leads to the generations before, while they live: the parent first */
-  constructor(fences: FencingTokens, older: () => readonly Exchange[]) {
-    this.#fences = fences;
-    this.#predecessors = older;
+  constructor(host: SlotHost) {
+    this.#host = host;
   }
 
-  open<T>(label: string, shape: StateSchema<T>): Slot<T> {
-    const schema = resolveSchema<T>(`slot "${label}"`, shape);
-    const any = schema as ResolvedSchema<unknown>;
+  /** @throws {HandoverError} `ERR_OPTION` */
+  open<T>(label: string, schema: StateSchema<T>): Slot<T> {
+    const resolved = resolveSchema<T>(`slot "${label}"`, schema);
+    const untyped = resolved as ResolvedSchema<unknown>;
     return {
-      initiate: (data, options = {}) => warnIfRejected(this.#initiate(label, any, data, options)),
+      initiate: (data, options = {}) => warnIfRejected(this.#initiate(label, untyped, data, options)),
       subscribe: (take) => {
         if (typeof take !== "function") throw wrongOption("take", "a function", take);
-        return this.#subscribersOf(label).subscribe(any, take as (state: SlotState<unknown>) => unknown);
+        return this.#subscribersOf(label).subscribe(untyped, take as (state: SlotState<unknown>) => unknown);
       },
-      complete: async () => this.#complete(label, schema),
+      complete: async () => this.#complete(label, resolved),
       peek: async () => {
-        const parcel = await this.#predecessors()[0]?.peek(SLOT_KIND, label);
-        return parcel === undefined ? undefined : decode(schema, parcel);
+        const parcel = await this.#host.predecessors()[0]?.peek(SLOT_KIND, label);
+        return parcel === undefined ? undefined : decode(resolved, parcel);
       },
     };
   }
 
-  /** Takes what an older generation offers. */
+  /** Takes the slots that a predecessor offers. */
   subscribeTo(exchange: Exchange): void {
     exchange.subscribe(SLOT_KIND, undefined, (parcel, delivery) => {
-      if (this.#isLeaving) return makeRefusal("ERR_STOPPED");
+      if (this.#host.drainContext !== undefined) return makeRefusal("ERR_STOPPED");
       return this.#subscribersOf(parcel.label).take(parcel, delivery);
     });
   }
 
-  /** Shows a successor that is not ready yet what there is. */
+  /** Answers what a successor asks about the slots of this process. */
   answerQueriesOf(exchange: Exchange): void {
     exchange.onQuery(SLOT_KIND, {
       peek: async (label) => this.#queues.get(label)?.copy(),
@@ -95,40 +105,33 @@ export class Slots {
     });
   }
 
-  /** The process ends: a function that is given now is no view any more. */
-  beginDrain(): void {
-    this.#isLeaving = true;
-  }
-
-  /** Hands on all there is, and all that comes, from now on. */
-  drain(context: DrainContext): void {
-    this.#context = context;
+  /** Offers all pending slots, and the state of dead predecessors that no subscriber has taken here. */
+  drain(): void {
     for (const controller of this.#givenBack) controller.abort();
     this.#givenBack.clear();
     for (const [label, subscribers] of this.#subscribers) {
       for (const parcel of subscribers.removeUntaken())
-        this.#queueOf(label).add(inherited(parcel, this.#numbers++));
+        this.#queueOf(label).add(inherited(parcel, this.#nextNumber++));
     }
-    for (const queue of this.#queues.values()) queue.begin(context);
+    for (const queue of this.#queues.values()) queue.run();
   }
 
-  /** Resolves when nothing is left to hand on, or this process serves again. */
+  /** Resolves when every slot is settled, or after a rollback. */
   async whenEmpty(context: DrainContext): Promise<void> {
-    while (!context.isRolledBack && [...this.#queues.values()].some(({ isEmpty: isIdle }) => !isIdle)) {
-      await Promise.all([...this.#queues.values()].map(async (queue) => queue.whenEmpty()));
+    const queues = (): SlotQueue[] => [...this.#queues.values()];
+    while (!context.isRolledBack && queues().some(({ isEmpty }) => !isEmpty)) {
+      await Promise.all(queues().map(async (queue) => queue.whenEmpty()));
     }
   }
 
-  /** The successor is dead: what was given away is this process's again, as it was frozen. */
+  /** The successor is dead: the state that was given away is this process's again, as it was encoded. */
   rollBack(): void {
-    this.#context = undefined;
-    this.#isLeaving = false;
     for (const [label, queue] of this.#queues) {
-      queue.cancel(async (parcel) => {
-        // One for each: a signal searches all its listeners for every one that is added.
+      queue.rollBack(async (parcel) => {
+        // A controller for each: one signal would search all its listeners whenever another is added.
         const controller = new AbortController();
         this.#givenBack.add(controller);
-        const delivery = { fence: this.#fences.next(), signal: controller.signal, note: () => {} };
+        const delivery = { fence: this.#host.fences.next(), signal: controller.signal, note: () => {} };
         const result = await this.#subscribersOf(label).take(parcel, delivery);
         this.#givenBack.delete(controller);
         return result === "taken";
@@ -144,8 +147,8 @@ export class Slots {
   ): Promise<SlotOutcome> {
     refuseUnknown("initiate()", options, ["timeout", "ttl"]);
     const { timeout = 5_000, ttl } = options;
-    const number = this.#numbers++;
-    const pack = (value: unknown): Parcel => {
+    const number = this.#nextNumber++;
+    const makeParcel = (value: unknown): Parcel => {
       const id = String(number);
       return { kind: SLOT_KIND, label, id, fds: [], ...encode(schema, value, `slot "${label}"`) };
     };
@@ -153,9 +156,9 @@ export class Slots {
     const pending = new PendingSlot({
       label,
       number,
-      parcel: isFunction ? undefined : pack(data),
-      make: async () => pack(await (data as () => unknown)()),
-      isView: isFunction && !this.#isLeaving,
+      parcel: isFunction ? undefined : makeParcel(data),
+      make: async () => makeParcel(await (data as () => unknown)()),
+      isView: isFunction && this.#host.drainContext === undefined,
       timeout: milliseconds("timeout", timeout, 0),
       ttl: ttl === undefined ? undefined : milliseconds("ttl", ttl, 0),
     });
@@ -163,16 +166,16 @@ export class Slots {
     return pending.outcome;
   }
 
-  /** Owners offer one after the other: as long as one has more, it is waited for. */
+  /** A predecessor offers one slot after the other: as long as it has another one, this waits for it. */
   async #complete<T>(label: string, schema: ResolvedSchema<T>): Promise<SlotState<T>[]> {
     const subscribers = this.#subscribersOf(label);
     const taken: SlotState<T>[] = [];
     for (;;) {
       taken.push(...subscribers.complete(schema));
-      // What is refused here, or being taken, is before all that its owner has.
+      // The predecessor offers no other slot before the one that is left here is settled.
       if (subscribers.size > 0) return taken;
       const more = await Promise.all(
-        this.#predecessors().map(async (one) => one.expedite(SLOT_KIND, label, "")),
+        this.#host.predecessors().map(async (one) => one.expedite(SLOT_KIND, label, "")),
       );
       if (!more.includes(true) || (await subscribers.nextArrival(NEXT_OFFER_TIMEOUT)) === TIMED_OUT)
         return taken;
@@ -180,11 +183,8 @@ export class Slots {
   }
 
   #queueOf(label: string): SlotQueue {
-    let queue = this.#queues.get(label);
-    if (queue === undefined) {
-      this.#queues.set(label, (queue = new SlotQueue()));
-      if (this.#context !== undefined) queue.begin(this.#context);
-    }
+    const queue = this.#queues.get(label) ?? new SlotQueue(this.#host);
+    this.#queues.set(label, queue);
     return queue;
   }
 
@@ -195,10 +195,10 @@ export class Slots {
   }
 }
 
-/** How long, in ms, an owner may take to offer the next. */
+/** The time, in ms, in which a predecessor must offer its next slot. */
 const NEXT_OFFER_TIMEOUT = 1_000;
 
-/** What a dead predecessor had offered, and nobody has taken here. */
+/** A slot that a dead predecessor had offered and that no subscriber has taken here. */
 function inherited(parcel: Parcel, number: number): PendingSlot {
   return new PendingSlot({
     label: parcel.label,
@@ -211,10 +211,10 @@ function inherited(parcel: Parcel, number: number): PendingSlot {
   });
 }
 
-/** Whoever does not wait for what becomes of it is warned, not killed by a rejection that nobody handles. */
+/** A program that does not wait for the outcome must not be ended by an unhandled rejection. */
 function warnIfRejected<T>(promise: Promise<T>): Promise<T> {
   promise.catch((error: unknown) => {
-    process.emitWarning(`state is not handed on: ${reasonOf(error)}`, { code: "HANDOVER_NOT_HANDED_ON" });
+    process.emitWarning(`state is not offered: ${reasonOf(error)}`, { code: "HANDOVER_NOT_HANDED_ON" });
   });
   return promise;
 }

@@ -1,20 +1,20 @@
-import { deferred, type Deferred } from "../../util/deferred.js";
-import { TIMED_OUT, withTimeout } from "../../util/timeout.js";
-import { decode, type ResolvedSchema } from "../schema.js";
 import type { Delivery, TakeResult } from "../../exchange/exchange.js";
 import { refusalOf } from "../../exchange/inbox.js";
 import type { Parcel } from "../../exchange/parcel.js";
+import { deferred, type Deferred } from "../../util/deferred.js";
+import { TIMED_OUT, withTimeout } from "../../util/timeout.js";
+import { decode, type ResolvedSchema } from "../schema.js";
 
 /** State that has arrived. */
 export interface SlotState<T> {
   readonly label: string;
   readonly id: string;
-  /** In which it was handed on; the data is migrated. */
+  /** The version in which the state was offered. `data` is migrated. */
   readonly version: number;
   readonly data: T;
-  /** Above that of every owner before. */
+  /** Above that of every earlier owner. */
   readonly fence: number;
-  /** Aborts if it is taken back: what was begun must be undone. */
+  /** Aborts if the state is taken back: undo what was begun with it. */
   readonly signal: AbortSignal;
 }
 
@@ -26,41 +26,35 @@ interface Subscriber {
   isBusy: boolean;
 }
 
-/** State that waits here for a subscriber. */
+/** A parcel that waits for a subscriber, or is being taken by one. */
 interface Waiting {
   readonly parcel: Parcel;
   readonly delivery: Delivery;
   readonly settle: (result: TakeResult) => void;
-  readonly refusedBy: Set<ResolvedSchema<unknown>>;
+  readonly refusedBy: Set<Subscriber>;
   isBusy: boolean;
 }
 
-/** The subscribers of one label, and what has arrived for them: the oldest first, each taken by one. */
+/** The subscribers of one label, and the parcels that have arrived for them. Each parcel is taken by one, the oldest first. */
 export class SlotSubscribers {
   readonly #waiting = new Set<Waiting>();
   readonly #subscribers = new Set<Subscriber>();
-  /** Of the next one. */
+  /** Resolves at the next arrival. */
   #arrival: Deferred<void> | undefined;
 
+  /** Returns a function that ends the subscription. */
   subscribe(schema: ResolvedSchema<unknown>, take: Take): () => void {
-    // The schema is copied, as it stands for the subscriber among those that have refused.
-    const subscriber = { schema: { ...schema }, take, isBusy: false };
+    const subscriber = { schema, take, isBusy: false };
     this.#subscribers.add(subscriber);
-    // Not before the caller has what ends it.
+    // The caller has the function that ends the subscription before `take` is called.
     queueMicrotask(() => this.#serve());
     return () => void this.#subscribers.delete(subscriber);
   }
 
-  /** Settles when somebody has taken it, or it was withdrawn. */
+  /** Resolves when a subscriber has taken the parcel. */
   take(parcel: Parcel, delivery: Delivery): Promise<TakeResult> {
     return new Promise((settle) => {
-      const waiting = {
-        parcel,
-        delivery,
-        settle,
-        refusedBy: new Set<ResolvedSchema<unknown>>(),
-        isBusy: false,
-      };
+      const waiting = { parcel, delivery, settle, refusedBy: new Set<Subscriber>(), isBusy: false };
       this.#waiting.add(waiting);
       this.#arrival?.resolve();
       this.#arrival = undefined;
@@ -69,12 +63,13 @@ export class SlotSubscribers {
     });
   }
 
+  /** Takes all parcels that `schema` accepts and that no subscriber is taking. */
   complete<T>(schema: ResolvedSchema<T>): SlotState<T>[] {
     return [...this.#waiting].flatMap((waiting) => {
       if (waiting.isBusy) return [];
       try {
         const state = stateOf(waiting, schema);
-        this.#settle(waiting);
+        this.#accept(waiting);
         return [state];
       } catch (error) {
         waiting.delivery.note(refusalOf(error));
@@ -83,19 +78,19 @@ export class SlotSubscribers {
     });
   }
 
-  /** How many wait, or are being taken. */
+  /** The number of parcels that wait, or are being taken. */
   get size(): number {
     return this.#waiting.size;
   }
 
-  /** Waits for at most `timeout` ms until something waits here. */
+  /** Waits for at most `timeout` ms until a parcel waits here. */
   async nextArrival(timeout: number): Promise<void | typeof TIMED_OUT> {
     if (this.size > 0) return undefined;
     this.#arrival ??= deferred();
     return withTimeout(timeout, this.#arrival.promise);
   }
 
-  /** Takes away what nobody takes here; of live owners there is nothing any more when this is called. */
+  /** Removes the parcels that no subscriber is taking. Their owners are dead: those of an owner that lives go to the successor now. */
   removeUntaken(): Parcel[] {
     const left = [...this.#waiting].filter(({ isBusy }) => !isBusy);
     for (const waiting of left) this.#waiting.delete(waiting);
@@ -105,10 +100,10 @@ export class SlotSubscribers {
   #serve(): void {
     for (const waiting of this.#waiting) {
       const idle = [...this.#subscribers].filter(({ isBusy }) => !isBusy);
-      // Thousands may wait for one.
+      // Thousands of parcels may wait for one busy subscriber.
       if (idle.length === 0) return;
       if (waiting.isBusy) continue;
-      const subscriber = idle.find(({ schema }) => !waiting.refusedBy.has(schema));
+      const subscriber = idle.find((one) => !waiting.refusedBy.has(one));
       if (subscriber !== undefined) void this.#give(waiting, subscriber);
     }
   }
@@ -117,9 +112,9 @@ export class SlotSubscribers {
     waiting.isBusy = subscriber.isBusy = true;
     try {
       await subscriber.take(stateOf(waiting, subscriber.schema));
-      this.#settle(waiting);
+      this.#accept(waiting);
     } catch (error) {
-      waiting.refusedBy.add(subscriber.schema);
+      waiting.refusedBy.add(subscriber);
       waiting.delivery.note(refusalOf(error));
     } finally {
       waiting.isBusy = subscriber.isBusy = false;
@@ -127,7 +122,7 @@ export class SlotSubscribers {
     }
   }
 
-  #settle(waiting: Waiting): void {
+  #accept(waiting: Waiting): void {
     if (this.#waiting.delete(waiting)) waiting.settle("taken");
   }
 }

@@ -31,12 +31,14 @@ export interface Units<State, Unit> {
 }
 
 /** What units need of their process. */
-interface UnitHost {
-  readonly fencing: FencingTokens;
+export interface UnitHost {
+  readonly fences: FencingTokens;
   /** What leads to the generations before, while they live. */
   readonly predecessors: () => readonly Exchange[];
   /** @throws {HandoverError} where no unit can be started yet, or any more */
   readonly assertMayRun: (doing: string) => void;
+  /** The drain of the process, until a rollback. */
+  readonly drainContext: DrainContext | undefined;
 }
 
 /** Runs the units of one kind. */
@@ -48,7 +50,6 @@ export class UnitRegistry implements Units<unknown, unknown> {
   readonly #awaited = new Map<string, Set<() => void>>();
   /** Those that the successor waits for. */
   readonly #wanted = new Set<string>();
-  #context: DrainContext | undefined;
   #drain: UnitDrain | undefined;
   /** A drain that the program has asked for while this process serves. */
   #alone: Promise<DrainReport> | undefined;
@@ -78,7 +79,7 @@ export class UnitRegistry implements Units<unknown, unknown> {
     const running = this.#running(id);
     if (running !== undefined) return running.started;
     this.#host.assertMayRun(`start ${what}`);
-    return this.#begin(id, initial, this.#host.fencing.next()).started;
+    return this.#begin(id, initial, this.#host.fences.next()).started;
   }
 
   release(id: string): boolean {
@@ -91,7 +92,7 @@ export class UnitRegistry implements Units<unknown, unknown> {
 
   async drain(options: DrainOptions = {}): Promise<DrainReport> {
     const drains = readDrainSettings(options, this.kind.drains);
-    const context = this.#context;
+    const context = this.#host.drainContext;
     if (context === undefined) return (this.#alone ??= this.#drainAlone(drains));
     this.#drain ??= new UnitDrain(this.kind, drains, this.#units, this.#wanted, context, this.#alone);
     const report = await this.#drain.done;
@@ -114,20 +115,14 @@ export class UnitRegistry implements Units<unknown, unknown> {
     return report;
   }
 
-  /** The process ends: its units do, when {@link drain} is called. */
-  beginDrain(context: DrainContext): void {
-    this.#context = context;
-  }
-
   /** This process serves again. */
   async rollBack(): Promise<void> {
-    this.#context = undefined;
     this.#drain = undefined;
     this.#wanted.clear();
     await Promise.all(
       [...this.#units.values()].map(async (unit) => {
         try {
-          await unit.restart(this.#host.fencing.next());
+          await unit.restart(this.#host.fences.next());
         } catch (error) {
           this.#units.delete(unit.id);
           const what = `unit ${this.kind.name} "${unit.id}"`;
@@ -147,7 +142,7 @@ export class UnitRegistry implements Units<unknown, unknown> {
     const isWanted = isThenable(accepting) ? await accepting : accepting;
     if (isWanted === false) return makeRefusal("ERR_REFUSED");
     if (this.#units.has(id)) return makeRefusal("ERR_RUNNING");
-    if (this.#context !== undefined) return makeRefusal("ERR_STOPPED");
+    if (this.#host.drainContext !== undefined) return makeRefusal("ERR_STOPPED");
     const { signal } = delivery;
     if (signal.aborted) return makeRefusal("ERR_TIMEOUT");
     const unit = this.#begin(id, decode(this.kind.schema, parcel), delivery.fence);
