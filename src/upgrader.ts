@@ -25,8 +25,8 @@ import { kindOfSocket } from "./sockets/sockets.js";
 import type { RoleDefinition } from "./state/roles.js";
 import type { StateSchema } from "./state/schema.js";
 import type { Slot } from "./state/slots/slots.js";
-import type { UnitDefinition } from "./state/units/definition.js";
-import type { Units } from "./state/units/units.js";
+import type { UnitDefinition } from "./state/units/unit-definition.js";
+import type { Units } from "./state/units/unit-registry.js";
 
 /**
  * Upgrades this process to its new code without dropping anything. One per process, in the main thread.

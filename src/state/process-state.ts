@@ -6,9 +6,9 @@ import type { FencingTokens } from "../exchange/fencing.js";
 import { Roles } from "./roles.js";
 import { requireProgramName, type StateSchema } from "./schema.js";
 import { Slots, type Slot, type SlotHost } from "./slots/slots.js";
-import { UNIT_KIND } from "./units/unit.js";
-import { readKind, type UnitDefinition } from "./units/definition.js";
-import { UnitRegistry, type UnitHost, type Units } from "./units/units.js";
+import { UNIT_KIND } from "./units/live-unit.js";
+import { readKind, type UnitDefinition } from "./units/unit-definition.js";
+import { UnitRegistry, type UnitHost, type Units } from "./units/unit-registry.js";
 
 /** The process that the state is part of. */
 interface StateHost {
@@ -71,7 +71,7 @@ export class ProcessState implements SlotHost, UnitHost {
     }
     const units = new UnitRegistry(readKind(name, definition), this);
     this.#units.set(name, units);
-    for (const exchange of this.#subscribed) this.#serveUnits(units, exchange);
+    for (const exchange of this.#subscribed) units.subscribeTo(exchange);
     return units as Units<S, U>;
   }
 
@@ -79,7 +79,7 @@ export class ProcessState implements SlotHost, UnitHost {
   subscribeTo(exchange: Exchange): void {
     this.#subscribed.add(exchange);
     this.#slots.subscribeTo(exchange);
-    for (const units of this.#units.values()) this.#serveUnits(units, exchange);
+    for (const units of this.#units.values()) units.subscribeTo(exchange);
   }
 
   /** Answers what a successor asks about the slots and units of this process. */
@@ -120,10 +120,6 @@ export class ProcessState implements SlotHost, UnitHost {
     this.#drainContext = undefined;
     this.#areSlotsMoving = false;
     this.#slots.rollBack();
-    for (const units of this.#units.values()) void units.rollBack();
-  }
-
-  #serveUnits(units: UnitRegistry, exchange: Exchange): void {
-    exchange.subscribe(UNIT_KIND, units.kind.name, async (parcel, delivery) => units.take(parcel, delivery));
+    for (const units of this.#units.values()) units.rollBack();
   }
 }

@@ -306,6 +306,64 @@ test("a unit whose eligible() or priority() is asynchronous or no number does no
   expect(await before.drain()).toMatchObject({ moved: 5, stopped: 2, failures: { ERR_UNIT: 2 } });
 });
 
+/** A drain of the old process in which units are stopped soon, although the successor's probation is not over. */
+async function drainShortly({ old, owner }: States): Promise<void> {
+  await expect.poll(() => owner.peers("unit", "room")).toHaveLength(1);
+  const context = new DrainContext(owner, new Promise(() => {}), 200);
+  old.beginDrain(context);
+  onTestFinished(() => context.end());
+  void old.drain(context, Promise.resolve());
+}
+
+test("a unit that has ended without a state is gone after a rollback, and the unit that moved runs again", async () => {
+  const states = open();
+  let end!: () => void;
+  const ended = new Promise<void>((resolve) => (end = resolve));
+  const before = states.old.units<string, string>("room", {
+    ...plain,
+    run: (id, name, { signal }) => (id === "b" && signal.addEventListener("abort", end), name),
+    eligible: (id) => id === "a",
+  });
+  const after = states.young.units("room", plain);
+  for (const id of ["a", "b"]) await before.start(id, `room ${id}`);
+  await drainShortly(states);
+  await expect.poll(() => after.get("a")).toBe("room a");
+  await ended;
+  expect(before.size).toBe(0);
+  states.old.rollBack();
+  await expect.poll(() => before.get("a")).toBe("room a");
+  expect(before.get("b")).toBeUndefined();
+  expect(before.size).toBe(1);
+});
+
+test("a unit that runs again after a rollback is not ended by the stop of its run before", async () => {
+  const states = open();
+  const signals: AbortSignal[] = [];
+  let finish!: () => void;
+  const held = new Promise<void>((resolve) => (finish = resolve));
+  let stop!: () => void;
+  const stopping = new Promise<void>((resolve) => (stop = resolve));
+  const before = states.old.units<string, string>("room", {
+    ...plain,
+    run: (_, name, { signal }) => (signals.push(signal), name),
+    eligible: () => false,
+    stop: async () => {
+      stop();
+      await held;
+    },
+  });
+  states.young.units("room", plain);
+  await before.start("a", "room a");
+  await drainShortly(states);
+  await stopping;
+  states.old.rollBack();
+  await expect.poll(() => before.get("a")).toBe("room a");
+  finish();
+  await turn();
+  expect(before.get("a")).toBe("room a");
+  expect(signals.map(({ aborted }) => aborted)).toEqual([true, false]);
+});
+
 test("the options of a drain have defaults, and a wrong one is named", async () => {
   const state = new ProcessState(new FencingTokens(), { predecessors: () => [], assertMayRun: always });
   const define = (kind: string, concurrency: unknown) => {

@@ -1,182 +1,131 @@
 import { setImmediate as turn } from "node:timers/promises";
-import { TIMED_OUT, withTimeout } from "../../util/timeout.js";
-import type { DrainContext } from "../../exchange/drain-context.js";
-import type { Offered } from "../../exchange/exchange.js";
-import { UNIT_KIND, type Unit } from "./unit.js";
-import { makeRefusal, type Parcel, type Refusal, type Settlement } from "../../exchange/parcel.js";
-import type { DrainSettings, UnitKind } from "./definition.js";
+import type { RefusalCode } from "../../errors.js";
 import type { DrainReport } from "../../events.js";
-import { byPriority, UnitQueue } from "./unit-queue.js";
+import type { DrainContext } from "../../exchange/drain-context.js";
+import { withTimeout } from "../../util/timeout.js";
+import { UNIT_KIND, type MoveTerms, type Unit } from "./live-unit.js";
+import type { DrainSettings, UnitKind } from "./unit-definition.js";
+import { byPriority, type UnitQueue } from "./unit-queue.js";
 
 /**
- * The end of the units of one kind in this process: those that somebody would take move, a few at a time; the others are
- * stopped when it is certain that this process will not serve again.
+ * The drain of the units of one kind. Units that the successor takes move, a few at a time; the others are stopped as soon
+ * as a rollback is impossible, or only the time to stop them is left.
  */
 export class UnitDrain {
-  /** Resolves when none is left here; also when it was undone. */
+  /** Resolves when every unit has moved, ended or failed; also after a rollback. */
   readonly done: Promise<DrainReport>;
   readonly #kind: UnitKind;
-  readonly #drains: DrainSettings;
+  readonly #settings: DrainSettings;
   readonly #context: DrainContext;
   readonly #units: ReadonlyMap<string, Unit>;
-  /** Those that somebody waits for. */
-  readonly #wanted: ReadonlySet<string>;
+  readonly #queue: UnitQueue;
   readonly #report: DrainReport = { moved: 0, failed: 0, stopped: 0, ms: 0, peers: 0, failures: {} };
-  readonly #queue = new UnitQueue();
-  /** Those that were taken, by what tells whether that is for good. */
-  readonly #taken = new Map<Promise<boolean>, Unit[]>();
-  readonly #exhausted = new Set<Unit>();
-  /** On their way, when only the time to stop the rest was left. */
-  readonly #unconfirmed = new Map<Unit, Offered>();
-  /** Resolves when only that time is left, or this process serves again. */
-  #almostOver: Promise<typeof TIMED_OUT> | undefined;
-  #batch: { parcel: Parcel; offered: (offered: Offered) => void }[] = [];
-  #failed = 0;
-  /** Of `performance.now()`: when moving ends. */
-  #end = 0;
+  /** Resolves when only the time to stop the remaining units is left, or the drain is over. */
+  #stopTime: Promise<undefined> = Promise.resolve(undefined);
+  #isStopTime = false;
+  /** The end of the move, on the clock of `performance.now()`. */
+  #moveEnd = 0;
+  /** Failures in a row. */
+  #failuresInRow = 0;
 
-  /** Begins after `another` one, which does not know what was started since. Those that are `wanted` go first. */
+  /**
+   * @param queue may hold units already that the successor has asked for
+   * @param previous a drain that this one waits for. It does not know the units that were started since
+   */
   constructor(
     kind: UnitKind,
-    drains: DrainSettings,
+    settings: DrainSettings,
     units: ReadonlyMap<string, Unit>,
-    wanted: ReadonlySet<string>,
+    queue: UnitQueue,
     context: DrainContext,
-    another?: Promise<unknown>,
+    previous?: Promise<unknown>,
   ) {
     this.#kind = kind;
-    this.#drains = drains;
+    this.#settings = settings;
     this.#units = units;
-    this.#wanted = wanted;
+    this.#queue = queue;
     this.#context = context;
-    this.done = this.#run(another);
+    this.done = this.#run(previous);
   }
 
-  /** Somebody waits for this one: it moves before those for which nobody does. */
-  expedite(unit: Unit): void {
-    this.#queue.expedite(unit);
-  }
-
-  async #run(another: Promise<unknown> | undefined): Promise<DrainReport> {
+  async #run(previous: Promise<unknown> | undefined): Promise<DrainReport> {
     const start = performance.now();
-    if (another !== undefined) await Promise.race([another, this.#context.over]);
-    const { timeout, unitTimeout } = this.#drains;
-    const { remaining } = this.#context;
-    const untilStopping = Math.max(remaining - STOP_PERIODS * unitTimeout, remaining / 2);
-    this.#end = performance.now() + Math.min(timeout, untilStopping);
-    this.#almostOver = withTimeout(untilStopping, this.#context.over).then(() => TIMED_OUT);
+    if (previous !== undefined) await Promise.race([previous, this.#context.over]);
+    this.#setTimes();
     this.#report.peers = this.#context.exchange?.peers(UNIT_KIND, this.#kind.name).length ?? 0;
     await this.#fillQueue();
     do {
-      await Promise.all(Array.from({ length: this.#drains.concurrency }, async () => this.#moveSome()));
+      await Promise.all(Array.from({ length: this.#settings.concurrency }, async () => this.#moveSome()));
     } while (await this.#takeBack());
-    if (!this.#context.isRolledBack) {
-      const isHere = (unit: Unit): boolean => unit.phase !== "moved" && !this.#unconfirmed.has(unit);
-      const rest = [...this.#units.values()].filter(isHere);
-      const taken = [...this.#taken].map(async (one) => this.#confirm(...one));
-      const late = [...this.#unconfirmed].map(async (one) => this.#awaitLateResult(...one));
-      await Promise.all([this.#stopAll(rest), ...taken, ...late]);
-    }
+    if (!this.#context.isRolledBack) await this.#endRest();
     return { ...this.#report, ms: Math.round(performance.now() - start) };
   }
 
-  async #fillQueue(): Promise<void> {
-    if (!this.#drains.enabled || this.#report.peers === 0) return;
-    await this.#allStarted();
-    const all = [...this.#units.values()];
-    for (const unit of all) if (unit.attempts >= ATTEMPTS) this.#exhausted.add(unit);
-    const free = all.filter((unit) => !this.#exhausted.has(unit));
-    for (const unit of byPriority(free, this.#kind, (code) => this.#count(code))) this.#queue.add(unit);
-    for (const id of this.#wanted) {
-      const unit = this.#units.get(id);
-      if (unit !== undefined) this.#queue.expedite(unit);
-    }
+  #setTimes(): void {
+    const { timeout, unitTimeout } = this.#settings;
+    const { remaining, over } = this.#context;
+    const untilStopTime = Math.max(remaining - STOP_PERIODS * unitTimeout, remaining / 2);
+    this.#moveEnd = performance.now() + Math.min(timeout, untilStopTime);
+    this.#stopTime = withTimeout(untilStopTime, over).then(() => {
+      this.#isStopTime = true;
+      return undefined;
+    });
   }
 
-  /** Nothing can be asked of a unit before. */
+  get #mayMove(): boolean {
+    return this.#settings.enabled && this.#report.peers > 0;
+  }
+
+  async #fillQueue(): Promise<void> {
+    if (!this.#mayMove) return;
+    await this.#allStarted();
+    const units = this.#inPhase("running", "frozen").filter(({ isExhausted }) => !isExhausted);
+    for (const unit of byPriority(units, this.#kind, (code) => this.#count(code))) this.#queue.add(unit);
+  }
+
+  /** `eligible`, `priority` and `freeze` need the result of `run`. */
   async #allStarted(): Promise<void> {
     const starting = [...this.#units.values()].filter(({ isStarted }) => !isStarted);
     if (starting.length === 0) return;
-    await withTimeout(this.#drains.unitTimeout, Promise.allSettled(starting.map(({ started }) => started)));
+    await withTimeout(this.#settings.unitTimeout, Promise.allSettled(starting.map(({ started }) => started)));
   }
 
   async #moveSome(): Promise<void> {
     let unit;
-    while (this.#mayMove() && (unit = this.#queue.next()) !== undefined) {
+    while (this.#isMoving() && (unit = this.#queue.next()) !== undefined) {
       // It may have been released.
       if (this.#units.get(unit.id) === unit) await this.#move(unit);
     }
   }
 
-  #mayMove(): boolean {
-    // A timer may be early by a part of a millisecond.
-    const isOver = performance.now() >= this.#end || this.#unconfirmed.size > 0;
-    if (isOver || this.#context.isRolledBack || this.#failed >= this.#drains.giveUpAfter) return false;
+  #isMoving(): boolean {
+    // The timer of the stop time may be early or late by a fraction of a millisecond: either ends the move.
+    const isOver = this.#isStopTime || performance.now() >= this.#moveEnd;
+    if (isOver || this.#context.isRolledBack || this.#failuresInRow >= this.#settings.giveUpAfter)
+      return false;
     return this.#context.hasTaker(UNIT_KIND, this.#kind.name);
   }
 
   async #move(unit: Unit): Promise<void> {
-    const end = performance.now() + this.#drains.unitTimeout;
-    const why = (await unit.freeze(this.#drains.unitTimeout)) ?? unit.encode();
-    if (this.#context.isRolledBack || this.#units.get(unit.id) !== unit) return;
-    if (why !== undefined) return this.#fail(why);
-    const offered = await this.#offer(unit.parcel!);
-    let isLate = false;
-    const withdraw = (): void => {
-      isLate = true;
-      offered.withdraw();
-    };
-    const timer = setTimeout(withdraw, Math.max(0, end - performance.now()));
-    const settlement = await Promise.race([offered.settled, this.#almostOver!]);
-    clearTimeout(timer);
-    if (settlement === TIMED_OUT) return void this.#unconfirmed.set(unit, offered);
-    this.#settle(unit, settlement, isLate);
-    // It may be offered again when there are descriptors again, which takes a turn.
-    if (settlement.how === "withdrawn") await turn();
-    return undefined;
-  }
-
-  /** Those of one turn go together. */
-  #offer(parcel: Parcel): Promise<Offered> {
-    if (this.#batch.length === 0) {
-      queueMicrotask(() => {
-        const batch = this.#batch;
-        this.#batch = [];
-        const offered = this.#context.exchange!.offer(batch.map((one) => one.parcel));
-        batch.forEach((one, n) => one.offered(offered[n]!));
-      });
+    const result = await unit.move(this.#terms);
+    if (result === undefined) return;
+    if (result === "taken") this.#failuresInRow = 0;
+    else if (result === "returned") {
+      this.#requeue(unit);
+      // An offer for which there were no descriptors comes back at once. The next one would keep the event loop busy.
+      await turn();
+    } else {
+      this.#failuresInRow++;
+      this.#count(result.code);
     }
-    return new Promise((resolve) => this.#batch.push({ parcel, offered: resolve }));
   }
 
-  #settle(unit: Unit, settlement: Settlement, isLate: boolean): void {
-    if (settlement.how === "taken") {
-      if (this.#context.isRolledBack) return;
-      this.#failed = 0;
-      unit.phase = "moved";
-      const taken = this.#taken.get(settlement.confirmed) ?? [];
-      taken.push(unit);
-      this.#taken.set(settlement.confirmed, taken);
-    } else if (settlement.how === "refused") this.#fail(settlement);
-    else if (settlement.died) this.#requeueAfterPeerDeath(unit);
-    else if (isLate) this.#fail(makeRefusal("ERR_TIMEOUT"));
-    else this.#queue.add(unit);
+  get #terms(): MoveTerms {
+    return { context: this.#context, timeout: this.#settings.unitTimeout, stopTime: this.#stopTime };
   }
 
-  /** Whoever was to take it is dead. */
-  #requeueAfterPeerDeath(unit: Unit): void {
-    if (++unit.attempts < ATTEMPTS) return this.#queue.add(unit);
-    const what = `unit ${this.#kind.name} "${unit.id}" (${unit.parcel?.body.length ?? 0} bytes)`;
-    process.emitWarning(`${what} is not handed on any more: ${ATTEMPTS} processes have died with it`, {
-      code: "HANDOVER_STATE_FAILED",
-    });
-    this.#exhausted.add(unit);
-    return undefined;
-  }
-
-  #fail({ code }: Refusal): void {
-    this.#failed++;
-    this.#count(code);
+  #requeue(unit: Unit): void {
+    if (!unit.isExhausted) this.#queue.add(unit);
   }
 
   #count(code: string): void {
@@ -185,72 +134,86 @@ export class UnitDrain {
   }
 
   /**
-   * Waits until it is certain what has left, or only the time to stop the rest is left. Whether some came back, and may
-   * move again.
+   * Waits until the probation of the successor has ended, or only the time to stop the remaining units is left. Returns
+   * whether units came back that may move again.
    */
   async #takeBack(): Promise<boolean> {
-    const certain = Promise.all([this.#context.confirmed, ...this.#taken.keys()]);
-    await Promise.race([certain, this.#almostOver]);
+    const taken = this.#takenUnits();
+    const certain = Promise.all([this.#context.confirmed, ...taken.keys()]);
+    await Promise.race([certain, this.#stopTime]);
     if (this.#context.isRolledBack) return false;
-    let back = false;
-    for (const [confirmed, units] of this.#taken) {
-      const isConfirmed = await Promise.race([confirmed, this.#almostOver]);
-      if (isConfirmed === true) this.#report.moved += units.length;
-      else if (isConfirmed === false) for (const unit of units) this.#giveBack(unit);
-      else continue;
-      this.#taken.delete(confirmed);
-      back ||= !isConfirmed;
+    let areBack = false;
+    for (const [confirmed, units] of taken) {
+      const isConfirmed = await Promise.race([confirmed, this.#stopTime]);
+      if (isConfirmed === undefined) continue;
+      this.#settleProbation(units, isConfirmed);
+      if (isConfirmed) continue;
+      for (const unit of units) this.#requeue(unit);
+      areBack = true;
     }
-    return back;
+    return areBack;
   }
 
-  #giveBack(unit: Unit): void {
-    unit.phase = "frozen";
-    this.#requeueAfterPeerDeath(unit);
+  #settleProbation(units: readonly Unit[], isConfirmed: boolean): void {
+    if (isConfirmed) this.#report.moved += units.length;
+    for (const unit of units) unit.settleProbation(isConfirmed);
   }
 
-  /** Those of which it is not certain have moved, unless they come back in time to be stopped. */
-  async #confirm(confirmed: Promise<boolean>, units: readonly Unit[]): Promise<void> {
-    const isLost = (await Promise.race([confirmed, this.#context.over])) === false;
-    // It may be that this process serves again in a moment.
-    if (isLost) await this.#context.rollbackImpossible();
+  async #endRest(): Promise<void> {
+    const rest = this.#inPhase("running", "frozen");
+    const taken = [...this.#takenUnits()].map(async (one) => this.#awaitProbation(...one));
+    const late = this.#inPhase("offered").map(async (unit) => this.#awaitLateResult(unit));
+    await Promise.all([this.#stopAll(rest), ...taken, ...late]);
+  }
+
+  /** Units whose fate is still open at the end of the drain count as moved. Units that come back before are stopped. */
+  async #awaitProbation(confirmed: Promise<boolean>, units: readonly Unit[]): Promise<void> {
+    const isConfirmed = await Promise.race([confirmed, this.#context.over]);
+    // A rollback may follow the death of the successor in a moment. The units run here again then.
+    if (isConfirmed === false) await this.#context.rollbackImpossible();
     if (this.#context.isRolledBack) return;
-    if (!isLost) this.#report.moved += units.length;
-    else {
-      for (const unit of units) this.#giveBack(unit);
-      await this.#stopAll(units);
-    }
+    if (isConfirmed === undefined) this.#report.moved += units.length;
+    else this.#settleProbation(units, isConfirmed);
+    if (isConfirmed === false) await this.#stopAll(units);
   }
 
-  /** Until the successor says what it has done with it, it may run there, and is not stopped here. */
-  async #awaitLateResult(unit: Unit, offered: Offered): Promise<void> {
-    offered.withdraw();
-    const settlement = await Promise.race([offered.settled, this.#context.over]);
-    if (settlement?.how === "withdrawn" && settlement.died) await this.#context.rollbackImpossible();
-    if (this.#context.isRolledBack) return;
-    if (settlement?.how !== "taken") this.#count("ERR_TIMEOUT");
-    if (settlement !== undefined && settlement.how !== "taken") return this.#stopAll([unit]);
-    // If the successor dies on a probation that is longer than the drain it runs here again.
-    unit.phase = "moved";
-    if (settlement === undefined) this.#report.failed++;
-    else await this.#confirm(settlement.confirmed, [unit]);
+  async #awaitLateResult(unit: Unit): Promise<void> {
+    const result = await unit.recall(this.#context);
+    if (result === undefined) return;
+    if (result !== "taken") this.#count("ERR_TIMEOUT" satisfies RefusalCode);
+    if (result === "taken") await this.#awaitProbation(unit.confirmed!, [unit]);
+    else if (result === "returned") await this.#stopAll([unit]);
+    else this.#report.failed++;
   }
 
   async #stopAll(units: readonly Unit[]): Promise<void> {
     let left = units.length;
     const stopping = units.map(async (unit) => {
-      const isStopped = await unit.stop(this.#drains.unitTimeout, (code) => this.#count(code));
+      const isStopped = await unit.stop(this.#settings.unitTimeout, (code) => this.#count(code));
       left--;
-      if (isStopped && !this.#exhausted.has(unit)) this.#report.stopped++;
+      if (isStopped && !(this.#mayMove && unit.isExhausted)) this.#report.stopped++;
       else this.#report.failed++;
     });
     await Promise.race([Promise.all(stopping), this.#context.over]);
     this.#report.failed += left;
   }
+
+  #inPhase(...phases: readonly Unit["phase"][]): Unit[] {
+    return [...this.#units.values()].filter(({ phase }) => phases.includes(phase));
+  }
+
+  /** The units that the successor has taken, by the promise that tells whether they can come back. */
+  #takenUnits(): Map<Promise<boolean>, Unit[]> {
+    const taken = new Map<Promise<boolean>, Unit[]>();
+    for (const unit of this.#inPhase("taken")) {
+      if (unit.confirmed === undefined) continue;
+      const units = taken.get(unit.confirmed) ?? [];
+      units.push(unit);
+      taken.set(unit.confirmed, units);
+    }
+    return taken;
+  }
 }
 
-/** What is kept of the time of the drain for the rest, to freeze and to stop, in unitTimeouts; at most half of it. */
+/** The part of the drain that is kept to freeze and stop the remaining units, in unitTimeouts; at most half of it. */
 const STOP_PERIODS = 2;
-
-/** Processes that may die over the same unit. */
-const ATTEMPTS = 3;

@@ -1,42 +1,42 @@
 import { codeOf, type RefusalCode } from "../../errors.js";
 import { requireSync } from "../schema.js";
-import type { Unit } from "./unit.js";
-import type { UnitKind } from "./definition.js";
+import type { Unit } from "./live-unit.js";
+import type { UnitKind } from "./unit-definition.js";
 
-/** Units that are to move, in an order that changes while they do. */
+/** The order in which the units of one kind move; it changes while they do. */
 export class UnitQueue {
   readonly #waiting = new Set<Unit>();
-  /** The next one last. One that does not wait any more is passed over. */
+  /** The next unit last. A unit that has left {@link #waiting} is passed over. */
   readonly #stack: Unit[] = [];
-  /** Somebody waits for these, for the first one the longest: they go before the others. */
+  /** Units that the successor waits for, the one that was asked for first at the front; perhaps asked for before the drain. */
   readonly #expedited: Unit[] = [];
-  /** Of the next one that is hurried. */
-  #turn = 0;
+  /** The index of the next one in {@link #expedited}. */
+  #nextExpedited = 0;
 
-  /** It goes before those that were added earlier. */
+  /** Adds a unit, which moves before the units that were added earlier. */
   add(unit: Unit): void {
     this.#waiting.add(unit);
     this.#stack.push(unit);
   }
 
-  /** Somebody waits for it: it goes before those for which nobody does. */
+  /** The successor waits for a unit: it moves before the units that the successor does not wait for. */
   expedite(unit: Unit): void {
-    if (this.#waiting.has(unit)) this.#expedited.push(unit);
+    this.#expedited.push(unit);
   }
 
-  /** Takes out the next one; undefined if none is left. */
+  /** Takes out the next unit; undefined if the queue is empty. */
   next(): Unit | undefined {
     for (;;) {
-      const isHurried = this.#turn < this.#expedited.length;
-      const unit = isHurried ? this.#expedited[this.#turn++] : this.#stack.pop();
+      const isExpedited = this.#nextExpedited < this.#expedited.length;
+      const unit = isExpedited ? this.#expedited[this.#nextExpedited++] : this.#stack.pop();
       if (unit === undefined || this.#waiting.delete(unit)) return unit;
     }
   }
 }
 
 /**
- * Those that may move, the next one last: the highest priority first, and of those with the same the oldest. Why others
- * may not is counted.
+ * The units that may move, the next one last: the highest priority moves first, and of units with the same priority the
+ * oldest. `count` is given the reasons why the others may not.
  */
 export function byPriority(units: readonly Unit[], kind: UnitKind, count: (code: string) => void): Unit[] {
   const ranked: { unit: Unit; rank: number }[] = [];
@@ -54,11 +54,11 @@ export function byPriority(units: readonly Unit[], kind: UnitKind, count: (code:
     .map(({ unit }) => unit);
 }
 
-function isEligible({ id, unit }: Unit, { definition }: UnitKind): boolean {
-  return requireSync("eligible()", definition.eligible?.(id, unit)) !== false;
+function isEligible({ id, value }: Unit, { definition }: UnitKind): boolean {
+  return requireSync("eligible()", definition.eligible?.(id, value)) !== false;
 }
 
-/** What is no number ranks as 0: it is no reason to stop a unit. */
-function rankOf({ id, unit }: Unit, { definition }: UnitKind): number {
-  return Number(requireSync("priority()", definition.priority?.(id, unit))) || 0;
+/** A priority that is not a number counts as 0: a unit is not stopped because of it. */
+function rankOf({ id, value }: Unit, { definition }: UnitKind): number {
+  return Number(requireSync("priority()", definition.priority?.(id, value))) || 0;
 }

@@ -47,7 +47,7 @@ export interface UnitKind {
   readonly name: string;
   readonly schema: ResolvedSchema<unknown>;
   readonly definition: Omit<UnitDefinition<unknown, unknown>, keyof StateSchema<unknown> | "drain">;
-  readonly drains: DrainSettings;
+  readonly drainSettings: DrainSettings;
 }
 
 /** @throws {HandoverError} `ERR_OPTION` */
@@ -57,7 +57,7 @@ export function readKind(name: string, definition: UnitDefinition<unknown, unkno
     name,
     schema: resolveSchema(`units("${name}")`, definition, own),
     definition: functionsOf(definition, REQUIRED, OPTIONAL),
-    drains: readDrainSettings(definition.drain ?? {}, DEFAULTS),
+    drainSettings: readDrainSettings(definition.drain ?? {}, DEFAULTS),
   };
 }
 

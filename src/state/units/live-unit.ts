@@ -1,0 +1,297 @@
+import { codeOf, reasonOf, toHandoverError, type ErrorCode, type RefusalCode } from "../../errors.js";
+import type { DrainContext } from "../../exchange/drain-context.js";
+import type { Offered } from "../../exchange/exchange.js";
+import { makeRefusal, type Parcel, type Refusal, type Settlement } from "../../exchange/parcel.js";
+import { TIMED_OUT, withTimeout, isThenable } from "../../util/timeout.js";
+import { MAX_ATTEMPTS, warnStateFailed } from "../failed-state.js";
+import { decodeOwn, encode } from "../schema.js";
+import type { UnitKind } from "./unit-definition.js";
+import { nextPhase, type UnitEvent, type UnitPhase } from "./unit-phase.js";
+
+/** The kind of the parcels that carry units. */
+export const UNIT_KIND = "unit";
+
+/** The terms under which the units of one drain move. */
+export interface MoveTerms {
+  readonly context: DrainContext;
+  /** The time, in ms, for one unit to freeze and be taken. */
+  readonly timeout: number;
+  /** Resolves when only the time to stop the other units is left, or the drain is over. */
+  readonly stopTime: Promise<undefined>;
+}
+
+/**
+ * The result of an attempt to move a unit: the successor has taken it; it came back and can be offered again; it was
+ * refused; or, undefined, the successor has not answered yet or nothing is to be done.
+ */
+export type MoveResult = "taken" | "returned" | Refusal | undefined;
+
+/** One run of a unit, from `run` until its signal aborts. A rollback begins another run. */
+interface Run {
+  readonly controller: AbortController;
+  /** Resolves with the result of `run`. */
+  started: Promise<unknown>;
+  isStarted: boolean;
+  /** The result of `run`; undefined before. */
+  value: unknown;
+}
+
+/** One unit in this process. */
+export class Unit {
+  readonly id: string;
+  readonly #kind: UnitKind;
+  #phase: UnitPhase = "running";
+  #run: Run;
+  /** The state as it was frozen: as `freeze` returned it, or encoded. */
+  #frozen: { readonly state: unknown } | { readonly parcel: Parcel } | undefined;
+  /** Why the unit could not be frozen. The program is asked once. */
+  #freezing: Promise<Refusal | undefined> | undefined;
+  /** The `run` or `freeze` of the program that is at work: one begins when the other has ended. */
+  #pending: Promise<void> | undefined;
+  #offer: Offered | undefined;
+  #confirmed: Promise<boolean> | undefined;
+  /** How many processes have died with the unit. */
+  #deaths = 0;
+
+  constructor(kind: UnitKind, id: string, state: unknown, fence: number) {
+    this.#kind = kind;
+    this.id = id;
+    this.#run = this.#begin(state, fence);
+  }
+
+  get phase(): UnitPhase {
+    return this.#phase;
+  }
+
+  /** Resolves with the result of `run`. */
+  get started(): Promise<unknown> {
+    return this.#run.started;
+  }
+
+  /** Whether `run` has returned. */
+  get isStarted(): boolean {
+    return this.#run.isStarted;
+  }
+
+  /** The result of `run`; undefined before. */
+  get value(): unknown {
+    return this.#run.value;
+  }
+
+  /** Whether the signal of the unit has aborted. */
+  get hasAborted(): boolean {
+    return this.#run.controller.signal.aborted;
+  }
+
+  /** Whether so many processes have died with the unit that it is not offered again. */
+  get isExhausted(): boolean {
+    return this.#deaths >= MAX_ATTEMPTS;
+  }
+
+  /** Of a unit that the successor has taken: resolves at the end of its probation, with false if it has died. */
+  get confirmed(): Promise<boolean> | undefined {
+    return this.#confirmed;
+  }
+
+  /** Moves the unit to the successor: freezes it, offers it, and waits for the settlement. */
+  async move({ context, timeout, stopTime }: MoveTerms): Promise<MoveResult> {
+    const end = performance.now() + timeout;
+    const refusal = (await this.#freezeOnce(timeout)) ?? this.#encode();
+    // It may have been released, or run again after a rollback.
+    if (context.isRolledBack || this.#phase === "ended") return undefined;
+    if (refusal !== undefined) return refusal;
+    this.#apply("offered");
+    const offer = await context.offer(this.#parcel!);
+    this.#offer = offer;
+    let isLate = false;
+    const withdraw = (): void => {
+      isLate = true;
+      offer.withdraw();
+    };
+    const timer = setTimeout(withdraw, Math.max(0, end - performance.now()));
+    const settlement = await Promise.race([offer.settled, stopTime]);
+    clearTimeout(timer);
+    return settlement && this.#settle(settlement, isLate, context.isRolledBack);
+  }
+
+  /**
+   * Asks for a unit back whose offer is not settled when only the time to stop it is left. Until the successor answers
+   * it may run there, and must not be stopped here. Resolves with undefined after a rollback.
+   */
+  async recall(context: DrainContext): Promise<"taken" | "returned" | "unanswered" | undefined> {
+    const offer = this.#offer!;
+    offer.withdraw();
+    const settlement = await Promise.race([offer.settled, context.over]);
+    if (settlement?.how === "withdrawn" && settlement.died) await context.rollbackImpossible();
+    if (context.isRolledBack) return undefined;
+    if (settlement?.how === "taken") this.#confirmed = settlement.confirmed;
+    const event = settlement === undefined ? "unanswered" : settlement.how === "taken" ? "taken" : "returned";
+    this.#apply(event);
+    return event;
+  }
+
+  /** The end of the successor's probation. After its death the unit is this process's again. */
+  settleProbation(isConfirmed: boolean): void {
+    this.#apply(isConfirmed ? "confirmed" : "returned");
+    if (!isConfirmed) this.#countDeath();
+  }
+
+  /** Stops a unit that the successor has not taken. Returns whether `stop` succeeded in time; counts the failures. */
+  async stop(timeout: number, count: (code: string) => void): Promise<boolean> {
+    const run = this.#run;
+    const isStopped = await this.#callStop(timeout, count);
+    run.controller.abort(ENDED);
+    // After a rollback the unit may run again, and a late `stop` must not end that run.
+    if (this.#run === run) this.#apply(isStopped ? "ended" : "failed");
+    return isStopped;
+  }
+
+  /** Ends the unit without a `stop`: its signal aborts. */
+  end(): void {
+    this.#apply("ended");
+    this.#run.controller.abort(ENDED);
+  }
+
+  /**
+   * Runs the unit again after a rollback, unless it still runs. Resolves with false for a unit that has ended and left no
+   * state.
+   */
+  async restart(fence: number): Promise<boolean> {
+    this.#freezing = undefined;
+    await this.#pending;
+    if (this.#phase === "running") return true;
+    if (this.#frozen === undefined || nextPhase(this.#phase, "restarted") !== "running") return false;
+    const state = this.#state;
+    this.#frozen = undefined;
+    this.#apply("restarted");
+    this.#run = this.#begin(state, fence);
+    await this.started;
+    return true;
+  }
+
+  #apply(event: UnitEvent): void {
+    this.#phase = nextPhase(this.#phase, event);
+  }
+
+  get #subject(): string {
+    return `unit ${this.#kind.name} "${this.id}"`;
+  }
+
+  get #parcel(): Parcel | undefined {
+    return this.#frozen !== undefined && "parcel" in this.#frozen ? this.#frozen.parcel : undefined;
+  }
+
+  get #state(): unknown {
+    if (this.#frozen === undefined) return undefined;
+    return "parcel" in this.#frozen ? decodeOwn(this.#kind.schema, this.#frozen.parcel) : this.#frozen.state;
+  }
+
+  #begin(state: unknown, fence: number): Run {
+    const run = { controller: new AbortController(), isStarted: false, value: undefined } as Run;
+    run.started = this.#callRun(run, state, fence);
+    run.started.catch(() => {});
+    // A `run` that has returned already needs no promise: thousands of units start in one turn.
+    if (!run.isStarted) this.#wait(run.started);
+    return run;
+  }
+
+  async #callRun(run: Run, state: unknown, fence: number): Promise<unknown> {
+    const running = this.#kind.definition.run(this.id, state, { signal: run.controller.signal, fence });
+    run.value = isThenable(running) ? await running : running;
+    run.isStarted = true;
+    return run.value;
+  }
+
+  #wait(work: Promise<unknown>): void {
+    const over = work
+      .catch(() => {})
+      .then(() => {
+        if (this.#pending === over) this.#pending = undefined;
+      });
+    this.#pending = over;
+  }
+
+  #freezeOnce(timeout: number): Promise<Refusal | undefined> {
+    return (this.#freezing ??= this.#freezeWithin(timeout));
+  }
+
+  async #freezeWithin(timeout: number): Promise<Refusal | undefined> {
+    try {
+      const freezing =
+        this.#pending === undefined ? this.#freeze() : this.#pending.then(() => this.#freeze());
+      if (freezing instanceof Promise) this.#wait(freezing);
+      if ((await withTimeout(timeout, freezing)) !== TIMED_OUT) return undefined;
+      return makeRefusal("ERR_TIMEOUT", `freeze() took more than ${timeout} ms`);
+    } catch (error) {
+      return makeRefusal("ERR_FREEZE", reasonOf(error));
+    }
+  }
+
+  /** Synchronous if the program's `freeze` is, so that thousands of units freeze in one turn. */
+  #freeze(): void | Promise<void> {
+    if (this.hasAborted) return undefined;
+    const frozen = this.#kind.definition.freeze(this.id, this.value);
+    if (!isThenable(frozen)) return this.#keep(frozen);
+    return Promise.resolve(frozen).then((state) => this.#keep(state));
+  }
+
+  #keep(state: unknown): void {
+    this.#frozen = { state };
+    this.#apply("froze");
+    this.#run.controller.abort(ENDED);
+  }
+
+  /** Replaces the frozen state by its encoded form. Returns why that failed. */
+  #encode(): Refusal | undefined {
+    if (this.#frozen === undefined || "parcel" in this.#frozen) return undefined;
+    const { name, schema } = this.#kind;
+    try {
+      const body = encode(schema, this.#frozen.state, this.#subject);
+      this.#frozen = { parcel: { kind: UNIT_KIND, label: name, id: this.id, fds: [], ...body } };
+      return undefined;
+    } catch (error) {
+      const { code, message } = toHandoverError(error, "ERR_ENCODING", `encode ${this.#subject}`);
+      return makeRefusal(code, message);
+    }
+  }
+
+  #settle(settlement: Settlement, isLate: boolean, isRolledBack: boolean): MoveResult {
+    const hasDied = settlement.how === "withdrawn" && settlement.died;
+    if (hasDied) this.#countDeath();
+    // The unit runs here again, and may have been offered to another successor since.
+    if (isRolledBack) return undefined;
+    if (settlement.how === "taken") {
+      this.#apply("taken");
+      this.#confirmed = settlement.confirmed;
+      return "taken";
+    }
+    this.#apply("returned");
+    if (settlement.how === "refused") return settlement;
+    return isLate && !hasDied ? makeRefusal("ERR_TIMEOUT") : "returned";
+  }
+
+  #countDeath(): void {
+    this.#deaths++;
+    if (this.isExhausted)
+      warnStateFailed(this.#subject, this.#parcel?.body.length ?? 0, "processes have died with it");
+  }
+
+  async #callStop(timeout: number, count: (code: string) => void): Promise<boolean> {
+    const { stop } = this.#kind.definition;
+    try {
+      if (stop === undefined) return true;
+      const isCounted = this.#freezing !== undefined;
+      const refusal = await this.#freezeOnce(timeout);
+      if (refusal !== undefined && !isCounted) count(refusal.code);
+      const stopped = await withTimeout(timeout, Promise.resolve(stop(this.id, this.#state)));
+      if (stopped === TIMED_OUT) count("ERR_TIMEOUT" satisfies RefusalCode);
+      return stopped !== TIMED_OUT;
+    } catch (error) {
+      count(codeOf(error, "ERR_STOP" satisfies ErrorCode | RefusalCode));
+      return false;
+    }
+  }
+}
+
+/** The reason of every signal. An exception of its own for each of 100,000 units would take half a second. */
+const ENDED = new DOMException("the unit does not run here any more", "AbortError");
