@@ -1,19 +1,25 @@
-/** What JSON would lose of a value, and where. */
-interface Loss {
+/** A value that JSON would lose. */
+interface LossyValue {
+  /** A description: `an instance of Date` */
   what: string;
   /** `$.users[3].born` */
   path: string;
 }
 
-/** The first thing that would not come back from JSON as it was; undefined if all would. */
-export function findLossyValue(data: unknown): Loss | undefined {
+/** The first value within `data` that would come back from JSON changed; undefined if there is none. */
+export function findLossyValue(data: unknown): LossyValue | undefined {
   const path: (string | number)[] = [];
-  const what = look(data, path, new Set());
-  return what === undefined ? undefined : { what, path: describe(path) };
+  const what = visit(data, path, new Set());
+  return what === undefined ? undefined : { what, path: formatPath(path) };
 }
 
-/** `path` is where it is, and stays there when something is found. */
-function look(value: unknown, path: (string | number)[], above: Set<object>): string | undefined {
+/**
+ * Describes the first lossy value within `value`.
+ *
+ * @param path the place of `value`; of the lossy value when one was found
+ * @param ancestors the objects that contain `value`
+ */
+function visit(value: unknown, path: (string | number)[], ancestors: Set<object>): string | undefined {
   switch (typeof value) {
     case "string":
     case "boolean":
@@ -22,7 +28,7 @@ function look(value: unknown, path: (string | number)[], above: Set<object>): st
       if (Number.isFinite(value) && !Object.is(value, -0)) return undefined;
       return Object.is(value, -0) ? "-0" : String(value);
     case "object":
-      return value === null ? undefined : lookInto(value, path, above);
+      return value === null ? undefined : visitObject(value, path, ancestors);
     case "undefined":
       return "undefined";
     default:
@@ -30,28 +36,30 @@ function look(value: unknown, path: (string | number)[], above: Set<object>): st
   }
 }
 
-function lookInto(value: object, path: (string | number)[], above: Set<object>): string | undefined {
-  if (above.has(value)) return "a cycle";
-  if (path.length > DEEPEST) return `what is nested more than ${DEEPEST} levels deep`;
-  above.add(value);
-  const what = Array.isArray(value) ? lookAtItems(value, path, above) : lookAtFields(value, path, above);
-  above.delete(value);
+function visitObject(value: object, path: (string | number)[], ancestors: Set<object>): string | undefined {
+  if (ancestors.has(value)) return "a cycle";
+  if (path.length > DEEPEST) return `a value that is nested more than ${DEEPEST} levels deep`;
+  ancestors.add(value);
+  const what = Array.isArray(value)
+    ? visitItems(value, path, ancestors)
+    : visitFields(value, path, ancestors);
+  ancestors.delete(value);
   return what;
 }
 
-function lookAtItems(value: unknown[], path: (string | number)[], above: Set<object>): string | undefined {
+function visitItems(value: unknown[], path: (string | number)[], ancestors: Set<object>): string | undefined {
   if (Object.getPrototypeOf(value) !== Array.prototype) return instanceOf(value);
   for (let n = 0; n < value.length; n++) {
     path.push(n);
-    const what = look(value[n], path, above);
+    const what = visit(value[n], path, ancestors);
     if (what !== undefined) return what;
     path.pop();
   }
   return Object.keys(value).length > value.length ? "a named field of an array" : undefined;
 }
 
-/** A field that is undefined reads the same when it is absent. */
-function lookAtFields(value: object, path: (string | number)[], above: Set<object>): string | undefined {
+/** JSON leaves out a field that is undefined. It reads the same when it is absent, so it is no loss. */
+function visitFields(value: object, path: (string | number)[], ancestors: Set<object>): string | undefined {
   const prototype: unknown = Object.getPrototypeOf(value);
   if (prototype !== Object.prototype && prototype !== null) return instanceOf(value);
   if (typeof (value as { toJSON?: unknown }).toJSON === "function") return "an object with toJSON()";
@@ -59,7 +67,7 @@ function lookAtFields(value: object, path: (string | number)[], above: Set<objec
   for (const [name, field] of Object.entries(value)) {
     if (field === undefined) continue;
     path.push(name);
-    const what = look(field, path, above);
+    const what = visit(field, path, ancestors);
     if (what !== undefined) return what;
     path.pop();
   }
@@ -71,12 +79,12 @@ function instanceOf(value: object): string {
   return name ? `an instance of ${name}` : "an object with a prototype of its own";
 }
 
-function describe(path: readonly (string | number)[]): string {
+function formatPath(path: readonly (string | number)[]): string {
   const steps = path.map((step) =>
     typeof step === "string" && /^[A-Za-z_$][\w$]*$/.test(step) ? `.${step}` : `[${JSON.stringify(step)}]`,
   );
   return `$${steps.join("")}`;
 }
 
-/** JSON.stringify, too, runs out of stack some time. */
+/** Deeper nesting would make JSON.stringify() run out of stack. */
 const DEEPEST = 1_000;

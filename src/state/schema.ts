@@ -82,7 +82,7 @@ export function encode<T>(
   const body = isBytes ? data : encodeWith(codec, data, subject);
   if (body.length <= maxSize) return { version, codec: isBytes ? BYTES : codec.name, body };
   const size = `${body.length} bytes, at most ${maxSize} (maxSize)`;
-  throw new HandoverError("ERR_TOO_LARGE", `cannot hand on ${subject}: it has ${size}`);
+  throw new HandoverError("ERR_TOO_LARGE", `cannot move ${subject}: it has ${size}`);
 }
 
 /**
@@ -123,7 +123,7 @@ function encodeWith(codec: Codec, data: unknown, subject: string): Uint8Array {
     if (bytes instanceof Uint8Array) return bytes;
     throw new TypeError(`the codec ${codec.name} returned ${inspect(bytes, { depth: 0 })}, not a Uint8Array`);
   } catch (cause) {
-    throw new HandoverError("ERR_ENCODING", `cannot hand on ${subject}: ${reasonOf(cause)}`, { cause });
+    throw new HandoverError("ERR_ENCODING", `cannot move ${subject}: ${reasonOf(cause)}`, { cause });
   }
 }
 

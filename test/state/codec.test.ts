@@ -93,14 +93,14 @@ describe("JSON", () => {
     [
       "a nesting without end",
       nested(1_100),
-      "what is nested more than 1000 levels deep",
+      "a value that is nested more than 1000 levels deep",
       `$${"[0]".repeat(1_001)}`,
     ],
   ])("JSON refuses %s, and names its path", (_, data, what, path) => {
     expect(() => pass(data)).toThrow(
       expect.objectContaining({
         code: "ERR_ENCODING",
-        message: `cannot hand on slot "a": JSON would lose ${what} at ${path}`,
+        message: `cannot move slot "a": JSON would lose ${what} at ${path}`,
       }) as Error,
     );
   });
@@ -165,7 +165,7 @@ describe("V8", () => {
     expect(() => pass({ run: () => 1 }, shape)).toThrow(
       expect.objectContaining({
         code: "ERR_ENCODING",
-        message: expect.stringMatching(/^cannot hand on slot "a": V8 cannot clone it: /) as string,
+        message: expect.stringMatching(/^cannot move slot "a": V8 cannot clone it: /) as string,
       }) as Error,
     );
   });
@@ -225,7 +225,7 @@ describe("a codec of the program's own", () => {
       rejects,
       /encode\(\) of the codec reversing returned a promise: it must not be asynchronous$/,
     ],
-    ["an exception", () => JSON.parse("{") as unknown, /^cannot hand on slot "a": .*JSON/],
+    ["an exception", () => JSON.parse("{") as unknown, /^cannot move slot "a": .*JSON/],
   ])("a codec that returns %s is refused in the predecessor", (_, give, message) => {
     const codec = { ...reversing, encode: give as Codec["encode"] };
     expect(() => packed("abc", { version: 1, codec })).toThrow(
@@ -259,7 +259,7 @@ describe("a codec of the program's own", () => {
 describe("a schema", () => {
   test("maxSize is the limit beyond which the predecessor refuses", () => {
     expect(pass("12345678", { version: 1, maxSize: 10 })).toBe("12345678");
-    const message = 'cannot hand on slot "a": it has 11 bytes, at most 10 (maxSize)';
+    const message = 'cannot move slot "a": it has 11 bytes, at most 10 (maxSize)';
     const refusal = expect.objectContaining({ code: "ERR_TOO_LARGE", message }) as Error;
     expect(() => pass("123456789", { version: 1, maxSize: 10 })).toThrow(refusal);
     expect(() => pass(Buffer.alloc(11), { version: 1, maxSize: 10 })).toThrow(refusal);

@@ -329,7 +329,7 @@ describe("a slot that cannot be encoded", () => {
     await old.tell("initiate", "a", 1, { as: "mapValue" });
     expect(await old.says("rejected")).toMatchObject({
       code: "ERR_ENCODING",
-      message: 'cannot hand on slot "a": JSON would lose an instance of Map at $.users[0].born',
+      message: 'cannot move slot "a": JSON would lose an instance of Map at $.users[0].born',
     });
     await old.upgrade();
     await old.leaves();
@@ -347,7 +347,7 @@ describe("a slot that cannot be encoded", () => {
     await old.says("rejected", { data: 1, code });
     await next.says("took", { data: 3 });
     await old.leaves();
-    await old.service.untilNoise(/HANDOVER_NOT_HANDED_ON.*state is not offered/);
+    await old.service.untilNoise(/HANDOVER_NOT_MOVED.*state does not move/);
     expect(old.said("unhandled")).toEqual([]);
     expect(await old.service.exited).toEqual([0, null]);
   });
@@ -367,7 +367,7 @@ describe("a slot that cannot be encoded", () => {
     await old.tell("initiate", "a", "0123456789");
     expect(await old.says("rejected")).toMatchObject({
       code: "ERR_TOO_LARGE",
-      message: 'cannot hand on slot "a": it has 12 bytes, at most 10 (maxSize)',
+      message: 'cannot move slot "a": it has 12 bytes, at most 10 (maxSize)',
     });
     await old.tell("initiate", "a", "01234567");
     const next = await old.upgrade();

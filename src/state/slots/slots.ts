@@ -146,7 +146,7 @@ export class Slots {
     options: InitiateOptions,
   ): Promise<SlotOutcome> {
     refuseUnknown("initiate()", options, ["timeout", "ttl"]);
-    const { timeout = 5_000, ttl } = options;
+    const { timeout = DEFAULT_TIMEOUT, ttl } = options;
     const number = this.#nextNumber++;
     const makeParcel = (value: unknown): Parcel => {
       const id = String(number);
@@ -195,6 +195,9 @@ export class Slots {
   }
 }
 
+/** The time, in ms, for which a slot is offered. */
+const DEFAULT_TIMEOUT = 5_000;
+
 /** The time, in ms, in which a predecessor must offer its next slot. */
 const NEXT_OFFER_TIMEOUT = 1_000;
 
@@ -206,7 +209,7 @@ function inherited(parcel: Parcel, number: number): PendingSlot {
     parcel,
     make: async () => parcel,
     isView: false,
-    timeout: 5_000,
+    timeout: DEFAULT_TIMEOUT,
     ttl: undefined,
   });
 }
@@ -214,7 +217,7 @@ function inherited(parcel: Parcel, number: number): PendingSlot {
 /** A program that does not wait for the outcome must not be ended by an unhandled rejection. */
 function warnIfRejected<T>(promise: Promise<T>): Promise<T> {
   promise.catch((error: unknown) => {
-    process.emitWarning(`state is not offered: ${reasonOf(error)}`, { code: "HANDOVER_NOT_HANDED_ON" });
+    process.emitWarning(`state does not move: ${reasonOf(error)}`, { code: "HANDOVER_NOT_MOVED" });
   });
   return promise;
 }

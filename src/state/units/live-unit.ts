@@ -294,4 +294,4 @@ export class Unit {
 }
 
 /** The reason of every signal. An exception of its own for each of 100,000 units would take half a second. */
-const ENDED = new DOMException("the unit does not run here any more", "AbortError");
+const ENDED = new DOMException("the unit no longer runs in this process", "AbortError");

@@ -1,42 +1,42 @@
 import { functionsOf, integer, milliseconds, refuseUnknown, wrongOption } from "../../util/validation.js";
 import { resolveSchema, type ResolvedSchema, type StateSchema } from "../schema.js";
 
-/** Live things of one kind, each of which runs in exactly one process. */
+/** The definition of live things of one kind, each of which runs in exactly one process. */
 export interface UnitDefinition<State, Unit> extends StateSchema<State> {
   /**
-   * Begins a unit, and returns what stands for it here. When it returns (or what it returns resolves) the unit runs; what
-   * goes on afterwards ends when `signal` aborts. `fence` is above that of every run of this unit before. To throw
-   * refuses the unit: it stays where it was.
+   * Starts a unit, and returns the object that represents it in this process. When it returns, or its promise resolves, the
+   * unit runs until `signal` aborts. `fence` is above that of every earlier run of the unit. To throw refuses the unit: its
+   * owner keeps it.
    */
   run(id: string, state: State, context: { signal: AbortSignal; fence: number }): Unit | PromiseLike<Unit>;
-  /** Ends a unit, and returns its state. `signal` aborts right after. */
+  /** Ends a unit, and returns its state. `signal` aborts right after it. */
   freeze(id: string, unit: Unit): State | PromiseLike<State>;
   /**
-   * The ordinary end of a unit that nobody has taken, already frozen; `state` is undefined if `freeze` has failed.
-   * Default: its `signal` aborts.
+   * Ends a frozen unit that no process has taken. `state` is undefined if `freeze` has failed. Default: its `signal`
+   * aborts.
    */
   stop?(id: string, state: State | undefined): unknown;
-  /** Whether it may move, at once. Default: all may. */
+  /** Whether the unit may move. Synchronous. Default: every unit may. */
   eligible?(id: string, unit: Unit): boolean;
-  /** The highest first, at once. Default 0, also for what is no number. */
+  /** The unit with the highest number moves first. Synchronous. Default 0, also for a value that is not a number. */
   priority?(id: string, unit: Unit): number;
-  /** In the process that would take it, before `run`: false refuses. Default: all are taken. */
+  /** In the successor, before `run`: false refuses the unit. Default: every unit is taken. */
   accept?(id: string): boolean | PromiseLike<boolean>;
-  /** How they are moved. */
+  /** The settings of the drain. */
   drain?: DrainOptions;
 }
 
-/** Times are in milliseconds. */
+/** The settings of the drain of one kind. Times are in milliseconds. */
 export interface DrainOptions {
-  /** Whether they move at all; else all are stopped. Default true. */
+  /** Whether units move at all; else every unit is stopped. Default true. */
   enabled?: boolean;
-  /** For all to move. Default 30 000, and at most what `drainTimeout` leaves for stopping. */
+  /** For all units to move. Default 30 000; at most `drainTimeout` less two `unitTimeout`s, the time to stop units. */
   timeout?: number;
-  /** For one to freeze and be taken; and for one to stop. Default 5 000. */
+  /** For one unit to freeze and be taken; and for one unit to stop. Default 5 000. */
   unitTimeout?: number;
-  /** How many are on their way at a time. Default 50. */
+  /** The number of units that are on their way at a time. Default 50. */
   concurrency?: number;
-  /** How many may fail one after the other before the rest is stopped. Default 10. */
+  /** The number of failures in a row after which the remaining units are stopped. Default 10. */
   giveUpAfter?: number;
 }
 

@@ -169,7 +169,7 @@ export class UnitDrain {
   /** Units whose fate is still open at the end of the drain count as moved. Units that come back before are stopped. */
   async #awaitProbation(confirmed: Promise<boolean>, units: readonly Unit[]): Promise<void> {
     const isConfirmed = await Promise.race([confirmed, this.#context.over]);
-    // A rollback may follow the death of the successor in a moment. The units run here again then.
+    // A rollback may follow the death of the successor: the units run here again then, and must not be stopped.
     if (isConfirmed === false) await this.#context.rollbackImpossible();
     if (this.#context.isRolledBack) return;
     if (isConfirmed === undefined) this.#report.moved += units.length;
