@@ -7,7 +7,7 @@ export type { CommandOverride, SignalOptions, UpgraderOptions } from "./options.
 export type { Fds } from "./sockets/fds.js";
 export type { BindOptions, ListenOptions } from "./sockets/listen-options.js";
 export { jsonCodec, v8Codec, type Codec } from "./state/codec.js";
-export type { StateSchema as Shape } from "./state/schema.js";
+export type { StateSchema } from "./state/schema.js";
 export type { SlotOutcome } from "./state/slots/pending-slot.js";
 export type { Peer, Refusal } from "./exchange/parcel.js";
 export type { RoleDefinition } from "./state/roles.js";
