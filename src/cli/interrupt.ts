@@ -1,8 +1,8 @@
 import { constants } from "node:os";
 
-/** The user, or the system, wants this program to end. */
+/** A signal asked this program to exit. */
 export class Interrupted extends Error {
-  /** As a shell reports a program that the signal has ended. */
+  /** As a shell reports a program that was killed by the signal. */
   readonly exitCode: number;
 
   constructor(signal: NodeJS.Signals) {
@@ -12,8 +12,8 @@ export class Interrupted extends Error {
 }
 
 /**
- * Runs `work` with a signal that is aborted when this program is to end, so that it can clean up first. A
- * second Ctrl-C does not cut the cleaning up short.
+ * Runs `work` with a signal that is aborted when this program is asked to exit, so that `work` can clean up first. A
+ * second Ctrl-C does not interrupt the cleanup.
  */
 export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();

@@ -12,7 +12,7 @@ import { upgradeCommand } from "./upgrade-command.js";
 
 /** The program `handover`. Resolves with its exit code. */
 export async function main(args: string[]): Promise<number> {
-  // A reader that leaves early, as `head` does, is no reason to leave the work half done.
+  // A reader that closes early, as `head` does, must not stop the work half done.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
   const program = createProgram();
   if (args.length === 0) {
@@ -24,7 +24,7 @@ export async function main(args: string[]): Promise<number> {
     return DONE;
   } catch (error) {
     const command = program.commands.find((one) => one.name() === args[0]);
-    return complain(error, args.includes("--json"), `handover ${command?.name() ?? ""}`.trim());
+    return reportError(error, args.includes("--json"), `handover ${command?.name() ?? ""}`.trim());
   }
 }
 
@@ -56,19 +56,19 @@ function createProgram(): Command {
 
 const MORE_HELP = `
 Examples:
-  $ handover demo                            see it happen
-  $ handover upgrade 4711                    replace process 4711 by its new code
+  $ handover demo                            watch a demo server being upgraded
+  $ handover upgrade 4711                    replace process 4711 with its new code
   $ handover status --pid-file /run/app.pid
 
 A process can be reached if its new Upgrader() has the option pidFile or controlSocket.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.`;
 
-/** Says what went wrong; the exit code for it. */
-function complain(error: unknown, json: boolean, words: string): number {
+/** Prints what went wrong. Returns the exit code. */
+function reportError(error: unknown, json: boolean, words: string): number {
   if (error instanceof CommanderError && error.exitCode === 0) return DONE;
   if (error instanceof Reported) return FAILED;
-  // The help that was printed says it all.
+  // The help that was printed is the message.
   if (error instanceof CommanderError && error.code === "commander.help") return WRONG_USAGE;
   const isUsage = error instanceof CommanderError;
   const message = reasonOf(error).replace(/^error: /, "");

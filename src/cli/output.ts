@@ -5,32 +5,32 @@ export function writeJson(value: object): void {
   process.stdout.write(`${JSON.stringify(value)}\n`);
 }
 
-/** Prints a line for people, in place of what {@link repaint} left. */
+/** Prints a line for people, in place of the line that {@link repaint} left. */
 export function writeText(text = ""): void {
   process.stdout.write(`${clear()}${text}\n`);
 }
 
-/** Shows one line that the next replaces; nothing where that is impossible. */
+/** Shows a line that the next one replaces; only on a terminal. */
 export function repaint(text: string): void {
   if (!process.stdout.isTTY) return;
-  // A longer one would be wrapped, and then only its last piece be replaced.
-  const room = (process.stdout.columns || 80) - 1;
+  // A longer line would be wrapped, and only its last row be replaced.
+  const width = (process.stdout.columns || 80) - 1;
   const plain = stripVTControlCharacters(text);
-  process.stdout.write(clear() + (plain.length > room ? plain.slice(0, room) : text));
+  process.stdout.write(clear() + (plain.length > width ? plain.slice(0, width) : text));
 }
 
-/** Begins a new picture where there is a screen; else the pictures follow each other. */
+/** Clears the screen of a terminal; elsewhere one output follows the other. */
 export function clearScreen(): void {
   if (process.stdout.isTTY) process.stdout.write("\u001b[H\u001b[2J");
 }
 
-/** Colours a text where colours are wanted: on a terminal, and without NO_COLOR. */
+/** Colours a text on a terminal, unless NO_COLOR is set. */
 export function paint(style: "bold" | "dim" | "green" | "red" | "yellow", text: string): string {
   const { stdout, env } = process;
   return stdout.isTTY && !env["NO_COLOR"] && stdout.hasColors() ? styleText(style, text) : text;
 }
 
-/** ms as people read them. */
+/** A duration in ms, for people. */
 export function duration(ms: number): string {
   if (ms < 10) return `${ms.toFixed(1)} ms`;
   if (ms < 1_000) return `${Math.round(ms)} ms`;
@@ -47,7 +47,7 @@ export function count(n: number, noun: string): string {
   return `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
 }
 
-/** The command has failed, and has said all that there is to say. */
+/** The command has failed, and has printed why. */
 export class Reported extends Error {}
 
 function clear(): string {

@@ -12,12 +12,12 @@ export function statusCommand(): Command {
   return withProcessOptions(new Command("status"))
     .summary("show what a process is doing")
     .description(
-      "Shows a running server: its generation, what it listens on, its connections, the older generations " +
-        "that are still draining, and the last upgrades.",
+      "Shows a running server: its generation, listeners and connections, the predecessors that are still " +
+        "draining, and the last upgrades.",
     )
     .option(
       "--watch [seconds]",
-      "show it again and again until Ctrl-C, and follow upgrades; default 1",
+      "repeat until Ctrl-C, every second or every [seconds], and follow upgrades",
       seconds,
     )
     .addHelpText("after", EXAMPLES)
@@ -44,8 +44,8 @@ async function show(pid: number | undefined, options: Options, command: Command)
 }
 
 /**
- * Asks at the same control socket again, which the next generation inherits. Whoever watches ends it, and so does a
- * reader that leaves.
+ * Asks at the same control socket again, which the next generation inherits. Ends when the user interrupts it, or when
+ * the reader of stdout is gone.
  */
 async function watch(
   first: ControlClient,
@@ -91,7 +91,7 @@ function print(status: Status, path: string, { json }: Options): void {
 
 function seconds(text: string): number {
   if (/^\d{1,6}(\.\d{1,3})?$/.test(text) && Number(text) >= 0.1) return Number(text);
-  throw new InvalidArgumentError("It must be a number of seconds from 0.1 on.");
+  throw new InvalidArgumentError("It must be a number of seconds, at least 0.1.");
 }
 
 const WIDTH = 13;
@@ -111,7 +111,7 @@ function describe(status: Status, control: string): [string, string[]][] {
   ];
 }
 
-/** A name often says the address already. */
+/** A name often contains the address. */
 function describeListener({ name, address }: Status["listeners"][number]): string {
   return address === undefined || name.endsWith(`:${address}`) ? name : `${name} (${address})`;
 }
@@ -124,9 +124,9 @@ function describePredecessor({
   remaining,
 }: Status["predecessors"][number]): string {
   const who = `pid ${pid}, generation ${generation}`;
-  if (connections === undefined || remaining === undefined) return `${who}: does not say`;
-  const gone = moved === undefined ? "" : `${moved.toLocaleString("en")} moved, `;
-  return `${who}: ${gone}${count(connections, "connection")} left, ${duration(remaining)} left`;
+  if (connections === undefined || remaining === undefined) return `${who}: no report`;
+  const left = moved === undefined ? "" : `${moved.toLocaleString("en")} moved, `;
+  return `${who}: ${left}${count(connections, "connection")} left, ${duration(remaining)} left`;
 }
 
 function describeUpgrade({ at, from, to, outcome, timings, code, reason }: UpgradeRecord): string {

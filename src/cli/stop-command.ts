@@ -5,10 +5,10 @@ import { connectToProcess, withProcessOptions, type ProcessOptions } from "./pro
 /** `handover stop` */
 export function stopCommand(): Command {
   return withProcessOptions(new Command("stop"))
-    .summary("stop a process once its connections have ended")
+    .summary("stop a process after its connections have ended")
     .description(
-      "Tells a server to accept nothing more, and waits until its connections have ended; those that last " +
-        "longer than its drainTimeout are destroyed, and counted.",
+      "Stops a server: it no longer accepts connections, and the command waits until the open ones have ended. " +
+        "Connections that last longer than its drainTimeout are destroyed and counted.",
     )
     .addHelpText("after", EXAMPLES)
     .action(stop);

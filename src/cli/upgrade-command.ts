@@ -8,13 +8,17 @@ import { connectToProcess, wholeNumber, withProcessOptions, type ProcessOptions 
 /** `handover upgrade` */
 export function upgradeCommand(): Command {
   return withProcessOptions(new Command("upgrade"))
-    .summary("replace a process by its new code")
+    .summary("replace a process with its new code")
     .description(
-      "Starts the new code of a running server, lets it take over once it is ready, and waits until the " +
-        "upgrade cannot be rolled back any more. If anything fails, the old process serves on.",
+      "Starts the new code of a running server, lets it take over when it is ready, and waits until the " +
+        "upgrade can no longer be rolled back. If anything fails, the old process keeps serving.",
     )
-    .option("--dry-run", "start the new code up to its ready(), end it, and report: nothing is replaced")
-    .option("--timeout <ms>", "give up earlier than the process's own upgradeTimeout", wholeNumber)
+    .option("--dry-run", "start the new code up to its ready(), stop it and report; nothing is replaced")
+    .option(
+      "--timeout <ms>",
+      "give up after this time, if the process's own upgradeTimeout is longer",
+      wholeNumber,
+    )
     .addHelpText("after", EXAMPLES)
     .action(upgrade);
 }
@@ -26,7 +30,7 @@ Examples:
   $ handover upgrade --control /run/app.sock --json
   $ handover upgrade 4711 --dry-run && handover upgrade 4711
 
-Exit codes: 0 the new code serves (or would), 1 the upgrade failed or was rolled back, 2 wrong usage.`;
+Exit codes: 0 upgraded, or the dry run passed, 1 failed or rolled back, 2 wrong usage.`;
 
 type UpgradeRequest = Extract<Request, { command: "upgrade" | "rehearse" }>;
 
@@ -44,21 +48,21 @@ async function upgrade(pid: number | undefined, options: Options, self: Command)
     if (json) writeJson(await client.ask(request, writeJson));
     else await showProgress(client, request);
   } catch (error) {
-    throw servesOn(error, client.pid);
+    throw withServingPid(error, client.pid);
   }
 }
 
 async function showProgress(client: ControlClient, request: UpgradeRequest): Promise<void> {
   const progress = new Progress();
   const isRehearsal = request.command === "rehearse";
-  writeText(`${isRehearsal ? "trying to upgrade" : "upgrading"} pid ${client.pid}`);
+  writeText(`${isRehearsal ? "dry run of an upgrade of" : "upgrading"} pid ${client.pid}`);
   try {
     const answer = await client.ask(request, (phase) => progress.show(phase));
     progress.end();
     const { pid, generation, timings } = answer;
     if (isRehearsal) writeText(step("ready", `after ${duration(timings.spawn + timings.ready)}`));
     const done = isRehearsal
-      ? `done: the new code gets ready; pid ${pid} was ended again, pid ${client.pid} serves on`
+      ? `dry run passed: the new code started and was stopped again; pid ${client.pid} is still serving`
       : `done: pid ${pid} serves as generation ${generation}`;
     writeText(paint("green", done));
   } finally {
@@ -66,10 +70,10 @@ async function showProgress(client: ControlClient, request: UpgradeRequest): Pro
   }
 }
 
-/** Says that nothing was lost, which is the first thing that one wants to know. */
-function servesOn(error: unknown, pid: number): unknown {
+/** Adds that the old process keeps serving, which is the first thing to know after a failure. */
+function withServingPid(error: unknown, pid: number): unknown {
   if (!(error instanceof HandoverError) || !HARMLESS.has(error.code)) return error;
-  return new HandoverError(error.code, `${error.message}; pid ${pid} serves on`, { cause: error });
+  return new HandoverError(error.code, `${error.message}; pid ${pid} keeps serving`, { cause: error });
 }
 
 const HARMLESS = new Set<HandoverError["code"]>([
@@ -80,7 +84,7 @@ const HARMLESS = new Set<HandoverError["code"]>([
   "ERR_UPGRADE_TIMEOUT",
 ]);
 
-/** The phases for people; on a terminal, what takes its time shows how long it has taken. */
+/** Prints the phases for people. On a terminal, a phase that takes long shows for how long. */
 class Progress {
   #ticking: NodeJS.Timeout | undefined;
 
@@ -98,7 +102,7 @@ class Progress {
         writeText(step("probation", "if the new process dies now, the old one takes over again"));
         return this.#tick("probation");
       default:
-        // A later version's.
+        // The process may run a later version.
         return undefined;
     }
   }

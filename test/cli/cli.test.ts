@@ -22,10 +22,10 @@ describe("the program", () => {
   test.each([
     [["upgarde"], /^handover: unknown command 'upgarde' .*upgrade/],
     [["upgrade", "--jsn", 1], /^handover: unknown option '--jsn' .*--json/],
-    [["upgrade"], /^handover: say which process: by its PID, by --pid-file or by --control\n/],
+    [["upgrade"], /^handover: name one process: by its PID, --pid-file or --control\n/],
     [["status", "x1"], /^handover: .*'x1' is invalid.* whole number/],
     [["status", 1, 2], /^handover: too many arguments/],
-    [["stop", 1, "--control", "s"], /^handover: say which process/],
+    [["stop", 1, "--control", "s"], /^handover: name one process/],
     [["stop", "--pid-file", "f", "--control", "s"], /^handover: .*cannot be used with/],
     [["upgrade", 1, "--timeout", "soon"], /^handover: .*'soon' is invalid/],
     [["demo", "--upgrades", 0], /^handover: .*'0' is invalid/],
@@ -48,7 +48,7 @@ describe("the program", () => {
       {
         answer: "failed",
         code: "ERR_OPTION",
-        message: expect.stringMatching(/^say which process/) as string,
+        message: expect.stringMatching(/^name one process/) as string,
       },
     ]);
   });
@@ -84,11 +84,11 @@ describe("handover upgrade", () => {
   });
 
   test.each([
-    ["exit", "ERR_CHILD_EXITED", /^the successor \(pid \d+\) exited with code 3; pid PID serves on$/],
+    ["exit", "ERR_CHILD_EXITED", /^the successor \(pid \d+\) exited with code 3; pid PID keeps serving$/],
     [
       "die",
       "ERR_ROLLED_BACK",
-      /^rolled back: the successor \(pid \d+\) exited with code 4; pid PID serves on$/,
+      /^rolled back: the successor \(pid \d+\) exited with code 4; pid PID keeps serving$/,
     ],
   ])("handover upgrade prints why it failed if the new code will %s", async (fault, code, message) => {
     const service = await startService("faulty-successor.js", { fault, probation: 60_000 });
@@ -112,7 +112,7 @@ describe("handover upgrade", () => {
     const run = await handover("upgrade", service.pid, "--timeout", 300, "--json");
     expect(run.code).toBe(1);
     expect(run.stderr).toBe(
-      `handover: the successor was not ready within 300 ms; pid ${service.pid} serves on\n`,
+      `handover: the successor was not ready within 300 ms; pid ${service.pid} keeps serving\n`,
     );
     expect(jsonLines(run).at(-1)).toMatchObject({ answer: "failed", code: "ERR_UPGRADE_TIMEOUT" });
     expect(service.alive()).toEqual([service.pid]);
@@ -142,7 +142,7 @@ describe("handover upgrade", () => {
     process.kill(service.pid, "SIGKILL");
     const { code, stderr } = await upgrade.ended;
     expect(code).toBe(1);
-    expect(stderr).toContain(`(pid ${service.pid}) ended without an answer: it has died, or was killed`);
+    expect(stderr).toContain(`(pid ${service.pid}) exited without an answer: it crashed or was killed`);
   });
 });
 
@@ -189,8 +189,8 @@ describe("the process of a command", () => {
 
   test.each([
     [undefined, "ERR_PID_FILE", /^cannot read the PID file .*: there is no such file$/],
-    ["soon\n", "ERR_PID_FILE", /^the PID file .* holds no PID, but "soon\\n"$/],
-    ["2147483647\n", "ERR_PID_FILE", /^process 2147483647, which the PID file .* names, is gone$/],
+    ["soon\n", "ERR_PID_FILE", /^the PID file .* contains no PID, but "soon\\n"$/],
+    ["2147483647\n", "ERR_PID_FILE", /^process 2147483647, which the PID file .* names, has exited$/],
   ])("a PID file of %j is an error that says what is wrong", async (content, code, message) => {
     const file = join(temporaryDirectory(), "app.pid");
     if (content !== undefined) writeFileSync(file, content);

@@ -54,7 +54,7 @@ async function runAt(port: number) {
   const load = new Load({ url: "", port, generation: 2, upgrade: neverUpgraded }, tally);
   await tally.untilBusy(new AbortController().signal);
   await load.finish();
-  load.abandon();
+  load.abort();
   tally.addUpgrade(1);
   const summary = tally.summary();
   return { summary, table: renderTable(summary) };

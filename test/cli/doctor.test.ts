@@ -19,7 +19,7 @@ describe("handover doctor", () => {
     const byPid = await handover("doctor", service.pid);
     expect(byPid).toMatchObject({ code: 0, stderr: "" });
     expect(byPid.stdout).toMatch(new RegExp(`^process ${service.pid}, generation 0\n`));
-    expect(byPid.stdout).toMatch(/^ok +listeners +everything that it listens on is handed on$/m);
+    expect(byPid.stdout).toMatch(/^ok +listeners +the next process inherits every listener$/m);
     expect(byPid.stdout).toMatch(/\n0 errors, \d+ warnings?, \d+ ok\n$/);
     const byFile = await handover("doctor", "--pid-file", pidFile, "--json");
     expect(byFile).toMatchObject({ code: 0, stderr: "" });
@@ -67,7 +67,7 @@ describe("handover doctor", () => {
       {
         check: "script",
         severity: "error",
-        what: `the script ${directory}/server.js does not exist any more`,
+        what: `the script ${directory}/server.js no longer exists`,
       },
     ]);
     await expectFailure(service.pid);
@@ -95,7 +95,9 @@ describe("handover doctor", () => {
     renameSync(join(directory, "next"), join(directory, "current"));
     rmSync(join(directory, "1"), { recursive: true });
     const run = await handover("doctor", service.pid);
-    expect(run.stdout).toMatch(/^ok +directory +the next process starts in today's \/.*\/current$/m);
+    expect(run.stdout).toMatch(
+      /^ok +directory +the working directory was replaced: the next process starts in the new \/.*\/current$/m,
+    );
     expect(run.code).toBe(0);
     expect(await handover("upgrade", service.pid)).toMatchObject({ code: 0 });
   });
@@ -104,7 +106,7 @@ describe("handover doctor", () => {
     const port = await freePort();
     const { service } = await startService({ outside: port }, undefined, "unmanaged-listener.js");
     expect((await problemsOf(service.pid)).filter(({ severity }) => severity === "error")).toMatchObject([
-      { check: "listeners", what: `tcp:127.0.0.1:${port} was opened outside of handover` },
+      { check: "listeners", what: `tcp:127.0.0.1:${port} was opened without handover` },
     ]);
     await expectFailure(service.pid);
   });
@@ -131,7 +133,7 @@ describe("handover doctor", () => {
     const run = await handover("doctor", "--pid-file", pidFile, "--json");
     expect(run.code).toBe(1);
     expect(report(run).findings.filter(({ severity }) => severity === "error")).toMatchObject([
-      { check: "pid-file", what: `${pidFile} names process ${service.pid}, which is gone` },
+      { check: "pid-file", what: `${pidFile} names process ${service.pid}, which has exited` },
     ]);
   });
 
@@ -164,7 +166,7 @@ describe("handover doctor", () => {
       const { pidFile } = await startService({}, unshare);
       const { code, stderr } = await handover("doctor", "--pid-file", pidFile);
       expect(stderr).toMatch(
-        /process 1 is another one here; if it is in a container, run handover doctor inside of that\n$/,
+        /process 1 is a different process here; if it runs in a container, run handover doctor inside it\n$/,
       );
       expect(code).toBe(1);
     },
@@ -205,7 +207,7 @@ describe("handover doctor", () => {
       const { service } = await startService();
       group.put(service.pid, 40 * 2 ** 20);
       const found = (await handover("doctor", service.pid)).stdout;
-      expect(found).toMatch(/^error +memory +\d+ MiB are left of the 40 MiB of \/.*memory\./m);
+      expect(found).toMatch(/^error +memory +\d+ MiB of 40 MiB are left \(\/.*memory\./m);
     },
   );
 
@@ -227,8 +229,12 @@ describe("handover doctor", () => {
   test.each([
     [["no such unit"], 2, /^handover: "no such unit" is neither a PID nor the name of a unit\n/],
     [["0"], 2, /^handover: "0" is neither a PID nor the name of a unit\n/],
-    [["1", "--pid-file", "x"], 2, /^handover: say which process: by its unit, by its PID or by --pid-file\n/],
-    [["app.socket"], 1, /^handover: cannot examine the unit app.socket: it is no service; name the service/],
+    [["1", "--pid-file", "x"], 2, /^handover: name one process: by its unit, its PID or --pid-file\n/],
+    [
+      ["app.socket"],
+      1,
+      /^handover: cannot examine the unit app.socket: it is not a service; name the service/,
+    ],
     [["2147483647"], 1, /^handover: there is no process 2147483647\n$/],
   ])("handover doctor refuses %j", async (args, code, message) => {
     const run = await handover("doctor", ...args);
@@ -275,7 +281,7 @@ describe("handover doctor UNIT, with the recorded output of a systemctl", () => 
       ]);
       expect(found.find(({ check }) => check === "process")).toMatchObject({
         severity: "warning",
-        what: `cannot examine process ${service.pid}: it is another user's; run this as that user, or as root`,
+        what: `cannot examine process ${service.pid}: it belongs to another user; run this as that user or as root`,
       });
     },
   );
@@ -312,13 +318,13 @@ describe("handover doctor UNIT, with the recorded output of a systemctl", () => 
   test.each([
     [
       "echo LoadState=not-found",
-      /^handover: cannot examine the unit app.service: systemd calls it not-found\n$/,
+      /^handover: cannot examine the unit app.service: systemd reports it as not-found\n$/,
     ],
     [
       "echo 'Failed to connect to bus: Host is down' >&2; exit 1",
-      /^handover: cannot ask for the unit app.service: Failed to connect to bus: Host is down\n$/,
+      /^handover: cannot read the unit app.service: Failed to connect to bus: Host is down\n$/,
     ],
-    [undefined, /^handover: cannot ask for the unit app.service: there is no systemctl\n$/],
+    [undefined, /^handover: cannot read the unit app.service: there is no systemctl\n$/],
   ])("handover doctor UNIT reports a systemctl that runs %j", async (script, message) => {
     const run = await withSystemctl(script, "doctor", "app");
     expect(run.stderr).toMatch(message);

@@ -68,7 +68,7 @@ describe.skipIf(obstacle !== undefined)(`listeners under systemd${untested}`, ()
     await systemd.manage("start", `${name}.socket`);
     expect(await get(on)).toBe(await main(name));
     expect(systemd.printed(name)).toContain(
-      `systemd has passed several.socket (127.0.0.1:${other}), several.socket (${path}), which nothing listens on`,
+      `systemd has passed several.socket (127.0.0.1:${other}), several.socket (${path}), but nothing listens on it; `,
     );
     // They are in nobody's way, and need no place in the descriptor store.
     const doctor = await systemd.run(
@@ -80,7 +80,7 @@ describe.skipIf(obstacle !== undefined)(`listeners under systemd${untested}`, ()
     );
     expect((JSON.parse(doctor.stdout) as { findings: object[] }).findings).toEqual(
       expect.arrayContaining([
-        { check: "listeners", severity: "ok", what: "everything that it listens on is handed on" },
+        { check: "listeners", severity: "ok", what: "the next process inherits every listener" },
         { check: "descriptor-store", severity: "ok", what: "FileDescriptorStoreMax=0" },
       ]),
     );

@@ -11,13 +11,13 @@ import { wholeNumber } from "../process-options.js";
 /** `handover demo` */
 export function demoCommand(): Command {
   return new Command("demo")
-    .summary("upgrade an example server under load, and count what is lost")
+    .summary("upgrade a demo server under load, and count failed requests")
     .description(
-      "Starts an example HTTP server on a free port of this machine, keeps it busy, and upgrades it again and " +
-        "again. No client retries anything, so whatever an upgrade breaks is counted.",
+      "Starts a demo HTTP server on a free port of this machine, keeps it busy, and upgrades it repeatedly. " +
+        "No client retries a request, so every request that an upgrade breaks is counted.",
     )
-    .option("--upgrades <n>", "how many times", wholeNumber, 10)
-    .option("--json", "print JSON, one object a line")
+    .option("--upgrades <n>", "number of upgrades", wholeNumber, 10)
+    .option("--json", "print JSON, one object per line")
     .addHelpText("after", EXAMPLES)
     .action(demo);
 }
@@ -27,7 +27,7 @@ Examples:
   $ handover demo
   $ handover demo --upgrades 3 --json
 
-Exit codes: 0 nothing was lost, 1 something was, 2 wrong usage.`;
+Exit codes: 0 no request failed, 1 a request failed, 2 wrong usage.`;
 
 interface Options {
   upgrades: number;
@@ -36,23 +36,23 @@ interface Options {
 
 async function demo({ upgrades, json }: Options): Promise<void> {
   const tally = new Tally();
-  const say = json ? () => {} : writeText;
+  const print = json ? () => {} : writeText;
   try {
     await interruptible((signal) =>
       withService(signal, async (service) => {
-        say(`An example server runs at ${service.url}; ${Load.DESCRIPTION}.`);
-        say();
+        print(`A demo server runs at ${service.url}; ${Load.DESCRIPTION}.`);
+        print();
         await run(service, tally, upgrades, json ?? false, signal);
       }),
     );
   } finally {
-    // Where it was cut short, what was counted until then is of use, too.
+    // An interrupted demo prints what it has counted, too.
     const summary = tally.summary();
     if (json) writeJson({ answer: "demo", ...summary });
     else if (tally.requests > 0) writeText(renderTable(summary));
   }
   requireSuccess(tally);
-  say(paint("green", `none of ${count(tally.requests, "request")} failed`));
+  print(paint("green", `none of ${count(tally.requests, "request")} failed`));
 }
 
 async function run(service: Service, tally: Tally, upgrades: number, json: boolean, signal: AbortSignal) {
@@ -73,7 +73,7 @@ async function run(service: Service, tally: Tally, upgrades: number, json: boole
     if (!json && !process.stdout.isTTY) writeText();
   } finally {
     repaint("");
-    load.abandon();
+    load.abort();
   }
 }
 

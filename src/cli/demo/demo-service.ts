@@ -6,24 +6,24 @@ import { fileURLToPath } from "node:url";
 import { ControlClient } from "../../control/client.js";
 import { HandoverError } from "../../errors.js";
 
-/** The example server, and whatever generations follow it. */
+/** The demo server, and the generations that follow it. */
 export interface Service {
   readonly url: string;
   readonly port: number;
-  /** The generation that alone may answer new connections now. */
+  /** The only generation that may answer new connections now. */
   readonly generation: number;
   /**
    * Upgrades it, and waits for the end of probation.
    *
-   * @param onCommit hears how many ms it took from the request to the commit
+   * @param onCommit receives the ms from the request to the commit
    */
   upgrade(onCommit: (ms: number) => void): Promise<{ pid: number; generation: number; ms: number }>;
 }
 
 /**
- * Runs `work` with a server of its own. Whatever happens, no process and no file is left.
+ * Runs `work` with a server of its own. No process and no file is left, even if `work` fails.
  *
- * @param signal ends everything when it is aborted
+ * @param signal stops the server and rejects when it is aborted
  */
 export async function withService(
   signal: AbortSignal,
@@ -45,14 +45,14 @@ const SERVER = fileURLToPath(new URL("../../../examples/demo-server.js", import.
 class DemoServer implements Service {
   /** Resolves when the first generation accepts. */
   readonly listening: Promise<void>;
-  /** Rejects if every process of it has ended without having been told to. */
+  /** Rejects if every process of the server has exited without having been asked to. */
   readonly failed: Promise<never>;
   url = "";
   port = 0;
   generation = 0;
   readonly #control: string;
   readonly #process: ChildProcess;
-  /** When every process has ended: they share the pipe that they print to. */
+  /** Resolves when every process has exited: they share the pipe that they print to. */
   readonly #gone: Promise<void>;
   #isGone = false;
   #isStopping = false;
@@ -61,7 +61,7 @@ class DemoServer implements Service {
   constructor(pidFile: string) {
     this.#control = `${pidFile}.sock`;
     const env = { ...process.env, PID_FILE: pidFile, PORT: "0", PROBATION };
-    // A process group of its own can be ended as a whole, whoever is in it by then.
+    // A process group of its own can be killed as a whole, whichever generations are in it by then.
     this.#process = spawn(process.execPath, [SERVER], {
       env,
       detached: true,
@@ -75,7 +75,7 @@ class DemoServer implements Service {
     );
     this.listening = new Promise((resolve) => {
       const read = (chunk: string): void => {
-        this.#printed = (this.#printed + chunk).slice(-MOST_PRINTED);
+        this.#printed = (this.#printed + chunk).slice(-MAX_PRINTED);
         const [url, port] = /http:\S+:(\d+)/.exec(this.#printed) ?? [];
         if (url === undefined || this.port !== 0) return;
         this.url = url;
@@ -87,8 +87,8 @@ class DemoServer implements Service {
     });
     this.failed = this.#gone.then(() => {
       if (this.#isStopping) return new Promise<never>(() => {});
-      const said = this.#printed.trim() || "nothing";
-      throw new HandoverError("ERR_CONTROL", `the example server ended; it had said: ${said}`);
+      const output = this.#printed.trim() || "nothing";
+      throw new HandoverError("ERR_CONTROL", `the demo server exited; its output was: ${output}`);
     });
     this.failed.catch(() => {});
   }
@@ -106,20 +106,20 @@ class DemoServer implements Service {
     return { pid, generation, ms };
   }
 
-  /** Stops it, and waits until every generation has left. */
+  /** Stops the server, and waits until every generation has exited. */
   async stop(): Promise<void> {
     this.#isStopping = true;
     const client = await ControlClient.connect(this.#control);
     await client.ask({ command: "stop" });
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
-      const error = new HandoverError("ERR_CONTROL", "the example server did not end after it was stopped");
-      timer = setTimeout(() => reject(error), LONGEST_STOP);
+      const error = new HandoverError("ERR_CONTROL", "the demo server did not exit after it was stopped");
+      timer = setTimeout(() => reject(error), STOP_TIMEOUT);
     });
     await Promise.race([this.#gone, late]).finally(() => clearTimeout(timer));
   }
 
-  /** Ends what is left of it. */
+  /** Kills every process that is left. */
   async kill(): Promise<void> {
     this.#isStopping = true;
     if (!this.#isGone) killGroup(this.#process.pid);
@@ -127,20 +127,20 @@ class DemoServer implements Service {
   }
 }
 
-/** ms; short, as one upgrade has to wait until it is over before the next. */
+/** ms; short, as an upgrade has to wait for the end of the last one's probation. */
 const PROBATION = "1000";
 
 /** ms */
-const LONGEST_STOP = 10_000;
+const STOP_TIMEOUT = 10_000;
 
-/** Characters of what the server printed that are kept for an error message. */
-const MOST_PRINTED = 4_000;
+/** Characters of the server's output that are kept for an error message. */
+const MAX_PRINTED = 4_000;
 
 function killGroup(leader: number | undefined): void {
   try {
     if (leader !== undefined) process.kill(-leader, "SIGKILL");
   } catch {
-    // Nobody is left.
+    // No process is left.
   }
 }
 

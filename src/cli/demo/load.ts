@@ -4,16 +4,16 @@ import { ask, type Reply, type Wish } from "./request.js";
 import type { Service } from "./demo-service.js";
 import type { Kind, Tally } from "./tally.js";
 
-/** Clients that ask a server all the time, each one request after another, and never retry. */
+/** Clients that send one request after another, all the time, and never retry. */
 export class Load {
-  static readonly DESCRIPTION = "32 clients ask it all the time, and none retries";
+  static readonly DESCRIPTION = "32 clients send requests all the time, and none retries";
   readonly #service: Service;
   readonly #tally: Tally;
   readonly #clients: Promise<void>[];
   readonly #agents: Agent[] = [];
   #isOver = false;
 
-  /** Begins at once. */
+  /** Starts the clients. */
   constructor(service: Service, tally: Tally) {
     this.#service = service;
     this.#tally = tally;
@@ -22,21 +22,21 @@ export class Load {
     );
   }
 
-  /** Lets every client end the request that it is at. */
+  /** Lets every client finish its current request. */
   async finish(): Promise<void> {
     this.#isOver = true;
     await Promise.all(this.#clients);
   }
 
-  /** Counts nothing any more, and closes what is open. */
-  abandon(): void {
+  /** Stops counting, and closes the connections. */
+  abort(): void {
     this.#isOver = true;
     this.#tally.close();
     for (const agent of this.#agents) agent.destroy();
   }
 
   async #run(kind: Kind): Promise<void> {
-    // One connection of its own, but for those who make a new one each time.
+    // Each client has one connection, except those that open a new one for each request.
     const agent: Agent | false = kind === "fresh" ? false : new Agent({ keepAlive: true, maxSockets: 1 });
     if (agent) this.#agents.push(agent);
     for (let n = 0; !this.#isOver; n++) {
@@ -57,10 +57,10 @@ export class Load {
 
 const CLIENTS: Record<Kind, number> = { fresh: 8, "keep-alive": 12, slow: 6, streaming: 6 };
 
-/** ms; so many clients, at full speed, would only measure how busy the machine is. */
+/** ms; at full speed 32 clients would only measure how busy the machine is. */
 const SHORTEST_PAUSE = 15;
 
-/** What a client of each kind asks for, the n-th time. */
+/** The n-th request of a client of each kind. */
 const WISHES: Record<Kind, (n: number) => Wish> = {
   fresh: () => ({ path: "/" }),
   "keep-alive": (n) => (n % 2 === 0 ? post(`order ${n}`) : { path: "/" }),
@@ -72,7 +72,7 @@ function post(body: string): Wish {
   return { path: "/", body, expected: body };
 }
 
-/** What is wrong with a reply; undefined for nothing. */
+/** Why a reply is wrong; undefined if it is right. */
 function fault(kind: Kind, { expected }: Wish, reply: Reply, generation: number): string | undefined {
   if (reply.status !== 200) return `HTTP_${reply.status}`;
   if (expected !== undefined && reply.text !== expected) return "WRONG_BODY";

@@ -1,10 +1,10 @@
 import { request, type Agent } from "node:http";
 import type { Socket } from "node:net";
 
-/** What to ask for, and what has to come back. */
+/** A request, and the reply that it must get. */
 export interface Wish {
   path: string;
-  /** Sent with POST. */
+  /** Sent by POST. */
   body?: string;
   expected?: string;
 }
@@ -18,7 +18,7 @@ export interface Reply {
 /**
  * Sends one request, once.
  *
- * @param onClosed called, at whatever time, when a connection that was to be kept is closed
+ * @param onClosed called when a keep-alive connection is closed, which may be long after its last request
  */
 export function ask(
   { path, body, port, agent }: Wish & { port: number; agent: Agent | false },
@@ -26,16 +26,19 @@ export function ask(
 ): Promise<Reply> {
   const method = body === undefined ? "GET" : "POST";
   return new Promise((resolve, reject) => {
-    const sent = request({ host: "127.0.0.1", port, path, method, agent, timeout: PATIENCE }, (response) => {
-      let text = "";
-      response.setEncoding("utf8");
-      response.on("data", (chunk: string) => (text += chunk));
-      response.once("error", reject);
-      response.once("end", () => {
-        const generation = Number(response.headers["x-generation"]);
-        resolve({ status: response.statusCode ?? 0, generation, text });
-      });
-    });
+    const sent = request(
+      { host: "127.0.0.1", port, path, method, agent, timeout: IDLE_TIMEOUT },
+      (response) => {
+        let text = "";
+        response.setEncoding("utf8");
+        response.on("data", (chunk: string) => (text += chunk));
+        response.once("error", reject);
+        response.once("end", () => {
+          const generation = Number(response.headers["x-generation"]);
+          resolve({ status: response.statusCode ?? 0, generation, text });
+        });
+      },
+    );
     sent.once("timeout", () => sent.destroy(Object.assign(new Error("no answer"), { code: "ETIMEDOUT" })));
     sent.once("error", reject);
     if (agent) sent.once("socket", (socket) => watch(socket, onClosed));
@@ -43,8 +46,8 @@ export function ask(
   });
 }
 
-/** How long, in ms, a connection may be silent. */
-const PATIENCE = 10_000;
+/** ms a connection may be silent. */
+const IDLE_TIMEOUT = 10_000;
 
 const watched = new WeakSet<Socket>();
 

@@ -7,7 +7,7 @@ export function renderTable({ kinds, failures, upgrades }: Summary): string {
     kind,
     one.requests.toLocaleString("en"),
     String(one.failed),
-    // A client that makes a new connection each time closes it itself.
+    // A client that opens a connection for each request closes it itself.
     kind === "fresh" ? "–" : String(one.closed),
     milliseconds(one.p50),
     milliseconds(one.p99),
@@ -23,7 +23,7 @@ export function renderTable({ kinds, failures, upgrades }: Summary): string {
   ].join("\n");
 }
 
-/** In one unit, so that a column can be compared. */
+/** In one unit, so that the figures of a column can be compared. */
 function milliseconds(ms: number): string {
   return `${ms < 10 ? ms.toFixed(1) : Math.round(ms).toLocaleString("en")} ms`;
 }

@@ -1,11 +1,11 @@
 /** How a client uses its connection. */
 export type Kind = "fresh" | "keep-alive" | "slow" | "streaming";
 
-/** What came of one kind's requests. Latencies are in ms. */
+/** The requests of one kind of client. Latencies are in ms. */
 interface KindSummary {
   requests: number;
   failed: number;
-  /** Connections that the client had meant to keep. */
+  /** Connections that ended although the client wanted to keep them. */
   closed: number;
   p50: number;
   p99: number;
@@ -16,11 +16,11 @@ export interface Summary {
   failed: number;
   kinds: Record<Kind, KindSummary>;
   failures: { kind: Kind; code: string; count: number }[];
-  /** ms from the request to the commit. */
+  /** in ms, from the request to the commit */
   upgrades: { count: number; p50: number; max: number };
 }
 
-/** Counts what happens to the clients. */
+/** Counts the requests and connections of the clients. */
 export class Tally {
   readonly #kinds: Record<Kind, Counts> = {
     fresh: new Counts(),
@@ -40,7 +40,7 @@ export class Tally {
     return this.#sum((one) => one.failed);
   }
 
-  /** @param fault a code for what was wrong */
+  /** @param fault the code of a failure */
   addRequest(kind: Kind, ms: number, fault: string | undefined): void {
     if (this.#isClosed) return;
     this.#kinds[kind].add(ms, fault);
@@ -55,12 +55,12 @@ export class Tally {
     this.#upgrades.push(ms);
   }
 
-  /** What happens from now on is the end of the load, not of an upgrade. */
+  /** From now on connections end because the load ends, which is not the fault of an upgrade. */
   close(): void {
     this.#isClosed = true;
   }
 
-  /** Resolves when every kind has had an answer: from then on an upgrade has something to break. */
+  /** Resolves when every kind of client has had an answer: before that an upgrade has nothing to break. */
   async untilBusy(signal: AbortSignal): Promise<void> {
     while (!signal.aborted && Object.values(this.#kinds).some((one) => one.latencies.length === 0)) {
       await new Promise<void>((resolve) => (this.#onRequest = resolve));

@@ -1,27 +1,27 @@
 import { readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 
-/** What is left for one more process. */
+/** The memory and tasks that are left for one more process. */
 export interface Capacity {
-  /** Bytes of memory that the machine can still give. */
+  /** in bytes: memory of the machine that is available */
   available: number | undefined;
-  /** Bytes; the tightest of the control groups that the process is in. */
+  /** in bytes: the tightest limit of the control groups of the process */
   memory: Level | undefined;
-  /** Bytes; above it the kernel slows the group down. */
+  /** in bytes: above it the kernel slows the group down */
   throttle: Level | undefined;
-  /** Processes and threads. */
+  /** in processes and threads */
   tasks: Level | undefined;
 }
 
-/** A limit that somebody has set. */
+/** A limit, and how much of it is used. */
 export interface Level {
   limit: number;
   used: number;
-  /** The file that says so. */
+  /** The file that sets the limit. */
   file: string;
 }
 
-/** What is left to a process, or to this one. */
+/** The capacity that is left to a process. */
 export function readCapacity(pid: number | "self"): Capacity {
   const [, available] = /^MemAvailable: +(\d+) kB/m.exec(read("/proc/meminfo") ?? "") ?? [];
   return {
@@ -30,7 +30,7 @@ export function readCapacity(pid: number | "self"): Capacity {
   };
 }
 
-/** From proc(5)'s `cgroup` of a process and `mountinfo`: version 1 and 2 may be there at the same time. */
+/** Reads the limits from the contents of `cgroup` and `mountinfo` of proc(5). Versions 1 and 2 may be mounted together. */
 export function readLevels(
   cgroup: string,
   mountinfo: string,
@@ -50,7 +50,7 @@ export function readLevels(
   };
 }
 
-/** The group's directory and those above it: each may have a limit. */
+/** The directories of the group and of its ancestors: each may have a limit. */
 function directories(cgroup: string, mountinfo: string, controller: string | undefined): string[] {
   const mount = mountinfo
     .split("\n")
@@ -61,13 +61,13 @@ function directories(cgroup: string, mountinfo: string, controller: string | und
     .map(parseGroup)
     .find((one) => holds(one, controller))?.path;
   if (mount === undefined || path === undefined) return [];
-  // A path outside of what is mounted is seen from another namespace.
+  // A path outside the mount belongs to another namespace.
   const inside = relative(mount.root, path);
   const steps = inside === "" || inside.startsWith("..") ? [] : inside.split("/");
   return [mount.point, ...steps.map((_, n) => join(mount.point, ...steps.slice(0, n + 1)))];
 }
 
-/** Of version 1, which has a hierarchy for each controller; undefined for the one of version 2. */
+/** Version 1 has a hierarchy for each controller; in the one of version 2 `controllers` is undefined. */
 interface Hierarchy {
   controllers: string[] | undefined;
 }
@@ -92,12 +92,12 @@ function parseGroup(line: string): Hierarchy & { path: string } {
   return { path, controllers: id === "0" ? undefined : controllers.split(",") };
 }
 
-/** What can be dropped from the page cache is not counted as used. */
+/** Page cache that the kernel can drop does not count as used. */
 function level(directory: string, limitFile: string, usageFile: string, cache?: string): Level | undefined {
   const file = join(directory, limitFile);
   const limit = Number(read(file)?.trim() ?? Number.NaN);
   const used = Number(read(join(directory, usageFile)) ?? Number.NaN);
-  // "max" is no number; version 1 has the largest one instead.
+  // Version 2 writes "max" for no limit, version 1 the largest number.
   if (!Number.isFinite(limit) || !Number.isFinite(used) || limit > Number.MAX_SAFE_INTEGER / 2)
     return undefined;
   const stat = cache === undefined ? "" : (read(join(directory, "memory.stat")) ?? "");

@@ -8,14 +8,15 @@ import { count, paint, Reported, writeJson, writeText } from "../output.js";
 /** `handover doctor` */
 export function doctorCommand(): Command {
   return new Command("doctor")
-    .summary("look for what would make an upgrade fail")
+    .summary("find problems that would make an upgrade fail")
     .description(
-      "Examines a systemd unit, a running server, or else this machine and the project in the working " +
-        "directory: what would make an upgrade fail, why, and what to do. Changes nothing.",
+      "Examines a systemd unit or a running server; without an argument, this machine and the project in the " +
+        "working directory. Prints the problems that would make an upgrade fail, with a reason and a fix. " +
+        "Changes nothing.",
     )
-    .argument("[target]", "the unit by its name, or the process by its PID")
-    .option("--pid-file <file>", "the process that a PID file names")
-    .option("--json", "print JSON, one object a line")
+    .argument("[target]", "name of the unit, or PID of the process")
+    .option("--pid-file <file>", "PID file of the process")
+    .option("--json", "print JSON, one object per line")
     .addHelpText("after", EXAMPLES)
     .action(doctor);
 }
@@ -26,7 +27,7 @@ Examples:
   $ handover doctor 4711
   $ handover doctor --pid-file /run/app.pid --json | jq '.findings[] | select(.severity != "ok")'
 
-Exit codes: 0 an upgrade can be tried, 1 an error was found, 2 wrong usage.`;
+Exit codes: 0 no error was found, 1 an error was found, 2 wrong usage.`;
 
 interface Options {
   pidFile?: string;
@@ -35,7 +36,7 @@ interface Options {
 
 async function doctor(name: string | undefined, { pidFile, json }: Options, command: Command): Promise<void> {
   if (name !== undefined && pidFile !== undefined) {
-    command.error("say which process: by its unit, by its PID or by --pid-file");
+    command.error("name one process: by its unit, its PID or --pid-file");
   }
   const facts = await gather({ pidFile, ...target(name, command) });
   const findings = runChecks(CHECKS, facts);

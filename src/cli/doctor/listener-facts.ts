@@ -2,7 +2,7 @@ import { readFileSync, realpathSync } from "node:fs";
 import { findSocketOwners, socketInodes } from "../../platform/proc.js";
 import { formatHost, OPEN_STATE, parseInetSockets, parseUnixSockets } from "../../platform/proc-net.js";
 
-/** A socket that others can reach. */
+/** A socket that accepts connections or datagrams. */
 export interface Listener {
   kind: "tcp" | "udp" | "unix";
   /** As handover writes it: `127.0.0.1:80`, `[::]:80`, a path, `@abstract`. */
@@ -10,16 +10,16 @@ export interface Listener {
   inode: string;
 }
 
-/** Sockets of a process, and those of others at the same ports. */
+/** The listeners of a process, and those of others at the same ports. */
 export interface ListenerFacts {
   own: Listener[];
-  /** With who has it, where this user may see that. */
+  /** `pid` is the owner, if this user may see it. */
   others: (Listener & { pid: number | undefined })[];
-  /** Ports from which the system takes one where 0 is asked for. */
+  /** The range from which the system chooses a port if 0 is asked for. */
   ephemeral: [number, number];
 }
 
-/** What a process listens on, in its own network namespace. */
+/** Reads the listeners of a process in its own network namespace. */
 export function readListeners(pid: number): ListenerFacts {
   const mine = socketInodes(pid);
   const all = parseListeners((name) => read(`/proc/${pid}/net/${name}`));
@@ -34,7 +34,7 @@ export function readListeners(pid: number): ListenerFacts {
   return { own, others: others.map((one) => ({ ...one, pid: ownerOf(one) })), ephemeral: [low, high] };
 }
 
-/** Whether a process listens at a path, by whichever name that is called. */
+/** Whether a process listens at a path, which may be written in another way. */
 export function listensAt(pid: number, path: string): boolean {
   try {
     const mine = socketInodes(pid);
@@ -60,7 +60,7 @@ export function portOf(address: string): number | undefined {
   return port === undefined ? undefined : Number(port);
 }
 
-/** One address in one way of writing: IPv6 has several. */
+/** One spelling of an address: an IPv6 address has several. */
 export function canonical(address: string): string {
   const [, host, port] = /^\[([\da-f:.]+)(?:%.*)?\]:(\d+)$/i.exec(address) ?? [];
   return host === undefined ? address : `${new URL(`http://[${host}]`).hostname}:${port}`;
@@ -88,7 +88,7 @@ function realPath(path: string): string {
   try {
     return realpathSync(path);
   } catch {
-    // An abstract name.
+    // An abstract name is no path.
     return path;
   }
 }
@@ -97,7 +97,7 @@ function read(file: string): string {
   try {
     return readFileSync(file, "utf8");
   } catch {
-    // A kernel without IPv6, say.
+    // For example, the kernel has no IPv6.
     return "";
   }
 }

@@ -5,21 +5,21 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { reasonOf } from "../../errors.js";
 
-/** The Node that would run the program, and whether it can load the addon. */
+/** The Node that would run the program, and the handover package that the program would import. */
 export interface NodeFacts {
   file: string;
-  /** Or why it does not run. */
+  /** The version, or why this Node does not run. */
   version: string | { failure: string };
-  /** The package that the program imports; where none is found, the one that examines it. */
+  /** The package that the program imports; if none is found, the package of this doctor. */
   root: string;
   isInstalled: boolean;
-  /** What the package asks for: `>=20.19`. */
+  /** The versions of Node that the package supports, such as `>=20.19`. */
   engines: string;
-  /** Why it cannot load the addon. */
+  /** Why this Node cannot load the addon. */
   addonFailure: string | undefined;
 }
 
-/** The handover that the program imports, as Node looks for it; or this one. */
+/** Finds the handover that the program imports, as Node looks it up; otherwise this one. */
 export function packageOf(script: string | undefined, cwd: string): Pick<NodeFacts, "root" | "isInstalled"> {
   const roots = (from: string): string[] => [
     join(from, "node_modules", "handover"),
@@ -45,7 +45,7 @@ function readManifest(root: string): Manifest | undefined {
   }
 }
 
-/** Loads the addon, as the package does, and nothing else of it. */
+/** Loads the addon as the package does, and nothing else of the package. */
 const PROBE = `
 const { join } = require("path");
 const root = process.argv[1];
@@ -58,9 +58,9 @@ for (const place of ["build/Release", "prebuilds/" + process.platform + "-" + pr
 console.log(JSON.stringify({ version: process.version, failure }));`;
 
 /** ms */
-const PATIENCE = 10_000;
+const PROBE_TIMEOUT = 10_000;
 
-/** Runs it with no more rights than whoever is meant to run it. */
+/** Runs the probe with no more rights than the user of the service has. */
 export async function readNode(
   file: string,
   installation: ReturnType<typeof packageOf>,
@@ -71,15 +71,17 @@ export async function readNode(
   const isOther = user !== undefined && process.getuid?.() === 0 && user.uid !== 0;
   const who = isOther ? { uid: user.uid, gid: user.gids[0]! } : {};
   try {
-    // Without the program's environment: NODE_OPTIONS may load anything.
-    const options = { timeout: PATIENCE, env: {}, cwd: "/", ...who };
+    // An empty environment, because NODE_OPTIONS of the program may load any code.
+    const options = { timeout: PROBE_TIMEOUT, env: {}, cwd: "/", ...who };
     const { stdout } = await promisify(execFile)(file, ["-e", PROBE, root], options);
     const { version, failure } = JSON.parse(stdout) as { version: string; failure?: string };
     return { ...facts, version, addonFailure: failure };
   } catch (cause) {
     const { stderr, killed } = cause as { stderr?: string; killed?: boolean };
     const failure =
-      killed === true ? `no answer within ${PATIENCE} ms` : stderr?.trim().split("\n")[0] || reasonOf(cause);
+      killed === true
+        ? `no answer within ${PROBE_TIMEOUT} ms`
+        : stderr?.trim().split("\n")[0] || reasonOf(cause);
     return { ...facts, version: { failure }, addonFailure: undefined };
   }
 }

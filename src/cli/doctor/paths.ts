@@ -5,20 +5,20 @@ import { reasonOf } from "../../errors.js";
 import type { Settings } from "../../options.js";
 import type { ProcessFacts } from "./process-facts.js";
 
-/** A file that the process has to make anew, and whether it can. */
+/** A file that the next generation has to replace. */
 export interface RequiredPath {
   option: "pidFile" | "controlSocket";
   file: string;
-  /** undefined: it can. */
+  /** Why the process cannot replace it. */
   problem: string | undefined;
 }
 
-/** What a PID file says. */
+/** The content of a PID file. */
 export interface PidFileFacts {
   file: string;
   pid: number | undefined;
   isAlive: boolean;
-  /** Why nothing can be read from it. */
+  /** Why it could not be read. */
   problem: string | undefined;
 }
 

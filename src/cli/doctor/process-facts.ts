@@ -3,7 +3,7 @@ import { HandoverError, reasonOf } from "../../errors.js";
 import { isSameFile } from "../../platform/path.js";
 import { ancestorsOf, readBlock, readStat, type Ancestor } from "../../platform/proc.js";
 
-/** What `/proc` tells of a process. */
+/** A process as `/proc` describes it. */
 export interface ProcessFacts {
   pid: number;
   /** Its PID in the innermost namespace that it is in. */
@@ -11,23 +11,23 @@ export interface ProcessFacts {
   user: { uid: number; gids: number[] };
   words: string[];
   env: NodeJS.ProcessEnv;
-  /** The physical working directory; with ` (deleted)` at its end if it is. */
+  /** The physical working directory; it ends with ` (deleted)` if it was deleted. */
   cwd: string;
   hasTerminal: boolean;
-  /** Its limit is the soft one: Node raises that to the hard one as it starts. */
+  /** `limit` is the soft limit, which Node raises to the hard one when it starts. */
   descriptors: { open: number; limit: number };
-  /** Bytes in memory. */
+  /** in bytes */
   resident: number;
   /** The nearest first. */
   ancestors: Ancestor[];
-  /** Its paths mean something else than ours do. */
+  /** Its paths lead to other files than the same paths here. */
   hasOtherRoot: boolean;
 }
 
 /**
- * Reads what is known of a process.
+ * Reads the facts about a process.
  *
- * @throws {HandoverError} `ERR_CONTROL` for one that is gone, or another user's
+ * @throws {HandoverError} `ERR_CONTROL` if it has exited, or belongs to another user
  */
 export function readProcess(pid: number): ProcessFacts {
   try {
@@ -53,13 +53,13 @@ export function readProcess(pid: number): ProcessFacts {
           ? "there is no such process"
           : "there is no /proc on this system"
         : code === "EACCES" || code === "EPERM"
-          ? "it is another user's; run this as that user, or as root"
+          ? "it belongs to another user; run this as that user or as root"
           : reasonOf(cause);
     throw new HandoverError("ERR_CONTROL", `cannot examine process ${pid}: ${why}`, { cause });
   }
 }
 
-/** The soft limit of open descriptors of a process that is started from here; undefined without /proc. */
+/** The soft limit of descriptors for a process that is started from here; undefined without /proc. */
 export function ownDescriptorLimit(): number | undefined {
   return existsSync("/proc/self/limits") ? descriptorLimit("self") : undefined;
 }

@@ -4,22 +4,22 @@ import { findOnPath, isExecutable } from "../../platform/path.js";
 import { packageOf, readNode, type NodeFacts } from "./node-probe.js";
 import type { StartPlan } from "./start-plan.js";
 
-/** What the next generation would be started with, looked up in today's file system. */
+/** The command of the next generation, looked up in the present file system. */
 export interface StartFacts {
   words: string[];
   cwd: string;
   hasDirectory: boolean;
-  /** undefined: the first word is not found. */
+  /** The program; undefined if the first word is not found. */
   file: string | undefined;
-  /** undefined: the words name none. */
+  /** undefined if the words name none */
   script: { path: string; exists: boolean } | undefined;
-  /** undefined: what is started is not Node itself. */
+  /** undefined if the program is not Node itself */
   node: NodeFacts | undefined;
-  /** A symlink by which the directory is meant to be known, and is not. */
+  /** A symlink that the unit names as the directory, but that the process would not start in. */
   lostLink: string | undefined;
 }
 
-/** Looks up what would be started, and asks that Node for its version. */
+/** Looks up the command, and runs its Node to learn the version. */
 export async function readStart({ words, cwd, path, user, unitDirectory }: StartPlan): Promise<StartFacts> {
   const [word = "", ...args] = words;
   const file = findProgram(word, cwd, path);
@@ -48,7 +48,7 @@ function findProgram(word: string, cwd: string, path = "/usr/local/bin:/usr/bin:
   return isExecutable(file) ? file : undefined;
 }
 
-/** The first argument that is no option, and no option's value. */
+/** The first argument that is neither an option nor the value of an option. */
 function scriptOf(args: readonly string[]): string | undefined {
   for (let n = 0; n < args.length; n++) {
     const arg = args[n]!;
@@ -68,7 +68,7 @@ const VALUED = new Set(
   ),
 );
 
-/** As Node finds the main module of a command. */
+/** Whether Node finds a main module at a path. */
 function isModule(path: string): boolean {
   return ["", ".js", ".json", ".node"].some((end) => existsSync(path + end));
 }

@@ -4,7 +4,7 @@ import { isAbsolute } from "node:path";
 import { promisify } from "node:util";
 import { HandoverError, reasonOf } from "../../errors.js";
 
-/** A unit as `systemctl show` tells it: each property's lines, mostly one. */
+/** A unit as `systemctl show` prints it. */
 export interface UnitFacts {
   name: string;
   properties: ReadonlyMap<string, string>;
@@ -20,22 +20,22 @@ interface ExecLine {
 }
 
 /**
- * Asks systemd for a unit.
+ * Reads a unit by systemctl.
  *
  * @throws {HandoverError} `ERR_CONTROL`
  */
 export async function showUnit(name: string): Promise<UnitFacts> {
   const unit = /\.[a-z]+$/.test(name) ? name : `${name}.service`;
   if (!unit.endsWith(".service")) {
-    const message = `cannot examine the unit ${unit}: it is no service; name the service that belongs to it`;
+    const message = `cannot examine the unit ${unit}: it is not a service; name the service that belongs to it`;
     throw new HandoverError("ERR_CONTROL", message);
   }
   const properties = parseProperties(
-    await systemctl(`ask for the unit ${unit}`, ["show", `--property=${PROPERTIES.join(",")}`, "--", unit]),
+    await systemctl(`read the unit ${unit}`, ["show", `--property=${PROPERTIES.join(",")}`, "--", unit]),
   );
   if (properties.get("LoadState") !== "loaded") {
-    const why = properties.get("LoadState") ?? "it does not say";
-    throw new HandoverError("ERR_CONTROL", `cannot examine the unit ${unit}: systemd calls it ${why}`);
+    const why = properties.get("LoadState") ?? "unknown";
+    throw new HandoverError("ERR_CONTROL", `cannot examine the unit ${unit}: systemd reports it as ${why}`);
   }
   return {
     name: unit,
@@ -66,7 +66,8 @@ export function missingReloadFiles(unit: UnitFacts | undefined): string[] {
 /** The version of systemd; undefined where there is none. */
 export async function systemdVersion(): Promise<number | undefined> {
   try {
-    const [, version] = /^systemd (\d+)/.exec(await systemctl("ask for its version", ["--version"])) ?? [];
+    const [, version] =
+      /^systemd (\d+)/.exec(await systemctl("read the version of systemd", ["--version"])) ?? [];
     return version === undefined ? undefined : Number(version);
   } catch {
     return undefined;
@@ -100,26 +101,26 @@ const PROPERTIES = [
 ];
 
 /** ms */
-const PATIENCE = 10_000;
+const SYSTEMCTL_TIMEOUT = 10_000;
 
 async function systemctl(doing: string, args: string[]): Promise<string> {
   try {
-    // The times that it prints are to be read, not the ones of a locale.
+    // A locale would change the format of times.
     const env = { ...process.env, LC_ALL: "C" };
-    return (await promisify(execFile)("systemctl", args, { timeout: PATIENCE, env })).stdout;
+    return (await promisify(execFile)("systemctl", args, { timeout: SYSTEMCTL_TIMEOUT, env })).stdout;
   } catch (cause) {
     const { code, killed, stderr } = cause as { code?: unknown; killed?: boolean; stderr?: string };
     const why =
       code === "ENOENT"
         ? "there is no systemctl"
         : killed === true
-          ? `systemctl did not answer within ${PATIENCE} ms`
+          ? `systemctl did not answer within ${SYSTEMCTL_TIMEOUT} ms`
           : stderr?.trim().split("\n")[0] || reasonOf(cause);
     throw new HandoverError("ERR_CONTROL", `cannot ${doing}: ${why}`, { cause });
   }
 }
 
-/** Several commands of one kind have a line each: the first one is kept. */
+/** A property with several values, such as commands, has a line for each: the first one is kept. */
 function parseProperties(text: string): Map<string, string> {
   const properties = new Map<string, string>();
   for (const line of text.split("\n")) {
@@ -138,7 +139,7 @@ function parseExec(text: string | undefined): ExecLine | undefined {
   return { path, words: readWords(words!), ignoresErrors: ignores === "yes" };
 }
 
-/** systemd does not tell where a word ends that has a blank in it; but if it is a file's, the file is there. */
+/** systemctl does not quote words that contain blanks. A word that is an absolute path ends where an existing file does. */
 function readWords(text: string): string[] {
   const pieces = text.replaceAll("$$", "$").split(" ");
   const words: string[] = [];
@@ -151,7 +152,7 @@ function readWords(text: string): string[] {
   return words;
 }
 
-/** A time as systemd prints it, in ms: `1min 30s`, `infinity`. */
+/** Reads a time as systemd prints it, such as `1min 30s` or `infinity`. Returns ms. */
 export function parseTimespan(text: string | undefined): number | undefined {
   if (text === undefined || text === "") return undefined;
   if (text === "infinity") return Infinity;

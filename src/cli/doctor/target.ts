@@ -7,18 +7,18 @@ import { listensAt } from "./listener-facts.js";
 import { readPidFile, type PidFileFacts } from "./paths.js";
 import { showUnit, type UnitFacts } from "./systemctl.js";
 
-/** What is to be examined; nothing: this machine, and the project in the working directory. */
+/** What to examine; without a value this machine and the project in the working directory. */
 export interface Target {
   unit?: string | undefined;
   pid?: number | undefined;
   pidFile?: string | undefined;
 }
 
-/** What was found of it. */
+/** The unit and the process that a target names. */
 interface Found {
   unit: UnitFacts | undefined;
   pidFile: PidFileFacts | undefined;
-  /** The process that serves. */
+  /** The serving process. */
   pid: number | undefined;
   status: Status | undefined;
   /** Why there is no status. */
@@ -26,7 +26,7 @@ interface Found {
 }
 
 /**
- * Finds the process that is meant: that of the PID file, and where that is a former one, the one that serves.
+ * Finds the process that a target names. If a PID file names a process that was replaced, that is its successor.
  *
  * @throws {HandoverError} `ERR_CONTROL`
  */
@@ -41,20 +41,20 @@ export async function findTarget({ unit: name, pid, pidFile: path }: Target): Pr
   if (named === undefined && beside === undefined)
     return { unit, pidFile, pid: named, status: undefined, silence: undefined };
   const answer = await ask(named, beside);
-  if (beside !== undefined && answer.status !== undefined) requireHere(answer.status.pid, beside);
+  if (beside !== undefined && answer.status !== undefined) requireSameNamespace(answer.status.pid, beside);
   return { unit, pidFile, pid: answer.status?.pid ?? named, ...answer };
 }
 
-/** A process of another PID namespace is somebody else under its number. */
-function requireHere(pid: number, socket: string): void {
+/** The PID of a process in another PID namespace belongs to a different process here. */
+function requireSameNamespace(pid: number, socket: string): void {
   if (process.platform !== "linux" || listensAt(pid, socket)) return;
-  const why = isAlive(pid) ? "is another one here" : "is not to be seen from here";
-  const message = `cannot examine the process that answers at ${socket}: process ${pid} ${why}; if it is in a container, run handover doctor inside of that`;
+  const why = isAlive(pid) ? "is a different process here" : "is not visible here";
+  const message = `cannot examine the process that answers at ${socket}: process ${pid} ${why}; if it runs in a container, run handover doctor inside it`;
   throw new HandoverError("ERR_CONTROL", message);
 }
 
-/** ms that a process may take to tell its status. */
-const PATIENCE = 5_000;
+/** ms a process may take to report its status. */
+const STATUS_TIMEOUT = 5_000;
 
 async function ask(
   pid: number | undefined,
@@ -67,11 +67,13 @@ async function ask(
     late = setTimeout(() => {
       isLate = true;
       client.close();
-    }, PATIENCE);
+    }, STATUS_TIMEOUT);
     const { status } = await client.ask({ command: "status" });
     return { status, silence: undefined };
   } catch (error) {
-    const silence = isLate ? `the process did not tell its status within ${PATIENCE} ms` : reasonOf(error);
+    const silence = isLate
+      ? `the process did not report its status within ${STATUS_TIMEOUT} ms`
+      : reasonOf(error);
     return { status: undefined, silence };
   } finally {
     clearTimeout(late);
@@ -81,7 +83,7 @@ async function ask(
 async function connect(pid: number | undefined, socket: string | undefined): Promise<ControlClient> {
   if (socket === undefined) return connectToPid(pid!);
   try {
-    return await ControlClient.connect(socket, PATIENCE);
+    return await ControlClient.connect(socket, STATUS_TIMEOUT);
   } catch (error) {
     if (pid === undefined) throw error;
     return connectToPid(pid);

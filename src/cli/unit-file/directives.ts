@@ -3,8 +3,8 @@ export const DIRECTIVES = {
   NotifyAccess: "main",
   KillMode: "mixed",
   OOMPolicy: "continue",
-  /** With `always` systemd would start a service again that `handover stop` has stopped: it exits with 0. */
+  /** With `always` systemd would start the service again after `handover stop`, which makes it exit with 0. */
   Restart: "on-failure",
-  /** One for each listener. systemd drops what is beyond it, and a place that is not used costs nothing. */
+  /** Each listener takes one. systemd drops listeners beyond the limit; a higher limit costs nothing. */
   FileDescriptorStoreMax: 64,
 } as const;

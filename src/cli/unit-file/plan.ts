@@ -6,23 +6,23 @@ import { launchInfo } from "../../process/command.js";
 import { findOnPath } from "../../platform/path.js";
 import { splitWords } from "./quote.js";
 
-/** What a unit is made of; every path is absolute. */
+/** The values of a unit; every path is absolute. */
 export interface Plan {
-  /** Of the unit, without `.service`. */
+  /** The name of the unit, without `.service`. */
   name: string;
   type: UnitType;
   /** The program and its arguments. */
   command: string[];
   workingDirectory: string;
   pidFile: string;
-  /** How the program `handover` is started. */
+  /** The command that runs `handover`. */
   handover: string[];
   user?: string | undefined;
-  /** What systemd is to listen on. */
+  /** Addresses on which systemd listens. */
   sockets: string[];
-  /** s */
+  /** in s */
   watchdog?: number | undefined;
-  /** ms, as the program gives them to its Upgrader. */
+  /** in ms; the options of the program's Upgrader */
   upgradeTimeout: number;
   drainTimeout: number;
 }
@@ -30,21 +30,21 @@ export interface Plan {
 export const UNIT_TYPES = ["notify", "notify-reload", "simple", "forking"] as const;
 type UnitType = (typeof UNIT_TYPES)[number];
 
-/** What was asked for; the rest is found out. */
+/** The options of the command; {@link planUnit} adds the rest. */
 export type Request = Partial<Pick<Plan, "name" | "workingDirectory" | "pidFile">> &
   Omit<Plan, "name" | "workingDirectory" | "pidFile" | "command" | "handover"> & { exec?: string };
 
 /**
- * Fills in what was not asked for: from package.json, and by looking for the programs.
+ * Adds the values that the options leave out: from package.json, and from the places of the programs.
  *
  * @throws {HandoverError} `ERR_OPTION`
  */
 export function planUnit({ exec, ...request }: Request): Plan {
   const here = launchInfo.logicalCwd;
   const words = exec === undefined ? undefined : splitWords(exec);
-  if (words?.length === 0) throw new HandoverError("ERR_OPTION", "--exec says no program");
+  if (words?.length === 0) throw new HandoverError("ERR_OPTION", "--exec names no program");
   if (words !== undefined && RUNNERS.test(words[0]!)) {
-    const message = `cannot run the service by ${words[0]}: systemd would follow that, and not the program; say by --exec what it runs`;
+    const message = `cannot run the service with ${words[0]}: systemd would supervise it instead of the program; set --exec to the command that it runs`;
     throw new HandoverError("ERR_OPTION", message);
   }
   const workingDirectory = resolve(here, request.workingDirectory ?? directoryOf(words) ?? ".");
@@ -60,17 +60,17 @@ export function planUnit({ exec, ...request }: Request): Plan {
   };
 }
 
-/** Programs that start the service as a child of theirs. */
+/** Programs that run the service as their child. */
 const RUNNERS = /(^|\/)(npm|npx|yarn|pnpm|pm2|nodemon|forever)$/;
 
-/** The package that the program's script belongs to; its directory, if the package is not on this machine. */
+/** The package of the program's script; the directory of the script, if the package is not on this machine. */
 function directoryOf(words: readonly string[] | undefined): string | undefined {
   const script = words?.slice(1).find((word) => isAbsolute(word));
   if (script === undefined) return undefined;
   return above(dirname(script), "package.json") ?? dirname(script);
 }
 
-/** What `npm start` runs, as far as that is Node and nothing else; or else the package's main module. */
+/** The command of `npm start`, if it runs Node and nothing else; otherwise the package's main module. */
 function startOf(directory: string): string[] {
   const { scripts, main } = readPackage(directory) ?? {};
   const start = scripts?.["start"];
@@ -79,13 +79,10 @@ function startOf(directory: string): string[] {
   const why = existsSync(join(directory, "package.json"))
     ? `its package.json has no "start" script of the form "node …", and no "main"`
     : "there is no package.json";
-  throw new HandoverError(
-    "ERR_OPTION",
-    `cannot tell what to start in ${directory}: ${why}; say it by --exec`,
-  );
+  throw new HandoverError("ERR_OPTION", `cannot tell what to start in ${directory}: ${why}; set --exec`);
 }
 
-/** As the package is called; or the directory, which is often a release's: then the one that it is in. */
+/** The name of the package; without one that of the directory, or of its parent if the directory is a release. */
 function nameOf(directory: string): string {
   const logical = /^(current|dist|build|lib|src)$/.test(basename(directory)) ? dirname(directory) : directory;
   const name = readPackage(directory)?.name?.replace(/^@.*\//, "") ?? basename(logical);
@@ -108,18 +105,18 @@ function readPackage(directory: string): Package | undefined {
   }
 }
 
-/** systemd needs an absolute path; one by its own name, as a symlink is what makes a new Node be picked up. */
+/** systemd needs an absolute path. A symlink in it is kept, so that an upgrade finds a new Node. */
 function findProgram(word: string, directory: string): string {
   if (word.includes("/")) return resolve(directory, word);
   const candidates = findOnPath(word, process.env["PATH"] ?? "");
-  // The node that runs this program, where there are several.
+  // If there are several, the Node that runs this program.
   const own = candidates.find((one) => realpathSync(one) === realpathSync(process.execPath));
   const found = word === "node" ? (own ?? process.execPath) : candidates[0];
   if (found !== undefined) return found;
   throw new HandoverError("ERR_OPTION", `cannot find ${word} on PATH: --exec needs an absolute path`);
 }
 
-/** The copy that belongs to the program, so that both are always of one version; or else this one. */
+/** The copy in the program's package, so that both always have the same version; otherwise this copy. */
 function findHandover(directory: string): string {
   const inside = join("node_modules", "handover", "bin", "handover.js");
   const root = above(directory, inside);
@@ -128,11 +125,11 @@ function findHandover(directory: string): string {
   if (!existsSync(directory)) return join(directory, inside);
   const own = fileURLToPath(new URL("../../../bin/handover.js", import.meta.url));
   if (!own.includes("/_npx/")) return own;
-  const message = `cannot find handover in ${join(directory, "node_modules")}, and ${own} will not stay: install it there`;
+  const message = `cannot find handover in ${join(directory, "node_modules")}, and ${own} is a temporary copy: install handover there`;
   throw new HandoverError("ERR_OPTION", message);
 }
 
-/** The nearest directory, from `directory` upwards, that has `file` in it. */
+/** The nearest directory, from `directory` upwards, that contains `file`. */
 function above(directory: string, file: string): string | undefined {
   if (existsSync(join(directory, file))) return directory;
   const parent = dirname(directory);

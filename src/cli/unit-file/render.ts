@@ -1,4 +1,4 @@
-/** Lines of a unit, and what they are for. */
+/** Lines of a unit, and the comment that explains them. */
 export type Entry = readonly [why: string, ...lines: string[]] | undefined | false;
 
 /** A unit file: a comment at the top, and sections of lines, each with its own comment. */

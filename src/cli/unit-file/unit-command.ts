@@ -13,25 +13,35 @@ export function unitCommand(): Command {
   return new Command("unit")
     .summary("print a unit file for systemd")
     .description(
-      "Prints a unit file with which systemd runs a server and `systemctl reload` upgrades it; its comments say " +
-        "what each line is for. What is not given is taken from the package.json of the working directory.",
+      "Prints a unit file: systemd runs the server, and `systemctl reload` upgrades it. A comment explains each " +
+        "line. Options that are not given are taken from the package.json in the working directory.",
     )
-    .option("--name <name>", "of the unit; default: the package's", unitName)
-    .option("--user <user>", "who runs it; default: root", userName)
-    .option("--exec <command>", 'what to run, as "/usr/bin/node server.js"; nothing in it is expanded')
-    .option("--working-directory <directory>", "where; default: the program's package, or this directory")
+    .option("--name <name>", "name of the unit; default: that of the package", unitName)
+    .option("--user <user>", "user that runs it; default: root", userName)
+    .option(
+      "--exec <command>",
+      'command to run, such as "/usr/bin/node server.js"; nothing in it is expanded',
+    )
+    .option(
+      "--working-directory <directory>",
+      "working directory; default: the program's package, or the current one",
+    )
     .option("--pid-file <file>", "the pidFile of its new Upgrader(); default: /run/<name>/<name>.pid")
     .option(
       "--socket <address>",
       "let systemd listen: 8080, 127.0.0.1:8080, /run/app.sock; repeatable",
       collect,
     )
-    .addOption(new Option("--type <type>", "how systemd follows it").choices(UNIT_TYPES).default("notify"))
-    .option("--watchdog <s>", "restart it if its event loop is blocked for so long", wholeNumber)
+    .addOption(
+      new Option("--type <type>", "how systemd learns that it is ready")
+        .choices(UNIT_TYPES)
+        .default("notify"),
+    )
+    .option("--watchdog <s>", "restart it when its event loop is blocked for this time", wholeNumber)
     .option("--upgrade-timeout <ms>", "the upgradeTimeout of its new Upgrader()", wholeNumber, 60_000)
     .option("--drain-timeout <ms>", "the drainTimeout of its new Upgrader()", wholeNumber, 30_000)
-    .option("--write <directory>", "write the files there instead of printing them")
-    .option("--json", "print JSON, one object a line")
+    .option("--write <directory>", "write the files to a directory instead of printing them")
+    .option("--json", "print JSON, one object per line")
     .addHelpText("after", EXAMPLES)
     .action(unit);
 }
@@ -42,7 +52,7 @@ Examples:
   $ handover unit --name app --user app --exec '/usr/bin/node /srv/app/current/server.js'
   $ handover unit --user app --socket 8080 --write /etc/systemd/system
 
-Printed with --socket, each of the two files begins with a comment that has its name; the socket unit comes last.
+With --socket two files are printed, the socket unit last. Each begins with a comment that names it.
 
 Exit codes: 0 printed, 1 failed, 2 wrong usage.`;
 
@@ -81,7 +91,7 @@ function render({ socket: sockets = [], write: _, json: __, ...request }: Option
   }
 }
 
-/** Overwrites nothing: a unit that is there may have been edited. */
+/** Does not overwrite another content: the administrator may have edited the unit. */
 function write(directory: string, { name, content }: File): string {
   const path = join(resolve(directory), name);
   try {
@@ -90,7 +100,7 @@ function write(directory: string, { name, content }: File): string {
     return path;
   } catch (cause) {
     const exists = (cause as NodeJS.ErrnoException).code === "EEXIST";
-    const why = exists ? "it exists, with another content; remove it first" : reasonOf(cause);
+    const why = exists ? "it exists with other content; remove it first" : reasonOf(cause);
     throw new HandoverError("ERR_OPTION", `cannot write ${path}: ${why}`, { cause });
   }
 }
@@ -103,11 +113,11 @@ function unitName(text: string): string {
   const name = text.replace(/\.service$/, "");
   if (/^[\w:.-]{1,200}$/.test(name) && !name.startsWith("-")) return name;
   throw new InvalidArgumentError(
-    "The name of a unit has letters, digits and :_.- only, and is no template's.",
+    "The name of a unit may contain only letters, digits and :_.-, and must not be a template.",
   );
 }
 
-/** As systemd takes them: a number, or what useradd makes. */
+/** As systemd accepts it: a number, or a name that useradd accepts. */
 function userName(text: string): string {
   if (/^(\d{1,10}|[A-Za-z_][\w.-]{0,30}\$?)$/.test(text)) return text;
   throw new InvalidArgumentError("It must be the name of a user, or a number.");

@@ -2,17 +2,17 @@ import type { Level } from "../cgroup.js";
 import type { Facts } from "../facts.js";
 import { error, ok, warning, type Check, type Finding } from "../findings.js";
 
-/** Whether there is room for a second process. */
+/** Whether the machine and its limits allow a second process. */
 export const CAPACITY_CHECKS: readonly Check[] = [
   { name: "descriptors", examine: examineDescriptors },
   { name: "memory", examine: examineMemory },
   { name: "tasks", examine: examineTasks },
 ];
 
-/** What starting a process takes for a moment: a channel, pipes. */
+/** Descriptors that the start of a process needs for a short time: a channel, pipes. */
 const SPARE_DESCRIPTORS = 16;
 
-/** With fewer, systems have begun to refuse clients before upgrades. */
+/** With a lower limit, clients may be refused before an upgrade is. */
 const USUAL_DESCRIPTORS = 4_096;
 
 function examineDescriptors({ process, status, descriptorLimit }: Facts): Finding | undefined {
@@ -21,7 +21,7 @@ function examineDescriptors({ process, status, descriptorLimit }: Facts): Findin
     if (descriptorLimit >= USUAL_DESCRIPTORS) return ok(`ulimit -n ${descriptorLimit}`);
     return warning(
       `ulimit -n ${descriptorLimit}`,
-      "each connection is a descriptor, and during an upgrade some are held by both processes",
+      "each connection takes a descriptor, and during an upgrade both processes hold some of them",
       "raise the limit: LimitNOFILE= in a unit, ulimit -n in a shell",
     );
   }
@@ -40,14 +40,14 @@ function examineDescriptors({ process, status, descriptorLimit }: Facts): Findin
   if (limit < 2 * open + extra) {
     return warning(
       what,
-      "connections that move are counted twice until they have arrived: some would stay in the old process",
+      "a connection that moves takes a descriptor in both processes: some would stay in the old one",
       fix,
     );
   }
   return ok(what);
 }
 
-/** What Node itself takes before it has run a program. */
+/** Memory that Node takes before it runs a program. */
 const LEAST_MEMORY = 48 * 1024 * 1024;
 
 function examineMemory({ process, capacity }: Facts): readonly Finding[] | Finding {
@@ -56,11 +56,11 @@ function examineMemory({ process, capacity }: Facts): readonly Finding[] | Findi
   const { memory, throttle, available } = capacity;
   if (memory !== undefined) found.push(...judge(left(memory), needed, describe(memory)));
   if (throttle !== undefined && left(throttle) < needed) {
-    const why = `the kernel slows everything down above it, and a second process may take as much as this one: ${mebibytes(needed)}`;
+    const why = `above it the kernel slows the group down, and a second process may take as much as this one: ${mebibytes(needed)}`;
     found.push(warning(describe(throttle), why, "raise it: MemoryHigh= in a unit"));
   }
   if (available !== undefined)
-    found.push(...judge(available, needed, `the machine has ${mebibytes(available)} to give`));
+    found.push(...judge(available, needed, `the machine has ${mebibytes(available)} of memory available`));
   if (found.length > 0) return found;
   return ok(
     process === undefined
@@ -70,11 +70,10 @@ function examineMemory({ process, capacity }: Facts): readonly Finding[] | Findi
 }
 
 function judge(available: number, needed: number, what: string): Finding[] {
-  const fix = "raise the limit (MemoryMax= in a unit, the container's), or let the program hold less";
+  const fix =
+    "raise the limit (MemoryMax= in a unit, or that of the container), or reduce the memory of the program";
   if (available < LEAST_MEMORY)
-    return [
-      error(what, `a second process does not even start: it takes ${mebibytes(LEAST_MEMORY)} or more`, fix),
-    ];
+    return [error(what, `a second process cannot start: it needs at least ${mebibytes(LEAST_MEMORY)}`, fix)];
   if (available >= needed) return [];
   return [warning(what, `a second process may take as much as this one: ${mebibytes(needed)}`, fix)];
 }
@@ -84,21 +83,21 @@ function left({ limit, used }: Level): number {
 }
 
 function describe(level: Level): string {
-  return `${mebibytes(left(level))} are left of the ${mebibytes(level.limit)} of ${level.file}`;
+  return `${mebibytes(left(level))} of ${mebibytes(level.limit)} are left (${level.file})`;
 }
 
 function mebibytes(bytes: number): string {
   return `${Math.round(bytes / 2 ** 20)} MiB`;
 }
 
-/** Threads that Node starts with. */
+/** Threads that Node starts. */
 const LEAST_TASKS = 12;
 
 function examineTasks({ capacity: { tasks } }: Facts): Finding | undefined {
   if (tasks === undefined) return undefined;
-  const what = `${left(tasks)} are left of the ${tasks.limit} tasks of ${tasks.file}`;
-  const fix = "raise the limit: TasksMax= in a unit, the container's";
-  const why = `a thread is a task, and Node starts with about ${LEAST_TASKS} of them`;
+  const what = `${left(tasks)} of ${tasks.limit} tasks are left (${tasks.file})`;
+  const fix = "raise the limit: TasksMax= in a unit, or that of the container";
+  const why = `each thread is a task, and Node starts about ${LEAST_TASKS} threads`;
   if (left(tasks) < LEAST_TASKS) return error(what, why, fix);
   return left(tasks) < 2 * LEAST_TASKS ? warning(what, why, fix) : ok(what);
 }

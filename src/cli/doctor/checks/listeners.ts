@@ -2,7 +2,7 @@ import type { Facts } from "../facts.js";
 import { canonical, portOf, type Listener } from "../listener-facts.js";
 import { error, ok, warning, type Check, type Finding } from "../findings.js";
 
-/** Sockets that the new process will not inherit, and those that somebody else has. */
+/** Sockets that the new process will not inherit, and sockets of other processes at the same ports. */
 export const LISTENER_CHECKS: readonly Check[] = [
   { name: "listeners", examine: examineOwn },
   { name: "ports", examine: examineOthers },
@@ -14,36 +14,36 @@ function examineOwn(facts: Facts): readonly Finding[] | Finding | undefined {
   const known = new Set(status.listeners.map(({ address }) => address && canonical(address)));
   const unknown = listeners.own.filter(({ address }) => !known.has(address));
   const found = unknown.flatMap((one) => judge(one, facts));
-  return found.length > 0 ? found : ok("everything that it listens on is handed on");
+  return found.length > 0 ? found : ok("the next process inherits every listener");
 }
 
 const FIX =
-  "listen by upg.listen(server, …), bind by upg.bind(socket, …), or hand the descriptor on by upg.fds";
+  "open it with upg.listen(server, …) or upg.bind(socket, …), or pass its descriptor on with upg.fds";
 
 function judge(listener: Listener, { listeners, process }: Facts): Finding[] {
   const { kind, address } = listener;
-  const what = `${kind}:${address} was opened outside of handover`;
+  const what = `${kind}:${address} was opened without handover`;
   const [low, high] = listeners!.ephemeral;
   const port = portOf(address);
   if (port !== undefined && port >= low && port <= high) {
-    // One that was asked for as 0; of UDP, every socket that has sent something is bound to one.
-    const why = "if the program asks for this very port, the new process gets EADDRINUSE";
+    // The program asked for port 0; a UDP socket that has sent a datagram is bound to such a port, too.
+    const why = "if the program asks for exactly this port, the new process gets EADDRINUSE";
     return kind === "udp" ? [] : [warning(what, why, FIX)];
   }
   if (kind === "tcp" && process!.words.some((word) => word.startsWith("--inspect"))) {
-    const why = "the inspector of the new process does not start, as the old one has the port";
+    const why = "the inspector of the new process does not start, because the old one holds the port";
     return [
       warning(
         what,
         why,
-        "start without --inspect, or with --inspect=0; other listeners belong to upg.listen()",
+        "start without --inspect, or with --inspect=0; open other listeners with upg.listen()",
       ),
     ];
   }
   return [
     error(
       what,
-      "the old process has it still when the new one wants it: EADDRINUSE, and the upgrade fails",
+      "the old process still holds it when the new one opens it: the upgrade fails with EADDRINUSE",
       FIX,
     ),
   ];
@@ -55,8 +55,8 @@ function examineOthers({ listeners }: Facts): readonly Finding[] | undefined {
       `${pid === undefined ? "another process" : `process ${pid}`} listens on tcp:${address}, too`,
       "it gets connections that are meant for this service, also after an upgrade",
       pid === undefined
-        ? "find it as root, and end it"
-        : `see what it is (ps -p ${pid}), and end it or give it another port`,
+        ? "run this as root to see which process it is, and stop it"
+        : `look at it (ps -p ${pid}), and stop it or give it another port`,
     ),
   );
 }

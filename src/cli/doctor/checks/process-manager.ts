@@ -3,44 +3,43 @@ import { detectProcessManager } from "../../../process/support.js";
 import type { Facts } from "../facts.js";
 import { error, ok, warning, type Check, type Finding } from "../findings.js";
 
-/** What is above the process: whatever waits for the first generation takes its end for the service's. */
+/** The ancestors of the process: one that waits for the first generation mistakes its exit for the end of the service. */
 export const PROCESS_MANAGER_CHECKS: readonly Check[] = [
   { name: "pid-1", examine: examinePidOne },
   { name: "manager", examine: examineManager },
   { name: "terminal", examine: examineTerminal },
 ];
 
-const STAYS =
-  "let something that stays start it: systemd, or an own PID 1 that goes on as long as the service does";
+const STAYS = "start it under systemd, or under a PID 1 that runs as long as the service does";
 
 function examinePidOne({ process, status }: Facts): Finding | undefined {
   if (process === undefined) return undefined;
   if (process.innerPid === 1) {
     const why =
-      "an upgrade is refused with ERR_PID_1: when PID 1 ends, the kernel ends everything in the container";
+      "an upgrade is refused with ERR_PID_1: when PID 1 exits, the kernel kills every process of the container";
     return error("it is PID 1 of its container", why, STAYS);
   }
   const init = isFirst(status) ? process.ancestors.find(({ name }) => INITS.has(name)) : undefined;
   if (init !== undefined) {
     const why =
-      "it ends, and the container with it, when the process that it started ends: after the first upgrade";
+      "it exits, and the container with it, when the process that it started exits: after the first upgrade";
     return error(`${init.name} (pid ${init.pid}) waits for it`, why, STAYS);
   }
   const top = process.ancestors.at(-1);
   if (isFirst(status) && top?.pid === 1 && SHELLS.has(top.name)) {
     const why =
-      "if it waits for this process alone, it ends after the first upgrade, and the container with it";
+      "if it waits for this process only, it exits after the first upgrade, and the container with it";
     return warning(`PID 1 is ${top.name}`, why, STAYS);
   }
-  return ok("it is not PID 1, and none waits for it");
+  return ok("it is not PID 1, and no init waits for it");
 }
 
-/** Only the first generation is the child of what has started the service. */
+/** Only the first generation is a child of the program that started the service. */
 function isFirst(status: Facts["status"]): boolean {
   return (status?.generation ?? 0) === 0;
 }
 
-/** Each ends with its child. */
+/** Each of them exits when its child does. */
 const INITS = new Set(["tini", "docker-init", "dumb-init", "catatonit", "podman-init"]);
 
 const SHELLS = new Set(["sh", "bash", "dash", "ash", "busybox", "node", "npm"]);
@@ -55,12 +54,13 @@ function examineManager({ process, status }: Facts): Finding | undefined {
     ) ?? supervisorOf(ancestors, status);
   if (manager !== undefined) {
     const why =
-      "it watches the process that it started, takes the service for dead after an upgrade, and starts it again";
+      "it watches only the process that it started: after an upgrade it takes the service for dead and starts it again";
     return error(`it runs under ${manager}`, why, "start the program with node, under systemd for example");
   }
   const npm = isFirst(status) ? ancestors.find(isNpm) : undefined;
-  if (npm === undefined) return ok("no process manager is above it");
-  const why = "npm ends when the first process does, and whoever has started npm takes that for the end";
+  if (npm === undefined) return ok("no process manager has started it");
+  const why =
+    "npm exits when the first process does, which looks like the end of the service to the program that started npm";
   return warning(`it was started by npm (pid ${npm.pid})`, why, "start it with node");
 }
 
@@ -78,7 +78,7 @@ const SUPERVISORS = new Set([
   "foreman",
 ]);
 
-/** npm shows what it runs in place of its own words. */
+/** npm replaces its command line by the command that it runs. */
 function isNpm({ words }: Ancestor): boolean {
   return words
     .slice(0, 2)
@@ -88,8 +88,8 @@ function isNpm({ words }: Ancestor): boolean {
 function examineTerminal({ process, status }: Facts): Finding | undefined {
   if (process === undefined) return undefined;
   if (!process.hasTerminal) return ok("it has no terminal");
-  if (!isFirst(status)) return ok("it has a terminal, and stays if that is closed");
+  if (!isFirst(status)) return ok("it has a terminal, and keeps running when the terminal is closed");
   const why =
-    "the shell takes the service for ended after the first upgrade, and the new process runs on in the background";
-  return warning("it was started from a terminal", why, "start it by a service manager where it is to last");
+    "after the first upgrade the shell takes the service for ended, and the new process runs in the background";
+  return warning("it was started from a terminal", why, "use a service manager in production");
 }

@@ -1,7 +1,7 @@
 import type { Facts } from "../facts.js";
 import { error, ok, warning, type Check, type Finding } from "../findings.js";
 
-/** The process itself, and the files by which it is found. */
+/** The process, and the files by which it is found. */
 export const PROCESS_CHECKS: readonly Check[] = [
   { name: "process", examine: examineProcess },
   { name: "control", examine: examineControl },
@@ -13,7 +13,7 @@ export const PROCESS_CHECKS: readonly Check[] = [
 
 function examineProcess({ hidden }: Facts): Finding | undefined {
   if (hidden === undefined) return undefined;
-  const why = "whether it answers, what it listens on and what it would start was not looked at";
+  const why = "its control socket, its listeners and its command were not examined";
   return warning(hidden, why, "run handover doctor as root, or as the user of the process");
 }
 
@@ -22,16 +22,12 @@ function examineControl({ process, status, silence }: Facts): Finding | undefine
     return ok(`process ${status.pid} answers: handover ${status.version}, Node ${status.node}`);
   if (process === undefined) return undefined;
   if (process.innerPid !== process.pid) {
-    const why = `it is in another PID namespace, where it is process ${process.innerPid}`;
-    return error(
-      `process ${process.pid} does not answer`,
-      why,
-      "run handover doctor inside of its container",
-    );
+    const why = `it is in another PID namespace, as process ${process.innerPid}`;
+    return error(`process ${process.pid} does not answer`, why, "run handover doctor inside its container");
   }
   return error(
     silence ?? `process ${process.pid} does not answer`,
-    "handover upgrade cannot reach it, and what is known to the process alone was not examined",
+    "handover upgrade cannot reach it, and its own report was not examined",
     "give new Upgrader() the option pidFile, and run this as the same user or root",
   );
 }
@@ -43,18 +39,18 @@ function examineState({ status }: Facts): Finding | undefined {
     case "ready":
       return ok("it serves");
     case "upgrading":
-      return warning("an upgrade is in progress", "only one runs at a time", "wait until it is over");
+      return warning("an upgrade is in progress", "only one upgrade runs at a time", "wait until it is over");
     case "starting":
       return error(
         "it is not ready yet",
         "an upgrade is refused before ready()",
-        "wait; or look for what ready() waits for",
+        "wait, or find out what delays ready()",
       );
     default:
       return error(
         `it is ${status?.state}`,
         "it has been replaced, or is stopping",
-        "examine the process that serves: name it by its PID file or its unit",
+        "examine the serving process: name it by its PID file or its unit",
       );
   }
 }
@@ -62,21 +58,20 @@ function examineState({ status }: Facts): Finding | undefined {
 function examinePidFile({ pidFile, process, status }: Facts): Finding | undefined {
   if (pidFile === undefined) return undefined;
   const { file, pid, problem } = pidFile;
-  const why = "handover upgrade, systemd and scripts look there for the process that serves";
-  if (problem !== undefined)
-    return error(problem, why, "start the service, and see that its pidFile is this file");
+  const why = "handover upgrade, systemd and scripts find the serving process by this file";
+  if (problem !== undefined) return error(problem, why, "start the service with this file as its pidFile");
   if (!pidFile.isAlive) {
     return error(
-      `${file} names process ${pid}, which is gone`,
+      `${file} names process ${pid}, which has exited`,
       why,
-      "start the service: it writes the file anew",
+      "start the service, which writes the file again",
     );
   }
   if (process !== undefined && process.pid !== pid && process.innerPid !== pid) {
     return error(
       `${file} names process ${pid}, and process ${process.pid} serves`,
       why,
-      "let no two services have one pidFile, and let nothing else write it",
+      "give every service a pidFile of its own, which nothing else writes",
     );
   }
   return status === undefined ? undefined : ok(`${file} names process ${pid}`);
@@ -87,9 +82,9 @@ function examinePaths({ paths }: Facts): readonly Finding[] {
     problem === undefined
       ? ok(`${option} ${file} can be written`)
       : error(
-          `${option} ${file} cannot be written anew: ${problem}`,
+          `${option} ${file} cannot be replaced: ${problem}`,
           "ready() of the next generation fails",
-          "let the directory belong to the user of the process; under systemd that is RuntimeDirectory=",
+          "make the user of the process the owner of the directory; under systemd use RuntimeDirectory=",
         ),
   );
 }
@@ -97,10 +92,10 @@ function examinePaths({ paths }: Facts): readonly Finding[] {
 function examineDraining({ status, settings }: Facts): Finding | undefined {
   if (status === undefined) return undefined;
   const [now, most] = [status.predecessors.length, settings.maxDraining];
-  const what = `${now} of ${most} older generations drain`;
+  const what = `${now} of ${most} predecessors drain`;
   if (now < most - 1 || now === 0) return ok(what);
   const fix = "shorten drainTimeout, upgrade less often, or let more connections move";
   return now < most
-    ? warning(what, "after the next upgrade one more is refused", fix)
-    : error(what, "an upgrade is refused with ERR_TOO_MANY_DRAINING until one has left", fix);
+    ? warning(what, "the upgrade after the next one is refused", fix)
+    : error(what, "an upgrade is refused with ERR_TOO_MANY_DRAINING until one of them has exited", fix);
 }

@@ -2,7 +2,7 @@ import type { Facts } from "../facts.js";
 import { error, ok, warning, type Finding } from "../findings.js";
 import { isSamePath, property } from "../systemctl.js";
 
-/** What `systemctl reload` does. */
+/** Whether `systemctl reload` upgrades, and reports a failure. */
 export function examineReload(facts: Facts): readonly Finding[] | Finding | undefined {
   if (facts.unit === undefined || property(facts.unit, "Type") === "notify-reload") return undefined;
   const { reload, name } = facts.unit;
@@ -12,15 +12,15 @@ export function examineReload(facts: Facts): readonly Finding[] | Finding | unde
   }
   const line = `ExecReload=${reload.words.join(" ")}`;
   if (facts.missing.length > 0) {
-    return error(line, `there is no ${facts.missing.join(", no ")}: systemctl reload fails`, fix);
+    return error(line, `systemctl reload fails: there is no ${facts.missing.join(", no ")}`, fix);
   }
   if (/(^|\/)kill$/.test(reload.path) || /(^|\/)kill\s/.test(reload.words.join(" "))) {
-    const why = "a signal is sent, and that is all: systemctl reload succeeds even if the upgrade fails";
-    const isHeard = facts.settings.signals.upgrade !== undefined;
-    return isHeard ? warning(line, why, fix) : error(line, "the program upgrades on no signal", fix);
+    const why = "it only sends a signal: systemctl reload succeeds even if the upgrade fails";
+    const hasSignal = facts.settings.signals.upgrade !== undefined;
+    return hasSignal ? warning(line, why, fix) : error(line, "no signal upgrades the program", fix);
   }
   if (!reload.words.includes("upgrade")) {
-    return warning(line, "it is not known to upgrade", fix);
+    return warning(line, "this command is not known to upgrade the service", fix);
   }
   return examineUpgrade(facts, line, fix);
 }
@@ -32,13 +32,13 @@ function examineUpgrade(facts: Facts, line: string, fix: string): readonly Findi
     found.push(
       warning(
         line,
-        "the - before it makes systemctl reload succeed even if the upgrade fails",
+        "the - before the command makes systemctl reload succeed even if the upgrade fails",
         "remove the -",
       ),
     );
   }
   if (/(^|\/)npx$/.test(path) && property(facts.unit, "WorkingDirectory") === "") {
-    const why = "npx looks for handover in /, as there is no WorkingDirectory=, and asks the registry for it";
+    const why = "without WorkingDirectory= npx looks for handover in /, and then asks the registry for it";
     found.push(error(line, why, fix));
   }
   const file = words[words.indexOf("--pid-file") + 1];
@@ -49,7 +49,7 @@ function examineUpgrade(facts: Facts, line: string, fix: string): readonly Findi
     !isSamePath(file ?? "", pidFile)
   ) {
     const why = `the program's pidFile is ${pidFile ?? "not set"}: handover upgrade does not find it`;
-    found.push(error(line, why, `let both name the same file`));
+    found.push(error(line, why, "use the same file for both"));
   }
   return found.length > 0 ? found : [ok(line)];
 }

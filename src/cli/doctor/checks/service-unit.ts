@@ -6,7 +6,7 @@ import { error, ok, warning, type Check, type Finding } from "../findings.js";
 import { examineReload } from "./reload.js";
 import { isSamePath, property } from "../systemctl.js";
 
-/** What systemd is told of the service. */
+/** The directives of the unit. */
 export const SERVICE_UNIT_CHECKS: readonly Check[] = [
   { name: "unit-state", examine: examineState },
   { name: "unit-type", examine: examineType },
@@ -26,7 +26,7 @@ function examineState(facts: Facts): Finding | undefined {
   if (property(facts.unit, "NeedDaemonReload") === "yes") {
     return warning(
       `the file of ${name} was changed after systemd had read it`,
-      "systemd works with the old one, and what follows is about that",
+      "systemd uses the old version, and so does this report",
       "systemctl daemon-reload",
     );
   }
@@ -43,15 +43,15 @@ function examineType(facts: Facts): Finding | undefined {
     if (facts.systemd === undefined || facts.systemd >= 253) {
       return warning(
         "Type=notify-reload",
-        "systemd is not told whether an upgrade failed: systemctl reload succeeds all the same",
+        "systemd does not learn that an upgrade failed: systemctl reload succeeds regardless",
         "set Type=notify, and ExecReload= to handover upgrade",
       );
     }
-    const why = `systemd ${facts.systemd} does not know it, and falls back to another type`;
+    const why = `systemd ${facts.systemd} does not support it, and uses another type`;
     return error("Type=notify-reload", why, "set Type=notify, and ExecReload= to handover upgrade");
   }
   if (type === "oneshot") {
-    const why = "a oneshot is over when its process ends, and so at the first upgrade";
+    const why = "a oneshot service ends when its process exits, which is at the first upgrade";
     return error("Type=oneshot", why, "set Type=notify");
   }
   const hasWay = property(facts.unit, "PIDFile") !== "" || isNotified(facts);
@@ -66,7 +66,7 @@ function examineType(facts: Facts): Finding | undefined {
   }
   return error(
     `Type=${type}, without PIDFile= and NotifyAccess=`,
-    "systemd cannot know the new process: when the old one ends, it takes the service for stopped and kills the rest",
+    "systemd does not learn of the new process: when the old one exits, it takes the service for stopped and kills the new one",
     "set Type=notify; or set PIDFile= to the pidFile of new Upgrader()",
   );
 }
@@ -79,7 +79,8 @@ function examineNotifyAccess(facts: Facts): Finding | undefined {
   if (facts.unit === undefined) return undefined;
   const access = property(facts.unit, "NotifyAccess") || "none";
   if (access !== "none") return ok(`NotifyAccess=${access}`);
-  const why = "the program cannot name its next process to systemd, keep listeners there, or feed a watchdog";
+  const why =
+    "the program cannot report its next process to systemd, store listeners there, or feed a watchdog";
   const isNeeded = property(facts.unit, "Type").startsWith("notify");
   return (isNeeded ? error : warning)("NotifyAccess=none", why, advice("NotifyAccess"));
 }
@@ -98,7 +99,7 @@ function examinePidFile(facts: Facts): Finding | undefined {
   if (facts.status?.settings === undefined || isSamePath(file, pidFile)) return ok(`PIDFile=${file}`);
   return error(
     `PIDFile=${file}, and the program's pidFile is ${pidFile ?? "not set"}`,
-    "systemd looks for the new process in a file that nobody writes",
+    "systemd looks for the new process in a file that is never written",
     `set the option pidFile to ${JSON.stringify(file)}`,
   );
 }
@@ -109,8 +110,8 @@ function examineKillMode(facts: Facts): Finding | undefined {
   if (mode === DIRECTIVES.KillMode) return ok(`KillMode=${mode}`);
   const why =
     mode === "control-group"
-      ? "a stop sends SIGTERM to all processes at once, also to those that the program has started and still needs while it drains"
-      : "a stop leaves processes behind: older generations that drain, and a new one that is not ready yet";
+      ? "a stop sends SIGTERM to all processes at once, also to child processes that the program still needs while it drains"
+      : "a stop leaves processes behind: predecessors that drain, and a successor that is not ready yet";
   return warning(`KillMode=${mode}`, why, advice("KillMode"));
 }
 
@@ -122,7 +123,7 @@ function examineKillSignal(facts: Facts): Finding | undefined {
   if ((stop as string[]).includes(name)) return ok(`KillSignal=${name}`);
   return warning(
     `KillSignal=${name}`,
-    `the program stops on ${stop.join(", ") || "no signal"}: a stop of the service drains nothing`,
+    `the program stops on ${stop.join(", ") || "no signal"}: a stop of the service drains no connection`,
     `set KillSignal=${stop[0] ?? "SIGTERM"}, or the option signals.stop to [${JSON.stringify(name)}]`,
   );
 }
@@ -134,12 +135,12 @@ function examineStore(facts: Facts): Finding | undefined {
   if (most >= needed) return ok(`FileDescriptorStoreMax=${most}`);
   return warning(
     `FileDescriptorStoreMax=${most}`,
-    "systemd does not keep the listeners: after a crash clients are refused until the service runs again",
+    "systemd does not keep every listener: after a crash clients are refused until the service runs again",
     `set FileDescriptorStoreMax=${Math.max(DIRECTIVES.FileDescriptorStoreMax, needed * 2)}`,
   );
 }
 
-/** What systemd has passed it has anyway; the control socket, and files, are of no use to clients. */
+/** systemd keeps the sockets of a socket unit anyway; clients do not use the control socket, or files. */
 function isKept({ name, address, passed }: Status["listeners"][number]): boolean {
   return address !== undefined && passed !== true && !name.startsWith("handover:");
 }
@@ -150,7 +151,7 @@ function examineOomPolicy(facts: Facts): Finding | undefined {
   if (policy === DIRECTIVES.OOMPolicy) return ok(`OOMPolicy=${policy}`);
   return warning(
     `OOMPolicy=${policy}`,
-    "if a new process runs out of memory, systemd stops the old one with it",
+    "if a new process runs out of memory, systemd stops the old one, too",
     advice("OOMPolicy"),
   );
 }
@@ -167,8 +168,8 @@ function examineSandbox(facts: Facts): readonly Finding[] | undefined {
   if (isTemporary && property(facts.unit, "PrivateTmp") === "yes") {
     const isFollowed = property(facts.unit, "PIDFile") !== "" && property(facts.unit, "Type") !== "notify";
     const why = isFollowed
-      ? "systemd itself looks for the PID file in the /tmp of everybody else"
-      : "handover, called from a shell, looks for the PID file in the /tmp of everybody else";
+      ? "systemd looks for the PID file in the shared /tmp"
+      : "handover, run from a shell, looks for the PID file in the shared /tmp";
     found.push(
       (isFollowed ? error : warning)(
         `PrivateTmp=yes, and pidFile is ${pidFile}`,

@@ -2,7 +2,7 @@ import type { Facts } from "../facts.js";
 import { error, ok, warning, type Check, type Finding } from "../findings.js";
 import { fitsEngines } from "../node-probe.js";
 
-/** Whether what would be started can be started. */
+/** Whether the next generation can be started. */
 export const START_CHECKS: readonly Check[] = [
   { name: "root", examine: examineRoot },
   { name: "directory", examine: examineDirectory },
@@ -17,8 +17,8 @@ export const START_CHECKS: readonly Check[] = [
 function examineRoot({ process }: Facts): Finding | undefined {
   if (process?.hasOtherRoot !== true) return undefined;
   const why =
-    "its files are others than those that are seen from here: directory, command, script and PID file were not examined";
-  return warning(`process ${process.pid} is in a container`, why, "run handover doctor inside of it");
+    "its file system is not the one that is visible here: directory, command, script and PID file were not examined";
+  return warning(`process ${process.pid} is in a container`, why, "run handover doctor inside the container");
 }
 
 const EVERY_UPGRADE = "an upgrade starts the command again, and fails with ERR_SPAWN";
@@ -26,15 +26,19 @@ const FAILS = "the new process exits at once, and the upgrade fails with ERR_CHI
 
 function examineDirectory({ start, startProblem, process }: Facts): Finding | undefined {
   if (startProblem !== undefined) {
-    return error(startProblem, EVERY_UPGRADE, "put it back, or restart the service where it is now");
+    return error(startProblem, EVERY_UPGRADE, "restore it, or restart the service from its new place");
   }
   if (start === undefined) return undefined;
   if (!start.hasDirectory) {
-    const fix = "put it back, or start the service in a directory that stays, as behind a symlink";
-    return error(`the working directory ${start.cwd} does not exist any more`, EVERY_UPGRADE, fix);
+    const fix = "restore it, or start the service in a lasting directory, such as a symlink to the release";
+    return error(`the working directory ${start.cwd} no longer exists`, EVERY_UPGRADE, fix);
   }
   const isGone = process?.cwd.endsWith(" (deleted)") === true;
-  return ok(isGone ? `the next process starts in today's ${start.cwd}` : `working directory ${start.cwd}`);
+  return ok(
+    isGone
+      ? `the working directory was replaced: the next process starts in the new ${start.cwd}`
+      : `working directory ${start.cwd}`,
+  );
 }
 
 function examineCommand({ start }: Facts): Finding | undefined {
@@ -54,27 +58,27 @@ function examineScript({ start }: Facts): Finding | undefined {
   const { path, exists } = start.script;
   if (exists) return ok(`script ${path}`);
   return error(
-    `the script ${path} does not exist any more`,
+    `the script ${path} no longer exists`,
     FAILS,
-    "put it back, or restart the service with the script that is there now",
+    "restore it, or restart the service with the script that exists now",
   );
 }
 
 function examineRelease({ start }: Facts): Finding | undefined {
   if (start?.lostLink === undefined) return undefined;
   return warning(
-    `the next process starts in ${start.cwd}, and the unit says ${start.lostLink}, which is a symlink`,
-    "once the symlink leads to another release, an upgrade still starts in this one, or fails if it was deleted",
+    `the next process starts in ${start.cwd}, but the unit names ${start.lostLink}, which is a symlink`,
+    "when the symlink is switched to another release, an upgrade still starts in this one, or fails if it was deleted",
     `set Environment=PWD=${start.lostLink} in the unit, and restart`,
   );
 }
 
 function examinePackage({ start, process }: Facts): Finding | undefined {
-  // A process that runs has it from somewhere.
+  // A running process has found the package.
   if (start?.node === undefined || process !== undefined) return undefined;
   const { root, isInstalled } = start.node;
-  if (isInstalled) return ok(`the package is ${root}`);
-  const why = `a program there cannot import it; what is said of the addon is about ${root}`;
+  if (isInstalled) return ok(`handover is installed in ${root}`);
+  const why = `a program there cannot import it; the addon was checked in ${root} instead`;
   return warning(`handover is not installed for ${start.cwd}`, why, "npm install handover");
 }
 
@@ -87,7 +91,7 @@ function examineNode({ start }: Facts): Finding | undefined {
   return error(
     `${file} is Node ${version}, and ${root} needs ${engines}`,
     FAILS,
-    "install a newer Node, or name one by the option spawn.command",
+    "install a newer Node, or set the option spawn.command to one",
   );
 }
 

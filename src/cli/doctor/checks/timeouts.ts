@@ -3,7 +3,7 @@ import type { Facts } from "../facts.js";
 import { ok, warning, type Check, type Finding } from "../findings.js";
 import { parseTimespan } from "../systemctl.js";
 
-/** How long systemd waits, against how long the program may take. */
+/** Whether systemd waits as long as the program may take. */
 export const TIMEOUT_CHECKS: readonly Check[] = [
   { name: "timeout-start", examine: examineStart },
   { name: "timeout-stop", examine: examineStop },
@@ -18,7 +18,7 @@ function examineStart(facts: Facts): Finding | undefined {
   if (time > needed) return ok(`TimeoutStartSec=${seconds(time)}`);
   return warning(
     `TimeoutStartSec=${seconds(time)}`,
-    `it is the time of a reload, too, which may take ${duration(needed)} (upgradeTimeout and probation): systemd ends handover upgrade and reports a failure, while the upgrade goes on`,
+    `it also limits a reload, which may take ${duration(needed)} (upgradeTimeout and probation): systemd would kill handover upgrade and report a failure while the upgrade continues`,
     `set TimeoutStartSec=${Math.ceil(needed / 1_000) + 30}, or a shorter upgradeTimeout`,
   );
 }
@@ -31,12 +31,12 @@ function examineStop(facts: Facts): Finding | undefined {
   if (time > needed) return ok(`TimeoutStopSec=${seconds(time)}`);
   return warning(
     `TimeoutStopSec=${seconds(time)}`,
-    `a stop may take ${duration(needed)} (drainTimeout and exitTimeout): systemd kills what still drains`,
+    `a stop may take ${duration(needed)} (drainTimeout and exitTimeout): systemd would kill processes that still drain`,
     `set TimeoutStopSec=${Math.ceil(needed / 1_000) + 5}, or a shorter drainTimeout`,
   );
 }
 
-/** As a unit has it. */
+/** A time as a unit file has it. */
 function seconds(ms: number): string {
   return ms === Infinity ? "infinity" : String(Math.round(ms) / 1_000);
 }
@@ -45,7 +45,7 @@ function examineVersion({ systemd, unit }: Facts): Finding | undefined {
   if (systemd === undefined) return undefined;
   if (systemd >= 244) return ok(`systemd ${systemd}`);
   const why =
-    "before 244 lines that the new process logs are not found under the unit once the main process has changed";
+    "before 244, log lines of the new process are not found under the unit once the main process has changed";
   const found = warning(`systemd ${systemd}`, why, "log elsewhere, or update systemd");
   return unit === undefined ? { ...found, what: `systemd ${systemd} on this machine` } : found;
 }
