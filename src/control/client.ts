@@ -2,25 +2,29 @@ import { connect, type Socket } from "node:net";
 import { HandoverError, type ErrorCode } from "../errors.js";
 import { readLines, writeLine, type Answer, type Phase, type Request } from "./protocol.js";
 
-/** A connection to a process that has greeted on its control socket. It is good for one question. */
+/** A connection to the control socket of a process, after its greeting. It serves one request. */
 export class ControlClient {
   readonly path: string;
-  /** Of the process that answers here. */
+  /** The process that answers. */
   readonly pid: number;
   readonly #socket: Socket;
   readonly #lines: Lines;
 
   /**
-   * Connects and waits for the greeting, at most `patience` ms: until then nothing is sent, so that a socket
-   * which is somebody else's gets no words of ours.
+   * Connects and waits for the greeting, at most `timeout` ms. Nothing is sent before it, because the socket may belong
+   * to another program.
    *
    * @param signal ends the wait
    * @throws {HandoverError} `ERR_CONTROL`
    */
-  static async connect(path: string, patience = PATIENCE, signal?: AbortSignal): Promise<ControlClient> {
+  static async connect(
+    path: string,
+    timeout = GREETING_TIMEOUT,
+    signal?: AbortSignal,
+  ): Promise<ControlClient> {
     const socket = connect({ path });
     const lines = new Lines(socket, path);
-    const late = setTimeout(() => lines.fail(unreachable(path, SILENT)), patience);
+    const late = setTimeout(() => lines.fail(unreachable(path, SILENT)), timeout);
     const abort = (): unknown => socket.destroy();
     signal?.addEventListener("abort", abort, { once: true });
     try {
@@ -30,7 +34,7 @@ export class ControlClient {
       if (typeof handover === "string" && typeof pid === "number") {
         return new ControlClient(socket, lines, path, pid);
       }
-      throw unreachable(path, "what answers there is not handover");
+      throw unreachable(path, "another program answers there");
     } catch (error) {
       socket.destroy();
       throw error;
@@ -48,13 +52,13 @@ export class ControlClient {
   }
 
   /**
-   * Asks, and waits for the answer as long as the process lives: it has limits of its own, and ends the
-   * connection when it dies.
+   * Sends a request and waits for the answer. There is no timeout: the process has timeouts of its own, and its death
+   * closes the connection.
    *
-   * @throws {HandoverError} with the answer's own code where it is a failure, `ERR_CONTROL` where there is none
+   * @throws {HandoverError} with the code of the answer if that is a failure, `ERR_CONTROL` if there is no answer
    */
   async ask<R extends Request>(request: R, onPhase: (phase: Phase) => void = () => {}): Promise<AnswerTo<R>> {
-    const ended = `the process at ${this.path} (pid ${this.pid}) ended without an answer: it has died, or was killed`;
+    const ended = `the process at ${this.path} (pid ${this.pid}) exited without an answer: it crashed or was killed`;
     try {
       writeLine(this.#socket, request);
       for (;;) {
@@ -73,7 +77,7 @@ export class ControlClient {
   }
 }
 
-/** The answer to a request, if it is no failure. */
+/** The answer to a request that succeeds. */
 type AnswerTo<R extends Request> = Extract<Answer, { answer: Answers[R["command"]] }>;
 
 interface Answers {
@@ -84,11 +88,11 @@ interface Answers {
 }
 
 /** ms */
-const PATIENCE = 5_000;
+const GREETING_TIMEOUT = 5_000;
 
-/** What the other end says, line by line. */
+/** The lines that the other end sends. */
 class Lines {
-  readonly #heard: Record<string, unknown>[] = [];
+  readonly #received: Record<string, unknown>[] = [];
   #failure: HandoverError | undefined;
   #isOver = false;
   #wake: () => void = () => {};
@@ -97,13 +101,13 @@ class Lines {
     readLines(
       socket,
       (line) => {
-        this.#heard.push(line);
+        this.#received.push(line);
         this.#wake();
       },
-      () => this.fail(unreachable(path, "what answers there is not handover")),
+      () => this.fail(unreachable(path, "another program answers there")),
     );
     socket.once("error", (error: NodeJS.ErrnoException) => {
-      // A connection that was there and breaks is the same as one that ends.
+      // A broken connection means the same as one that has ended.
       if (!BROKEN.has(error.code ?? "")) this.fail(unreachable(path, WHY[error.code ?? ""], error));
     });
     socket.once("close", () => {
@@ -112,14 +116,14 @@ class Lines {
     });
   }
 
-  /** @param ended why there is no line if the connection has ended */
+  /** @param ended the error message if the connection ends before the line */
   async next(ended: string): Promise<Record<string, unknown>> {
-    while (this.#heard.length === 0) {
+    while (this.#received.length === 0) {
       if (this.#failure !== undefined) throw this.#failure;
       if (this.#isOver) throw new HandoverError("ERR_CONTROL", ended);
       await new Promise<void>((resolve) => (this.#wake = resolve));
     }
-    return this.#heard.shift()!;
+    return this.#received.shift()!;
   }
 
   fail(error: HandoverError): void {
@@ -135,8 +139,8 @@ const SILENT = "the process there does not answer; it may be busy, or not ready 
 const WHY: Record<string, string> = {
   ENOENT: "there is no such socket",
   ENOTSOCK: "it is not a socket",
-  ECONNREFUSED: "the process that it belonged to is gone",
-  EACCES: "permission denied: only the user that the process runs as, or root, may control it",
+  ECONNREFUSED: "the process that owned it has exited",
+  EACCES: "permission denied: only the user of the process, or root, may control it",
 };
 
 function unreachable(path: string, why: string | undefined, cause?: Error): HandoverError {

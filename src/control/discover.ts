@@ -6,8 +6,8 @@ import { ControlClient } from "./client.js";
 import { CONTROL_SOCKET_MODE } from "./protocol.js";
 
 /**
- * Connects to the control socket of a process: the one among those that it listens on which greets with this
- * very PID. Only Linux tells what a process listens on.
+ * Connects to the control socket of a process: of the sockets that the process listens on, the one that greets with
+ * its PID. Only Linux shows the sockets of a process.
  *
  * @throws {HandoverError} `ERR_CONTROL`
  */
@@ -16,7 +16,7 @@ export async function connectToPid(pid: number): Promise<ControlClient> {
   const found = new AbortController();
   let other: ControlClient | undefined;
   const attempts = listeningPaths(pid).map(async (path) => {
-    const client = await ControlClient.connect(path, PATIENCE, found.signal);
+    const client = await ControlClient.connect(path, GREETING_TIMEOUT, found.signal);
     if (client.pid === pid) return client;
     client.close();
     other = client;
@@ -32,38 +32,38 @@ export async function connectToPid(pid: number): Promise<ControlClient> {
 }
 
 /**
- * Connects to the process that a PID file names: at `<file>.sock` where that greets, else as by its PID.
+ * Connects to the process that a PID file names: at `<file>.sock` if that greets, otherwise by its PID.
  *
  * @throws {HandoverError} `ERR_PID_FILE`, `ERR_CONTROL`
  */
 export async function connectToPidFile(file: string): Promise<ControlClient> {
   const pid = readPid(file);
   if (!isAlive(pid)) {
-    throw new HandoverError("ERR_PID_FILE", `process ${pid}, which the PID file ${file} names, is gone`);
+    throw new HandoverError("ERR_PID_FILE", `process ${pid}, which the PID file ${file} names, has exited`);
   }
   const beside = `${file}.sock`;
   if (existsSync(beside)) {
     try {
       return await ControlClient.connect(beside);
     } catch {
-      // Not a control socket, or one that was left behind: the process may have another.
+      // It is no control socket, or a stale one: the process may have another.
     }
   }
   return connectToPid(pid);
 }
 
-/** How long a candidate may take to greet, in ms. All are asked at once, as a busy process needs its time. */
-const PATIENCE = 2_000;
+/** ms a socket may take to greet. All are asked at the same time, because a busy process answers late. */
+const GREETING_TIMEOUT = 2_000;
 
 const HINT =
   "it has already been replaced, or its new Upgrader() has neither pidFile nor controlSocket; " +
-  "where it has one, it can be named by --pid-file or --control, too";
+  "if it has one of them, name it by --pid-file or --control";
 
 function notFound(pid: number, other: ControlClient | undefined): HandoverError {
   const message =
     other === undefined
       ? `cannot find a control socket of process ${pid}: ${HINT}`
-      : `process ${pid} does not accept: at its control socket ${other.path} process ${other.pid} answers`;
+      : `process ${pid} no longer accepts: process ${other.pid} answers at its control socket ${other.path}`;
   return new HandoverError("ERR_CONTROL", message);
 }
 
@@ -83,10 +83,10 @@ export function readPid(file: string): number {
   }
   if (/^\s*[1-9]\d{0,9}\s*$/.test(text)) return Number(text);
   const start = JSON.stringify(text.slice(0, 20));
-  throw new HandoverError("ERR_PID_FILE", `the PID file ${file} holds no PID, but ${start}`);
+  throw new HandoverError("ERR_PID_FILE", `the PID file ${file} contains no PID, but ${start}`);
 }
 
-/** A zombie is dead, whatever kill(2) says. */
+/** Whether a process is alive. A zombie is not, although kill(2) accepts it. */
 export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
@@ -96,7 +96,7 @@ export function isAlive(pid: number): boolean {
   }
 }
 
-/** The files of the Unix sockets that a process listens on, or has a descriptor of, and that may be a control socket. */
+/** The paths of Unix sockets that a process has a descriptor of, and that may be its control socket. */
 function listeningPaths(pid: number): string[] {
   try {
     const own = socketInodes(pid);
@@ -105,12 +105,12 @@ function listeningPaths(pid: number): string[] {
       .map(({ path }) => path)
       .filter(isPrivate);
   } catch (cause) {
-    const message = `cannot look for the control socket of process ${pid}: ${whyHidden(cause)}`;
+    const message = `cannot look for the control socket of process ${pid}: ${whyUnreadable(cause)}`;
     throw new HandoverError("ERR_CONTROL", message, { cause });
   }
 }
 
-/** As a control socket is. A server of the program's own expects clients that stay for its answer. */
+/** Whether a socket has the mode of a control socket. Another server of the program must not see clients that only look. */
 function isPrivate(path: string): boolean {
   try {
     return (statSync(path).mode & 0o777) === CONTROL_SOCKET_MODE;
@@ -119,9 +119,9 @@ function isPrivate(path: string): boolean {
   }
 }
 
-function whyHidden(cause: unknown): string {
+function whyUnreadable(cause: unknown): string {
   const { code } = cause as NodeJS.ErrnoException;
   return code === "EACCES"
-    ? "it is another user's"
+    ? "it belongs to another user"
     : `${reasonOf(cause)}; name it by --pid-file or --control`;
 }

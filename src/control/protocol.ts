@@ -1,15 +1,15 @@
 import type { HandoverError } from "../errors.js";
-import type { Rehearsal, Timings, UpgradeRecord } from "../events.js";
+import type { DrainSummary, Rehearsal, Timings, UpgradeRecord } from "../events.js";
 import type { Outcome } from "../lifecycle.js";
 import type { Settings } from "../options.js";
 import type { NextCommand } from "../process/command.js";
 
 /*
- * What passes over the control socket: one JSON object a line. The server greets, the client asks once, the
- * server tells of phases and then ends with one answer. Unknown fields are ignored.
+ * The protocol of the control socket: one JSON object per line. The server greets, the client sends one request, and the
+ * server reports phases and then one answer. Unknown fields are ignored.
  */
 
-/** Of the control socket: it answers only its own user and root. */
+/** The control socket answers only its own user and root. */
 export const CONTROL_SOCKET_MODE = 0o600;
 
 interface Greeting {
@@ -21,19 +21,19 @@ interface Greeting {
 export type Request =
   | { command: "status" }
   | { command: "stop" }
-  /** `timeout` in ms, to give up earlier than the process's own `upgradeTimeout`. */
+  /** `timeout` in ms shortens the process's own `upgradeTimeout`. */
   | { command: "upgrade"; timeout?: number }
   | { command: "rehearse"; timeout?: number };
 
 export type Phase =
   | { phase: "spawned"; pid: number; generation: number }
   | { phase: "committed"; pid: number; generation: number; timings: Timings }
-  /** After a commit, probation begins, too. */
+  /** After a commit, probation begins at the same time. */
   | { phase: "draining"; connections: number };
 
 export type Answer =
   | { answer: "status"; status: Status }
-  | { answer: "stopped"; outcome: Outcome; destroyed: number }
+  | ({ answer: "stopped"; outcome: Outcome } & DrainSummary)
   | { answer: "upgraded"; pid: number; generation: number; timings: Timings }
   | ({ answer: "rehearsed" } & Rehearsal)
   | { answer: "failed"; code: HandoverError["code"]; message: string };
@@ -42,14 +42,14 @@ export interface Status {
   state: "starting" | "ready" | "upgrading" | "draining" | "exited";
   generation: number;
   pid: number;
-  /** s since this process started. */
+  /** in s, since this process started */
   uptime: number;
   version: string;
   node: string;
-  /** What is handed on: its name and, where it is bound to one, its address; and whether a socket unit has `passed` it. */
+  /** Descriptors that a successor inherits. `passed` means that a socket unit of systemd has passed the socket. */
   listeners: { name: string; address?: string; passed?: true }[];
   connections: number;
-  /** Generations that still drain; what one did not tell in time is left out. */
+  /** Generations that still drain. A field that one of them did not report in time is left out. */
   predecessors: {
     generation: number;
     pid: number;
@@ -57,22 +57,22 @@ export interface Status {
     moved?: number;
     remaining?: number;
   }[];
-  /** The last ones, the newest last; an earlier version does not tell. */
+  /** The last upgrades, the newest last. Earlier versions leave it out. */
   upgrades?: readonly UpgradeRecord[];
-  /** The options of `new Upgrader()`; an earlier version does not tell. */
+  /** The options of `new Upgrader()`. Earlier versions leave them out. */
   settings?: Omit<Settings, "spawn" | "computesSpawn">;
-  /** What would be started. Left out where the option `spawn` is a function: that is called for an upgrade only. */
+  /** The command of the next successor. Left out if the option `spawn` is a function, which only an upgrade may call. */
   command?: NextCommand | undefined;
 }
 
-/** The longest line either side reads, in characters. */
+/** Characters of the longest line that either side reads. */
 const MAX_LINE = 64 * 1024;
 
-/** Cuts a stream into lines; `onLine` gets each as an object, `onNonsense` the first that is none. */
+/** Splits a stream into lines. Calls `onLine` with the object of each line, and `onInvalid` at the first line without one. */
 export function readLines(
   stream: NodeJS.ReadableStream,
   onLine: (value: Record<string, unknown>) => void,
-  onNonsense: () => void,
+  onInvalid: () => void,
 ): void {
   let rest = "";
   stream.setEncoding("utf8");
@@ -82,7 +82,7 @@ export function readLines(
     const values = lines.map(parseLine);
     if (rest.length > MAX_LINE || values.includes(undefined)) {
       rest = "";
-      return onNonsense();
+      return onInvalid();
     }
     for (const value of values) onLine(value!);
   });

@@ -1,7 +1,7 @@
 import { createServer, type Server, type Socket } from "node:net";
 import type { EventEmitter } from "node:events";
 import { HandoverError, reasonOf } from "../errors.js";
-import type { Rehearsal, UpgradeResult, UpgraderEvents } from "../events.js";
+import type { DrainSummary, Rehearsal, UpgradeResult, UpgraderEvents } from "../events.js";
 import { descriptorOf } from "../platform/node-internals.js";
 import type { Outcome } from "../lifecycle.js";
 import { native } from "../platform/native.js";
@@ -16,18 +16,18 @@ import {
   type Status,
 } from "./protocol.js";
 
-/** The process that is controlled through the socket. */
+/** The process that clients of the control socket control. */
 export interface ControlledProcess {
   upgrade(signal: AbortSignal | undefined): Promise<UpgradeResult>;
   rehearse(signal: AbortSignal | undefined): Promise<Rehearsal>;
   /** Resolves when the drain is over. */
-  stopAndDrain(): Promise<{ outcome: Outcome; destroyed: number }>;
+  stopAndDrain(): Promise<{ outcome: Outcome } & DrainSummary>;
   status(): Promise<Status>;
 }
 
 /**
- * The control socket's server. A client that is connected when its process is replaced stays with that
- * process, which answers it before it leaves.
+ * The server of the control socket. A client that is connected when its process is replaced stays with that process,
+ * which answers it before it exits.
  */
 export class ControlServer {
   readonly #server: Server;
@@ -43,7 +43,7 @@ export class ControlServer {
     this.#server = createServer((client) => this.#greet(client));
   }
 
-  /** Inherits the socket or binds it; only this user can connect. It accepts when everything else does. */
+  /** Inherits or binds the socket; only this user can connect. It accepts when the other listeners do. */
   async open(sockets: Sockets, path: string): Promise<void> {
     if (this.#isOpen) return;
     const address = { kind: "unix" as const, path };
@@ -55,7 +55,7 @@ export class ControlServer {
     this.#isOpen = true;
   }
 
-  /** Answers who has asked, and ends every connection; within `timeout` ms. */
+  /** Answers the pending requests and closes every connection, within `timeout` ms. */
   async close(timeout: number): Promise<void> {
     const late = setTimeout(() => this.#clients.forEach((client) => client.destroy()), timeout);
     await Promise.all(this.#answers);
@@ -66,22 +66,22 @@ export class ControlServer {
   #greet(client: Socket): void {
     this.#clients.add(client);
     client.once("close", () => this.#clients.delete(client));
-    // A client that has gone away needs no answer.
+    // A client that has disconnected needs no answer.
     client.on("error", () => client.destroy());
     if (!isTrusted(client)) {
       return this.#refuse(client, "only the same user, or root, may control this process");
     }
     writeLine(client, { handover: VERSION, pid: process.pid });
-    let asked = false;
+    let hasRequest = false;
     readLines(
       client,
       (request) => {
-        if (asked) return;
-        asked = true;
+        if (hasRequest) return;
+        hasRequest = true;
         const answer = this.#answer(client, request).finally(() => this.#answers.delete(answer));
         this.#answers.add(answer);
       },
-      () => this.#refuse(client, "a request is one line of JSON"),
+      () => this.#refuse(client, "a request must be one line of JSON"),
     );
   }
 
@@ -108,13 +108,13 @@ export class ControlServer {
       case "stop":
         return this.#stop(client);
       case "upgrade":
-        return this.#within(client, timeout, async (signal, why) => {
+        return this.#withTimeout(client, timeout, async (signal, why) => {
           const { settled, ...result } = await this.#controlled.upgrade(signal);
           if ((await settled) === "confirmed") return { answer: "upgraded", ...result };
           throw new HandoverError("ERR_ROLLED_BACK", `rolled back: ${why()}`);
         });
       case "rehearse":
-        return this.#within(client, timeout, async (signal) => {
+        return this.#withTimeout(client, timeout, async (signal) => {
           return { answer: "rehearsed", ...(await this.#controlled.rehearse(signal)) };
         });
       default:
@@ -123,7 +123,7 @@ export class ControlServer {
   }
 
   async #stop(client: Socket): Promise<Answer> {
-    const listeners = this.#tellPhases(client);
+    const listeners = this.#reportPhases(client);
     try {
       return { answer: "stopped", ...(await this.#controlled.stopAndDrain()) };
     } finally {
@@ -131,8 +131,8 @@ export class ControlServer {
     }
   }
 
-  /** Tells of the phases meanwhile. After a commit the signal means nothing. */
-  async #within(
+  /** Reports the phases while `work` runs. After a commit the signal has no effect. */
+  async #withTimeout(
     client: Socket,
     timeout: unknown,
     work: (signal: AbortSignal, whyRolledBack: () => string) => Promise<Answer>,
@@ -144,7 +144,7 @@ export class ControlServer {
     );
     const limit = typeof timeout === "number" && timeout > 0 ? timeout : undefined;
     const timer = limit === undefined ? undefined : setTimeout(() => controller.abort(late), limit);
-    const listeners = this.#tellPhases(client);
+    const listeners = this.#reportPhases(client);
     try {
       return await work(controller.signal, () => listeners.whyRolledBack());
     } finally {
@@ -153,25 +153,25 @@ export class ControlServer {
     }
   }
 
-  #tellPhases(client: Socket): { remove(): void; whyRolledBack(): string } {
+  #reportPhases(client: Socket): { remove(): void; whyRolledBack(): string } {
     let why = "";
-    const tell = (phase: Phase): void => writeLine(client, phase);
-    const told = {
-      upgrading: (payload: UpgraderEvents["upgrading"][0]) => tell({ phase: "spawned", ...payload }),
-      upgraded: (payload: UpgraderEvents["upgraded"][0]) => tell({ phase: "committed", ...payload }),
-      draining: ({ connections }: UpgraderEvents["draining"][0]) => tell({ phase: "draining", connections }),
+    const send = (phase: Phase): void => writeLine(client, phase);
+    const handlers = {
+      upgrading: (payload: UpgraderEvents["upgrading"][0]) => send({ phase: "spawned", ...payload }),
+      upgraded: (payload: UpgraderEvents["upgraded"][0]) => send({ phase: "committed", ...payload }),
+      draining: ({ connections }: UpgraderEvents["draining"][0]) => send({ phase: "draining", connections }),
       rollback: ({ error }: UpgraderEvents["rollback"][0]) => void (why = error.message),
     };
-    const names = Object.keys(told) as (keyof typeof told)[];
-    for (const name of names) this.#events.on(name, told[name]);
+    const names = Object.keys(handlers) as (keyof typeof handlers)[];
+    for (const name of names) this.#events.on(name, handlers[name]);
     return {
-      remove: () => names.forEach((name) => this.#events.off(name, told[name])),
+      remove: () => names.forEach((name) => this.#events.off(name, handlers[name])),
       whyRolledBack: () => why,
     };
   }
 }
 
-/** The name under which it is handed on. */
+/** The name under which successors inherit the socket. */
 const NAME = "handover:control";
 
 function isTrusted(client: Socket): boolean {

@@ -94,9 +94,9 @@ describe("the control socket", () => {
   });
 
   test.each([
-    ["garbage", "\u0000\u0001GET / HTTP/1.1\r\n\r\n", "a request is one line of JSON"],
-    ["a number", "1\n", "a request is one line of JSON"],
-    ["an endless line", "x".repeat(70_000), "a request is one line of JSON"],
+    ["garbage", "\u0000\u0001GET / HTTP/1.1\r\n\r\n", "a request must be one line of JSON"],
+    ["a number", "1\n", "a request must be one line of JSON"],
+    ["an endless line", "x".repeat(70_000), "a request must be one line of JSON"],
     ["an unknown command", '{"command":"fly"}\n', 'there is no command "fly"'],
     ["no command", "{}\n", "there is no command undefined"],
   ])(
@@ -125,9 +125,13 @@ describe("a client of the control socket", () => {
   test.each([
     ["says nothing", () => {}, "the process there does not answer"],
     ["hangs up", (socket: Socket) => socket.end(), "closed the connection without a greeting"],
-    ["is a web server", (socket: Socket) => socket.end("HTTP/1.1 400 \r\n\r\n"), "is not handover"],
-    ["greets otherwise", (socket: Socket) => socket.write('{"hello":1}\n'), "is not handover"],
-    ["dies later", (socket: Socket) => socket.end('{"handover":"9","pid":1}\n'), "ended without an answer"],
+    [
+      "is a web server",
+      (socket: Socket) => socket.end("HTTP/1.1 400 \r\n\r\n"),
+      "another program answers there",
+    ],
+    ["greets otherwise", (socket: Socket) => socket.write('{"hello":1}\n'), "another program answers there"],
+    ["dies later", (socket: Socket) => socket.end('{"handover":"9","pid":1}\n'), "exited without an answer"],
     [
       "does not understand",
       (socket: Socket) =>
@@ -145,7 +149,7 @@ describe("a client of the control socket", () => {
     await expect(ControlClient.connect(path)).rejects.toThrow(`at ${path}: there is no such socket`);
     const program = `require("net").createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 9))`;
     spawnSync(process.execPath, ["--eval", program]);
-    await expect(ControlClient.connect(path)).rejects.toThrow("the process that it belonged to is gone");
+    await expect(ControlClient.connect(path)).rejects.toThrow("the process that owned it has exited");
     writeFileSync(`${path}.txt`, "");
     await expect(ControlClient.connect(`${path}.txt`)).rejects.toThrow(
       `cannot reach a process at ${path}.txt`,
@@ -175,7 +179,9 @@ describe("a client of the control socket", () => {
     await expect(connectToPid(process.pid)).rejects.toThrow(/cannot find a control socket/);
     expect(connections).toBe(0);
     chmodSync(path, 0o600);
-    await expect(connectToPid(process.pid)).rejects.toThrow(/at its control socket .* process 1 answers/);
+    await expect(connectToPid(process.pid)).rejects.toThrow(
+      /no longer accepts: process 1 answers at its control socket /,
+    );
     expect([connections, heard]).toEqual([1, []]);
   });
 });
