@@ -3,17 +3,17 @@ import { identify, type InventoryItem } from "../sockets/inventory.js";
 import { boundTo } from "../sockets/describe.js";
 import { readStoreName } from "./store.js";
 
-/** What systemd has passed to this process. */
+/** The descriptors that systemd has passed to this process. */
 interface Activation {
   items: InventoryItem[];
-  /** The names in the descriptor store, under which earlier processes have left some. */
+  /** The names of descriptors that earlier processes have put into the store. */
   stored: string[];
 }
 
 /**
- * Takes the descriptors of `LISTEN_FDS`, if they are meant for this process, and the variables out of `env`: programs
- * that this one starts have none. Those that this package has left in the store are what they were; others get the
- * `activation` of their FileDescriptorName=.
+ * Takes the descriptors of `LISTEN_FDS`, if they are meant for this process. Deletes the variables from `env`, because
+ * the descriptors are not meant for programs that this one starts. Descriptors from the store get their old names; others
+ * get the `activation` of their FileDescriptorName=.
  */
 export function takeActivation(env: NodeJS.ProcessEnv, pid = process.pid): Activation {
   const { LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES = "" } = env;
@@ -26,10 +26,12 @@ export function takeActivation(env: NodeJS.ProcessEnv, pid = process.pid): Activ
   for (let n = 0; n < count; n++) {
     const fdName = names[n] || "unknown";
     const fd = own(FIRST + n);
-    const kept = readStoreName(fdName);
-    if (kept !== undefined) activation.stored.push(fdName);
+    const stored = readStoreName(fdName);
+    if (stored !== undefined) activation.stored.push(fdName);
     const item =
-      kept === undefined ? { name: free(fdName, taken), fd, activation: fdName } : restore(kept, fd);
+      stored === undefined
+        ? { name: uniqueName(fdName, taken), fd, activation: fdName }
+        : restore(stored, fd);
     if (item === undefined || taken.has(item.name)) native().close(fd);
     else activation.items.push(item);
     taken.add(item?.name ?? "");
@@ -37,15 +39,15 @@ export function takeActivation(env: NodeJS.ProcessEnv, pid = process.pid): Activ
   return activation;
 }
 
-/** Clients would wait for ever where nobody accepts. */
+/** Clients of a socket that nothing accepts on would wait for ever. */
 export function warnAboutUnused(items: readonly InventoryItem[]): void {
   if (items.length === 0) return;
   const names = items.map(
     ({ activation, name, fd }) => `${activation ?? name} (${boundTo(fd).address ?? "no socket"})`,
   );
   process.emitWarning(
-    `systemd has passed ${names.join(", ")}, which nothing listens on; it is kept, and handed on. A listener is found ` +
-      "by listen()'s `name`, which has to be the FileDescriptorName=, or by its address.",
+    `systemd has passed ${names.join(", ")}, but nothing listens on it; it stays open, and successors inherit it. listen() ` +
+      "finds a socket by its `name`, which must equal FileDescriptorName=, or by its address.",
     { code: "HANDOVER_UNUSED_SOCKET" },
   );
 }
@@ -55,22 +57,22 @@ const VARIABLES = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID
 /** SD_LISTEN_FDS_START */
 const FIRST = 3;
 
-/** Close-on-exec, as every descriptor here is. */
+/** Makes a descriptor close-on-exec, as every descriptor of this package is. */
 function own(fd: number): number {
   const duplicate = check(native().duplicate(fd), "take from systemd", `descriptor ${fd}`);
   native().close(fd);
   return duplicate;
 }
 
-/** Several sockets of a unit may have one name. */
-function free(name: string, taken: ReadonlySet<string>): string {
+/** Several sockets of a unit may have the same name. */
+function uniqueName(name: string, taken: ReadonlySet<string>): string {
   for (let n = 1; ; n++) {
     const candidate = n === 1 ? name : `${name}#${n}`;
     if (!taken.has(candidate)) return candidate;
   }
 }
 
-/** Undefined for a Unix listener that no client can reach any more, as its file has gone or is another's. */
+/** Undefined for a Unix listener that no client can reach, because its file was removed or replaced. */
 function restore(
   { name, dev, ino }: NonNullable<ReturnType<typeof readStoreName>>,
   fd: number,

@@ -1,14 +1,14 @@
-/** What systemd has told a service in its environment. */
+/** The variables by which systemd configures a service. */
 export interface Environment {
   /** `NOTIFY_SOCKET`. */
   notifySocket: string | undefined;
-  /** ms within which the main process has to feed the watchdog; undefined without one. */
+  /** in ms: the interval within which the main process must feed the watchdog; undefined without a watchdog */
   watchdog: number | undefined;
 }
 
 /**
- * Reads what a process was started with. `WATCHDOG_PID` names the first process of the service; its successors
- * are started without it, as they are meant, too.
+ * Reads the variables that a process was started with. `WATCHDOG_PID` names the first process of the service.
+ * Successors are started without it, because they feed the watchdog, too.
  */
 export function readEnvironment(env: NodeJS.ProcessEnv, pid = process.pid): Environment {
   const usec = Number(env["WATCHDOG_USEC"]);

@@ -2,10 +2,10 @@ import { constants } from "node:os";
 import { reasonOf } from "../errors.js";
 import { check, native, POLL } from "../platform/native.js";
 
-/** Assignments of sd_notify(3), of which one datagram is made: systemd handles it as a whole, or not at all. */
+/** Assignments of sd_notify(3). They are sent as one datagram, which systemd handles as a whole or not at all. */
 export type Message = Record<string, string | number>;
 
-/** The way to systemd's notification socket. Outside systemd there is none, and nothing is sent. */
+/** Sends messages to systemd's notification socket. Without systemd it sends nothing. */
 export class Notifier {
   readonly #path: string | undefined;
   #hasWarned = false;
@@ -15,20 +15,20 @@ export class Notifier {
     this.#path = socket !== undefined && /^[/@]./.test(socket) ? socket.replace(/^@/, "\0") : undefined;
   }
 
-  /** Whether anybody listens. */
+  /** Whether there is a notification socket. */
   get isConnected(): boolean {
     return this.#path !== undefined;
   }
 
   /**
-   * A service that cannot tell systemd anything still serves: what goes wrong is a warning, given once.
+   * Sends a message. A failure is a warning, given once, because the service works without systemd, too.
    *
-   * @param patience how long, in ms, this may block while systemd's queue is full
+   * @param timeout ms that this may block while systemd's queue is full
    */
-  send(message: Message, fds: readonly number[] = [], patience = PATIENCE): void {
+  send(message: Message, fds: readonly number[] = [], timeout = QUEUE_TIMEOUT): void {
     if (this.#path === undefined) return;
     try {
-      send(this.#path, encode(message), fds, patience);
+      send(this.#path, encode(message), fds, timeout);
     } catch (error) {
       if (!this.#hasWarned) process.emitWarning(reasonOf(error), { code: "HANDOVER_SYSTEMD" });
       this.#hasWarned = true;
@@ -36,27 +36,27 @@ export class Notifier {
   }
 }
 
-/** ms; systemd reads hundreds of messages in it, even while it reloads its units. */
-const PATIENCE = 1_000;
+/** ms; systemd reads hundreds of messages in this time, even while it reloads its units. */
+const QUEUE_TIMEOUT = 1_000;
 
-/** Bytes; systemd 252 ignores what is longer than a page. */
-const LONGEST_VALUE = 1_000;
+/** Characters; systemd 252 ignores messages that are longer than a page. */
+const MAX_VALUE_LENGTH = 1_000;
 
-/** A line break would begin another assignment. */
+/** A line break in a value would begin another assignment. */
 function encode(message: Message): Uint8Array {
   const lines = Object.entries(message).map(([name, value]) => {
-    const text = String(value).replace(/\s+/g, " ").slice(0, LONGEST_VALUE);
+    const text = String(value).replace(/\s+/g, " ").slice(0, MAX_VALUE_LENGTH);
     return `${name}=${text}`;
   });
   return Buffer.from(lines.join("\n"));
 }
 
-function send(path: string, data: Uint8Array, fds: readonly number[], patience: number): void {
+function send(path: string, data: Uint8Array, fds: readonly number[], timeout: number): void {
   const on = `systemd at ${path.replace("\0", "@")}`;
   const fd = check(native().connectUnix(path), "connect to", on);
   try {
     let sent = native().send(fd, data, fds);
-    if (sent === -constants.errno.EAGAIN && native().poll(fd, POLL.writable, patience) > 0) {
+    if (sent === -constants.errno.EAGAIN && native().poll(fd, POLL.writable, timeout) > 0) {
       sent = native().send(fd, data, fds);
     }
     check(sent, "notify", on);

@@ -10,21 +10,21 @@ import { Notifier, type Message } from "./notify.js";
 import { describeStatus } from "./status-line.js";
 import { DescriptorStore } from "./store.js";
 
-/** What there is to tell of. */
+/** The process as the service manager sees it. */
 export interface Service {
   state(): State;
   connections(): number;
   used(): readonly InventoryItem[];
-  /** Passed, but not used. */
+  /** Descriptors that systemd has passed and nothing uses. */
   unused(): readonly InventoryItem[];
-  /** That is alive. */
+  /** Whether a predecessor is alive. */
   hasPredecessor(): boolean;
 }
 
 /**
- * What this process tells systemd. Only the one that systemd takes for the main process of the service may speak:
- * generation 0, and each successor from the end of its probation, when its predecessor has said so. As systemd kills what
- * is left of a service when its main process has ended, that one is the last to leave at a stop.
+ * Reports to systemd. Only the main process of the service may do so: generation 0, and each successor from the end of
+ * its probation, when its predecessor has named it to systemd. systemd kills the other processes of a service when the
+ * main process exits, so at a stop the main process exits last.
  */
 export class ServiceManager {
   readonly #generation: number;
@@ -34,13 +34,13 @@ export class ServiceManager {
   readonly #notifier: Notifier;
   readonly #watchdog: number | undefined;
   #isMain: boolean;
-  /** Whether the program has been told that it is ready. */
+  /** Whether the event `ready` has been emitted. */
   #accepts = false;
   #successor: number | undefined;
   #lastFailure: string | undefined;
-  /** Its predecessor has died, and has not said who is the main process now. */
+  /** The predecessor died before it named this process to systemd. */
   #mainPidUnconfirmed = false;
-  /** It is done, and others are not. */
+  /** This process has drained but waits for the other generations. */
   #waitsForOthers = false;
   #heartbeatTimer: NodeJS.Timeout | undefined;
   /** The last STATUS. */
@@ -48,7 +48,7 @@ export class ServiceManager {
 
   /**
    * @param launch how this process was started
-   * @param stored the names of what is in systemd's descriptor store
+   * @param stored the names in systemd's descriptor store
    */
   constructor(generation: number, launch: LaunchInfo, stored: readonly string[], service: Service) {
     const { notifySocket, watchdog } = readEnvironment(launch.env);
@@ -59,15 +59,15 @@ export class ServiceManager {
     this.#store = new DescriptorStore(this.#notifier, stored);
     this.#watchdog = watchdog;
     this.#isMain = generation === 0;
-    // Where systemd does not wait for READY=1 the watchdog runs from the start.
+    // If systemd does not wait for READY=1, the watchdog runs from the start.
     if (this.#isMain) this.#startHeartbeat();
   }
 
-  /** Follows every step of this process, before its effects: the last word of a main process comes first. */
+  /** Called for every transition, before its effects: systemd must learn of a new main process before the old one acts. */
   onTransition(event: Event, before: State, after: State): void {
-    // In a stop that comes before the end of probation the main process stays what it is.
-    const isLeftAlone = !("outcome" in after) || !this.#service.hasPredecessor();
-    if (event === "confirmed" && !this.#isMain && isLeftAlone) this.#becomeMain();
+    // At a stop before the end of probation the predecessor stays the main process.
+    const mayBecomeMain = !("outcome" in after) || !this.#service.hasPredecessor();
+    if (event === "confirmed" && !this.#isMain && mayBecomeMain) this.#becomeMain();
     if (!this.#isMain || before.name === after.name) return;
     if (after.name === "upgrading") {
       this.#successor = undefined;
@@ -80,14 +80,14 @@ export class ServiceManager {
     }
   }
 
-  /** What this process listens on has changed, or is what it has to answer for now. */
+  /** Called when the listeners of this process have changed, or it has become the main process. */
   storeListeners(): void {
     const { name } = this.#service.state();
     const serves = name === "ready" || name === "upgrading";
     if (this.#isMain && this.#accepts && serves) this.#store.sync(this.#service.used());
   }
 
-  /** At the end of the main process: waits for `others`, for at most `timeout` ms. */
+  /** Before the main process exits: waits for the `others`, for at most `timeout` ms. */
   async waitForOthers(others: readonly Promise<unknown>[], timeout: number): Promise<void> {
     if (!this.#isMain || !(this.#notifier.isConnected || isStartedBySystemd(this.#launch))) return;
     this.#waitsForOthers = others.length > 0;
@@ -96,29 +96,29 @@ export class ServiceManager {
     this.#waitsForOthers = false;
   }
 
-  /** What the program hears, too. */
+  /** Called for every event of the Upgrader. */
   onEvent<E extends keyof UpgraderEvents>(event: E, payload: UpgraderEvents[E][0]): void {
-    const told = { [event]: payload } as Partial<{ [K in keyof UpgraderEvents]: UpgraderEvents[K][0] }>;
-    if (told.ready !== undefined) {
+    const events = { [event]: payload } as Partial<{ [K in keyof UpgraderEvents]: UpgraderEvents[K][0] }>;
+    if (events.ready !== undefined) {
       this.#accepts = true;
       warnAboutUnused(this.#service.unused());
       this.storeListeners();
       if (this.#isMain) this.#send({ READY: 1 });
-    } else if (told.upgrading !== undefined) {
-      this.#successor = told.upgrading.pid;
+    } else if (events.upgrading !== undefined) {
+      this.#successor = events.upgrading.pid;
       this.#send({});
-    } else if (told.upgraded !== undefined) this.#send({});
-    else if (told.failed !== undefined) this.#reportFailure("upgrade failed", told.failed.error);
-    else if (told.rollback !== undefined) this.#reportFailure("rolled back", told.rollback.error);
+    } else if (events.upgraded !== undefined) this.#send({});
+    else if (events.failed !== undefined) this.#reportFailure("upgrade failed", events.failed.error);
+    else if (events.rollback !== undefined) this.#reportFailure("rolled back", events.rollback.error);
   }
 
-  /** The upgrade is over, and this process is as it was before. */
+  /** The upgrade failed, and this process serves as before. */
   #reportFailure(what: string, error: Error): void {
     this.#lastFailure = `${what}: ${error.message}`;
     if (this.#service.state().name === "ready") this.#send({ READY: 1 });
   }
 
-  /** Its predecessor has told systemd so, unless it died: then this process is the only one that can. */
+  /** The predecessor has named this process to systemd. If it died before it could, this process has to. */
   #becomeMain(): void {
     this.#isMain = true;
     if (this.#service.state().name === "draining") this.#send({ MAINPID: process.pid, STOPPING: 1 });
@@ -128,7 +128,7 @@ export class ServiceManager {
     this.#mainPidUnconfirmed = !this.#service.hasPredecessor();
   }
 
-  /** Systemd hears it from the old main process, whatever NotifyAccess= says, before the new one hears it. */
+  /** Sent by the old main process, which NotifyAccess= always allows, before the new one reports anything. */
   #passMainPidOn(): void {
     this.#send({ MAINPID: this.#successor!, READY: 1 });
     this.#isMain = false;
@@ -136,12 +136,12 @@ export class ServiceManager {
   }
 
   #stop(): void {
-    // A restart goes on with the others; after a stop systemd drops them. Files go at either.
+    // The next start after a restart uses these sockets. One with a file is left out, because a stop unlinks the file.
     this.#store.sync(this.#service.used().filter(({ file }) => file === undefined));
     this.#send({ STOPPING: 1 });
   }
 
-  /** At half the watchdog's interval; else as often as a changed number of connections is worth. */
+  /** Beats at half the watchdog's interval, or often enough to show the number of connections. */
   #startHeartbeat(): void {
     if (!this.#notifier.isConnected) return;
     this.#heartbeatTimer = setInterval(() => this.#heartbeat(), this.#interval).unref();
@@ -149,32 +149,32 @@ export class ServiceManager {
   }
 
   get #interval(): number {
-    return Math.min((this.#watchdog ?? Infinity) / 2, LONGEST_INTERVAL);
+    return Math.min((this.#watchdog ?? Infinity) / 2, MAX_INTERVAL);
   }
 
   #heartbeat(): void {
-    const feeds: Message = this.#watchdog === undefined ? {} : { WATCHDOG: 1 };
-    // The next beat may come in time to send what the queue has no room for now.
-    this.#send({ ...this.#repeated(), ...feeds, ...this.#extension() }, 0);
+    const watchdog: Message = this.#watchdog === undefined ? {} : { WATCHDOG: 1 };
+    // A full queue must not block: the next beat may come in time.
+    this.#send({ ...this.#repeated(), ...watchdog, ...this.#extension() }, 0);
   }
 
-  /** systemd believes a successor nothing before it has seen that the main process is dead. */
+  /** systemd ignores a successor until it has seen that the main process is dead, so READY=1 is repeated. */
   #repeated(): Message {
     if (!this.#mainPidUnconfirmed || !this.#accepts || this.#service.state().name !== "ready") return {};
     this.#status = "";
     return { READY: 1 };
   }
 
-  /** While it upgrades or stops systemd's own timeouts wait for handover's. */
+  /** During an upgrade or a stop systemd's timeouts must wait for handover's. */
   #extension(): Message {
     const isQuiet = ["starting", "ready", "exited"].includes(this.#service.state().name);
-    // Two beats: no longer than the watchdog, which systemd extends as well.
+    // Two beats, which is not longer than the watchdog's interval: systemd extends that as well.
     return this.#waitsForOthers || !isQuiet
       ? { EXTEND_TIMEOUT_USEC: Math.round(this.#interval * 2 * 1_000) }
       : {};
   }
 
-  #send(message: Message, patience?: number): void {
+  #send(message: Message, timeout?: number): void {
     if (!this.#isMain || !this.#notifier.isConnected) return;
     const status = describeStatus({
       state: this.#service.state(),
@@ -184,15 +184,15 @@ export class ServiceManager {
       lastFailure: this.#lastFailure,
       waitsForOthers: this.#waitsForOthers,
     });
-    const news = status === this.#status ? {} : { STATUS: status };
+    const change = status === this.#status ? {} : { STATUS: status };
     this.#status = status;
-    const whole = { ...message, ...this.#extension(), ...news };
-    if (Object.keys(whole).length > 0) this.#notifier.send(whole, [], patience);
+    const whole = { ...message, ...this.#extension(), ...change };
+    if (Object.keys(whole).length > 0) this.#notifier.send(whole, [], timeout);
   }
 }
 
 /** ms between two beats. */
-const LONGEST_INTERVAL = 5_000;
+const MAX_INTERVAL = 5_000;
 
 /** CLOCK_MONOTONIC in µs, which is what Node's high-resolution time is. */
 function monotonic(): string {

@@ -1,39 +1,39 @@
 import type { State } from "../lifecycle.js";
 
-interface Circumstances {
+interface Progress {
   state: State;
   generation: number;
   connections: number;
-  /** The PID of the process that is to take over, once there is one. */
+  /** The PID of the successor, if there is one. */
   successor: number | undefined;
-  /** What became of the last upgrade, if it did not go well. */
+  /** Why the last upgrade failed, if it did. */
   lastFailure: string | undefined;
-  /** Whether it waits for other generations to end before it does. */
+  /** Whether the process waits for other generations before it exits. */
   waitsForOthers: boolean;
 }
 
-/** What the process that is main says of the service, for people: `systemctl status` shows it. */
+/** The state of the service, for people: `systemctl status` shows it. */
 export function describeStatus({
   state,
   generation,
   connections,
   successor,
-  lastFailure: trouble,
-  waitsForOthers: outlives,
-}: Circumstances): string {
+  lastFailure,
+  waitsForOthers,
+}: Progress): string {
   const next = generation + 1;
   switch (state.name) {
     case "starting":
     case "announced":
       return `generation ${generation} initialises`;
     case "ready":
-      return `${trouble === undefined ? "" : `${trouble}; `}generation ${generation} accepts, ${count(connections)}`;
+      return `${lastFailure === undefined ? "" : `${lastFailure}; `}generation ${generation} accepts, ${count(connections)}`;
     case "upgrading":
       return successor === undefined ? "upgrading" : `upgrading: pid ${successor} initialises`;
     case "replaced":
       return `generation ${next} accepts, on probation; generation ${generation} drains ${count(connections)}`;
     default:
-      if (outlives) return "stopping, when other generations have drained";
+      if (waitsForOthers) return "stopping, when other generations have drained";
       return state.outcome === "stopped" ? `stopping, ${count(connections)}` : `generation ${next} accepts`;
   }
 }

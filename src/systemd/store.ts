@@ -4,20 +4,20 @@ import type { InventoryItem } from "../sockets/inventory.js";
 import type { Notifier } from "./notify.js";
 
 /**
- * What systemd keeps of this service in its descriptor store, if FileDescriptorStoreMax= says so: listeners, so that
- * clients wait in their queues while every process is dead. A name there stands for one descriptor.
+ * The listeners of this service in systemd's descriptor store, if FileDescriptorStoreMax= allows it: clients wait in
+ * their queues while every process is dead. Each name in the store belongs to one descriptor.
  */
 export class DescriptorStore {
   readonly #notifier: Notifier;
   readonly #stored: Set<string>;
 
-  /** @param stored the names that are there already */
+  /** @param stored the names that are already in the store */
   constructor(notifier: Notifier, stored: readonly string[]) {
     this.#notifier = notifier;
     this.#stored = new Set(stored);
   }
 
-  /** Makes it hold the sockets among these, and nothing else of this package's. */
+  /** Stores the sockets among these items, and removes other entries of this package. */
   sync(items: readonly InventoryItem[]): void {
     const wanted = new Map(items.flatMap((item) => [...entryOf(item)]));
     for (const name of this.#stored) {
@@ -28,18 +28,18 @@ export class DescriptorStore {
     for (const [name, fd] of wanted) {
       if (this.#stored.has(name)) continue;
       this.#stored.add(name);
-      // An error that waits at a datagram socket is no reason to drop it.
+      // Otherwise systemd removes a datagram socket that has a pending error.
       this.#notifier.send({ FDSTORE: 1, FDNAME: name, FDPOLL: 0 }, [fd]);
     }
   }
 }
 
-/** The names under which the sockets among these are, or will be, in the store. */
+/** The names that the sockets among these items have, or will have, in the store. */
 export function storeNames(items: readonly InventoryItem[]): string[] {
   return items.flatMap((item) => [...entryOf(item)].map(([name]) => name));
 }
 
-/** What the name in the store says; undefined for what this package has not put there. */
+/** Reads a name in the store; undefined for an entry that this package has not made. */
 export function readStoreName(fdName: string): { name: string; dev?: string; ino?: string } | undefined {
   const [prefix, name, socket, dev, ino] = fdName.split(";");
   if (prefix !== PREFIX || name === undefined || socket === undefined) return undefined;
@@ -56,24 +56,24 @@ export function readStoreName(fdName: string): { name: string; dev?: string; ino
 const PREFIX = "handover";
 
 /** FDNAME_MAX of systemd. */
-const LONGEST_NAME = 255;
+const MAX_NAME_LENGTH = 255;
 
 function* entryOf(item: InventoryItem): Generator<[string, number]> {
-  // What a socket unit has passed systemd has anyway; the control socket is of no use to clients.
+  // systemd has the sockets of a socket unit anyway, and clients do not use the control socket.
   if (item.activation !== undefined || item.name.startsWith("handover:")) return;
   const socket = native().describe(item.fd);
   if (typeof socket === "number" || !(socket.listening || socket.type === "dgram")) return;
   const name = [
     PREFIX,
     escape(item.name),
-    // New code may mean another socket by the same name.
+    // New code may use the same name for another socket.
     fstatSync(item.fd, { bigint: true }).ino,
     ...(item.file === undefined ? [] : [item.file.dev, item.file.ino]),
   ].join(";");
-  if (name.length <= LONGEST_NAME) yield [name, item.fd];
+  if (name.length <= MAX_NAME_LENGTH) yield [name, item.fd];
 }
 
-/** Printable ASCII without what separates names in `LISTEN_FDNAMES`, and fields in a name. */
+/** Leaves printable ASCII, except the separators of names in `LISTEN_FDNAMES` and of fields in a name. */
 function escape(name: string): string {
   return name.replace(/[^ -~]|[:;%]/gu, escapeCharacter);
 }
