@@ -1,6 +1,6 @@
 /**
- * `handover/metrics`: what happens in the service, as metrics of prom-client or OpenTelemetry. The counters are those of
- * the service, not of a process: at an upgrade they go on where the predecessor was.
+ * `handover/metrics`: metrics of a service for prom-client or OpenTelemetry. The counters belong to the service, not to a
+ * process: after an upgrade they continue with the predecessor's values.
  *
  * @module
  */

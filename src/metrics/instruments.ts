@@ -2,7 +2,7 @@ import { readdirSync } from "node:fs";
 import type { UpgradeRecord } from "../events.js";
 import type { Distribution, Totals } from "./totals.js";
 
-/** What is needed of an `Upgrader`. */
+/** The members of an `Upgrader` that the metrics read. */
 export interface Measured {
   readonly generation: number;
   readonly connections: number;
@@ -11,9 +11,9 @@ export interface Measured {
   off(event: "recorded", listener: (record: UpgradeRecord) => void): unknown;
 }
 
-/** One thing that is measured: its values by the one label it has, if it has one. */
+/** A metric. Its values are keyed by the value of its label; without a label the key is empty. */
 export type Instrument = {
-  /** As OpenTelemetry has it: `handover.upgrades`. */
+  /** In the form of OpenTelemetry: `handover.upgrades`. */
   readonly name: string;
   readonly help: string;
   readonly label?: string;
@@ -22,33 +22,33 @@ export type Instrument = {
   | { readonly type: "histogram"; readonly unit: "seconds"; read(): Record<string, Distribution> }
 );
 
-/** All that is measured of a service. */
+/** The metrics of a service. */
 export function instruments(upg: Measured): Instrument[] {
   return [
     {
       name: "handover.upgrades",
-      help: "Upgrades of the service, by how they ended.",
+      help: "Upgrades of the service, by outcome.",
       type: "counter",
       label: "outcome",
-      read: () => snakes(upg.totals.upgrades),
+      read: () => snakeCase(upg.totals.upgrades),
     },
     {
       name: "handover.connections.ended",
-      help: "Connections of processes that were replaced or stopped, by what became of them.",
+      help: "Connections of processes that were replaced or stopped, by how they ended.",
       type: "counter",
       label: "how",
-      read: () => snakes(upg.totals.connections),
+      read: () => snakeCase(upg.totals.connections),
     },
     {
       name: "handover.units.ended",
-      help: "Units of processes that were replaced or stopped, by what became of them.",
+      help: "Units of processes that were replaced or stopped, by how they ended.",
       type: "counter",
       label: "how",
-      read: () => snakes(upg.totals.units),
+      read: () => snakeCase(upg.totals.units),
     },
     {
       name: "handover.upgrade.phase.duration",
-      help: "How long the phases of upgrades took that reached their commit.",
+      help: "Duration of the phases of upgrades that reached their commit.",
       type: "histogram",
       unit: "seconds",
       label: "phase",
@@ -75,14 +75,14 @@ export function instruments(upg: Measured): Instrument[] {
   ];
 }
 
-/** `rolledBack` as `rolled_back`, as both systems have it. */
-function snakes(values: Record<string, number>): Record<string, number> {
+/** Label values in snake case, as both systems use it: `rolled_back` for `rolledBack`. */
+function snakeCase(values: Record<string, number>): Record<string, number> {
   return Object.fromEntries(
     Object.entries(values).map(([name, value]) => [name.replace(/[A-Z]/g, "_$&").toLowerCase(), value]),
   );
 }
 
-/** Without the one that the directory is read by. */
+/** Does not count the descriptor that reads the directory. */
 function descriptors(): number {
   return readdirSync("/dev/fd").length - 1;
 }

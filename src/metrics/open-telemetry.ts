@@ -2,7 +2,7 @@ import type { UpgradeRecord } from "../events.js";
 import { BOUNDS } from "./totals.js";
 import { instruments, type Instrument, type Measured } from "./instruments.js";
 
-/** What is needed of a meter of OpenTelemetry. */
+/** The methods of an OpenTelemetry meter that are used. */
 export interface MeterLike {
   createObservableCounter(name: string, options: object): ObservableLike;
   createObservableGauge(name: string, options: object): ObservableLike;
@@ -18,11 +18,11 @@ type Attributes = Record<string, string>;
 type Callback = (result: { observe(value: number, attributes?: Attributes): void }) => void;
 
 /**
- * Adds the metrics to a meter of OpenTelemetry, which asks for counters and gauges when it exports. The durations of an
- * upgrade are recorded in the process that serves on.
+ * Adds the metrics to a meter of OpenTelemetry, which reads counters and gauges when it exports. The durations of an
+ * upgrade are recorded in the process that serves after it.
  *
  * @param upg the `Upgrader`
- * @returns what takes them away again
+ * @returns a function that removes them
  */
 export function openTelemetry(upg: Measured, meter: MeterLike): () => void {
   const undo = instruments(upg).map((instrument) =>

@@ -1,17 +1,17 @@
 import { BOUNDS } from "./totals.js";
 import { instruments, type Instrument, type Measured } from "./instruments.js";
 
-/** What is needed of a registry of prom-client. */
+/** The methods of a prom-client registry that are used. */
 export interface RegistryLike {
   registerMetric(metric: never): void;
   removeSingleMetric(name: string): void;
 }
 
 /**
- * Adds the metrics to a registry of prom-client, which asks for them at each scrape.
+ * Adds the metrics to a registry of prom-client, which reads them at each scrape.
  *
  * @param upg the `Upgrader`
- * @returns what takes them away again
+ * @returns a function that removes them
  */
 export function prometheus(upg: Measured, registry: RegistryLike): () => void {
   const metrics = instruments(upg).map((instrument) => new PrometheusMetric(instrument));
@@ -27,12 +27,12 @@ interface Value {
   value: number;
 }
 
-/** A metric as a registry asks for it. Those of prom-client itself count in the process; these are read. */
+/** A metric in the form that a registry reads. prom-client's own classes would count in the process, not the service. */
 class PrometheusMetric {
   readonly name: string;
   readonly help: string;
   readonly type: Instrument["type"];
-  /** How a cluster would combine those of its workers. */
+  /** How prom-client combines the values of cluster workers. */
   readonly aggregator = "sum";
   readonly #instrument: Instrument;
 
@@ -50,7 +50,7 @@ class PrometheusMetric {
     return { name, help, type, aggregator, values: this.#values() };
   }
 
-  /** Totals of a service are not reset in one of its processes. */
+  /** One process does not reset the totals of its service. */
   reset(): void {}
 
   #values(): Value[] {

@@ -1,24 +1,24 @@
 import type { UpgradeOutcome } from "../events.js";
 
-/** What has happened in a service so far, over all its generations. */
+/** The counts of a service over all its generations. */
 export interface Totals {
-  /** By how they ended. */
+  /** By outcome. */
   upgrades: Record<UpgradeOutcome, number>;
-  /** Of processes that were replaced or stopped: handed to the successor, ended by themselves, destroyed. */
+  /** Connections of processes that were replaced or stopped: moved to the successor, ended by themselves, destroyed. */
   connections: { moved: number; drained: number; destroyed: number };
   units: { moved: number; failed: number; stopped: number };
-  /** Of upgrades that reached their commit, in seconds. */
+  /** in s: the phases of upgrades that reached their commit */
   durations: Record<"spawn" | "ready" | "commit", Distribution>;
 }
 
-/** How many were at most as large as each of {@link BOUNDS}, and all. */
+/** A histogram: how many values did not exceed each of {@link BOUNDS}, their number and their sum. */
 export interface Distribution {
   counts: number[];
   count: number;
   sum: number;
 }
 
-/** Upper bounds, in seconds. */
+/** in s: the upper bounds of the buckets */
 export const BOUNDS = [
   0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
 ] as const;
@@ -32,7 +32,7 @@ export function noTotals(): Totals {
   };
 }
 
-/** Adds a time to a distribution. */
+/** Adds a value to a distribution. */
 export function observe(distribution: Distribution, seconds: number): void {
   distribution.count++;
   distribution.sum += seconds;
@@ -41,7 +41,7 @@ export function observe(distribution: Distribution, seconds: number): void {
   });
 }
 
-/** The sum of two objects of numbers, number by number; what only one has is taken as it is. */
+/** Adds two objects of numbers, number by number. A number that only one of them has is taken over. */
 export function add<T>(a: T, b: T): T {
   if (typeof a === "number" && typeof b === "number") return (a + b) as T;
   if (Array.isArray(a) && Array.isArray(b)) return a.map((item, n) => add<unknown>(item, b[n] ?? 0)) as T;
@@ -55,7 +55,7 @@ export function add<T>(a: T, b: T): T {
   ) as T;
 }
 
-/** The sum of all numbers in it. */
+/** The sum of all numbers in a value. */
 export function sumOf(value: unknown): number {
   if (typeof value === "number") return value;
   return Object.values(value as object).reduce<number>((sum, one) => sum + sumOf(one), 0);

@@ -4,7 +4,7 @@ export function closeAll(fds: readonly number[]): void {
   for (const fd of fds) native().close(fd);
 }
 
-/** All or none. */
+/** Duplicates all descriptors, or none if one of them fails. */
 export function duplicateAll(fds: readonly number[]): number[] {
   const duplicates: number[] = [];
   try {

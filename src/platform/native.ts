@@ -5,8 +5,8 @@ import { getSystemErrorName } from "node:util";
 import { HandoverError } from "../errors.js";
 
 /**
- * The addon's whole surface. Each function is one system call's worth and knows no policy: it returns what
- * the call returned, or `-errno`. Every descriptor that comes out of it is close-on-exec.
+ * All functions of the addon. Each of them is one system call without any policy: it returns the result of the call, or
+ * `-errno`. Every descriptor that it returns is close-on-exec.
  */
 export interface Native {
   /** A pair of connected Unix sockets that keep message boundaries: SOCK_SEQPACKET, on macOS SOCK_DGRAM. */
@@ -21,7 +21,7 @@ export interface Native {
   poll(fd: number, events: number, timeout: number): number;
   /** socket(2) + bind(2) for TCP or UDP; `address` is numeric. The descriptor. */
   bindInet(type: SocketType, address: string, port: number, ipv6Only: boolean): number;
-  /** socket(2) + bind(2) for a Unix stream socket; a path that starts with NUL is abstract. `mode` -1: as the umask has it. */
+  /** socket(2) + bind(2) for a Unix stream socket; a path that starts with NUL is abstract. With `mode` -1 the umask applies. */
   bindUnix(path: string, mode: number): number;
   /** socket(2) + connect(2) for a Unix datagram socket; a path that starts with NUL is abstract. The descriptor. */
   connectUnix(path: string): number;
@@ -33,7 +33,7 @@ export interface Native {
   shutdown(fd: number): number;
   /** close(2). */
   close(fd: number): number;
-  /** getsockname(2) and the options that tell what a descriptor is; -ENOTSOCK for what is no socket. */
+  /** getsockname(2) and the options that describe a socket; -ENOTSOCK for another descriptor. */
   describe(fd: number): SocketDescription | number;
   /**
    * What has been read from and written to a TCP connection, as of one instant. -EAGAIN if it is so busy that there was
@@ -42,11 +42,11 @@ export interface Native {
   connectionCounters(fd: number): ConnectionCounters | number;
   /** The credentials of the process at the other end: SO_PEERCRED, on macOS getpeereid(3) with a pid of 0. */
   peerCredentials(fd: number): Credentials | number;
-  /** memfd_create(2) that allows sealing; -ENOSYS on macOS. `name` is for people, in /proc. */
+  /** memfd_create(2) with sealing allowed; -ENOSYS on macOS. People see `name` in /proc. */
   memfdCreate(name: string): number;
-  /** Seals a memory file for good: no writing, no growing, no shrinking. */
+  /** Seals a memory file permanently: no writing, no growing, no shrinking. */
   memfdSeal(fd: number): number;
-  /** 1 if nobody can change the file any more, else 0. */
+  /** 1 if the file is sealed against every change, else 0. */
   memfdSealed(fd: number): number;
   /**
    * A descriptor for a process (pidfd_open(2)), which is readable when the process has ended; -ESRCH if it has been
@@ -55,23 +55,23 @@ export interface Native {
   pidfdOpen(pid: number): number;
   /** Sends a signal to that process and no other (pidfd_send_signal(2)); -ESRCH once it has been reaped. */
   pidfdKill(pidfd: number, signal: number): number;
-  /** A set of descriptors that is itself readable when one of them is (epoll); -ENOSYS on macOS. */
+  /** A set of descriptors that is readable when one of them is (epoll); -ENOSYS on macOS. */
   readinessCreate(): number;
   readinessAdd(set: number, fd: number): number;
   readinessRemove(set: number, fd: number): number;
-  /** Some of those that are readable, or at their end, now; without waiting. */
+  /** Some of the descriptors that are readable or at their end now; without waiting. */
   readinessTake(set: number): number[] | number;
   /** Watches a descriptor in the event loop (uv_poll). The descriptor must outlive the watcher. */
   Watcher: new (fd: number, callback: (events: number) => void) => Watcher;
 }
 
-/** `events` are bits of {@link POLL}; an error or hang-up arrives as every event that was asked for. */
+/** `events` are bits of {@link POLL}; an error or hang-up arrives as every requested event. */
 export interface Watcher {
-  /** Starts, or changes what is waited for; 0 stops. */
+  /** Starts the watcher, or changes its events; 0 stops it. */
   watch(events: number): number;
   ref(): void;
   unref(): void;
-  /** Stops for good; idempotent. The callback is not called again. */
+  /** Stops permanently; idempotent. The callback is not called again. */
   close(): void;
 }
 
@@ -83,7 +83,7 @@ export interface Received {
   fds: number[];
   /** The message was longer than the buffer (MSG_TRUNC). */
   truncated: boolean;
-  /** Descriptors were lost, as this process had no room for them (MSG_CTRUNC). */
+  /** Descriptors were lost, because this process had reached its limit (MSG_CTRUNC). */
   fdsLost: boolean;
   /**
    * The pid of the process that sent the message, in this process's PID namespace (SCM_CREDENTIALS). Only a sender with
@@ -129,7 +129,7 @@ interface Credentials {
 /** Events of `poll` and `Watcher`; the numbers are libuv's. */
 export const POLL = { readable: 1, writable: 2, disconnect: 4 } as const;
 
-/** Most descriptors in one message: SCM_MAX_FD of Linux. */
+/** The maximum number of descriptors in one message: SCM_MAX_FD of Linux. */
 export const MAX_FDS = 253;
 
 let loaded: Native | undefined;
@@ -139,13 +139,13 @@ export function native(): Native {
   return (loaded ??= load());
 }
 
-/** Passes on what a call returned, or throws a system error: `doing` and `on` are for people. */
+/** Returns the result of a call, or throws its system error; `doing` and `on` are words for the message. */
 export function check<T>(result: T | number, doing: string, on: string): T {
   if (typeof result !== "number" || result >= 0) return result as T;
   throw systemError(result, doing, on);
 }
 
-/** `-errno` as the kind of error Node throws, with `code` and `errno`. */
+/** An error for `-errno` like those of Node, with `code` and `errno`. */
 export function systemError(errno: number, doing: string, on: string): NodeJS.ErrnoException {
   const code = getSystemErrorName(errno);
   return Object.assign(new Error(`cannot ${doing} ${on}: ${code}`), { code, errno });

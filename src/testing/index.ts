@@ -1,7 +1,7 @@
 /**
- * `handover/testing`: an `Upgrader` that upgrades nothing, for tests, and for development where handover cannot
- * work (Windows). It has the same surface and checks the same options, but loads no addon, listens to no
- * signal, writes no file, and can be made any number of times.
+ * `handover/testing`: an `Upgrader` that never upgrades, for tests, and for development on systems that handover does not
+ * support (Windows). It has the same members and checks the same options, but loads no addon, handles no signal and writes
+ * no file. A process may have any number of them.
  *
  * @module
  */
@@ -29,7 +29,7 @@ import { StubSockets } from "./stub-sockets.js";
 import { noTotals } from "../metrics/totals.js";
 import type { Upgrader as RealUpgrader } from "../upgrader.js";
 
-/** Servers accept as soon as they listen, and are closed by `stop()`. It does not keep the event loop alive. */
+/** Servers accept as soon as they listen; `stop()` closes them. It does not keep the event loop alive. */
 export class Upgrader extends EventEmitter<UpgraderEvents> {
   readonly generation: number = 0;
   readonly hasParent: boolean = false;
@@ -53,7 +53,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     return this.#state;
   }
 
-  /** No upgrade ever happens. */
+  /** Empty, because no upgrade happens. */
   readonly history: RealUpgrader["history"] = [];
   readonly totals: RealUpgrader["totals"] = noTotals();
 
@@ -83,7 +83,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     return this.#sockets.bind(socket, options, address);
   }
 
-  /** Checks the adapter; no connection ever moves. */
+  /** Checks the adapter. No connection moves. */
   addConnections(adapter: ConnectionAdapter): void {
     this.#requireOpen("add connections");
     readAdapter(adapter);

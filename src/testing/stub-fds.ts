@@ -1,7 +1,7 @@
 import type { Socket } from "node:net";
 import type { Fds } from "../sockets/fds.js";
 
-/** Inherits nothing, and hands nothing on. */
+/** Descriptors of a process without predecessor and successor: nothing is inherited. */
 export class StubFds implements Pick<Fds, keyof Fds> {
   async file(): Promise<number | undefined> {
     return undefined;

@@ -14,7 +14,7 @@ import {
   type ListenRequest,
 } from "../sockets/listen-options.js";
 
-/** Servers and datagram sockets as Node has them: nothing is inherited. */
+/** Listens and binds by Node's own means: nothing is inherited. */
 export class StubSockets {
   readonly #servers = new Set<Server>();
   readonly #datagrams = new Set<DatagramSocket>();
@@ -32,7 +32,7 @@ export class StubSockets {
     requireServer(server);
     const wish = readListenOptions(options, host, process.cwd());
     const { address, backlog, mode, signal } = wish;
-    if (server.listening) throw cannotListen(wish, new Error("the server listens already"));
+    if (server.listening) throw cannotListen(wish, new Error("the server is already listening"));
     server.on("connection", (connection: Socket) => {
       this.#connections.add(connection);
       connection.once("close", () => this.#connections.delete(connection));
@@ -62,7 +62,7 @@ export class StubSockets {
     return socket.address();
   }
 
-  /** Closes everything, and waits for the connections at most `timeout` ms; how many were destroyed then. */
+  /** Closes everything, and waits for connections at most `timeout` ms. Returns how many were destroyed then. */
   async close(timeout: number): Promise<number> {
     for (const socket of this.#datagrams) socket.close();
     let destroyed = 0;
@@ -76,7 +76,7 @@ export class StubSockets {
   }
 }
 
-/** The host `*` is this package's word for what Node does without one. */
+/** The host `*` of this package is what Node uses without a host. */
 function forNode(address: ListenRequest["address"]): object {
   if (address.kind === "unix") return { path: address.path };
   const { host, port, ipv6Only } = address;

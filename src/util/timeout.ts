@@ -1,7 +1,7 @@
-/** What {@link withTimeout} gives when the time is over. */
-export const TIMED_OUT = Symbol("late");
+/** The result of {@link withTimeout} after the timeout. */
+export const TIMED_OUT = Symbol("timed out");
 
-/** Waits for `work` for at most `timeout` ms. What it does later is not heard any more. */
+/** Waits for `work` for at most `timeout` ms. Its later result, or error, is ignored. */
 export async function withTimeout<T>(
   timeout: number,
   work: T | PromiseLike<T>,
@@ -16,7 +16,7 @@ export async function withTimeout<T>(
   return Promise.race([done, late]).finally(() => clearTimeout(timer));
 }
 
-/** Whether `await` would wait for it: a promise, or what a query builder or another library's promise is. */
+/** Whether `await` would wait for a value: a promise, another library's promise, or a query builder. */
 export function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof (value as { then?: unknown } | null | undefined)?.then === "function";
 }

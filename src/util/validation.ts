@@ -1,9 +1,9 @@
 import { inspect, types } from "node:util";
 import { HandoverError } from "../errors.js";
 
-/** Refuses what is not in `known`, and says what may have been meant. */
+/** Refuses options that are not in `known`, and suggests the likely name. */
 export function refuseUnknown(where: string, options: object, known: readonly string[]): void {
-  // A promise has no options of its own, and would be taken for an empty object.
+  // A promise has no properties of its own, and would pass as an empty object.
   if (typeof options !== "object" || options === null || Array.isArray(options) || types.isPromise(options)) {
     throw new HandoverError("ERR_OPTION", `${where} takes an object of options, not ${inspect(options)}`);
   }
@@ -16,9 +16,9 @@ export function refuseUnknown(where: string, options: object, known: readonly st
 }
 
 /**
- * Functions that an object of options has, bound to it: it may be an instance of a class.
+ * The functions of an options object, bound to it because it may be an instance of a class.
  *
- * @throws {HandoverError} `ERR_OPTION` for what is no function, and for one that is required and missing
+ * @throws {HandoverError} `ERR_OPTION` for a value that is not a function, and for a required function that is missing
  */
 export function functionsOf<T extends object, R extends keyof T, O extends keyof T>(
   options: T,
@@ -35,14 +35,14 @@ export function functionsOf<T extends object, R extends keyof T, O extends keyof
   return bound as unknown as Pick<T, R | O>;
 }
 
-/** Says which option has a wrong value, what it should be, and what it is. */
+/** The error for an option with a wrong value. */
 export function wrongOption(name: string, expected: string, value: unknown): HandoverError {
   return new HandoverError("ERR_OPTION", `the option "${name}" must be ${expected}, not ${inspect(value)}`);
 }
 
 /** @throws {HandoverError} `ERR_OPTION` */
 export function milliseconds(name: string, value: unknown, least: number): number {
-  return integer(name, value, least, LONGEST, " of milliseconds");
+  return integer(name, value, least, MAX_TIMER, " of milliseconds");
 }
 
 /** @throws {HandoverError} `ERR_OPTION` */
@@ -52,7 +52,7 @@ export function integer(name: string, value: unknown, least: number, most: numbe
   throw wrongOption(name, `a whole number${unit} from ${least} to ${most}`, value);
 }
 
-/** @throws {HandoverError} `ERR_OPTION` for what is neither a text nor left out */
+/** @throws {HandoverError} `ERR_OPTION` for a value that is neither a string with characters nor undefined */
 export function text(name: string, value: unknown): string | undefined {
   if (value === undefined || (typeof value === "string" && value !== "")) return value;
   throw wrongOption(name, "a string that is not empty", value);
@@ -75,5 +75,5 @@ export function requireOwnName(what: string, name: string): void {
 
 const RESERVED = "handover:";
 
-/** The longest time a timer of Node takes; a longer one would fire at once. */
-const LONGEST = 2 ** 31 - 1;
+/** ms; a longer timer of Node would fire at once. */
+const MAX_TIMER = 2 ** 31 - 1;
