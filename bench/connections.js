@@ -1,12 +1,12 @@
-// Idle keep-alive connections that move in an upgrade: how many per second, the gap that a request on one of them
-// sees beside the latency before, the longest block of either process's event loop, the CPU time that they use, and
-// what the new process needs. Each connection has made one request before, so that the old process has a socket
-// for it; in the last upgrade ("unheard") they have been silent since the one before, and are still parked.
+// Idle keep-alive connections that move in an upgrade: how many per second, the latency of requests during the move
+// beside that before it, the longest block of each process's event loop, the CPU time of both, and the memory and
+// descriptors of the new process. Each connection has made one request before, so that the old process has a socket
+// for it. In the last upgrade ("dormant") they have been silent since the upgrade before, and have no socket object.
 //
 //   npm run bench:connections [-- --connections 10000] [--upgrades 5] [--profile <directory>] [--json]
 //
-// --profile writes a CPU profile of both processes, from just before the commit until the move is over. It
-// slows them down: the figures of such a run are worth nothing.
+// --profile writes a CPU profile of both processes, from shortly before the commit until the move is over. It slows
+// them down: the figures of such a run do not count.
 import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
@@ -23,7 +23,7 @@ const { values } = parseArgs({
   },
 });
 const [count, upgrades] = [Number(values.connections), Number(values.upgrades)];
-/** From one address a client has less than 28,232 ports. */
+/** Connections per client address, which has less than 28,232 ports. */
 const PER_ADDRESS = 5_000;
 /** ms: a few hundred requests. */
 const STEADY = 1_000;
@@ -43,17 +43,17 @@ try {
     moves.push(await measure());
     await askAll();
   }
-  progress("unheard");
+  progress("dormant");
   await measure();
-  const unheard = await measure();
+  const dormant = await measure();
   progress("");
-  report(moves, unheard);
+  report(moves, dormant);
 } finally {
   for (const client of clients) client.end();
   service.end();
 }
 
-/** One upgrade under a little load: a request every millisecond, on any connection. */
+/** One upgrade under low load: one request per ms, on a random connection. */
 async function measure() {
   const load = new Load(clients);
   const old = service.pid;
@@ -120,14 +120,14 @@ function latencies(samples) {
   return { requests: ms.length, p50: percentile(ms, 50), p99: percentile(ms, 99), max: percentile(ms, 100) };
 }
 
-function report(moves, unheard) {
+function report(moves, dormant) {
   const middle = median(moves);
-  if (values.json) return console.log(JSON.stringify({ connections: count, median: middle, unheard, moves }));
+  if (values.json) return console.log(JSON.stringify({ connections: count, median: middle, dormant, moves }));
   const widths = [9, 9, 13, 16, 16, 16, 16, 10];
   console.log(`${count} idle keep-alive connections; ms\n`);
   console.log(row(["", "move", "per second", "before", "gap", "longest block", "CPU", "requests"], widths));
   console.log(row(["", "", "", "p50 / p99", "p50 / p99", "old / new", "old / new", "in it"], widths));
-  const rows = [...moves.map((move, n) => [String(n + 1), move]), ["median", middle], ["unheard", unheard]];
+  const rows = [...moves.map((move, n) => [String(n + 1), move]), ["median", middle], ["dormant", dormant]];
   for (const [name, { ms, perSecond, steady, gap, block, cpu }] of rows) {
     const pairs = [
       [steady.p50, steady.p99],
@@ -140,7 +140,7 @@ function report(moves, unheard) {
   }
   const { begin, end } = moves[0].footprint;
   console.log(`\nthe first successor   ${inWords(begin)} before, ${inWords(end)} after the move`);
-  console.log(`the last one          ${inWords(unheard.footprint.end)}`);
+  console.log(`the last one          ${inWords(dormant.footprint.end)}`);
   return undefined;
 }
 

@@ -1,5 +1,5 @@
-// How long it takes to pass descriptors over a channel, in messages of as many as one can hold: sent, received,
-// and closed again. Both ends are in this process: what is measured is the kernel, and the addon.
+// How long it takes to pass descriptors over a channel, in messages with as many as fit: send, receive and close. Both
+// ends are in this process: the benchmark measures the kernel and the addon.
 //
 //   npm run bench:descriptors [-- --runs 20] [--json]
 import { parseArgs } from "node:util";
@@ -26,7 +26,7 @@ for (const one of [fd, here, there]) addon.close(one);
 if (values.json) console.log(JSON.stringify({ runs, results }));
 else print();
 
-/** One message after another: what nobody has received yet is limited. */
+/** One message after another: the kernel limits descriptors that are sent and not yet received. */
 function pass(count) {
   const start = performance.now();
   for (let left = count; left > 0; left -= MAX_FDS) {

@@ -1,8 +1,8 @@
-// Clients of connections.js: raw HTTP/1.1 connections that are kept, and ask now and then.
+// Clients of connections.js: raw HTTP/1.1 keep-alive connections with occasional requests.
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** Asks at random, whoever is not waiting for an answer; once in a millisecond, however long each takes. */
+/** Sends one request per ms by a random client that is not waiting for an answer. */
 export class Load {
   samples = [];
   #clients;
@@ -10,7 +10,7 @@ export class Load {
   #asked = new Set();
   #done;
 
-  /** Begins at once. */
+  /** Starts sending. */
   constructor(clients) {
     this.#clients = clients;
     this.#done = this.#run();
@@ -44,7 +44,7 @@ export class Client {
   #socket;
   #answered;
 
-  /** `onBroken` hears how the connection has ended: it should not. */
+  /** @param onBroken called with the reason if the connection ends, which is a failure of the benchmark */
   constructor(onBroken) {
     this.#onBroken = onBroken;
   }
@@ -57,7 +57,7 @@ export class Client {
     this.#socket.once("error", (error) => this.#onBroken(`a connection failed: ${error.message}`));
   }
 
-  /** The answer is small: it comes in one piece. */
+  /** The answer is small enough to arrive in one chunk. */
   async ask() {
     this.isBusy = true;
     const answer = new Promise((resolve) => (this.#answered = resolve));

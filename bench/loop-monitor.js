@@ -1,4 +1,4 @@
-// What a part of its life costs a process: the longest block of its event loop, and CPU time.
+// Measures a period in the life of a process: the longest block of its event loop, and its CPU time.
 import { writeFileSync } from "node:fs";
 import { Session } from "node:inspector/promises";
 import { join } from "node:path";
@@ -23,7 +23,7 @@ export class LoopMonitor {
     await this.#profiler.post("Profiler.start");
   }
 
-  /** In ms. `name` is that of the profile. */
+  /** Returns both in ms. `name` is the name of the profile. */
   async end(name) {
     this.#delay.disable();
     const { user, system } = process.cpuUsage(this.#cpu);

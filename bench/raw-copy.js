@@ -1,6 +1,6 @@
-// One end of a copy between two processes without handover, by the plainest means that are fast: a Unix socket whose
-// reader puts what comes into one buffer, or a file on a tmpfs that is written and read with one call each. The
-// reader ends up with all of the bytes in one buffer of its own, as the taker of a slot does.
+// One end of a copy between two processes without handover, by the simplest fast means: a Unix socket whose reader
+// copies each chunk into one buffer, or a file on a tmpfs that is written and read with one call each. The reader
+// ends with all bytes in one buffer of its own, as the taker of a slot does.
 import { randomFillSync } from "node:crypto";
 import { open, unlink } from "node:fs/promises";
 import { connect, createServer } from "node:net";
@@ -13,14 +13,14 @@ const file = join("/dev/shm", `handover-bench-${process.ppid}`);
 const bytes = Buffer.allocUnsafeSlow(Number(SIZE));
 const MIB = 1024 ** 2;
 
-if (END === "reader") createServer(receive).listen(path, () => say("listening"));
+if (END === "reader") createServer(receive).listen(path, () => report("listening"));
 else {
   for (let at = 0; at < bytes.length; at += MIB) randomFillSync(bytes, at, Math.min(MIB, bytes.length - at));
   const socket = connect(path, () => void send(socket));
 }
 
 async function send(socket) {
-  say("begin");
+  report("begin");
   if (WAY === "socket") return socket.end(bytes);
   const target = await open(file, "wx", 0o600);
   for (let done = 0; done < bytes.length;) done += (await target.write(bytes, done)).bytesWritten;
@@ -49,10 +49,10 @@ async function read() {
 }
 
 function end() {
-  say("end");
+  report("end");
   process.exit();
 }
 
-function say(what) {
+function report(what) {
   console.log(JSON.stringify({ what, at: now() }));
 }

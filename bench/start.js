@@ -1,6 +1,6 @@
 // How long it takes until a new process accepts: a program without handover, the same program with handover, and an
-// upgrade of the latter. Each is measured from its trigger (spawn, or SIGHUP). The three alternate within one run, as the
-// speed of a machine drifts; which one is first changes from round to round.
+// upgrade of the latter. Each is measured from its trigger (spawn, or SIGHUP). The three alternate within one run, as
+// the speed of a machine drifts; which one is first changes from round to round.
 //
 //   npm run bench:start [-- --runs 40] [--json]
 import { availableParallelism } from "node:os";

@@ -1,12 +1,12 @@
-// State that moves in an upgrade: many units, of each of which the gap is measured ("it runs nowhere": from the abort
-// of its signal in the old process until it begins in the new one), and one large slot, beside a copy of the same
-// bytes between two processes without handover. With the longest block of either event loop, and the most memory.
+// State that moves in an upgrade. For many units: the gap in which a unit runs nowhere, from the abort of its signal
+// in the old process until it starts in the new one. For one large slot: the time beside a copy of the same bytes
+// between two processes without handover. For both: the longest block of each event loop, and the peak memory.
 //
 //   npm run bench:state [-- --units 100000] [--unit-size 1024] [--size 1073741824] [--runs 5] [--profile <directory>]
 //     [--json]
 //
-// --profile writes a CPU profile of both processes, from just before the commit until the move is over. It slows them
-// down: the figures of such a run are worth nothing.
+// --profile writes a CPU profile of both processes, from shortly before the commit until the move is over. It slows
+// them down: the figures of such a run do not count.
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -52,7 +52,7 @@ async function moveUnits() {
   const service = begin("state-server.js", { KIND: "units", COUNT: count, SIZE: values["unit-size"] });
   const { commit, costs } = await upgrade(service);
   const { moved, failures } = await service.next("moved");
-  if (moved !== count) fail(`${moved} units of ${count} have moved: ${JSON.stringify(failures)}`);
+  if (moved !== count) fail(`${moved} of ${count} units have moved: ${JSON.stringify(failures)}`);
   const [ended, begun] = ["old", "new"].map((role) => timesOf(role));
   const gaps = begun.map((at, n) => at - ended[n]);
   if (gaps.some((gap) => !(gap > 0))) fail("a unit has run twice");
@@ -66,7 +66,7 @@ async function moveUnits() {
   };
 }
 
-/** In turn, as the speed of a machine drifts. */
+/** Alternates, because the speed of a machine drifts. */
 async function compareSlot() {
   return { ...(await moveSlot()), socket: await copy("socket"), file: await copy("file") };
 }
@@ -82,7 +82,7 @@ async function moveSlot() {
   return { ms: to - from, ...costs };
 }
 
-/** Until both processes have said what it cost. */
+/** Resolves when both processes have reported their cost. */
 async function upgrade(service) {
   await service.next("ready");
   process.kill(service.pid, "SIGHUP");
@@ -105,7 +105,7 @@ async function copy(way) {
   return { ms: to.at - from.at };
 }
 
-/** As much as there will be: the bytes, the file, and what arrives; and a little more. */
+/** As much as a run needs, and a little more: the bytes, the file and the copy that arrives. */
 async function preallocate() {
   const preallocating = begin("preallocate.js", { SIZE: 4 * Number(values.size) });
   await preallocating.next("touched");

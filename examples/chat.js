@@ -1,5 +1,5 @@
-// A chat over TCP, line by line. Talk with `nc localhost 7777`, and upgrade it with `kill -HUP` as often as you like:
-// nobody is disconnected, and not even half a line is lost.
+// A chat over TCP, line by line. Connect with `nc localhost 7777`, and upgrade it with `kill -HUP` at any time: no
+// client is disconnected, and no part of a line is lost.
 import { createServer } from "node:net";
 import { Upgrader } from "handover";
 
@@ -11,7 +11,7 @@ const people = new Map();
 function enter(socket, person) {
   people.set(socket, person);
   socket.on("data", (chunk) => {
-    // A byte is a character of latin1, so that half a letter of a nick in UTF-8 can wait for the other half.
+    // In latin1 each byte is a character, so the first bytes of a UTF-8 character can wait for the others.
     const lines = (person.half + chunk.toString("latin1")).split("\n");
     person.half = lines.pop();
     for (const line of lines) hear(person, line.trimEnd());
@@ -34,8 +34,8 @@ const server = createServer((socket) => {
   enter(socket, { half: "" });
 });
 
-// How a connection moves to the next process. Up to 64 leave in one turn, so that this room is never in two places;
-// a larger one would have its messages in a broker that both processes listen to.
+// How a connection moves to the next process. Up to 64 connections move in one turn, so a room of this size is never
+// split between two processes. A larger room needs a message broker that both processes subscribe to.
 const connections = {
   name: "chat",
   version: 1,

@@ -1,5 +1,5 @@
-// An HTTP server that can be upgraded; `handover demo` runs it. Copy it, start it with PID_FILE=app.pid, and
-// replace it by whatever this file has become with: handover upgrade --pid-file app.pid
+// An HTTP server that can be upgraded; `handover demo` runs it. Copy it, start it with PID_FILE=app.pid, change the
+// file, and replace the server with: handover upgrade --pid-file app.pid
 import { createServer } from "node:http";
 import { pipeline } from "node:stream/promises";
 import { setTimeout as sleep } from "node:timers/promises";

@@ -1,4 +1,4 @@
-// A server with a rate limiter in memory: what each client has had of its budget survives upgrades, to the last request.
+// A server with a rate limiter in memory: the count of each client survives upgrades, and no request is lost from it.
 // Start it with PID_FILE=app.pid, and replace it under load with: handover upgrade --pid-file app.pid
 import { createServer } from "node:http";
 import { Upgrader } from "handover";
@@ -19,14 +19,15 @@ function add(client, window, count) {
     for (const map of [counts, given]) map.clear();
   }
   if (window === current) counts.set(client, (counts.get(client) ?? 0) + count);
-  // What comes when the counts have left follows them.
+  // The counts have moved: this request's count follows them.
   if (upg.state === "draining") handOn();
 }
 
 const slot = upg.slot("limiter", { version: 1, check: ({ counted }) => Array.isArray(counted) });
 let isOffered = false;
 
-// What is handed on is given away, and added by whoever takes it: the successor, or this process again if that dies.
+// Counts that move are given away, and added by the process that takes them: the successor, or this process again if
+// the successor dies.
 function handOn() {
   if (isOffered) return;
   isOffered = true;
@@ -47,7 +48,8 @@ const taken = new Promise((resolve) => {
     resolve();
   });
 });
-// The first requests come some milliseconds before the counts, and wait for them; unless there is nobody to send them.
+// The first requests arrive some milliseconds before the counts, and wait for them, if there is a process that sends
+// them.
 const prepared = upg.hasParent ? Promise.race([taken, upg.waitForParent()]) : undefined;
 
 const server = createServer(async (request, response) => {

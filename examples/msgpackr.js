@@ -1,4 +1,4 @@
-// State with Maps, Sets and Dates, which JSON would lose: a codec makes bytes of it with msgpackr. Start it with
+// State with Maps, Sets and Dates, which JSON would lose: a codec encodes it with msgpackr. Start it with
 // PID_FILE=app.pid, and upgrade it with: handover upgrade --pid-file app.pid
 import { createServer } from "node:http";
 import { Upgrader } from "handover";
@@ -8,8 +8,8 @@ const { PORT = 8080, PID_FILE, PROBATION = 3_000 } = process.env;
 
 const upg = new Upgrader({ pidFile: PID_FILE, probation: Number(PROBATION) });
 
-// Two releases may have different versions of a codec. The name says which bytes they both understand: state with another
-// one is refused, and stays with its owner.
+// Two releases may have different versions of a codec. The name identifies the format of the bytes: state in another
+// format is refused, and stays with its owner.
 const packr = new Packr({ structuredClone: true });
 const codec = {
   name: "msgpackr-structured-1",
@@ -22,10 +22,10 @@ let pages = new Map();
 
 const slot = upg.slot("pages", { version: 1, codec, check: (data) => data instanceof Map });
 slot.subscribe(({ data }) => {
-  // The first requests may have come before it.
+  // The first requests may have arrived before the state.
   pages = new Map([...pages, ...data]);
 });
-// A view: it is asked when the successor is there. See limiter.js for state of which no update may be lost after that.
+// A view: it is called when the successor is ready. See limiter.js for state that must not lose a later update.
 void slot.initiate(() => pages);
 
 const server = createServer(({ url, headers }, response) => {

@@ -1,6 +1,6 @@
-// A chat in rooms, over WebSockets: ws://localhost:8080/<room>. In an upgrade the rooms move, and so do the connections
-// of their members, each at its own time; nobody misses a message, or gets one twice. Start it with PID_FILE=app.pid,
-// and replace it with: handover upgrade --pid-file app.pid
+// A chat in rooms, over WebSockets: ws://localhost:8080/<room>. In an upgrade the rooms and the connections of their
+// members move independently; no member misses a message or gets one twice. Start it with PID_FILE=app.pid, and
+// replace it with: handover upgrade --pid-file app.pid
 import { createServer } from "node:http";
 import { Upgrader } from "handover";
 import { webSockets } from "handover/ws";
@@ -15,11 +15,11 @@ const wss = new WebSocketServer({ server });
 /** Whose connections are here, by room. A room may be here without some of them, or they without their room. */
 const members = new Map();
 
-// A room numbers its messages. Each member knows the last one it had, so that it can be told wherever it is next.
+// A room numbers its messages. Each member stores the number of its last one, so the next process knows which to send.
 const rooms = upg.units("room", {
   version: 1,
   run(id, room) {
-    // When this returns the room is here; the members that came before it have waited.
+    // When this returns, the room is here; members that arrived before it have waited.
     setImmediate(() => membersOf(id).forEach(serve));
     return room;
   },
@@ -39,7 +39,8 @@ wss.on("connection", (ws, request) => {
     serve(ws);
   });
   ws.on("close", () => membersOf(ws.room).delete(ws));
-  // Waits for the room if the old process has it. In the old one it may have left: there the connection follows it.
+  // Waits for the room if the old process still has it. In the old process the room may have moved: the connection
+  // follows.
   rooms.start(ws.room, { last: 0, history: [] }).then(
     () => serve(ws),
     () => upg.state !== "draining" && ws.close(1013),

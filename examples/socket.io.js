@@ -1,5 +1,5 @@
-// A socket.io server whose clients stay connected over upgrades: the same id, rooms and data, and no reconnect.
-// Public API only; for clients with `transports: ["websocket"]`.
+// A socket.io server whose clients stay connected over upgrades, with the same id, rooms and data, and no reconnect.
+// It uses the public API only, and supports clients with `transports: ["websocket"]`.
 import { createServer } from "node:http";
 import { Upgrader } from "handover";
 import { webSockets } from "handover/ws";

@@ -1,4 +1,4 @@
-// The addon's surface, as src/platform/native.ts declares it: arguments in, results out, nothing decided.
+// The functions that src/platform/native.ts declares: they convert arguments and results, and decide nothing.
 #include <napi.h>
 #include <sys/socket.h>
 #include <uv.h>
@@ -30,7 +30,7 @@ Napi::Array ArrayOf(Napi::Env env, const int* numbers, size_t count) {
   return array;
 }
 
-// Makes a result that carries descriptors. If that throws nobody will ever know them, so they are closed.
+// Makes a result that carries descriptors. If that throws, the descriptors would leak, so they are closed.
 template <typename Make>
 Napi::Value WithDescriptors(const int* fds, size_t count, Make make) {
   try {

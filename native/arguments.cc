@@ -30,7 +30,7 @@ std::string KindOf(Napi::Value value) {
   }
 }
 
-// As JavaScript writes numbers: `1.5`, `NaN`, `-1`.
+// Formats a number as JavaScript does: `1.5`, `NaN`, `-1`.
 std::string Written(Napi::Value number) { return number.ToString().Utf8Value(); }
 
 }  // namespace
@@ -100,7 +100,7 @@ int Arguments::IntegerOf(Napi::Value value, const std::string& name, int min, in
   std::string expected = "an integer from " + std::to_string(min) + " to " + std::to_string(max);
   if (!value.IsNumber()) WrongType(name, expected.c_str(), value);
   double number = value.As<Napi::Number>();
-  // Also refuses NaN, which no comparison holds for.
+  // This refuses NaN as well, for which every comparison is false.
   if (!(number >= min && number <= max) || number != std::trunc(number)) {
     throw Napi::RangeError::New(info_.Env(), std::string(function_) + ": `" + name + "` must be " + expected +
                                                  ", got " + Written(value));

@@ -1,4 +1,4 @@
-// The arguments of one call, checked: a wrong one throws a TypeError or a RangeError that names it.
+// Checks the arguments of one call: a wrong one throws a TypeError or a RangeError that names it.
 #pragma once
 
 #include <napi.h>
@@ -18,7 +18,7 @@ class Arguments {
   int Integer(size_t index, const char* name, int min, int max) const;
   int Fd(size_t index) const;
   std::vector<int> Fds(size_t index, const char* name, size_t most) const;
-  // The number that stands for the string.
+  // Returns the number that belongs to the string.
   int Choice(size_t index, const char* name, std::initializer_list<std::pair<const char*, int>> choices) const;
   bool Boolean(size_t index, const char* name) const;
   std::string String(size_t index, const char* name) const;

@@ -1,4 +1,4 @@
-// What every other file needs to hold a descriptor and to tell errors. Results are >= 0, or -errno.
+// Owns descriptors and converts errors for every other file. Results are >= 0, or -errno.
 #pragma once
 
 #include <fcntl.h>
@@ -10,7 +10,7 @@ namespace handover {
 
 inline int Result(long returned) { return returned < 0 ? -errno : static_cast<int>(returned); }
 
-// A descriptor that is closed unless it is handed on.
+// A descriptor that is closed unless its ownership is released.
 class Descriptor {
  public:
   explicit Descriptor(int fd) : fd_(fd) {}
@@ -35,8 +35,8 @@ class Descriptor {
   int fd_;
 };
 
-// For systems without SOCK_CLOEXEC, SOCK_NONBLOCK and MSG_CMSG_CLOEXEC. A fork in another thread may come
-// in between; there is no better way there.
+// For systems without SOCK_CLOEXEC, SOCK_NONBLOCK and MSG_CMSG_CLOEXEC. Another thread may fork in between, which
+// cannot be prevented there.
 inline int SetCloseOnExec(int fd) { return Result(fcntl(fd, F_SETFD, FD_CLOEXEC)); }
 
 inline int SetNonblocking(int fd) {

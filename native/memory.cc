@@ -10,7 +10,7 @@ namespace handover {
 
 #ifdef __linux__
 
-// F_SEAL_SEAL as well: a writer could not undo the others, but a reader could be locked out by new ones.
+// F_SEAL_SEAL as well: seals cannot be removed, but further seals could lock a reader out.
 constexpr int kSealed = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
 
 int MemfdCreate(const char* name) { return Result(memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING)); }

@@ -23,10 +23,10 @@ constexpr short kHangUp = POLLRDHUP;
 constexpr size_t kCredentialsSpace = 0;
 constexpr int kSendFlags = MSG_DONTWAIT;
 constexpr int kReceiveFlags = MSG_DONTWAIT;
-constexpr short kHangUp = 0;  // POLLHUP always comes.
+constexpr short kHangUp = 0;  // poll(2) always reports POLLHUP.
 #endif
 
-// Aligned as the kernel and the CMSG macros want it. The kernel writes the credentials first: without room for
+// Aligned as the kernel and the CMSG macros require. The kernel writes the credentials first: without room for
 // both, they would cost descriptors.
 union Control {
   cmsghdr header;

@@ -7,11 +7,11 @@
 
 namespace handover {
 
-// SCM_MAX_FD of Linux: the kernel answers EINVAL to one more.
+// SCM_MAX_FD of Linux: the kernel refuses more with EINVAL.
 constexpr size_t kMaxFds = 253;
 
 struct Received {
-  // The descriptors are the caller's to close.
+  // The caller has to close the descriptors.
   int fds[kMaxFds];
   size_t count = 0;
   bool truncated = false;
@@ -30,9 +30,9 @@ int Socketpair(int fds[2]);
 int Send(int fd, const void* data, size_t size, const int* fds, size_t count);
 // Lets Receive() report the sender. -ENOSYS where the kernel does not vouch for it.
 int PassCredentials(int fd);
-// The size of what came, 0 at the end of file.
+// Returns the size of the message, 0 at the end of file.
 int Receive(int fd, void* data, size_t size, Received* received);
-// `events` and the result are libuv's bits.
+// `events` and the result are bits of libuv.
 int Poll(int fd, int events, int timeout);
 int PeerCredentials(int fd, Credentials* credentials);
 

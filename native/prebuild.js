@@ -1,4 +1,5 @@
-// Puts the addon that was built here among those that the package brings, by platform; run before it is packed.
+// Copies the addon that was built here to the prebuilt addons of the package, by platform. Runs before the package is
+// packed.
 import { copyFileSync, mkdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 

@@ -1,4 +1,4 @@
-// A set of descriptors that is itself readable when one of them is. Linux's epoll; -ENOSYS elsewhere.
+// A set of descriptors that is readable when one of them is: epoll of Linux; -ENOSYS elsewhere.
 #pragma once
 
 namespace handover {
@@ -8,7 +8,7 @@ constexpr int kMaxReady = 256;
 int ReadinessCreate();
 int ReadinessAdd(int set, int fd);
 int ReadinessRemove(int set, int fd);
-// Writes to `fds`, of kMaxReady, those that are readable now. How many.
+// Writes the descriptors that are readable now to `fds`, which has room for kMaxReady. Returns their number.
 int ReadinessTake(int set, int* fds);
 
 }  // namespace handover

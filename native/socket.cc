@@ -27,7 +27,7 @@ struct Address {
   }
 };
 
-// Close-on-exec and nonblocking, as libuv wants what it adopts.
+// Close-on-exec and nonblocking, as libuv requires of a descriptor that it opens.
 int Socket(int family, int type) {
 #ifdef SOCK_CLOEXEC
   return Result(socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -79,7 +79,7 @@ int ParseInet(const std::string& text, int port, Address* address) {
 int ParseUnix(const std::string& path, Address* address) {
   auto* unix_address = address->as<sockaddr_un>();
   bool abstract = !path.empty() && path[0] == '\0';
-  // An empty path would make Linux choose an abstract name, one with a NUL inside would be cut there.
+  // Linux would choose an abstract name for an empty path, and cut a path at a NUL inside it.
   if (path.empty() || (!abstract && path.find('\0') != std::string::npos)) return -EINVAL;
   if (path.size() > sizeof(unix_address->sun_path) - 1) return -ENAMETOOLONG;
   unix_address->sun_family = AF_UNIX;
@@ -89,11 +89,11 @@ int ParseUnix(const std::string& path, Address* address) {
   return 0;
 }
 
-// Linux gives the file the mode of the socket's inode without the umask's bits, and umask(2) is the whole
-// process's, so it cannot be lifted for a moment. Adding the bits afterwards is safe: it can only widen.
+// Linux gives the file the mode of the socket's inode without the umask's bits. umask(2) changes the whole process,
+// so it cannot be lifted temporarily. Adding the bits afterwards is safe, because it only widens the mode.
 int AddMode(const std::string& path, mode_t mode) {
   int result = Result(fchmodat(AT_FDCWD, path.c_str(), mode, AT_SYMLINK_NOFOLLOW));
-  // glibc before 2.32, or no /proc.
+  // For glibc before 2.32, and without /proc.
   return result == -EOPNOTSUPP ? Result(chmod(path.c_str(), mode)) : result;
 }
 
@@ -112,8 +112,8 @@ int BindInet(int type, const std::string& address, int port, bool ipv6_only) {
   if (result < 0) return result;
   Descriptor fd(Socket(name.storage.ss_family, type));
   if (fd.get() < 0) return fd.get();
-  // As libuv does: past connections in TIME_WAIT must not keep a listener from its port. For UDP it would
-  // let two sockets share a port.
+  // As libuv does: connections in TIME_WAIT must not keep a listener from its port. For UDP the option would let two
+  // sockets share a port.
   if (type == SOCK_STREAM) result = SetOption(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
   if (result >= 0 && name.storage.ss_family == AF_INET6) {
     result = SetOption(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, ipv6_only ? 1 : 0);
@@ -130,8 +130,8 @@ int BindUnix(const std::string& path, int mode) {
   Descriptor fd(Socket(AF_UNIX, SOCK_STREAM));
   if (fd.get() < 0) return fd.get();
 #ifdef __linux__
-  // Before bind(2), so that there is no moment at which others may connect to a private socket. macOS
-  // refuses it with EINVAL: there AddMode() does it all.
+  // Before bind(2), so that other users can at no time connect to a private socket. macOS refuses it with EINVAL: there
+  // AddMode() sets the whole mode.
   if (mode >= 0 && fchmod(fd.get(), static_cast<mode_t>(mode)) < 0) return -errno;
 #endif
   if (bind(fd.get(), name.get(), name.size) < 0) return -errno;
@@ -157,13 +157,13 @@ int ConnectUnix(const std::string& path) {
 
 int Listen(int fd, int backlog) { return Result(listen(fd, backlog)); }
 
-// Never below 3: with a closed stdin the duplicate would become the next one's.
+// Never below 3: with a closed stdin the duplicate would become the stdin of the next process.
 int Duplicate(int fd) { return Result(fcntl(fd, F_DUPFD_CLOEXEC, 3)); }
 
 int Shutdown(int fd) { return Result(shutdown(fd, SHUT_RDWR)); }
 
 int Close(int fd) {
-  // After EINTR the descriptor is gone: to try again could close another thread's new one.
+  // After EINTR the descriptor is closed: a second attempt could close a new descriptor of another thread.
   return close(fd) < 0 && errno != EINTR ? -errno : 0;
 }
 
@@ -175,7 +175,7 @@ int Describe(int fd, Description* description) {
   if (type == SOCK_STREAM) description->type = "stream";
   if (type == SOCK_DGRAM) description->type = "dgram";
   if (type == SOCK_SEQPACKET) description->type = "seqpacket";
-  // Sockets that cannot listen need not know the option.
+  // A socket that cannot listen may not support the option.
   description->listening = GetOption(fd, SOL_SOCKET, SO_ACCEPTCONN) > 0;
   int family = name.storage.ss_family;
   if (family == AF_UNIX) {
@@ -184,11 +184,11 @@ int Describe(int fd, Description* description) {
   }
   if (family != AF_INET && family != AF_INET6) return 0;
   description->family = family == AF_INET ? "inet4" : "inet6";
-  // Large enough for the scope, which only getnameinfo(3) adds.
+  // Large enough for the scope, which getnameinfo(3) adds.
   char text[NI_MAXHOST];
   if (getnameinfo(name.get(), name.size, text, sizeof(text), nullptr, 0, NI_NUMERICHOST) != 0) return -EINVAL;
   description->address = text;
-  description->port = ntohs(name.as<sockaddr_in>()->sin_port);  // At the same place in sockaddr_in6.
+  description->port = ntohs(name.as<sockaddr_in>()->sin_port);  // At the same offset in sockaddr_in6.
   if (family == AF_INET6) description->ipv6_only = GetOption(fd, IPPROTO_IPV6, IPV6_V6ONLY) > 0;
   return 0;
 }

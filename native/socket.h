@@ -1,4 +1,4 @@
-// Sockets from their making to their closing.
+// Creates, describes and closes sockets.
 #pragma once
 
 #include <string>
@@ -14,11 +14,11 @@ struct Description {
   bool ipv6_only = false;
 };
 
-// `type` is SOCK_STREAM or SOCK_DGRAM; `address` is numeric, with %scope where it needs one.
+// `type` is SOCK_STREAM or SOCK_DGRAM; `address` is numeric, with %scope if it needs one.
 int BindInet(int type, const std::string& address, int port, bool ipv6_only);
-// A path that starts with NUL is abstract. A negative `mode` leaves it to the umask.
+// A path that starts with NUL is abstract. With a negative `mode` the umask applies.
 int BindUnix(const std::string& path, int mode);
-// A datagram socket that sends to `path` alone; the path as above.
+// A datagram socket that sends to `path` only; abstract paths as above.
 int ConnectUnix(const std::string& path);
 int Listen(int fd, int backlog);
 int Duplicate(int fd);

@@ -9,7 +9,7 @@ namespace handover {
 
 namespace {
 
-// A constructor has no result for -errno, so it throws what systemError() of src/platform/native.ts would make.
+// A constructor cannot return -errno, so it throws the error that systemError() of src/platform/native.ts makes.
 Napi::Error CannotWatch(Napi::Env env, int fd, int result) {
   const char* code = uv_err_name(result);
   auto error = Napi::Error::New(env, "cannot watch fd " + std::to_string(fd) + ": " + code);
@@ -20,11 +20,11 @@ Napi::Error CannotWatch(Napi::Env env, int fd, int result) {
 
 }  // namespace
 
-// What libuv holds on to until its close callback; it may outlive the object.
+// The data that libuv keeps until its close callback; it may outlive the object.
 struct Watcher::Handle {
   uv_poll_t poll;
   Watcher* owner;
-  // A worker's loop must be empty when it ends: the hook makes Node wait for the close callback.
+  // The loop of a worker must be empty when the worker ends: the hook makes Node wait for the close callback.
   napi_async_cleanup_hook_handle hook;
 
   static void Close(Handle* handle) {
@@ -52,12 +52,12 @@ Watcher::Watcher(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Watcher>(inf
   int fd = arguments.Fd(0);
   Napi::Function callback = arguments.Function(1, "callback");
 
-  // A property, as a reference from here would hide from the collector that the callback and the watcher
-  // hold each other.
+  // A property, because a reference from here would hide from the collector that the callback and the watcher refer to
+  // each other.
   Value().DefineProperty(Napi::PropertyDescriptor::Value("callback", callback));
   context_ = std::make_unique<Napi::AsyncContext>(Env(), "handover.Watcher", Value());
 
-  // The handle comes last: an exception after it would leave it without an owner.
+  // The handle comes last: an exception after its creation would leave it without an owner.
   uv_loop_t* loop = nullptr;
   napi_status status = napi_get_uv_event_loop(Env(), &loop);
   NAPI_THROW_IF_FAILED_VOID(Env(), status);
@@ -99,13 +99,13 @@ void Watcher::CloseHandle(const Napi::CallbackInfo&) {
   KeepAlive(false);
 }
 
-// From here on the handle belongs to the loop alone.
+// From here on only the loop owns the handle.
 void Watcher::Detach() {
   if (handle_ != nullptr) Handle::Close(handle_);
   handle_ = nullptr;
 }
 
-// A watcher that waits must not be collected, even if nobody but the loop knows it.
+// A watcher that waits must not be collected, even if only the loop refers to it.
 void Watcher::KeepAlive(bool keep) {
   if (keep == kept_alive_) return;
   kept_alive_ = keep;
@@ -114,23 +114,22 @@ void Watcher::KeepAlive(bool keep) {
 
 void Watcher::OnTeardown(napi_async_cleanup_hook_handle, void* data) {
   auto* handle = static_cast<Handle*>(data);
-  // Without an owner it is closing already.
+  // Without an owner it is already closing.
   if (handle->owner != nullptr) handle->owner->Detach();
 }
 
 void Watcher::OnEvents(uv_poll_t* poll, int status, int events) {
   Watcher* watcher = static_cast<Handle*>(poll->data)->owner;
   if (status < 0) {
-    // libuv stops at an error. Going on as poll(2) does: the reader finds the errno, and it may be one that
-    // reading clears.
+    // libuv stops polling at an error. Continue as poll(2) does: the reader gets the errno, and reading may clear it.
     uv_poll_start(poll, watcher->events_, OnEvents);
     events = watcher->events_;
   }
   watcher->Call(events);
 }
 
-// Plain Node-API: an environment that is being stopped refuses calls, which must not become a C++ exception
-// in a callback of the loop.
+// Plain Node-API: an environment that is being torn down refuses calls, which must not become a C++ exception in a
+// callback of the loop.
 void Watcher::Call(int events) {
   napi_env env = Env();
   napi_handle_scope scope;
@@ -140,7 +139,7 @@ void Watcher::Call(int events) {
       napi_create_int32(env, events, &argument) == napi_ok) {
     napi_make_callback(env, *context_, self, callback, 1, &argument, &returned);
   }
-  // What the callback threw is nobody's to catch: an uncaughtException.
+  // Nothing can catch an exception of the callback: it becomes an uncaughtException.
   bool thrown = false;
   napi_value error;
   if (napi_is_exception_pending(env, &thrown) == napi_ok && thrown &&

@@ -30,7 +30,7 @@ class Watcher : public Napi::ObjectWrap<Watcher> {
   void KeepAlive(bool keep);
   void Call(int events);
 
-  // Null once closed.
+  // Null after close.
   Handle* handle_ = nullptr;
   std::unique_ptr<Napi::AsyncContext> context_;
   int events_ = 0;

@@ -1,5 +1,5 @@
-// What every peer serves: small answers, an echo, a slow one, a stream, and WebSockets that echo. Each answer
-// tells which process gave it.
+// The server of every peer: small answers, an echo, a slow answer, a stream, and WebSockets that echo. Each answer
+// contains the PID of its process.
 import { createServer } from "node:http";
 import { pipeline } from "node:stream/promises";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -7,7 +7,7 @@ import { WebSocketServer } from "ws";
 
 export const server = createServer((request, response) => {
   response.setHeader("x-pid", process.pid);
-  // A client that goes away is no reason to crash.
+  // A client that disconnects must not crash the server.
   answer(request, response).catch(() => response.destroy());
 });
 
@@ -35,8 +35,8 @@ async function* count() {
 let isShuttingDown = false;
 
 /**
- * What the peers' documentation has, and what else a careful program does: `close()` alone would wait for clients
- * that keep on asking, until the peer kills the process.
+ * Shuts down as the peers' documentation says, and as a careful program does: `close()` alone would wait for clients
+ * that keep sending requests, until the peer kills the process.
  */
 export function shutdown() {
   if (isShuttingDown) return;

@@ -1,11 +1,11 @@
-// Clients that ask a server all the time, each one request after another, and never retry.
+// Clients that send one request after another, all the time, and never retry.
 import { Agent, request } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { WebSocket } from "ws";
 
 /**
- * How many there are of each kind, and the ms that one pauses between two requests, at least; at most twice as
- * long. Those of one kind but `fresh` keep a connection each.
+ * The number of clients of each kind, and their minimum pause between two requests in ms; the maximum is twice as long.
+ * Every client keeps one connection, except those of `fresh`.
  */
 export const KINDS = {
   fresh: { clients: 8, pause: 15 },
@@ -18,15 +18,15 @@ export const KINDS = {
 };
 
 export class Clients {
-  /** Of every request or message: when it was sent, how many ms it took, and what was wrong with it. */
+  /** For every request or message: when it was sent, the ms it took, and its fault. */
   samples = Object.fromEntries(Object.keys(KINDS).map((kind) => [kind, []]));
-  /** Connections that the client had meant to keep. */
+  /** Connections that were closed although the client wanted to keep them. */
   closed = Object.fromEntries(Object.keys(KINDS).map((kind) => [kind, 0]));
   #port;
   #isOver = false;
   #clients;
 
-  /** They begin at once. */
+  /** Starts the clients. */
   constructor(port) {
     this.#port = port;
     this.#clients = Object.entries(KINDS).flatMap(([kind, { clients }]) =>
@@ -34,7 +34,7 @@ export class Clients {
     );
   }
 
-  /** Lets each end what it is at. */
+  /** Lets every client finish its current request. */
   async finish() {
     this.#isOver = true;
     await Promise.all(this.#clients);
@@ -56,7 +56,7 @@ export class Clients {
     if (agent) agent.destroy();
   }
 
-  /** A new connection whenever the last one is closed. */
+  /** Opens a new connection whenever the last one is closed. */
   async #talk() {
     while (!this.#isOver) {
       const ws = new WebSocket(`ws://127.0.0.1:${this.#port}`);
@@ -68,14 +68,14 @@ export class Clients {
     }
   }
 
-  /** One message after another, until the connection is closed. */
+  /** Sends one message after another until the connection is closed. */
   async #converse(ws, closed) {
     for (let n = 0; !this.#isOver && ws.readyState === WebSocket.OPEN; n++) {
       const sent = performance.now();
       const answer = new Promise((resolve) => ws.once("message", (message) => resolve(String(message))));
       ws.send(String(n));
-      const heard = await Promise.race([answer, closed, sleep(PATIENCE, "TIMEOUT", { ref: false })]);
-      this.#add("websocket", sent, heard === String(n) ? undefined : heard);
+      const received = await Promise.race([answer, closed, sleep(PATIENCE, "TIMEOUT", { ref: false })]);
+      this.#add("websocket", sent, received === String(n) ? undefined : received);
       await rest(KINDS.websocket.pause);
     }
     if (!this.#isOver) this.closed.websocket++;
@@ -87,7 +87,7 @@ export class Clients {
   }
 }
 
-/** Sends one request, once. `onClosed` is called when a connection is closed that was to be kept. */
+/** Sends one request, once. `onClosed` is called when a keep-alive connection is closed. */
 export function ask({ port, path, body, agent, onClosed }) {
   return new Promise((resolve, reject) => {
     const method = body === undefined ? "GET" : "POST";
@@ -112,7 +112,7 @@ const watched = new WeakSet();
 function watch(socket, onClosed) {
   if (watched.has(socket)) return;
   watched.add(socket);
-  // One that was never open is a failure, and nothing that was kept.
+  // A connection that was never open is a failed request, not a closed connection.
   socket.once("connect", () => socket.once("close", onClosed));
 }
 

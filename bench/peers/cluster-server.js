@@ -1,5 +1,5 @@
-// A rolling restart with node:cluster: SIGHUP starts a new worker; when it listens, the old one is disconnected, as
-// the documentation of `worker.disconnect()` has it.
+// A rolling restart with node:cluster: SIGHUP starts a new worker; when it listens, the old one is disconnected as in
+// the documentation of `worker.disconnect()`.
 import cluster from "node:cluster";
 
 if (cluster.isPrimary) {

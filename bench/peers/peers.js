@@ -1,4 +1,4 @@
-// How each peer is started, upgraded and stopped: as its users do.
+// How each peer is started, upgraded and stopped: as by its users.
 import { execFile, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -12,8 +12,8 @@ const run = promisify(execFile);
 const { NODE_EXTRA_CA_CERTS: _, ...environment } = process.env;
 
 /**
- * Each is started on a port, and is then something that can be upgraded and stopped. One that cannot be had
- * throws `Missing`. `upgrade` gets the PID that answers now; the upgrade is over when another one does.
+ * Starts a peer on a port. Returns the functions that upgrade and stop it, or throws `Missing` if the peer cannot be
+ * installed. `upgrade` gets the PID that answers now; the upgrade is over when another PID answers.
  */
 export const peers = {
   handover: (port) => signalled("handover-server.js", port, { follow: true }),
@@ -25,7 +25,7 @@ export const peers = {
 
 export class Missing extends Error {}
 
-/** SIGHUP upgrades it: the process that answers, or the one that was started. */
+/** A peer that SIGHUP upgrades. `follow`: the signal goes to the process that answers, not to the first one. */
 function signalled(program, port, { follow }) {
   const child = start(process.execPath, [pathOf(program)], port);
   return bySignal(child, follow);
@@ -38,12 +38,12 @@ function bySignal(child, follow) {
   };
 }
 
-/** PM2's daemon has a home of its own, and ends with it. */
+/** PM2's daemon gets a home directory of its own, which `stop` removes. */
 async function startWithPm2(port) {
   const pm2 = await findPm2();
   const home = mkdtempSync(join(tmpdir(), "handover-pm2-"));
   const env = { ...environment, PM2_HOME: home, PORT: String(port) };
-  const call = (...args) => run(process.execPath, [pm2, ...args], { env, timeout: LONGEST });
+  const call = (...args) => run(process.execPath, [pm2, ...args], { env, timeout: COMMAND_TIMEOUT });
   const stop = async () => {
     await call("kill").finally(() => rmSync(home, { recursive: true, force: true }));
   };
@@ -56,7 +56,7 @@ async function startWithPm2(port) {
   return { upgrade: () => call("reload", "peer"), stop };
 }
 
-/** It brings too many packages for a development dependency: a cache of its own holds them. */
+/** PM2 has too many dependencies to be a development dependency: it is installed into a cache. */
 async function findPm2() {
   const cache = join(environment.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "handover-bench");
   const find = () => createRequire(join(cache, "package.json")).resolve("pm2/bin/pm2");
@@ -65,7 +65,7 @@ async function findPm2() {
   } catch {
     try {
       const args = ["install", "--prefix", cache, "--no-audit", "--no-fund", "--ignore-scripts", PM2];
-      await run("npm", args, { timeout: LONGEST });
+      await run("npm", args, { timeout: COMMAND_TIMEOUT });
       return find();
     } catch (error) {
       throw new Missing(`${PM2} cannot be installed into ${cache}: ${error.message.split("\n")[0]}`);
@@ -73,14 +73,14 @@ async function findPm2() {
   }
 }
 
-/** Where Debian's golang-go and golang-github-cloudflare-tableflip-dev are installed. */
+/** Needs Debian's golang-go and golang-github-cloudflare-tableflip-dev. */
 async function startTableflip(port) {
   const directory = mkdtempSync(join(tmpdir(), "handover-tableflip-"));
   const program = join(directory, "server");
   const env = { ...environment, GO111MODULE: "off", GOPATH: "/usr/share/gocode" };
   const remove = () => rmSync(directory, { recursive: true, force: true });
   try {
-    await run("go", ["build", "-o", program, pathOf("tableflip/main.go")], { env, timeout: LONGEST });
+    await run("go", ["build", "-o", program, pathOf("tableflip/main.go")], { env, timeout: COMMAND_TIMEOUT });
   } catch (error) {
     remove();
     throw new Missing(error.code === "ENOENT" ? "go is not installed" : `go build: ${error.stderr}`);
@@ -89,14 +89,14 @@ async function startTableflip(port) {
   return { upgrade, stop: () => stop().finally(remove) };
 }
 
-/** What everybody does who has none of these. */
+/** A stop and a start, without any of these tools. */
 function stopAndStart(port) {
   let child = start(process.execPath, [pathOf("plain-server.js")], port);
   return {
     upgrade: async () => {
       const ended = new Promise((resolve) => child.once("exit", resolve));
       child.kill("SIGTERM");
-      const killer = setTimeout(() => child.kill("SIGKILL"), PATIENCE);
+      const killer = setTimeout(() => child.kill("SIGKILL"), STOP_TIMEOUT);
       await ended;
       clearTimeout(killer);
       child = start(process.execPath, [pathOf("plain-server.js")], port);
@@ -108,7 +108,7 @@ function stopAndStart(port) {
 function start(command, args, port) {
   return spawn(command, args, {
     env: { ...environment, PORT: String(port) },
-    // A process group of its own can be ended as a whole, whoever is in it by then.
+    // A process group of its own can be killed as a whole, whichever processes are in it by then.
     detached: true,
     stdio: ["ignore", "ignore", "inherit"],
   });
@@ -118,7 +118,7 @@ function end(child) {
   try {
     process.kill(-child.pid, "SIGKILL");
   } catch {
-    // Nobody is left.
+    // Every process has exited.
   }
 }
 
@@ -128,8 +128,8 @@ function pathOf(file) {
 
 const PM2 = "pm2@7.0.4";
 
-/** ms, as Docker has it. */
-const PATIENCE = 10_000;
+/** ms; the default of Docker. */
+const STOP_TIMEOUT = 10_000;
 
-/** ms: for what a peer is told to do, and for an installation. */
-const LONGEST = 120_000;
+/** ms: for a command of a peer, and for an installation. */
+const COMMAND_TIMEOUT = 120_000;

@@ -1,11 +1,11 @@
-// What the clients of a server see of its upgrades, with handover and with others: the same clients, which never
-// retry, and as nearly the same server; a steady window, and then the upgrades.
+// The effect of upgrades on the clients of a server, with handover and with other tools. The clients are the same and
+// never retry, and the servers are as similar as possible. A steady period comes first, then the upgrades.
 //
 //   npm run bench:peers [-- --upgrades 20] [--only handover,pm2,cluster,restart,tableflip] [--json]
 //
 // It takes about two minutes for each peer. PM2 is installed into a cache directory when it is first needed;
-// tableflip takes part where Debian's golang-go and golang-github-cloudflare-tableflip-dev are installed. A peer
-// that cannot be had is left out. Ends with code 1 if handover failed one request, or closed one connection.
+// tableflip needs Debian's golang-go and golang-github-cloudflare-tableflip-dev. A peer that cannot be installed is
+// left out. Exits with 1 if handover failed a request or closed a connection.
 import { once } from "node:events";
 import { createServer } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -22,13 +22,13 @@ const { values } = parseArgs({
   },
 });
 const upgrades = Number(values.upgrades);
-/** ms without upgrades, at first. */
+/** ms: the steady period without upgrades. */
 const STEADY = 10_000;
-/** ms between the beginnings of two upgrades, and what of them is the upgrade window. */
+/** ms from the start of one upgrade to that of the next, and the part after an upgrade that counts as its window. */
 const EVERY = 4_000;
 const WINDOW = 1_500;
-/** ms: for an upgrade, and for the old process to end. */
-const LONGEST = 20_000;
+/** ms: for an upgrade, and for the exit of the old process. */
+const UPGRADE_TIMEOUT = 20_000;
 
 let running;
 process.once("SIGINT", () => void Promise.resolve(running?.stop()).finally(() => process.exit(130)));
@@ -82,9 +82,9 @@ async function measure(name) {
   }
 }
 
-/** Waits until a new connection is answered by another process than `old`. */
+/** Waits until another process than `old` answers a new connection. */
 async function answering(port, old) {
-  const end = performance.now() + LONGEST;
+  const end = performance.now() + UPGRADE_TIMEOUT;
   while (performance.now() < end) {
     const pid = await ask({ port, path: "/", agent: false }).then(
       (reply) => reply.pid,
@@ -97,7 +97,7 @@ async function answering(port, old) {
 }
 
 async function gone(pid) {
-  const end = performance.now() + LONGEST;
+  const end = performance.now() + UPGRADE_TIMEOUT;
   while (performance.now() < end) {
     try {
       process.kill(pid, 0);
@@ -108,7 +108,7 @@ async function gone(pid) {
   }
 }
 
-/** Below those that the system gives to clients, one of which could have taken it between a stop and a start. */
+/** Below the range for clients, one of which could take the port between a stop and a start. */
 async function freePort() {
   for (;;) {
     const server = createServer();
@@ -124,7 +124,7 @@ async function freePort() {
   }
 }
 
-/** Latencies of what was answered; failures and closed connections from the first upgrade to the end. */
+/** Latencies of answered requests; failures and closed connections from the first upgrade to the end. */
 function summarize({ samples, closed }, before, windows) {
   const began = windows[0].from;
   const isDuring = ({ sent }) => windows.some(({ from, done }) => sent >= from && sent < done + WINDOW);
@@ -165,7 +165,7 @@ function print(name, { kinds, triggerToDone: { p50, max } }) {
     const cells = [
       requests.toLocaleString("en"),
       failedPer100Upgrades.toFixed(0),
-      // A client that makes a new connection each time closes it itself.
+      // A client that opens a connection for each request closes it itself.
       kind === "fresh" ? "–" : String(closed),
       `${inMs(steady.p50)} / ${inMs(steady.p99)}`,
       `${inMs(upgrade.p50)} / ${inMs(upgrade.p99)}`,

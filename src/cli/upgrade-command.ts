@@ -55,7 +55,7 @@ async function upgrade(pid: number | undefined, options: Options, self: Command)
 async function showProgress(client: ControlClient, request: UpgradeRequest): Promise<void> {
   const progress = new Progress();
   const isRehearsal = request.command === "rehearse";
-  writeText(`${isRehearsal ? "dry run of an upgrade of" : "upgrading"} pid ${client.pid}`);
+  writeText(`${isRehearsal ? "dry run for" : "upgrading"} pid ${client.pid}`);
   try {
     const answer = await client.ask(request, (phase) => progress.show(phase));
     progress.end();

@@ -110,7 +110,10 @@ function listeningPaths(pid: number): string[] {
   }
 }
 
-/** Whether a socket has the mode of a control socket. Another server of the program must not see clients that only look. */
+/**
+ * Whether a socket has the mode of a control socket. Another server of the program must not see clients that only
+ * look.
+ */
 function isPrivate(path: string): boolean {
   try {
     return (statSync(path).mode & 0o777) === CONTROL_SOCKET_MODE;

@@ -5,8 +5,8 @@ import type { Settings } from "../options.js";
 import type { NextCommand } from "../process/command.js";
 
 /*
- * The protocol of the control socket: one JSON object per line. The server greets, the client sends one request, and the
- * server reports phases and then one answer. Unknown fields are ignored.
+ * The protocol of the control socket: one JSON object per line. The server greets, the client sends one request, and
+ * the server reports phases and then one answer. Unknown fields are ignored.
  */
 
 /** The control socket answers only its own user and root. */
@@ -61,14 +61,19 @@ export interface Status {
   upgrades?: readonly UpgradeRecord[];
   /** The options of `new Upgrader()`. Earlier versions leave them out. */
   settings?: Omit<Settings, "spawn" | "computesSpawn">;
-  /** The command of the next successor. Left out if the option `spawn` is a function, which only an upgrade may call. */
+  /**
+   * The command of the next successor. Left out if the option `spawn` is a function, which only an upgrade may call.
+   */
   command?: NextCommand | undefined;
 }
 
 /** Characters of the longest line that either side reads. */
 const MAX_LINE = 64 * 1024;
 
-/** Splits a stream into lines. Calls `onLine` with the object of each line, and `onInvalid` at the first line without one. */
+/**
+ * Splits a stream into lines. Calls `onLine` with the object of each line, and `onInvalid` at the first line without
+ * one.
+ */
 export function readLines(
   stream: NodeJS.ReadableStream,
   onLine: (value: Record<string, unknown>) => void,

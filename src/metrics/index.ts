@@ -1,6 +1,6 @@
 /**
- * `handover/metrics`: metrics of a service for prom-client or OpenTelemetry. The counters belong to the service, not to a
- * process: after an upgrade they continue with the predecessor's values.
+ * `handover/metrics`: metrics of a service for prom-client or OpenTelemetry. The counters belong to the service, not
+ * to a process: after an upgrade they continue with the predecessor's values.
  *
  * @module
  */

@@ -27,7 +27,9 @@ interface Value {
   value: number;
 }
 
-/** A metric in the form that a registry reads. prom-client's own classes would count in the process, not the service. */
+/**
+ * A metric in the form that a registry reads. prom-client's own classes would count in the process, not the service.
+ */
 class PrometheusMetric {
   readonly name: string;
   readonly help: string;

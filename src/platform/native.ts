@@ -21,7 +21,10 @@ export interface Native {
   poll(fd: number, events: number, timeout: number): number;
   /** socket(2) + bind(2) for TCP or UDP; `address` is numeric. The descriptor. */
   bindInet(type: SocketType, address: string, port: number, ipv6Only: boolean): number;
-  /** socket(2) + bind(2) for a Unix stream socket; a path that starts with NUL is abstract. With `mode` -1 the umask applies. */
+  /**
+   * socket(2) + bind(2) for a Unix stream socket; a path that starts with NUL is abstract. With `mode` -1 the umask
+   * applies.
+   */
   bindUnix(path: string, mode: number): number;
   /** socket(2) + connect(2) for a Unix datagram socket; a path that starts with NUL is abstract. The descriptor. */
   connectUnix(path: string): number;

@@ -11,9 +11,9 @@ interface Activation {
 }
 
 /**
- * Takes the descriptors of `LISTEN_FDS`, if they are meant for this process. Deletes the variables from `env`, because
- * the descriptors are not meant for programs that this one starts. Descriptors from the store get their old names; others
- * get the `activation` of their FileDescriptorName=.
+ * Takes the descriptors of `LISTEN_FDS`, if they are meant for this process. Deletes the variables from `env`,
+ * because the descriptors are not meant for programs that this one starts. Descriptors from the store get their old
+ * names; others get the `activation` of their FileDescriptorName=.
  */
 export function takeActivation(env: NodeJS.ProcessEnv, pid = process.pid): Activation {
   const { LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES = "" } = env;

@@ -63,7 +63,10 @@ export class ServiceManager {
     if (this.#isMain) this.#startHeartbeat();
   }
 
-  /** Called for every transition, before its effects: systemd must learn of a new main process before the old one acts. */
+  /**
+   * Called for every transition, before its effects: systemd must learn of a new main process before the old one
+   * acts.
+   */
   onTransition(event: Event, before: State, after: State): void {
     // At a stop before the end of probation the predecessor stays the main process.
     const mayBecomeMain = !("outcome" in after) || !this.#service.hasPredecessor();

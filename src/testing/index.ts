@@ -1,7 +1,7 @@
 /**
- * `handover/testing`: an `Upgrader` that never upgrades, for tests, and for development on systems that handover does not
- * support (Windows). It has the same members and checks the same options, but loads no addon, handles no signal and writes
- * no file. A process may have any number of them.
+ * `handover/testing`: an `Upgrader` that never upgrades, for tests, and for development on systems that handover does
+ * not support (Windows). It has the same members and checks the same options, but loads no addon, handles no signal
+ * and writes no file. A process may have any number of them.
  *
  * @module
  */

@@ -1,4 +1,4 @@
-// The same server as app.js in Go, upgraded by tableflip on SIGHUP as its README has it.
+// The server of app.js in Go, upgraded by tableflip on SIGHUP as in the README of tableflip.
 package main
 
 import (
@@ -71,7 +71,7 @@ func serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// As much of RFC 6455 as the clients of this benchmark need: text of less than 126 bytes.
+// The part of RFC 6455 that the clients of this benchmark use: text of less than 126 bytes.
 func echo(w http.ResponseWriter, r *http.Request) {
 	accept := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	conn, stream, err := w.(http.Hijacker).Hijack()

@@ -30,7 +30,10 @@ export function readCapacity(pid: number | "self"): Capacity {
   };
 }
 
-/** Reads the limits from the contents of `cgroup` and `mountinfo` of proc(5). Versions 1 and 2 may be mounted together. */
+/**
+ * Reads the limits from the contents of `cgroup` and `mountinfo` of proc(5). Versions 1 and 2 may be mounted
+ * together.
+ */
 export function readLevels(
   cgroup: string,
   mountinfo: string,

@@ -86,7 +86,10 @@ export async function readNode(
   }
 }
 
-/** Whether a version of Node satisfies a package's `engines`. Only ranges with nothing but a lower bound are understood. */
+/**
+ * Whether a version of Node satisfies a package's `engines`. Only ranges with nothing but a lower bound are
+ * understood.
+ */
 export function fitsEngines(version: string, range: string): boolean {
   const least = /^>=\s*(\d+(?:\.\d+){0,2})$/.exec(range.trim())?.[1];
   if (least === undefined) return true;

@@ -139,7 +139,10 @@ function parseExec(text: string | undefined): ExecLine | undefined {
   return { path, words: readWords(words!), ignoresErrors: ignores === "yes" };
 }
 
-/** systemctl does not quote words that contain blanks. A word that is an absolute path ends where an existing file does. */
+/**
+ * systemctl does not quote words that contain blanks. A word that is an absolute path ends where an existing file
+ * does.
+ */
 function readWords(text: string): string[] {
   const pieces = text.replaceAll("$$", "$").split(" ");
   const words: string[] = [];

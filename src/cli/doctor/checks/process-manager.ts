@@ -3,7 +3,9 @@ import { detectProcessManager } from "../../../process/support.js";
 import type { Facts } from "../facts.js";
 import { error, ok, warning, type Check, type Finding } from "../findings.js";
 
-/** The ancestors of the process: one that waits for the first generation mistakes its exit for the end of the service. */
+/**
+ * The ancestors of the process: one that waits for the first generation mistakes its exit for the end of the service.
+ */
 export const PROCESS_MANAGER_CHECKS: readonly Check[] = [
   { name: "pid-1", examine: examinePidOne },
   { name: "manager", examine: examineManager },
