@@ -13,8 +13,8 @@ describe("handover upgrade --dry-run", () => {
     const { pid } = await service.until("rehearsed", { generation: 1 });
     expect(run.stdout).toMatch(
       new RegExp(
-        `^trying to upgrade pid ${service.pid}\n +spawned +pid ${pid}, generation 1\n +ready +after .*\n` +
-          `done: the new code gets ready; pid ${pid} was ended again, pid ${service.pid} serves on\n$`,
+        `^dry run for pid ${service.pid}\n +spawned +pid ${pid}, generation 1\n +ready +after .*\n` +
+          `dry run passed: the new code started and was stopped again; pid ${service.pid} is still serving\n$`,
       ),
     );
     expect(run).toMatchObject({ code: 0, stderr: "" });
@@ -63,7 +63,7 @@ describe("handover upgrade --dry-run", () => {
     const failed = await handover("upgrade", service.pid, "--dry-run");
     expect(failed.code).toBe(1);
     expect(failed.stderr).toMatch(
-      /^handover: the successor \(pid \d+\) exited with code 3; pid \d+ serves on\n$/,
+      /^handover: the successor \(pid \d+\) exited with code 3; pid \d+ keeps serving\n$/,
     );
     expect(service.alive()).toEqual([service.pid]);
   });
@@ -72,7 +72,7 @@ describe("handover upgrade --dry-run", () => {
     const service = await hang();
     expect(await handover("upgrade", service.pid, "--dry-run", "--timeout", 300)).toMatchObject({
       code: 1,
-      stderr: `handover: the successor was not ready within 300 ms; pid ${service.pid} serves on\n`,
+      stderr: `handover: the successor was not ready within 300 ms; pid ${service.pid} keeps serving\n`,
     });
     expect(service.alive()).toEqual([service.pid]);
   });
@@ -88,7 +88,7 @@ describe("handover upgrade --dry-run", () => {
     process.kill(pid, "SIGKILL");
     expect(await first.ended).toMatchObject({
       code: 1,
-      stderr: `handover: the successor (pid ${pid}) was killed by SIGKILL; pid ${service.pid} serves on\n`,
+      stderr: `handover: the successor (pid ${pid}) was killed by SIGKILL; pid ${service.pid} keeps serving\n`,
     });
     expect(service.alive()).toEqual([service.pid]);
   });

@@ -34,7 +34,7 @@ describe.skipIf(Sandbox.missing)(`a container${Sandbox.why}`, () => {
       expect(await sandbox.run(upgrade)).toMatchObject({
         code: 0,
         stdout: expect.stringMatching(
-          /^trying to upgrade[^]*^done: pid \d+ serves as generation 1$/m,
+          /^dry run for[^]*^done: pid \d+ serves as generation 1$/m,
         ) as string,
       });
       await clients.answered(/generation 1/);

@@ -32,11 +32,11 @@ describe.skipIf(missing)(`a service behind a symlink${why}`, () => {
     const broken = await release(sandbox, "4", 'import "no-such-package";');
     expect(broken).toMatchObject({
       code: 1,
-      stdout: expect.stringMatching(/^trying to upgrade/m) as string,
+      stdout: expect.stringMatching(/^dry run for/m) as string,
     });
     expect(broken.stdout).not.toMatch(/^upgrading/m);
     expect(broken.stderr).toMatch(
-      /^handover: the successor \(pid \d+\) exited with code 1; pid \d+ serves on$/m,
+      /^handover: the successor \(pid \d+\) exited with code 1; pid \d+ keeps serving$/m,
     );
     expect(broken.stderr).toMatch(/release 4 does not work; releases\/3 keeps serving\n$/);
     expect(await sandbox.run("readlink /srv/app/current")).toMatchObject({ stdout: "releases/3\n" });
@@ -63,7 +63,7 @@ describe.skipIf(missing)(`a service behind a symlink${why}`, () => {
     const dying = await release(sandbox, "2", server.replace("await upg.exit;", "process.exit(3);"));
     expect(dying).toMatchObject({ code: 1 });
     expect(dying.stderr).toMatch(
-      /rolled back: [^\n]*; pid \d+ serves on\nrelease 2 does not work; releases\/1/,
+      /rolled back: [^\n]*; pid \d+ keeps serving\nrelease 2 does not work; releases\/1/,
     );
     expect(await sandbox.run("readlink /srv/app/current; curl -s localhost:8080")).toMatchObject({
       stdout: "releases/1\nhello from release 1\n",
