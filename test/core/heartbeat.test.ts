@@ -35,7 +35,7 @@ async function acknowledge(stage: Stage): Promise<void> {
 }
 
 describe("a successor with heartbeats", () => {
-  test("is offered nothing before it has acknowledged the commit", async () => {
+  test("a successor is offered nothing before it has acknowledged the commit", async () => {
     const { stage } = await commit();
     await pass(stage, 1_000);
     expect(stage.events).not.toContain("draining");
@@ -44,7 +44,7 @@ describe("a successor with heartbeats", () => {
     expect(stage.generation.state).toMatchObject({ name: "replaced", acknowledged: true });
   });
 
-  test("is killed and rolled back when it does not acknowledge for 3 s, however short probation is", async () => {
+  test("a successor that does not acknowledge the commit for 3 s is killed and rolled back, however short probation is", async () => {
     const { stage, settled } = await commit({ probation: 500 });
     await pass(stage, 2_750);
     expect(stage.successor.isKilled).toBe(false);
@@ -58,7 +58,7 @@ describe("a successor with heartbeats", () => {
     expect(stage.events).not.toContain("draining");
   });
 
-  test("is confirmed at the end of probation if its heartbeats come", async () => {
+  test("a successor is confirmed at the end of probation if its heartbeats come", async () => {
     const { stage, settled } = await commit({ probation: 1_000 });
     await acknowledge(stage);
     await pass(stage, 1_000, true);
@@ -66,7 +66,7 @@ describe("a successor with heartbeats", () => {
     expect(await stage.generation.exit).toBe("upgraded");
   });
 
-  test("is killed when it falls silent on probation for as long as probation is", async () => {
+  test("a successor that is silent for as long as probation is killed", async () => {
     const { stage, settled } = await commit({ probation: 4_000 });
     await acknowledge(stage);
     await pass(stage, 2_000, true);
@@ -77,7 +77,7 @@ describe("a successor with heartbeats", () => {
     expect(await settled).toBe("rolledBack");
   });
 
-  test("keeps its probation open while it is silent, and is confirmed when it beats again", async () => {
+  test("a successor that is silent stays on probation, and is confirmed when it beats again", async () => {
     const { stage, settled } = await commit({ probation: 3_000 });
     await acknowledge(stage);
     await pass(stage, 2_000, true);
@@ -88,20 +88,20 @@ describe("a successor with heartbeats", () => {
     expect(stage.successor.isKilled).toBe(false);
   });
 
-  test("is not taken for silent while the watching process itself was late", async () => {
+  test("a successor is not taken for silent while the watching process itself was late", async () => {
     const { stage } = await commit({ probation: 3_000 });
     await acknowledge(stage);
     for (let n = 0; n < 4; n++) stage.clock.advance(60_000);
     expect(stage.successor.isKilled).toBe(false);
   });
 
-  test("is never killed for its silence under a debugger", async () => {
+  test("a successor is never killed for its silence under a debugger", async () => {
     const { stage } = await commit({ probation: 500, inspected: true });
     await pass(stage, 10_000);
     expect(stage.successor.isKilled).toBe(false);
   });
 
-  test("is not killed any longer once a stop has confirmed it", async () => {
+  test("a successor is not killed for its silence once a stop has confirmed it", async () => {
     const { stage, settled } = await commit();
     void stage.generation.stop();
     expect(await settled).toBe("confirmed");

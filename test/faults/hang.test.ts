@@ -28,7 +28,7 @@ async function rollBack({ service, client }: Running): Promise<unknown> {
 }
 
 test.each(["before-commit", "at-accept"])(
-  "a successor that loops for ever %s is killed, and the old process serves every connection again",
+  "a successor whose event loop is blocked for ever %s is killed, and its predecessor serves every connection again",
   async (hang) => {
     const running = await start({ hang });
     await running.service.upgrade("hanging");
@@ -54,7 +54,7 @@ test("a successor that blocks for 2 s when it accepts is confirmed, and serves",
   await finish(running, pid);
 });
 
-test("handover upgrade waits for the end of probation, and fails with the reason of the rollback", async () => {
+test("handover upgrade waits for the end of probation, and prints the reason of a rollback", async () => {
   const running = await start({ hang: "before-commit" });
   const { code, stdout, stderr } = await handover("upgrade", "--pid-file", running.pidFile);
   expect(code).toBe(1);
