@@ -66,7 +66,7 @@ describe("a successor with heartbeats", () => {
     expect(await stage.generation.exit).toBe("upgraded");
   });
 
-  test("a successor that is silent for as long as probation is killed", async () => {
+  test("a successor that is silent on probation for as long as it lasts is killed", async () => {
     const { stage, settled } = await commit({ probation: 4_000 });
     await acknowledge(stage);
     await pass(stage, 2_000, true);
