@@ -11,7 +11,8 @@ import { PacketReader, type Packet } from "./reader.js";
  * without any if not all of them could be received: it can be refused.
  */
 interface ChannelListener {
-  message(message: Message, fds: number[], body: Uint8Array): void;
+  /** @param sender the PID of the sender, as the kernel vouches for it; 0 where it is unknown */
+  message(message: Message, fds: number[], body: Uint8Array, sender: number): void;
   /** The other end is gone, or talks nonsense (`error`). Nothing comes after it. */
   end(error: HandoverError | undefined): void;
 }
@@ -21,9 +22,10 @@ interface ChannelListener {
  * not take at once wait here, in order. It never keeps the event loop alive.
  */
 export class Channel {
-  /** A channel, and the descriptor of its other end, which the caller has to close. */
+  /** A channel that knows who sends, and the descriptor of its other end, which the caller has to close. */
   static pair(): [Channel, number] {
     const [own, other] = check(native().socketpair(), "make", "a pair of sockets");
+    native().passCredentials(own);
     return [new Channel(own), other];
   }
 
@@ -108,6 +110,11 @@ export class Channel {
     while (this.#readOne());
   }
 
+  /** Ends the channel for every process that holds either end of it. */
+  shutDown(): void {
+    if (!this.#closed) native().shutdown(this.fd);
+  }
+
   /** Closes the descriptor. Idempotent. */
   close(): void {
     if (this.#closed) return;
@@ -141,7 +148,7 @@ export class Channel {
     if (this.#ended || !this.#reading) return false;
     const packet = this.#receiveOrFail();
     if (packet === undefined) return false;
-    this.#listener?.message(packet.message, packet.fds, packet.body);
+    this.#listener?.message(packet.message, packet.fds, packet.body, packet.sender);
     return true;
   }
 

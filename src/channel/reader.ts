@@ -11,6 +11,8 @@ export interface Packet {
   /** The reader's to close. */
   fds: number[];
   body: Uint8Array;
+  /** The PID of the sender, as the kernel vouches for it; 0 where it is unknown. */
+  sender: number;
 }
 
 /** Reads packets from one end of a channel, whose descriptor is the channel's. */
@@ -46,14 +48,14 @@ export class PacketReader {
   }
 
   /** Undefined for what is unknown, and has been answered. */
-  #unpack({ size, fds, truncated, fdsLost }: Received): Packet | undefined {
+  #unpack({ size, fds, truncated, fdsLost, sender }: Received): Packet | undefined {
     try {
       if (truncated) throw new HandoverError("ERR_PROTOCOL", `a message is longer than ${MAX_SIZE} bytes`);
       const packet = buffer().subarray(0, size);
       const message = decode(packet);
       if (message.type !== "unknown") {
         checkProtocol(message);
-        return { message, fds: fdsLost ? withoutLost(message, fds) : fds, body: bodyOf(packet) };
+        return { message, fds: fdsLost ? withoutLost(message, fds) : fds, body: bodyOf(packet), sender };
       }
       closeAll(fds);
       this.#onUnknown(message.name);

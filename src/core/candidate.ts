@@ -38,6 +38,15 @@ export class Candidate {
     this.#spawnTime = spawnTime;
   }
 
+  get isDead(): boolean {
+    return this.successor.isDead;
+  }
+
+  /** Resolves when no process of it is left. */
+  get dead(): Promise<HandoverError> {
+    return this.successor.dead;
+  }
+
   get pid(): number {
     return this.successor.pid;
   }

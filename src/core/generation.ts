@@ -115,8 +115,7 @@ export class Generation {
       await candidate.endRehearsal();
       return { pid, generation, timings };
     } finally {
-      this.#forgetCandidate();
-      this.#machine.dispatch("rehearsed");
+      this.#endAttempt("rehearsed");
     }
   }
 
@@ -149,8 +148,7 @@ export class Generation {
       if (!takeover.isWatched) this.#machine.dispatch("acknowledged");
       return takeover.result;
     } catch (error) {
-      this.#forgetCandidate();
-      this.#machine.dispatch("failed");
+      this.#endAttempt("failed");
       history.fail(record, "failed", asHandoverError(error));
       throw error;
     }
@@ -175,10 +173,16 @@ export class Generation {
     return candidate;
   }
 
-  /** After the death of a successor that did not take over. */
-  #forgetCandidate(): void {
-    this.#candidate?.cleanUp();
-    this.#candidate = undefined;
+  /** Ends an upgrade without a commit. One whose successor cannot be killed goes on until that has exited. */
+  #endAttempt(event: "failed" | "rehearsed"): void {
+    const candidate = this.#candidate;
+    const end = (): void => {
+      candidate?.cleanUp();
+      if (this.#candidate === candidate) this.#candidate = undefined;
+      this.#machine.dispatch(event);
+    };
+    if (candidate === undefined || candidate.isDead) end();
+    else void candidate.dead.then(end);
   }
 
   #followPredecessor(): void {

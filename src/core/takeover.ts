@@ -10,7 +10,6 @@ import type { ProcessContext } from "./context.js";
 
 /** The second half of an upgrade: from a candidate that is ready to the end of its probation. */
 export class Takeover {
-  readonly pid: number;
   readonly generation: number;
   readonly #context: ProcessContext;
   readonly #candidate: Candidate;
@@ -26,9 +25,13 @@ export class Takeover {
     this.#context = context;
     this.#candidate = candidate;
     this.#record = record;
-    this.pid = candidate.pid;
     this.generation = candidate.generation;
     this.#timings = { ...candidate.timings, commit: 0 };
+  }
+
+  /** Of the process that has said it is ready; not of a wrapper that was spawned. */
+  get pid(): number {
+    return this.#candidate.pid;
   }
 
   /** The exchange on which this process offers parcels. */
@@ -70,7 +73,8 @@ export class Takeover {
       throw await this.#undo(error as Error);
     }
     this.#timings = { ...this.#timings, commit: clock.now() - start };
-    Object.assign(this.#record, { outcome: "probation", timings: this.#timings });
+    const { pid } = this;
+    Object.assign(this.#record, { pid, outcome: "probation", timings: this.#timings });
   }
 
   /** Whether the successor is watched: it acknowledges the commit, and sends heartbeats on probation. */

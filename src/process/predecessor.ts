@@ -130,7 +130,10 @@ export class Predecessor implements Peer {
   }
 
   #listen(): void {
-    this.#channel.listen({ message: (...message) => this.#receive(...message), end: this.#end });
+    this.#channel.listen({
+      message: (message, fds, body) => this.#receive(message, fds, body),
+      end: this.#end,
+    });
   }
 
   #receive(message: Message, fds: number[], body: Uint8Array): void {

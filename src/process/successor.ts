@@ -11,6 +11,7 @@ import { deferred } from "../util/deferred.js";
 import type { Command } from "./command.js";
 import type { Env } from "./env.js";
 import { CHANNEL_VARIABLE, greeting, HEARTBEAT_CAPABILITY } from "./inheritance.js";
+import { PeerProcess } from "./peer-process.js";
 import type { DrainProgress, Predecessor } from "./predecessor.js";
 import type { ExitStatus, SpawnedProcess } from "./spawn.js";
 
@@ -24,15 +25,25 @@ export interface SuccessorListener {
   progress(): DrainProgress;
 }
 
-/** The successor of this process: its process, and the channel to it. This process owns both until {@link disown}. */
+/**
+ * The successor of this process, and the channel to it. This process owns both until {@link disown}.
+ *
+ * The process that was spawned may be a wrapper, whose child is the successor. So the successor lives as long as a process
+ * holds the channel, and its PID is the one that the kernel vouches for. It is dead when the channel has ended.
+ */
 export class Successor {
-  /** Resolves when the successor is ready. Rejects with the reason, once the successor is dead. */
+  /** Resolves when the successor is ready. Rejects with the reason, once the successor is dead or cannot be killed. */
   readonly ready: Promise<void>;
   /** Resolves when the successor is dead, with the way it died. */
   readonly dead: Promise<HandoverError>;
   /** Resolves when the channel has ended or is closed. This is known even after {@link disown}. */
   readonly gone: Promise<void>;
-  readonly #process: SpawnedProcess;
+  readonly #spawned: SpawnedProcess;
+  /** The process that has said hello, unless it is the spawned one. */
+  #peer: PeerProcess | undefined;
+  readonly #dead = deferred<HandoverError>();
+  #status: ExitStatus | undefined;
+  #hasHungUp = false;
   readonly #channel: Channel;
   readonly #listener: SuccessorListener;
   readonly #exchange: LocalExchange;
@@ -44,9 +55,11 @@ export class Successor {
   #isOwned = true;
   #failure: HandoverError | undefined;
   #used: ReadonlySet<string> = new Set();
-  #resolveReady!: () => void;
+  readonly #resolveReady: () => void;
+  readonly #rejectReady: (error: HandoverError) => void;
   readonly #resolveGone: () => void;
   #deathTimer: NodeJS.Timeout | undefined;
+  #hangUpTimer: NodeJS.Timeout | undefined;
 
   /**
    * Starts a successor. Its whole inheritance is queued on the channel before it runs: it can read it even if this process
@@ -88,32 +101,35 @@ export class Successor {
     listener: SuccessorListener,
   ) {
     this.#channel = channel;
-    this.#process = spawned;
+    this.#spawned = spawned;
     this.#listener = listener;
     const send: Send = (...message) => channel.send(...message);
     this.#exchange = new LocalExchange(send, { generation, pid: spawned.pid }, needsNoFence);
     const gone = deferred<void>();
     this.gone = gone.promise;
     this.#resolveGone = gone.resolve;
-    this.dead = spawned.exited.then((status) => {
-      this.#isDead = true;
-      clearTimeout(this.#deathTimer);
-      return exitError(spawned.pid, status);
+    this.dead = this.#dead.promise;
+    void spawned.exited.then((status) => {
+      this.#status = status;
+      this.#onProcessExit();
     });
-    this.ready = new Promise((resolve, reject) => {
-      this.#resolveReady = resolve;
-      void this.dead.then((how) => reject(this.#failure ?? how));
-    });
-    // After the commit no caller waits for it, and a death must not be an unhandled rejection.
-    this.ready.catch(() => {});
+    const ready = deferred<void>();
+    this.ready = ready.promise;
+    this.#resolveReady = ready.resolve;
+    this.#rejectReady = ready.reject;
+    void this.dead.then((how) => ready.reject(this.#failure ?? how));
     channel.listen({
-      message: (message, fds, body) => this.#receive(message, fds, body),
+      message: (...message) => this.#receive(...message),
       end: (error) => this.#onEnd(error),
     });
   }
 
+  get isDead(): boolean {
+    return this.#isDead;
+  }
+
   get pid(): number {
-    return this.#process.pid;
+    return this.#peer?.pid ?? this.#spawned.pid;
   }
 
   /** The names of the inherited descriptors that the successor uses. */
@@ -192,13 +208,17 @@ export class Successor {
     this.#channel.send({ type: "stopping" });
   }
 
+  /** Kills the successor, and the process that was spawned for it. {@link dead} resolves when no process is left. */
   kill(): void {
-    if (!this.#isDead) this.#process.kill();
+    if (this.#isDead) return;
+    this.#spawned.kill();
+    this.#peer?.kill();
+    this.#awaitHangUp(HANG_UP_TIMEOUT);
   }
 
   /** Lets the successor's process live on when this one has exited. {@link dead} may stay pending from then on. */
   async detachProcess(): Promise<void> {
-    await this.#process.detach();
+    await this.#spawned.detach();
   }
 
   /**
@@ -207,8 +227,9 @@ export class Successor {
    */
   disown(): void {
     this.#isOwned = false;
-    clearTimeout(this.#deathTimer);
-    this.#process.unref();
+    this.#clearTimers();
+    this.#spawned.unref();
+    this.#peer?.close();
   }
 
   /** Closes the channel. Only for a successor that is dead, or it would take this process for dead and accept. */
@@ -218,12 +239,13 @@ export class Successor {
     this.#resolveGone();
   }
 
-  #receive(message: Message, fds: number[], body: Uint8Array): void {
+  #receive(message: Message, fds: number[], body: Uint8Array, sender: number): void {
     if (this.#exchange.receive(message, fds, body)) return;
     closeAll(fds);
     switch (message.type) {
       case "hello":
         this.#hasGreeted = true;
+        this.#identify(sender);
         this.#hasHeartbeat = message.capabilities.includes(HEARTBEAT_CAPABILITY);
         this.#isInspected = message.inspected ?? false;
         break;
@@ -261,16 +283,85 @@ export class Successor {
     return this.#resolveReady();
   }
 
-  /** Its death is reported by its process; a successor that lives without its channel is useless, and is killed. */
+  /** @param sender the PID that the kernel vouches for; 0 where it is unknown */
+  #identify(sender: number): void {
+    if (sender === 0 || sender === this.#spawned.pid || this.#peer !== undefined) return;
+    this.#peer = new PeerProcess(sender);
+    void this.#peer.exited.then(() => this.#onProcessExit());
+  }
+
   #onEnd(error: HandoverError | undefined): void {
+    this.#hasHungUp = true;
     this.#exchange.end();
     this.#resolveGone();
     if (!this.#isOwned || this.#isDead) return;
-    this.#process.requestStatus();
-    if (error !== undefined) return this.fail(error);
+    this.#spawned.requestStatus();
+    if (error !== undefined) this.fail(error);
+    if (this.#hasExited) return this.#die();
     const message = `the successor (pid ${this.pid}) closed its channel, but kept running`;
     const reason = new HandoverError("ERR_PROTOCOL", message);
     this.#deathTimer = setTimeout(() => this.fail(reason), DEATH_TIMEOUT);
+  }
+
+  #onProcessExit(): void {
+    // The end of the channel may have arrived, and was not read yet.
+    this.#channel.readNow();
+    if (!this.#hasExited || this.#isDead) return;
+    if (this.#hasHungUp || !this.#isOwned) this.#die();
+    // Before it has said hello, a child of the spawned process may still become the successor.
+    else if (this.#peer !== undefined) this.#awaitHangUp(DEATH_TIMEOUT);
+  }
+
+  /** Whether the successor's process has exited, as far as it is known. */
+  get #hasExited(): boolean {
+    return this.#peer === undefined ? this.#status !== undefined : this.#peer.hasExited;
+  }
+
+  #awaitHangUp(timeout: number): void {
+    this.#hangUpTimer ??= setTimeout(() => this.#onNoHangUp(), timeout);
+  }
+
+  /** The channel has not ended, although the successor was killed or has exited. */
+  #onNoHangUp(): void {
+    this.#channel.readNow();
+    if (this.#isDead || !this.#isOwned) return;
+    if (this.#hasExited) return this.#endHolders();
+    const message = `the successor (pid ${this.pid}) cannot be killed; no upgrade starts before it has exited`;
+    return this.#rejectReady(new HandoverError("ERR_UNKILLABLE", message, { cause: this.#failure }));
+  }
+
+  /**
+   * A wrapper holds the channel of a successor that has exited. It may start another one, which would take the end of the
+   * channel for the death of its predecessor, and accept: that one is told to exit first.
+   */
+  #endHolders(): void {
+    process.emitWarning(
+      `a process that was started for the successor (pid ${this.pid}) holds its channel, although the successor has exited: ` +
+        "it is killed, and the channel is shut down. A wrapper must exec the program, or close descriptor 3 after it has passed it on.",
+      { code: "HANDOVER_WRAPPER" },
+    );
+    this.#channel.send({ type: "rehearsed" });
+    this.#spawned.kill();
+    this.#channel.shutDown();
+    this.#die();
+  }
+
+  #die(): void {
+    this.#isDead = true;
+    this.#clearTimers();
+    this.#peer?.close();
+    this.#dead.resolve(this.#exitError());
+  }
+
+  /** The exit status of a wrapper says nothing about the successor. */
+  #exitError(): HandoverError {
+    if (this.#status !== undefined && this.#peer === undefined) return exitError(this.pid, this.#status);
+    return new HandoverError("ERR_CHILD_EXITED", `the successor (pid ${this.pid}) exited`);
+  }
+
+  #clearTimers(): void {
+    clearTimeout(this.#deathTimer);
+    clearTimeout(this.#hangUpTimer);
   }
 }
 
@@ -279,6 +370,9 @@ const needsNoFence = (): number => 0;
 
 /** ms in which the death of a process has to follow the end of its channel, or of a rehearsal. */
 const DEATH_TIMEOUT = 1_000;
+
+/** ms in which the channel has to end after the successor was killed. */
+const HANG_UP_TIMEOUT = 5_000;
 
 /**
  * If the process did start, closing the channel would look like the predecessor's death, and it would begin to serve. It is

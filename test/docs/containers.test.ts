@@ -33,9 +33,7 @@ describe.skipIf(Sandbox.missing)(`a container${Sandbox.why}`, () => {
       const first = (await sandbox.run("docker exec app cat /run/app/app.pid")).stdout.trim();
       expect(await sandbox.run(upgrade)).toMatchObject({
         code: 0,
-        stdout: expect.stringMatching(
-          /^dry run for[^]*^done: pid \d+ serves as generation 1$/m,
-        ) as string,
+        stdout: expect.stringMatching(/^dry run for[^]*^done: pid \d+ serves as generation 1$/m) as string,
       });
       await clients.answered(/generation 1/);
       // It sees one that has ended until it is reaped.

@@ -75,6 +75,8 @@ const ELSEWHERE = new RegExp(
     "did not say hello",
     "the step ",
     "did not respond for",
+    "cannot be killed",
+    "holds its channel",
     "cannot understand a message",
     "adopt a WebSocket",
     "cannot acquire the role",

@@ -124,8 +124,8 @@ export class FakeSuccessor extends Counterpart implements SpawnedProcess {
   unref(): void {}
 }
 
-/** Of the process at the other end. */
-export const PEER = 4_711;
+/** The PID of the process at the other end: the kernel sees that the test sends. */
+export const PEER = process.pid;
 
 /** A generation on an operating system that the test drives. */
 export class Stage {

@@ -42,8 +42,8 @@ function connectTo(
   };
   const exchange = new LocalExchange(send, { generation: 1, pid: 1 }, () => ++fence);
   channel.listen({
-    message: (...heard) => {
-      const packet = between(heard);
+    message: (message, fds, body) => {
+      const packet = between([message, fds, body]);
       if (packet !== undefined) exchange.receive(...packet);
     },
     end: () => exchange.end(),
