@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { busyWith, publicState, transition, type Event, type State } from "../dist/lifecycle.js";
+import { busyWith, publicState, transition, type Effect, type Event, type State } from "../dist/lifecycle.js";
 
 const events: Event[] = [
   "ready",
@@ -157,7 +157,7 @@ describe("a process after any sequence of events", () => {
 
   test("a process never accepts twice without a stop between, nor stops twice", () => {
     always(({ effects }) => {
-      const turns = effects.filter((one) => ["accept", "acceptAgain", "stopAccepting"].includes(one));
+      const turns = effects.filter(isOneOf("accept", "acceptAgain", "stopAccepting"));
       const accepts = turns.map((one) => one === "accept" || one === "acceptAgain");
       // A process that is stopped before it accepts closes what it never opened.
       const stopped = accepts[0] === false;
@@ -192,9 +192,7 @@ describe("a process after any sequence of events", () => {
 
   test("each successor of a process is either confirmed or rolled back, and never both", () => {
     always(({ effects, state }) => {
-      const turns = effects.filter((one) =>
-        ["beginProbation", "confirmSuccessor", "cancelDrain"].includes(one),
-      );
+      const turns = effects.filter(isOneOf("beginProbation", "confirmSuccessor", "cancelDrain"));
       turns.forEach((one, n) => expect(one === "beginProbation").toBe(n % 2 === 0));
       // The last one is open only while its probation lasts.
       expect(turns.length % 2 === 1).toBe(state.name === "replaced");
@@ -235,8 +233,13 @@ interface Life {
   state: State;
   /** Before each event that was not refused. */
   states: State[];
-  steps: { state: State; effects: readonly string[] }[];
-  effects: string[];
+  steps: { state: State; effects: readonly Effect[] }[];
+  effects: Effect[];
+}
+
+/** The types see to it that there are such effects: else a property would hold for want of them. */
+function isOneOf(...some: Effect[]): (effect: Effect) => boolean {
+  return (effect) => some.includes(effect);
 }
 
 function live(sequence: readonly Event[]): Life {
