@@ -5,7 +5,7 @@ import { Upgrader } from "handover";
 
 const upg = new Upgrader({ probation: 1_000 });
 
-/** Everybody's socket, with what is known of them. */
+/** The nick and the unfinished line of each member, by its socket. */
 const people = new Map();
 
 function enter(socket, person) {
@@ -14,13 +14,13 @@ function enter(socket, person) {
     // In latin1 each byte is a character, so the first bytes of a UTF-8 character can wait for the others.
     const lines = (person.half + chunk.toString("latin1")).split("\n");
     person.half = lines.pop();
-    for (const line of lines) hear(person, line.trimEnd());
+    for (const line of lines) onLine(person, line.trimEnd());
   });
   socket.on("close", () => people.delete(socket));
   socket.on("error", () => {});
 }
 
-function hear(person, line) {
+function onLine(person, line) {
   if (person.nick === undefined) person.nick = line;
   else say(`${person.nick}: ${line}`);
 }

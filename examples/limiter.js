@@ -9,7 +9,7 @@ const upg = new Upgrader({ pidFile: PID_FILE, probation: Number(PROBATION) });
 
 /** How often each client has asked in this window of time. */
 const counts = new Map();
-/** Of that, what was handed on already: a busy connection that is still here is judged by it, too. */
+/** The part of them that has moved: it still counts for a busy connection that is here. */
 const given = new Map();
 let current = 0;
 

@@ -47,19 +47,19 @@ wss.on("connection", (ws, request) => {
   );
 });
 
-/** What it has said is heard if the room is here; else it waits, and moves along. */
+/** Delivers the messages of a member if the room is here; otherwise they wait, and move with the connection. */
 function serve(ws) {
   const room = rooms.get(ws.room);
   if (room === undefined) return;
   for (const text of ws.unsaid.splice(0)) {
     room.history.push(JSON.stringify({ number: ++room.last, text }));
     if (room.history.length > HISTORY) room.history.shift();
-    membersOf(ws.room).forEach((member) => tell(member, room));
+    membersOf(ws.room).forEach((member) => deliver(member, room));
   }
-  tell(ws, room);
+  deliver(ws, room);
 }
 
-function tell(ws, { last, history }) {
+function deliver(ws, { last, history }) {
   for (const message of history.slice(Math.max(0, history.length - last + ws.seen))) ws.send(message);
   ws.seen = last;
 }

@@ -32,7 +32,7 @@ int TcpInfo(int fd, tcp_info* info) {
   return size < kNeeded ? -ENOSYS : 0;
 }
 
-// The end of what the peer sends counts as one byte received, which can never be unread.
+// The end of the peer's data counts as one received byte, which can never be unread.
 bool PeerEnded(const tcp_info& info) {
   return info.tcpi_state == kCloseWait || info.tcpi_state == kLastAck || info.tcpi_state == kClosing;
 }

@@ -1,4 +1,4 @@
-// What has been read from a connection and written to it, by whatever process.
+// The bytes read from and written to a connection, by all processes that hold it.
 #pragma once
 
 #include <cstdint>

@@ -16,7 +16,7 @@ struct Received {
   size_t count = 0;
   bool truncated = false;
   bool fds_lost = false;
-  // As the kernel vouches for it; 0 where it does not.
+  // Guaranteed by the kernel; 0 if it is unknown.
   pid_t sender = 0;
 };
 
@@ -28,7 +28,7 @@ struct Credentials {
 
 int Socketpair(int fds[2]);
 int Send(int fd, const void* data, size_t size, const int* fds, size_t count);
-// Lets Receive() report the sender. -ENOSYS where the kernel does not vouch for it.
+// Makes Receive() report the sender. -ENOSYS if the kernel cannot guarantee it.
 int PassCredentials(int fd);
 // Returns the size of the message, 0 at the end of file.
 int Receive(int fd, void* data, size_t size, Received* received);

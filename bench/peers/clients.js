@@ -74,7 +74,7 @@ export class Clients {
       const sent = performance.now();
       const answer = new Promise((resolve) => ws.once("message", (message) => resolve(String(message))));
       ws.send(String(n));
-      const received = await Promise.race([answer, closed, sleep(PATIENCE, "TIMEOUT", { ref: false })]);
+      const received = await Promise.race([answer, closed, sleep(ANSWER_TIMEOUT, "TIMEOUT", { ref: false })]);
       this.#add("websocket", sent, received === String(n) ? undefined : received);
       await rest(KINDS.websocket.pause);
     }
@@ -91,7 +91,7 @@ export class Clients {
 export function ask({ port, path, body, agent, onClosed }) {
   return new Promise((resolve, reject) => {
     const method = body === undefined ? "GET" : "POST";
-    const options = { host: "127.0.0.1", port, path, method, agent, timeout: PATIENCE };
+    const options = { host: "127.0.0.1", port, path, method, agent, timeout: ANSWER_TIMEOUT };
     const sent = request(options, (response) => {
       let text = "";
       response.setEncoding("utf8").on("data", (chunk) => (text += chunk));
@@ -121,5 +121,5 @@ function rest(pause) {
 }
 
 /** ms */
-const PATIENCE = 10_000;
+const ANSWER_TIMEOUT = 10_000;
 const RECONNECT = 20;

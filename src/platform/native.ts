@@ -15,7 +15,7 @@ export interface Native {
   send(fd: number, data: Uint8Array, fds: readonly number[]): number;
   /** recvmsg(2) into `buffer` without blocking. An end of file is a `size` of 0. */
   receive(fd: number, buffer: Uint8Array): Received | number;
-  /** Lets {@link receive} on this socket report the sender of what is sent from now on (SO_PASSCRED); -ENOSYS on macOS. */
+  /** Makes {@link receive} on this socket report the sender of later messages (SO_PASSCRED); -ENOSYS on macOS. */
   passCredentials(fd: number): number;
   /** poll(2) on one descriptor: waits, blocking the thread, at most `timeout` ms. The events that came, 0 for none. */
   poll(fd: number, events: number, timeout: number): number;
@@ -32,15 +32,15 @@ export interface Native {
   listen(fd: number, backlog: number): number;
   /** fcntl(F_DUPFD_CLOEXEC), never below 3. The new descriptor. */
   duplicate(fd: number): number;
-  /** shutdown(2) in both directions: the end for every process that holds either end of the connection. */
+  /** shutdown(2) in both directions: every process that holds either end of the connection sees its end. */
   shutdown(fd: number): number;
   /** close(2). */
   close(fd: number): number;
   /** getsockname(2) and the options that describe a socket; -ENOTSOCK for another descriptor. */
   describe(fd: number): SocketDescription | number;
   /**
-   * What has been read from and written to a TCP connection, as of one instant. -EAGAIN if it is so busy that there was
-   * none, -ENOTSUP for other sockets, -EINVAL for listeners, -ENOSYS before Linux 4.1 and on macOS.
+   * The bytes read from and written to a TCP connection at one instant. -EAGAIN if they changed during each attempt,
+   * -ENOTSUP for other sockets, -EINVAL for listeners, -ENOSYS before Linux 4.1 and on macOS.
    */
   connectionCounters(fd: number): ConnectionCounters | number;
   /** The credentials of the process at the other end: SO_PEERCRED, on macOS getpeereid(3) with a pid of 0. */

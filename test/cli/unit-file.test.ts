@@ -174,7 +174,7 @@ describe("handover unit", () => {
     const directory = temporaryDirectory();
     const none = await handover("unit", "--working-directory", directory);
     expect(none.stderr).toContain(
-      `cannot tell what to start in ${directory}: there is no package.json; set --exec`,
+      `cannot find out what to start in ${directory}: there is no package.json; set --exec`,
     );
     writeFileSync(join(directory, "package.json"), '{ "scripts": { "start": "node a.js && true" } }');
     const useless = await handover("unit", "--working-directory", directory);

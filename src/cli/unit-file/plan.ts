@@ -79,7 +79,7 @@ function startOf(directory: string): string[] {
   const why = existsSync(join(directory, "package.json"))
     ? `its package.json has no "start" script of the form "node …", and no "main"`
     : "there is no package.json";
-  throw new HandoverError("ERR_OPTION", `cannot tell what to start in ${directory}: ${why}; set --exec`);
+  throw new HandoverError("ERR_OPTION", `cannot find out what to start in ${directory}: ${why}; set --exec`);
 }
 
 /** The name of the package; without one that of the directory, or of its parent if the directory is a release. */
