@@ -2,7 +2,8 @@ import { Server as HttpServer } from "node:http";
 import type { Server } from "node:net";
 import { native } from "../platform/native.js";
 import { countConnection, overrideMember } from "../platform/node-internals.js";
-import type { CloseStrategy, ConnectionAdapter } from "./adapter.js";
+import type { CloseStrategy } from "./adapter.js";
+import type { GuardedAdapter } from "./guarded-adapter.js";
 import type { FrozenConnection, Movable } from "./movable.js";
 import { SilenceWatch } from "./silence-watch.js";
 import { encodeConnection } from "./wire-format.js";
@@ -49,7 +50,7 @@ export class DormantConnections implements CloseStrategy {
    *
    * @param timeout how long, in ms, its client may be silent
    */
-  adopt(fd: number, state: unknown, adapter: ConnectionAdapter, timeout: number): boolean {
+  adopt(fd: number, state: unknown, adapter: GuardedAdapter, timeout: number): boolean {
     this.#silent ??= this.#watch();
     if (this.#silent === undefined) return false;
     this.#silent.add(new DormantConnection(this, fd, state, adapter, performance.now() + timeout));
@@ -141,7 +142,7 @@ export class DormantConnections implements CloseStrategy {
 export class DormantConnection implements Movable {
   readonly fd: number;
   readonly state: unknown;
-  readonly adapter: ConnectionAdapter;
+  readonly adapter: GuardedAdapter;
   /** When its silence ends it, in ms of `performance.now()`. */
   readonly deadline: number;
   readonly #all: DormantConnections;
@@ -150,7 +151,7 @@ export class DormantConnection implements Movable {
     all: DormantConnections,
     fd: number,
     state: unknown,
-    adapter: ConnectionAdapter,
+    adapter: GuardedAdapter,
     deadline: number,
   ) {
     this.#all = all;

@@ -5,7 +5,8 @@ import type { Server, Socket } from "node:net";
 import { Server as TlsServer } from "node:tls";
 import { writeQueueSize } from "../platform/node-internals.js";
 import { IdleList } from "./idle-list.js";
-import type { ConnectionAdapter, CloseStrategy } from "./adapter.js";
+import type { CloseStrategy } from "./adapter.js";
+import type { GuardedAdapter } from "./guarded-adapter.js";
 
 /** What travels with a connection. */
 interface Http1State {
@@ -33,7 +34,7 @@ function isSecureHttp2(server: Server): boolean {
  * The HTTP/1.1 connections of one server, plain or over TLS. Requests are counted by Node's own diagnostics
  * channel, which sees every one, whatever listeners the program has.
  */
-export class Http1 implements CloseStrategy, ConnectionAdapter {
+export class Http1 implements CloseStrategy, GuardedAdapter {
   readonly name = "http/1.1";
   readonly version = 1;
   readonly #server: HttpServer;
@@ -112,9 +113,9 @@ export class Http1 implements CloseStrategy, ConnectionAdapter {
     );
   }
 
-  freeze(socket: Socket): Http1State {
+  freeze(socket: Socket): { state: Http1State } {
     const { requests, silentSince } = this.#connections.get(socket)!;
-    return { requests, silentSince };
+    return { state: { requests, silentSince } };
   }
 
   thaw(socket: Socket, state: unknown): void {

@@ -1,14 +1,14 @@
-import type { Parcel } from "../exchange/parcel.js";
+import type { Parcel, Refusal } from "../exchange/parcel.js";
 
 /** A connection that can move to the successor: one with a socket, or a dormant one. */
 export interface Movable {
   /**
-   * Freezes the connection if it is idle. Undefined if it is busy or has ended: it is then as before.
+   * Freezes the connection if it is idle. Undefined if it is busy or has ended, a refusal if its adapter failed: it is
+   * then as before.
    *
    * @param id of its parcel
-   * @throws the adapter's error; the connection is then as before
    */
-  freeze(id: number): FrozenConnection | undefined;
+  freeze(id: number): FrozenConnection | Refusal | undefined;
   /** Lets the adapter bring a busy connection to rest; `rested` is called when it may be idle. */
   quiesce(rested: () => void): void;
   /** Undoes {@link quiesce}. */

@@ -1,6 +1,5 @@
 import type { MoveCounts } from "../events.js";
 import type { Exchange } from "../exchange/exchange.js";
-import { codeOf } from "../errors.js";
 import { makeRefusal, type Settlement } from "../exchange/parcel.js";
 import { deferred } from "../util/deferred.js";
 import type { FrozenConnection, Movable } from "./movable.js";
@@ -116,19 +115,18 @@ export class ConnectionMover {
   }
 
   #tryFreeze(connection: Movable): FrozenConnection | undefined {
-    try {
-      const frozen = connection.freeze(this.#id);
-      if (frozen === undefined) {
-        connection.quiesce(() => this.#reconsider(connection));
-        return undefined;
-      }
-      this.#id++;
-      if (frozen.parcel.body.length <= LARGEST) return frozen;
-      this.#settle(frozen, { how: "refused", ...makeRefusal("ERR_TOO_LARGE") });
-    } catch (error) {
-      // The adapter's own: its connection stays, and whoever reads the report is told.
-      this.#countStaying(connection, codeOf(error, "ERR_ADAPTER"));
+    const frozen = connection.freeze(this.#id);
+    if (frozen === undefined) {
+      connection.quiesce(() => this.#reconsider(connection));
+      return undefined;
     }
+    if ("code" in frozen) {
+      this.#stay(connection, frozen.code);
+      return undefined;
+    }
+    this.#id++;
+    if (frozen.parcel.body.length <= LARGEST) return frozen;
+    this.#settle(frozen, { how: "refused", ...makeRefusal("ERR_TOO_LARGE") });
     return undefined;
   }
 
@@ -139,16 +137,15 @@ export class ConnectionMover {
       return onTaken();
     }
     onReturned();
-    if (settlement.how !== "refused") return;
-    this.#countStaying(connection, settlement.code);
-    connection.markStaying();
+    if (settlement.how === "refused") this.#stay(connection, settlement.code);
   }
 
-  #countStaying(connection: Movable, code: string): void {
+  #stay(connection: Movable, code: string): void {
     const { stayed } = this.counts;
     stayed[code] = (stayed[code] ?? 0) + 1;
     this.#staying.add(connection);
     connection.endQuiescing();
+    connection.markStaying();
   }
 
   #endAllQuiescing(): void {

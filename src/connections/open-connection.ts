@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
-import type { ConnectionAdapter } from "./adapter.js";
+import { refusalOf, type Refusal } from "../exchange/parcel.js";
+import { reportFailure, type GuardedAdapter } from "./guarded-adapter.js";
 import type { Http1 } from "./http1.js";
 import type { FrozenConnection, Movable } from "./movable.js";
 import { PausedSocket } from "./paused-socket.js";
@@ -9,7 +10,7 @@ import { encodeConnection } from "./wire-format.js";
 interface ConnectionServer {
   /** Names its listener, by which the successor finds its own. */
   readonly label: string;
-  readonly adapters: readonly ConnectionAdapter[];
+  readonly adapters: readonly GuardedAdapter[];
   readonly http1: Http1 | undefined;
 }
 
@@ -24,28 +25,16 @@ export class OpenConnection implements Movable {
     this.#server = server;
   }
 
-  /** Looks, stops reading and encodes in one turn: bytes that arrive later are still in the kernel, and move along. */
-  freeze(id: number): FrozenConnection | undefined {
-    const socket = this.#socket;
-    const { label, adapters } = this.#server;
-    const adapter = socket.destroyed ? undefined : adapters.find((one) => one.idle(socket));
-    if (adapter === undefined) return undefined;
-    const state = adapter.freeze(socket);
-    const paused = new PausedSocket(socket);
-    try {
-      return {
-        connection: this,
-        parcel: encodeConnection({ id, label, adapter, state, unread: paused.unread, fd: paused.fd }),
-        onTaken: () => {
-          callMoved(adapter, socket);
-          paused.discard();
-        },
-        onReturned: () => paused.resume(),
-      };
-    } catch (error) {
-      paused.resume();
-      throw error;
+  freeze(id: number): FrozenConnection | Refusal | undefined {
+    if (this.#socket.destroyed) return undefined;
+    let failure: Refusal | undefined;
+    for (const adapter of this.#server.adapters) {
+      const idle = adapter.idle(this.#socket);
+      if (idle === true) return this.#freezeBy(adapter, id);
+      // Another adapter may know the connection.
+      if (idle !== false) failure ??= idle;
     }
+    return failure;
   }
 
   quiesce(rested: () => void): void {
@@ -67,15 +56,29 @@ export class OpenConnection implements Movable {
   markStaying(): void {
     this.#server.http1?.markStaying(this.#socket);
   }
-}
 
-/** What it throws is the program's, and must not keep others from moving. */
-function callMoved(adapter: ConnectionAdapter, socket: Socket): void {
-  try {
-    adapter.moved?.(socket);
-  } catch (error) {
-    process.nextTick(() => {
-      throw error;
-    });
+  /** In the turn of the look: bytes that arrive after it are still in the kernel, and move along. */
+  #freezeBy(adapter: GuardedAdapter, id: number): FrozenConnection | Refusal {
+    const socket = this.#socket;
+    const frozen = adapter.freeze(socket);
+    if ("code" in frozen) return frozen;
+    const paused = new PausedSocket(socket, (member, error) => reportFailure(adapter, member, error));
+    try {
+      const { label } = this.#server;
+      const { unread, fd } = paused;
+      return {
+        connection: this,
+        parcel: encodeConnection({ id, label, adapter, state: frozen.state, unread, fd }),
+        onTaken: () => {
+          adapter.moved?.(socket);
+          paused.discard();
+        },
+        onReturned: () => paused.resume(),
+      };
+    } catch (error) {
+      paused.resume();
+      reportFailure(adapter, "freeze", error);
+      return refusalOf(error, "ERR_ADAPTER");
+    }
   }
 }

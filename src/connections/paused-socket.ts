@@ -1,6 +1,8 @@
 import type { Socket } from "node:net";
 import { descriptorOf, startReading, stopReading, overrideMember } from "../platform/node-internals.js";
 
+type FailureHandler = (member: "write" | "end", error: unknown) => void;
+
 /**
  * A connection that neither reads nor writes nor times out, while it is undecided which process has it. What
  * the program writes meanwhile waits: it is sent if the connection stays, and never if it moves, as the next
@@ -13,9 +15,12 @@ export class PausedSocket {
   /** Text, where the socket has an encoding. */
   readonly #taken: Uint8Array | string | undefined;
   readonly #timeout: number;
-  readonly #heldWrites: (() => void)[] = [];
+  readonly #heldWrites: { member: "write" | "end"; call: () => void }[] = [];
+  readonly #failed: FailureHandler;
 
-  constructor(socket: Socket) {
+  /** @param failed called if a write that waited throws when it is made, as one of a wrong type does */
+  constructor(socket: Socket, failed: FailureHandler) {
+    this.#failed = failed;
     this.fd = descriptorOf(socket);
     this.#socket = socket;
     this.#timeout = socket.timeout ?? 0;
@@ -23,11 +28,11 @@ export class PausedSocket {
     socket.setTimeout(0);
     this.#taken = takeUnread(socket);
     overrideMember(socket, "write", ((...args: Parameters<Socket["write"]>) => {
-      this.#heldWrites.push(() => socket.write(...args));
+      this.#heldWrites.push({ member: "write", call: () => void socket.write(...args) });
       return true;
     }) as Socket["write"]);
     overrideMember(socket, "end", ((...args: Parameters<Socket["end"]>) => {
-      this.#heldWrites.push(() => socket.end(...args));
+      this.#heldWrites.push({ member: "end", call: () => void socket.end(...args) });
       return socket;
     }) as Socket["end"]);
   }
@@ -58,7 +63,13 @@ export class PausedSocket {
   #replayWrites(): void {
     delete (this.#socket as Partial<Socket>).write;
     delete (this.#socket as Partial<Socket>).end;
-    for (const call of this.#heldWrites) call();
+    for (const { member, call } of this.#heldWrites) {
+      try {
+        call();
+      } catch (error) {
+        this.#failed(member, error);
+      }
+    }
   }
 }
 

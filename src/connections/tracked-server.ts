@@ -1,12 +1,12 @@
 import { Socket, type Server } from "node:net";
 import { Server as TlsServer } from "node:tls";
-import { reasonOf } from "../errors.js";
 import type { TakeResult } from "../exchange/exchange.js";
 import { makeRefusal, type Parcel } from "../exchange/parcel.js";
 import { allowsHalfOpen, countConnection, joinServer } from "../platform/node-internals.js";
 import { check, native } from "../platform/native.js";
-import type { ConnectionAdapter, CloseStrategy } from "./adapter.js";
+import type { CloseStrategy } from "./adapter.js";
 import { DormantConnections, type DormantConnection } from "./dormant.js";
+import { reportFailure, type GuardedAdapter } from "./guarded-adapter.js";
 import { Http1, speaksHttp1 } from "./http1.js";
 import { Http2Sessions } from "./http2.js";
 import type { Movable } from "./movable.js";
@@ -31,14 +31,14 @@ export class TrackedServer {
   /** TLS sockets, as the program sees them. */
   readonly #secure = new Set<Socket>();
   readonly #dormant: DormantConnections;
-  readonly #adapters: () => readonly ConnectionAdapter[];
+  readonly #adapters: () => readonly GuardedAdapter[];
   readonly #listener: TrackedServerListener;
 
   /** @param adapters of protocols besides HTTP/1.1; the list may grow */
   constructor(
     server: Server,
     label: string,
-    adapters: () => readonly ConnectionAdapter[],
+    adapters: () => readonly GuardedAdapter[],
     listener: TrackedServerListener,
   ) {
     this.server = server;
@@ -58,7 +58,7 @@ export class TrackedServer {
   }
 
   /** The adapters by which its connections move. Those over TLS do not: TLS keeps its state in the process. */
-  get adapters(): readonly ConnectionAdapter[] {
+  get adapters(): readonly GuardedAdapter[] {
     if (this.server instanceof TlsServer) return [];
     return this.http1 === undefined ? this.#adapters() : [this.http1, ...this.#adapters()];
   }
@@ -82,7 +82,7 @@ export class TrackedServer {
     let left = Math.ceil(sockets.length * part);
     for (const socket of sockets) {
       if (left === 0) return;
-      if (this.#adapters().some((adapter) => adapter.close?.(socket) === true)) left--;
+      if (this.#adapters().some((adapter) => adapter.close?.(socket))) left--;
     }
   }
 
@@ -144,7 +144,7 @@ export class TrackedServer {
     });
   }
 
-  #attach(fd: number, state: unknown, adapter: ConnectionAdapter, unread?: Uint8Array): void {
+  #attach(fd: number, state: unknown, adapter: GuardedAdapter, unread?: Uint8Array): void {
     const { server } = this;
     const socket = new Socket({ fd, readable: true, writable: true, allowHalfOpen: allowsHalfOpen(server) });
     joinServer(server, socket);
@@ -163,8 +163,7 @@ export class TrackedServer {
     try {
       this.#attach(fd, state, adapter);
     } catch (error) {
-      const what = `a connection of the protocol ${adapter.name} is closed: its thaw threw`;
-      process.emitWarning(`${what}: ${reasonOf(error)}`, { code: "HANDOVER_THAW" });
+      reportFailure(adapter, "thaw", error);
     }
   }
 }

@@ -3,6 +3,7 @@ import type { DeliveryHandler } from "../exchange/exchange.js";
 import { makeRefusal } from "../exchange/parcel.js";
 import { deferred, type Deferred } from "../util/deferred.js";
 import type { ConnectionAdapter, CloseStrategy } from "./adapter.js";
+import { AdapterGuard } from "./guarded-adapter.js";
 import type { Movable } from "./movable.js";
 import { TrackedServer } from "./tracked-server.js";
 
@@ -15,7 +16,7 @@ export class Tracker {
   /** Servers that no longer listen, and may have connections. */
   readonly #closed = new Set<TrackedServer>();
   /** Adapters for the connections of every server. */
-  readonly #adapters: ConnectionAdapter[] = [];
+  readonly #adapters: AdapterGuard[] = [];
   readonly #idleHandlers = new Set<IdleHandler>();
   #empty: Deferred<void> | undefined;
 
@@ -28,7 +29,7 @@ export class Tracker {
       this.#closed.delete(known);
       return;
     }
-    const own = adapter === undefined ? [] : [adapter];
+    const own = adapter === undefined ? [] : [new AdapterGuard(adapter)];
     const tracked = new TrackedServer(server, label, () => [...own, ...this.#adapters], {
       ended: () => this.#onEnded(tracked),
       mayBeIdle: (connection) => this.#idleHandlers.forEach((handle) => handle(connection)),
@@ -46,7 +47,7 @@ export class Tracker {
 
   /** Connections of any server can move by this adapter, too. */
   addAdapter(adapter: ConnectionAdapter): void {
-    this.#adapters.push(adapter);
+    this.#adapters.push(new AdapterGuard(adapter));
   }
 
   /** Calls `handle` for each connection that may be idle, until the returned function is called. */

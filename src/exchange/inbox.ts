@@ -1,9 +1,17 @@
 import { closeMemory, digest, readMemory } from "./memory-file.js";
 import { closeAll } from "../platform/descriptors.js";
 import type { ParcelHead, SettlementResult } from "../channel/messages.js";
-import { codeOf, reasonOf } from "../errors.js";
+import { reasonOf } from "../errors.js";
 import type { Delivery, DeliveryHandler, TakeResult } from "./exchange.js";
-import { makeRefusal, type Parcel, type Refusal } from "./parcel.js";
+import {
+  makeRefusal,
+  MAX_CODE,
+  MAX_REASON,
+  refusalOf,
+  shortened,
+  type Parcel,
+  type Refusal,
+} from "./parcel.js";
 
 interface InboxListener {
   /** Who takes such a parcel here. */
@@ -108,7 +116,7 @@ export class Inbox {
   #settle(number: number, result: TakeResult): void {
     this.#deliveries.delete(number);
     if (result === "taken") this.#report({ number, how: "taken" });
-    else this.#report({ number, how: "refused", refusals: [short(result)] });
+    else this.#report({ number, how: "refused", refusals: [shortened(result)] });
   }
 
   #report(result: SettlementResult): void {
@@ -131,20 +139,9 @@ export class Inbox {
   }
 }
 
-/** What an error that a taker threw says. */
-export function refusalOf(error: unknown): Refusal {
-  return short({ code: codeOf(error, "ERR_TAKER"), reason: reasonOf(error) });
-}
-
-/** A message has to hold it. */
-function short({ code, reason }: Refusal): Refusal {
-  const shortCode = code.slice(0, CODE);
-  return reason === undefined ? { code: shortCode } : { code: shortCode, reason: reason.slice(0, REASON) };
-}
-
 /** Bytes of a result, at most; JSON may need six for a character. */
 function sizeOf({ refusals = [] }: SettlementResult): number {
-  return 64 + refusals.length * (6 * (CODE + REASON) + 32);
+  return 64 + refusals.length * (6 * (MAX_CODE + MAX_REASON) + 32);
 }
 
 class OpenDelivery implements Delivery {
@@ -172,7 +169,7 @@ class OpenDelivery implements Delivery {
   }
 
   note(refusal: Refusal): void {
-    if (this.refusals.length < NOTES) this.refusals.push(short(refusal));
+    if (this.refusals.length < NOTES) this.refusals.push(shortened(refusal));
   }
 
   abort(): void {
@@ -188,7 +185,5 @@ function descriptorsOf({ fds, memory }: ParcelHead): number {
 /** Bytes of a message. */
 const PACKET = 112 * 1024;
 
-/** Refusals that are kept of one parcel, and characters of a code and a reason. */
+/** Refusals that are kept of one parcel. */
 const NOTES = 16;
-const CODE = 64;
-const REASON = 100;

@@ -1,4 +1,4 @@
-import type { ErrorCode, RefusalCode } from "../errors.js";
+import { codeOf, reasonOf, type ErrorCode, type RefusalCode } from "../errors.js";
 
 /** What moves: something of a kind, under a label, in a version of its own. */
 export interface Parcel {
@@ -26,6 +26,27 @@ export interface Refusal {
 export function makeRefusal(code: ErrorCode | RefusalCode, reason?: string): Refusal {
   return reason === undefined ? { code } : { code, reason };
 }
+
+/**
+ * The refusal that an error stands for, short enough for a message.
+ *
+ * @param fallback the code of an error that has none
+ */
+export function refusalOf(error: unknown, fallback: RefusalCode = "ERR_TAKER"): Refusal {
+  return shortened({ code: codeOf(error, fallback), reason: reasonOf(error) });
+}
+
+/** A message has to hold it. */
+export function shortened({ code, reason }: Refusal): Refusal {
+  const shortCode = code.slice(0, MAX_CODE);
+  return reason === undefined
+    ? { code: shortCode }
+    : { code: shortCode, reason: reason.slice(0, MAX_REASON) };
+}
+
+/** Characters. */
+export const MAX_CODE = 64;
+export const MAX_REASON = 100;
 
 /** Who takes what is offered: a process of this service. */
 export interface Peer {

@@ -17,9 +17,13 @@ async function pair(): Promise<{ near: Socket; far: Socket }> {
   return { near, far };
 }
 
+function unexpected(member: string, error: unknown): void {
+  throw new Error(`a ${member} failed`, { cause: error });
+}
+
 test("a paused socket sends what was written to it when it resumes", async () => {
   const { near, far } = await pair();
-  const still = new PausedSocket(near);
+  const still = new PausedSocket(near, unexpected);
   near.write("a");
   near.write("b", () => near.end("c"));
   expect(near.bytesWritten).toBe(0);
@@ -29,7 +33,7 @@ test("a paused socket sends what was written to it when it resumes", async () =>
 
 test("a paused socket that moves sends nothing more, and reports that to its writer", async () => {
   const { near, far } = await pair();
-  const still = new PausedSocket(near);
+  const still = new PausedSocket(near, unexpected);
   const told = new Promise((resolve) => near.write("a", resolve));
   still.discard();
   expect(await told).toMatchObject({ code: "ERR_STREAM_DESTROYED" });
@@ -47,7 +51,7 @@ test.each([undefined, "latin1", "utf8"] as const)(
     while (near.readableLength === 0) await new Promise(setImmediate);
     const heard: unknown[] = [];
     near.on("data", (chunk) => heard.push(chunk));
-    const still = new PausedSocket(near);
+    const still = new PausedSocket(near, unexpected);
     expect(heard).toEqual([]);
     expect(Buffer.from(still.unread!)).toEqual(bytes);
     still.resume();

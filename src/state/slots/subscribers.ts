@@ -1,6 +1,5 @@
 import type { Delivery, TakeResult } from "../../exchange/exchange.js";
-import { refusalOf } from "../../exchange/inbox.js";
-import type { Parcel } from "../../exchange/parcel.js";
+import { refusalOf, type Parcel } from "../../exchange/parcel.js";
 import { deferred, type Deferred } from "../../util/deferred.js";
 import { TIMED_OUT, withTimeout } from "../../util/timeout.js";
 import { decode, type ResolvedSchema } from "../schema.js";
