@@ -1,6 +1,6 @@
 import { constants } from "node:os";
 import { HandoverError } from "../errors.js";
-import { check, native, POLL, type Watcher } from "../platform/native.js";
+import { check, createWatcher, native, POLL, type Watcher } from "../platform/native.js";
 import { closeAll, duplicateAll } from "../platform/descriptors.js";
 import type { Message } from "./messages.js";
 import { encode } from "./wire-format.js";
@@ -127,8 +127,7 @@ export class Channel {
   #watch(): void {
     if (this.#ended) return;
     if (this.#watcher === undefined) {
-      this.#watcher = new (native().Watcher)(this.fd, (events) => this.#onEvents(events));
-      this.#watcher.unref();
+      this.#watcher = createWatcher(this.fd, (events) => this.#onEvents(events));
     }
     const wanted = this.#reading ? POLL.readable : POLL.disconnect;
     this.#watcher.watch(

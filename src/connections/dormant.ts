@@ -68,8 +68,7 @@ export class DormantConnections implements CloseStrategy {
       connection,
       parcel,
       onTaken: () => this.#end(connection),
-      // One that was destroyed meanwhile is not offered any longer.
-      onReturned: () => void (this.#offered.delete(connection) && this.#silent!.add(connection)),
+      onReturned: () => this.#takeBack(connection),
     };
   }
 
@@ -121,6 +120,17 @@ export class DormantConnections implements CloseStrategy {
 
   #destroySilent(): void {
     for (const connection of this) this.closeIdle(connection);
+  }
+
+  /** A connection that was destroyed meanwhile is not offered any longer. */
+  #takeBack(connection: DormantConnection): void {
+    if (!this.#offered.delete(connection)) return;
+    try {
+      this.#silent!.add(connection);
+    } catch {
+      // The system watches no more descriptors for this user: the connection continues with a socket.
+      this.#listener.wake(connection);
+    }
   }
 
   #end(connection: DormantConnection): void {

@@ -1,5 +1,5 @@
 import { constants } from "node:os";
-import { check, native, POLL, type Watcher } from "../platform/native.js";
+import { check, createWatcher, native, POLL, type Watcher } from "../platform/native.js";
 
 /** A descriptor that is watched. */
 interface Silent {
@@ -26,19 +26,28 @@ export class SilenceWatch<T extends Silent> {
   readonly #watcher: Watcher;
   #sweep: NodeJS.Timeout | undefined;
 
-  /** Undefined where the system cannot watch a set of descriptors. */
+  /**
+   * Undefined where the system cannot watch a set of descriptors.
+   *
+   * @throws {HandoverError} `ERR_DESCRIPTOR`
+   */
   static open<T extends Silent>(listener: SilenceListener<T>): SilenceWatch<T> | undefined {
     const set = native().readinessCreate();
     if (set === -constants.errno.ENOSYS) return undefined;
-    return new SilenceWatch(check(set, "make", "a set of descriptors"), listener);
+    check(set, "make", "a set of descriptors");
+    try {
+      return new SilenceWatch(set, listener);
+    } catch (error) {
+      native().close(set);
+      throw error;
+    }
   }
 
   private constructor(set: number, listener: SilenceListener<T>) {
     this.#set = set;
     this.#listener = listener;
-    this.#watcher = new (native().Watcher)(set, () => this.#takeReady());
+    this.#watcher = createWatcher(set, () => this.#takeReady());
     this.#watcher.watch(POLL.readable);
-    this.#watcher.unref();
   }
 
   get size(): number {
@@ -49,7 +58,11 @@ export class SilenceWatch<T extends Silent> {
     return this.#silent.values();
   }
 
-  /** Owns the descriptor from now on. */
+  /**
+   * Owns the descriptor from now on.
+   *
+   * @throws {HandoverError} `ERR_DESCRIPTOR`: the descriptor stays the caller's
+   */
   add(silent: T): void {
     const { fd } = silent;
     check(native().readinessAdd(this.#set, fd), "wait for", `descriptor ${fd}`);

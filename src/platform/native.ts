@@ -2,7 +2,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { getSystemErrorName } from "node:util";
-import { HandoverError } from "../errors.js";
+import { HandoverError, reasonOf } from "../errors.js";
 
 /**
  * All functions of the addon. Each of them is one system call without any policy: it returns the result of the call, or
@@ -142,10 +142,35 @@ export function native(): Native {
   return (loaded ??= load());
 }
 
-/** Returns the result of a call, or throws its system error; `doing` and `on` are words for the message. */
+/**
+ * Returns the result of a call of the addon that has not failed. `doing` and `on` are for people.
+ *
+ * @throws {HandoverError} `ERR_DESCRIPTOR`; `cause` is the system's error
+ */
 export function check<T>(result: T | number, doing: string, on: string): T {
   if (typeof result !== "number" || result >= 0) return result as T;
-  throw systemError(result, doing, on);
+  const cause = systemError(result, doing, on);
+  throw new HandoverError("ERR_DESCRIPTOR", cause.message, { cause });
+}
+
+/** The system's error in an error of {@link check}, as the cause of an error that says more; another error as it is. */
+export function systemCause(error: unknown): unknown {
+  return error instanceof HandoverError && error.code === "ERR_DESCRIPTOR" ? (error.cause ?? error) : error;
+}
+
+/**
+ * Watches a descriptor, without keeping the event loop alive.
+ *
+ * @throws {HandoverError} `ERR_DESCRIPTOR`; `cause` is the system's error
+ */
+export function createWatcher(fd: number, callback: (events: number) => void): Watcher {
+  try {
+    const watcher = new (native().Watcher)(fd, callback);
+    watcher.unref();
+    return watcher;
+  } catch (cause) {
+    throw new HandoverError("ERR_DESCRIPTOR", reasonOf(cause), { cause });
+  }
 }
 
 /** An error for `-errno` like those of Node, with `code` and `errno`. */

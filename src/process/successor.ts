@@ -6,6 +6,7 @@ import type { Exchange } from "../exchange/exchange.js";
 import { LocalExchange } from "../exchange/local-exchange.js";
 import type { Send } from "../exchange/outbox.js";
 import { closeAll } from "../platform/descriptors.js";
+import { systemCause } from "../platform/native.js";
 import type { InventoryItem } from "../sockets/inventory.js";
 import { deferred } from "../util/deferred.js";
 import type { Command } from "./command.js";
@@ -88,9 +89,9 @@ export class Successor {
       } finally {
         closeAll([other]);
       }
-    } catch (cause) {
+    } catch (error) {
       if (channel !== undefined) endUnstarted(channel);
-      throw new HandoverError("ERR_SPAWN", `${doing}: ${reasonOf(cause)}`, { cause });
+      throw new HandoverError("ERR_SPAWN", `${doing}: ${reasonOf(error)}`, { cause: systemCause(error) });
     }
   }
 

@@ -4,7 +4,7 @@ import { connect, isIP } from "node:net";
 import { constants } from "node:os";
 import { type RequestedAddress, describeAddress } from "../address.js";
 import { HandoverError } from "../errors.js";
-import { check, native, systemError } from "../platform/native.js";
+import { check, native, systemCause, systemError } from "../platform/native.js";
 import { findPortOwner } from "./port-owner.js";
 import { identify, type InventoryItem } from "./inventory.js";
 
@@ -35,7 +35,8 @@ export async function openSocket(
         : await bindHost(address, options.family);
     if (address.kind !== "udp") listen(fd, options.backlog);
     return { fd, address, ...fileOf(address) };
-  } catch (cause) {
+  } catch (error) {
+    const cause = systemCause(error);
     const { code } = cause as NodeJS.ErrnoException;
     const holder = code === "EADDRINUSE" ? findPortOwner(address, predecessor) : undefined;
     const why = (code ?? String(cause)) + (holder === undefined ? "" : ` (held by ${holder})`);

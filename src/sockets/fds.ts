@@ -1,24 +1,26 @@
 import { fstatSync } from "node:fs";
 import { Socket } from "node:net";
-import { HandoverError } from "../errors.js";
+import { inspect } from "node:util";
+import { HandoverError, reasonOf } from "../errors.js";
 import { descriptorOf } from "../platform/node-internals.js";
 import { check, native } from "../platform/native.js";
+import { wrongOption } from "../util/validation.js";
 import type { Inventory } from "./inventory.js";
-import { requireOwnName } from "../util/validation.js";
-import { DESCRIPTOR_NAME, requireName } from "./listen-options.js";
+import { requireName } from "./listen-options.js";
 
 /**
- * Descriptors that are handed on by name, for what is no server: tableflip's `Fds`. What is added is
- * duplicated; what is returned is the caller's to close. A descriptor that was inherited and is asked for is
- * handed on again; one that nobody has asked for when `ready()` is called is closed.
+ * Descriptors that move by name, for everything but servers: tableflip's `Fds`. An added descriptor is duplicated; a
+ * returned one is the caller's to close. An inherited descriptor that was asked for moves to the next process as well;
+ * one that was not is closed by `ready()`.
  *
- * What adds one rejects with `ERR_DESCRIPTOR` if the name is in use, or the descriptor is none of that kind; with
- * `ERR_OPTION` for what is no name; and where it is too late with `ERR_UPGRADE_IN_PROGRESS`, `ERR_ALREADY_UPGRADED` or
- * `ERR_STOPPED`. Every method rejects with `ERR_OPTION` for a name that begins with `handover:`.
+ * Every method rejects with `ERR_OPTION` for a name that is no string of 1 to 256 characters, or begins with `handover:`;
+ * and with `ERR_DESCRIPTOR` if the system refuses (`cause`). One that adds a descriptor rejects with `ERR_DESCRIPTOR` if
+ * the name is in use, or the descriptor is not of that kind; and too late with `ERR_UPGRADE_IN_PROGRESS`,
+ * `ERR_ALREADY_UPGRADED` or `ERR_STOPPED`.
  */
 export class Fds {
   readonly #inventory: Inventory;
-  /** Throws where nothing can be added any more. */
+  /** Throws in a process that is being replaced or stopped. */
   readonly #checkOpen: () => void;
 
   constructor(inventory: Inventory, checkOpen: () => void) {
@@ -28,7 +30,7 @@ export class Fds {
 
   /** An inherited descriptor, of whatever kind; undefined if there is none of that name, or it is in use. */
   async file(name: string): Promise<number | undefined> {
-    return this.#take(name, () => true);
+    return this.#take(requireName(name), () => true);
   }
 
   /** All inherited descriptors that are not in use yet and came by {@link addFile}, by name. */
@@ -41,44 +43,44 @@ export class Fds {
     return files;
   }
 
-  /** Hands a descriptor on: a pipe, a file, anything. */
+  /** Adds a descriptor of any kind: a pipe, a file. */
   async addFile(name: string, fd: number): Promise<void> {
     this.#add(name, fd, kindOf(fd));
   }
 
   /** An inherited connection. */
   async conn(name: string): Promise<Socket | undefined> {
-    const fd = await this.#take(name, (item) => kindOf(item.fd) === "conn");
-    return fd === undefined ? undefined : new Socket({ fd, readable: true, writable: true });
+    const fd = await this.#take(requireName(name), (item) => kindOf(item.fd) === "conn");
+    return fd === undefined ? undefined : socketOn(fd, name);
   }
 
-  /** Hands a connection on. Both processes then have it: end it in one of them with care. */
+  /** Adds a connection. Both processes then have it, and either can end it for the other. */
   async addConn(name: string, socket: Socket): Promise<void> {
+    if (!(socket instanceof Socket)) throw wrongOption("socket", "a net.Socket", socket);
     this.#add(name, descriptorOf(socket), "conn");
   }
 
   /** An inherited listening descriptor. */
   async listener(name: string): Promise<number | undefined> {
-    return this.#take(name, (item) => kindOf(item.fd) === "listener");
+    return this.#take(requireName(name), (item) => kindOf(item.fd) === "listener");
   }
 
-  /** Hands on a listening descriptor that was not made by `listen()`. */
+  /** Adds a listening descriptor that was not made by `listen()`. */
   async addListener(name: string, fd: number): Promise<void> {
     this.#add(name, fd, "listener");
   }
 
   /** An inherited datagram descriptor. */
   async packetConn(name: string): Promise<number | undefined> {
-    return this.#take(name, (item) => kindOf(item.fd) === "packetConn");
+    return this.#take(requireName(name), (item) => kindOf(item.fd) === "packetConn");
   }
 
-  /** Hands on a datagram descriptor that was not made by `bind()`. */
+  /** Adds a datagram descriptor that was not made by `bind()`. */
   async addPacketConn(name: string, fd: number): Promise<void> {
     this.#add(name, fd, "packetConn");
   }
 
   async #take(name: string, isMeant: Parameters<Inventory["take"]>[1]): Promise<number | undefined> {
-    requireOwnName(DESCRIPTOR_NAME, name);
     const item = await this.#inventory.take(name, isMeant);
     return item === undefined ? undefined : this.#inventory.duplicate(name);
   }
@@ -86,7 +88,10 @@ export class Fds {
   #add(name: string, fd: number, expected: Kind): void {
     this.#checkOpen();
     if (this.#inventory.isTaken(requireName(name))) {
-      throw new HandoverError("ERR_DESCRIPTOR", `cannot add "${name}": there is a descriptor of that name`);
+      throw new HandoverError(
+        "ERR_DESCRIPTOR",
+        `cannot add "${name}": there is a descriptor of that name already`,
+      );
     }
     const kind = kindOf(fd);
     if (kind !== expected) {
@@ -99,6 +104,18 @@ export class Fds {
   }
 }
 
+/** Node has sockets for TCP and Unix streams only. */
+function socketOn(fd: number, name: string): Socket {
+  try {
+    return new Socket({ fd, readable: true, writable: true });
+  } catch (cause) {
+    native().close(fd);
+    throw new HandoverError("ERR_DESCRIPTOR", `cannot make a socket of "${name}": ${reasonOf(cause)}`, {
+      cause,
+    });
+  }
+}
+
 type Kind = "file" | "conn" | "listener" | "packetConn";
 
 function kindOf(fd: number): Kind {
@@ -106,7 +123,9 @@ function kindOf(fd: number): Kind {
   try {
     isSocket = fstatSync(fd).isSocket();
   } catch (cause) {
-    throw new HandoverError("ERR_DESCRIPTOR", `there is no descriptor ${fd}`, { cause });
+    throw new HandoverError("ERR_DESCRIPTOR", `cannot use descriptor ${inspect(fd)}: it is not open`, {
+      cause,
+    });
   }
   if (!isSocket) return "file";
   const socket = check(native().describe(fd), "describe", `descriptor ${fd}`);

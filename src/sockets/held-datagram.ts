@@ -64,7 +64,7 @@ export class HeldDatagram {
       this.#giveUp();
       throw new HandoverError("ERR_LISTEN", `cannot read from ${this.name}: ${reasonOf(cause)}`, { cause });
     }
-    for (const args of this.#waiting.splice(0)) this.socket.send(...args);
+    for (const args of this.#waiting.splice(0)) this.#send(args);
   }
 
   stop(): void {
@@ -86,6 +86,17 @@ export class HeldDatagram {
 
   end(): void {
     if (this.#phase !== "over") this.#close();
+  }
+
+  /** Its caller cannot be told of a wrong argument any longer, and `ready()` must not be. */
+  #send(args: Parameters<Socket["send"]>): void {
+    try {
+      this.socket.send(...args);
+    } catch (error) {
+      const callback: unknown = args.at(-1);
+      if (typeof callback === "function") process.nextTick(callback, error);
+      else process.nextTick(() => this.socket.emit("error", error as Error));
+    }
   }
 
   #close(callback?: () => void): Socket {

@@ -94,7 +94,7 @@ export function readListenOptions(
     name: readName(given.name),
     backlog,
     mode: modeOf(given),
-    signal: given.signal,
+    signal: signalOf(given.signal),
     connections: given.connections === undefined ? undefined : readAdapter(given.connections),
   };
 }
@@ -165,6 +165,11 @@ function modeOf({ mode, readableAll, writableAll, path }: ListenOptions): number
   throw wrongOption("mode", "a file mode from 0 to 0o777", mode);
 }
 
+function signalOf(value: AbortSignal | undefined): AbortSignal | undefined {
+  if (value === undefined || value instanceof AbortSignal) return value;
+  throw wrongOption("signal", "an AbortSignal", value);
+}
+
 function readName(value: unknown): string | undefined {
   return value === undefined ? undefined : requireName(value);
 }
@@ -177,9 +182,6 @@ function readName(value: unknown): string | undefined {
 export function requireName(value: unknown): string {
   if (typeof value !== "string" || value === "" || value.length > 256)
     throw wrongOption("name", "a string of 1 to 256 characters", value);
-  requireOwnName(DESCRIPTOR_NAME, value);
+  requireOwnName("the name of a descriptor", value);
   return value;
 }
-
-/** Names a descriptor's name in an error. */
-export const DESCRIPTOR_NAME = "the name of a descriptor";

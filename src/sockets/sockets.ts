@@ -5,7 +5,7 @@ import type { Tracker } from "../connections/tracker.js";
 import { HandoverError, reasonOf } from "../errors.js";
 import type { acceptPhase } from "../lifecycle.js";
 import { datagramOptions, isUnbound } from "../platform/node-internals.js";
-import { systemError } from "../platform/native.js";
+import { systemCause, systemError } from "../platform/native.js";
 import { runAll } from "../util/run-all.js";
 import { constants } from "node:os";
 import { takeActivated } from "./systemd-match.js";
@@ -160,7 +160,7 @@ export class Sockets {
       return make(item);
     } catch (cause) {
       this.#inventory.release(item.name);
-      throw cannot(wish, reasonOf(cause), cause);
+      throw cannot(wish, reasonOf(cause), systemCause(cause));
     }
   }
 

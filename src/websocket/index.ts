@@ -5,6 +5,7 @@
  */
 import type { IncomingMessage, Server as HttpServer } from "node:http";
 import type { ConnectionAdapter } from "../connections/adapter.js";
+import { functionsOf, refuseUnknown, wrongOption } from "../util/validation.js";
 import { FrameCutter } from "./frame-cutter.js";
 import { hasContext, isOpen, isQuiet, markMoved, type WebSocketLike } from "./ws-internals.js";
 import { Replay, type Handshake } from "./replay.js";
@@ -45,6 +46,11 @@ export function webSockets<W extends WebSocketLike>(
   wss: WebSocketServerLike<W>,
   options: WebSocketOptions<W>,
 ): void {
+  refuseUnknown("webSockets()", options, ["version", "save", "restore"]);
+  functionsOf(options, [], ["save", "restore"]);
+  if (typeof wss?.handleUpgrade !== "function" || typeof wss.on !== "function") {
+    throw wrongOption("wss", "a WebSocketServer of the package ws", wss);
+  }
   const { version } = options;
   const connections = new WeakMap<object, { ws: W; request: IncomingMessage }>();
   const cutters = new WeakMap<object, FrameCutter>();

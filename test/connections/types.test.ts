@@ -39,3 +39,20 @@ test("webSockets() accepts plain servers, and either Upgrader", async () => {
   expect(() => webSockets(upg, wss, {})).toThrow(/version/);
   await upg.stop();
 });
+
+test.each([
+  ["no WebSocketServer", {}, { version: 1 }, /"wss" must be a WebSocketServer of the package ws, not \{\}/],
+  ["no options", undefined, undefined, /webSockets\(\) takes an object of options/],
+  ["an unknown option", undefined, { version: 1, load: 1 }, /does not know the option "load"/],
+  ["a save that is no function", undefined, { version: 1, save: 1 }, /"save" must be a function/],
+])(
+  "webSockets() refuses %s",
+  async (_, wss = new WebSocketServer({ noServer: true }), options, message) => {
+    const upg = new Upgrader();
+    const call = (): void => webSockets(upg, wss as WebSocketServer, options as { version: number });
+    expect(call).toThrow(
+      expect.objectContaining({ code: "ERR_OPTION", message: expect.stringMatching(message) }),
+    );
+    await upg.stop();
+  },
+);

@@ -66,6 +66,13 @@ test("a datagram sent before the commit waits for it, and a predecessor can send
   }
 });
 
+test("a wrong datagram that was sent before `ready()` fails there, and not in `ready()`", async () => {
+  const service = Service.start("sends-wrong-type-early.js");
+  await service.until("accepting");
+  expect(await service.until("callback")).toMatchObject({ code: "ERR_INVALID_ARG_TYPE" });
+  expect(await service.until("error event")).toMatchObject({ code: "ERR_INVALID_ARG_TYPE" });
+});
+
 test("each generation joins a multicast group once its socket emits `listening`", async () => {
   const service = Service.start("joins-multicast-group.js", { settings: brief });
   const { port } = await service.until("accepting");

@@ -5,6 +5,7 @@ import { createServer, type AddressInfo, type Socket } from "node:net";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { readAll, target } from "../support/client.js";
+import { fixturePath, limited } from "../support/faults.js";
 import { brief, Service, temporaryDirectory } from "../support/service.js";
 
 describe("an added descriptor, whose owner has closed its own", () => {
@@ -109,7 +110,7 @@ test("upg.fds refuses a descriptor that it cannot add, says why, and returns und
   await service.ended();
   const refusals = service.lines.filter(({ event }) => event === "refused");
   expect(refusals.map(({ what, code, message }) => [what, code, message])).toEqual([
-    ["taken name", "ERR_DESCRIPTOR", 'cannot add "taken": there is a descriptor of that name'],
+    ["taken name", "ERR_DESCRIPTOR", 'cannot add "taken": there is a descriptor of that name already'],
     ["empty name", "ERR_OPTION", "the option \"name\" must be a string of 1 to 256 characters, not ''"],
     [
       "long name",
@@ -118,8 +119,8 @@ test("upg.fds refuses a descriptor that it cannot add, says why, and returns und
     ],
     ["name of the library", "ERR_OPTION", RESERVED],
     ["listener of the library", "ERR_OPTION", RESERVED],
-    ["no descriptor", "ERR_DESCRIPTOR", "there is no descriptor 999"],
-    ["no number", "ERR_DESCRIPTOR", "there is no descriptor 0"],
+    ["no descriptor", "ERR_DESCRIPTOR", "cannot use descriptor 999: it is not open"],
+    ["no number", "ERR_DESCRIPTOR", "cannot use descriptor '0': it is not open"],
     ["no socket", "ERR_DESCRIPTOR", 'cannot add "file": descriptor 0 is a file, not a listener'],
     [
       "no datagrams",
@@ -127,11 +128,51 @@ test("upg.fds refuses a descriptor that it cannot add, says why, and returns und
       expect.stringMatching(/^cannot add "listener": descriptor \d+ is a listener, not a packetConn$/),
     ],
     ["no connection", "ERR_DESCRIPTOR", "cannot find the descriptor of a connection: it is not open"],
+    ["no name", "ERR_OPTION", 'the option "name" must be a string of 1 to 256 characters, not undefined'],
+    ["no socket object", "ERR_OPTION", 'the option "socket" must be a net.Socket, not undefined'],
     ["late", "ERR_STOPPED", "cannot add a descriptor: this process is stopping"],
   ]);
   expect(await service.until("added")).toMatchObject({ what: "longest name" });
   expect(await service.until("nothing")).toMatchObject({ all: true, files: 0 });
   expect(service.noise).toBe("");
+});
+
+test("an error of the system is the cause of a HandoverError", async () => {
+  const script = fixturePath("adds-without-room.js");
+  const command = limited(64, [process.execPath, script, JSON.stringify(brief)]);
+  const service = Service.start("", { command });
+  await service.replace();
+  expect(service.lines.filter(({ event }) => event === "refused" || event === "done")).toMatchObject([
+    {
+      what: "add",
+      name: "HandoverError",
+      code: "ERR_DESCRIPTOR",
+      message: "cannot duplicate descriptor 0: EMFILE",
+      cause: "EMFILE",
+    },
+    {
+      what: "stream",
+      name: "HandoverError",
+      code: "ERR_DESCRIPTOR",
+      message: expect.stringMatching(/^cannot make a socket of "packets": /),
+      cause: "ERR_INVALID_FD_TYPE",
+    },
+    {
+      what: "take",
+      name: "HandoverError",
+      code: "ERR_DESCRIPTOR",
+      message: "cannot duplicate the descriptor of file: EMFILE",
+      cause: "EMFILE",
+    },
+  ]);
+});
+
+test("files() passes over the control socket", async () => {
+  const controlSocket = join(temporaryDirectory(), "control");
+  const service = Service.start("takes-files.js", { settings: { ...brief, all: true, controlSocket } });
+  await service.until("accepting");
+  await service.replace();
+  expect(await service.until("files", { generation: 1 })).toMatchObject({ names: ["a", "b", "c"] });
 });
 
 const RESERVED =
