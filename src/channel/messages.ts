@@ -112,6 +112,7 @@ export interface Topic {
   label?: string;
 }
 
+/** A process of this service. */
 export interface Peer {
   generation: number;
   pid: number;
@@ -121,6 +122,9 @@ export const PROTOCOL = 1;
 
 /** Bytes; well below what a socket takes in one packet. */
 export const MAX_SIZE = 128 * 1024;
+
+/** Bytes to which a message of several parcels or results is filled: {@link MAX_SIZE}, with room for its own fields. */
+export const FILLED_SIZE = 112 * 1024;
 
 /** Entries in one inventory message: with the longest names and paths they stay below {@link MAX_SIZE}. */
 export const ENTRIES_PER_MESSAGE = 40;

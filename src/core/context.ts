@@ -52,7 +52,7 @@ export function createContext(settings: Settings, env: Env, owner: ContextOwner)
       ? takeActivation(process.env)
       : { items: inheritance.items, stored: storeNames(inheritance.items) };
   const generation = inheritance?.generation ?? 0;
-  const inventory = new Inventory(items);
+  const inventory = new Inventory(items, { changed: () => serviceManager.storeListeners() });
   const connections = new Tracker();
   const predecessors = new Predecessors(inheritance?.predecessor);
   const serviceManager = new ServiceManager(generation, env.launch, stored, {
@@ -62,7 +62,6 @@ export function createContext(settings: Settings, env: Env, owner: ContextOwner)
     unused: () => inventory.inherited(),
     hasPredecessor: () => predecessors.directPid !== undefined,
   });
-  inventory.onChange = () => serviceManager.storeListeners();
   const processState = new ProcessState(fences, {
     predecessors: () => predecessors.alive.map(({ exchange }) => exchange),
     assertMayRun: (doing) => assertMayRun(owner.state(), predecessors.directPid !== undefined, doing),

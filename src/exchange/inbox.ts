@@ -1,6 +1,6 @@
 import { closeMemory, digest, readMemory } from "./memory-file.js";
 import { closeAll } from "../platform/descriptors.js";
-import type { ParcelHead, SettlementResult } from "../channel/messages.js";
+import { FILLED_SIZE, type ParcelHead, type SettlementResult } from "../channel/messages.js";
 import { reasonOf } from "../errors.js";
 import type { Delivery, DeliveryHandler, TakeResult } from "./exchange.js";
 import {
@@ -132,7 +132,7 @@ export class Inbox {
     this.#results = [];
     for (let from = 0; from < results.length;) {
       let [to, size] = [from, 0];
-      while (to < results.length && (size += sizeOf(results[to]!)) <= PACKET) to++;
+      while (to < results.length && (size += sizeOf(results[to]!)) <= FILLED_SIZE) to++;
       this.#listener.settled(results.slice(from, to));
       from = to;
     }
@@ -181,9 +181,6 @@ class OpenDelivery implements Delivery {
 function descriptorsOf({ fds, memory }: ParcelHead): number {
   return fds + (memory === true ? 1 : 0);
 }
-
-/** Bytes of a message. */
-const PACKET = 112 * 1024;
 
 /** Refusals that are kept of one parcel. */
 const NOTES = 16;

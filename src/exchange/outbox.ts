@@ -1,5 +1,5 @@
 import { closeMemory, digest, MAX_INLINE, writeMemory } from "./memory-file.js";
-import type { Message, ParcelHead, SettlementResult } from "../channel/messages.js";
+import { FILLED_SIZE, type Message, type ParcelHead, type SettlementResult } from "../channel/messages.js";
 import { deferred, type Deferred } from "../util/deferred.js";
 import { reasonOf } from "../errors.js";
 import type { Offered } from "./exchange.js";
@@ -146,7 +146,7 @@ function packets(packed: readonly Packed[]): Packet[] {
   for (const { head, parcel } of packed) {
     size += sizeOf(head);
     count += parcel.fds.length;
-    if (size > PACKET || count > DESCRIPTORS) {
+    if (size > FILLED_SIZE || count > DESCRIPTORS) {
       all.push({ heads: [], fds: [], bodies: [] });
       [size, count] = [sizeOf(head), parcel.fds.length];
     }
@@ -163,8 +163,7 @@ function sizeOf({ label, id, codec, size }: ParcelHead): number {
   return size + 6 * (label.length + id.length + codec.length) + HEAD;
 }
 
-/** Bytes of a message, and of a head but for its texts. */
-const PACKET = 112 * 1024;
+/** Bytes of a head but for its texts. */
 const HEAD = 256;
 
 /** In one message: fewer than SCM_MAX_FD. */

@@ -1,4 +1,7 @@
+import type { Peer } from "../channel/messages.js";
 import { codeOf, reasonOf, type ErrorCode, type RefusalCode } from "../errors.js";
+
+export type { Peer };
 
 /** What moves: something of a kind, under a label, in a version of its own. */
 export interface Parcel {
@@ -47,12 +50,6 @@ export function shortened({ code, reason }: Refusal): Refusal {
 /** Characters. */
 export const MAX_CODE = 64;
 export const MAX_REASON = 100;
-
-/** Who takes what is offered: a process of this service. */
-export interface Peer {
-  readonly generation: number;
-  readonly pid: number;
-}
 
 /** What became of an offered parcel. Unless it was taken it belongs to its owner, as if never offered. */
 export type Settlement =

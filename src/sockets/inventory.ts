@@ -11,6 +11,11 @@ export interface InventoryItem extends InventoryEntry {
   readonly stored?: boolean;
 }
 
+interface InventoryListener {
+  /** A descriptor has come into use, or is no longer used. */
+  changed(): void;
+}
+
 /**
  * The descriptors by name, and their only owner. *Inherited* came from the parent and is not used yet; *used*
  * is what a child is given. Whoever works with one gets a duplicate.
@@ -27,10 +32,10 @@ export class Inventory {
   #hasClosedUnused = false;
   /** Tells the predecessor what is used, until it has said go. */
   #report: (() => void) | undefined;
-  /** Called when what is used has changed. */
-  onChange: () => void = () => {};
+  readonly #listener: InventoryListener;
 
-  constructor(inherited: readonly InventoryItem[]) {
+  constructor(inherited: readonly InventoryItem[], listener: InventoryListener) {
+    this.#listener = listener;
     this.#borrowed = new Set(inherited);
     for (const item of inherited) this.#inherited.set(item.name, item);
   }
@@ -96,7 +101,7 @@ export class Inventory {
   /** Adds a descriptor, which the inventory owns from now on. */
   add(item: InventoryItem): void {
     this.#used.set(item.name, item);
-    this.onChange();
+    this.#listener.changed();
   }
 
   inherited(): readonly InventoryItem[] {
@@ -145,7 +150,7 @@ export class Inventory {
     native().close(item.fd);
     if (this.#borrowed.has(item)) this.#released.add(item);
     else unlinkOwn(item);
-    this.onChange();
+    this.#listener.changed();
   }
 
   /** Closes what is used, and unlinks its files, but those of the names that a successor has. */

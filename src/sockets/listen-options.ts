@@ -90,7 +90,7 @@ export function readListenOptions(
   const backlog = given.backlog ?? 511;
   if (!Number.isInteger(backlog) || backlog < 0) throw wrongOption("backlog", "a whole number", backlog);
   return {
-    address: addressOf(given, directory),
+    address: requestedAddress(given, directory),
     name: readName(given.name),
     backlog,
     mode: modeOf(given),
@@ -140,7 +140,7 @@ function placeOf(portOrPath: number | string, host: string | undefined): ListenO
   return { port: portOrPath, ...(host === undefined ? {} : { host }) };
 }
 
-function addressOf(given: ListenOptions, directory: string): RequestedAddress {
+function requestedAddress(given: ListenOptions, directory: string): RequestedAddress {
   const path = text("path", given.path);
   if (path !== undefined) {
     if (given.port !== undefined) throw wrongOption("port", "left out where there is a path", given.port);
