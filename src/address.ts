@@ -1,11 +1,11 @@
 import { isIP } from "node:net";
 import { resolve } from "node:path";
 
-/** What was asked for, before a name was looked up and a port chosen. The host `*` is every address. */
+/** An address as the program requested it, before its name was looked up or its port chosen. The host `*`: every address. */
 export type RequestedAddress =
   { kind: "tcp" | "udp"; host: string; port: number; ipv6Only: boolean } | { kind: "unix"; path: string };
 
-/** A file, and how to tell that it is still the same. The numbers have 64 bits, which JSON's do not. */
+/** A path and the file that was there. The numbers have 64 bits, for which JSON needs strings. */
 export interface FileIdentity {
   path: string;
   dev: string;
@@ -13,8 +13,8 @@ export interface FileIdentity {
 }
 
 /**
- * The name under which a listener without one of its own is handed on: what was asked for. Ports asked for as
- * 0 are counted, so that the n-th one of a generation inherits the n-th of its predecessor.
+ * The name of a listener to which the program gave none: its requested address. Requests for port 0 are numbered, so that
+ * the n-th one of a generation inherits the n-th of its predecessor.
  */
 export function nameOf(address: RequestedAddress, isTaken: (name: string) => boolean): string {
   const name = describeAddress(address);
@@ -31,21 +31,21 @@ export function describeAddress(address: RequestedAddress): string {
   return `${address.kind}:${host}:${address.port}`;
 }
 
-/** Whether what was handed on under a name is what is asked for now. A port of 0 fits every port. */
-export function fits(asked: RequestedAddress, handedOn: RequestedAddress | undefined): boolean {
-  if (handedOn === undefined) return false;
-  if (asked.kind === "unix" || handedOn.kind === "unix") {
-    return asked.kind === "unix" && handedOn.kind === "unix" && asked.path === handedOn.path;
+/** Whether an inherited descriptor is for the address that is requested now. A requested port of 0 fits every port. */
+export function fits(requested: RequestedAddress, inherited: RequestedAddress | undefined): boolean {
+  if (inherited === undefined) return false;
+  if (requested.kind === "unix" || inherited.kind === "unix") {
+    return requested.kind === "unix" && inherited.kind === "unix" && requested.path === inherited.path;
   }
   return (
-    asked.kind === handedOn.kind &&
-    asked.host === handedOn.host &&
-    asked.ipv6Only === handedOn.ipv6Only &&
-    (asked.port === 0 || asked.port === handedOn.port)
+    requested.kind === inherited.kind &&
+    requested.host === inherited.host &&
+    requested.ipv6Only === inherited.ipv6Only &&
+    (requested.port === 0 || requested.port === inherited.port)
   );
 }
 
-/** A path as every generation knows it, whatever its working directory; an abstract name as it is. */
+/** A path that means the same in every generation, whatever its working directory; an abstract name as it is. */
 export function absolutePath(path: string, directory: string): string {
   return path.startsWith("\0") ? path : resolve(directory, path);
 }

@@ -7,22 +7,26 @@ import { encode } from "./wire-format.js";
 import { PacketReader, type Packet } from "./reader.js";
 
 /**
- * What an owner of a channel hears from it. Each descriptor in `fds` is the listener's to close. An offer comes
- * without any if not all of them could be received: it can be refused.
+ * The owner of a channel. Each descriptor in `fds` is the listener's to close. An offer has none of its descriptors if not
+ * all of them could be received: it can be refused.
  */
 interface ChannelListener {
   /** @param sender the PID of the sender, as the kernel vouches for it; 0 where it is unknown */
   message(message: Message, fds: number[], body: Uint8Array, sender: number): void;
-  /** The other end is gone, or talks nonsense (`error`). Nothing comes after it. */
+  /** The other end has closed, or broke the protocol (`error`). No message comes after it. */
   end(error: HandoverError | undefined): void;
 }
 
 /**
- * One end of the socket pair between two generations. It owns its descriptor. Messages that the socket does
- * not take at once wait here, in order. It never keeps the event loop alive.
+ * One end of the socket pair between two generations. It owns its descriptor. Messages that the socket does not accept at
+ * once are queued here, in order. It never keeps the event loop alive.
  */
 export class Channel {
-  /** A channel that knows who sends, and the descriptor of its other end, which the caller has to close. */
+  /**
+   * A channel that knows the sender of each message, and the descriptor of its other end, which the caller has to close.
+   *
+   * @throws {HandoverError} `ERR_DESCRIPTOR`
+   */
   static pair(): [Channel, number] {
     const [own, other] = check(native().socketpair(), "make", "a pair of sockets");
     native().passCredentials(own);
@@ -33,7 +37,7 @@ export class Channel {
   readonly #reader: PacketReader;
   #watcher: Watcher | undefined;
   #listener: ChannelListener | undefined;
-  /** What the socket did not take yet, with duplicates of the descriptors: their owners may close theirs. */
+  /** Messages that the socket has not accepted yet, with duplicates of the descriptors: their owners may close theirs. */
   readonly #waiting: { data: Uint8Array; fds: readonly number[] }[] = [];
   #retry: NodeJS.Timeout | undefined;
   #reading = true;
@@ -53,8 +57,8 @@ export class Channel {
   }
 
   /**
-   * Stops reading, but notices when the other end is gone: for a channel that somebody else now reads, through
-   * a duplicate. {@link listen} goes back to reading.
+   * Stops reading, but notices when the other end closes: for a channel that another process now reads through a
+   * duplicate. {@link listen} reads again.
    */
   listenForEnd(end: () => void): void {
     this.#listener = { message: () => {}, end };
@@ -63,9 +67,10 @@ export class Channel {
   }
 
   /**
-   * Sends, or queues. False if the other end is gone. The descriptors stay the caller's.
+   * Sends a message, or queues it. False if the other end has closed. The descriptors stay the caller's.
    *
-   * @throws if it must be queued, and this process has no room for more descriptors
+   * @throws {HandoverError} `ERR_DESCRIPTOR` if it must be queued, and this process has no room for more descriptors;
+   *   `ERR_PROTOCOL` if it is too large
    */
   send(message: Message, fds: readonly number[] = [], body?: Uint8Array): boolean {
     if (this.#ended) return false;
@@ -82,8 +87,7 @@ export class Channel {
   }
 
   /**
-   * Blocks this thread until a message is there: for the constructor of the successor, which must be
-   * synchronous.
+   * Blocks this thread until a message arrives: for the constructor of the successor's Upgrader, which is synchronous.
    *
    * @returns the message, or undefined at the end of the channel
    * @throws {HandoverError} `ERR_UPGRADE_TIMEOUT` at `deadline` (of `performance.now()`), `ERR_PROTOCOL`
@@ -95,17 +99,17 @@ export class Channel {
       if (packet !== "nothing") return packet;
       const left = Math.ceil(deadline - performance.now());
       const events =
-        left <= 0 ? 0 : check(native().poll(this.fd, POLL.readable, left), "wait for", "the parent");
+        left <= 0 ? 0 : check(native().poll(this.fd, POLL.readable, left), "wait for", "the predecessor");
       if (events === 0) {
         throw new HandoverError(
           "ERR_UPGRADE_TIMEOUT",
-          "cannot read what the parent hands on: nothing came in time",
+          "cannot read the inheritance: the predecessor sent nothing in time",
         );
       }
     }
   }
 
-  /** Reads what is there now, without waiting for the event loop. */
+  /** Reads the messages that have arrived, without waiting for the event loop. */
   readNow(): void {
     while (this.#readOne());
   }
@@ -137,7 +141,7 @@ export class Channel {
 
   #onEvents(events: number): void {
     if (events & POLL.writable) this.#flush();
-    // One in a turn, as the other end may be so fast that there always is one more.
+    // One message in a turn: a fast sender would otherwise keep the event loop here.
     if (this.#reading) this.#readOne();
     else if (events & POLL.disconnect) this.#end(undefined);
   }
@@ -159,16 +163,16 @@ export class Channel {
         this.#waitFor(sent);
         break;
       }
-      // If the peer is gone the reading side finds out, and reports it: once.
+      // If the other end has closed, the reading side reports it.
       closeAll(fds);
       count++;
     }
-    // All at once: of thousands, each one would move all the others.
+    // All at once: to remove thousands one by one takes quadratic time.
     this.#waiting.splice(0, count);
     this.#watch();
   }
 
-  /** Nothing tells when fewer descriptors are in flight; a full socket tells when it is writable. */
+  /** A full socket becomes writable again; of too many descriptors in flight there is no such event. */
   #waitFor(errno: number): void {
     if (errno !== ETOOMANYREFS) return;
     this.#retry ??= setTimeout(() => {

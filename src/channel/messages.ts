@@ -1,13 +1,12 @@
 import type { FileIdentity, RequestedAddress } from "../address.js";
 
 /**
- * What passes between two generations. One message is one packet of the channel: a JSON object in UTF-8, and
- * where there is a body a NUL byte, which JSON cannot contain, and the body's bytes; at most {@link MAX_SIZE} bytes
- * in all, with descriptors beside it.
+ * A message between two generations. It is one packet of the channel: a JSON object in UTF-8; if it has a body, a NUL byte,
+ * which JSON cannot contain, and the bytes of the body; at most {@link MAX_SIZE} bytes in all, with descriptors beside it.
  *
- * The two ends may run different versions of this package. The rule for changes: a field may be added, and
- * its absence must keep the old meaning; a type may be added, and is only sent to a peer whose hello lists
- * its capability; nothing is renamed or removed without a new {@link PROTOCOL}.
+ * The two ends may run different versions of this package. The rule for changes: a field may be added, and its absence
+ * must keep the old meaning; a type may be added, and is only sent to a peer whose hello lists its capability; nothing is
+ * renamed or removed without a new {@link PROTOCOL}.
  */
 export type Message =
   /** First in both directions. */
@@ -21,46 +20,49 @@ export type Message =
       /** Whether a debugger may stop the sender. */
       inspected?: boolean;
     }
-  /** Parent to child: descriptors beside it, in the order of the entries. The last one has `more: false`. */
+  /** To the successor: descriptors beside it, in the order of the entries. The last one has `more: false`. */
   | { type: "inventory"; entries: InventoryEntry[]; more: boolean }
-  /** Child to parent: initialised; `used` are the names it took from the inventory. The last one before go counts. */
+  /** To the predecessor: ready. `used`: the names it took from the inventory. The last one before `commit` counts. */
   | { type: "ready"; used: string[] }
   /**
-   * Parent to child: accept. Beside it, the channels to generations that still drain. `ticketKeys`, in base64 by the
-   * names of listeners, let clients of TLS resume their sessions. Every `fence` of the child is above this one.
+   * To the successor: accept. Beside it, the channels to generations that still drain. `ticketKeys`, in base64 by the
+   * names of listeners, let clients of TLS resume their sessions. Every `fence` of the successor is above this one.
    */
   | { type: "commit"; predecessors: Peer[]; ticketKeys?: Record<string, string>; fence?: number }
-  /** Successor to predecessor: it has read the commit, and accepts. Sent by those whose hello lists `heartbeat`. */
+  /** To the predecessor: this process has read the commit, and accepts. Sent by processes whose hello lists `heartbeat`. */
   | { type: "commit-ack" }
-  /** Successor to predecessor, from the acknowledgement until it is confirmed: its event loop turns. */
+  /** To the predecessor, from the acknowledgement until `confirmed`: the event loop turns. */
   | { type: "heartbeat"; inspected?: boolean }
-  /** Parent to child: probation is over. Newest to predecessors: its own is, so that what it took from there is its own. */
+  /**
+   * To the successor: its probation is over. From the newest process to draining ones: its probation is over, so the
+   * parcels that it took from them stay with it.
+   */
   | { type: "confirmed" }
-  /** Parent to child, instead of go: this was a rehearsal, end. */
+  /** To the successor, instead of `commit`: this was a rehearsal, exit. */
   | { type: "rehearsed" }
-  /** Either way during probation: this end is stopping, which is no reason for a rollback. */
+  /** Either way during probation: this end stops, which is no reason for a rollback. */
   | { type: "stopping" }
-  /** Newest to predecessors: how is the drain going? */
+  /** From the newest process to a draining one: asks for `progress`. */
   | { type: "progress-query" }
-  /** Older to newest: so. `remaining` is in ms. */
+  /** The answer. `remaining` is in ms. */
   | { type: "progress"; connections: number; remaining: number; moved?: number }
-  /** Parcels, each with a number of its owner's. The body is theirs, one after the other. */
+  /** Parcels, each with a number of its owner's. Their bodies follow one another in the message's body. */
   | { type: "offer"; parcels: ParcelHead[] }
-  /** The owner wants these back. Each is answered by its settlement, whatever that has become meanwhile. */
+  /** The owner asks for these parcels back. Each is answered by its settlement, whatever that is by then. */
   | { type: "withdraw"; numbers: number[] }
-  /** What became of parcels. Of one that was withdrawn, the refusals of those who might have taken it. */
+  /** The outcomes of parcels. One that was withdrawn has the refusals that were recorded before. */
   | { type: "settle"; results: SettlementResult[] }
-  /** What this end takes, from now on. */
+  /** The topics that this end takes from now on. */
   | { type: "subscriptions"; topics: Topic[] }
-  /** To the owner: a copy of the oldest parcel that it holds. */
+  /** To the owner: asks for a copy of the oldest parcel that it holds. */
   | { type: "peek"; request: number; topic: Topic }
-  /** To the owner: is this one yours? It leaves next, then. */
+  /** To the owner: asks whether it holds this parcel, which is then offered next. */
   | { type: "expedite"; request: number; topic: Topic; id: string }
   /** The answer to both. The body is that of the copy. */
   | { type: "answer"; request: number; held: boolean; copy?: ParcelHead }
   /**
-   * To the one that offers: somebody else reads now, what is not settled yet never will be; nor is what was taken and
-   * not kept, if the one that read before is `lost`. Comes back as `restarted` in its place among the offers, of which
+   * To the owner of parcels: another process reads now, and settles none of the earlier offers. If the earlier reader is
+   * `lost`, so are the parcels that it took and had not confirmed. The acknowledgement has its place among the offers:
    * those before it are void.
    */
   | { type: "reader-changed"; id: string; lost?: boolean; reader?: Peer; topics?: Topic[] }
@@ -70,16 +72,16 @@ export type Message =
 
 export type MessageType = Message["type"];
 
-/** What the next generation is told of a descriptor. */
+/** The description of a descriptor that the next generation inherits. */
 export interface InventoryEntry {
   name: string;
-  /** What was asked for, to see whether it is still the same; absent for files and connections. */
+  /** The requested address, to see whether the request is still the same; absent for files and connections. */
   address?: RequestedAddress;
   /** The file of a Unix listener, for its owner to unlink. */
   file?: FileIdentity;
   /**
-   * The FileDescriptorName= of a socket that systemd holds as well: nobody else can bind its address, so it is handed
-   * on even while it is not used.
+   * The FileDescriptorName= of a socket that systemd holds as well. Its address cannot be bound by another process, so it
+   * is inherited even if it is not used.
    */
   activation?: string;
 }
@@ -96,7 +98,7 @@ export interface ParcelHead {
   /** Of the body, in base64. */
   sha256: string;
   fds: number;
-  /** The body is not in the message, but in a memory file: the descriptor before the parcel's own. */
+  /** The body is in a memory file, the descriptor before the parcel's own. */
   memory?: boolean;
 }
 
@@ -108,7 +110,7 @@ export interface SettlementResult {
 
 export interface Topic {
   kind: string;
-  /** Absent: whatever its label is. */
+  /** Absent: every label. */
   label?: string;
 }
 
@@ -120,7 +122,7 @@ export interface Peer {
 
 export const PROTOCOL = 1;
 
-/** Bytes; well below what a socket takes in one packet. */
+/** Bytes; well below the limit of a socket for one packet. */
 export const MAX_SIZE = 128 * 1024;
 
 /** Bytes to which a message of several parcels or results is filled: {@link MAX_SIZE}, with room for its own fields. */

@@ -21,15 +21,15 @@ export class PacketReader {
   readonly #onUnknown: (name: string) => void;
   #reset = false;
 
-  /** Called with the name of its type, `onUnknown` answers what this version does not know. */
+  /** @param onUnknown called with the type of a message that this version does not know */
   constructor(fd: number, onUnknown: (name: string) => void) {
     this.#fd = fd;
     this.#onUnknown = onUnknown;
   }
 
   /**
-   * What is there now. Every error but EAGAIN is the other end's death; ECONNRESET, if it left unread data, comes
-   * once and before its last words.
+   * The next packet that has arrived. Every error but EAGAIN means that the other end has closed. If it left unread data,
+   * ECONNRESET comes once, before its last messages.
    *
    * @throws {HandoverError} `ERR_PROTOCOL`, `ERR_DESCRIPTOR`
    */
@@ -47,7 +47,7 @@ export class PacketReader {
     }
   }
 
-  /** Undefined for what is unknown, and has been answered. */
+  /** Undefined for a message of an unknown type, which has been answered. */
   #unpack({ size, fds, truncated, fdsLost, sender }: Received): Packet | undefined {
     try {
       if (truncated) throw new HandoverError("ERR_PROTOCOL", `a message is longer than ${MAX_SIZE} bytes`);
@@ -83,7 +83,7 @@ function checkProtocol(message: Message): void {
   );
 }
 
-/** What is offered can be refused, and stays with its owner; without what is handed on there is no going on. */
+/** An offer can be refused, and stays with its owner. Without an inherited descriptor this process cannot continue. */
 function withoutLost(message: Message, fds: readonly number[]): number[] {
   if (message.type !== "offer") throw lost();
   closeAll(fds);

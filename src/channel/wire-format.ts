@@ -14,9 +14,9 @@ export function encode(message: Message, body?: Uint8Array): Uint8Array {
 }
 
 /**
- * Reads one packet but its body. What has an unknown type comes back with its name, for the answer.
+ * Reads one packet without its body. For an unknown type it returns the name, for the answer.
  *
- * @throws {HandoverError} `ERR_PROTOCOL` for what no version of this package would send.
+ * @throws {HandoverError} `ERR_PROTOCOL` for a packet that no version of this package would send
  */
 export function decode(packet: Uint8Array): Message | { type: "unknown"; name: string } {
   if (packet.length > MAX_SIZE) throw protocolError(`${packet.length} bytes, at most ${MAX_SIZE}`);
@@ -105,7 +105,7 @@ const isResult = record({
 const isTopic = record({ kind: isString, label: optional(isString) });
 const isGeneration = record({ generation: isCount, pid: isCount });
 
-/** The fields each type must have. Others are ignored, so that a newer peer may add some. */
+/** The fields that each type must have. Others are ignored, so that a newer peer may add some. */
 export const MESSAGE_SCHEMAS: Record<MessageType, Record<string, Validator>> = {
   hello: {
     protocol: isCount,

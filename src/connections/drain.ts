@@ -6,9 +6,9 @@ import type { Tracker } from "./tracker.js";
 import { CONNECTION_KIND } from "./wire-format.js";
 
 /**
- * The end of a process's connections. Those that can move are handed to the successor, where there is one. The
- * others are told to close by their protocol; one that is still idle when it is looked at again,
- * {@link LOOK_EVERY} ms later, is closed; at the deadline what is left is destroyed.
+ * The drain of a process's connections. Connections that can move are offered to the successor, where there is one. The
+ * others are told to close by their protocol. One that is idle at two looks, {@link LOOK_EVERY} ms apart, is closed. At
+ * the deadline every connection that is left is destroyed.
  *
  * Idle connections are not closed at once, as a request may be on its way to each: of 200 keep-alive clients,
  * 125 to 169 saw a reset in every upgrade that did.
@@ -49,27 +49,27 @@ export class Drain {
     return this.#mover?.counts.moved ?? 0;
   }
 
-  /** Resolves when those that were idle at the beginning have left. */
+  /** Resolves when the connections that were idle at the beginning have moved. */
   get swept(): Promise<void> {
     return this.#mover?.swept ?? Promise.resolve();
   }
 
-  /** Leaves the connections as they are; {@link done} stays pending. */
+  /** Ends the drain and keeps the connections; {@link done} stays pending. */
   cancel(): void {
     this.#isCancelled = true;
     this.#stop();
-    for (const protocol of this.#tracker.closeStrategies) protocol.setClosing(false);
+    for (const strategy of this.#tracker.closeStrategies) strategy.setClosing(false);
   }
 
   get #hasTaker(): boolean {
     return this.#context.hasTaker(CONNECTION_KIND);
   }
 
-  /** A connection that may move is not told to close, as long as there is somebody to take it. */
+  /** A connection that may move is not told to close, as long as a successor takes connections. */
   #setClosing(): void {
     for (const server of this.#tracker.servers) {
       const moves = this.#hasTaker && server.adapters.length > 0;
-      for (const protocol of server.closeStrategies) protocol.setClosing(!moves || protocol === server.http2);
+      for (const strategy of server.closeStrategies) strategy.setClosing(!moves || strategy === server.http2);
     }
   }
 
@@ -95,7 +95,7 @@ export class Drain {
     this.#tracker.destroyAll();
   }
 
-  /** A few at every look: all the clients that come back at once would be a burden to the successor. */
+  /** A few at every look: clients that all reconnect at once would overload the successor. */
   #closeSome(): void {
     const { remaining, timeout } = this.#context;
     const elapsed = 1 - remaining / timeout;
@@ -104,7 +104,7 @@ export class Drain {
     for (const server of this.#tracker.servers) server.closeFraction(1 / looks);
   }
 
-  /** After this turn's input has been read: what has already arrived is not idle. */
+  /** After this turn's input has been read: a connection whose request has arrived is not idle. */
   #lookSoon(): void {
     this.#immediate = setImmediate(() => this.#look());
   }
@@ -112,18 +112,18 @@ export class Drain {
   #look(): void {
     if (!this.#hasTaker) this.#setClosing();
     this.#closeSome();
-    for (const protocol of this.#tracker.closeStrategies) {
-      const before = this.#looks.get(protocol);
-      const now = protocol.idleConnections();
-      this.#looks.set(protocol, now);
+    for (const strategy of this.#tracker.closeStrategies) {
+      const before = this.#looks.get(strategy);
+      const now = strategy.idleConnections();
+      this.#looks.set(strategy, now);
       for (const [connection, mark] of now) {
-        if (before?.get(connection) === mark) protocol.closeIdle(connection);
+        if (before?.get(connection) === mark) strategy.closeIdle(connection);
       }
     }
   }
 }
 
-/** The part of a drain after which connections that should move, but do not, are ended; and by which all are. */
+/** The part of a drain after which connections that should move, but do not, are closed; and by which all are. */
 const CLOSE_FROM = 0.5;
 const CLOSE_UNTIL = 0.9;
 

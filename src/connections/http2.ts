@@ -3,8 +3,8 @@ import type { Server } from "node:net";
 import type { CloseStrategy } from "./adapter.js";
 
 /**
- * The HTTP/2 sessions of one server. A session stays until it is quiet: after a GOAWAY that comes at once,
- * requests that were on their way are answered REFUSED_STREAM, and clients do not retry them.
+ * The HTTP/2 sessions of one server. A session is closed only when it is quiet: after an immediate GOAWAY, requests that
+ * are on their way are answered REFUSED_STREAM, and clients do not retry them.
  */
 export class Http2Sessions implements CloseStrategy {
   readonly #server: Server;
@@ -21,7 +21,7 @@ export class Http2Sessions implements CloseStrategy {
     this.#server.removeListener("session", this.#onSession);
   }
 
-  /** There is nothing to say: a session that gets no streams any more is ended when it is quiet. */
+  /** Sends nothing: a session is closed when it is quiet. */
   setClosing(closing: boolean): void {
     this.#closing = closing;
   }
@@ -33,7 +33,7 @@ export class Http2Sessions implements CloseStrategy {
     return new Map(quiet.map(([session, { total }]) => [session, String(total)]));
   }
 
-  /** Sends GOAWAY; streams that come in before the client has read it are still answered. */
+  /** Sends GOAWAY; streams that arrive before the client has read it are still answered. */
   closeIdle(session: ServerHttp2Session): void {
     session.close();
   }

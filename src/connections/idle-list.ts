@@ -2,16 +2,16 @@ import { Server as HttpServer } from "node:http";
 import type { Server, Socket } from "node:net";
 
 /**
- * The connections of a server that Node itself thinks idle: those which the documented
- * `closeIdleConnections()` would destroy, found out by letting it.
+ * The connections of a server that Node itself considers idle: the documented `closeIdleConnections()` would destroy
+ * them, so it is called with a `destroy` that only records them.
  *
- * Asking takes as long as there are connections, 10 ms for 10,000. So an answer is kept while it is exact, which is as
- * long as nobody has read from the connection since; and asking again takes at most a part of the time,
- * {@link ASKING}. Meanwhile a connection that has spoken is not called idle, and is asked for later.
+ * One such call takes 10 ms for 10,000 connections. So its answer is used as long as it is exact, that is until bytes are
+ * read from the connection; and further calls take at most a part of the time, {@link ASKING}. Until the next one a
+ * connection that has sent bytes counts as busy.
  */
 export class IdleList {
   readonly #server: Server;
-  /** The idle ones, with the bytes that had been read from each when it was found to be. */
+  /** The idle connections, with the bytes that had been read from each by then. */
   readonly #idle = new Map<Socket, number>();
   #nextAsk = 0;
   #collecting = false;
@@ -20,7 +20,7 @@ export class IdleList {
     this.#server = server;
   }
 
-  /** From now on the connection is asked for. Every one of the server's must be, or asking would close it. */
+  /** Every connection of the server must be added: asking would close one that is not. */
   add(socket: Socket): void {
     socket.destroy = (error?: Error) => {
       if (!this.#collecting) return Object.getPrototypeOf(socket).destroy.call(socket, error) as Socket;
@@ -43,7 +43,7 @@ export class IdleList {
     this.#idle.clear();
     this.#collecting = true;
     try {
-      // Of other servers, too: an HTTP/2 server that allows HTTP/1.1 keeps the same list, but not the method.
+      // An HTTP/2 server that allows HTTP/1.1 has the same list, but not the method.
       HttpServer.prototype.closeIdleConnections.call(this.#server as HttpServer);
     } finally {
       this.#collecting = false;
@@ -51,5 +51,5 @@ export class IdleList {
   }
 }
 
-/** A part of the time; what is left is for the program. */
+/** A part of the time; the rest is for the program. */
 const ASKING = 0.03;

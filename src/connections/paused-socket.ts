@@ -4,9 +4,9 @@ import { descriptorOf, startReading, stopReading, overrideMember } from "../plat
 type FailureHandler = (member: "write" | "end", error: unknown) => void;
 
 /**
- * A connection that neither reads nor writes nor times out, while it is undecided which process has it. What
- * the program writes meanwhile waits: it is sent if the connection stays, and never if it moves, as the next
- * process goes on from the state that was frozen before.
+ * A connection that neither reads nor writes nor times out, while its move is undecided. The program's writes wait: they
+ * are made if the connection stays, and discarded if it moves, as the next process continues from the state that was
+ * frozen before.
  */
 export class PausedSocket {
   /** Its descriptor. */
@@ -37,13 +37,13 @@ export class PausedSocket {
     }) as Socket["end"]);
   }
 
-  /** What was read from it and not consumed. */
+  /** Bytes that were read from it and not consumed. */
   get unread(): Uint8Array | undefined {
     const taken = this.#taken;
     return typeof taken === "string" ? Buffer.from(taken, this.#socket.readableEncoding!) : taken;
   }
 
-  /** It stays: all goes on. */
+  /** The connection stays: it reads, and its writes are made. */
   resume(): void {
     const socket = this.#socket;
     if (!socket.destroyed) {
@@ -54,7 +54,7 @@ export class PausedSocket {
     this.#replayWrites();
   }
 
-  /** It has moved: whoever waits until something is written learns that it will not be. */
+  /** The connection has moved: the callbacks of its writes are called with an error. */
   discard(): void {
     this.#socket.destroy();
     this.#replayWrites();
@@ -73,7 +73,7 @@ export class PausedSocket {
   }
 }
 
-/** Without a listener hearing of it, as `read()` tells them. */
+/** Reads without the events `data` and `end`: the program must not see bytes that move. */
 function takeUnread(socket: Socket): Uint8Array | string | undefined {
   if (socket.readableLength === 0) return undefined;
   overrideMember(socket, "emit", () => false);

@@ -48,7 +48,7 @@ export class DrainContext {
     return this.#isExpired;
   }
 
-  /** Whether this process serves again: nothing moves, ends or is destroyed. */
+  /** Whether this process accepts again: nothing moves, ends or is destroyed. */
   get isRolledBack(): boolean {
     return this.#isRolledBack;
   }

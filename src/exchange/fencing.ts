@@ -1,7 +1,7 @@
 /**
- * The fences of a process: numbers that grow with every change of owner, across generations, so that whoever guards
- * something else by them (a row, a file) can refuse an owner that is not one any more. They begin at the time, so
- * that a service that was started anew is above the one before.
+ * The fences of a process: numbers that grow with every change of owner, across generations. A database or a lock that
+ * stores the last fence can refuse a former owner. They begin at the current time, so that the fences of a restarted
+ * service are above the earlier ones.
  */
 export class FencingTokens {
   #last = Date.now() * 1024;
@@ -14,16 +14,16 @@ export class FencingTokens {
     return ++this.#last;
   }
 
-  /** From now on all are above `fence`. */
+  /** Later fences are above `fence`. */
   advanceTo(fence: number): void {
     this.#last = Math.max(this.#last, fence);
   }
 
-  /** From now on all are above those of another process that has died, whichever they were. */
+  /** Later fences are above all that another process has given away before it died. */
   skipAhead(): void {
     this.#last += SKIP;
   }
 }
 
-/** More than a process gives away on probation; it is 16 s of the time at which they begin. */
+/** More than a process gives away in its probation; as a start time it is 16 s. */
 const SKIP = 2 ** 24;

@@ -14,25 +14,25 @@ import {
 } from "./parcel.js";
 
 interface InboxListener {
-  /** Who takes such a parcel here. */
+  /** The handler that takes such a parcel. */
   handler(kind: string, label: string): DeliveryHandler | undefined;
   nextFence(): number;
   settled(results: SettlementResult[]): void;
 }
 
-/** The parcels that a process was offered over a channel, and has not settled yet. */
+/** The parcels that a process was offered over a channel and has not settled yet. */
 export class Inbox {
   readonly #listener: InboxListener;
   readonly #deliveries = new Map<number, OpenDelivery>();
   #results: SettlementResult[] = [];
-  /** Results are on their way: at the end of a message, or of a round of the microtasks. */
+  /** Results are sent together, at the end of an offer or in a microtask. */
   #isCollecting = false;
 
   constructor(listener: InboxListener) {
     this.#listener = listener;
   }
 
-  /** Takes an offer, with its descriptors. What can be settled at once is settled in one message. */
+  /** Takes an offer with its descriptors. Parcels that are settled at once are settled in one message. */
   receiveOffer(heads: readonly ParcelHead[], fds: readonly number[], body: Uint8Array): void {
     const lacking = heads.reduce((sum, head) => sum + descriptorsOf(head), 0) - fds.length;
     if (lacking !== 0) closeAll(fds);
@@ -59,7 +59,7 @@ export class Inbox {
     }
   }
 
-  /** Somebody else takes them from now on; what was taken before is told before. */
+  /** Another process takes the parcels from now on; results of this one are sent before. */
   abandon(): void {
     this.#flush();
     for (const delivery of this.#deliveries.values()) delivery.abort();

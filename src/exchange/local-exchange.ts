@@ -15,16 +15,16 @@ export class LocalExchange implements Exchange {
   readonly #queries: Queries;
   readonly #handlers = new Map<string, DeliveryHandler>();
   #peer: Peer;
-  /** What the other end takes. */
+  /** The subscriptions of the other end. */
   #topics: readonly Topic[] = [];
-  /** Of a {@link changeReader} that the other side has not confirmed yet. */
+  /** The id of a {@link changeReader} that the other end has not acknowledged yet. */
   #readerChange: string | undefined;
   #isOpen = true;
   #isSending = false;
 
   /**
    * @param peer at the other end
-   * @param nextFence for what is taken here
+   * @param nextFence for parcels that are taken here
    */
   constructor(send: Send, peer: Peer, nextFence: () => number) {
     this.#send = send;
@@ -42,7 +42,7 @@ export class LocalExchange implements Exchange {
   peers(kind: string, label?: string): readonly Peer[] {
     const isMeant = (topic: Topic): boolean =>
       topic.kind === kind && (label === undefined || topic.label === undefined || topic.label === label);
-    // That nobody reads any more may be known from a send, before the end of the channel is heard.
+    // A failed send shows that the other end has closed before the channel reports its end.
     const isThere = this.#isOpen && this.#outbox.isOpen;
     return isThere && this.#topics.some(isMeant) ? [this.#peer] : [];
   }
@@ -62,8 +62,8 @@ export class LocalExchange implements Exchange {
     };
   }
 
-  onQuery(kind: string, showcase: QueryHandler): void {
-    this.#queries.onQuery(kind, showcase);
+  onQuery(kind: string, handler: QueryHandler): void {
+    this.#queries.onQuery(kind, handler);
   }
 
   async peek(kind: string, label: string): Promise<Parcel | undefined> {
@@ -74,7 +74,7 @@ export class LocalExchange implements Exchange {
     return this.#queries.expedite({ kind, label }, id);
   }
 
-  /** What came over the channel; false for what is no business of an exchange. */
+  /** A message of the channel; false if it is not for an exchange. */
   receive(message: Message, fds: number[], body: Uint8Array): boolean {
     switch (message.type) {
       case "offer":
@@ -104,8 +104,9 @@ export class LocalExchange implements Exchange {
   }
 
   /**
-   * Reads on where somebody else has read: the one before `reader`, or, if that one is `lost`, the one after. What
-   * that one has not settled is its owner's again, and what was offered before the owner knows of it is void.
+   * Reads the channel in place of another process: the predecessor of `reader`, or its successor if that is `lost`.
+   * Parcels that the other process has not settled are their owner's again; offers that were sent before the owner knows of
+   * the change are void.
    */
   changeReader(reader: Peer, lost: boolean): void {
     this.#readerChange = randomUUID();
@@ -118,17 +119,17 @@ export class LocalExchange implements Exchange {
     });
   }
 
-  /** Somebody else reads from now on. */
+  /** Another process reads from now on. */
   stopReading(): void {
     this.#inbox.abandon();
   }
 
-  /** What was taken of what was offered here is for good. */
+  /** A rollback is impossible: parcels that the other end took stay there. */
   confirm(): void {
     this.#outbox.confirm();
   }
 
-  /** The other side is gone, or nobody is to be asked any more: all that is not kept is its owner's again. */
+  /** The other end has closed, or is not to be asked again: parcels that are not confirmed are their owner's again. */
   end(): void {
     this.#isOpen = false;
     this.#outbox.end();

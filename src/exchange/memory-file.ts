@@ -3,10 +3,10 @@ import { close, read, write } from "node:fs";
 import { promisify } from "node:util";
 import { check, native } from "../platform/native.js";
 
-/** Bytes that travel inside a message; what is larger travels as a memory file. */
+/** Bytes of a body that a message carries; a larger body is sent as a memory file. */
 export const MAX_INLINE = 64 * 1024;
 
-/** A memory file that nobody can change any more; the caller owns its descriptor. */
+/** A sealed memory file: no process can change it. The caller owns its descriptor. */
 interface MemoryFile {
   fd: number;
   sha256: string;
@@ -18,8 +18,10 @@ export function digest(bytes: Uint8Array): string {
 }
 
 /**
- * Writes bytes to a sealed memory file. The event loop goes on: the copying is done by other threads, and the hash
- * is taken of one piece while the next is copied.
+ * Writes bytes to a sealed memory file without blocking the event loop: other threads copy, and one piece is hashed while
+ * the next is copied.
+ *
+ * @throws {HandoverError} `ERR_DESCRIPTOR`, or the system's error of a write
  */
 export async function writeMemory(bytes: Uint8Array): Promise<MemoryFile> {
   const fd = check(native().memfdCreate("handover"), "make", "a memory file");
@@ -33,7 +35,7 @@ export async function writeMemory(bytes: Uint8Array): Promise<MemoryFile> {
   }
 }
 
-/** Reads a sealed memory file of `size` bytes, and leaves it open. Undefined if it is none, or not of that size. */
+/** Reads a sealed memory file of `size` bytes, and leaves it open. Undefined if it is not sealed, or shorter. */
 export async function readMemory(
   fd: number,
   size: number,
@@ -47,13 +49,13 @@ export async function readMemory(
   return isWhole ? { bytes, sha256 } : undefined;
 }
 
-/** Whoever closes a memory file last frees it: of 1 GiB that takes 200 ms, which other threads have. */
+/** The last close frees the file. That takes 200 ms for 1 GiB, so another thread does it. */
 export function closeMemory(fd: number, size: number): void {
   if (size <= PIECE) native().close(fd);
   else close(fd, () => {});
 }
 
-/** Moves some pieces at a time, and takes the hash of each while the next ones move. */
+/** Copies some pieces at a time, and hashes each while the next ones are copied. */
 async function inPieces(
   bytes: Uint8Array,
   move: (piece: Uint8Array, position: number) => Promise<void>,
@@ -69,14 +71,14 @@ async function inPieces(
     for (let position = 0; position < bytes.length; position += PIECE) {
       const piece = bytes.subarray(position, position + PIECE);
       const moved = move(piece, position);
-      // It is heard when its turn comes.
+      // The rejection is handled in finish(), a few pieces later.
       moved.catch(() => {});
       moving.push({ piece, moved });
       if (moving.length > AHEAD) await finish();
     }
     while (moving.length > 0) await finish();
   } finally {
-    // The descriptor is not closed under those that still move.
+    // The descriptor must not be closed while other pieces are copied.
     await Promise.allSettled(moving.map(({ moved }) => moved));
   }
   return sum.digest("base64");
@@ -102,8 +104,8 @@ async function readAll(fd: number, piece: Uint8Array, position: number): Promise
 const writeTo = promisify(write);
 const readFrom = promisify(read);
 
-/** Bytes: a hash of so many takes two milliseconds. */
+/** Bytes. To hash so many takes two milliseconds. */
 const PIECE = 4 * 1024 * 1024;
 
-/** Pieces that move while the hash of one is taken; more would leave the event loop no processor. */
+/** Pieces that are copied while one is hashed; more would leave the event loop no processor. */
 const AHEAD = 1;

@@ -12,20 +12,20 @@ export class Outbox {
   readonly #send: Send;
   readonly #peer: () => Peer;
   readonly #unsettled = new Map<number, (settlement: Settlement) => void>();
-  /** Of what was taken, until it cannot be undone any more. */
+  /** Whether taken parcels stay with the other end; pending while a rollback may return them. */
   #confirmed: Deferred<boolean> = deferred();
-  /** Their bodies are being written: the other end has not heard of them. */
+  /** Parcels whose bodies are being written: the other end does not know of them yet. */
   readonly #writing = new Set<number>();
   #numbers = 0;
   #isOpen = true;
 
-  /** @param peer who reads at the other end */
+  /** @param peer the process that reads at the other end */
   constructor(send: Send, peer: () => Peer) {
     this.#send = send;
     this.#peer = peer;
   }
 
-  /** Whether there is somebody to offer to, as far as it is known. */
+  /** False once it is known that the other end has closed. */
   get isOpen(): boolean {
     return this.#isOpen;
   }
@@ -35,7 +35,7 @@ export class Outbox {
     const offered = parcels.map((parcel) => {
       const number = this.#numbers++;
       const settled = new Promise<Settlement>((resolve) => this.#unsettled.set(number, resolve));
-      if (!this.#isOpen) this.#settle(number, gone(false));
+      if (!this.#isOpen) this.#settle(number, withdrawn(false));
       else if (parcel.body.length > MAX_INLINE) void this.#sendLarge(number, parcel);
       else packing.push(pack(number, parcel));
       return { settled, withdraw: () => this.#withdraw(number) };
@@ -54,19 +54,19 @@ export class Outbox {
     }
   }
 
-  /** Somebody else reads now. If the one before is `lost`, so is what it took and had not kept. */
+  /** Another process reads now. If the one before is `lost`, so are the parcels that it took and had not confirmed. */
   changeReader(lost: boolean): void {
     this.#settleAll(lost);
     if (lost) this.#confirmed.resolve(false);
     this.#confirmed = deferred();
   }
 
-  /** What was taken, and what will be, is for good. */
+  /** A rollback is impossible: parcels that were taken, or will be, stay with the other end. */
   confirm(): void {
     this.#confirmed.resolve(true);
   }
 
-  /** The other end is gone: all that is not kept is its owner's again. */
+  /** The other end has closed: every parcel that is not confirmed is this process's again. */
   end(): void {
     this.#isOpen = false;
     this.#settleAll(true);
@@ -94,21 +94,21 @@ export class Outbox {
       if (this.#send({ type: "offer", parcels: heads }, fds, Buffer.concat(bodies))) return;
       this.end();
     } catch {
-      // It had to wait, for which there are no descriptors. Whoever offers it again at once must not keep the event loop
-      // from what makes some free.
+      // It had to be queued, for which there are no descriptors. It may be offered again at once: settled in this turn, that
+      // would keep the event loop from closing others.
       setImmediate(() => {
-        for (const { number } of heads) this.#settle(number, gone(false));
+        for (const { number } of heads) this.#settle(number, withdrawn(false));
       });
     }
   }
 
   #withdraw(number: number): void {
-    if (this.#writing.has(number)) this.#settle(number, gone(false));
+    if (this.#writing.has(number)) this.#settle(number, withdrawn(false));
     else if (this.#unsettled.has(number)) this.#send({ type: "withdraw", numbers: [number] });
   }
 
   #settleAll(died: boolean): void {
-    for (const number of this.#unsettled.keys()) this.#settle(number, gone(died));
+    for (const number of this.#unsettled.keys()) this.#settle(number, withdrawn(died));
   }
 
   #settle(number: number, settlement: Settlement): void {
@@ -117,7 +117,7 @@ export class Outbox {
   }
 }
 
-/** What a message tells of a parcel, but for the hash of its body. */
+/** The head of a parcel, without the hash of its body. */
 export function headOf(number: number, parcel: Parcel): Omit<ParcelHead, "sha256"> {
   const { kind, label, id, version, codec, body, fds } = parcel;
   return { number, kind, label, id, version, codec, size: body.length, fds: fds.length };
@@ -128,7 +128,7 @@ interface Packed {
   parcel: Parcel;
 }
 
-/** What one message carries. */
+/** The contents of one message. */
 interface Packet {
   heads: ParcelHead[];
   fds: number[];
@@ -139,7 +139,7 @@ function pack(number: number, parcel: Parcel): Packed {
   return { head: { ...headOf(number, parcel), sha256: digest(parcel.body) }, parcel };
 }
 
-/** As few messages as hold them all. */
+/** Distributes parcels to as few messages as possible. */
 function packets(packed: readonly Packed[]): Packet[] {
   const all: Packet[] = [];
   let [size, count] = [Infinity, 0];
@@ -158,17 +158,17 @@ function packets(packed: readonly Packed[]): Packet[] {
   return all;
 }
 
-/** At most; JSON may need six bytes for a character. */
+/** An upper bound: JSON may need six bytes for a character. */
 function sizeOf({ label, id, codec, size }: ParcelHead): number {
   return size + 6 * (label.length + id.length + codec.length) + HEAD;
 }
 
-/** Bytes of a head but for its texts. */
+/** Bytes of a head without its texts. */
 const HEAD = 256;
 
-/** In one message: fewer than SCM_MAX_FD. */
+/** Descriptors of one message: fewer than SCM_MAX_FD. */
 const DESCRIPTORS = 128;
 
-function gone(died: boolean): Settlement {
+function withdrawn(died: boolean): Settlement {
   return { how: "withdrawn", refusals: [], died };
 }

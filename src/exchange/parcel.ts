@@ -3,21 +3,21 @@ import { codeOf, reasonOf, type ErrorCode, type RefusalCode } from "../errors.js
 
 export type { Peer };
 
-/** What moves: something of a kind, under a label, in a version of its own. */
+/** A piece of state that moves: of a kind, under a label, in a version of its own. */
 export interface Parcel {
-  /** Decides who takes it: `connection`, `slot` or `unit`. */
+  /** `connection`, `slot` or `unit`. */
   readonly kind: string;
   readonly label: string;
   readonly id: string;
   readonly version: number;
-  /** By what its body is to be read. */
+  /** The encoding of the body. */
   readonly codec: string;
   readonly body: Uint8Array;
-  /** Only an exchange on this host carries descriptors. They stay the owner's. */
+  /** Only an exchange on this host carries descriptors. The exchange duplicates them; these stay the owner's. */
   readonly fds: readonly number[];
 }
 
-/** Why somebody did not take a parcel. */
+/** Why a process did not take a parcel. */
 export interface Refusal {
   /** A {@link RefusalCode}, an {@link ErrorCode}, or the code of an error that the program threw. */
   readonly code: string;
@@ -39,7 +39,7 @@ export function refusalOf(error: unknown, fallback: RefusalCode = "ERR_TAKER"): 
   return shortened({ code: codeOf(error, fallback), reason: reasonOf(error) });
 }
 
-/** A message has to hold it. */
+/** Short enough for a message. */
 export function shortened({ code, reason }: Refusal): Refusal {
   const shortCode = code.slice(0, MAX_CODE);
   return reason === undefined
@@ -51,20 +51,20 @@ export function shortened({ code, reason }: Refusal): Refusal {
 export const MAX_CODE = 64;
 export const MAX_REASON = 100;
 
-/** What became of an offered parcel. Unless it was taken it belongs to its owner, as if never offered. */
+/** The outcome of an offer. A parcel that was not taken belongs to its owner, as if it had never been offered. */
 export type Settlement =
   | {
       readonly how: "taken";
       readonly by: Peer;
-      /** Whether that is for good: false if the taker has died while it could still be undone. */
+      /** Resolves when a rollback is impossible, with true; or with false if the peer died before. */
       readonly confirmed: Promise<boolean>;
     }
   | ({ readonly how: "refused" } & Refusal)
   | {
-      /** Its owner took it back, or nobody is there any more. */
+      /** The owner took the parcel back, or the other end has closed. */
       readonly how: "withdrawn";
-      /** Of those who might have taken it. */
+      /** Recorded while it might have been taken. */
       readonly refusals: readonly Refusal[];
-      /** Whoever may have been taking it has died. */
+      /** The process that may have been taking it has died. */
       readonly died: boolean;
     };

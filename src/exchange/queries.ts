@@ -6,12 +6,12 @@ import type { QueryHandler } from "./exchange.js";
 import { headOf, type Send } from "./outbox.js";
 import type { Parcel } from "./parcel.js";
 
-/** What the two ends of a channel ask each other about what they hold. */
+/** The queries of the two ends of a channel for each other's parcels. */
 export class Queries {
   readonly #send: Send;
   readonly #handlers = new Map<string, QueryHandler>();
   readonly #requests = new Map<number, (answer: Answer | undefined) => void>();
-  /** Not from 0: answers to another generation, which has read the same channel before, may still come. */
+  /** Not from 0: answers to another generation, which has read the same channel before, may still arrive. */
   #asked = randomInt(2 ** 47);
   #isOpen = true;
 
@@ -19,8 +19,8 @@ export class Queries {
     this.#send = send;
   }
 
-  onQuery(kind: string, showcase: QueryHandler): void {
-    this.#handlers.set(kind, showcase);
+  onQuery(kind: string, handler: QueryHandler): void {
+    this.#handlers.set(kind, handler);
   }
 
   async peek(topic: Topic): Promise<Parcel | undefined> {
@@ -33,7 +33,7 @@ export class Queries {
     return answer?.held ?? false;
   }
 
-  /** What came over the channel; false for what is no business of it. */
+  /** A message of the channel; false if it is no query or answer. */
   receive(message: Message, fds: number[], body: Uint8Array): boolean {
     switch (message.type) {
       case "answer":
@@ -45,7 +45,7 @@ export class Queries {
         void this.#answer(message);
         return true;
       case "unsupported":
-        // An earlier version has nothing to show.
+        // An earlier version does not answer queries.
         if (message.unknown === "peek" || message.unknown === "expedite") this.#resolveAll();
         closeAll(fds);
         return true;
@@ -54,7 +54,7 @@ export class Queries {
     }
   }
 
-  /** The other side is gone. */
+  /** The other end has closed. */
   end(): void {
     this.#isOpen = false;
     this.#resolveAll();
@@ -69,7 +69,7 @@ export class Queries {
     const request = this.#asked++;
     const answered = new Promise<Answer | undefined>((resolve) => this.#requests.set(request, resolve));
     if (!this.#send(ask(request))) this.#resolve(request, undefined);
-    // Who does not answer lives, and may hold it.
+    // A process that does not answer is alive, and may hold the parcel.
     const timer = setTimeout(() => this.#resolve(request, { held: true }), ANSWER_TIMEOUT).unref();
     return answered.finally(() => clearTimeout(timer));
   }
@@ -81,18 +81,18 @@ export class Queries {
 
   async #answer(question: Message & { type: "peek" | "expedite" }): Promise<void> {
     const { request, topic } = question;
-    const showcase = this.#handlers.get(topic.kind);
+    const handler = this.#handlers.get(topic.kind);
     const label = topic.label ?? "";
     if (question.type === "expedite") {
-      const held = showcase?.expedite?.(label, question.id) ?? false;
+      const held = handler?.expedite?.(label, question.id) ?? false;
       this.#send({ type: "answer", request, held });
       return;
     }
     try {
-      const copy = await showcase?.peek?.(label);
+      const copy = await handler?.peek?.(label);
       if (copy !== undefined) return await this.#sendCopy(request, copy);
     } catch {
-      // It cannot be made, or there are no descriptors to send it with: whoever asks does without.
+      // The copy cannot be made or sent. The other end continues without it.
     }
     this.#send({ type: "answer", request, held: false });
   }

@@ -4,8 +4,8 @@ import { Server, type Socket } from "node:net";
 import { HandoverError } from "../errors.js";
 
 /*
- * Everything of Node that is used here and is not documented, in one place: tested on Node 20, 22 and 24, and
- * guarded, so that a Node without it says so instead of failing later and elsewhere.
+ * Every undocumented member of Node that is used, in one place. They are tested on Node 20, 22 and 24, and guarded: a Node
+ * without one of them is refused at once, and does not fail later and elsewhere.
  */
 
 /** The descriptor of a connection. */
@@ -15,14 +15,18 @@ export function descriptorOf(socket: Socket): number {
   throw new HandoverError("ERR_DESCRIPTOR", "cannot find the descriptor of a connection: it is not open");
 }
 
-/** Whether {@link closeListener} will work is to be known before a successor has been told to go. */
+/**
+ * Checks that {@link closeListener} will work: after the commit it is too late to find out.
+ *
+ * @throws {HandoverError} `ERR_NOT_SUPPORTED`
+ */
 export function requireClosable(server: Server): void {
   requireFunction(server, "_emitCloseIfDrained");
 }
 
 /**
- * Closes a server's listener and nothing else: `http.Server.close()` would also destroy idle connections, to
- * which a request may be on its way. The server emits `close` only after {@link allowClose}.
+ * Closes a server's listener and nothing else: `http.Server.close()` would also destroy idle connections, to which a
+ * request may be on its way. The server emits `close` only after {@link allowClose}.
  */
 export function closeListener(server: Server): void {
   overrideMember(server as Server & { _emitCloseIfDrained(): void }, "_emitCloseIfDrained", () => {});
@@ -33,27 +37,27 @@ export function allowClose(server: Server): void {
   delete (server as { _emitCloseIfDrained?: unknown })._emitCloseIfDrained;
 }
 
-/** Stops reading at once: what arrives stays in the kernel, and can be read through a duplicate. */
+/** Stops reading at once: bytes that arrive stay in the kernel, and can be read through a duplicate. */
 export function stopReading(socket: Socket): void {
   // A stream that is flowing would start again by itself.
   socket._read = () => {};
   handleOf(socket).readStop();
 }
 
-/** Goes on reading. */
+/** Reads again. */
 export function startReading(socket: Socket): void {
   delete (socket as { _read?: unknown })._read;
   handleOf(socket).readStart();
 }
 
-/** Makes a connection count as one that the server has accepted. */
+/** Adds a connection to, or removes it from, the number that the server has accepted. */
 export function countConnection(server: Server, change: 1 | -1): void {
   const counted = server as unknown as { _connections: number; _emitCloseIfDrained(): void };
   counted._connections += change;
   if (change < 0) counted._emitCloseIfDrained();
 }
 
-/** What an accepted connection has: at its end it is no longer counted. */
+/** Makes a socket one of the server's: its end lowers the number of connections. */
 export function joinServer(server: Server, socket: Socket): void {
   Object.assign(socket, { server, _server: server });
 }
@@ -63,7 +67,7 @@ export function allowsHalfOpen(server: Server): boolean {
   return (server as unknown as { allowHalfOpen?: boolean }).allowHalfOpen === true;
 }
 
-/** Gives a request its headers as the parser does: by Node's rules for those that come more than once. */
+/** Gives a request its headers as the parser does: by Node's rules for a header that is repeated. */
 export function setHeaders(request: IncomingMessage, rawHeaders: string[]): void {
   requireFunction(request, "_addHeaderLines");
   const parsed = request as unknown as {
@@ -81,12 +85,12 @@ function handleOf(socket: Socket): { readStop(): void; readStart(): void } {
   return handle!;
 }
 
-/** Bytes that the kernel has not taken yet. */
+/** Written bytes that the kernel has not accepted yet. */
 export function writeQueueSize(socket: Socket): number {
   return (socket as unknown as { _handle?: { writeQueueSize?: number } | null })._handle?.writeQueueSize ?? 0;
 }
 
-/** Stops or starts the reading of a bound datagram socket; what arrives meanwhile waits in the kernel. */
+/** Stops or starts the reading of a bound datagram socket; datagrams that arrive meanwhile wait in the kernel. */
 export function setReceiving(socket: DatagramSocket, on: boolean): void {
   const handle = datagramState(socket).handle;
   const name = on ? "recvStart" : "recvStop";
@@ -94,12 +98,12 @@ export function setReceiving(socket: DatagramSocket, on: boolean): void {
   handle![name]();
 }
 
-/** What was said to `dgram.createSocket()`. */
+/** The options that `dgram.createSocket()` was called with. */
 export function datagramOptions(socket: DatagramSocket): { ipv6Only: boolean } {
   return { ipv6Only: datagramState(socket).ipv6Only === true };
 }
 
-/** Whether it can still be bound: it has no address, has not sent anything, and is not closed. */
+/** Whether a socket can be bound: it has no address, has not sent anything, and is not closed. */
 export function isUnbound(socket: DatagramSocket): boolean {
   const { handle, bindState } = datagramState(socket);
   return handle !== null && bindState === 0;
@@ -127,7 +131,7 @@ function unknownNode(what: string): HandoverError {
   return new HandoverError("ERR_NOT_SUPPORTED", `Node ${process.version} does not have ${what} where it was`);
 }
 
-/** Puts a property of its own before what an object inherits; `delete` takes it away again. */
+/** Gives an object a member of its own, which hides the inherited one until it is deleted. */
 export function overrideMember<T extends object, K extends keyof T>(object: T, name: K, value: T[K]): void {
   Object.defineProperty(object, name, { value, configurable: true, writable: true, enumerable: false });
 }

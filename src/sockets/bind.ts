@@ -9,18 +9,18 @@ import { findPortOwner } from "./port-owner.js";
 import { identify, type InventoryItem } from "./inventory.js";
 
 interface OpenOptions {
-  /** Of listen(2); for UDP there is none. */
+  /** Of listen(2); not used for UDP. */
   backlog: number;
-  /** Of the file of a Unix listener; -1: as the umask has it. */
+  /** Of the file of a Unix listener; -1: by the umask. */
   mode: number;
-  /** Which addresses of a host name will do; both, if it is left out. */
+  /** The family of a host name's address; absent: either. */
   family?: 4 | 6;
 }
 
 /**
  * Binds an address, and listens on it: `bind` alone would reserve nothing.
  *
- * @param predecessor the PID to name as the predecessor, should it hold the address
+ * @param predecessor the PID that the error names as the predecessor, if it holds the address
  * @throws {HandoverError} `ERR_LISTEN`; `cause.code` is the system's
  */
 export async function openSocket(
@@ -38,13 +38,13 @@ export async function openSocket(
   } catch (error) {
     const cause = systemCause(error);
     const { code } = cause as NodeJS.ErrnoException;
-    const holder = code === "EADDRINUSE" ? findPortOwner(address, predecessor) : undefined;
-    const why = (code ?? String(cause)) + (holder === undefined ? "" : ` (held by ${holder})`);
+    const owner = code === "EADDRINUSE" ? findPortOwner(address, predecessor) : undefined;
+    const why = (code ?? String(cause)) + (owner === undefined ? "" : ` (held by ${owner})`);
     throw new HandoverError("ERR_LISTEN", `cannot listen on ${describeAddress(address)}: ${why}`, { cause });
   }
 }
 
-/** As Node does: a name is looked up, first address; no host is every IPv6 address and every IPv4 one. */
+/** As Node does: a name is looked up, and its first address bound; `*` is every IPv6 and every IPv4 address. */
 async function bindHost(
   { kind, host, port, ipv6Only }: RequestedAddress & { kind: "tcp" | "udp" },
   family: 4 | 6 | undefined,
@@ -52,7 +52,7 @@ async function bindHost(
   const type = kind === "tcp" ? "stream" : "dgram";
   if (host !== "*") {
     const { address } = await lookup(host, family === undefined ? {} : { family });
-    // An address of the other family is looked up as itself.
+    // The look-up of a numeric address ignores the family.
     if (family !== undefined && isIP(address) !== family)
       throw systemError(-constants.errno.EINVAL, "bind", host);
     return check(native().bindInet(type, address, port, ipv6Only), "bind", host);
@@ -65,7 +65,7 @@ async function bindHost(
 
 const NO_IPV6 = new Set(["EAFNOSUPPORT", "EADDRNOTAVAIL", "EINVAL"]);
 
-/** A file at which a connect is refused was left behind by a process that died, and is replaced. */
+/** A stale socket file, left behind by a process that died, is replaced. */
 async function bindPath(path: string, mode: number): Promise<number> {
   const fd = native().bindUnix(path, mode);
   if (fd >= 0 || path.startsWith("\0") || systemError(fd, "bind", path).code !== "EADDRINUSE") {
@@ -76,7 +76,7 @@ async function bindPath(path: string, mode: number): Promise<number> {
   return check(native().bindUnix(path, mode), "bind", path);
 }
 
-/** Only a refusal says that nobody listens; a listener with a full queue answers EAGAIN. */
+/** Only ECONNREFUSED shows that no process listens; a listener with a full queue answers EAGAIN. */
 async function isStale(path: string): Promise<boolean> {
   if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() !== true) return false;
   return new Promise((resolve) => {

@@ -2,7 +2,7 @@ import type { AddressInfo } from "node:net";
 import { check, native } from "../platform/native.js";
 import type { InventoryItem } from "./inventory.js";
 
-/** Where a descriptor is bound, for people. */
+/** The address to which a descriptor is bound, for people. */
 export function boundTo(fd: number): { address?: string } {
   const socket = native().describe(fd);
   if (typeof socket === "number" || socket.address === "") return {};
@@ -11,7 +11,7 @@ export function boundTo(fd: number): { address?: string } {
   return { address: `${family === "inet6" ? `[${address}]` : address}:${port}` };
 }
 
-/** What Node would answer, which it does not for a Unix socket that it has not bound itself. */
+/** The result of `server.address()`, which Node does not know for a Unix socket that it has not bound itself. */
 export function addressOf(item: InventoryItem): AddressInfo | string {
   const socket = check(native().describe(item.fd), "describe the descriptor of", item.name);
   if (typeof socket === "number" || socket.family === "unix") {

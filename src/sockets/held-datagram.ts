@@ -7,18 +7,18 @@ import type { Inventory, InventoryItem } from "./inventory.js";
 import { addressOf } from "./describe.js";
 
 /**
- * A datagram socket on a descriptor of the inventory. Until {@link accept} it is *held*: it answers
- * `address()`, and what it is told to send waits. Of two generations one reads; both can send.
+ * A datagram socket on a descriptor of the inventory. Until {@link accept} it is *held*: it answers `address()`, and
+ * datagrams to be sent wait. Of two generations one reads; both can send.
  */
 export class HeldDatagram {
   readonly socket: Socket;
   readonly name: string;
   readonly address: AddressInfo;
   readonly #inventory: Inventory;
-  readonly #onOver: (receiving: HeldDatagram) => void;
+  readonly #onOver: (held: HeldDatagram) => void;
   readonly #waiting: Parameters<Socket["send"]>[] = [];
   #phase: "held" | "accepting" | "stopped" | "over" = "held";
-  /** To read from after go, which must not fail for want of a descriptor. */
+  /** Read from after the commit, which must not fail for want of a descriptor. */
   #spare: number | undefined;
 
   /** @param onOver called when the socket is closed, by the program or at the end of the drain */
@@ -26,7 +26,7 @@ export class HeldDatagram {
     socket: Socket,
     item: InventoryItem,
     inventory: Inventory,
-    onOver: (receiving: HeldDatagram) => void,
+    onOver: (held: HeldDatagram) => void,
   ) {
     this.socket = socket;
     this.name = item.name;
@@ -49,7 +49,7 @@ export class HeldDatagram {
     overrideMember(socket, "close", (callback?: () => void) => this.#close(callback));
   }
 
-  /** Reads, and sends what has waited. */
+  /** Reads, and sends the datagrams that have waited. */
   async accept(): Promise<void> {
     if (this.#phase !== "held") return;
     this.#phase = "accepting";
@@ -61,7 +61,7 @@ export class HeldDatagram {
       // Emits `listening` before it returns.
       this.socket.bind({ fd });
     } catch (cause) {
-      this.#giveUp();
+      this.#finish();
       throw new HandoverError("ERR_LISTEN", `cannot read from ${this.name}: ${reasonOf(cause)}`, { cause });
     }
     for (const args of this.#waiting.splice(0)) this.#send(args);
@@ -78,7 +78,7 @@ export class HeldDatagram {
     setReceiving(this.socket, true);
   }
 
-  /** It will not read, if it does not yet; for a rollback it has its descriptor all the time. */
+  /** A socket that is only held will not read. One that has read keeps its descriptor for a rollback. */
   closeSpare(): void {
     if (this.#spare !== undefined) native().close(this.#spare);
     this.#spare = undefined;
@@ -88,7 +88,7 @@ export class HeldDatagram {
     if (this.#phase !== "over") this.#close();
   }
 
-  /** Its caller cannot be told of a wrong argument any longer, and `ready()` must not be. */
+  /** A wrong argument can no longer throw in the program's call of `send()`, and must not reject its `ready()`. */
   #send(args: Parameters<Socket["send"]>): void {
     try {
       this.socket.send(...args);
@@ -100,22 +100,22 @@ export class HeldDatagram {
   }
 
   #close(callback?: () => void): Socket {
-    this.#giveUp();
+    this.#finish();
     return this.socket.close(callback);
   }
 
-  #giveUp(): void {
+  #finish(): void {
     this.#phase = "over";
     this.closeSpare();
     for (const name of OVERRIDDEN) delete (this.socket as Partial<Socket>)[name];
-    this.#inventory.release(this.name);
+    this.#inventory.close(this.name);
     this.#onOver(this);
   }
 }
 
 const OVERRIDDEN = ["address", "send", "addMembership", "addSourceSpecificMembership", "close"] as const;
 
-/** The generations share one socket: what the predecessor has joined, its successor need not, and cannot. */
+/** The generations share one socket: a group that the predecessor has joined, its successor cannot join again. */
 function joining<A extends unknown[]>(join: (...args: A) => void): (...args: A) => void {
   return (...args) => {
     try {

@@ -9,7 +9,7 @@ import type { Inventory, InventoryItem } from "./inventory.js";
  * A server on a descriptor of the inventory. It is *held* until {@link accept}, then it accepts; at an upgrade
  * it is *stopped*, with its connections alive, until {@link resume} or {@link end}.
  *
- * From the hold to the end the server answers `address()`, and its `close()` knows the phase.
+ * From the hold to the end the server answers `address()`, and its `close()` does what its phase needs.
  */
 export class HeldServer {
   readonly server: Server;
@@ -17,9 +17,9 @@ export class HeldServer {
   readonly address: AddressInfo | string;
   readonly #inventory: Inventory;
   readonly #backlog: number;
-  readonly #onOver: (listening: HeldServer) => void;
+  readonly #onOver: (held: HeldServer) => void;
   #phase: "held" | "accepting" | "stopped" | "over" = "held";
-  /** To accept with after go, or a rollback, which must not fail for want of a descriptor. */
+  /** To accept with after the commit, or a rollback, which must not fail for want of a descriptor. */
   #spare: number | undefined;
 
   /** @param onOver called when the server is closed, by the program or at the end of the drain */
@@ -28,7 +28,7 @@ export class HeldServer {
     item: InventoryItem,
     inventory: Inventory,
     backlog: number,
-    onOver: (listening: HeldServer) => void,
+    onOver: (held: HeldServer) => void,
   ) {
     requireClosable(server);
     this.server = server;
@@ -42,23 +42,23 @@ export class HeldServer {
     overrideMember(server, "close", (callback?: (error?: Error) => void) => this.#close(callback));
   }
 
-  /** Accepts; resolves when the server has emitted `listening`. One that cannot is given back as it was. */
+  /** Accepts; resolves when the server has emitted `listening`. If it cannot, the server is as before `listen()`. */
   async accept(): Promise<void> {
     if (this.#phase !== "held") return;
     this.#phase = "accepting";
     await new Promise<void>((resolve, reject) => {
       const { server } = this;
-      const settle = (error?: Error): void => {
-        for (const event of SETTLING) server.removeListener(event, settle);
+      const onOutcome = (error?: Error): void => {
+        for (const event of OUTCOMES) server.removeListener(event, onOutcome);
         if (error === undefined) return resolve();
-        this.#giveUp();
+        this.#finish();
         reject(this.#cannotAccept(error));
       };
-      for (const event of SETTLING) server.once(event, settle);
+      for (const event of OUTCOMES) server.once(event, onOutcome);
       try {
         this.#listen();
       } catch (error) {
-        settle(error as Error);
+        onOutcome(error as Error);
       }
     });
   }
@@ -81,13 +81,13 @@ export class HeldServer {
     this.#listen();
   }
 
-  /** It will not accept (again). */
+  /** The server will not accept, or not again. */
   closeSpare(): void {
     if (this.#spare !== undefined) native().close(this.#spare);
     this.#spare = undefined;
   }
 
-  /** The drain is over: closes the server for good, which emits `close`. */
+  /** The drain is over: closes the server, which emits `close`. */
   end(): void {
     if (this.#phase === "over") return;
     this.#phase = "over";
@@ -104,7 +104,7 @@ export class HeldServer {
     this.server.listen({ fd }, this.#backlog as unknown as () => void);
   }
 
-  /** Succeeds after a close, but for a thread that is quicker; then {@link resume} tries again. */
+  /** A descriptor has just been closed; if another thread takes it first, {@link resume} tries again. */
   #tryDuplicate(): number | undefined {
     try {
       return this.#inventory.duplicate(this.name);
@@ -121,18 +121,18 @@ export class HeldServer {
       return server;
     }
     const wasHeld = this.#phase === "held";
-    this.#giveUp();
+    this.#finish();
     if (!wasHeld) return server.close(callback);
     if (callback !== undefined) server.once("close", () => callback());
     process.nextTick(() => server.emit("close"));
     return server;
   }
 
-  #giveUp(): void {
+  #finish(): void {
     this.#phase = "over";
     this.closeSpare();
     this.#restoreMembers();
-    this.#inventory.release(this.name);
+    this.#inventory.close(this.name);
     this.#onOver(this);
   }
 
@@ -147,7 +147,7 @@ export class HeldServer {
 }
 
 /** A server that is closed in the turn in which it listens never emits `listening`. */
-const SETTLING = ["listening", "error", "close"];
+const OUTCOMES = ["listening", "error", "close"];
 
 function swallowOnce(server: Server, event: string): void {
   const own = Object.getOwnPropertyDescriptor(server, "emit");

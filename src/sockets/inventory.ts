@@ -7,7 +7,7 @@ import { check, native } from "../platform/native.js";
 /** A descriptor of the inventory. */
 export interface InventoryItem extends InventoryEntry {
   readonly fd: number;
-  /** It was in systemd's descriptor store, and has not been asked for yet. */
+  /** It was in systemd's descriptor store, and is not used yet. */
   readonly stored?: boolean;
 }
 
@@ -17,20 +17,20 @@ interface InventoryListener {
 }
 
 /**
- * The descriptors by name, and their only owner. *Inherited* came from the parent and is not used yet; *used*
- * is what a child is given. Whoever works with one gets a duplicate.
+ * The descriptors by name, and their only owner. An *inherited* one came from the predecessor and is not used yet; *used*
+ * ones are given to a successor. Other code gets a duplicate.
  */
 export class Inventory {
   readonly #inherited = new Map<string, InventoryItem>();
   readonly #used = new Map<string, InventoryItem>();
   /** Names that are being bound. */
   readonly #reserved = new Set<string>();
-  /** What the predecessor may need again: its files stay until it has left us to ourselves. */
+  /** Descriptors that the predecessor needs after a rollback: their files stay until that is impossible. */
   readonly #borrowed: Set<InventoryItem>;
-  /** Borrowed ones that were released meanwhile. */
+  /** Borrowed descriptors that were closed meanwhile. */
   readonly #released = new Set<InventoryItem>();
   #hasClosedUnused = false;
-  /** Tells the predecessor what is used, until it has said go. */
+  /** Sends the predecessor the names that are used, until the commit. */
   #report: (() => void) | undefined;
   readonly #listener: InventoryListener;
 
@@ -40,20 +40,20 @@ export class Inventory {
     for (const item of inherited) this.#inherited.set(item.name, item);
   }
 
-  /** The predecessor has said go. What nobody used is closed, and stays its own. */
+  /** At the commit: closes the descriptors that are not used, which stay the predecessor's. */
   closeUnused(): void {
     this.#report = undefined;
     for (const item of this.#inherited.values()) {
       if (item.activation !== undefined) continue;
       this.#inherited.delete(item.name);
       native().close(item.fd);
-      // There is no predecessor that would unlink its file.
+      // No predecessor would unlink its file.
       if (item.stored === true) this.#released.add(item);
     }
     this.#hasClosedUnused = true;
   }
 
-  /** The predecessor cannot come back: what it had lent is ours. */
+  /** A rollback is impossible: borrowed descriptors are this process's own. */
   forgetLender(): void {
     for (const item of this.#released) unlinkOwn(item);
     this.#released.clear();
@@ -65,7 +65,7 @@ export class Inventory {
     return this.#used.has(name) || this.#reserved.has(name);
   }
 
-  /** Keeps a name for who asked first; the answer to {@link take} may take its time. */
+  /** Reserves a name for the first request for it: {@link take} is asynchronous. */
   reserve(name: string): void {
     this.#reserved.add(name);
   }
@@ -75,9 +75,7 @@ export class Inventory {
   }
 
   /**
-   * Takes an inherited descriptor into use, if it is what the caller means.
-   *
-   * Asynchronous, as a worker of a supervisor has to ask for it.
+   * Takes an inherited descriptor into use, if `isMeant` accepts it.
    */
   async take(name: string, isMeant: (item: InventoryItem) => boolean): Promise<InventoryItem | undefined> {
     const item = this.#inherited.get(name);
@@ -88,7 +86,7 @@ export class Inventory {
     return item;
   }
 
-  /** Takes one that systemd has passed into use, as what this program calls it. */
+  /** Takes a descriptor that systemd has passed into use, under the name and address that the program requested. */
   rename({ stored: _, ...item }: InventoryItem, as: Pick<InventoryItem, "name" | "address">): InventoryItem {
     const inherited = this.#inherited.get(item.name)!;
     const adopted = { ...item, ...as };
@@ -113,37 +111,42 @@ export class Inventory {
   }
 
   /**
-   * Tells what it has taken into use of the predecessor's, which then leaves it alone; and again when that grows before
-   * {@link closeUnused}.
+   * Reports the names of the predecessor's descriptors that are used; and again when there are more, until
+   * {@link closeUnused}. The predecessor does not unlink their files.
    */
-  reportUsed(tell: (used: string[]) => void): void {
+  reportUsed(report: (used: string[]) => void): void {
     this.#report = () => {
       this.#released.clear();
       const lent = this.used().filter((item) => this.#borrowed.has(item));
-      tell(lent.map(({ name }) => name));
+      report(lent.map(({ name }) => name));
     };
     this.#report();
   }
 
-  /** What this generation works with. */
+  /** The descriptors that this generation uses. */
   used(): readonly InventoryItem[] {
     return [...this.#used.values()];
   }
 
-  /** What a successor is given: that, and what systemd has passed and nobody has asked for yet. */
+  /** The descriptors for a successor: used ones, and those of systemd that are not used yet. */
   forSuccessor(): readonly InventoryItem[] {
     return [...this.#used.values(), ...this.#inherited.values()];
   }
 
-  /** A duplicate of what is used under a name, the caller's to close. */
+  /**
+   * A duplicate of the descriptor that is used under a name, the caller's to close.
+   *
+   * @throws {HandoverError} `ERR_DESCRIPTOR`
+   */
   duplicate(name: string): number {
     const item = this.#used.get(name);
-    if (item === undefined) throw new HandoverError("ERR_DESCRIPTOR", `there is no descriptor "${name}"`);
+    if (item === undefined)
+      throw new HandoverError("ERR_DESCRIPTOR", `cannot duplicate the descriptor of ${name}: there is none`);
     return check(native().duplicate(item.fd), "duplicate the descriptor of", name);
   }
 
-  /** Gives up one descriptor, and the file of a Unix listener with it. */
-  release(name: string): void {
+  /** Closes one descriptor, and unlinks the file of a Unix listener. */
+  close(name: string): void {
     const item = this.#used.get(name);
     if (item === undefined) return;
     this.#used.delete(name);
@@ -153,12 +156,12 @@ export class Inventory {
     this.#listener.changed();
   }
 
-  /** Closes what is used, and unlinks its files, but those of the names that a successor has. */
-  closeUsed(handedOn: ReadonlySet<string>): void {
+  /** Closes every descriptor, and unlinks the files of used ones, except those of names that a successor uses. */
+  closeUsed(bySuccessor: ReadonlySet<string>): void {
     if (this.#hasClosedUnused) this.forgetLender();
     for (const item of this.#used.values()) {
       native().close(item.fd);
-      if (!handedOn.has(item.name) && !this.#borrowed.has(item)) unlinkOwn(item);
+      if (!bySuccessor.has(item.name) && !this.#borrowed.has(item)) unlinkOwn(item);
     }
     this.#used.clear();
     for (const item of this.#inherited.values()) native().close(item.fd);
@@ -171,13 +174,13 @@ export function identify(path: string): FileIdentity {
   return { path, dev: String(dev), ino: String(ino) };
 }
 
-/** Unlinks the file of a Unix listener if it is still the one that we made. */
+/** Unlinks the file of a Unix listener, unless another file has taken its place. */
 function unlinkOwn({ file }: InventoryItem): void {
   if (file === undefined) return;
   try {
     const now = identify(file.path);
     if (now.dev === file.dev && now.ino === file.ino) unlinkSync(file.path);
   } catch {
-    // Somebody else has removed it: there is nothing of ours left.
+    // It was removed by another process.
   }
 }

@@ -6,41 +6,41 @@ import { type RequestedAddress, absolutePath } from "../address.js";
 import { HandoverError } from "../errors.js";
 import { refuseUnknown, requireOwnName, text, wrongOption } from "../util/validation.js";
 
-/** Options of `listen()`: those of Node's `server.listen()`, and some. */
+/** Options of `listen()`: those of Node's `server.listen()`, and `name`, `mode` and `connections`. */
 export interface ListenOptions {
-  /** 0 for one that is free; every generation keeps it. */
+  /** 0 for a free port, which every later generation inherits. */
   port?: number | string;
   /** Default: every address, IPv6 and IPv4. */
   host?: string;
-  /** Of a Unix socket; relative to the working directory. A path that starts with NUL is abstract. */
+  /** The path of a Unix socket, relative to the working directory. A path that starts with NUL is abstract. */
   path?: string;
   /** Connections that may wait to be accepted. Default 511. */
   backlog?: number;
   ipv6Only?: boolean;
-  /** Only means something in a cluster, where handover does not run; here for programs that pass it. */
+  /** Accepted and ignored: it has a meaning in a cluster only, where handover does not run. */
   exclusive?: boolean;
-  /** Everybody may read from the Unix socket. */
+  /** Every user may read from the Unix socket. */
   readableAll?: boolean;
-  /** Everybody may write to the Unix socket. */
+  /** Every user may write to the Unix socket. */
   writableAll?: boolean;
-  /** The mode of the Unix socket, set before it is bound. Default: as the umask has it. */
+  /** The mode of the Unix socket, set before it is bound. Default: by the umask. */
   mode?: number;
-  /** The name under which the listener is handed on, instead of its address. */
+  /** The name by which the next process inherits the listener. Default: its address. */
   name?: string;
   /** Closes the server when it is aborted. */
   signal?: AbortSignal;
-  /** By what the connections move to the next process. Plain HTTP/1.1 has its own. */
+  /** The adapter by which the connections move to the next process. Plain HTTP/1.1 has its own. */
   connections?: ConnectionAdapter;
 }
 
 /** Options of `bind()`. */
 export interface BindOptions {
-  /** 0, the default, for one that is free; every generation keeps it. */
+  /** 0, the default, for a free port, which every later generation inherits. */
   port?: number | string;
   /** Default: every address of the socket's family. */
   address?: string;
   exclusive?: boolean;
-  /** The name under which the socket is handed on, instead of its address. */
+  /** The name by which the next process inherits the socket. Default: its address. */
   name?: string;
 }
 
@@ -54,7 +54,7 @@ export interface ListenRequest {
 }
 
 /**
- * Refuses an application of a framework: it would listen on a server of its own, of which nobody here hears.
+ * Refuses an application of a framework: it would listen on a server of its own, which handover does not know.
  *
  * @throws {HandoverError} `ERR_OPTION`
  */
@@ -76,7 +76,7 @@ function wrongKind(expected: string, value: unknown): HandoverError {
 }
 
 /**
- * What a call of `listen()` asks for.
+ * Reads the arguments of `listen()`.
  *
  * @throws {HandoverError} `ERR_OPTION`
  */
@@ -85,7 +85,7 @@ export function readListenOptions(
   host: string | undefined,
   directory: string,
 ): ListenRequest {
-  const given = typeof options === "object" ? options : placeOf(options, host);
+  const given = typeof options === "object" ? options : optionsOf(options, host);
   refuseUnknown("listen()", given, KNOWN);
   const backlog = given.backlog ?? 511;
   if (!Number.isInteger(backlog) || backlog < 0) throw wrongOption("backlog", "a whole number", backlog);
@@ -99,7 +99,7 @@ export function readListenOptions(
   };
 }
 
-/** What a call of `bind()` asks for. */
+/** Reads the arguments of `bind()`. */
 export function readBindOptions(
   options: BindOptions | number | string,
   address: string | undefined,
@@ -134,8 +134,8 @@ const KNOWN = [
   "connections",
 ] satisfies (keyof ListenOptions)[];
 
-/** As in Node a text may be a path; one without a slash is more probably a port that is none. */
-function placeOf(portOrPath: number | string, host: string | undefined): ListenOptions {
+/** As in Node a string may be a path; one without a slash is probably a mistyped port. */
+function optionsOf(portOrPath: number | string, host: string | undefined): ListenOptions {
   if (typeof portOrPath === "string" && portOrPath.includes("/")) return { path: portOrPath };
   return { port: portOrPath, ...(host === undefined ? {} : { host }) };
 }
@@ -150,7 +150,7 @@ function requestedAddress(given: ListenOptions, directory: string): RequestedAdd
   return { kind: "tcp", host, port: portOf(given.port), ipv6Only: given.ipv6Only ?? false };
 }
 
-/** A string of digits will do, as environment variables are strings. */
+/** A string of digits is a port too, as environment variables are strings. */
 function portOf(value: unknown): number {
   const port = typeof value === "string" && /^\d+$/.test(value) ? Number(value) : value;
   if (Number.isInteger(port) && (port as number) >= 0 && (port as number) <= 65_535) return port as number;
@@ -175,7 +175,7 @@ function readName(value: unknown): string | undefined {
 }
 
 /**
- * A name under which a descriptor is handed on. It is bounded, as it has to fit into a message.
+ * Checks the name by which the next process inherits a descriptor. It is bounded, as it has to fit into a message.
  *
  * @throws {HandoverError} `ERR_OPTION`
  */

@@ -4,8 +4,8 @@ import { findSocketOwners } from "../platform/proc.js";
 import { OPEN_STATE, parseInetSockets, parseUnixSockets } from "../platform/proc-net.js";
 
 /**
- * Who holds an address, in words, as far as Linux's `/proc` tells this user; about 10 ms. Undefined where it
- * does not.
+ * The process that holds an address, in words. Undefined where Linux's `/proc` does not show it to this user. Takes about
+ * 10 ms.
  */
 export function findPortOwner(
   address: RequestedAddress,

@@ -41,35 +41,35 @@ export class Sockets {
   /**
    * Takes a server's listener from the inventory, or binds it; accepts if this process does.
    *
-   * @param tracked whether its connections are what a drain waits for
+   * @param tracked whether a drain waits for its connections
    */
-  async listen(server: Server, wish: ListenRequest, tracked = true): Promise<AddressInfo | string> {
-    if (server.listening) throw cannot(wish, "the server listens already");
-    const held = await this.#hold(server, wish, (item) => {
+  async listen(server: Server, request: ListenRequest, tracked = true): Promise<AddressInfo | string> {
+    if (server.listening) throw cannot(request, "the server listens already");
+    const held = await this.#hold(server, request, (item) => {
       const over = (one: HeldServer): void => this.#forget(one);
-      return new HeldServer(server, item, this.#inventory, wish.backlog, over);
+      return new HeldServer(server, item, this.#inventory, request.backlog, over);
     });
-    if (tracked) this.#tracker.watch(server, held.name, wish.connections);
+    if (tracked) this.#tracker.watch(server, held.name, request.connections);
     if (this.#host.phase() === "accepting") await held.accept();
-    closeAt(wish.signal, server);
+    closeAt(request.signal, server);
     return held.address;
   }
 
-  async bind(socket: Socket, wish: ListenRequest): Promise<AddressInfo> {
-    if (!isUnbound(socket)) throw cannot(wish, "the socket is bound already, or closed");
-    const held = await this.#hold(socket, wish, (item) => {
+  async bind(socket: Socket, request: ListenRequest): Promise<AddressInfo> {
+    if (!isUnbound(socket)) throw cannot(request, "the socket is bound already, or closed");
+    const held = await this.#hold(socket, request, (item) => {
       return new HeldDatagram(socket, item, this.#inventory, (one) => this.#forget(one));
     });
     if (this.#host.phase() === "accepting") await held.accept();
     return held.address;
   }
 
-  /** When what is being bound now is bound, or has failed and told its caller. */
+  /** Resolves when every pending `listen()` and `bind()` has its descriptor, or has failed. */
   async bound(): Promise<void> {
     await Promise.allSettled(this.#pending);
   }
 
-  /** Accepts on everything. Every listener is there when this returns; it resolves when all have said so. */
+  /** Accepts on everything. Every socket listens when this returns; resolves when all have emitted `listening`. */
   async accept(): Promise<void> {
     await Promise.all([...this.#all].map((one) => one.accept()));
   }
@@ -82,7 +82,7 @@ export class Sockets {
     );
   }
 
-  /** Lets clients resume what they had with the predecessor. Before the first handshake. */
+  /** Lets clients resume their sessions with the predecessor. To be called before the first handshake. */
   setTicketKeys(keys: Record<string, string>): void {
     for (const [name, server] of this.#secureServers()) {
       const key = Object.hasOwn(keys, name) ? Buffer.from(keys[name]!, "base64") : undefined;
@@ -96,7 +96,7 @@ export class Sockets {
     );
   }
 
-  /** Accepts nothing any more, within this turn. */
+  /** Stops accepting, within this turn. */
   stop(): void {
     runAll([...this.#all].map((one) => () => one.stop()));
   }
@@ -106,12 +106,12 @@ export class Sockets {
     runAll([...this.#all].map((one) => () => one.resume()));
   }
 
-  /** Gives up what {@link resume} would have needed. */
+  /** Closes the descriptors that {@link resume} would have needed. */
   closeSpares(): void {
     runAll([...this.#all].map((one) => () => one.closeSpare()));
   }
 
-  /** The end of every server and socket. */
+  /** Closes every server and socket. */
   closeAll(): void {
     const all = [...this.#all];
     this.#all.clear();
@@ -124,27 +124,24 @@ export class Sockets {
     if ("server" in one) this.#tracker.unwatch(one.server);
   }
 
-  /** Up to its first `await` this runs in the caller's turn, so that names are claimed in the order of the calls. */
+  /** Up to its first `await` this runs in the caller's turn, so that names are reserved in the order of the calls. */
   async #hold<T extends HeldServer | HeldDatagram>(
     object: Server | Socket,
-    wish: ListenRequest,
+    request: ListenRequest,
     make: (item: InventoryItem) => T,
   ): Promise<T> {
-    if (this.#objects.has(object)) throw cannot(wish, "it was given to handover already");
-    const name = this.#nameFor(wish);
-    const obtaining = this.#obtain(name, wish, object);
+    if (this.#objects.has(object)) throw cannot(request, "it was given to handover already");
+    const name = this.#nameFor(request);
+    const obtaining = this.#obtain(name, request, object);
     this.#pending.add(obtaining);
     this.#objects.add(object);
     try {
       const item = await obtaining;
       if (this.#host.phase() === "stopped") {
-        this.#inventory.release(name);
-        throw new HandoverError(
-          "ERR_STOPPED",
-          `cannot listen on ${name}: this process does not accept any more`,
-        );
+        this.#inventory.close(name);
+        throw new HandoverError("ERR_STOPPED", `cannot listen on ${name}: this process no longer accepts`);
       }
-      const held = this.#make(item, wish, make);
+      const held = this.#make(item, request, make);
       this.#all.add(held);
       return held;
     } catch (error) {
@@ -155,32 +152,32 @@ export class Sockets {
     }
   }
 
-  #make<T>(item: InventoryItem, wish: ListenRequest, make: (item: InventoryItem) => T): T {
+  #make<T>(item: InventoryItem, request: ListenRequest, make: (item: InventoryItem) => T): T {
     try {
       return make(item);
     } catch (cause) {
-      this.#inventory.release(item.name);
-      throw cannot(wish, reasonOf(cause), systemCause(cause));
+      this.#inventory.close(item.name);
+      throw cannot(request, reasonOf(cause), systemCause(cause));
     }
   }
 
-  #nameFor(wish: ListenRequest): string {
-    const name = wish.name ?? nameOf(wish.address, (one) => this.#inventory.isTaken(one));
+  #nameFor(request: ListenRequest): string {
+    const name = request.name ?? nameOf(request.address, (one) => this.#inventory.isTaken(one));
     if (!this.#inventory.isTaken(name)) return name;
-    if (wish.name !== undefined) throw cannot(wish, `the name "${name}" is in use`);
+    if (request.name !== undefined) throw cannot(request, `the name "${name}" is in use`);
     const cause = systemError(-constants.errno.EADDRINUSE, "listen on", name);
-    throw cannot(wish, "EADDRINUSE (held by this process)", cause);
+    throw cannot(request, "EADDRINUSE (held by this process)", cause);
   }
 
-  async #obtain(name: string, wish: ListenRequest, object: Server | Socket): Promise<InventoryItem> {
+  async #obtain(name: string, request: ListenRequest, object: Server | Socket): Promise<InventoryItem> {
     this.#inventory.reserve(name);
     try {
       const inherited =
-        (await this.#inventory.take(name, (item) => fits(wish.address, item.address))) ??
-        (await takeActivated(this.#inventory, name, wish));
+        (await this.#inventory.take(name, (item) => fits(request.address, item.address))) ??
+        (await takeActivated(this.#inventory, name, request));
       if (inherited !== undefined) return inherited;
       const family = "type" in object ? { family: object.type === "udp4" ? (4 as const) : (6 as const) } : {};
-      const opened = await openSocket(wish.address, { ...wish, ...family }, this.#host.predecessor());
+      const opened = await openSocket(request.address, { ...request, ...family }, this.#host.predecessor());
       const item = { ...opened, name };
       this.#inventory.add(item);
       return item;
@@ -190,7 +187,7 @@ export class Sockets {
   }
 }
 
-/** Bytes; Node refuses every other number. */
+/** Bytes of the ticket keys; Node refuses every other number. */
 const TICKET_KEYS = 48;
 
 function closeAt(signal: AbortSignal | undefined, server: Server): void {
@@ -198,13 +195,13 @@ function closeAt(signal: AbortSignal | undefined, server: Server): void {
   else signal?.addEventListener("abort", () => server.close(), { once: true });
 }
 
-/** What a datagram socket was made with. */
+/** The options that a datagram socket was created with. */
 export function kindOfSocket(socket: Socket): { type: string; ipv6Only: boolean } {
   return { type: (socket as unknown as { type: string }).type, ...datagramOptions(socket) };
 }
 
-function cannot(wish: ListenRequest, why: string, cause?: unknown): HandoverError {
-  return new HandoverError("ERR_LISTEN", `cannot listen on ${describeAddress(wish.address)}: ${why}`, {
+function cannot(request: ListenRequest, why: string, cause?: unknown): HandoverError {
+  return new HandoverError("ERR_LISTEN", `cannot listen on ${describeAddress(request.address)}: ${why}`, {
     cause,
   });
 }

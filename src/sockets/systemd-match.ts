@@ -6,8 +6,9 @@ import type { Inventory, InventoryItem } from "./inventory.js";
 import type { ListenRequest } from "./listen-options.js";
 
 /**
- * Takes into use what systemd has passed: what an earlier process has left in the descriptor store under `name`, if it
- * is bound as asked for; a socket unit's by its FileDescriptorName=, wherever it is bound; or one by its address.
+ * Takes a descriptor that systemd has passed into use: one that an earlier process has left in the descriptor store under
+ * `name`, if it is bound as requested; one of a socket unit by its FileDescriptorName=, wherever it is bound; or one of a
+ * socket unit by its address.
  */
 export async function takeActivated(
   inventory: Inventory,
@@ -32,7 +33,7 @@ function isActivated(item: InventoryItem): boolean {
   return item.stored === true || item.activation !== undefined;
 }
 
-/** A listener for a server, a datagram socket for one of these. */
+/** Whether a descriptor is a listener for a server, or a datagram socket for a datagram socket. */
 function isAlike(address: RequestedAddress, { fd }: InventoryItem): boolean {
   const socket = native().describe(fd);
   if (typeof socket === "number") return false;
@@ -48,7 +49,7 @@ function isBoundTo(address: RequestedAddress, hosts: readonly string[], { fd }: 
   return address.port === 0 || address.port === socket.port;
 }
 
-/** Every address is that of IPv4, too, where a unit says so: nothing else could be bound beside it. */
+/** A unit may bind every IPv4 address only, and then `*` could not be bound beside it. */
 async function hostsOf(address: RequestedAddress): Promise<string[]> {
   if (address.kind === "unix") return [];
   if (address.host === "*") return address.ipv6Only ? ["::"] : ["::", "0.0.0.0"];

@@ -3,27 +3,27 @@ import { startReading, stopReading, overrideMember } from "../platform/node-inte
 import { bytesMissing, receiverOf, type Receiver, type WebSocketLike } from "./ws-internals.js";
 
 /**
- * Brings a WebSocket to rest whose client is always in the middle of a frame: it is given what it is still waiting
- * for and no more, piece by piece, until it is quiet; the rest stays unread, and moves along.
+ * Brings a WebSocket to rest whose client is always in the middle of a frame. The WebSocket gets the bytes that its frame
+ * still needs and no more, piece by piece, until it is quiet; later bytes stay unread, and move along.
  */
 export class FrameCutter {
   readonly #socket: Socket;
   readonly #receiver: Receiver;
   readonly #isQuiet: () => boolean;
   readonly #rested: () => void;
-  /** What the WebSocket was not given yet. */
+  /** Bytes that the WebSocket has not got yet. */
   #pending: Buffer = Buffer.alloc(0);
   #isFeeding = false;
   #isHolding = false;
 
-  /** Begins at once. `rested` is called when the connection is quiet, and nothing is read from it any more. */
+  /** Begins at once. `rested` is called when the connection is quiet; from then on nothing is read from it. */
   constructor(ws: WebSocketLike, socket: Socket, isQuiet: () => boolean, rested: () => void) {
     this.#socket = socket;
     this.#receiver = receiverOf(ws);
     this.#isQuiet = isQuiet;
     this.#rested = rested;
     overrideMember(this.#receiver, "write", (chunk: Buffer) => {
-      // The program may resume what is held.
+      // The program may have resumed the socket.
       this.#isHolding = false;
       this.#pending = this.#pending.length === 0 ? chunk : Buffer.concat([this.#pending, chunk]);
       this.#feed();
@@ -31,12 +31,12 @@ export class FrameCutter {
     });
   }
 
-  /** Whether there is something that neither the WebSocket nor the socket has. */
+  /** Whether there are bytes that neither the WebSocket nor the socket has. */
   get isPending(): boolean {
     return this.#pending.length > 0;
   }
 
-  /** The connection goes on as before. */
+  /** The connection continues as before. */
   stop(): void {
     const { socket, receiver } = { socket: this.#socket, receiver: this.#receiver };
     delete (receiver as Partial<Receiver>).write;
@@ -49,7 +49,7 @@ export class FrameCutter {
 
   #feed(): void {
     if (this.#isFeeding || this.#receiver.writableEnded) return;
-    if (this.#isQuiet() && this.#pending.length <= MOST) return this.#hold();
+    if (this.#isQuiet() && this.#pending.length <= MAX_UNREAD) return this.#hold();
     if (!this.isPending) return void this.#receiver.emit("drain");
     const piece = this.#pending.subarray(0, bytesMissing(this.#receiver));
     this.#pending = this.#pending.subarray(piece.length);
@@ -71,5 +71,5 @@ export class FrameCutter {
   }
 }
 
-/** Bytes: more would not fit into a parcel. */
-const MOST = 24 * 1024;
+/** Bytes; more would make a batch of connections larger than a message. */
+const MAX_UNREAD = 24 * 1024;

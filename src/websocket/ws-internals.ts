@@ -1,6 +1,6 @@
 import type { Socket } from "node:net";
 
-/** What is needed of a `WebSocket` of `ws` 8. */
+/** The members of a `WebSocket` of `ws` 8 that are used. */
 export interface WebSocketLike {
   readonly readyState: number;
   close(code: number, reason: string): void;
@@ -8,7 +8,7 @@ export interface WebSocketLike {
 }
 
 /*
- * What `ws` does not document, in one place. All of it is there in 8.0 to 8.23, but for `_deflating` (to 8.17) and the
+ * Undocumented members of `ws`, in one place. All of them exist in 8.0 to 8.23, except `_deflating` (to 8.17) and the
  * sender's `_state` (since 8.18.3).
  */
 interface Internals {
@@ -25,7 +25,7 @@ interface Internals {
   _closeMessage: Buffer;
 }
 
-/** What reads frames: a `Writable`. */
+/** The reader of frames, a `Writable`. */
 export interface Receiver {
   _state: number;
   _bufferedBytes: number;
@@ -47,12 +47,12 @@ interface Compression {
 
 const OPEN = 1;
 
-/** Whether nobody has begun to close it. */
+/** Whether neither side has begun to close it. */
 export function isOpen(ws: WebSocketLike): boolean {
   return ws.readyState === OPEN;
 }
 
-/** Whether the connection is between two frames in both directions, and compression remembers nothing. */
+/** Whether the connection is between two frames in both directions, and compression has no context. */
 export function isQuiet(ws: WebSocketLike, socket: Socket): boolean {
   const { _receiver: receiver, _sender: sender } = ws as unknown as Internals;
   return (
@@ -79,18 +79,18 @@ export function receiverOf(ws: WebSocketLike): Receiver {
   return (ws as unknown as Internals)._receiver!;
 }
 
-/** How many bytes a receiver waits for: of a frame's head, the length in it, the mask, or the payload. */
+/** How many bytes a receiver still needs of a frame's head, the length in it, the mask, or the payload. */
 export function bytesMissing({ _state, _bufferedBytes, _payloadLength }: Receiver): number {
   const wanted = [2, 2, 8, 4, _payloadLength][_state] ?? Infinity;
   return Math.max(1, wanted - _bufferedBytes);
 }
 
-/** The `close` that the program hears when its connection has moved. */
+/** Sets the code and reason of the `close` event that the program receives when its connection has moved. */
 export function markMoved(ws: WebSocketLike): void {
   Object.assign(ws as unknown as Internals, { _closeCode: 1012, _closeMessage: Buffer.from("handed over") });
 }
 
-/** Whether a side remembers what it has compressed: its stream is made by its first message. */
+/** Whether a side needs its earlier messages to compress the next: its stream is created by its first message. */
 export function hasContext(ws: WebSocketLike): boolean {
   const compression = (ws as unknown as Internals)._extensions?.["permessage-deflate"];
   if (compression === undefined) return false;

@@ -174,7 +174,7 @@ const parents: [name: string, settings: object, said: RegExp][] = [
   [
     "that says half of it",
     { says: [HELLO, { type: "inventory", entries: [], more: true }], upgradeTimeout: 100 },
-    /cannot read what the parent hands on: nothing came in time/,
+    /cannot read the inheritance: the predecessor sent nothing in time/,
   ],
   [
     "that sends names without descriptors",
