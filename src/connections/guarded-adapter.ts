@@ -9,11 +9,9 @@ import type { ConnectionAdapter } from "./adapter.js";
 export interface GuardedAdapter {
   readonly name: string;
   readonly version: number;
-  /** A refusal if the adapter failed. */
-  idle(socket: Socket): boolean | Refusal;
   quiesce?(socket: Socket, rested: () => void): (() => void) | undefined;
-  /** A refusal if the adapter failed. */
-  freeze(socket: Socket): { state: unknown } | Refusal;
+  /** The state of an idle connection; undefined if it is busy, or of another protocol; a refusal if the adapter failed. */
+  freeze(socket: Socket): { state: unknown } | Refusal | undefined;
   /** @throws the error by which the adapter refuses the connection */
   thaw(socket: Socket, state: unknown, server: Server): void;
   moved?(socket: Socket): void;
@@ -63,10 +61,6 @@ export class AdapterGuard implements GuardedAdapter {
     this.#adapter = adapter;
   }
 
-  idle(socket: Socket): boolean | Refusal {
-    return this.#call("idle", () => toBoolean(this.#adapter.idle(socket)), ADAPTER_REFUSAL);
-  }
-
   quiesce(socket: Socket, rested: () => void): (() => void) | undefined {
     const undo = this.#call(
       "quiesce",
@@ -79,7 +73,9 @@ export class AdapterGuard implements GuardedAdapter {
     );
   }
 
-  freeze(socket: Socket): { state: unknown } | Refusal {
+  freeze(socket: Socket): { state: unknown } | Refusal | undefined {
+    const idle = this.#call("idle", () => toBoolean(this.#adapter.idle(socket)), ADAPTER_REFUSAL);
+    if (idle !== true) return idle === false ? undefined : idle;
     return this.#call("freeze", () => ({ state: notPromise(this.#adapter.freeze(socket)) }), ADAPTER_REFUSAL);
   }
 

@@ -8,11 +8,11 @@ import { IdleList } from "./idle-list.js";
 import type { CloseStrategy } from "./adapter.js";
 import type { GuardedAdapter } from "./guarded-adapter.js";
 
-/** What travels with a connection. */
+/** The state that moves with a connection. */
 interface Http1State {
-  /** Requests that were answered on it. */
+  /** Requests that were begun on it. */
   requests: number;
-  /** ms of the host's monotonic clock, which all processes share: since when it is silent. */
+  /** When its last response ended, in ms of the host's monotonic clock, which all processes share. */
   silentSince: number;
 }
 
@@ -21,7 +21,7 @@ interface Http1Listener {
   responded(socket: Socket): void;
 }
 
-/** HTTP, HTTPS, or HTTP/2 over TLS, which may allow HTTP/1.1. Others are no business of this file. */
+/** Whether a server may have connections of HTTP/1.1: HTTP, HTTPS, or HTTP/2 over TLS, which may allow it. */
 export function speaksHttp1(server: Server): server is HttpServer {
   return server instanceof HttpServer || server instanceof HttpsServer || isSecureHttp2(server);
 }
@@ -31,8 +31,8 @@ function isSecureHttp2(server: Server): boolean {
 }
 
 /**
- * The HTTP/1.1 connections of one server, plain or over TLS. Requests are counted by Node's own diagnostics
- * channel, which sees every one, whatever listeners the program has.
+ * The HTTP/1.1 connections of one server, plain or over TLS. Requests are counted by Node's own diagnostics channel, which
+ * sees every request, whatever listeners the program has.
  */
 export class Http1 implements CloseStrategy, GuardedAdapter {
   readonly name = "http/1.1";
@@ -40,7 +40,7 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
   readonly #server: HttpServer;
   readonly #idleList: IdleList;
   readonly #connections = new Map<Socket, Connection>();
-  /** Connections that are told to close: all, or those that the successor does not take. */
+  /** Whether every connection is told to close. */
   #closing = false;
   #someAreStaying = false;
   readonly #listener: Http1Listener;
@@ -62,7 +62,7 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
     unsubscribe(REQUEST_START, this.#onRequest);
   }
 
-  /** `Connection: close` on the next response of each connection; those on their way included. */
+  /** `Connection: close` on the next response of each connection, also on one whose head is not sent yet. */
   setClosing(closing: boolean): void {
     if (closing === this.#closing && !this.#someAreStaying) return;
     this.#closing = closing;
@@ -73,7 +73,7 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
     }
   }
 
-  /** One that does not move is told to close, though others are not. */
+  /** The connection does not move, so it is told to close although others are not. */
   markStaying(socket: Socket): void {
     const connection = this.#connections.get(socket);
     if (connection === undefined) return;
@@ -86,7 +86,7 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
     const closable = new Map<Socket, string>();
     if (!this.#closing && !this.#someAreStaying) return closable;
     for (const [socket, connection] of this.#connections) {
-      if (!(this.#closing || connection.isStaying) || !this.idle(socket)) continue;
+      if (!(this.#closing || connection.isStaying) || !this.#isIdle(socket)) continue;
       closable.set(socket, `${socket.bytesRead}/${socket.bytesWritten}`);
     }
     return closable;
@@ -96,24 +96,8 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
     socket.destroySoon();
   }
 
-  /**
-   * Node calls a connection idle whose last response is still being flushed, and moving or closing it would cut
-   * that off; a count of requests alone would miss half a header. So both are asked.
-   */
-  idle(socket: Socket): boolean {
-    return (
-      this.#connections.get(socket)?.inFlight.length === 0 &&
-      socket.writable &&
-      !socket.readableEnded &&
-      socket.writableLength === 0 &&
-      socket.writableCorked === 0 &&
-      socket.readableLength === 0 &&
-      writeQueueSize(socket) === 0 &&
-      (socket.bytesRead === 0 || this.#idleList.has(socket))
-    );
-  }
-
-  freeze(socket: Socket): { state: Http1State } {
+  freeze(socket: Socket): { state: Http1State } | undefined {
+    if (!this.#isIdle(socket)) return undefined;
     const { requests, silentSince } = this.#connections.get(socket)!;
     return { state: { requests, silentSince } };
   }
@@ -129,6 +113,23 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
     const { keepAliveTimeout, headersTimeout } = this.#server;
     const limit = requests > 0 ? keepAliveTimeout : headersTimeout;
     return limit === 0 ? Infinity : silentSince + limit - now();
+  }
+
+  /**
+   * A connection whose last response is still being flushed is idle for Node, and to move or close it would cut the
+   * response off. A count of requests alone would miss half a header. So both are asked.
+   */
+  #isIdle(socket: Socket): boolean {
+    return (
+      this.#connections.get(socket)?.inFlight.length === 0 &&
+      socket.writable &&
+      !socket.readableEnded &&
+      socket.writableLength === 0 &&
+      socket.writableCorked === 0 &&
+      socket.readableLength === 0 &&
+      writeQueueSize(socket) === 0 &&
+      (socket.bytesRead === 0 || this.#idleList.has(socket))
+    );
   }
 
   readonly #onRequest = (message: unknown): void => {
@@ -153,10 +154,10 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
     });
   };
 
-  /** Only the last of pipelined responses may end the connection, or the others would not be answered. */
-  #setKeepAlive({ requests, inFlight, isStaying: stays }: Connection): void {
-    const most = this.#server.maxRequestsPerSocket ?? 0;
-    const close = this.#closing || stays || (most > 0 && requests >= most);
+  /** Only the last of pipelined responses may close the connection: the others would not be sent. */
+  #setKeepAlive({ requests, inFlight, isStaying }: Connection): void {
+    const limit = this.#server.maxRequestsPerSocket ?? 0;
+    const close = this.#closing || isStaying || (limit > 0 && requests >= limit);
     for (const { response, keepAlive } of inFlight) {
       const isLast = response === inFlight.at(-1)?.response;
       if (!response.headersSent) response.shouldKeepAlive = keepAlive && !(close && isLast);
@@ -165,9 +166,9 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
 }
 
 interface Connection extends Http1State {
-  /** Responses that are not finished, in the order of their requests, with what Node meant to say of each. */
+  /** Responses that are not finished, in the order of their requests, each with Node's own decision. */
   inFlight: { response: ServerResponse; keepAlive: boolean }[];
-  /** It is not moved. */
+  /** It does not move. */
   isStaying: boolean;
 }
 

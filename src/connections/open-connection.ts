@@ -25,14 +25,16 @@ export class OpenConnection implements Movable {
     this.#server = server;
   }
 
+  /** In one turn: bytes that arrive after the adapter's look are still in the kernel, and move along. */
   freeze(id: number): FrozenConnection | Refusal | undefined {
     if (this.#socket.destroyed) return undefined;
     let failure: Refusal | undefined;
     for (const adapter of this.#server.adapters) {
-      const idle = adapter.idle(this.#socket);
-      if (idle === true) return this.#freezeBy(adapter, id);
+      const frozen = adapter.freeze(this.#socket);
+      if (frozen === undefined) continue;
+      if (!("code" in frozen)) return this.#pause(adapter, frozen.state, id);
       // Another adapter may know the connection.
-      if (idle !== false) failure ??= idle;
+      failure ??= frozen;
     }
     return failure;
   }
@@ -57,18 +59,15 @@ export class OpenConnection implements Movable {
     this.#server.http1?.markStaying(this.#socket);
   }
 
-  /** In the turn of the look: bytes that arrive after it are still in the kernel, and move along. */
-  #freezeBy(adapter: GuardedAdapter, id: number): FrozenConnection | Refusal {
+  #pause(adapter: GuardedAdapter, state: unknown, id: number): FrozenConnection | Refusal {
     const socket = this.#socket;
-    const frozen = adapter.freeze(socket);
-    if ("code" in frozen) return frozen;
     const paused = new PausedSocket(socket, (member, error) => reportFailure(adapter, member, error));
     try {
       const { label } = this.#server;
       const { unread, fd } = paused;
       return {
         connection: this,
-        parcel: encodeConnection({ id, label, adapter, state: frozen.state, unread, fd }),
+        parcel: encodeConnection({ id, label, adapter, state, unread, fd }),
         onTaken: () => {
           adapter.moved?.(socket);
           paused.discard();

@@ -31,23 +31,20 @@ export class TrackedServer {
   /** TLS sockets, as the program sees them. */
   readonly #secure = new Set<Socket>();
   readonly #dormant: DormantConnections;
-  readonly #adapters: () => readonly GuardedAdapter[];
+  /** The adapters by which its connections move. Those over TLS do not: TLS keeps its state in the process. */
+  readonly adapters: GuardedAdapter[] = [];
+  /** The program's own adapters: they also close connections over TLS. */
+  readonly #ownAdapters: GuardedAdapter[] = [];
   readonly #listener: TrackedServerListener;
 
-  /** @param adapters of protocols besides HTTP/1.1; the list may grow */
-  constructor(
-    server: Server,
-    label: string,
-    adapters: () => readonly GuardedAdapter[],
-    listener: TrackedServerListener,
-  ) {
+  constructor(server: Server, label: string, listener: TrackedServerListener) {
     this.server = server;
     this.label = label;
-    this.#adapters = adapters;
     this.#listener = listener;
     this.http1 = speaksHttp1(server)
       ? new Http1(server, { responded: (socket) => this.#onResponse(socket) })
       : undefined;
+    if (this.http1 !== undefined && !(server instanceof TlsServer)) this.adapters.push(this.http1);
     this.http2 = new Http2Sessions(server);
     this.#dormant = new DormantConnections(this, {
       wake: (connection) => this.#wake(connection),
@@ -57,10 +54,10 @@ export class TrackedServer {
     if (server instanceof TlsServer) server.prependListener("secureConnection", this.#onSecureConnection);
   }
 
-  /** The adapters by which its connections move. Those over TLS do not: TLS keeps its state in the process. */
-  get adapters(): readonly GuardedAdapter[] {
-    if (this.server instanceof TlsServer) return [];
-    return this.http1 === undefined ? this.#adapters() : [this.http1, ...this.#adapters()];
+  /** Lets its connections move and close by a further adapter. */
+  addAdapter(adapter: GuardedAdapter): void {
+    this.#ownAdapters.push(adapter);
+    if (!(this.server instanceof TlsServer)) this.adapters.push(adapter);
   }
 
   /** Connections that can move, the dormant ones first. */
@@ -82,7 +79,7 @@ export class TrackedServer {
     let left = Math.ceil(sockets.length * part);
     for (const socket of sockets) {
       if (left === 0) return;
-      if (this.#adapters().some((adapter) => adapter.close?.(socket))) left--;
+      if (this.#ownAdapters.some((adapter) => adapter.close?.(socket))) left--;
     }
   }
 

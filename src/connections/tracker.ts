@@ -29,11 +29,12 @@ export class Tracker {
       this.#closed.delete(known);
       return;
     }
-    const own = adapter === undefined ? [] : [new AdapterGuard(adapter)];
-    const tracked = new TrackedServer(server, label, () => [...own, ...this.#adapters], {
+    const tracked = new TrackedServer(server, label, {
       ended: () => this.#onEnded(tracked),
       mayBeIdle: (connection) => this.#idleHandlers.forEach((handle) => handle(connection)),
     });
+    if (adapter !== undefined) tracked.addAdapter(new AdapterGuard(adapter));
+    for (const one of this.#adapters) tracked.addAdapter(one);
     this.#servers.set(server, tracked);
   }
 
@@ -47,7 +48,9 @@ export class Tracker {
 
   /** Connections of any server can move by this adapter, too. */
   addAdapter(adapter: ConnectionAdapter): void {
-    this.#adapters.push(new AdapterGuard(adapter));
+    const guarded = new AdapterGuard(adapter);
+    this.#adapters.push(guarded);
+    for (const server of this.servers) server.addAdapter(guarded);
   }
 
   /** Calls `handle` for each connection that may be idle, until the returned function is called. */

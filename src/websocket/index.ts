@@ -11,9 +11,9 @@ import { hasContext, isOpen, isQuiet, markMoved, type WebSocketLike } from "./ws
 import { Replay, type Handshake } from "./replay.js";
 
 export type { WebSocketLike } from "./ws-internals.js";
-export type { HandedOver } from "./replay.js";
+export type { Handover } from "./replay.js";
 
-/** What is needed of a `WebSocketServer` of `ws` 8. */
+/** The members of a `WebSocketServer` of `ws` 8 that are used. */
 export interface WebSocketServerLike<W extends WebSocketLike> {
   handleUpgrade(
     request: IncomingMessage,
@@ -25,21 +25,23 @@ export interface WebSocketServerLike<W extends WebSocketLike> {
 }
 
 export interface WebSocketOptions<W extends WebSocketLike> {
-  /** Of what `save` returns. A successor with another version refuses, and the connection stays until it is closed. */
+  /** Of the state that `save` returns. A successor with another version refuses the connection: it stays until it is closed. */
   version: number;
-  /** The program's state of one connection, as JSON. */
+  /** Returns the program's state of one connection, as JSON. */
   save?(ws: W): unknown;
-  /** Puts it back, after the program's own `connection` code has run. */
+  /** Restores the state, after the program's own `connection` code has run. */
   restore?(ws: W, state: unknown): void;
 }
 
 /**
- * Lets the connections of a `WebSocketServer` move. In the next process their handshake is replayed: the program's
- * own `upgrade` and `connection` code runs again, with a request that has the url, headers and remote address it had
- * and says `request.handover`. In the old one `close` is emitted, with the code 1012 and the reason `handed over`.
+ * Lets the connections of a `WebSocketServer` move. In the next process their handshake is replayed: the program's own
+ * `upgrade` and `connection` code runs again, with a request of the same url, headers and remote address and the property
+ * `handover`. In the old process `close` is emitted, with the code 1012 and the reason `handed over`.
  *
- * A connection moves between two frames. One whose compression has a live context cannot; it is closed with 1012
+ * A connection moves between two frames. One whose compression has a live context cannot move; it is closed with 1012
  * late in the drain.
+ *
+ * @throws {HandoverError} `ERR_OPTION`; too late as `addConnections()`
  */
 export function webSockets<W extends WebSocketLike>(
   upg: { addConnections(adapter: ConnectionAdapter): void },
@@ -101,7 +103,7 @@ export function webSockets<W extends WebSocketLike>(
   });
 }
 
-/** What was agreed on: by another subprotocol or compression the two sides would not understand each other. */
+/** Whether a header of the answer chose a subprotocol or a compression, which the client has used since. */
 function isAgreement(header: string): boolean {
   return /^sec-websocket-(protocol|extensions):/i.test(header);
 }

@@ -3,29 +3,29 @@ import { Socket } from "node:net";
 import { HandoverError } from "../errors.js";
 import { setHeaders, overrideMember } from "../platform/node-internals.js";
 
-/** What the request of a connection that has moved has as its property `handover`. */
-export interface HandedOver {
-  /** What `save` returned in the old process. */
+/** The property `handover` of the request of a connection that has moved. */
+export interface Handover {
+  /** Returned by `save` in the old process. */
   state: unknown;
 }
 
-/** What travels with a WebSocket. */
+/** The state that moves with a WebSocket. */
 export interface Handshake {
   method: string;
   url: string;
   httpVersion: string;
   rawHeaders: string[];
-  /** The headers of the answer that say what was agreed on: the replay must come to the same. */
+  /** The headers of the answer that chose subprotocol and compression: the replay must choose the same. */
   agreement: string[];
   /** The program's. */
   state: unknown;
 }
 
 /**
- * A handshake that is done again, by the server's own upgrade code. The client has its `101 Switching Protocols`
- * already, so the one that the server writes is kept from it. Anything else that the server does with the connection
- * first is a rejection: one that comes at once leaves the connection where it was; too late for that, the client is
- * told by 1012 to come again.
+ * A handshake that is repeated by the server's own upgrade code. The client has its `101 Switching Protocols` already, so
+ * the one that the server writes is discarded. Anything else that the server does first with the connection rejects it.
+ * After a rejection in the same turn the connection stays in the old process; after a later one it is closed with 1012,
+ * which asks the client to reconnect.
  */
 export class Replay {
   static readonly #all = new WeakMap<IncomingMessage, Replay>();
@@ -37,19 +37,19 @@ export class Replay {
   #isEarly = true;
   #timer: NodeJS.Timeout | undefined;
 
-  /** The one that a request belongs to. */
+  /** The replay that made a request. */
   static of(request: IncomingMessage): Replay | undefined {
     return Replay.#all.get(request);
   }
 
   /** @throws {HandoverError} `ERR_REFUSED`, if the server rejects it at once */
   static run(socket: Socket, handshake: Handshake, version: number, server: Server): void {
-    if (server.listenerCount("upgrade") === 0) throw rejection("the server upgrades nothing");
+    if (server.listenerCount("upgrade") === 0) throw rejection("the server has no listener for upgrades");
     const replay = new Replay(socket, handshake, version);
     const request = requestOf(socket, handshake);
     Replay.#all.set(request, replay);
     server.emit("upgrade", request, socket, Buffer.alloc(0));
-    replay.#settle();
+    replay.#endTurn();
   }
 
   private constructor(socket: Socket, handshake: Handshake, version: number) {
@@ -62,43 +62,43 @@ export class Replay {
       return socket;
     });
     overrideMember(socket, "destroy", (error) => {
-      this.#reject(rejection("the server destroys it"));
+      this.#reject(rejection("the server destroyed it"));
       return socket.destroy(error);
     });
   }
 
-  /** What the program had saved. */
+  /** The state that the program had saved. */
   get state(): unknown {
     return this.#handshake.state;
   }
 
-  /** A WebSocket server takes it. False if that is another one than before, or has agreed on something else. */
+  /** A WebSocket server accepts it. False if its version is another, or it has chosen something else. */
   accept(version: number, agreement: string[]): boolean {
     if (version !== this.#version) {
-      this.#reject(rejection(`it is of version ${this.#version}, not ${version}`));
+      this.#reject(rejection(`its state has version ${this.#version}, the server has version ${version}`));
     } else if (agreement.join("\n") !== this.#handshake.agreement.join("\n")) {
-      this.#reject(rejection("the server agrees on another subprotocol or compression"));
+      this.#reject(rejection("the server chose another subprotocol or compression"));
     }
     return this.#phase === "accepted";
   }
 
-  /** After the server's code has run; what is left of it is asynchronous. */
-  #settle(): void {
+  /** The synchronous part of the server's code has run. */
+  #endTurn(): void {
     this.#isEarly = false;
     if (this.#phase instanceof HandoverError) throw this.#phase;
     if (this.#phase === "accepted") return;
-    const late = rejection("the server does not answer");
-    this.#timer = setTimeout(() => this.#reject(late), ANSWER_TIME).unref();
+    const late = rejection(`the server did not answer within ${ANSWER_TIMEOUT} ms`);
+    this.#timer = setTimeout(() => this.#reject(late), ANSWER_TIMEOUT).unref();
   }
 
-  /** What the server writes reaches nobody. */
+  /** Discards the bytes that the server writes, and reads its decision in them. */
   #answer(args: unknown[]): boolean {
     const written = args.findLast((arg) => typeof arg === "function");
     if (written !== undefined) process.nextTick(written);
     if (this.#phase !== "open") return true;
     const line = String(args[0]).split("\r\n", 1)[0]!;
     if (!line.startsWith("HTTP/1.1 101")) {
-      this.#reject(rejection(`the server answers "${line}"`));
+      this.#reject(rejection(`the server answered "${line}"`));
       return true;
     }
     this.#phase = "accepted";
@@ -118,11 +118,11 @@ export class Replay {
   }
 }
 
-/** A close frame of the server's: no mask, two bytes, 1012. */
+/** A close frame without a mask, whose two bytes are 1012. */
 const CLOSE_1012 = Buffer.from("880203f4", "hex");
 
-/** ms: for asynchronous authentication. */
-const ANSWER_TIME = 10_000;
+/** ms, for asynchronous authentication. */
+const ANSWER_TIMEOUT = 10_000;
 
 function requestOf(
   socket: Socket,
@@ -130,7 +130,7 @@ function requestOf(
 ): IncomingMessage {
   const request = new IncomingMessage(socket);
   const [httpVersionMajor, httpVersionMinor] = httpVersion.split(".").map(Number);
-  const handover: HandedOver = { state };
+  const handover: Handover = { state };
   setHeaders(request, rawHeaders);
   return Object.assign(request, {
     method,

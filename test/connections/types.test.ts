@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage } from "node:http";
 import { Upgrader } from "handover/testing";
 import type { Upgrader as RealUpgrader } from "handover";
-import { webSockets, type HandedOver } from "handover/ws";
+import { webSockets, type Handover } from "handover/ws";
 import { expect, expectTypeOf, test } from "vitest";
 import { WebSocket, WebSocketServer } from "ws";
 
@@ -23,7 +23,7 @@ test("webSockets() infers the class of a server's WebSockets", async () => {
       ws.score = (state as { score: number }).score;
     },
   });
-  wss.on("connection", (_, request: IncomingMessage & { handover?: HandedOver }) => {
+  wss.on("connection", (_, request: IncomingMessage & { handover?: Handover }) => {
     expectTypeOf(request.handover?.state).toEqualTypeOf<unknown>();
   });
   await upg.stop();
