@@ -1,17 +1,10 @@
 import type { EventEmitter } from "node:events";
 import type { Status } from "../control/protocol.js";
 import { ControlServer } from "../control/server.js";
-import { HandoverError, reasonOf } from "../errors.js";
+import { HandoverError, reasonOf, toHandoverError } from "../errors.js";
 import { publish, type DrainSummary, type Emit, type Rehearsal } from "../events.js";
 import type { UpgradeRecord, UpgradeResult, UpgraderEvents } from "../events.js";
-import {
-  assertAcceptsNew,
-  stateError,
-  type Effect,
-  type Event,
-  type Outcome,
-  type State,
-} from "../lifecycle.js";
+import { assertAcceptsNew, stateError, type Event, type Outcome, type State } from "../lifecycle.js";
 import type { Settings } from "../options.js";
 import type { Env } from "../process/env.js";
 import type { PredecessorListener } from "../process/predecessor.js";
@@ -25,7 +18,7 @@ import { closeEverything, waitForGenerations } from "./exit.js";
 import { statusOf } from "./process-status.js";
 import { Shutdown } from "./shutdown.js";
 import { Startup } from "./startup.js";
-import { StateMachine, type Effects } from "./state-machine.js";
+import { StateMachine, type Effects, type Step } from "./state-machine.js";
 import { Takeover } from "./takeover.js";
 
 /**
@@ -58,7 +51,7 @@ export class Generation {
     this.#emitter = emitter;
     this.#machine = new StateMachine(this.#effects, {
       onTransition: (...step) => this.context.serviceManager.onTransition(...step),
-      onEffectError: (...failure) => this.#onEffectError(...failure),
+      onError: (...failure) => this.#onStepError(...failure),
     });
     this.context = createContext(settings, env, { state: () => this.state, emit: this.#emit });
     this.#hold = setInterval(() => {}, LONGEST);
@@ -102,7 +95,7 @@ export class Generation {
     try {
       return await this.#upgrade(signal);
     } catch (error) {
-      this.#emit("failed", { error: asHandoverError(error) });
+      this.#emit("failed", { error: toHandoverError(error, "ERR_INTERNAL", "upgrade") });
       throw error;
     }
   }
@@ -149,7 +142,7 @@ export class Generation {
       return takeover.result;
     } catch (error) {
       this.#endAttempt("failed");
-      history.fail(record, "failed", asHandoverError(error));
+      history.fail(record, "failed", toHandoverError(error, "ERR_INTERNAL", "upgrade"));
       throw error;
     }
   }
@@ -341,28 +334,23 @@ export class Generation {
   };
 
   /** The other effects have run. The process must still end where this effect would have led to its end. */
-  #onEffectError(effect: Effect, cause: unknown): void {
-    const message = `the step "${effect}" of this process failed: ${reasonOf(cause)}`;
+  #onStepError(step: Step, cause: unknown): void {
+    const message = `the step "${step}" of this process failed: ${reasonOf(cause)}`;
     process.emitWarning(message, { code: "HANDOVER_STEP" });
     const error =
       cause instanceof HandoverError ? cause : new HandoverError("ERR_INTERNAL", message, { cause });
     this.#emit("failed", { error });
-    const next = INSTEAD_OF[effect];
+    const next = INSTEAD_OF[step];
     if (next !== undefined) this.#machine.dispatch(next);
   }
 }
 
 /** The event that an effect would have led to. */
-const INSTEAD_OF: Partial<Record<Effect, Event>> = {
+const INSTEAD_OF: Partial<Record<Step, Event>> = {
   beginHandover: "drained",
   beginDrain: "drained",
   beginProbation: "probationOver",
 };
-
-function asHandoverError(error: unknown): HandoverError {
-  if (error instanceof HandoverError) return error;
-  return new HandoverError("ERR_INTERNAL", `cannot upgrade: ${reasonOf(error)}`, { cause: error });
-}
 
 /** The longest time that a timer of Node takes, in ms. */
 const LONGEST = 2 ** 31 - 1;

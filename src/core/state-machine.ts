@@ -3,11 +3,14 @@ import { stateError, transition, type Effect, type Event, type State } from "../
 /** What each effect does. A promise is not waited for; its rejection is an error of the effect. */
 export type Effects = Readonly<Record<Effect, () => void | Promise<void>>>;
 
+/** A part of a transition that may throw. */
+export type Step = Effect | "onTransition";
+
 interface StateMachineListener {
   /** Called before the effects of a transition. */
   onTransition(event: Event, before: State, after: State): void;
-  /** An effect has thrown. The other effects of the transition run all the same. */
-  onEffectError(effect: Effect, error: unknown): void;
+  /** An effect, or {@link onTransition}, has thrown. The other effects of the transition run. */
+  onError(step: Step, error: unknown): void;
 }
 
 /** An event that waits for its turn, and what becomes of a request. */
@@ -65,15 +68,16 @@ export class StateMachine {
     const step = transition(before, event);
     if (step.refused !== undefined) return refuse(stateError(step.refused, event));
     this.#state = step.state;
-    this.#listener.onTransition(event, before, step.state);
-    for (const effect of step.effects) this.#runEffect(effect);
+    this.#guard("onTransition", () => this.#listener.onTransition(event, before, step.state));
+    for (const effect of step.effects) this.#guard(effect, this.#effects[effect]);
     return accept();
   }
 
-  #runEffect(effect: Effect): void {
-    const fail = (error: unknown): void => this.#listener.onEffectError(effect, error);
+  #guard(step: Step, run: () => void | Promise<void>): void {
+    const fail = (error: unknown): void => this.#listener.onError(step, error);
     try {
-      this.#effects[effect]()?.catch(fail);
+      const running = run();
+      if (running instanceof Promise) running.catch(fail);
     } catch (error) {
       fail(error);
     }

@@ -110,8 +110,11 @@ export class ServiceManager {
     } else if (events.upgrading !== undefined) {
       this.#successor = events.upgrading.pid;
       this.#send({});
-    } else if (events.upgraded !== undefined) this.#send({});
-    else if (events.failed !== undefined) this.#reportFailure("upgrade failed", events.failed.error);
+    } else if (events.upgraded !== undefined) {
+      // A wrapper may have been spawned: its child is the successor.
+      this.#successor = events.upgraded.pid;
+      this.#send({});
+    } else if (events.failed !== undefined) this.#reportFailure("upgrade failed", events.failed.error);
     else if (events.rollback !== undefined) this.#reportFailure("rolled back", events.rollback.error);
   }
 

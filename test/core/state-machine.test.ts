@@ -59,7 +59,7 @@ function machineOf(act: (effect: Effect, machine: StateMachine) => void): Run {
   >;
   const machine: StateMachine = new StateMachine(effects, {
     onTransition: (event, before, after) => log.push(`${event}: ${before.name} → ${after.name}`),
-    onEffectError: (effect, error) => errors.push(`${effect}: ${(error as Error).message}`),
+    onError: (step, error) => errors.push(`${step}: ${(error as Error).message}`),
   });
   return { machine, log, errors };
 }
@@ -133,4 +133,20 @@ test("a request that the table refuses is rejected, also when it waits for its t
     if (effect === "beginProbation") answers.push(other.request("upgrade").catch((error: unknown) => error));
   });
   expect(await Promise.all(answers)).toMatchObject([{ code: "ERR_ALREADY_UPGRADED" }]);
+});
+
+test("a listener that throws does not stop the machine: effects run, and later events too", () => {
+  const log: string[] = [];
+  const errors: string[] = [];
+  const effects = Object.fromEntries(EFFECTS.map((effect) => [effect, () => void log.push(effect)]));
+  const machine = new StateMachine(effects as Record<Effect, () => void>, {
+    onTransition: () => {
+      throw new Error("broken");
+    },
+    onError: (step, error) => errors.push(`${step}: ${(error as Error).message}`),
+  });
+  for (const event of start) machine.dispatch(event);
+  expect(machine.state).toEqual({ name: "ready", onProbation: false });
+  expect(log).toEqual(["sendReady", "accept", "closeUnused", "acknowledge", "confirm"]);
+  expect(errors).toEqual(["onTransition: broken", "onTransition: broken", "onTransition: broken"]);
 });
