@@ -61,21 +61,24 @@ export class OpenConnection implements Movable {
 
   #pause(adapter: GuardedAdapter, state: unknown, id: number): FrozenConnection | Refusal {
     const socket = this.#socket;
-    const paused = new PausedSocket(socket, (member, error) => reportFailure(adapter, member, error));
+    let paused: PausedSocket | undefined;
     try {
+      const pausing = new PausedSocket(socket, (member, error) => reportFailure(adapter, member, error));
+      paused = pausing;
       const { label } = this.#server;
-      const { unread, fd } = paused;
+      const { unread, fd } = pausing;
       return {
         connection: this,
         parcel: encodeConnection({ id, label, adapter, state, unread, fd }),
         onTaken: () => {
           adapter.moved?.(socket);
-          paused.discard();
+          pausing.discard();
         },
-        onReturned: () => paused.resume(),
+        onReturned: () => pausing.resume(),
       };
     } catch (error) {
-      paused.resume();
+      // The state is no JSON, or the adapter has closed the socket.
+      paused?.resume();
       reportFailure(adapter, "freeze", error);
       return refusalOf(error, "ERR_ADAPTER");
     }

@@ -2,8 +2,6 @@ import { expect, test } from "vitest";
 import { Client } from "../support/client.js";
 import { Service } from "../support/service.js";
 
-const DRAIN_TIMEOUT = 2_000;
-
 interface Failing {
   service: Service;
   port: number;
@@ -15,7 +13,7 @@ interface Failing {
 /** A service whose adapter fails in one member for one of three connections. */
 async function start(member: string, how: string, settings: object = {}): Promise<Failing> {
   const service = Service.start("failing-adapter.js", {
-    settings: { member, how, probation: 50, drainTimeout: DRAIN_TIMEOUT, ...settings },
+    settings: { member, how, probation: 50, drainTimeout: 20_000, ...settings },
   });
   const port = (await service.until("accepting"))["port"] as number;
   const [bad, ...good] = await Client.openAll(port, 3);
@@ -58,17 +56,27 @@ test.each([
   ["freeze", "throws null", "ERR_ADAPTER", "null"],
   ["freeze", "rejects", "ERR_ADAPTER", "it must return the state itself, not Promise"],
   ["freeze", "resolves", "ERR_ADAPTER", "it must return the state itself, not Promise"],
-])(
-  "a connection stays until the drain is over if its %s %s, and others move",
-  async (member, how, code, why) => {
-    const { service, bad, good } = await start(member, how);
-    await service.upgrade();
-    for (const client of good) expect(await say(client, "more\n")).toBe("1 2\n");
-    expect(await say(bad, "more\n")).toBe("0 2\n");
-    expect(await service.until("exit", { generation: 0 })).toMatchObject({ moved: 2, stayed: { [code]: 1 } });
-    await expectOneWarning(service, member, why);
-  },
-);
+])("a connection stays if its %s %s, and others move", async (member, how, code, why) => {
+  const { service, bad, good } = await start(member, how);
+  await service.upgrade();
+  for (const client of good) expect(await say(client, "more\n")).toBe("1 2\n");
+  expect(await say(bad, "more\n")).toBe("0 2\n");
+  bad.socket.end();
+  expect(await service.until("exit", { generation: 0 })).toMatchObject({ moved: 2, stayed: { [code]: 1 } });
+  await expectOneWarning(service, member, why);
+});
+
+test("a connection that its freeze destroys ends, and others move", async () => {
+  const { service, bad, good } = await start("freeze", "destroys the socket");
+  await service.upgrade();
+  expect(await bad.ended).not.toBe("");
+  for (const client of good) expect(await say(client, "more\n")).toBe("1 2\n");
+  expect(await service.until("exit", { generation: 0 })).toMatchObject({
+    moved: 2,
+    stayed: { ERR_DESCRIPTOR: 1 },
+  });
+  await expectOneWarning(service, "freeze", "cannot find the descriptor of a connection: it is not open");
+});
 
 test.each([
   ["moved", "throws", "failure of moved"],
@@ -130,7 +138,10 @@ test("idleTimeout is called once for a connection that the next successor refuse
   });
   await service.replace();
   await service.upgrade();
-  for (const client of [bad, ...good]) expect(await say(client, "more\n")).toBe("1 2\n");
+  for (const client of [bad, ...good]) {
+    expect(await say(client, "more\n")).toBe("1 2\n");
+    client.socket.end();
+  }
   expect(await service.until("exit", { generation: 1 })).toMatchObject({ moved: 0 });
   expect(service.lines.filter(({ event }) => event === "uncaught")).toEqual([]);
 });
@@ -141,7 +152,7 @@ test.each([
 ])(
   "a stop ends at the drain timeout though a close %s, and closes the other connections",
   async (how, why) => {
-    const { service, bad, good } = await start("close", how);
+    const { service, bad, good } = await start("close", how, { drainTimeout: 2_000 });
     process.kill(service.pid, "SIGUSR2");
     expect(await Promise.all(good.map(({ ended }) => ended))).toEqual(["end", "end"]);
     await service.until("stopped");
@@ -152,7 +163,7 @@ test.each([
 );
 
 test("an upgrade ends at the drain timeout though a close throws, and closes the other connections", async () => {
-  const { service, bad, good } = await start("close", "throws");
+  const { service, bad, good } = await start("close", "throws", { drainTimeout: 2_000 });
   await makeBusy(service, bad, good[0]!);
   await service.upgrade();
   expect(await good[0]!.ended).toBe("end");
