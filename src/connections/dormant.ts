@@ -6,7 +6,7 @@ import type { CloseStrategy } from "./adapter.js";
 import type { GuardedAdapter } from "./guarded-adapter.js";
 import type { FrozenConnection, Movable } from "./movable.js";
 import { SilenceWatch } from "./silence-watch.js";
-import { encodeConnection } from "./wire-format.js";
+import { encodeConnection } from "./connection-parcel.js";
 
 interface DormantListener {
   /** The client has sent something, or has ended the connection; the descriptor is the listener's. */

@@ -3,7 +3,7 @@ import type { DrainContext } from "../exchange/drain-context.js";
 import { ConnectionMover } from "./mover.js";
 import type { CloseStrategy } from "./adapter.js";
 import type { Tracker } from "./tracker.js";
-import { CONNECTION_KIND } from "./wire-format.js";
+import { CONNECTION_KIND } from "./connection-parcel.js";
 
 /**
  * The drain of a process's connections. Connections that can move are offered to the successor, where there is one. The

@@ -4,7 +4,7 @@ import { makeRefusal, type Settlement } from "../exchange/parcel.js";
 import { deferred } from "../util/deferred.js";
 import type { FrozenConnection, Movable } from "./movable.js";
 import type { Tracker } from "./tracker.js";
-import { CONNECTION_KIND } from "./wire-format.js";
+import { CONNECTION_KIND } from "./connection-parcel.js";
 
 /**
  * Moves the connections of a replaced process to its successor: the idle ones at once, in batches; the others

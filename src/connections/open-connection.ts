@@ -4,7 +4,7 @@ import { reportFailure, type GuardedAdapter } from "./guarded-adapter.js";
 import type { Http1 } from "./http1.js";
 import type { FrozenConnection, Movable } from "./movable.js";
 import { PausedSocket } from "./paused-socket.js";
-import { encodeConnection } from "./wire-format.js";
+import { encodeConnection } from "./connection-parcel.js";
 
 /** The server of a connection, as the connection sees it. */
 interface ConnectionServer {

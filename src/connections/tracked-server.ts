@@ -11,7 +11,7 @@ import { Http1, speaksHttp1 } from "./http1.js";
 import { Http2Sessions } from "./http2.js";
 import type { Movable } from "./movable.js";
 import { OpenConnection } from "./open-connection.js";
-import { decodeConnection } from "./wire-format.js";
+import { decodeConnection } from "./connection-parcel.js";
 
 interface TrackedServerListener {
   /** A connection has ended. */

@@ -1,4 +1,4 @@
-import { CONNECTION_KIND } from "../connections/wire-format.js";
+import { CONNECTION_KIND } from "../connections/connection-parcel.js";
 import type { HandoverError } from "../errors.js";
 import { handoverTimeout } from "../lifecycle.js";
 import { Heartbeat, isInspected } from "../process/heartbeat.js";

@@ -3,7 +3,7 @@ import { createServer } from "node:net";
 import { describe, expect, onTestFinished, test } from "vitest";
 import type { ConnectionAdapter } from "../../dist/connections/adapter.js";
 import { Drain } from "../../dist/connections/drain.js";
-import { encodeConnection } from "../../dist/connections/wire-format.js";
+import { encodeConnection } from "../../dist/connections/connection-parcel.js";
 import { Tracker } from "../../dist/connections/tracker.js";
 import { DrainContext } from "../../dist/exchange/drain-context.js";
 import type { Delivery, Exchange } from "../../dist/exchange/exchange.js";
