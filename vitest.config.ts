@@ -9,9 +9,9 @@ export default defineConfig({
     // They mostly wait for what real processes do.
     maxWorkers: 2,
     // Real processes on two cores: a limit for what hangs, not for what is slow.
-    testTimeout: 30_000,
-    hookTimeout: 30_000,
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
     // Before that, so that it is told what was waited for. By default it is one second.
-    expect: { poll: { timeout: 25_000 } },
+    expect: { poll: { timeout: 110_000 } },
   },
 });
