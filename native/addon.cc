@@ -133,7 +133,15 @@ Napi::Value DescribeJs(const CallbackInfo& info) {
   object.Set("address", description.address);
   object.Set("port", description.port);
   object.Set("ipv6Only", description.ipv6_only);
+  object.Set("reusePort", description.reuse_port);
   return object;
+}
+
+Napi::Value FindListenersJs(const CallbackInfo& info) {
+  uv_loop_t* loop;
+  if (napi_get_uv_event_loop(info.Env(), &loop) != napi_ok) return Number(info, -ENOSYS);
+  std::vector<int> found = FindListeners(loop);
+  return ArrayOf(info.Env(), found.data(), found.size());
 }
 
 Napi::Value ConnectionCountersJs(const CallbackInfo& info) {
@@ -218,6 +226,7 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   add("shutdown", ShutdownJs);
   add("close", CloseJs);
   add("describe", DescribeJs);
+  add("findListeners", FindListenersJs);
   add("connectionCounters", ConnectionCountersJs);
   add("peerCredentials", PeerCredentialsJs);
   add("memfdCreate", MemfdCreateJs);

@@ -177,6 +177,7 @@ int Describe(int fd, Description* description) {
   if (type == SOCK_SEQPACKET) description->type = "seqpacket";
   // A socket that cannot listen may not support the option.
   description->listening = GetOption(fd, SOL_SOCKET, SO_ACCEPTCONN) > 0;
+  description->reuse_port = GetOption(fd, SOL_SOCKET, SO_REUSEPORT) > 0;
   int family = name.storage.ss_family;
   if (family == AF_UNIX) {
     description->family = "unix";
@@ -191,6 +192,31 @@ int Describe(int fd, Description* description) {
   description->port = ntohs(name.as<sockaddr_in>()->sin_port);  // At the same offset in sockaddr_in6.
   if (family == AF_INET6) description->ipv6_only = GetOption(fd, IPPROTO_IPV6, IPV6_V6ONLY) > 0;
   return 0;
+}
+
+namespace {
+
+// A socket that was only bound here may listen all the same: node:cluster shares it with its workers.
+bool Listens(uv_handle_t* handle, int fd) {
+  auto* stream = reinterpret_cast<uv_stream_t*>(handle);
+  if (stream->connection_cb != nullptr) return true;
+  if (uv_is_readable(stream) || uv_is_writable(stream)) return false;
+  return GetOption(fd, SOL_SOCKET, SO_ACCEPTCONN) > 0;
+}
+
+void AddListener(uv_handle_t* handle, void* found) {
+  if (handle->type != UV_TCP && handle->type != UV_NAMED_PIPE) return;
+  uv_os_fd_t fd;
+  if (uv_fileno(handle, &fd) < 0 || !Listens(handle, fd)) return;
+  static_cast<std::vector<int>*>(found)->push_back(fd);
+}
+
+}  // namespace
+
+std::vector<int> FindListeners(uv_loop_t* loop) {
+  std::vector<int> found;
+  uv_walk(loop, AddListener, &found);
+  return found;
 }
 
 }  // namespace handover

@@ -1,7 +1,10 @@
 // Creates, describes and closes sockets.
 #pragma once
 
+#include <uv.h>
+
 #include <string>
+#include <vector>
 
 namespace handover {
 
@@ -12,6 +15,7 @@ struct Description {
   std::string address;
   int port = 0;
   bool ipv6_only = false;
+  bool reuse_port = false;
 };
 
 // `type` is SOCK_STREAM or SOCK_DGRAM; `address` is numeric, with %scope if it needs one.
@@ -26,5 +30,7 @@ int Duplicate(int fd);
 int Shutdown(int fd);
 int Close(int fd);
 int Describe(int fd, Description* description);
+// The descriptors of an event loop that listen. To ask the kernel of each of 10,000 connections takes 20 ms.
+std::vector<int> FindListeners(uv_loop_t* loop);
 
 }  // namespace handover

@@ -22,6 +22,11 @@ export interface UpgraderOptions {
   controlSocket?: string | false;
   /** The signals that upgrade and stop; `false`: none. Default: SIGHUP upgrades, SIGTERM and SIGINT stop. */
   signals?: SignalOptions | false;
+  /**
+   * "refuse": `upgrade()` rejects with `ERR_UNMANAGED_LISTENER` if this process listens on a fixed address without handover,
+   * which the upgrade would lose. "allow": it does not ask. Default "refuse".
+   */
+  unmanaged?: "refuse" | "allow";
   /** The parts of the successor's command that differ from the command of the first process. */
   spawn?: CommandOverride | (() => CommandOverride);
 }
@@ -57,6 +62,7 @@ export interface Settings {
     readonly upgrade: NodeJS.Signals | undefined;
     readonly stop: readonly NodeJS.Signals[];
   };
+  readonly unmanaged: "refuse" | "allow";
   readonly spawn: () => CommandOverride;
   /** Whether `spawn` runs the program's own code. */
   readonly computesSpawn: boolean;
@@ -77,6 +83,7 @@ export function readOptions(options: UpgraderOptions, directory: string): Settin
     maxDraining = 4,
     controlSocket,
     signals = {},
+    unmanaged = "refuse",
     spawn = {},
   } = options;
   const pidFile = path("pidFile", options.pidFile, directory);
@@ -90,6 +97,7 @@ export function readOptions(options: UpgraderOptions, directory: string): Settin
     pidFile,
     controlSocket: controlSocket === false ? undefined : (control ?? (pidFile && `${pidFile}.sock`)),
     signals: readSignals(signals),
+    unmanaged: readUnmanaged(unmanaged),
     spawn: readSpawn(spawn),
     computesSpawn: typeof spawn === "function",
   };
@@ -104,6 +112,7 @@ const KNOWN = [
   "pidFile",
   "controlSocket",
   "signals",
+  "unmanaged",
   "spawn",
 ] satisfies (keyof UpgraderOptions)[];
 
@@ -111,6 +120,11 @@ function path(name: string, value: unknown, directory: string): string | undefin
   if (value === undefined) return undefined;
   if (typeof value === "string" && value !== "" && !value.includes("\0")) return resolve(directory, value);
   throw wrongOption(name, "a path", value);
+}
+
+function readUnmanaged(value: unknown): Settings["unmanaged"] {
+  if (value === "refuse" || value === "allow") return value;
+  throw wrongOption("unmanaged", '"refuse" or "allow"', value);
 }
 
 function readSignals(options: SignalOptions | false): Settings["signals"] {

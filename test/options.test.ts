@@ -17,6 +17,7 @@ test("every option has a default", () => {
     pidFile: undefined,
     controlSocket: undefined,
     signals: { upgrade: "SIGHUP", stop: ["SIGTERM", "SIGINT"] },
+    unmanaged: "refuse",
     computesSpawn: false,
   });
   expect(spawn()).toEqual({});

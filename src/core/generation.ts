@@ -10,6 +10,7 @@ import type { Env } from "../process/env.js";
 import type { PredecessorListener } from "../process/predecessor.js";
 import { forceExitAfter } from "../process/signals.js";
 import type { SuccessorListener } from "../process/successor.js";
+import { findUnmanaged } from "../sockets/unmanaged.js";
 import { deferred } from "../util/deferred.js";
 import { runAll } from "../util/run-all.js";
 import { Candidate } from "./candidate.js";
@@ -89,6 +90,14 @@ export class Generation {
     await sockets.bound();
     this.#machine.dispatch("ready");
     await this.#startup.accepted;
+    this.#warnAboutUnmanaged();
+  }
+
+  #warnAboutUnmanaged(): void {
+    const unmanaged = this.#unmanaged();
+    if (unmanaged.length === 0) return;
+    const message = `this process listens on ${unmanaged.join(", ")} without handover, and upgrades are refused; ${HOW_TO_MANAGE}`;
+    process.emitWarning(message, { code: "HANDOVER_UNMANAGED" });
   }
 
   async upgrade(signal: AbortSignal | undefined): Promise<UpgradeResult> {
@@ -149,7 +158,21 @@ export class Generation {
 
   async #requestUpgrade(doing: string): Promise<void> {
     if (this.context.env.pid === 1) throw stateError("ERR_PID_1", doing);
+    if (this.state.name === "ready") this.#assertManaged(doing);
     await this.#machine.request("upgrade");
+  }
+
+  /** A listener on a fixed address that the successor does not inherit would be gone after the upgrade. */
+  #assertManaged(doing: string): void {
+    const unmanaged = this.#unmanaged();
+    if (unmanaged.length === 0) return;
+    const message = `cannot ${doing}: this process listens on ${unmanaged.join(", ")} without handover; ${HOW_TO_MANAGE}`;
+    throw new HandoverError("ERR_UNMANAGED_LISTENER", message);
+  }
+
+  #unmanaged(): string[] {
+    const { settings, inventory } = this.context;
+    return settings.unmanaged === "allow" ? [] : findUnmanaged(inventory.forSuccessor());
   }
 
   /** Starts a successor, and waits until it is ready. */
@@ -351,6 +374,9 @@ const INSTEAD_OF: Partial<Record<Step, Event>> = {
   beginDrain: "drained",
   beginProbation: "probationOver",
 };
+
+const HOW_TO_MANAGE =
+  'open it with upg.listen(server, …), or pass its descriptor on with upg.fds, or set the option unmanaged: "allow"';
 
 /** The longest time that a timer of Node takes, in ms. */
 const LONGEST = 2 ** 31 - 1;

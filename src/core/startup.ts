@@ -20,12 +20,14 @@ export class Startup {
   #isWaiting = false;
   #heartbeat: Heartbeat | undefined;
   #cancelTimeout: () => void = () => {};
+  readonly #cancelReminder: () => void;
 
   constructor(context: ProcessContext) {
     this.#context = context;
     this.accepted = this.#accepted.promise;
     this.failed = this.#failed.promise;
     for (const one of context.predecessors.alive) this.#takeFrom(one);
+    this.#cancelReminder = context.env.clock.after(REMIND_AFTER, () => this.#remind());
   }
 
   /** Tells the predecessor that this process is ready. False if there is none: this process may accept at once. */
@@ -33,6 +35,7 @@ export class Startup {
     const { predecessors, inventory, settings, env } = this.#context;
     const { direct } = predecessors;
     this.#isWaiting = true;
+    this.#cancelReminder();
     if (this.#protocolError !== undefined) this.#fail(this.#protocolError);
     else if (direct === undefined || direct.isGone) return false;
     else {
@@ -88,6 +91,7 @@ export class Startup {
   /** This process stops before it accepts, or its program's `ready()` failed. */
   abandon(reason: HandoverError): void {
     this.#endWait();
+    this.#cancelReminder();
     this.#accepted.reject(reason);
   }
 
@@ -102,6 +106,15 @@ export class Startup {
     if (!this.#isWaiting) return;
     this.abandon(reason);
     this.#failed.resolve();
+  }
+
+  /** Clients wait in the queues of the listeners, and a forgotten `ready()` looks like a server that hangs. */
+  #remind(): void {
+    const listeners = this.#context.inventory.used().map(({ name }) => name);
+    const own = listeners.filter((name) => !name.startsWith("handover:"));
+    if (own.length === 0) return;
+    const message = `this process listens on ${own.join(", ")} for ${REMIND_AFTER / 1_000} s and does not accept: it waits for ready()`;
+    process.emitWarning(message, { code: "HANDOVER_NOT_READY" });
   }
 
   #endWait(): void {
@@ -120,3 +133,6 @@ export class Startup {
     emit("ready", { generation });
   }
 }
+
+/** ms after which a program that listens is reminded of `ready()`. */
+const REMIND_AFTER = 10_000;

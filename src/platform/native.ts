@@ -38,6 +38,8 @@ export interface Native {
   close(fd: number): number;
   /** getsockname(2) and the options that describe a socket; -ENOTSOCK for another descriptor. */
   describe(fd: number): SocketDescription | number;
+  /** The descriptors of this thread's event loop that listen, and those that node:cluster shares with its workers. */
+  findListeners(): number[] | number;
   /**
    * The bytes read from and written to a TCP connection at one instant. -EAGAIN if they changed during each attempt,
    * -ENOTSUP for other sockets, -EINVAL for listeners, -ENOSYS before Linux 4.1 and on macOS.
@@ -105,6 +107,8 @@ export interface SocketDescription {
   /** 0 for Unix sockets. */
   port: number;
   ipv6Only: boolean;
+  /** Whether several sockets may have its address (SO_REUSEPORT). */
+  reusePort: boolean;
 }
 
 /**

@@ -796,6 +796,7 @@ function settings(pidFile: string): Facts["settings"] {
     probation: 3_000,
     maxDraining: 4,
     pidFile,
+    unmanaged: "refuse",
     controlSocket: `${pidFile}.sock`,
     signals: { upgrade: "SIGHUP", stop: ["SIGTERM", "SIGINT"] },
   };

@@ -75,6 +75,8 @@ const ELSEWHERE = new RegExp(
     "did not say hello",
     "the step ",
     "did not respond for",
+    "without handover",
+    "it waits for ready",
     "cannot be killed",
     "holds its channel",
     "cannot understand a message",

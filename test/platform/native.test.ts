@@ -272,6 +272,7 @@ describe("an inet socket", () => {
         address,
         port: expect.any(Number),
         ipv6Only,
+        reusePort: false,
       });
       expect(description.port).toBeGreaterThan(0);
       expect(flags(fd) & (O_CLOEXEC | fs.constants.O_NONBLOCK)).toBe(O_CLOEXEC | fs.constants.O_NONBLOCK);
@@ -340,6 +341,7 @@ describe("a Unix socket", () => {
         address: path,
         port: 0,
         ipv6Only: false,
+        reusePort: false,
       });
       // The kernel writes @ for the NUL, and for every further NUL that an inexact length would add.
       expect(fs.readFileSync("/proc/net/unix", "latin1")).toContain(` ${path.replace("\0", "@")}\n`);

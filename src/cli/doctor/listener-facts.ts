@@ -1,5 +1,6 @@
 import { readFileSync, realpathSync } from "node:fs";
 import { findSocketOwners, socketInodes } from "../../platform/proc.js";
+import { readEphemeralPorts, type PortRange } from "../../sockets/unmanaged.js";
 import { formatHost, OPEN_STATE, parseInetSockets, parseUnixSockets } from "../../platform/proc-net.js";
 
 /** A socket that accepts connections or datagrams. */
@@ -16,7 +17,7 @@ export interface ListenerFacts {
   /** `pid` is the owner, if this user may see it. */
   others: (Listener & { pid: number | undefined })[];
   /** The range from which the system chooses a port if 0 is asked for. */
-  ephemeral: [number, number];
+  ephemeral: PortRange;
 }
 
 /** Reads the listeners of a process in its own network namespace. */
@@ -28,10 +29,11 @@ export function readListeners(pid: number): ListenerFacts {
   const others = all.filter(
     ({ kind, address, inode }) => kind === "tcp" && taken.has(portOf(address)) && !mine.has(inode),
   );
-  const [low = 32_768, high = 60_999] = read("/proc/sys/net/ipv4/ip_local_port_range")
-    .split(/\s+/)
-    .map(Number);
-  return { own, others: others.map((one) => ({ ...one, pid: ownerOf(one) })), ephemeral: [low, high] };
+  return {
+    own,
+    others: others.map((one) => ({ ...one, pid: ownerOf(one) })),
+    ephemeral: readEphemeralPorts(),
+  };
 }
 
 /** Whether a process listens at a path, which may be written in another way. */

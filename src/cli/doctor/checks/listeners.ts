@@ -1,3 +1,4 @@
+import { isFixed } from "../../../sockets/unmanaged.js";
 import type { Facts } from "../facts.js";
 import { canonical, portOf, type Listener } from "../listener-facts.js";
 import { error, ok, warning, type Check, type Finding } from "../findings.js";
@@ -23,9 +24,8 @@ const FIX =
 function judge(listener: Listener, { listeners, process }: Facts): Finding[] {
   const { kind, address } = listener;
   const what = `${kind}:${address} was opened without handover`;
-  const [low, high] = listeners!.ephemeral;
   const port = portOf(address);
-  if (port !== undefined && port >= low && port <= high) {
+  if (!isFixed(port, listeners!.ephemeral, undefined)) {
     // The program asked for port 0; a UDP socket that has sent a datagram is bound to such a port, too.
     const why = "if the program asks for exactly this port, the new process gets EADDRINUSE";
     return kind === "udp" ? [] : [warning(what, why, FIX)];
