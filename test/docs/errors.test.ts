@@ -90,7 +90,7 @@ const ELSEWHERE = new RegExp(
     "attempts have failed",
     "systemd has passed",
     "after a rollback",
-    "its thaw threw",
+    "the connection adapter",
     "the predecessor\\)$",
   ].join("|"),
 );
