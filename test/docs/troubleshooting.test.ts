@@ -13,7 +13,7 @@ describe.skipIf(Sandbox.missing)(`a host of its own${Sandbox.why}`, () => {
     await sandbox.run(`${debug!.trim()} 2>/srv/log & until [ -e /run/app/app.pid ]; do :; done`);
     expect(await sandbox.run(look!)).toMatchObject({
       code: 0,
-      stdout: expect.stringMatching(/^state +ready$[^]*^done: the new code gets ready/m) as string,
+      stdout: expect.stringMatching(/^state +ready$[^]*^dry run passed: /m) as string,
     });
     const follow =
       `${watch!.trim()} >/srv/seen & watching=$!; until grep -qs "generation *0" /srv/seen; do :; done; ` +
