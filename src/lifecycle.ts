@@ -271,7 +271,7 @@ function advanceReplaced(state: State & { name: "replaced" }, event: Event): Ste
   }
 }
 
-/** @throws {HandoverError} for work that would begin too late to be handed over */
+/** @throws {HandoverError} if this process is being replaced or stopped: new work could not move */
 export function assertAcceptsNew(state: State, doing: string): void {
   const busy = busyWith(state);
   if (busy !== undefined) throw stateError(busy, doing);

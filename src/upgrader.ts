@@ -154,7 +154,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   }
 
   /**
-   * Live things of one kind (sessions, rooms, actors), each of which runs in exactly one process. In an upgrade they move
+   * Live things of one kind (sessions, rooms, actors). Each runs in exactly one process. In an upgrade they move
    * one by one. Units that cannot move are stopped, and so are all units at a stop.
    *
    * @throws {HandoverError} `ERR_OPTION`, also for a kind that exists already

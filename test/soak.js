@@ -74,7 +74,7 @@ function print({ ok, seconds, moved, upgradeMs, before, after, kinds: seen }) {
   );
   console.log(
     `${ok ? "ok" : "FAILED"}: ${times.length} upgrades in ${seconds} s (p50 ${upgradeMs.p50} ms), ` +
-      `${moved} connections handed over; ${requests.join("; ")}; ` +
+      `${moved} connections moved; ${requests.join("; ")}; ` +
       `descriptors ${before.descriptors} to ${after.descriptors}, ${before.megabytes} to ${after.megabytes} MB`,
   );
 }

@@ -108,7 +108,7 @@ async function gone(pid) {
   }
 }
 
-/** Below the range for clients, one of which could take the port between a stop and a start. */
+/** Below the range for clients: a client could take the port between a stop and a start. */
 async function freePort() {
   for (;;) {
     const server = createServer();

@@ -71,7 +71,7 @@ export class Generation {
     return this.#exit.promise;
   }
 
-  /** @throws {HandoverError} for work that would begin too late to be handed over */
+  /** @throws {HandoverError} if this process is being replaced or stopped: new work could not move */
   assertAcceptsNew(doing: string): void {
     assertAcceptsNew(this.state, doing);
   }

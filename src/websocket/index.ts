@@ -36,7 +36,7 @@ export interface WebSocketOptions<W extends WebSocketLike> {
 /**
  * Lets the connections of a `WebSocketServer` move. In the next process their handshake is replayed: the program's own
  * `upgrade` and `connection` code runs again, with a request of the same url, headers and remote address and the property
- * `handover`. In the old process `close` is emitted, with the code 1012 and the reason `handed over`.
+ * `handover`. In the old process `close` is emitted, with the code 1012 and the reason `moved`.
  *
  * A connection moves between two frames. One whose compression has a live context cannot move; it is closed with 1012
  * late in the drain.

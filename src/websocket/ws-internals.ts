@@ -87,7 +87,7 @@ export function bytesMissing({ _state, _bufferedBytes, _payloadLength }: Receive
 
 /** Sets the code and reason of the `close` event that the program receives when its connection has moved. */
 export function markMoved(ws: WebSocketLike): void {
-  Object.assign(ws as unknown as Internals, { _closeCode: 1012, _closeMessage: Buffer.from("handed over") });
+  Object.assign(ws as unknown as Internals, { _closeCode: 1012, _closeMessage: Buffer.from("moved") });
 }
 
 /** Whether a side needs its earlier messages to compress the next: its stream is created by its first message. */

@@ -22,7 +22,7 @@ async function startWith(name: string, { first, ...settings }: Settings = {}): P
   return { service, port: port as number };
 }
 
-const MOVED = { code: 1012, reason: "handed over" };
+const MOVED = { code: 1012, reason: "moved" };
 
 describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
   const start = (settings?: Settings): Promise<Started> => startWith(name, settings);

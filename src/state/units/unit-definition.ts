@@ -1,7 +1,7 @@
 import { functionsOf, integer, milliseconds, refuseUnknown, wrongOption } from "../../util/validation.js";
 import { resolveSchema, type ResolvedSchema, type StateSchema } from "../schema.js";
 
-/** The definition of live things of one kind, each of which runs in exactly one process. */
+/** The definition of live things of one kind. Each runs in exactly one process. */
 export interface UnitDefinition<State, Unit> extends StateSchema<State> {
   /**
    * Starts a unit, and returns the object that represents it in this process. When it returns, or its promise resolves, the
