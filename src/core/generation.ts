@@ -144,7 +144,13 @@ export class Generation {
       if (predecessors.alive.length >= settings.maxDraining)
         throw stateError("ERR_TOO_MANY_DRAINING", "upgrade");
       const takeover = new Takeover(this.context, await this.#startCandidate(signal, record), record);
-      await takeover.commit(signal);
+      try {
+        await takeover.prepare();
+        takeover.commit(signal);
+      } catch (error) {
+        throw await takeover.undo(error as Error);
+      }
+      // In the turn of the commit, without an `await` in between.
       this.#takeover = takeover;
       this.#machine.dispatch("committed");
       if (!takeover.isWatched) this.#machine.dispatch("acknowledged");

@@ -8,7 +8,7 @@ import type { ProcessContext } from "./context.js";
 
 /** The drain of a process: its connections and its state move to the successor, or end here. */
 export class Shutdown {
-  /** Resolves when nothing is left here. Stays pending after {@link cancel}. */
+  /** Resolves when nothing is left here. Stays pending after {@link cancel}. Rejects if a step of the drain failed. */
   readonly drained: Promise<DrainSummary>;
   readonly #context: ProcessContext;
   readonly #clock: DrainContext;
@@ -51,12 +51,17 @@ export class Shutdown {
     const { processState, history, emit } = this.#context;
     const roles = processState.roles.releaseAll();
     const units = processState.drain(this.#clock, withTimeout(SWEEP_TIMEOUT, this.#connections.swept));
-    const summary = { ...(await this.#connections.done), units: await units };
-    await Promise.race([history.end(connections, summary), this.#clock.over]);
-    await processState.whenEmpty(this.#clock);
-    for (const error of await roles) emit("failed", { error });
-    this.#clock.end();
-    return summary;
+    // Its error is thrown below, after the connections. Until then it must not be an unhandled rejection.
+    units.catch(() => {});
+    try {
+      const summary = { ...(await this.#connections.done), units: await units };
+      await Promise.race([history.end(connections, summary), this.#clock.over]);
+      await processState.whenEmpty(this.#clock);
+      for (const error of await roles) emit("failed", { error });
+      return summary;
+    } finally {
+      this.#clock.end();
+    }
   }
 }
 

@@ -16,6 +16,8 @@ export class Takeover {
   readonly #record: UpgradeRecord;
   readonly #settled = deferred<"confirmed" | "rolledBack">();
   readonly #probation = deferred<HandoverError | undefined>();
+  /** When the commit began, on the clock of the process. */
+  #start = 0;
   #timings: Timings;
   #cancelProbation: () => void = () => {};
   #deathOnProbation: HandoverError | undefined;
@@ -55,26 +57,47 @@ export class Takeover {
   }
 
   /**
-   * Releases the roles while this process still accepts, and sends the commit. From there to the end of the turn no process
-   * accepts: the event loop does not run. When this rejects, the successor is dead, and everything is as it was.
+   * Releases the roles while this process still accepts.
+   *
+   * @throws {HandoverError} `ERR_ROLE`: call {@link undo}
+   */
+  async prepare(): Promise<void> {
+    this.#start = this.#context.env.clock.now();
+    await this.#context.processState.roles.release();
+  }
+
+  /**
+   * Sends the commit. From there to the end of the turn no process accepts: the event loop does not run. The caller must
+   * stop accepting before any other code runs, even a microtask: a stop between the two would kill the new process, too.
    *
    * @param signal aborts the upgrade
-   * @throws {HandoverError} `ERR_ROLE`, `ERR_STOPPED`, `ERR_ABORTED`, `ERR_CHILD_EXITED`, `ERR_PROTOCOL`
+   * @throws {Error} Nothing has been sent: call {@link undo}
    */
-  async commit(signal: AbortSignal | undefined): Promise<void> {
-    const { clock } = this.#context.env;
-    const start = clock.now();
-    try {
-      await this.#context.processState.roles.release();
-      if (this.#context.state().name !== "upgrading") throw stateError("ERR_STOPPED", "upgrade");
-      if (signal?.aborted) throw abortError(signal);
-      this.#sendCommit();
-    } catch (error) {
-      throw await this.#undo(error as Error);
-    }
-    this.#timings = { ...this.#timings, commit: clock.now() - start };
+  commit(signal: AbortSignal | undefined): void {
+    if (this.#context.state().name !== "upgrading") throw stateError("ERR_STOPPED", "upgrade");
+    if (signal?.aborted) throw abortError(signal);
+    this.#sendCommit();
+    this.#timings = { ...this.#timings, commit: this.#context.env.clock.now() - this.#start };
     const { pid } = this;
     Object.assign(this.#record, { pid, outcome: "probation", timings: this.#timings });
+  }
+
+  /**
+   * After a commit that failed: kills the successor, and takes the roles and the channels back. Everything is as it was when
+   * this resolves.
+   *
+   * @returns the error to throw: `ERR_ROLE`, `ERR_STOPPED`, `ERR_ABORTED`, `ERR_CHILD_EXITED`, `ERR_PROTOCOL`
+   */
+  async undo(failure: Error): Promise<Error> {
+    const { processState, state, emit } = this.#context;
+    const { successor } = this.#candidate;
+    successor.kill();
+    const how = await successor.dead;
+    this.#candidate.cleanUp();
+    this.#readPredecessorsAgain();
+    if (state().name !== "upgrading") return stateError("ERR_STOPPED", "upgrade");
+    for (const error of await processState.roles.acquireAll()) emit("failed", { error });
+    return failure instanceof SuccessorGone ? how : failure;
   }
 
   /** Whether the successor is watched: it acknowledges the commit, and sends heartbeats on probation. */
@@ -168,19 +191,6 @@ export class Takeover {
     const { successor } = this.#candidate;
     const { last } = processState.fences;
     if (!successor.sendCommit(predecessors.alive, sockets.ticketKeys(), last)) throw new SuccessorGone();
-  }
-
-  /** Kills the successor, and takes the roles and the channels back. Returns the error to throw. */
-  async #undo(failure: Error): Promise<Error> {
-    const { processState, state, emit } = this.#context;
-    const { successor } = this.#candidate;
-    successor.kill();
-    const how = await successor.dead;
-    this.#candidate.cleanUp();
-    this.#readPredecessorsAgain();
-    if (state().name !== "upgrading") return stateError("ERR_STOPPED", "upgrade");
-    for (const error of await processState.roles.acquireAll()) emit("failed", { error });
-    return failure instanceof SuccessorGone ? how : failure;
   }
 
   #readPredecessorsAgain(): void {

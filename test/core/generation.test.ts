@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, onTestFinished, test } from "vitest";
 import type { Effect } from "../../dist/lifecycle.js";
 import { native } from "../../dist/platform/native.js";
@@ -26,6 +27,29 @@ async function role(stage: Stage, log: string[]): Promise<void> {
 /** The code with which an upgrade is refused. */
 async function refusal(stage: Stage): Promise<unknown> {
   return stage.generation.upgrade(undefined).catch((error: { code: string }) => error.code);
+}
+
+/** Stops a process some `microtasks` after the release of its roles for a commit. Resolves with the fate of the successor. */
+async function stopDuringCommit(microtasks: number): Promise<string> {
+  const stage = await ready({ probation: 1_000 });
+  const stopAfter = (left: number): void => {
+    if (left === 0) void stage.generation.stop();
+    else queueMicrotask(() => stopAfter(left - 1));
+  };
+  let hasReleased = false;
+  await stage.generation.context.processState.roles.add("cron", {
+    acquire: () => {},
+    release: () => {
+      if (!hasReleased) stopAfter(microtasks);
+      hasReleased = true;
+    },
+  });
+  const { upgrade } = await stage.startUpgrade();
+  stage.successor.ready();
+  const result = await upgrade.catch((error: { code: string }) => error.code);
+  await stage.generation.exit;
+  const how = typeof result === "string" ? result : await Promise.race([result.settled, turn("unsettled")]);
+  return `${how}, ${stage.successor.isKilled ? "killed" : "alive"}`;
 }
 
 describe("Generation.upgrade", () => {
@@ -160,6 +184,12 @@ describe("Generation.upgrade", () => {
     expect(stage.successor.types).not.toContain("commit");
     expect(stage.state).toBe("ready");
     expect(log).toEqual(["acquire"]);
+  });
+
+  test("a stop in any microtask of the commit either cancels upgrade() or confirms the successor", async () => {
+    const ends = new Set<string>();
+    for (let delay = 0; delay < 40; delay++) ends.add(await stopDuringCommit(delay));
+    expect(ends).toEqual(new Set(["ERR_STOPPED, killed", "confirmed, alive"]));
   });
 
   test("a stop cancels upgrade(), and kills the successor first", async () => {
