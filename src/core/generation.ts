@@ -13,6 +13,7 @@ import type { SuccessorListener } from "../process/successor.js";
 import { findUnmanaged } from "../sockets/unmanaged.js";
 import { deferred } from "../util/deferred.js";
 import { runAll } from "../util/run-all.js";
+import { withTimeout } from "../util/timeout.js";
 import { Candidate } from "./candidate.js";
 import { createContext, type ProcessContext } from "./context.js";
 import { closeEverything, waitForGenerations } from "./exit.js";
@@ -37,6 +38,8 @@ export class Generation {
   readonly #hold: NodeJS.Timeout;
   readonly #drained = deferred<{ outcome: Outcome } & DrainSummary>();
   readonly #exit = deferred<Outcome>();
+  /** The start of the last candidate. */
+  #starting: Promise<unknown> | undefined;
   #candidate: Candidate | undefined;
   #takeover: Takeover | undefined;
   #shutdown: Shutdown | undefined;
@@ -183,7 +186,9 @@ export class Generation {
 
   /** Starts a successor, and waits until it is ready. */
   async #startCandidate(signal: AbortSignal | undefined, record?: UpgradeRecord): Promise<Candidate> {
-    const candidate = await Candidate.start(this.context, this.#fromSuccessor, signal);
+    const starting = Candidate.start(this.context, this.#fromSuccessor, signal);
+    this.#starting = starting;
+    const candidate = await starting;
     const { pid, generation, successor } = candidate;
     this.#candidate = candidate;
     if (record !== undefined) record.pid = pid;
@@ -346,6 +351,8 @@ export class Generation {
   /** Clients of the control socket read their answers; other generations may still drain. */
   async #waitForOthers(outcome: Outcome): Promise<void> {
     await this.#control?.close(ANSWER_TIMEOUT);
+    // A candidate that is started now is killed first: it would take the exit for a crash, and accept.
+    await withTimeout(START_TIMEOUT, this.#starting).catch(() => {});
     if (outcome === "stopped") await waitForGenerations(this.context, this.#takeover?.gone);
   }
 
@@ -389,3 +396,6 @@ const LONGEST = 2 ** 31 - 1;
 
 /** ms in which clients of the control socket have to read their answers. */
 const ANSWER_TIMEOUT = 1_000;
+
+/** ms. A candidate's process is known sooner: the launcher shell has 5 s to report it. */
+const START_TIMEOUT = 10_000;

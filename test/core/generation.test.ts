@@ -192,6 +192,23 @@ describe("Generation.upgrade", () => {
     expect(ends).toEqual(new Set(["ERR_STOPPED, killed", "confirmed, alive"]));
   });
 
+  test("exit does not resolve before a candidate that is being started is killed", async () => {
+    const stage = await ready();
+    let open!: () => void;
+    stage.spawnGate = new Promise((resolve) => (open = resolve));
+    const upgrade = refusal(stage);
+    await until(() => stage.spawns === 1, "the start of a candidate");
+    let hasExited = false;
+    const stopped = stage.generation.stop().then(() => (hasExited = true));
+    await until(() => stage.events.includes("exit"), "the end of the drain");
+    for (let n = 0; n < 50; n++) await turn();
+    expect(hasExited).toBe(false);
+    open();
+    expect(await upgrade).toBe("ERR_STOPPED");
+    await stopped;
+    expect(stage.successor.isKilled).toBe(true);
+  });
+
   test("a stop cancels upgrade(), and kills the successor first", async () => {
     const stage = await ready();
     const { upgrade } = await stage.startUpgrade();

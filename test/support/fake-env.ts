@@ -138,6 +138,10 @@ export class Stage {
   readonly generation: Generation;
   /** Set to make the next spawn fail. */
   spawnError: Error | undefined;
+  /** Set to let the next spawns wait for it. */
+  spawnGate: Promise<void> = Promise.resolve();
+  /** How many spawns have begun. */
+  spawns = 0;
 
   /** The first process of a service; or a successor, if `predecessor` is the other end of its channel. */
   constructor(options: UpgraderOptions = {}, env: Partial<Env> = {}) {
@@ -154,7 +158,10 @@ export class Stage {
       channelVariable: undefined,
       clock: this.clock,
       spawn: async (_, channel) => {
+        this.spawns++;
         if (this.spawnError !== undefined) throw this.spawnError;
+        // The caller closes its descriptor only when this has resolved.
+        await this.spawnGate;
         const successor = new FakeSuccessor(check(native().duplicate(channel), "duplicate", "the channel"));
         this.successors.push(successor);
         return successor;
