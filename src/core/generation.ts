@@ -310,12 +310,18 @@ export class Generation {
     const confirmed = takeover?.confirmed ?? Promise.resolve(true);
     const shutdown = new Shutdown(this.context, takeover?.exchange, confirmed);
     this.#shutdown = shutdown;
-    void shutdown.drained.then((summary) => {
-      // A rollback may have come at the same time.
-      if (this.#shutdown !== shutdown) return;
-      this.#summary = summary;
-      this.#machine.dispatch("drained");
-    });
+    // A rollback may have come at the same time.
+    const isCurrent = (): boolean => this.#shutdown === shutdown;
+    shutdown.drained.then(
+      (summary) => {
+        if (!isCurrent()) return;
+        this.#summary = summary;
+        this.#machine.dispatch("drained");
+      },
+      (error: unknown) => {
+        if (isCurrent()) this.#onStepError(takeover === undefined ? "beginDrain" : "beginHandover", error);
+      },
+    );
   }
 
   async #reacquireRoles(): Promise<void> {
@@ -358,7 +364,12 @@ export class Generation {
 
   /** The one door for events. systemd is notified first; a listener's exception is the program's own. */
   readonly #emit: Emit = (event, payload) => {
-    this.context.serviceManager.onEvent(event, payload);
+    try {
+      this.context.serviceManager.onEvent(event, payload);
+    } catch (error) {
+      // Thrown further it would keep an event, or the end of this process, from the program.
+      process.emitWarning(`cannot report to systemd: ${reasonOf(error)}`, { code: "HANDOVER_SYSTEMD" });
+    }
     publish(event, payload);
     try {
       (this.#emitter as EventEmitter).emit(event, payload);

@@ -473,4 +473,33 @@ describe("Generation with a step that throws", () => {
       expect(failures).toMatchObject([{ code: "ERR_INTERNAL", cause: { message: "broken" } }]);
     },
   );
+
+  test.each<[string, Method]>([
+    ["of the state", [(stage) => context(stage).processState, "drain"]],
+    ["of the history", [(stage) => context(stage).history, "end"]],
+  ])("a drain %s that rejects is reported, and the process still exits", async (_, [objectOf, name]) => {
+    const stage = await ready();
+    const failures: unknown[] = [];
+    stage.emitter.on("failed", ({ error }) => failures.push(error));
+    Object.defineProperty(objectOf(stage), name, { value: () => Promise.reject(new Error("broken")) });
+    await stage.generation.stop();
+    expect(failures).toMatchObject([{ code: "ERR_INTERNAL", cause: { message: "broken" } }]);
+  });
+
+  test("a report of an event to systemd that throws is a warning, and the process still upgrades", async () => {
+    const stage = await ready({ probation: 0 });
+    const warning = once(process, "warning") as Promise<[Error & { code: string }]>;
+    Object.defineProperty(context(stage).serviceManager, "onEvent", {
+      value: () => {
+        throw new Error("broken");
+      },
+    });
+    const { settled } = await stage.commit();
+    expect(await settled).toBe("confirmed");
+    expect(await stage.generation.exit).toBe("upgraded");
+    expect((await warning)[0]).toMatchObject({
+      code: "HANDOVER_SYSTEMD",
+      message: "cannot report to systemd: broken",
+    });
+  });
 });
