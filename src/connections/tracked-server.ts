@@ -1,5 +1,6 @@
 import { Socket, type Server } from "node:net";
 import { Server as TlsServer } from "node:tls";
+import { HandoverError, reasonOf } from "../errors.js";
 import type { TakeResult } from "../exchange/exchange.js";
 import { makeRefusal, type Parcel } from "../exchange/parcel.js";
 import { allowsHalfOpen, countConnection, joinServer } from "../platform/node-internals.js";
@@ -141,9 +142,10 @@ export class TrackedServer {
     });
   }
 
+  /** Owns the descriptor, and the place of its connection in the server's count. */
   #attach(fd: number, state: unknown, adapter: GuardedAdapter, unread?: Uint8Array): void {
     const { server } = this;
-    const socket = new Socket({ fd, readable: true, writable: true, allowHalfOpen: allowsHalfOpen(server) });
+    const socket = this.#socketOn(fd);
     joinServer(server, socket);
     if (unread !== undefined) socket.unshift(unread);
     this.#track(socket);
@@ -152,6 +154,19 @@ export class TrackedServer {
     } catch (error) {
       socket.destroy();
       throw error;
+    }
+  }
+
+  /** A constructor that throws leaves the descriptor open, and its client would wait for an answer. */
+  #socketOn(fd: number): Socket {
+    try {
+      return new Socket({ fd, readable: true, writable: true, allowHalfOpen: allowsHalfOpen(this.server) });
+    } catch (cause) {
+      native().close(fd);
+      countConnection(this.server, -1);
+      this.#listener.ended();
+      const message = `cannot make a socket of a connection: ${reasonOf(cause)}`;
+      throw new HandoverError("ERR_DESCRIPTOR", message, { cause });
     }
   }
 

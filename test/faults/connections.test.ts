@@ -2,7 +2,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { Client } from "../support/client.js";
-import { brief, Service, temporaryDirectory } from "../support/service.js";
+import { FaultInjector } from "../support/fault-injector.js";
+import { brief, descriptorCount, Service, temporaryDirectory } from "../support/service.js";
 import { handover, jsonLines } from "../support/program.js";
 
 interface Crowd {
@@ -11,8 +12,8 @@ interface Crowd {
   clients: Client[];
 }
 
-async function start(fixture: string, settings: object, count: number): Promise<Crowd> {
-  const service = Service.start(fixture, { settings: { ...brief, ...settings } });
+async function start(fixture: string, settings: object, count: number, env = {}): Promise<Crowd> {
+  const service = Service.start(fixture, { settings: { ...brief, ...settings }, env });
   const port = (await service.until("accepting"))["port"] as number;
   return { service, port, clients: await Client.openAll(port, count) };
 }
@@ -226,5 +227,46 @@ describe("the connections of an older generation that still drains", () => {
     });
     const said = await Promise.all(clients.map((client) => say(client, "after")));
     expect(said).toEqual(all(6, "1 after"));
+  });
+});
+
+describe("a connection that the successor can make no socket of", () => {
+  test("a connection that is being adopted stays, and the successor keeps nothing of it", async () => {
+    const faults = new FaultInjector();
+    const settings = { busy: [true], drainTimeout: 3_000 };
+    const { service, clients } = await start("adapter-by-generation.js", settings, 2, faults.env);
+    expect(await Promise.all(clients.map((client) => say(client, "a")))).toEqual(["0 a", "0 a"]);
+    await service.upgrade();
+    await service.until("accepting", { generation: 1 });
+    faults.arm({ process: 1, function: "getsockopt", calls: 1, error: "ENOBUFS" });
+    process.kill(service.pid, "SIGUSR2");
+    const saidBy = async (): Promise<string[]> => {
+      const said = await Promise.all(clients.map((client) => say(client, "b")));
+      return said.toSorted();
+    };
+    await expect.poll(saidBy).toEqual(["0 b", "1 b"]);
+    // The predecessor ends the connection that stayed; a descriptor in the successor would keep it open.
+    await Promise.race(clients.map(({ ended }) => ended));
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({
+      moved: 1,
+      destroyed: 1,
+      stayed: { ERR_DESCRIPTOR: 1 },
+    });
+  });
+
+  test("a dormant connection is closed when it wakes, and the successor keeps nothing of it", async () => {
+    const faults = new FaultInjector();
+    const { service, port, clients } = await start("answers-generation.js", {}, 3, faults.env);
+    expect(await askAll(clients)).toEqual(all(3, "0"));
+    const { pid } = await service.replace();
+    await service.until("alone", { pid });
+    const before = descriptorCount(pid);
+    faults.arm({ process: 1, function: "getsockopt", calls: 1, error: "ENOBUFS" });
+    clients[0]!.request("/");
+    expect(await clients[0]!.ended).toMatch(/^(end|ECONNRESET)$/);
+    expect(descriptorCount(pid)).toBe(before - 1);
+    expect(await clients[1]!.ask("/count")).toBe("1:2");
+    expect(service.noise).toContain("cannot make a socket of a connection");
+    expect(await (await Client.open(port)).ask("/count")).toBe("1:3");
   });
 });
