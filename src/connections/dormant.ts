@@ -1,5 +1,5 @@
 import { Server as HttpServer } from "node:http";
-import type { Server } from "node:net";
+import type { Server, Socket } from "node:net";
 import { native } from "../platform/native.js";
 import { countConnection, overrideMember } from "../platform/node-internals.js";
 import type { CloseStrategy } from "./adapter.js";
@@ -9,8 +9,12 @@ import { SilenceWatch } from "./silence-watch.js";
 import { encodeConnection } from "./connection-parcel.js";
 
 interface DormantListener {
-  /** The client has sent something, or has ended the connection; the descriptor is the listener's. */
-  wake(connection: DormantConnection): void;
+  /**
+   * A connection needs a socket; the descriptor is the listener's.
+   *
+   * @param expire ends it for its silence; undefined if it is not over
+   */
+  wake(connection: DormantConnection, isSilent: boolean, expire?: (socket: Socket) => void): void;
   /** A connection has ended. */
   ended(): void;
 }
@@ -103,8 +107,8 @@ export class DormantConnections implements CloseStrategy {
   /** Node's methods that close connections have to reach dormant ones too, which Node does not know. */
   #watch(): SilenceWatch<DormantConnection> | undefined {
     const silent = SilenceWatch.open<DormantConnection>({
-      spoke: (connection) => this.#listener.wake(connection),
-      expired: () => this.#uncount(),
+      spoke: (connection) => this.#listener.wake(connection, false),
+      expired: (connection) => this.#expire(connection),
     });
     const { server } = this.#server;
     if (silent === undefined || !(server instanceof HttpServer)) return silent;
@@ -129,8 +133,14 @@ export class DormantConnections implements CloseStrategy {
       this.#silent!.add(connection);
     } catch {
       // The system watches no more descriptors for this user: the connection continues with a socket.
-      this.#listener.wake(connection);
+      this.#listener.wake(connection, true);
     }
+  }
+
+  #expire(connection: DormantConnection): void {
+    const expire = connection.adapter.expire?.(connection.state);
+    if (expire === undefined) this.#close(connection);
+    else this.#listener.wake(connection, true, expire);
   }
 
   #end(connection: DormantConnection): void {

@@ -12,11 +12,16 @@ export interface GuardedAdapter {
   quiesce?(socket: Socket, rested: () => void): (() => void) | undefined;
   /** The state of an idle connection; undefined if it is busy, or of another protocol; a refusal if the adapter failed. */
   freeze(socket: Socket): { state: unknown } | Refusal | undefined;
-  /** @throws the error by which the adapter refuses the connection */
-  thaw(socket: Socket, state: unknown, server: Server): void;
+  /**
+   * @param isSilent whether the client has not sent anything since its connection was frozen
+   * @throws the error by which the adapter refuses the connection
+   */
+  thaw(socket: Socket, state: unknown, server: Server, isSilent: boolean): void;
   moved?(socket: Socket): void;
   /** Undefined: the connection is to be thawed at once. */
   idleTimeout?(state: unknown): number | undefined;
+  /** How a dormant connection ends after {@link idleTimeout}, once it is thawed. Undefined: it is just closed. */
+  expire?(state: unknown): ((socket: Socket) => void) | undefined;
   close?(socket: Socket): boolean;
 }
 

@@ -7,14 +7,7 @@ import { writeQueueSize } from "../platform/node-internals.js";
 import { IdleList } from "./idle-list.js";
 import type { CloseStrategy } from "./adapter.js";
 import type { GuardedAdapter } from "./guarded-adapter.js";
-
-/** The state that moves with a connection. */
-interface Http1State {
-  /** Requests that were begun on it. */
-  requests: number;
-  /** When its last response ended, in ms of the host's monotonic clock, which all processes share. */
-  silentSince: number;
-}
+import { now, TimeLimits, type Silence } from "./time-limits.js";
 
 interface Http1Listener {
   /** A response is over, so its connection may be idle. */
@@ -39,6 +32,7 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
   readonly version = 1;
   readonly #server: HttpServer;
   readonly #idleList: IdleList;
+  readonly #limits: TimeLimits;
   readonly #connections = new Map<Socket, Connection>();
   /** Whether every connection is told to close. */
   #closing = false;
@@ -49,6 +43,7 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
     this.#server = server;
     this.#listener = listener;
     this.#idleList = new IdleList(server);
+    this.#limits = new TimeLimits(server);
     subscribe(REQUEST_START, this.#onRequest);
   }
 
@@ -96,23 +91,27 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
     socket.destroySoon();
   }
 
-  freeze(socket: Socket): { state: Http1State } | undefined {
+  freeze(socket: Socket): { state: Silence } | undefined {
     if (!this.#isIdle(socket)) return undefined;
     const { requests, silentSince } = this.#connections.get(socket)!;
-    return { state: { requests, silentSince } };
+    return { state: { requests, silentSince, ...this.#limits.ownTimeout(socket, requests) } };
   }
 
-  thaw(socket: Socket, state: unknown): void {
+  thaw(socket: Socket, state: unknown, _: Server, isSilent: boolean): void {
     this.#server.emit("connection", socket);
     const connection = this.#connections.get(socket);
-    if (connection !== undefined) connection.requests = (state as Http1State).requests;
+    if (connection === undefined) return;
+    const { requests, silentSince } = state as Silence;
+    Object.assign(connection, { requests, silentSince });
+    this.#limits.apply(socket, state as Silence, isSilent);
   }
 
   idleTimeout(state: unknown): number {
-    const { requests, silentSince } = state as Http1State;
-    const { keepAliveTimeout, headersTimeout } = this.#server;
-    const limit = requests > 0 ? keepAliveTimeout : headersTimeout;
-    return limit === 0 ? Infinity : silentSince + limit - now();
+    return this.#limits.remaining(state as Silence);
+  }
+
+  expire(state: unknown): ((socket: Socket) => void) | undefined {
+    return this.#limits.expire(state as Silence);
   }
 
   /**
@@ -143,6 +142,7 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
     const { inFlight } = connection;
     inFlight.push({ response, keepAlive: response.shouldKeepAlive });
     connection.requests++;
+    this.#limits.begin(request.socket);
     this.#setKeepAlive(connection);
     response.once("close", () => {
       inFlight.splice(
@@ -165,7 +165,7 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
   }
 }
 
-interface Connection extends Http1State {
+interface Connection extends Silence {
   /** Responses that are not finished, in the order of their requests, each with Node's own decision. */
   inFlight: { response: ServerResponse; keepAlive: boolean }[];
   /** It does not move. */
@@ -173,7 +173,3 @@ interface Connection extends Http1State {
 }
 
 const REQUEST_START = "http.server.request.start";
-
-function now(): number {
-  return Number(process.hrtime.bigint() / 1_000_000n);
-}

@@ -11,7 +11,7 @@ interface Silent {
 interface SilenceListener<T> {
   /** There are bytes to read, or the client has ended the connection; the descriptor is the listener's. */
   spoke(silent: T): void;
-  /** The deadline has passed; the descriptor is closed. */
+  /** The deadline has passed; the descriptor is the listener's. */
   expired(silent: T): void;
 }
 
@@ -107,9 +107,7 @@ export class SilenceWatch<T extends Silent> {
     while (this.#takeReady() > 0);
     const time = performance.now();
     for (const silent of this.#silent.values()) {
-      if (silent.deadline > time || !this.remove(silent)) continue;
-      native().close(silent.fd);
-      this.#listener.expired(silent);
+      if (silent.deadline <= time && this.remove(silent)) this.#listener.expired(silent);
     }
   }
 }

@@ -48,7 +48,7 @@ export class TrackedServer {
     if (this.http1 !== undefined && !(server instanceof TlsServer)) this.adapters.push(this.http1);
     this.http2 = new Http2Sessions(server);
     this.#dormant = new DormantConnections(this, {
-      wake: (connection) => this.#wake(connection),
+      wake: (...woken) => this.#wake(...woken),
       ended: () => listener.ended(),
     });
     server.prependListener("connection", this.#onConnection);
@@ -98,7 +98,7 @@ export class TrackedServer {
     // A socket closes its descriptor, and the exchange closes that of a refused parcel.
     const duplicate = check(native().duplicate(fd), "duplicate", "a connection");
     countConnection(this.server, 1);
-    this.#attach(duplicate, state, adapter, unread);
+    this.#attach({ fd: duplicate, state, adapter }, true, unread);
     native().close(fd);
     return "taken";
   }
@@ -143,14 +143,15 @@ export class TrackedServer {
   }
 
   /** Owns the descriptor, and the place of its connection in the server's count. */
-  #attach(fd: number, state: unknown, adapter: GuardedAdapter, unread?: Uint8Array): void {
+  #attach({ fd, state, adapter }: Frozen, isSilent: boolean, unread?: Uint8Array): Socket {
     const { server } = this;
     const socket = this.#socketOn(fd);
     joinServer(server, socket);
     if (unread !== undefined) socket.unshift(unread);
     this.#track(socket);
     try {
-      adapter.thaw(socket, state, server);
+      adapter.thaw(socket, state, server, isSilent);
+      return socket;
     } catch (error) {
       socket.destroy();
       throw error;
@@ -171,11 +172,18 @@ export class TrackedServer {
   }
 
   /** It is too late for a refusal. An exception would end the process, and every other connection with it. */
-  #wake({ fd, state, adapter }: DormantConnection): void {
+  #wake(connection: DormantConnection, isSilent: boolean, expire?: (socket: Socket) => void): void {
     try {
-      this.#attach(fd, state, adapter);
+      const socket = this.#attach(connection, isSilent);
+      expire?.(socket);
     } catch (error) {
-      reportFailure(adapter, "thaw", error);
+      reportFailure(connection.adapter, "thaw", error);
     }
   }
+}
+
+interface Frozen {
+  readonly fd: number;
+  readonly state: unknown;
+  readonly adapter: GuardedAdapter;
 }

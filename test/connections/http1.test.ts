@@ -11,6 +11,11 @@ async function start(settings: object = {}): Promise<{ service: Service; port: n
 const post = (path: string, length: number, field = ""): string =>
   `POST ${path} HTTP/1.1\r\nHost: a\r\nContent-Length: ${length}\r\n${field}\r\n`;
 
+const ask = async (client: Client): Promise<void> => expect(await client.ask()).toBe("0");
+const nothing = async (): Promise<void> => {};
+/** Limits of an HTTP server. */
+const never = { keepAliveTimeout: 0, headersTimeout: 0, requestTimeout: 0 };
+
 describe("an HTTP/1.1 connection that moves", () => {
   test("an idle keep-alive connection moves at once, whether it was used or not", async () => {
     const { service, port } = await start();
@@ -307,10 +312,13 @@ describe("an adopted HTTP/1.1 connection", () => {
   });
 
   test.each([
-    ["keepAliveTimeout", async (client: Client) => expect(await client.ask()).toBe("0")],
-    ["headersTimeout", async () => {}],
-  ])("%s closes an adopted connection that is silent", async (name, begin) => {
-    const { service, port } = await start({ server: { [name]: 5_000 } });
+    ["keepAliveTimeout", "after a request", { server: { ...never, keepAliveTimeout: 4_000 } }, ask],
+    ["server.timeout", "after a request", { server: never, limits: { server: 4_000 } }, ask],
+    ["server.timeout", "that was never used", { server: never, limits: { server: 4_000 } }, nothing],
+    ["socket.setTimeout()", "after a request", { server: never, limits: { socket: [4_000] } }, ask],
+    ["socket.setTimeout()", "that was never used", { server: never, limits: { socket: [4_000] } }, nothing],
+  ])("%s closes an adopted connection %s", async (_, __, settings, begin) => {
+    const { service, port } = await start(settings);
     const client = await Client.open(port);
     await begin(client);
     await service.replace();
@@ -318,6 +326,49 @@ describe("an adopted HTTP/1.1 connection", () => {
     expect(client.text).toBe("");
     expect(await service.until("exit", { generation: 0 })).toMatchObject({ moved: 1 });
     expect(await (await Client.open(port)).ask("/count")).toBe("1:1");
+  });
+
+  test.each(["headersTimeout", "requestTimeout"])(
+    "%s ends an adopted connection that was never used",
+    async (name) => {
+      const { service, port } = await start({ server: { ...never, [name]: 4_000 } });
+      const client = await Client.open(port);
+      await service.replace();
+      await client.until(/^HTTP\/1.1 408 .*\r\nConnection: close\r\n\r\n$/);
+      expect(await client.ended).toBe("end");
+      expect(await service.until("exit", { generation: 0 })).toMatchObject({ moved: 1 });
+      expect(await (await Client.open(port)).ask("/count")).toBe("1:1");
+    },
+  );
+
+  test("an adopted connection has the second that Node adds to keepAliveTimeout", async () => {
+    const { service, port } = await start({ server: { ...never, keepAliveTimeout: 4_000 } });
+    const client = await Client.open(port);
+    const begun = performance.now();
+    expect(await client.ask()).toBe("0");
+    await service.replace();
+    await client.ended;
+    expect(performance.now() - begun).toBeGreaterThanOrEqual(5_000);
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({ moved: 1 });
+  });
+
+  test("the program's timeout stays with an adopted connection after a further request", async () => {
+    const { service, port } = await start({ server: never, limits: { socket: [4_000] } });
+    const client = await Client.open(port);
+    expect(await client.ask()).toBe("0");
+    await service.replace();
+    expect(await client.ask()).toBe("1");
+    expect(await client.ended).toBe("end");
+  });
+
+  test("an adopted connection that was silent for too long emits timeout, as an accepted one does", async () => {
+    const settings = { server: { ...never, keepAliveTimeout: 4_000 }, limits: { listens: true } };
+    const { service, port } = await start(settings);
+    const client = await Client.open(port);
+    expect(await client.ask()).toBe("0");
+    await service.replace();
+    await service.until("timeout", { generation: 1 });
+    expect(await client.ended).toBe("end");
   });
 
   test.each([

@@ -1,0 +1,130 @@
+import type { Server as HttpServer } from "node:http";
+import type { Socket } from "node:net";
+
+/** The state by which the next process continues the time limits of a silent connection. */
+export interface Silence {
+  /** Requests that were begun on it. */
+  requests: number;
+  /** When its last response ended, in ms of the host's monotonic clock, which all processes share. */
+  silentSince: number;
+  /** The timeout of its socket, in ms, if the program has set it: 0 for none. Else the server's are in force. */
+  timeout?: number;
+}
+
+/**
+ * The time limits of an HTTP server, for connections that it has adopted: they end when accepted ones would, and in the
+ * same way.
+ */
+export class TimeLimits {
+  readonly #server: HttpServer;
+  /** Sockets of connections that have been silent since they were frozen. */
+  readonly #silent = new WeakMap<Socket, { silence: Silence; given: number; next: number }>();
+
+  constructor(server: HttpServer) {
+    this.#server = server;
+  }
+
+  /** The timeout of a silent socket, if the program has set it. */
+  ownTimeout(socket: Socket, requests: number): { timeout?: number } {
+    const timeout = socket.timeout ?? 0;
+    const thawed = this.#silent.get(socket);
+    if (thawed?.given === timeout) {
+      return thawed.silence.timeout === undefined ? {} : { timeout: thawed.silence.timeout };
+    }
+    return timeout === this.#timeoutOf({ requests }) ? {} : { timeout };
+  }
+
+  /** ms that a connection may still be silent; Infinity without a limit. */
+  remaining(silence: Silence): number {
+    const limits = [this.#timeoutOf(silence), this.#requestLimit(silence)].filter((limit) => limit > 0);
+    return Math.min(...limits, Infinity) - elapsed(silence);
+  }
+
+  /**
+   * How a dormant connection ends when none of its time remains, once it has a socket. Undefined if nothing but its end
+   * can be noticed: a socket for each of thousands would block the event loop.
+   */
+  expire(silence: Silence): ((socket: Socket) => void) | undefined {
+    const timeout = this.#timeoutOf(silence);
+    const limit = this.#requestLimit(silence);
+    if (limit > 0 && (timeout === 0 || limit < timeout)) return (socket) => this.#endRequest(socket);
+    const isObserved =
+      this.#server.listenerCount("timeout") > 0 || this.#server.listenerCount("connection") > OWN_LISTENERS;
+    // Its socket has a timeout that ends at once.
+    return isObserved ? () => {} : undefined;
+  }
+
+  /** Continues the limits on a socket for which the listeners of `connection` have run. */
+  apply(socket: Socket, silence: Silence, isSilent: boolean): void {
+    const set = socket.timeout ?? 0;
+    const next = this.#afterSilence(silence, set);
+    if (!isSilent) {
+      if (next !== set) socket.setTimeout(next);
+      return;
+    }
+    const limit = this.#timeoutOf(silence);
+    const given = limit === 0 ? 0 : Math.max(1, limit - elapsed(silence));
+    this.#silent.set(socket, { silence, given, next });
+    socket.setTimeout(given);
+  }
+
+  /** A request has begun: the connection is no longer silent. */
+  begin(socket: Socket): void {
+    const thawed = this.#silent.get(socket);
+    if (thawed === undefined) return;
+    this.#silent.delete(socket);
+    if (socket.timeout === thawed.given) socket.setTimeout(thawed.next);
+  }
+
+  /** The timeout of a socket, 0 for none. */
+  #timeoutOf({ requests, timeout }: Omit<Silence, "silentSince">): number {
+    if (timeout !== undefined) return timeout;
+    return (requests > 0 && this.#keepAlive) || this.#server.timeout || 0;
+  }
+
+  /** 0 for none. Node waits for a client that sends its next request at the last instant. */
+  get #keepAlive(): number {
+    const { keepAliveTimeout: limit, keepAliveTimeoutBuffer: buffer = NaN } = this.#server as HttpServer & {
+      keepAliveTimeoutBuffer?: number;
+    };
+    return limit > 0 ? limit + (Number.isFinite(buffer) && buffer >= 0 ? buffer : BUFFER) : 0;
+  }
+
+  /** The limit of a first request, which runs from the beginning of the connection; 0 for none. */
+  #requestLimit({ requests }: Silence): number {
+    if (requests > 0) return 0;
+    const { headersTimeout, requestTimeout } = this.#server;
+    const limits = [headersTimeout, requestTimeout].filter((limit) => limit > 0);
+    return limits.length === 0 ? 0 : Math.min(...limits);
+  }
+
+  /** The timeout that Node gives a socket with the first byte after its silence. */
+  #afterSilence({ requests, timeout }: Silence, set: number): number {
+    const usual = this.#server.timeout || 0;
+    if (timeout !== undefined) return set === usual ? timeout : set;
+    return requests > 0 && this.#keepAlive > 0 ? usual : set;
+  }
+
+  /** As Node does for an accepted connection. */
+  #endRequest(socket: Socket): void {
+    const error = Object.assign(new Error("Request timeout"), { code: "ERR_HTTP_REQUEST_TIMEOUT" });
+    if (this.#server.emit("clientError", error, socket) || socket.destroyed) return;
+    socket.write("HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n");
+    socket.destroy();
+  }
+}
+
+/** ms of the host's monotonic clock. */
+export function now(): number {
+  return Number(process.hrtime.bigint() / 1_000_000n);
+}
+
+function elapsed({ silentSince }: Silence): number {
+  return now() - silentSince;
+}
+
+/** Node's default, which Node 20 does not let a program change. */
+const BUFFER = 1_000;
+
+/** Listeners of `connection` that no program has added: Node's and handover's. */
+const OWN_LISTENERS = 2;
