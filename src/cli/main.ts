@@ -58,7 +58,7 @@ const MORE_HELP = `
 Examples:
   $ handover demo                            watch a demo server being upgraded
   $ handover upgrade 4711                    replace process 4711 with its new code
-  $ handover status --pid-file /run/app.pid
+  $ handover status --pid-file /run/app/app.pid
 
 A process can be reached if its new Upgrader() has the option pidFile or controlSocket.
 

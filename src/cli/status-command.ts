@@ -27,8 +27,8 @@ export function statusCommand(): Command {
 const EXAMPLES = `
 Examples:
   $ handover status 4711
-  $ handover status --pid-file /run/app.pid --json | jq .connections
-  $ handover status --pid-file /run/app.pid --watch
+  $ handover status --pid-file /run/app/app.pid --json | jq .connections
+  $ handover status --pid-file /run/app/app.pid --watch
 
 Exit codes: 0 shown, 1 failed, 2 wrong usage.`;
 

@@ -17,7 +17,7 @@ export function stopCommand(): Command {
 const EXAMPLES = `
 Examples:
   $ handover stop 4711
-  $ handover stop --pid-file /run/app.pid --json
+  $ handover stop --pid-file /run/app/app.pid --json
 
 Exit codes: 0 stopped, 1 failed, 2 wrong usage.`;
 

@@ -26,8 +26,8 @@ export function upgradeCommand(): Command {
 const EXAMPLES = `
 Examples:
   $ handover upgrade 4711
-  $ handover upgrade --pid-file /run/app.pid --timeout 10000
-  $ handover upgrade --control /run/app.sock --json
+  $ handover upgrade --pid-file /run/app/app.pid --timeout 10000
+  $ handover upgrade --control /run/app/app.sock --json
   $ handover upgrade 4711 --dry-run && handover upgrade 4711
 
 Exit codes: 0 upgraded, or the dry run passed, 1 failed or rolled back, 2 wrong usage.`;

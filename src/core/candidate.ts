@@ -99,7 +99,7 @@ export class Candidate {
   /** After its death: closes the channel, and removes the file that it could not remove itself. */
   cleanUp(): void {
     this.successor.close();
-    this.#context.pidFile?.discard(this.pid);
+    this.#context.pidFile?.discardOf(this.pid);
   }
 }
 

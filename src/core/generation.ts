@@ -220,6 +220,8 @@ export class Generation {
       this.#startup.onPredecessorGone(error);
       if (error === undefined) this.#machine.dispatch("mayAccept");
       this.#machine.dispatch("confirmed");
+      // It may have been killed during probation, with a file that it had prepared for a rollback.
+      if (this.state.name === "ready") this.context.pidFile?.discardOf(direct.pid);
     });
   }
 
@@ -276,10 +278,7 @@ export class Generation {
     },
     acceptAgain: () => this.context.sockets.resume(),
     reclaimChannels: () => this.#takeover!.reclaimChannels(),
-    restorePidFile: () => {
-      this.context.pidFile?.prepare();
-      this.context.pidFile?.publish();
-    },
+    restorePidFile: () => this.context.pidFile?.publish(),
     reacquireRoles: () => this.#reacquireRoles(),
     emitRollback: () => {
       const { pid } = this.#takeover!;

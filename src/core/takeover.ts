@@ -57,12 +57,14 @@ export class Takeover {
   }
 
   /**
-   * Releases the roles while this process still accepts.
+   * Prepares for a rollback, and releases the roles, while this process still accepts.
    *
-   * @throws {HandoverError} `ERR_ROLE`: call {@link undo}
+   * @throws {HandoverError} `ERR_PID_FILE`, `ERR_ROLE`: call {@link undo}
    */
   async prepare(): Promise<void> {
     this.#start = this.#context.env.clock.now();
+    // A rollback must not depend on a disk that is full by then.
+    this.#context.pidFile?.prepare();
     await this.#context.processState.roles.release();
   }
 
@@ -91,6 +93,7 @@ export class Takeover {
   async undo(failure: Error): Promise<Error> {
     const { processState, state, emit } = this.#context;
     const { successor } = this.#candidate;
+    this.#context.pidFile?.discard();
     successor.kill();
     const how = await successor.dead;
     this.#candidate.cleanUp();
@@ -162,11 +165,12 @@ export class Takeover {
   confirm(): void {
     this.#cancelProbation();
     const { successor } = this.#candidate;
-    const { sockets, inventory } = this.#context;
+    const { sockets, inventory, pidFile } = this.#context;
     runAll([
       () => successor.sendConfirmed(),
       () => successor.disown(),
       () => sockets.closeSpares(),
+      () => pidFile?.discard(),
       () => inventory.closeUsed(successor.used),
       () => this.#settled.resolve("confirmed"),
     ]);

@@ -1,13 +1,30 @@
-import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { randomBytes } from "node:crypto";
+import {
+  closeSync,
+  constants,
+  lstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { constants as system } from "node:os";
+import { basename, dirname, join } from "node:path";
 import { HandoverError, reasonOf } from "../errors.js";
+import { systemError } from "../platform/native.js";
 
 /**
  * The PID file. It is replaced by rename(2), so that a reader sees one PID or the other, never half of one:
- * {@link prepare} does everything that may fail, {@link publish} is one system call.
+ * {@link prepare} does everything that may fail, {@link publish} is one system call, which a full disk does not stop.
  */
 export class PidFile {
   readonly path: string;
   readonly #pid: number;
+  /** The file that was prepared, and not published yet. */
+  #prepared: string | undefined;
 
   /** @param pid of this process */
   constructor(path: string, pid: number) {
@@ -16,12 +33,27 @@ export class PidFile {
   }
 
   /**
-   * Writes this process's PID beside the file.
+   * Writes this process's PID beside the file. The name is random: other users, where they may write in the directory,
+   * cannot place a link there that is written through, or a file that is in the way.
    *
    * @throws {HandoverError} `ERR_PID_FILE`
    */
   prepare(): void {
-    this.#try(() => writeFileSync(this.#beside(this.#pid), `${this.#pid}\n`));
+    this.discard();
+    try {
+      this.#assertReplaceable();
+      const file = `${this.path}.${this.#pid}.${randomBytes(NAME_BYTES).toString("hex")}`;
+      const fd = openSync(file, CREATE, 0o666);
+      this.#prepared = file;
+      try {
+        writeFileSync(fd, `${this.#pid}\n`);
+      } finally {
+        closeSync(fd);
+      }
+    } catch (cause) {
+      this.discard();
+      throw this.#error(cause);
+    }
   }
 
   /**
@@ -30,15 +62,33 @@ export class PidFile {
    * @throws {HandoverError} `ERR_PID_FILE`
    */
   publish(): void {
-    this.#try(() => renameSync(this.#beside(this.#pid), this.path));
+    if (this.#prepared === undefined) return;
+    try {
+      renameSync(this.#prepared, this.path);
+      this.#prepared = undefined;
+    } catch (cause) {
+      this.discard();
+      throw this.#error(cause);
+    }
   }
 
-  /** Removes a prepared file that was not published. A successor that was killed could not do so itself: give its `pid`. */
-  discard(pid = this.#pid): void {
+  /** Removes a prepared file that was not published. */
+  discard(): void {
+    if (this.#prepared !== undefined) removeQuietly(this.#prepared);
+    this.#prepared = undefined;
+  }
+
+  /** Removes what a process that was killed had prepared. */
+  discardOf(pid: number): void {
+    const start = `${basename(this.path)}.${pid}.`;
+    const isPrepared = (name: string): boolean =>
+      name.startsWith(start) && RANDOM.test(name.slice(start.length));
     try {
-      rmSync(this.#beside(pid), { force: true });
+      for (const name of readdirSync(dirname(this.path)).filter(isPrepared)) {
+        removeQuietly(join(dirname(this.path), name));
+      }
     } catch {
-      // Its directory was made unwritable, and the file does no harm.
+      // Its directory cannot be read, or is gone.
     }
   }
 
@@ -51,17 +101,38 @@ export class PidFile {
     }
   }
 
-  #beside(pid: number): string {
-    return `${this.path}.${pid}`;
+  /** After the commit it would be too late to find out that rename(2) fails. */
+  #assertReplaceable(): void {
+    const file = lstatSync(this.path, { throwIfNoEntry: false });
+    if (file === undefined) return;
+    if (file.isDirectory()) throw systemError(-system.errno.EISDIR, "replace", this.path);
+    const directory = statSync(dirname(this.path));
+    const user = process.geteuid?.() ?? 0;
+    if ((directory.mode & STICKY) !== 0 && ![0, file.uid, directory.uid].includes(user)) {
+      throw systemError(-system.errno.EPERM, "replace", this.path);
+    }
   }
 
-  #try(action: () => void): void {
-    try {
-      action();
-    } catch (cause) {
-      throw new HandoverError("ERR_PID_FILE", `cannot write the PID file ${this.path}: ${reasonOf(cause)}`, {
-        cause,
-      });
-    }
+  #error(cause: unknown): HandoverError {
+    const message = `cannot write the PID file ${this.path}: ${reasonOf(cause)}`;
+    return new HandoverError("ERR_PID_FILE", message, { cause });
+  }
+}
+
+const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+
+const NAME_BYTES = 8;
+
+/** The end of the name of a prepared file. */
+const RANDOM = /^[0-9a-f]{16}$/;
+
+/** S_ISVTX: only its owner, the directory's owner and root may replace a file. */
+const STICKY = 0o1000;
+
+function removeQuietly(file: string): void {
+  try {
+    rmSync(file, { force: true });
+  } catch {
+    // Its directory was made unwritable, and the file does no harm.
   }
 }

@@ -308,6 +308,13 @@ describe.each<{ of: string; cases: Case[] }>([
         /cannot be replaced: \/run is root's: ready\(\) of the next generation fails/,
       ],
       [
+        "others can write there",
+        (f) => (f.paths[0]!.exposure = "/tmp has mode 1777"),
+        "paths",
+        "warning",
+        /can be created by every user: \/tmp has mode 1777/,
+      ],
+      [
         "older ones pile up",
         (f) => (f.status!.predecessors = older(3)),
         "draining",

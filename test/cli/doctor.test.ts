@@ -201,6 +201,15 @@ describe("handover doctor", () => {
     },
   );
 
+  test("handover doctor warns of a PID file in a directory where others may write", async () => {
+    const { service, pidFile } = await startService();
+    chmodSync(dirname(pidFile), 0o1777);
+    const what = expect.stringMatching(/^pidFile .*every user: .* has mode 1777$/) as string;
+    expect(await problemsOf(service.pid)).toContainEqual(
+      expect.objectContaining({ check: "paths", severity: "warning", what }),
+    );
+  });
+
   test.skipIf(!group.isUsable)(
     `handover doctor finds a control group without memory${group.why}`,
     async () => {

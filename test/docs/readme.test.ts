@@ -128,12 +128,12 @@ describe.skipIf(Sandbox.missing)(`a host of its own${Sandbox.why}`, () => {
   test("runs the commands of README.md, which upgrade its program", async () => {
     const sandbox = await Sandbox.start();
     await sandbox.write("/srv/package.json", '{ "type": "module" }');
-    await sandbox.write("/srv/server.js", inRun(server));
+    await sandbox.write("/srv/server.js", server);
     // As an installation makes it.
     await sandbox.run(
       "mkdir node_modules/.bin; ln -s ../handover/bin/handover.js node_modules/.bin/handover",
     );
-    const [start, ...others] = inRun(commands).trim().split("\n");
+    const [start, ...others] = commands.trim().split("\n");
     const { code, stdout, stderr } = await sandbox.run(
       [
         start!.replace("&", ">/srv/log 2>&1 &"),
@@ -155,11 +155,6 @@ function withoutNumbers(text: string): string {
     .replaceAll(/\d[\d.,]*/g, "N")
     .replaceAll(/ +/g, " ")
     .trim();
-}
-
-/** Every test shares `/tmp`; a sandbox has a `/run` of its own. */
-function inRun(text: string): string {
-  return text.replaceAll("/tmp/", "/run/app/");
 }
 
 /** The program of README.md with more lines before it listens. */

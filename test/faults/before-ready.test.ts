@@ -154,7 +154,7 @@ test("a successor whose PID file is in a missing directory fails before it is re
   expect(running.service.noise).toMatch(/ERR_PID_FILE/);
   mkdirSync(directory);
   const successor = await running.service.upgrade();
-  expect(readdirSync(directory)).toEqual(["app.pid"]);
+  expect(readdirSync(directory)).toContain("app.pid");
   await finish(running, successor.pid);
   expect(readdirSync(directory)).toEqual([]);
 });

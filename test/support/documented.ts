@@ -19,7 +19,7 @@ export class DocumentedProgram {
     const directory = project();
     const pidFile = join(directory, "app.pid");
     const program = text
-      .replace(/\/tmp\/\w+\.pid/, pidFile)
+      .replace(/pidFile: "\w+\.pid"/, `pidFile: ${JSON.stringify(pidFile)}`)
       .replace(/port: \d+/, "port: 0")
       .replace(
         "await upg.exit;",

@@ -25,7 +25,7 @@ const EXAMPLES = `
 Examples:
   $ handover doctor app.service
   $ handover doctor 4711
-  $ handover doctor --pid-file /run/app.pid --json | jq '.findings[] | select(.severity != "ok")'
+  $ handover doctor --pid-file /run/app/app.pid --json | jq '.findings[] | select(.severity != "ok")'
 
 Exit codes: 0 no error was found, 1 an error was found, 2 wrong usage.`;
 

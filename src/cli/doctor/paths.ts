@@ -11,6 +11,8 @@ export interface RequiredPath {
   file: string;
   /** Why the process cannot replace it. */
   problem: string | undefined;
+  /** Why other users can put a file of theirs in its place. */
+  exposure?: string | undefined;
 }
 
 /** The content of a PID file. */
@@ -40,7 +42,9 @@ export function readRequiredPaths(
   return (["pidFile", "controlSocket"] as const).flatMap((option) => {
     const file = settings[option];
     const isFile = file !== undefined && !file.startsWith("\0");
-    return isFile ? [{ option, file, problem: whyNotReplaceable(file, process.user) }] : [];
+    return isFile
+      ? [{ option, file, problem: whyNotReplaceable(file, process.user), exposure: whyExposed(file) }]
+      : [];
   });
 }
 
@@ -56,4 +60,12 @@ function whyNotReplaceable(file: string, user: ProcessFacts["user"]): string | u
     const isMissing = (error as NodeJS.ErrnoException).code === "ENOENT";
     return isMissing ? `${directory} does not exist` : reasonOf(error);
   }
+}
+
+/** In a directory with the sticky bit, such as /tmp, others cannot replace the file, but they can create it first. */
+function whyExposed(file: string): string | undefined {
+  const directory = dirname(file);
+  const { mode = 0 } = statSync(directory, { throwIfNoEntry: false }) ?? {};
+  if ((mode & 0o002) === 0) return undefined;
+  return `${directory} has mode ${(mode & 0o7777).toString(8)}`;
 }

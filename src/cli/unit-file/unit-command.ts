@@ -29,7 +29,7 @@ export function unitCommand(): Command {
     .option("--pid-file <file>", "the pidFile of its new Upgrader(); default: /run/<name>/<name>.pid")
     .option(
       "--socket <address>",
-      "let systemd listen: 8080, 127.0.0.1:8080, /run/app.sock; repeatable",
+      "let systemd listen: 8080, 127.0.0.1:8080, /run/app/app.sock; repeatable",
       collect,
     )
     .addOption(

@@ -78,15 +78,21 @@ function examinePidFile({ pidFile, process, status }: Facts): Finding | undefine
 }
 
 function examinePaths({ paths }: Facts): readonly Finding[] {
-  return paths.map(({ option, file, problem }) =>
-    problem === undefined
-      ? ok(`${option} ${file} can be written`)
-      : error(
-          `${option} ${file} cannot be replaced: ${problem}`,
-          "ready() of the next generation fails",
-          "make the user of the process the owner of the directory; under systemd use RuntimeDirectory=",
-        ),
-  );
+  return paths.map(({ option, file, problem, exposure }) => {
+    if (problem !== undefined) {
+      return error(
+        `${option} ${file} cannot be replaced: ${problem}`,
+        "ready() of the next generation fails",
+        "make the user of the process the owner of the directory; under systemd use RuntimeDirectory=",
+      );
+    }
+    if (exposure === undefined) return ok(`${option} ${file} can be written`);
+    return warning(
+      `${option} ${file} can be created by every user: ${exposure}`,
+      "a file of another user there keeps the service from starting, or makes the commands reach another process",
+      "use a directory of its own; under systemd RuntimeDirectory=",
+    );
+  });
 }
 
 function examineDraining({ status, settings }: Facts): Finding | undefined {
