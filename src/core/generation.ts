@@ -168,6 +168,12 @@ export class Generation {
   async #requestUpgrade(doing: string): Promise<void> {
     if (this.context.env.pid === 1) throw stateError("ERR_PID_1", doing);
     if (this.state.name === "ready") this.#assertManaged(doing);
+    // Who knows from the predecessor that the last upgrade is done must not be refused because its message was not read yet.
+    if (this.state.name === "ready" && this.state.onProbation) {
+      const { direct } = this.context.predecessors;
+      direct?.readNow();
+      if (direct?.isGone) await direct.gone;
+    }
     await this.#machine.request("upgrade");
   }
 

@@ -71,6 +71,11 @@ export class Predecessor implements Peer {
     this.#listener = listener;
   }
 
+  /** Reads the messages that have arrived, without waiting for the event loop. */
+  readNow(): void {
+    this.#channel.readNow();
+  }
+
   /** Closes the channel: that process takes it for the end of this one. */
   close(): void {
     this.#end();

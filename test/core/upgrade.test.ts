@@ -1,6 +1,7 @@
 import { get } from "node:http";
+import { join } from "node:path";
 import { expect, test } from "vitest";
-import { Service } from "../support/service.js";
+import { Service, temporaryDirectory } from "../support/service.js";
 
 test("SIGHUP replaces a running server, which exits once the new one is ready", async () => {
   const service = Service.start("http.js", { settings: { probation: 200 } });
@@ -20,6 +21,16 @@ test("SIGHUP replaces a running server, which exits once the new one is ready", 
   await service.until("exited", { generation: 1, outcome: "stopped" });
   await service.ended();
   expect(service.noise).toBe("");
+});
+
+test("a process upgrades as soon as its predecessor has reported that it is confirmed", async () => {
+  const flag = join(temporaryDirectory(), "flag");
+  const service = Service.start("upgrades-when-confirmed.js", { settings: { flag, probation: 50 } });
+  const [refused] = await Promise.race([
+    service.until("failed").then((line) => [line]),
+    service.until("accepting", { generation: 2 }).then(() => []),
+  ]);
+  expect(refused).toBeUndefined();
 });
 
 function ask(port: number): Promise<string> {
