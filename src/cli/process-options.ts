@@ -1,6 +1,7 @@
 import { InvalidArgumentError, Option, type Command } from "commander";
 import { ControlClient } from "../control/client.js";
 import { connectToPid, connectToPidFile } from "../control/discover.js";
+import { LONGEST_TIMEOUT } from "../control/protocol.js";
 
 /** Options that name a process, and the format of the output. */
 export interface ProcessOptions {
@@ -29,6 +30,13 @@ export async function connectToProcess(
   }
   if (pidFile !== undefined) return connectToPidFile(pidFile);
   return control === undefined ? connectToPid(pid!) : ControlClient.connect(control);
+}
+
+/** Reads an option that is a time. */
+export function milliseconds(text: string): number {
+  const ms = wholeNumber(text);
+  if (ms <= LONGEST_TIMEOUT) return ms;
+  throw new InvalidArgumentError(`It must be at most ${LONGEST_TIMEOUT} ms.`);
 }
 
 /** Reads an argument or option that is a number from 1 on. */

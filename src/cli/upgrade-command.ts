@@ -3,7 +3,12 @@ import { HandoverError } from "../errors.js";
 import type { ControlClient } from "../control/client.js";
 import type { Phase, Request } from "../control/protocol.js";
 import { count, duration, paint, repaint, writeJson, writeText } from "./output.js";
-import { connectToProcess, wholeNumber, withProcessOptions, type ProcessOptions } from "./process-options.js";
+import {
+  connectToProcess,
+  milliseconds,
+  withProcessOptions,
+  type ProcessOptions,
+} from "./process-options.js";
 
 /** `handover upgrade` */
 export function upgradeCommand(): Command {
@@ -17,7 +22,7 @@ export function upgradeCommand(): Command {
     .option(
       "--timeout <ms>",
       "give up after this time, if the process's own upgradeTimeout is longer",
-      wholeNumber,
+      milliseconds,
     )
     .addHelpText("after", EXAMPLES)
     .action(upgrade);

@@ -12,6 +12,9 @@ import type { NextCommand } from "../process/command.js";
 /** The control socket answers only its own user and root. */
 export const CONTROL_SOCKET_MODE = 0o600;
 
+/** In ms. */
+export const LONGEST_TIMEOUT = 2 ** 31 - 1;
+
 interface Greeting {
   /** The version of handover. */
   handover: string;

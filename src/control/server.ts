@@ -9,6 +9,7 @@ import type { Sockets } from "../sockets/sockets.js";
 import { VERSION } from "../util/version.js";
 import {
   CONTROL_SOCKET_MODE,
+  LONGEST_TIMEOUT,
   readLines,
   writeLine,
   type Answer,
@@ -137,12 +138,9 @@ export class ControlServer {
     timeout: unknown,
     work: (signal: AbortSignal, whyRolledBack: () => string) => Promise<Answer>,
   ): Promise<Answer> {
+    const limit = requireTimeout(timeout);
     const controller = new AbortController();
-    const late = new HandoverError(
-      "ERR_UPGRADE_TIMEOUT",
-      `the successor was not ready within ${String(timeout)} ms`,
-    );
-    const limit = typeof timeout === "number" && timeout > 0 ? timeout : undefined;
+    const late = new HandoverError("ERR_UPGRADE_TIMEOUT", `the successor was not ready within ${limit} ms`);
     const timer = limit === undefined ? undefined : setTimeout(() => controller.abort(late), limit);
     const listeners = this.#reportPhases(client);
     try {
@@ -173,6 +171,14 @@ export class ControlServer {
 
 /** The name under which successors inherit the socket. */
 const NAME = "handover:control";
+
+/** A timer of Node that is longer runs at once. */
+function requireTimeout(timeout: unknown): number | undefined {
+  if (timeout === undefined) return undefined;
+  if (typeof timeout === "number" && timeout > 0 && timeout <= LONGEST_TIMEOUT) return timeout;
+  const given = JSON.stringify(timeout);
+  throw new HandoverError("ERR_OPTION", `a timeout must be from 1 to ${LONGEST_TIMEOUT} ms, not ${given}`);
+}
 
 function isTrusted(client: Socket): boolean {
   try {

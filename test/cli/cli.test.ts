@@ -28,6 +28,7 @@ describe("the program", () => {
     [["stop", 1, "--control", "s"], /^handover: name one process/],
     [["stop", "--pid-file", "f", "--control", "s"], /^handover: .*cannot be used with/],
     [["upgrade", 1, "--timeout", "soon"], /^handover: .*'soon' is invalid/],
+    [["upgrade", 1, "--timeout", 2 ** 31], /'2147483648' is invalid.*at most 2147483647 ms/],
     [["demo", "--upgrades", 0], /^handover: .*'0' is invalid/],
   ])("handover refuses %j as wrong usage", async (args, message) => {
     const { code, stdout, stderr } = await handover(...args);

@@ -10,6 +10,8 @@ import { openRequest } from "../support/requests.js";
 import { asRoot, isSkipped } from "../support/root.js";
 import { Service, temporaryDirectory } from "../support/service.js";
 
+const TIMEOUT = expect.stringMatching(/^a timeout must be from 1 to 2147483647 ms, not /) as string;
+
 describe("the control socket", () => {
   test("the control socket has mode 0600 from its first moment", async () => {
     const control = join(temporaryDirectory(), "control");
@@ -99,14 +101,16 @@ describe("the control socket", () => {
     ["an endless line", "x".repeat(70_000), "a request must be one line of JSON"],
     ["an unknown command", '{"command":"fly"}\n', 'there is no command "fly"'],
     ["no command", "{}\n", "there is no command undefined"],
+    ["a timeout that is too long", '{"command":"upgrade","timeout":2147483648}\n', TIMEOUT, "ERR_OPTION"],
+    ["a timeout that is no number", '{"command":"rehearse","timeout":"1"}\n', TIMEOUT, "ERR_OPTION"],
   ])(
     "the control socket answers %s with an error, and its process keeps serving",
-    async (_, words, message) => {
+    async (_, words, message, code = "ERR_CONTROL") => {
       const { service, control } = await startService("http.js");
       const socket = connect({ path: control });
       socket.write(words);
       const [, answer] = (await readAll(socket)).trimEnd().split("\n");
-      expect(JSON.parse(answer!)).toEqual({ answer: "failed", code: "ERR_CONTROL", message });
+      expect(JSON.parse(answer!)).toEqual({ answer: "failed", code, message });
       const client = await connectToPid(service.pid);
       expect(await client.ask({ command: "status" })).toMatchObject({ status: { state: "ready" } });
       expect(service.noise).toBe("");

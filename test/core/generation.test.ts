@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -361,12 +361,11 @@ describe("Generation as a successor", () => {
     const { stage, predecessor } = successorOf({ pidFile, controlSocket: false });
     stage.generation.ready().catch(() => {});
     await predecessor.receives("ready");
-    expect(existsSync(`${pidFile}.1000`)).toBe(true);
+    expect(readdirSync(directory)).toEqual([expect.stringMatching(/^pid\.1000\.[0-9a-f]{16}$/)]);
     predecessor.send({ type: "rehearsed" });
     await until(() => stage.exits.length > 0, "the exit");
     expect(stage.exits).toEqual([0]);
-    expect(existsSync(`${pidFile}.1000`)).toBe(false);
-    expect(existsSync(pidFile)).toBe(false);
+    expect(readdirSync(directory)).toEqual([]);
   });
 
   test("a successor stops with its predecessor while it is on probation", async () => {

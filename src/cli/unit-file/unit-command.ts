@@ -3,7 +3,7 @@ import { join, resolve } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { HandoverError, reasonOf } from "../../errors.js";
 import { writeJson, writeText } from "../output.js";
-import { wholeNumber } from "../process-options.js";
+import { milliseconds, wholeNumber } from "../process-options.js";
 import { planUnit, UNIT_TYPES, type Request } from "./plan.js";
 import { renderService } from "./service-file.js";
 import { renderSocket } from "./socket-file.js";
@@ -38,8 +38,8 @@ export function unitCommand(): Command {
         .default("notify"),
     )
     .option("--watchdog <s>", "restart it when its event loop is blocked for this time", wholeNumber)
-    .option("--upgrade-timeout <ms>", "the upgradeTimeout of its new Upgrader()", wholeNumber, 60_000)
-    .option("--drain-timeout <ms>", "the drainTimeout of its new Upgrader()", wholeNumber, 30_000)
+    .option("--upgrade-timeout <ms>", "the upgradeTimeout of its new Upgrader()", milliseconds, 60_000)
+    .option("--drain-timeout <ms>", "the drainTimeout of its new Upgrader()", milliseconds, 30_000)
     .option("--write <directory>", "write the files to a directory instead of printing them")
     .option("--json", "print JSON, one object per line")
     .addHelpText("after", EXAMPLES)
