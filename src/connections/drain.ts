@@ -7,8 +7,9 @@ import { CONNECTION_KIND } from "./connection-parcel.js";
 
 /**
  * The drain of a process's connections. Connections that can move are offered to the successor, where there is one. The
- * others are told to close by their protocol. One that is idle at two looks, {@link LOOK_EVERY} ms apart, is closed. At
- * the deadline every connection that is left is destroyed.
+ * others are told to close by their protocol. One that is idle at two looks, {@link LOOK_EVERY} ms apart, is closed.
+ * Shortly before the deadline the HTTP/2 sessions that are left are closed: their clients learn which streams were
+ * served. At the deadline every connection that is left is destroyed.
  *
  * Idle connections are not closed at once, as a request may be on its way to each: of 200 keep-alive clients,
  * 125 to 169 saw a reset in every upgrade that did.
@@ -20,6 +21,7 @@ export class Drain {
   readonly #context: DrainContext;
   readonly #mover: ConnectionMover | undefined;
   #timer: NodeJS.Timeout | undefined;
+  #lastCall: NodeJS.Timeout | undefined;
   readonly #looks = new Map<CloseStrategy, ReadonlyMap<unknown, string>>();
   #immediate: NodeJS.Immediate | undefined;
   #finish!: (drained: ConnectionSummary) => void;
@@ -38,6 +40,8 @@ export class Drain {
       void tracker.whenEmpty().then(() => this.#end());
       void context.over.then(() => this.#onOver());
       this.#timer = setInterval(() => this.#lookSoon(), LOOK_EVERY);
+      const beforeDeadline = Math.min(LAST_CALL, LAST_PART * context.timeout);
+      this.#lastCall = setTimeout(() => this.#closeSessions(), context.remaining - beforeDeadline);
       this.#mover =
         context.exchange === undefined ? undefined : new ConnectionMover(tracker, context.exchange);
       this.#look();
@@ -85,7 +89,12 @@ export class Drain {
   #stop(): void {
     this.#mover?.stop();
     clearInterval(this.#timer);
+    clearTimeout(this.#lastCall);
     clearImmediate(this.#immediate);
+  }
+
+  #closeSessions(): void {
+    for (const { http2 } of this.#tracker.servers) http2.closeAll();
   }
 
   /** Counted before they are destroyed: with the last one the drain ends within this call. */
@@ -126,6 +135,10 @@ export class Drain {
 /** The part of a drain after which connections that should move, but do not, are closed; and by which all are. */
 const CLOSE_FROM = 0.5;
 const CLOSE_UNTIL = 0.9;
+
+/** How long before the deadline sessions are closed, at most: in ms, and as a part of the drain. */
+const LAST_CALL = 1_000;
+const LAST_PART = 0.1;
 
 /** ms */
 const LOOK_EVERY = 1_000;

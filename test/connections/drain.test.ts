@@ -1,8 +1,10 @@
-import { once } from "node:events";
-import { connect, type ClientHttp2Session } from "node:http2";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { Client, selfSigned } from "../support/client.js";
+import { Http2Client } from "../support/http2-client.js";
 import { brief, Service, type Line } from "../support/service.js";
+
+/** The last stream that the shutdown notice of HTTP/2 names. */
+const ANY_STREAM = 2 ** 31 - 1;
 
 async function start(
   protocol: string,
@@ -149,26 +151,77 @@ test("a request that had arrived by half before the drain gets its answer", asyn
   expect(await half.response()).toMatchObject({ closes: true, body: String(service.pid) });
 });
 
-describe.each(["h2c", "h2"])("an HTTP/2 session (%s)", (protocol) => {
-  const open = (port: number): ClientHttp2Session => {
-    const scheme = protocol === "h2" ? "https" : "http";
-    const session = connect(`${scheme}://127.0.0.1:${port}`, { rejectUnauthorized: false });
-    onTestFinished(() => session.destroy());
-    return session;
-  };
+describe("an HTTP/2 session without TLS", () => {
+  test.each([
+    ["an upgrade", drainByUpgrade],
+    ["a stop", drainByStop],
+  ])("an HTTP/2 session that is always busy is emptied by %s without a loss", async (_, drain) => {
+    const { service, port } = await start("h2c", { ...brief, drainTimeout: 5_000 });
+    const client = await Http2Client.open(port, "h2c");
+    const requests = Promise.all(Array.from({ length: 50 }, async () => client.requestUntilGoaway("/")));
+    await service.until("request");
+    await drain(service);
+    const streams = (await requests).flat();
+    await client.ended;
+    expect(client.goaways.slice(0, 2)).toEqual([ANY_STREAM, Math.max(...streams)]);
+    expect(new Set(client.answers.keys())).toEqual(new Set(streams));
+    expect(new Set(client.answers.values())).toEqual(new Set([String(service.pid)]));
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 0 });
+  });
+});
 
-  test(`an HTTP/2 session (${protocol}) finishes its streams, takes new ones, and gets GOAWAY when it is quiet`, async () => {
+describe.each(["h2c", "h2"] as const)("an HTTP/2 session (%s)", (protocol) => {
+  const notice = protocol === "h2c" ? [ANY_STREAM] : [];
+
+  test(`an HTTP/2 session (${protocol}) finishes its streams, takes those on their way, and is closed when it is quiet`, async () => {
     const { service, port } = await start(protocol);
-    const session = open(port);
-    const goaway = once(session, "goaway");
-    const slow = fetchText(session, "/when-draining");
+    const client = await Http2Client.open(port, protocol);
+    const slow = client.request("/when-draining");
     await service.until("request");
     await drainByUpgrade(service);
-    expect(await slow).toBe(String(service.pid));
-    expect(await fetchText(session, "/")).toBe(String(service.pid));
-    expect((await goaway)[0]).toBe(0);
-    await once(session, "close");
+    await client.untilGoaways(notice.length);
+    expect(await client.answer(slow)).toBe(String(service.pid));
+    const late = client.request("/");
+    expect(await client.answer(late)).toBe(String(service.pid));
+    await client.ended;
+    expect(client.goaways.slice(0, notice.length + 1)).toEqual([...notice, late]);
     expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 0 });
+  });
+
+  test(`an HTTP/2 session (${protocol}) whose client opens streams to the end learns which were served`, async () => {
+    const { service, port } = await start(protocol, { ...brief, drainTimeout: 2_000 });
+    const client = await Http2Client.open(port, protocol);
+    const requests = client.requestUntilEnd("/");
+    await service.until("request");
+    await drainByUpgrade(service);
+    await requests;
+    const streams = [...client.answers.keys()];
+    expect(client.goaways.slice(0, notice.length + 1)).toEqual([...notice, streams.at(-1)]);
+    expect(streams).toEqual(streams.map((_, n) => 2 * n + 1));
+    expect(new Set(client.answers.values())).toEqual(new Set([String(service.pid)]));
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 0 });
+  });
+
+  test(`an HTTP/2 session (${protocol}) whose stream does not end is cut at drainTimeout, after a GOAWAY that names it`, async () => {
+    const { service, port } = await start(protocol, { ...brief, drainTimeout: 2_000 });
+    const client = await Http2Client.open(port, protocol);
+    const stream = client.request("/large");
+    await service.until("request");
+    await drainByUpgrade(service);
+    await client.ended;
+    expect(client.goaways).toEqual([...notice, stream]);
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 1 });
+  });
+
+  test(`an HTTP/2 session (${protocol}) is still served after a rollback`, async () => {
+    const { service, port } = await start(protocol, {});
+    const client = await Http2Client.open(port, protocol);
+    await client.answer(client.request("/"));
+    const successor = await drainByUpgrade(service);
+    await client.untilGoaways(notice.length);
+    process.kill(successor.pid, "SIGKILL");
+    await service.until("rollback");
+    expect(await client.answer(client.request("/"))).toBe(String(service.pid));
   });
 });
 
@@ -253,13 +306,6 @@ test("a rollback keeps connections alive again", async () => {
   fresh.request("/");
   expect(await fresh.response()).toMatchObject({ closes: false, body: String(service.pid) });
 });
-
-async function fetchText(session: ClientHttp2Session, path: string): Promise<string> {
-  const stream = session.request({ ":path": path });
-  let text = "";
-  for await (const chunk of stream.setEncoding("utf8")) text += chunk as string;
-  return text;
-}
 
 async function startPlain(settings: object): Promise<{ service: Service; client: Client }> {
   const service = Service.start("tcp-echo.js", { settings: { ...brief, ...settings } });
