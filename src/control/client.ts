@@ -1,3 +1,4 @@
+import { statSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { HandoverError, type ErrorCode } from "../errors.js";
 import { readLines, writeLine, type Answer, type Phase, type Request } from "./protocol.js";
@@ -108,7 +109,7 @@ class Lines {
     );
     socket.once("error", (error: NodeJS.ErrnoException) => {
       // A broken connection means the same as one that has ended.
-      if (!BROKEN.has(error.code ?? "")) this.fail(unreachable(path, WHY[error.code ?? ""], error));
+      if (!BROKEN.has(error.code ?? "")) this.fail(unreachable(path, whyUnreachable(path, error), error));
     });
     socket.once("close", () => {
       this.#isOver = true;
@@ -135,6 +136,21 @@ class Lines {
 const BROKEN = new Set(["ECONNRESET", "EPIPE"]);
 
 const SILENT = "the process there does not answer; it may be busy, or not ready yet";
+
+/** For a file that is not a socket Linux gives the code of a socket on which no process listens. */
+function whyUnreachable(path: string, { code = "" }: NodeJS.ErrnoException): string | undefined {
+  const isOther = code === "ECONNREFUSED" && !path.startsWith("\0") && !isSocket(path);
+  return WHY[isOther ? "ENOTSOCK" : code];
+}
+
+/** Whether a file is a socket; false if it does not exist. */
+export function isSocket(path: string): boolean {
+  try {
+    return statSync(path).isSocket();
+  } catch {
+    return false;
+  }
+}
 
 const WHY: Record<string, string> = {
   ENOENT: "there is no such socket",

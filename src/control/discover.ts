@@ -2,7 +2,7 @@ import { existsSync, readFileSync, statSync } from "node:fs";
 import { HandoverError, reasonOf } from "../errors.js";
 import { socketInodes } from "../platform/proc.js";
 import { parseUnixSockets } from "../platform/proc-net.js";
-import { ControlClient } from "./client.js";
+import { ControlClient, isSocket } from "./client.js";
 import { CONTROL_SOCKET_MODE } from "./protocol.js";
 
 /**
@@ -15,7 +15,8 @@ export async function connectToPid(pid: number): Promise<ControlClient> {
   if (!isAlive(pid)) throw new HandoverError("ERR_CONTROL", `there is no process ${pid}`);
   const found = new AbortController();
   let other: ControlClient | undefined;
-  const attempts = listeningPaths(pid).map(async (path) => {
+  const paths = listeningPaths(pid);
+  const attempts = paths.filter(isPrivate).map(async (path) => {
     const client = await ControlClient.connect(path, GREETING_TIMEOUT, found.signal);
     if (client.pid === pid) return client;
     client.close();
@@ -25,7 +26,7 @@ export async function connectToPid(pid: number): Promise<ControlClient> {
   try {
     return await Promise.any(attempts);
   } catch {
-    throw notFound(pid, other);
+    throw notFound(pid, other, paths);
   } finally {
     found.abort();
   }
@@ -59,12 +60,18 @@ const HINT =
   "it has already been replaced, or its new Upgrader() has neither pidFile nor controlSocket; " +
   "if it has one of them, name it by --pid-file or --control";
 
-function notFound(pid: number, other: ControlClient | undefined): HandoverError {
-  const message =
-    other === undefined
-      ? `cannot find a control socket of process ${pid}: ${HINT}`
-      : `process ${pid} no longer accepts: process ${other.pid} answers at its control socket ${other.path}`;
-  return new HandoverError("ERR_CONTROL", message);
+/** @param paths at which the process listens */
+function notFound(pid: number, other: ControlClient | undefined, paths: string[]): HandoverError {
+  return new HandoverError("ERR_CONTROL", whyNotFound(pid, other, paths));
+}
+
+function whyNotFound(pid: number, other: ControlClient | undefined, paths: string[]): string {
+  if (other !== undefined)
+    return `process ${pid} no longer accepts: process ${other.pid} answers at its control socket ${other.path}`;
+  const removed = paths.find((path) => !isSocket(path));
+  if (removed !== undefined)
+    return `cannot reach process ${pid}: it listens at ${removed}, and that file was removed; an upgrade by signal creates a control socket again`;
+  return `cannot find a control socket of process ${pid}: ${HINT}`;
 }
 
 /**
@@ -102,8 +109,7 @@ function listeningPaths(pid: number): string[] {
     const own = socketInodes(pid);
     return parseUnixSockets(readFileSync("/proc/net/unix", "utf8"))
       .filter(({ listens, path, inode }) => listens && path.startsWith("/") && own.has(inode))
-      .map(({ path }) => path)
-      .filter(isPrivate);
+      .map(({ path }) => path);
   } catch (cause) {
     const message = `cannot look for the control socket of process ${pid}: ${whyUnreadable(cause)}`;
     throw new HandoverError("ERR_CONTROL", message, { cause });

@@ -44,13 +44,23 @@ export class ControlServer {
     this.#server = createServer((client) => this.#greet(client));
   }
 
-  /** Inherits or binds the socket; only this user can connect. It accepts when the other listeners do. */
+  /**
+   * Inherits the socket, or binds it where there is none or its file was removed; only this user can connect. It accepts when
+   * the other listeners do.
+   */
   async open(sockets: Sockets, path: string): Promise<void> {
     if (this.#isOpen) return;
     const address = { kind: "unix" as const, path };
     await sockets.listen(
       this.#server,
-      { address, name: NAME, backlog: 16, mode: CONTROL_SOCKET_MODE, signal: undefined },
+      {
+        address,
+        name: NAME,
+        backlog: 16,
+        mode: CONTROL_SOCKET_MODE,
+        signal: undefined,
+        afresh: await sockets.isFileLost(NAME),
+      },
       false,
     );
     this.#isOpen = true;

@@ -76,8 +76,8 @@ async function bindPath(path: string, mode: number): Promise<number> {
   return check(native().bindUnix(path, mode), "bind", path);
 }
 
-/** Only ECONNREFUSED shows that no process listens; a listener with a full queue answers EAGAIN. */
-async function isStale(path: string): Promise<boolean> {
+/** Whether a socket file leads nowhere. Only ECONNREFUSED shows it; a listener with a full queue answers EAGAIN. */
+export async function isStale(path: string): Promise<boolean> {
   if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() !== true) return false;
   return new Promise((resolve) => {
     const probe = connect(path);

@@ -47,6 +47,8 @@ export interface BindOptions {
 export interface ListenRequest {
   address: RequestedAddress;
   name: string | undefined;
+  /** Binds the address, even if a listener of it is inherited. */
+  afresh?: boolean;
   backlog: number;
   mode: number;
   signal: AbortSignal | undefined;

@@ -10,10 +10,10 @@ import { runAll } from "../util/run-all.js";
 import { constants } from "node:os";
 import { takeActivated } from "./systemd-match.js";
 import { HeldDatagram } from "./held-datagram.js";
-import type { Inventory, InventoryItem } from "./inventory.js";
+import { identify, type Inventory, type InventoryItem } from "./inventory.js";
 import { HeldServer } from "./held-server.js";
 import { describeAddress, fits, nameOf } from "../address.js";
-import { openSocket } from "./bind.js";
+import { isStale, openSocket } from "./bind.js";
 import type { ListenRequest } from "./listen-options.js";
 
 /** The process that the sockets belong to. */
@@ -62,6 +62,18 @@ export class Sockets {
     });
     if (this.#host.phase() === "accepting") await held.accept();
     return held.address;
+  }
+
+  /** Whether clients no longer find an inherited Unix listener: its file was removed, or replaced by one that leads nowhere. */
+  async isFileLost(name: string): Promise<boolean> {
+    const file = this.#inventory.inherited().find((item) => item.name === name)?.file;
+    if (file === undefined) return false;
+    try {
+      const now = identify(file.path);
+      return (now.dev !== file.dev || now.ino !== file.ino) && (await isStale(file.path));
+    } catch (error) {
+      return (error as NodeJS.ErrnoException).code === "ENOENT";
+    }
   }
 
   /** Resolves when every pending `listen()` and `bind()` has its descriptor, or has failed. */
@@ -172,9 +184,7 @@ export class Sockets {
   async #obtain(name: string, request: ListenRequest, object: Server | Socket): Promise<InventoryItem> {
     this.#inventory.reserve(name);
     try {
-      const inherited =
-        (await this.#inventory.take(name, (item) => fits(request.address, item.address))) ??
-        (await takeActivated(this.#inventory, name, request));
+      const inherited = request.afresh ? undefined : await this.#takeInherited(name, request);
       if (inherited !== undefined) return inherited;
       const family = "type" in object ? { family: object.type === "udp4" ? (4 as const) : (6 as const) } : {};
       const opened = await openSocket(request.address, { ...request, ...family }, this.#host.predecessor());
@@ -184,6 +194,13 @@ export class Sockets {
     } finally {
       this.#inventory.unreserve(name);
     }
+  }
+
+  async #takeInherited(name: string, request: ListenRequest): Promise<InventoryItem | undefined> {
+    return (
+      (await this.#inventory.take(name, (item) => fits(request.address, item.address))) ??
+      (await takeActivated(this.#inventory, name, request))
+    );
   }
 }
 

@@ -1,6 +1,6 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, readFileSync, statSync, watch, writeFileSync } from "node:fs";
+import { chmodSync, readFileSync, statSync, unlinkSync, watch, writeFileSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { dirname, join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
@@ -148,6 +148,35 @@ describe("a client of the control socket", () => {
     await expect(asking).rejects.toThrow(message);
   });
 
+  test("the control socket whose file was removed is bound again by an upgrade, and the error says so", async () => {
+    const { service, control } = await startService("http.js", { probation: 50 });
+    unlinkSync(control);
+    await expect(connectToPid(service.pid)).rejects.toThrow(
+      `cannot reach process ${service.pid}: it listens at ${control}, and that file was removed; ` +
+        "an upgrade by signal creates a control socket again",
+    );
+    const { pid } = await service.replace();
+    expect(statSync(control).mode & 0o777).toBe(0o600);
+    const client = await ControlClient.connect(control);
+    expect(await client.ask({ command: "status" })).toMatchObject({ status: { pid, generation: 1 } });
+    await service.replace();
+    expect((await ControlClient.connect(control)).pid).toBe(service.accepting!.pid);
+    expect(service.noise).toBe("");
+  });
+
+  test("the control socket is bound again after a successor that had bound it was rolled back", async () => {
+    const bug = join(temporaryDirectory(), "bug");
+    writeFileSync(bug, "");
+    const settings = { die: "accepting", dieWhile: bug, probation: 20_000 };
+    const { service, control } = await startService("pauses-at-phases.js", settings);
+    unlinkSync(control);
+    await service.upgrade("rollback");
+    await expect(ControlClient.connect(control)).rejects.toThrow("the process that owned it has exited");
+    unlinkSync(bug);
+    const { pid } = await service.upgrade();
+    expect((await ControlClient.connect(control)).pid).toBe(pid);
+  });
+
   test("a client of the control socket rejects for a path at which no process listens", async () => {
     const path = join(temporaryDirectory(), "control");
     await expect(ControlClient.connect(path)).rejects.toThrow(`at ${path}: there is no such socket`);
@@ -156,7 +185,7 @@ describe("a client of the control socket", () => {
     await expect(ControlClient.connect(path)).rejects.toThrow("the process that owned it has exited");
     writeFileSync(`${path}.txt`, "");
     await expect(ControlClient.connect(`${path}.txt`)).rejects.toThrow(
-      `cannot reach a process at ${path}.txt`,
+      `cannot reach a process at ${path}.txt: it is not a socket`,
     );
   });
 
