@@ -48,7 +48,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    * Reads the inheritance from the predecessor, if there is one: synchronous, bounded by `upgradeTimeout`.
    *
    * @throws {HandoverError} `ERR_OPTION`, `ERR_UPGRADER_EXISTS`, `ERR_NOT_SUPPORTED`; in a successor also
-   *   `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_DESCRIPTOR`
+   *   `ERR_CHANNEL`, `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_DESCRIPTOR`
    */
   constructor(options: UpgraderOptions = {}) {
     super();

@@ -1,7 +1,7 @@
-import { constants } from "node:os";
 import { HandoverError } from "../errors.js";
 import { check, createWatcher, native, POLL, type Watcher } from "../platform/native.js";
 import { closeAll, duplicateAll } from "../platform/descriptors.js";
+import { isAnnounced, isTransient, RETRY_AFTER } from "./failures.js";
 import type { Message } from "./messages.js";
 import { encode } from "./wire-format.js";
 import { PacketReader, type Packet } from "./reader.js";
@@ -39,7 +39,9 @@ export class Channel {
   #listener: ChannelListener | undefined;
   /** Messages that the socket has not accepted yet, with duplicates of the descriptors: their owners may close theirs. */
   readonly #waiting: { data: Uint8Array; fds: readonly number[] }[] = [];
-  #retry: NodeJS.Timeout | undefined;
+  /** Set while sending, or reading, waits after an error that no event of the socket ends. */
+  #sendRetry: NodeJS.Timeout | undefined;
+  #readRetry: NodeJS.Timeout | undefined;
   #reading = true;
   #ended = false;
   #closed = false;
@@ -78,7 +80,7 @@ export class Channel {
     if (this.#waiting.length === 0) {
       const sent = native().send(this.fd, data, fds);
       if (sent >= 0) return true;
-      if (!isBusy(sent)) return false;
+      if (!isTransient(sent)) return false;
       this.#waitFor(sent);
     }
     this.#waiting.push({ data, fds: duplicateAll(fds) });
@@ -90,14 +92,20 @@ export class Channel {
    * Blocks this thread until a message arrives: for the constructor of the successor's Upgrader, which is synchronous.
    *
    * @returns the message, or undefined at the end of the channel
-   * @throws {HandoverError} `ERR_UPGRADE_TIMEOUT` at `deadline` (of `performance.now()`), `ERR_PROTOCOL`
+   * @throws {HandoverError} `ERR_UPGRADE_TIMEOUT` at `deadline` (of `performance.now()`), `ERR_CHANNEL`,
+   *   `ERR_PROTOCOL`, `ERR_DESCRIPTOR`
    */
   readBlocking(deadline: number): Packet | undefined {
     for (;;) {
       const packet = this.#reader.receive();
       if (packet === "end") return undefined;
-      if (packet !== "nothing") return packet;
+      if (typeof packet === "object") return packet;
       const left = Math.ceil(deadline - performance.now());
+      // The message has arrived already: poll(2) would return at once.
+      if (packet === "busy" && left > 0) {
+        sleep(Math.min(left, RETRY_AFTER));
+        continue;
+      }
       const events =
         left <= 0 ? 0 : check(native().poll(this.fd, POLL.readable, left), "wait for", "the predecessor");
       if (events === 0) {
@@ -133,10 +141,13 @@ export class Channel {
     if (this.#watcher === undefined) {
       this.#watcher = createWatcher(this.fd, (events) => this.#onEvents(events));
     }
-    const wanted = this.#reading ? POLL.readable : POLL.disconnect;
-    this.#watcher.watch(
-      wanted | (this.#waiting.length === 0 || this.#retry !== undefined ? 0 : POLL.writable),
-    );
+    const isSending = this.#waiting.length > 0 && this.#sendRetry === undefined;
+    this.#watcher.watch(this.#wantedOfReading() | (isSending ? POLL.writable : 0));
+  }
+
+  #wantedOfReading(): number {
+    if (!this.#reading) return POLL.disconnect;
+    return this.#readRetry === undefined ? POLL.readable : 0;
   }
 
   #onEvents(events: number): void {
@@ -159,7 +170,7 @@ export class Channel {
     let count = 0;
     for (const { data, fds } of this.#waiting) {
       const sent = native().send(this.fd, data, fds);
-      if (isBusy(sent)) {
+      if (isTransient(sent)) {
         this.#waitFor(sent);
         break;
       }
@@ -172,21 +183,30 @@ export class Channel {
     this.#watch();
   }
 
-  /** A full socket becomes writable again; of too many descriptors in flight there is no such event. */
-  #waitFor(errno: number): void {
-    if (errno !== ETOOMANYREFS) return;
-    this.#retry ??= setTimeout(() => {
-      this.#retry = undefined;
+  /** A full socket becomes writable again; of memory, or of too many descriptors in flight, there is no such event. */
+  #waitFor(result: number): void {
+    if (isAnnounced(result)) return;
+    this.#sendRetry ??= setTimeout(() => {
+      this.#sendRetry = undefined;
       this.#flush();
     }, RETRY_AFTER).unref();
+  }
+
+  /** The socket is readable all the time: to watch it would keep the event loop busy. */
+  #readLater(): void {
+    this.#readRetry ??= setTimeout(() => {
+      this.#readRetry = undefined;
+      this.#watch();
+    }, RETRY_AFTER).unref();
+    this.#watch();
   }
 
   #receiveOrFail(): Packet | undefined {
     try {
       const packet = this.#reader.receive();
-      if (packet === "nothing") return undefined;
-      if (packet !== "end") return packet;
-      this.#end(undefined);
+      if (typeof packet === "object") return packet;
+      if (packet === "busy") this.#readLater();
+      if (packet === "end") this.#end(undefined);
     } catch (error) {
       this.#end(error as HandoverError);
     }
@@ -201,19 +221,15 @@ export class Channel {
   }
 
   #stop(): void {
-    clearTimeout(this.#retry);
+    clearTimeout(this.#sendRetry);
+    clearTimeout(this.#readRetry);
     this.#watcher?.close();
     this.#watcher = undefined;
     for (const { fds } of this.#waiting.splice(0)) closeAll(fds);
   }
 }
 
-function isBusy(result: number): boolean {
-  return result === -constants.errno.EAGAIN || result === ETOOMANYREFS;
+/** Blocks this thread. */
+function sleep(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }
-
-/** In ms. */
-const RETRY_AFTER = 10;
-
-/** Not among the errors that Node's `os.constants` knows. */
-const ETOOMANYREFS = process.platform === "darwin" ? -59 : -109;

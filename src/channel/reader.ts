@@ -3,6 +3,7 @@ import { HandoverError } from "../errors.js";
 import { native, systemError, type Received } from "../platform/native.js";
 import { closeAll } from "../platform/descriptors.js";
 import { MAX_SIZE, PROTOCOL, type Message } from "./messages.js";
+import { channelError, isAnnounced, isTransient } from "./failures.js";
 import { bodyOf, decode } from "./wire-format.js";
 
 /** A message with what came along. */
@@ -28,20 +29,23 @@ export class PacketReader {
   }
 
   /**
-   * The next packet that has arrived. Every error but EAGAIN means that the other end has closed. If it left unread data,
-   * ECONNRESET comes once, before its last messages.
+   * The next packet that has arrived; `busy` if it has to be read again later. If the other end closed and left unread data,
+   * ECONNRESET comes once, before its last messages. No other error says that it has closed: it may live.
    *
-   * @throws {HandoverError} `ERR_PROTOCOL`, `ERR_DESCRIPTOR`
+   * @throws {HandoverError} `ERR_CHANNEL`, `ERR_PROTOCOL`, `ERR_DESCRIPTOR`
    */
-  receive(): Packet | "nothing" | "end" {
+  receive(): Packet | "nothing" | "busy" | "end" {
     for (;;) {
       const received = native().receive(this.#fd, buffer());
-      if (received === -constants.errno.EAGAIN) return "nothing";
-      if (received === -constants.errno.ECONNRESET && !this.#reset) {
+      if (typeof received === "number") {
+        if (isAnnounced(received)) return "nothing";
+        if (isTransient(received)) return "busy";
+        if (received !== -constants.errno.ECONNRESET) throw channelError(received, "receive", "a message");
+        if (this.#reset) return "end";
         this.#reset = true;
         continue;
       }
-      if (typeof received === "number" || received.size === 0) return "end";
+      if (received.size === 0) return "end";
       const packet = this.#unpack(received);
       if (packet !== undefined) return packet;
     }

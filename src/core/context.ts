@@ -42,7 +42,7 @@ interface ContextOwner {
  * Takes the inheritance from the predecessor, or from systemd where there is none, and creates what each process has for
  * itself.
  *
- * @throws {HandoverError} `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_DESCRIPTOR`
+ * @throws {HandoverError} `ERR_CHANNEL`, `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_DESCRIPTOR`
  */
 export function createContext(settings: Settings, env: Env, owner: ContextOwner): ProcessContext {
   const fences = new FencingTokens();

@@ -49,7 +49,7 @@ export class Generation {
    * Reads the inheritance.
    *
    * @param emitter the public events are emitted on it
-   * @throws {HandoverError} `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_DESCRIPTOR`
+   * @throws {HandoverError} `ERR_CHANNEL`, `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_DESCRIPTOR`
    */
   constructor(settings: Settings, env: Env, emitter: EventEmitter<UpgraderEvents>) {
     this.#emitter = emitter;

@@ -34,7 +34,7 @@ export const channelVariable = takeVariable();
  * @param pid of this process
  * @param timeout in ms
  * @param fences of this process; they continue from the predecessor's
- * @throws {HandoverError} `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_DESCRIPTOR`
+ * @throws {HandoverError} `ERR_CHANNEL`, `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_DESCRIPTOR`
  */
 export function readInheritance(
   variable: string | undefined,

@@ -81,6 +81,7 @@ const ELSEWHERE = new RegExp(
     "cannot be killed",
     "holds its channel",
     "cannot understand a message",
+    "the channel between two generations",
     "adopt a WebSocket",
     "cannot acquire the role",
     "a predecessor has it",
