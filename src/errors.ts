@@ -44,6 +44,7 @@ export type RefusalCode =
   | "ERR_DAMAGED"
   | "ERR_EXPIRED"
   | "ERR_FREEZE"
+  | "ERR_HALF_MOVED"
   | "ERR_MEMORY"
   | "ERR_MIGRATE"
   | "ERR_NO_TAKER"

@@ -25,4 +25,8 @@ export interface FrozenConnection {
   readonly onTaken: () => void;
   /** The successor does not have it: it continues here. */
   readonly onReturned: () => void;
+  /** Whether nothing was read from it or written to it since it was frozen. */
+  readonly isUntouched: () => boolean;
+  /** The successor has used it and is dead: it ends here. */
+  readonly onLost: () => void;
 }

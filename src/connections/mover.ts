@@ -1,3 +1,4 @@
+import type { RefusalCode } from "../errors.js";
 import type { MoveCounts } from "../events.js";
 import type { Exchange } from "../exchange/exchange.js";
 import { makeRefusal, type Settlement } from "../exchange/parcel.js";
@@ -8,7 +9,7 @@ import { CONNECTION_KIND } from "./connection-parcel.js";
 
 /**
  * Moves the connections of a replaced process to its successor: the idle ones at once, in batches; the others
- * when they become idle. One that is refused stays, and is told to close.
+ * when they become idle. One that is refused stays, and is told to close. One that a dead successor has used is closed.
  */
 export class ConnectionMover {
   readonly counts: MoveCounts = { moved: 0, stayed: {} };
@@ -130,22 +131,32 @@ export class ConnectionMover {
     return undefined;
   }
 
-  #settle({ connection, onTaken, onReturned }: FrozenConnection, settlement: Settlement): void {
+  /** A successor that has died may have answered on the connection: to continue from before would answer twice. */
+  #settle(frozen: FrozenConnection, settlement: Settlement): void {
+    const { connection, onTaken, onReturned, isUntouched, onLost } = frozen;
     this.#offered.delete(connection);
     if (settlement.how === "taken") {
       this.counts.moved++;
       return onTaken();
+    }
+    if (settlement.how === "withdrawn" && settlement.died && !isUntouched()) {
+      this.#count(HALF_MOVED);
+      return onLost();
     }
     onReturned();
     if (settlement.how === "refused") this.#stay(connection, settlement.code);
   }
 
   #stay(connection: Movable, code: string): void {
-    const { stayed } = this.counts;
-    stayed[code] = (stayed[code] ?? 0) + 1;
+    this.#count(code);
     this.#staying.add(connection);
     connection.endQuiescing();
     connection.markStaying();
+  }
+
+  #count(code: string): void {
+    const { stayed } = this.counts;
+    stayed[code] = (stayed[code] ?? 0) + 1;
   }
 
   #endAllQuiescing(): void {
@@ -158,6 +169,8 @@ export class ConnectionMover {
  * the gap of each connection short; two let the next one travel while the first is being answered.
  */
 const WINDOW = 2;
+
+const HALF_MOVED: RefusalCode = "ERR_HALF_MOVED";
 
 /** Connections that take more than a few milliseconds to look at. */
 const MANY = 1_000;

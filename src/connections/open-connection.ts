@@ -5,6 +5,7 @@ import type { Http1 } from "./http1.js";
 import type { FrozenConnection, Movable } from "./movable.js";
 import { PausedSocket } from "./paused-socket.js";
 import { encodeConnection } from "./connection-parcel.js";
+import { rememberUse } from "./use.js";
 
 /** The server of a connection, as the connection sees it. */
 interface ConnectionServer {
@@ -67,6 +68,7 @@ export class OpenConnection implements Movable {
       paused = pausing;
       const { label } = this.#server;
       const { unread, fd } = pausing;
+      const isUnused = rememberUse(fd);
       return {
         connection: this,
         parcel: encodeConnection({ id, label, adapter, state, unread, fd }),
@@ -75,6 +77,8 @@ export class OpenConnection implements Movable {
           pausing.discard();
         },
         onReturned: () => pausing.resume(),
+        isUntouched: () => socket.destroyed || isUnused(),
+        onLost: () => pausing.discard(),
       };
     } catch (error) {
       // The state is no JSON, or the adapter has closed the socket.

@@ -1,0 +1,70 @@
+import { expect, test } from "vitest";
+import { Client } from "../support/client.js";
+import { Service } from "../support/service.js";
+
+/** One offer has up to 64 connections. */
+const GREETED = 64;
+const UNTOUCHED = 36;
+const ROUNDS = 4;
+
+test("a connection on which a successor has written before it died is closed, and others are taken back", async () => {
+  const { service, port } = await start({ greets: GREETED, dies: 1, probation: 20_000 });
+  for (let round = 0; round < ROUNDS; round++) {
+    const clients = await Client.openAll(port, GREETED + UNTOUCHED);
+    for (const client of clients) expect(await say(client, "a\n")).toBe("0 1\n");
+    const from = service.lines.length;
+    await service.upgrade("rollback");
+    expect(service.lines.slice(from).filter(({ event }) => event === "upgraded")).toHaveLength(1);
+    // Said after the rollback: a connection that was taken back answers, one that is closed does not.
+    const outcomes = await Promise.all(clients.map(outcome));
+    expect(outcomes.filter((text) => text === "greeting\n")).toHaveLength(GREETED);
+    expect(outcomes.filter((text) => text === "0 2\n")).toHaveLength(UNTOUCHED);
+    for (const client of clients) client.socket.destroy();
+  }
+});
+
+test("a connection that moved by half is counted", async () => {
+  const { service, port } = await start({ greets: 1, dies: 1, probation: 50 });
+  const client = await Client.open(port);
+  expect(await say(client, "a\n")).toBe("0 1\n");
+  client.socket.write("half a ");
+  await service.until("busy");
+  await service.upgrade();
+  await service.confirmed(1);
+  expect(await say(client, "line\n")).toBe("0 2\n");
+  await client.ended;
+  expect(client.text).toBe("greeting\n");
+  expect(await service.until("exit", { generation: 0 })).toMatchObject({
+    moved: 0,
+    destroyed: 0,
+    stayed: { ERR_HALF_MOVED: 1 },
+  });
+});
+
+test("a dormant connection on which a successor has written before it died is closed, and others are taken back", async () => {
+  const { service, port } = await start({ greets: 1, dies: 2, dormant: 1, probation: 50 });
+  const clients = await Client.openAll(port, 2);
+  for (const client of clients) expect(await say(client, "a\n")).toBe("0 1\n");
+  await service.replace();
+  await service.upgrade("upgraded");
+  await Promise.race(clients.map(({ ended }) => ended));
+  const outcomes = await Promise.all(clients.map(outcome));
+  expect(outcomes.toSorted()).toEqual(["greeting\n", "greeting\n1 2\n"]);
+});
+
+async function start(settings: object): Promise<{ service: Service; port: number }> {
+  const service = Service.start("greets-and-dies.js", { settings });
+  return { service, port: (await service.until("accepting"))["port"] as number };
+}
+
+async function say(client: Client, text: string): Promise<string> {
+  client.socket.write(text);
+  return client.until(/\n/);
+}
+
+/** All that a client receives, until its connection is closed or has answered a second line. */
+async function outcome(client: Client): Promise<string> {
+  client.socket.write("b\n");
+  await Promise.race([client.ended, client.until(/^\d+ 2\n/m).then((text) => (client.text = text))]);
+  return client.text;
+}
