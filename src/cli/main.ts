@@ -4,7 +4,7 @@ import { VERSION } from "../util/version.js";
 import { demoCommand } from "./demo/demo-command.js";
 import { doctorCommand } from "./doctor/doctor-command.js";
 import { Interrupted } from "./interrupt.js";
-import { Reported, writeJson } from "./output.js";
+import { printable, Reported, writeJson } from "./output.js";
 import { statusCommand } from "./status-command.js";
 import { stopCommand } from "./stop-command.js";
 import { unitCommand } from "./unit-file/unit-command.js";
@@ -74,7 +74,7 @@ function reportError(error: unknown, json: boolean, words: string): number {
   const message = reasonOf(error).replace(/^error: /, "");
   const { code } = error as { code?: unknown };
   if (json) writeJson({ answer: "failed", code: isUsage ? "ERR_OPTION" : code, message });
-  process.stderr.write(`handover: ${message.replace(/\n/g, " ")}\n`);
+  process.stderr.write(`handover: ${printable(message.replaceAll("\n", " "))}\n`);
   if (isUsage) process.stderr.write(`Try: ${words} --help\n`);
   if (error instanceof Interrupted) return error.exitCode;
   return isUsage ? WRONG_USAGE : FAILED;

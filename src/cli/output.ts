@@ -2,17 +2,39 @@ import { stripVTControlCharacters, styleText } from "node:util";
 
 /** Prints one line of JSON. */
 export function writeJson(value: object): void {
-  process.stdout.write(`${JSON.stringify(value)}\n`);
+  const json = JSON.stringify(value).replaceAll(/\p{Cc}/gu, escapeInJson);
+  process.stdout.write(`${json}\n`);
 }
 
 /** Prints a line for people, in place of the line that {@link repaint} left. */
 export function writeText(text = ""): void {
-  process.stdout.write(`${clear()}${text}\n`);
+  process.stdout.write(`${clear()}${printable(text)}\n`);
+}
+
+/** Prints several lines for people. */
+export function writeLines(text: string): void {
+  for (const line of text.split("\n")) writeText(line);
+}
+
+/**
+ * Strips control characters, except the styles of {@link paint}: what a process or a file says must not control the user's
+ * terminal.
+ */
+export function printable(text: string): string {
+  return text.replaceAll(/\p{Cc}(?:\[(?:1|2|22|31|32|33|39)m)?/gu, (found) =>
+    found.startsWith("\u001b[") ? found : found.slice(1),
+  );
+}
+
+/** JSON.stringify leaves DEL and the C1 controls as they are. */
+function escapeInJson(character: string): string {
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
 }
 
 /** Shows a line that the next one replaces; only on a terminal. */
-export function repaint(text: string): void {
+export function repaint(line: string): void {
   if (!process.stdout.isTTY) return;
+  const text = printable(line);
   // A longer line would be wrapped, and only its last row be replaced.
   const width = (process.stdout.columns || 80) - 1;
   const plain = stripVTControlCharacters(text);

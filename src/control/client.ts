@@ -1,6 +1,8 @@
-import { statSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { HandoverError, type ErrorCode } from "../errors.js";
+import { native } from "../platform/native.js";
+import { descriptorOf } from "../platform/node-internals.js";
 import { readLines, writeLine, type Answer, type Phase, type Request } from "./protocol.js";
 
 /** A connection to the control socket of a process, after its greeting. It serves one request. */
@@ -75,6 +77,31 @@ export class ControlClient {
 
   close(): void {
     this.#socket.destroy();
+  }
+
+  /**
+   * Requires that root or the user of a process has bound the socket: somebody else may have put one at its path.
+   *
+   * @throws {HandoverError} `ERR_CONTROL`
+   */
+  requireOwner(pid: number): void {
+    const peer = native().peerCredentials(descriptorOf(this.#socket));
+    const owner = effectiveUser(pid) ?? process.geteuid?.();
+    if (typeof peer !== "number" && (peer.uid === 0 || peer.uid === owner)) return;
+    this.close();
+    const uid = typeof peer === "number" ? "unknown" : peer.uid;
+    const message = `the socket ${this.path} belongs to uid ${uid}, and process ${pid} to uid ${owner}`;
+    throw new HandoverError("ERR_CONTROL", message);
+  }
+}
+
+/** Undefined where there is no /proc, or another user's processes are hidden. */
+function effectiveUser(pid: number): number | undefined {
+  try {
+    const [, uid] = /^Uid:\s+\d+\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? [];
+    return uid === undefined ? undefined : Number(uid);
+  } catch {
+    return undefined;
   }
 }
 

@@ -18,7 +18,10 @@ export async function connectToPid(pid: number): Promise<ControlClient> {
   const paths = listeningPaths(pid);
   const attempts = paths.filter(isPrivate).map(async (path) => {
     const client = await ControlClient.connect(path, GREETING_TIMEOUT, found.signal);
-    if (client.pid === pid) return client;
+    if (client.pid === pid) {
+      client.requireOwner(pid);
+      return client;
+    }
     client.close();
     other = client;
     throw new HandoverError("ERR_CONTROL", `process ${client.pid} answers at ${path}`);
@@ -43,14 +46,18 @@ export async function connectToPidFile(file: string): Promise<ControlClient> {
     throw new HandoverError("ERR_PID_FILE", `process ${pid}, which the PID file ${file} names, has exited`);
   }
   const beside = `${file}.sock`;
-  if (existsSync(beside)) {
-    try {
-      return await ControlClient.connect(beside);
-    } catch {
-      // It is no control socket, or a stale one: the process may have another.
-    }
+  const client = existsSync(beside) ? await connectIfGreeted(beside) : undefined;
+  client?.requireOwner(pid);
+  return client ?? connectToPid(pid);
+}
+
+/** Undefined if it is no control socket, or a stale one: the process may have another. */
+async function connectIfGreeted(path: string): Promise<ControlClient | undefined> {
+  try {
+    return await ControlClient.connect(path);
+  } catch {
+    return undefined;
   }
-  return connectToPid(pid);
 }
 
 /** ms a socket may take to greet. All are asked at the same time, because a busy process answers late. */

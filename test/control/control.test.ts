@@ -1,4 +1,4 @@
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, readFileSync, statSync, unlinkSync, watch, writeFileSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
@@ -6,6 +6,7 @@ import { dirname, join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { ControlClient } from "../../dist/control/client.js";
 import { connectToPid } from "../../dist/control/discover.js";
+import { handover } from "../support/program.js";
 import { openRequest } from "../support/requests.js";
 import { asRoot, isSkipped } from "../support/root.js";
 import { Service, temporaryDirectory } from "../support/service.js";
@@ -146,6 +147,39 @@ describe("a client of the control socket", () => {
     const path = await listen(greet);
     const asking = ControlClient.connect(path, 500).then((client) => client.ask({ command: "status" }));
     await expect(asking).rejects.toThrow(message);
+  });
+
+  // Only root can be another user.
+  test.skipIf(isSkipped)(
+    `the commands trust no control socket that another user has put beside the PID file${asRoot}`,
+    async () => {
+      const directory = temporaryDirectory();
+      chmodSync(directory, 0o777);
+      const pidFile = join(directory, "pid");
+      writeFileSync(pidFile, `${process.pid}\n`);
+      const answer = `{"handover":"9","pid":${process.pid}}\n{"answer":"stopped","destroyed":0}\n`;
+      const program = `require("net").createServer((c) => c.write(${JSON.stringify(answer)})).listen("${pidFile}.sock", () => console.log())`;
+      const impostor = spawn(process.execPath, ["--eval", program], { uid: NOBODY, cwd: "/", env: {} });
+      onTestFinished(() => void impostor.kill());
+      await once(impostor.stdout, "data");
+      expect(await handover("stop", "--pid-file", pidFile)).toEqual({
+        code: 1,
+        stdout: "",
+        stderr: `handover: the socket ${pidFile}.sock belongs to uid ${NOBODY}, and process ${process.pid} to uid 0\n`,
+      });
+    },
+  );
+
+  test("the commands print no control character that a process sends", async () => {
+    const evil = "\u001b]0;x\u0007\u001b[2Ja\rb\u009b8m\u007f";
+    const path = await listen((socket) =>
+      socket.write(`{"handover":"9","pid":1}\n${JSON.stringify({ answer: "failed", message: evil })}\n`),
+    );
+    const text = await handover("status", "--control", path);
+    expect(text).toMatchObject({ code: 1, stderr: "handover: ]0;x[2Jab8m\n" });
+    const json = await handover("status", "--control", path, "--json");
+    expect(json.stdout).not.toMatch(/(?!\n)\p{Cc}/u);
+    expect(JSON.parse(json.stdout)).toMatchObject({ message: evil });
   });
 
   test("the control socket whose file was removed is bound again by an upgrade, and the error says so", async () => {

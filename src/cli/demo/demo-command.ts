@@ -5,7 +5,7 @@ import { withService, type Service } from "./demo-service.js";
 import { renderTable } from "./table.js";
 import { Tally } from "./tally.js";
 import { interruptible } from "../interrupt.js";
-import { count, duration, paint, repaint, writeJson, writeText } from "../output.js";
+import { count, duration, paint, repaint, writeJson, writeLines, writeText } from "../output.js";
 import { wholeNumber } from "../process-options.js";
 
 /** `handover demo` */
@@ -49,7 +49,7 @@ async function demo({ upgrades, json }: Options): Promise<void> {
     // An interrupted demo prints what it has counted, too.
     const summary = tally.summary();
     if (json) writeJson({ answer: "demo", ...summary });
-    else if (tally.requests > 0) writeText(renderTable(summary));
+    else if (tally.requests > 0) writeLines(renderTable(summary));
   }
   requireSuccess(tally);
   print(paint("green", `none of ${count(tally.requests, "request")} failed`));

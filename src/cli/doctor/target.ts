@@ -83,7 +83,9 @@ async function ask(
 async function connect(pid: number | undefined, socket: string | undefined): Promise<ControlClient> {
   if (socket === undefined) return connectToPid(pid!);
   try {
-    return await ControlClient.connect(socket, STATUS_TIMEOUT);
+    const client = await ControlClient.connect(socket, STATUS_TIMEOUT);
+    if (pid !== undefined) client.requireOwner(pid);
+    return client;
   } catch (error) {
     if (pid === undefined) throw error;
     return connectToPid(pid);

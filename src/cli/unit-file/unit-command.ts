@@ -2,7 +2,7 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { HandoverError, reasonOf } from "../../errors.js";
-import { writeJson, writeText } from "../output.js";
+import { writeJson, writeLines, writeText } from "../output.js";
 import { milliseconds, wholeNumber } from "../process-options.js";
 import { planUnit, UNIT_TYPES, type Request } from "./plan.js";
 import { renderService } from "./service-file.js";
@@ -64,7 +64,7 @@ function unit(options: Options, command: Command): void {
   const paths = directory === undefined ? undefined : files.map((file) => write(directory, file));
   if (json) return writeJson({ answer: "unit", files, ...(paths && { written: paths }) });
   if (paths === undefined)
-    return writeText(
+    return writeLines(
       files
         .map(({ content }) => content)
         .join("\n")
