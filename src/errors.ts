@@ -45,6 +45,7 @@ export type RefusalCode =
   | "ERR_EXPIRED"
   | "ERR_FREEZE"
   | "ERR_HALF_MOVED"
+  | "ERR_INTERCEPTED"
   | "ERR_MEMORY"
   | "ERR_MIGRATE"
   | "ERR_NO_TAKER"

@@ -1,7 +1,8 @@
 export { Upgrader } from "./upgrader.js";
 export { HandoverError, type ErrorCode, type RefusalCode } from "./errors.js";
 export type { Rehearsal, UpgradeResult, UpgraderEvents } from "./events.js";
-export type { ConnectionAdapter } from "./connections/adapter.js";
+export type { ConnectionAdapter, Handover } from "./connections/adapter.js";
+export { http, type HttpConnections, type HttpOptions } from "./connections/http-connections.js";
 export type { Outcome } from "./lifecycle.js";
 export type { CommandOverride, SignalOptions, UpgraderOptions } from "./options.js";
 export type { Fds } from "./sockets/fds.js";

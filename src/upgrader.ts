@@ -110,7 +110,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     host?: string,
   ): Promise<AddressInfo | string> {
     requireServer(server);
-    const wish = readListenOptions(options, host, systemEnv.launch.logicalCwd);
+    const wish = readListenOptions(server, options, host, systemEnv.launch.logicalCwd);
     this.#generation.assertAcceptsNew("listen");
     return this.#context.sockets.listen(server, wish);
   }

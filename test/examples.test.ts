@@ -30,6 +30,36 @@ test("examples/limiter.js counts every request of each client over upgrades", as
   expect(service.transcript()).not.toMatch(/warning/i);
 });
 
+/** Of the PROXY protocol. */
+const line = (address: string): string => `PROXY TCP4 ${address} 192.0.2.9 4711 80\r\n`;
+
+test("examples/proxy-line.js knows each client's address over upgrades, split lines included", async () => {
+  const { port, upgrade, service } = await start("proxy-line.js", {});
+  const clients = await Client.openAll(port, 3);
+  const [used, half, fresh] = clients as [Client, Client, Client];
+  used.socket.write(line("192.0.2.1"));
+  expect(await used.ask()).toBe("192.0.2.1 asks generation 0\n");
+  half.socket.write("PROXY TCP4 192.");
+  for (let generation = 1; generation <= UPGRADES; generation++) {
+    const before = await Client.open(port);
+    await upgrade(async () => {
+      // The predecessor has the half of its line, and finishes it.
+      if (generation > 1) return;
+      half.socket.write(
+        `${line("192.0.2.2").slice("PROXY TCP4 192.".length)}GET / HTTP/1.1\r\nHost: a\r\n\r\n`,
+      );
+      expect(await half.answer()).toBe("192.0.2.2 asks generation 0\n");
+    });
+    before.socket.write(line("192.0.2.3"));
+    expect(await before.ask()).toBe(`192.0.2.3 asks generation ${generation}\n`);
+    expect(await used.ask()).toBe(`192.0.2.1 asks generation ${generation}\n`);
+    expect(await half.ask()).toBe(`192.0.2.2 asks generation ${generation}\n`);
+  }
+  fresh.socket.write(line("192.0.2.4"));
+  expect(await fresh.ask()).toBe(`192.0.2.4 asks generation ${UPGRADES}\n`);
+  expect(service.transcript()).not.toMatch(/warning/i);
+});
+
 test("examples/limiter.js refuses a client over its limit after an upgrade, too", async () => {
   const { port, upgrade } = await start("limiter.js", { LIMIT: "1", WINDOW: "1e15" });
   const address = "127.0.0.2";

@@ -1,5 +1,8 @@
+import { createServer as createHttpServer } from "node:http";
+import { createServer } from "node:net";
 import { inspect } from "node:util";
 import { describe, expect, test } from "vitest";
+import { http, type HttpOptions } from "../dist/connections/http-connections.js";
 import { HandoverError } from "../dist/errors.js";
 import { readOptions, type UpgraderOptions } from "../dist/options.js";
 import { readBindOptions, readListenOptions, type ListenOptions } from "../dist/sockets/listen-options.js";
@@ -177,7 +180,7 @@ describe("bind()", () => {
 });
 
 function listen(options: ListenOptions | number | string, host?: string): object {
-  return readListenOptions(options, host, "/srv");
+  return readListenOptions(createServer(), options, host, "/srv");
 }
 
 /** What was wrong with an option. */
@@ -199,7 +202,27 @@ function asPattern(message: string | RegExp): RegExp {
 }
 
 const give = (connections: unknown): unknown =>
-  readListenOptions({ port: 0, connections } as ListenOptions, undefined, "/srv");
+  readListenOptions(createServer(), { port: 0, connections } as ListenOptions, undefined, "/srv");
+
+test("connections may be false, and http() for a server of node:http only", () => {
+  expect(give(false)).toMatchObject({ connections: false });
+  const connections = http({ version: 1 });
+  expect(readListenOptions(createHttpServer(), { connections, port: 0 }, undefined, "/srv")).toMatchObject({
+    connections,
+  });
+  expect(refusal(() => give(connections))).toMatch(
+    /^the option "connections" must be an adapter, as http\(\) is for servers of node:http, not HttpConnections/,
+  );
+});
+
+test.each([
+  [{}, 'the option "version" must be a whole number, not undefined'],
+  [{ version: 1.5 }, 'the option "version" must be a whole number, not 1.5'],
+  [{ version: 1, save: 1 }, 'the option "save" must be a function, not 1'],
+  [{ version: 1, load() {} }, 'http() does not know the option "load"; it knows version, save, restore'],
+])("http() refuses %o", (options, message) => {
+  expect(refusal(() => http(options as HttpOptions))).toBe(message);
+});
 
 test.each([
   { name: 1 },

@@ -57,6 +57,12 @@ export interface ConnectionAdapter {
   close?(socket: Socket): boolean;
 }
 
+/** The property `handover` of the socket or the request of a connection that has moved. */
+export interface Handover {
+  /** Returned by `save` in the old process; null without it. */
+  state: unknown;
+}
+
 /** How the connections of one protocol come to their end. */
 export interface CloseStrategy {
   /** Whether connections are told to close at their next opportunity. */

@@ -33,6 +33,7 @@ const CONSEQUENCES = {
   quiesce: "the connection moves when it is idle",
   "the undo of quiesce": "the connection stays as it is",
   freeze: "the connection stays",
+  save: "the connection stays",
   thaw: "the connection is closed",
   moved: "the connection has moved nevertheless",
   idleTimeout: "the connection is thawed at once",
@@ -140,7 +141,7 @@ function toFunction(result: unknown): (() => unknown) | undefined {
 }
 
 /** JSON would make `{}` of a promise, and lose the state. */
-function notPromise(result: unknown): unknown {
+export function notPromise(result: unknown): unknown {
   if (isThenable(result)) throw wrongResult("the state itself", result);
   return result;
 }

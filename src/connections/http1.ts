@@ -3,11 +3,19 @@ import { Server as HttpServer, type IncomingMessage, type ServerResponse } from 
 import { Server as HttpsServer } from "node:https";
 import type { Server, Socket } from "node:net";
 import { Server as TlsServer } from "node:tls";
-import { writeQueueSize } from "../platform/node-internals.js";
+import { makeRefusal, refusalOf, type Refusal } from "../exchange/parcel.js";
+import { acceptedBy, parserListener, writeQueueSize } from "../platform/node-internals.js";
 import { IdleList } from "./idle-list.js";
-import type { CloseStrategy } from "./adapter.js";
-import type { GuardedAdapter } from "./guarded-adapter.js";
+import type { CloseStrategy, Handover } from "./adapter.js";
+import { notPromise, reportFailure, type GuardedAdapter } from "./guarded-adapter.js";
+import type { HttpConnections } from "./http-connections.js";
 import { now, TimeLimits, type Silence } from "./time-limits.js";
+
+/** The state that moves with a connection. */
+interface Http1State extends Silence {
+  /** The program's. */
+  saved?: unknown;
+}
 
 interface Http1Listener {
   /** A response is over, so its connection may be idle. */
@@ -28,8 +36,10 @@ function isSecureHttp2(server: Server): boolean {
  * sees every request, whatever listeners the program has.
  */
 export class Http1 implements CloseStrategy, GuardedAdapter {
-  readonly name = "http/1.1";
-  readonly version = 1;
+  readonly name: string;
+  readonly version: number;
+  /** The program's, by which connections move that it reads before HTTP does. */
+  readonly #program: HttpConnections | undefined;
   readonly #server: HttpServer;
   readonly #idleList: IdleList;
   readonly #limits: TimeLimits;
@@ -39,7 +49,10 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
   #someAreStaying = false;
   readonly #listener: Http1Listener;
 
-  constructor(server: HttpServer, listener: Http1Listener) {
+  constructor(server: HttpServer, program: HttpConnections | undefined, listener: Http1Listener) {
+    this.name = program === undefined ? "http/1.1" : "http/1.1 with state";
+    this.version = program?.version ?? 1;
+    this.#program = program;
     this.#server = server;
     this.#listener = listener;
     this.#idleList = new IdleList(server);
@@ -47,8 +60,14 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
     subscribe(REQUEST_START, this.#onRequest);
   }
 
+  /** In the server's event `connection`, before its other listeners. */
   add(socket: Socket): void {
-    this.#connections.set(socket, { requests: 0, silentSince: now(), inFlight: [], isStaying: false });
+    // A program that has read the first bytes may emit the event again.
+    if (this.#connections.has(socket)) return;
+    const isIntercepted =
+      this.#intercepts || socket.bytesRead > 0 || acceptedBy(socket) !== (this.#server as Server);
+    const connection = { requests: 0, silentSince: now(), inFlight: [], isStaying: false, isIntercepted };
+    this.#connections.set(socket, connection);
     this.#idleList.add(socket);
     socket.once("close", () => this.#connections.delete(socket));
   }
@@ -91,17 +110,43 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
     socket.destroySoon();
   }
 
-  freeze(socket: Socket): { state: Silence } | undefined {
+  /**
+   * Whether HTTP does not get the connection from its first byte, and at once: bytes that the program has taken off it
+   * would be lost.
+   */
+  isIntercepted(socket: Socket): boolean {
+    return this.#connections.get(socket)?.isIntercepted === true;
+  }
+
+  /** Why the server cannot take a connection, if it cannot: the program would read it as a new one. */
+  refuse(): Refusal | undefined {
+    return this.#program === undefined && this.#intercepts ? INTERCEPTED : undefined;
+  }
+
+  freeze(socket: Socket): { state: Http1State } | Refusal | undefined {
     if (!this.#isIdle(socket)) return undefined;
-    const { requests, silentSince } = this.#connections.get(socket)!;
-    return { state: { requests, silentSince, ...this.#limits.ownTimeout(socket, requests) } };
+    const { requests, silentSince, isIntercepted } = this.#connections.get(socket)!;
+    const silence = { requests, silentSince, ...this.#limits.ownTimeout(socket, requests) };
+    if (isIntercepted && socket.bytesRead === 0) return { state: { ...silence, isNew: true } };
+    if (this.#program?.save === undefined) return { state: silence };
+    try {
+      return { state: { ...silence, saved: notPromise(this.#program.save(socket)) } };
+    } catch (error) {
+      reportFailure(this, "save", error);
+      return refusalOf(error, "ERR_ADAPTER");
+    }
   }
 
   thaw(socket: Socket, state: unknown, _: Server, isSilent: boolean): void {
+    const { requests, silentSince, saved = null, isNew } = state as Http1State;
+    if (isNew === undefined) {
+      const handover: Handover = { state: saved };
+      Object.assign(socket, { handover });
+      this.#program?.restore?.(socket, saved);
+    }
     this.#server.emit("connection", socket);
     const connection = this.#connections.get(socket);
     if (connection === undefined) return;
-    const { requests, silentSince } = state as Silence;
     Object.assign(connection, { requests, silentSince });
     this.#limits.apply(socket, state as Silence, isSilent);
   }
@@ -112,6 +157,15 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
 
   expire(state: unknown): ((socket: Socket) => void) | undefined {
     return this.#limits.expire(state as Silence);
+  }
+
+  /** Whether a listener or `emit` of the program decides when Node's parser gets a connection. */
+  get #intercepts(): boolean {
+    const server = this.#server;
+    return (
+      Object.hasOwn(server, "emit") ||
+      !server.listeners("connection").includes(parserListener() as () => void)
+    );
   }
 
   /**
@@ -170,6 +224,12 @@ interface Connection extends Silence {
   inFlight: { response: ServerResponse; keepAlive: boolean }[];
   /** It does not move. */
   isStaying: boolean;
+  isIntercepted: boolean;
 }
+
+export const INTERCEPTED = makeRefusal(
+  "ERR_INTERCEPTED",
+  "the program reads the connection before HTTP does",
+);
 
 const REQUEST_START = "http.server.request.start";

@@ -13,6 +13,8 @@ interface ConnectionServer {
   readonly label: string;
   readonly adapters: readonly GuardedAdapter[];
   readonly http1: Http1 | undefined;
+  /** Why a connection cannot move by an adapter, if it cannot. */
+  refuse(socket: Socket, adapter: GuardedAdapter): Refusal | undefined;
 }
 
 /** A connection that has a socket. */
@@ -31,7 +33,7 @@ export class OpenConnection implements Movable {
     if (this.#socket.destroyed) return undefined;
     let failure: Refusal | undefined;
     for (const adapter of this.#server.adapters) {
-      const frozen = adapter.freeze(this.#socket);
+      const frozen = this.#server.refuse(this.#socket, adapter) ?? adapter.freeze(this.#socket);
       if (frozen === undefined) continue;
       if (!("code" in frozen)) return this.#pause(adapter, frozen.state, id);
       // Another adapter may know the connection.

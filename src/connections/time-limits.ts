@@ -9,6 +9,8 @@ export interface Silence {
   silentSince: number;
   /** The timeout of its socket, in ms, if the program has set it: 0 for none. Else the server's are in force. */
   timeout?: number;
+  /** Nothing was read from it, and the program has not given it to HTTP yet: it moves as if it had just been accepted. */
+  isNew?: true;
 }
 
 /**
@@ -91,8 +93,8 @@ export class TimeLimits {
   }
 
   /** The limit of a first request, which runs from the beginning of the connection; 0 for none. */
-  #requestLimit({ requests }: Silence): number {
-    if (requests > 0) return 0;
+  #requestLimit({ requests, isNew }: Silence): number {
+    if (requests > 0 || isNew) return 0;
     const { headersTimeout, requestTimeout } = this.#server;
     const limits = [headersTimeout, requestTimeout].filter((limit) => limit > 0);
     return limits.length === 0 ? 0 : Math.min(...limits);

@@ -2,17 +2,21 @@ import { Socket, type Server } from "node:net";
 import { Server as TlsServer } from "node:tls";
 import { HandoverError, reasonOf } from "../errors.js";
 import type { TakeResult } from "../exchange/exchange.js";
-import { makeRefusal, type Parcel } from "../exchange/parcel.js";
-import { allowsHalfOpen, countConnection, joinServer } from "../platform/node-internals.js";
+import { makeRefusal, type Parcel, type Refusal } from "../exchange/parcel.js";
+import { allowsHalfOpen, countConnection, joinServer, overrideMember } from "../platform/node-internals.js";
 import { check, native } from "../platform/native.js";
-import type { CloseStrategy } from "./adapter.js";
+import type { CloseStrategy, ConnectionAdapter } from "./adapter.js";
 import { DormantConnections, type DormantConnection } from "./dormant.js";
-import { reportFailure, type GuardedAdapter } from "./guarded-adapter.js";
-import { Http1, speaksHttp1 } from "./http1.js";
+import { AdapterGuard, reportFailure, type GuardedAdapter } from "./guarded-adapter.js";
+import { HttpConnections } from "./http-connections.js";
+import { Http1, INTERCEPTED, speaksHttp1 } from "./http1.js";
 import { Http2Sessions } from "./http2.js";
 import type { Movable } from "./movable.js";
 import { OpenConnection } from "./open-connection.js";
 import { decodeConnection } from "./connection-parcel.js";
+
+/** How the connections of a server move: by an adapter, not at all, or by default. */
+export type Connections = ConnectionAdapter | HttpConnections | false | undefined;
 
 interface TrackedServerListener {
   /** A connection has ended. */
@@ -32,33 +36,53 @@ export class TrackedServer {
   /** TLS sockets, as the program sees them. */
   readonly #secure = new Set<Socket>();
   readonly #dormant: DormantConnections;
-  /** The adapters by which its connections move. Those over TLS do not: TLS keeps its state in the process. */
+  /** The adapters by which its connections move. */
   readonly adapters: GuardedAdapter[] = [];
   /** The program's own adapters: they also close connections over TLS. */
   readonly #ownAdapters: GuardedAdapter[] = [];
   readonly #listener: TrackedServerListener;
 
-  constructor(server: Server, label: string, listener: TrackedServerListener) {
+  /** The adapter that the program has chosen for this server. */
+  readonly #chosen: GuardedAdapter | undefined;
+  readonly #moves: boolean;
+  readonly #restoreEmit: (() => void) | undefined;
+
+  constructor(server: Server, label: string, connections: Connections, listener: TrackedServerListener) {
     this.server = server;
+    // TLS keeps its state in the process.
+    this.#moves = connections !== false && !(server instanceof TlsServer);
+    const program = connections instanceof HttpConnections ? connections : undefined;
     this.label = label;
     this.#listener = listener;
     this.http1 = speaksHttp1(server)
-      ? new Http1(server, { responded: (socket) => this.#onResponse(socket) })
+      ? new Http1(server, program, { responded: (socket) => this.#onResponse(socket) })
       : undefined;
-    if (this.http1 !== undefined && !(server instanceof TlsServer)) this.adapters.push(this.http1);
+    if (this.http1 !== undefined && this.#moves) this.adapters.push(this.http1);
+    if (program !== undefined) {
+      this.#chosen = this.http1;
+    } else if (typeof connections === "object") {
+      this.#chosen = new AdapterGuard(connections as ConnectionAdapter);
+      this.addAdapter(this.#chosen);
+    }
     this.http2 = new Http2Sessions(server);
     this.#dormant = new DormantConnections(this, {
       wake: (...woken) => this.#wake(...woken),
       ended: () => listener.ended(),
     });
     server.prependListener("connection", this.#onConnection);
+    this.#restoreEmit = Object.hasOwn(server, "emit") ? this.#wrapEmit() : undefined;
     if (server instanceof TlsServer) server.prependListener("secureConnection", this.#onSecureConnection);
   }
 
   /** Lets its connections move and close by a further adapter. */
   addAdapter(adapter: GuardedAdapter): void {
     this.#ownAdapters.push(adapter);
-    if (!(this.server instanceof TlsServer)) this.adapters.push(adapter);
+    if (this.#moves) this.adapters.push(adapter);
+  }
+
+  /** Why a connection cannot move by an adapter, if it cannot. */
+  refuse(socket: Socket, adapter: GuardedAdapter): Refusal | undefined {
+    return adapter !== this.#chosen && this.http1?.isIntercepted(socket) ? INTERCEPTED : undefined;
   }
 
   /** Connections that can move, the dormant ones first. */
@@ -93,6 +117,8 @@ export class TrackedServer {
     const [fd] = fds;
     if (adapters.length === 0 || fd === undefined) return makeRefusal("ERR_NO_TAKER");
     if (adapter === undefined) return makeRefusal("ERR_VERSION");
+    const refusal = adapter === this.http1 ? this.http1?.refuse() : undefined;
+    if (refusal !== undefined) return refusal;
     const timeout = unread === undefined ? adapter.idleTimeout?.(state) : undefined;
     if (timeout !== undefined && this.#dormant.adopt(fd, state, adapter, timeout)) return "taken";
     // A socket closes its descriptor, and the exchange closes that of a refused parcel.
@@ -110,6 +136,7 @@ export class TrackedServer {
 
   dispose(): void {
     this.server.removeListener("connection", this.#onConnection);
+    this.#restoreEmit?.();
     this.server.removeListener("secureConnection", this.#onSecureConnection);
     this.http1?.dispose();
     this.http2.dispose();
@@ -121,6 +148,21 @@ export class TrackedServer {
     // A TLS connection is added again with its secure socket: its client may never begin a handshake.
     this.http1?.add(socket);
   };
+
+  /** A program that has replaced `emit` may give no connection to the listeners: a drain would not wait for it. */
+  #wrapEmit(): () => void {
+    const { server } = this;
+    const own = Object.getOwnPropertyDescriptor(server, "emit")!;
+    const emit = server.emit.bind(server) as (...args: unknown[]) => boolean;
+    const wrapped = ((...args: unknown[]) => {
+      if (args[0] === "connection") this.#onConnection(args[1] as Socket);
+      return emit(...args);
+    }) as Server["emit"];
+    overrideMember(server, "emit", wrapped);
+    return () => {
+      if (server.emit === wrapped) Object.defineProperty(server, "emit", own);
+    };
+  }
 
   readonly #onSecureConnection = (socket: Socket): void => {
     this.http1?.add(socket);

@@ -5,7 +5,7 @@ import { deferred, type Deferred } from "../util/deferred.js";
 import type { ConnectionAdapter, CloseStrategy } from "./adapter.js";
 import { AdapterGuard } from "./guarded-adapter.js";
 import type { Movable } from "./movable.js";
-import { TrackedServer } from "./tracked-server.js";
+import { TrackedServer, type Connections } from "./tracked-server.js";
 
 /** Called with each connection that may be idle now. */
 type IdleHandler = (connection: Movable) => void;
@@ -21,7 +21,7 @@ export class Tracker {
   #empty: Deferred<void> | undefined;
 
   /** Watches a server's connections from now on. It must not have any yet. */
-  watch(server: Server, label: string, adapter: ConnectionAdapter | undefined): void {
+  watch(server: Server, label: string, connections: Connections): void {
     const known = this.#servers.get(server);
     if (known !== undefined) {
       // It was closed, and listens again.
@@ -29,11 +29,10 @@ export class Tracker {
       this.#closed.delete(known);
       return;
     }
-    const tracked = new TrackedServer(server, label, {
+    const tracked = new TrackedServer(server, label, connections, {
       ended: () => this.#onEnded(tracked),
       mayBeIdle: (connection) => this.#idleHandlers.forEach((handle) => handle(connection)),
     });
-    if (adapter !== undefined) tracked.addAdapter(new AdapterGuard(adapter));
     for (const one of this.#adapters) tracked.addAdapter(one);
     this.#servers.set(server, tracked);
   }

@@ -1,5 +1,5 @@
 import type { Socket as DatagramSocket } from "node:dgram";
-import type { IncomingMessage } from "node:http";
+import { Server as HttpServer, type IncomingMessage } from "node:http";
 import { Server, type Socket } from "node:net";
 import { HandoverError } from "../errors.js";
 
@@ -61,6 +61,18 @@ export function countConnection(server: Server, change: 1 | -1): void {
 export function joinServer(server: Server, socket: Socket): void {
   Object.assign(socket, { server, _server: server });
 }
+
+/** The server that accepted a connection; undefined for one that a program has made. */
+export function acceptedBy(socket: Socket): Server | undefined {
+  return (socket as unknown as { _server?: Server })._server;
+}
+
+/** Node's own listener of `connection`, by which an HTTP server gives a connection to its parser. */
+export function parserListener(): unknown {
+  return (listener ??= new HttpServer().listeners("connection")[0]);
+}
+
+let listener: unknown;
 
 /** Whether a server's connections stay writable when their client has ended. */
 export function allowsHalfOpen(server: Server): boolean {

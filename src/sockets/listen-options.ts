@@ -1,5 +1,7 @@
 import { readAdapter, type ConnectionAdapter } from "../connections/adapter.js";
+import { HttpConnections } from "../connections/http-connections.js";
 import { Socket } from "node:dgram";
+import { Server as HttpServer } from "node:http";
 import { Server } from "node:net";
 import { inspect } from "node:util";
 import { type RequestedAddress, absolutePath } from "../address.js";
@@ -29,8 +31,11 @@ export interface ListenOptions {
   name?: string;
   /** Closes the server when it is aborted. */
   signal?: AbortSignal;
-  /** The adapter by which the connections move to the next process. Plain HTTP/1.1 has its own. */
-  connections?: ConnectionAdapter;
+  /**
+   * How the connections move to the next process: by an adapter, by `http()` together with a state of the program, or, if
+   * false, not at all. Plain HTTP/1.1 has an adapter of its own.
+   */
+  connections?: ConnectionAdapter | HttpConnections | false;
 }
 
 /** Options of `bind()`. */
@@ -52,7 +57,7 @@ export interface ListenRequest {
   backlog: number;
   mode: number;
   signal: AbortSignal | undefined;
-  connections?: ConnectionAdapter | undefined;
+  connections?: ConnectionAdapter | HttpConnections | false | undefined;
 }
 
 /**
@@ -83,6 +88,7 @@ function wrongKind(expected: string, value: unknown): HandoverError {
  * @throws {HandoverError} `ERR_OPTION`
  */
 export function readListenOptions(
+  server: Server,
   options: ListenOptions | number | string,
   host: string | undefined,
   directory: string,
@@ -97,7 +103,7 @@ export function readListenOptions(
     backlog,
     mode: modeOf(given),
     signal: signalOf(given.signal),
-    connections: given.connections === undefined ? undefined : readAdapter(given.connections),
+    connections: connectionsOf(given.connections, server),
   };
 }
 
@@ -170,6 +176,13 @@ function modeOf({ mode, readableAll, writableAll, path }: ListenOptions): number
 function signalOf(value: AbortSignal | undefined): AbortSignal | undefined {
   if (value === undefined || value instanceof AbortSignal) return value;
   throw wrongOption("signal", "an AbortSignal", value);
+}
+
+function connectionsOf(value: ListenOptions["connections"], server: Server): ListenRequest["connections"] {
+  if (value === undefined || value === false) return value;
+  if (!(value instanceof HttpConnections)) return readAdapter(value);
+  if (server instanceof HttpServer) return value;
+  throw wrongOption("connections", "an adapter, as http() is for servers of node:http", value);
 }
 
 function readName(value: unknown): string | undefined {

@@ -30,7 +30,7 @@ export class StubSockets {
     host: string | undefined,
   ): Promise<AddressInfo | string> {
     requireServer(server);
-    const wish = readListenOptions(options, host, process.cwd());
+    const wish = readListenOptions(server, options, host, process.cwd());
     const { address, backlog, mode, signal } = wish;
     if (server.listening) throw cannotListen(wish, new Error("the server is already listening"));
     server.on("connection", (connection: Socket) => {

@@ -11,7 +11,7 @@ import { hasContext, isOpen, isQuiet, markMoved, type WebSocketLike } from "./ws
 import { Replay, type Handshake } from "./replay.js";
 
 export type { WebSocketLike } from "./ws-internals.js";
-export type { Handover } from "./replay.js";
+export type { Handover } from "../connections/adapter.js";
 
 /** The members of a `WebSocketServer` of `ws` 8 that are used. */
 export interface WebSocketServerLike<W extends WebSocketLike> {

@@ -1,13 +1,8 @@
 import { IncomingMessage, type Server } from "node:http";
 import { Socket } from "node:net";
+import type { Handover } from "../connections/adapter.js";
 import { HandoverError } from "../errors.js";
 import { setHeaders, overrideMember } from "../platform/node-internals.js";
-
-/** The property `handover` of the request of a connection that has moved. */
-export interface Handover {
-  /** Returned by `save` in the old process. */
-  state: unknown;
-}
 
 /** The state that moves with a WebSocket. */
 export interface Handshake {
