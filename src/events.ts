@@ -13,7 +13,7 @@ export interface UpgraderEvents {
   upgrading: [{ pid: number; generation: number }];
   /** The successor accepts; its probation begins. */
   upgraded: [{ pid: number; generation: number; timings: Timings }];
-  /** An upgrade was refused or failed; this process keeps serving. Or a step after the commit failed. */
+  /** An upgrade was refused or failed; this process keeps serving. Or a step after the commit failed, or the channel. */
   failed: [{ error: HandoverError }];
   /** This process has stopped accepting. Its `connections` have to move or end within `timeout` ms. */
   draining: [{ connections: number; timeout: number }];

@@ -1,7 +1,7 @@
 import { HandoverError } from "../errors.js";
 import { check, createWatcher, native, POLL, type Watcher } from "../platform/native.js";
 import { closeAll, duplicateAll } from "../platform/descriptors.js";
-import { isAnnounced, isTransient, RETRY_AFTER } from "./failures.js";
+import { channelError, hasClosed, isAnnounced, isFailure, isTransient, RETRY_AFTER } from "./failures.js";
 import type { Message } from "./messages.js";
 import { encode } from "./wire-format.js";
 import { PacketReader, type Packet } from "./reader.js";
@@ -13,6 +13,13 @@ import { PacketReader, type Packet } from "./reader.js";
 interface ChannelListener {
   /** @param sender the PID of the sender, as the kernel vouches for it; 0 where it is unknown */
   message(message: Message, fds: number[], body: Uint8Array, sender: number): void;
+  /**
+   * A message was lost: the channel carries no more, either way. The process at the other end may live; {@link end} comes
+   * when it has closed.
+   *
+   * @param unsent the messages that were still queued here
+   */
+  fail?(error: HandoverError, unsent: readonly Message[]): void;
   /** The other end has closed, or broke the protocol (`error`). No message comes after it. */
   end(error: HandoverError | undefined): void;
 }
@@ -38,11 +45,12 @@ export class Channel {
   #watcher: Watcher | undefined;
   #listener: ChannelListener | undefined;
   /** Messages that the socket has not accepted yet, with duplicates of the descriptors: their owners may close theirs. */
-  readonly #waiting: { data: Uint8Array; fds: readonly number[] }[] = [];
+  readonly #waiting: { message: Message; data: Uint8Array; fds: readonly number[] }[] = [];
   /** Set while sending, or reading, waits after an error that no event of the socket ends. */
   #sendRetry: NodeJS.Timeout | undefined;
   #readRetry: NodeJS.Timeout | undefined;
   #reading = true;
+  #failure: HandoverError | undefined;
   #ended = false;
   #closed = false;
 
@@ -51,10 +59,15 @@ export class Channel {
     this.#reader = new PacketReader(fd, (unknown) => this.send({ type: "unsupported", unknown }));
   }
 
+  /** Why the channel carries no more messages, although the other end may be open. */
+  get failure(): HandoverError | undefined {
+    return this.#failure;
+  }
+
   /** Messages and the end go to `listener` from now on. */
   listen(listener: ChannelListener): void {
     this.#listener = listener;
-    this.#reading = true;
+    this.#reading = this.#failure === undefined;
     this.#watch();
   }
 
@@ -69,21 +82,25 @@ export class Channel {
   }
 
   /**
-   * Sends a message, or queues it. False if the other end has closed. The descriptors stay the caller's.
+   * Sends a message, or queues it. False if it is not sent, as the other end has closed, or the channel has failed. The
+   * descriptors stay the caller's.
    *
    * @throws {HandoverError} `ERR_DESCRIPTOR` if it must be queued, and this process has no room for more descriptors;
    *   `ERR_PROTOCOL` if it is too large
    */
   send(message: Message, fds: readonly number[] = [], body?: Uint8Array): boolean {
-    if (this.#ended) return false;
+    if (this.#ended || this.#failure !== undefined) return false;
     const data = encode(message, body);
     if (this.#waiting.length === 0) {
       const sent = native().send(this.fd, data, fds);
       if (sent >= 0) return true;
-      if (!isTransient(sent)) return false;
+      if (!isTransient(sent)) {
+        if (!hasClosed(sent)) this.#fail(channelError(sent, "send", message.type));
+        return false;
+      }
       this.#waitFor(sent);
     }
-    this.#waiting.push({ data, fds: duplicateAll(fds) });
+    this.#waiting.push({ message, data, fds: duplicateAll(fds) });
     this.#watch();
     return true;
   }
@@ -97,7 +114,7 @@ export class Channel {
    */
   readBlocking(deadline: number): Packet | undefined {
     for (;;) {
-      const packet = this.#reader.receive();
+      const packet = this.#receiveBlocking();
       if (packet === "end") return undefined;
       if (typeof packet === "object") return packet;
       const left = Math.ceil(deadline - performance.now());
@@ -114,6 +131,15 @@ export class Channel {
           "cannot read the inheritance: the predecessor sent nothing in time",
         );
       }
+    }
+  }
+
+  #receiveBlocking(): ReturnType<PacketReader["receive"]> {
+    try {
+      return this.#reader.receive();
+    } catch (error) {
+      if (isFailure(error)) this.#fail(error);
+      throw error;
     }
   }
 
@@ -162,17 +188,26 @@ export class Channel {
     if (this.#ended || !this.#reading) return false;
     const packet = this.#receiveOrFail();
     if (packet === undefined) return false;
+    if (packet.message.type === "channel-failed") {
+      closeAll(packet.fds);
+      this.#fail(new HandoverError("ERR_CHANNEL", packet.message.reason));
+      return false;
+    }
     this.#listener?.message(packet.message, packet.fds, packet.body, packet.sender);
     return true;
   }
 
   #flush(): void {
     let count = 0;
-    for (const { data, fds } of this.#waiting) {
+    for (const { message, data, fds } of this.#waiting) {
       const sent = native().send(this.fd, data, fds);
       if (isTransient(sent)) {
         this.#waitFor(sent);
         break;
+      }
+      if (sent < 0 && !hasClosed(sent)) {
+        this.#waiting.splice(0, count);
+        return this.#fail(channelError(sent, "send", message.type));
       }
       // If the other end has closed, the reading side reports it.
       closeAll(fds);
@@ -208,9 +243,29 @@ export class Channel {
       if (packet === "busy") this.#readLater();
       if (packet === "end") this.#end(undefined);
     } catch (error) {
-      this.#end(error as HandoverError);
+      if (isFailure(error)) this.#fail(error);
+      else this.#end(error as HandoverError);
     }
     return undefined;
+  }
+
+  /**
+   * A message is lost, so none may follow it. The other end is told the reason, if that is possible. Its closing is noticed
+   * without reading.
+   */
+  #fail(error: HandoverError): void {
+    if (this.#ended || this.#failure !== undefined) return;
+    this.#failure = error;
+    this.#reading = false;
+    native().send(this.fd, encode({ type: "channel-failed", reason: error.message }), []);
+    const unsent = this.#waiting.map(({ message }) => message);
+    this.#clear();
+    // Later: a caller of send() would otherwise be entered again.
+    queueMicrotask(() => {
+      if (this.#closed) return;
+      if (this.#listener !== undefined) this.#watch();
+      this.#listener?.fail?.(error, unsent);
+    });
   }
 
   #end(error: HandoverError | undefined): void {
@@ -221,10 +276,14 @@ export class Channel {
   }
 
   #stop(): void {
-    clearTimeout(this.#sendRetry);
-    clearTimeout(this.#readRetry);
     this.#watcher?.close();
     this.#watcher = undefined;
+    this.#clear();
+  }
+
+  #clear(): void {
+    clearTimeout(this.#sendRetry);
+    clearTimeout(this.#readRetry);
     for (const { fds } of this.#waiting.splice(0)) closeAll(fds);
   }
 }

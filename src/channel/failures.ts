@@ -37,3 +37,8 @@ export function channelError(result: number, doing: string, on: string): Handove
   const message = `the channel between two generations has failed: ${cause.message}`;
   return new HandoverError("ERR_CHANNEL", message, { cause });
 }
+
+/** Whether an error says that a message is lost, and not that the other process broke the protocol. */
+export function isFailure(error: unknown): error is HandoverError {
+  return error instanceof HandoverError && error.code === "ERR_CHANNEL";
+}

@@ -67,6 +67,11 @@ export type Message =
    */
   | { type: "reader-changed"; id: string; lost?: boolean; reader?: Peer; topics?: Topic[] }
   | { type: "reader-changed-ack"; id: string }
+  /**
+   * Either way, as the last message: the sender could not send or receive one. It is sent to every version, as it may
+   * follow a hello that was lost; one that does not know it answers to a process that no longer reads.
+   */
+  | { type: "channel-failed"; reason: string }
   /** The answer to a type this version does not know. */
   | { type: "unsupported"; unknown: string };
 

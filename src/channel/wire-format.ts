@@ -143,6 +143,7 @@ export const MESSAGE_SCHEMAS: Record<MessageType, Record<string, Validator>> = {
     topics: optional(listOf(isTopic)),
   },
   "reader-changed-ack": { id: isString },
+  "channel-failed": { reason: isString },
   unsupported: { unknown: isString },
 };
 

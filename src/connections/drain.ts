@@ -81,7 +81,7 @@ export class Drain {
     if (this.#isCancelled) return;
     this.#stop();
     this.#finish({
-      destroyed: this.#destroyed,
+      destroyed: this.#destroyed + (this.#mover?.lost ?? 0),
       ...(this.#mover?.counts ?? { moved: 0, stayed: {} }),
     });
   }

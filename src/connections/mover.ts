@@ -29,6 +29,7 @@ export class ConnectionMover {
   /** Of the next parcel. */
   #id = 0;
   readonly #swept = deferred<void>();
+  #lost = 0;
   #isStopped = false;
 
   /** Begins at once. */
@@ -38,6 +39,11 @@ export class ConnectionMover {
     this.#unsubscribe = tracker.onMayBeIdle((connection) => this.#reconsider(connection));
     this.#timer = setInterval(() => this.#lookAtAll(), LOOK_EVERY);
     this.#lookAtAll();
+  }
+
+  /** Connections that the successor may have, and that do not continue here. */
+  get lost(): number {
+    return this.#lost;
   }
 
   /** Resolves when the connections that were idle at the beginning have moved, or at {@link stop}. */
@@ -136,7 +142,8 @@ export class ConnectionMover {
     const { connection, onTaken, onReturned, isUntouched, onLost } = frozen;
     this.#offered.delete(connection);
     if (settlement.how === "taken") {
-      this.counts.moved++;
+      if (settlement.isLost) this.#lost++;
+      else this.counts.moved++;
       return onTaken();
     }
     if (settlement.how === "withdrawn" && settlement.died && !isUntouched()) {

@@ -222,6 +222,10 @@ export class Generation {
     const { direct } = this.context.predecessors;
     if (direct === undefined) return;
     direct.subscribe(this.#fromPredecessor);
+    void direct.failed.then((error) => {
+      this.#emit("failed", { error });
+      this.#startup.onChannelFailure(error);
+    });
     void direct.gone.then((error) => {
       this.#startup.onPredecessorGone(error);
       if (error === undefined) this.#machine.dispatch("mayAccept");
@@ -244,6 +248,7 @@ export class Generation {
   readonly #fromSuccessor: SuccessorListener = {
     acknowledged: () => this.#machine.dispatch("acknowledged"),
     stopping: () => this.#machine.dispatch("peerStopping"),
+    channelFailed: (error) => this.#emit("failed", { error }),
     progress: () =>
       this.#shutdown?.progress ?? { connections: this.context.connections.size, moved: 0, remaining: 0 },
   };

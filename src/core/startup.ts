@@ -15,7 +15,7 @@ export class Startup {
   readonly #context: ProcessContext;
   readonly #accepted = deferred<void>();
   readonly #failed = deferred<void>();
-  /** The predecessor broke the protocol: it lives, and the channel to it is closed. */
+  /** The predecessor broke the protocol, or the channel to it has failed: it lives, and cannot hand over. */
   #protocolError: HandoverError | undefined;
   #isWaiting = false;
   #heartbeat: Heartbeat | undefined;
@@ -65,6 +65,12 @@ export class Startup {
     // It did not send the last fence that it had given.
     if (state().name !== "ready") processState.fences.skipAhead();
     if (error !== undefined) this.#fail(error);
+  }
+
+  /** The predecessor may live: it is not taken for dead. It cannot commit any more. */
+  onChannelFailure(error: HandoverError): void {
+    this.#protocolError = error;
+    this.#fail(error);
   }
 
   /** Accepts on every listener, and acquires the roles. */

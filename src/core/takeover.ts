@@ -100,7 +100,7 @@ export class Takeover {
     this.#readPredecessorsAgain();
     if (state().name !== "upgrading") return stateError("ERR_STOPPED", "upgrade");
     for (const error of await processState.roles.acquireAll()) emit("failed", { error });
-    return failure instanceof SuccessorGone ? how : failure;
+    return failure instanceof SuccessorGone ? (successor.failure ?? how) : failure;
   }
 
   /** Whether the successor is watched: it acknowledges the commit, and sends heartbeats on probation. */
@@ -143,10 +143,14 @@ export class Takeover {
   }
 
   #endProbation(): void {
-    const survive = (): void => this.#probation.resolve(undefined);
+    const { successor } = this.#candidate;
+    const survive = (): void => {
+      // It is being killed: its death ends probation.
+      if (successor.failure === undefined) this.#probation.resolve(undefined);
+    };
     // It may have died in time, while this process was too busy to notice.
     const surviveLater = this.#context.settings.probation === 0 ? survive : () => void setImmediate(survive);
-    void this.#candidate.successor.detachProcess().then(surviveLater, surviveLater);
+    void successor.detachProcess().then(surviveLater, surviveLater);
   }
 
   #onDeath(how: HandoverError): void {

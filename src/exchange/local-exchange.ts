@@ -129,6 +129,22 @@ export class LocalExchange implements Exchange {
     this.#outbox.confirm();
   }
 
+  /** The channel has failed, and the other end may live: parcels that were sent wait for {@link end} or {@link lose}. */
+  fail(unsent: readonly Message[]): void {
+    this.#isOpen = false;
+    this.#queries.end();
+    this.#outbox.fail(
+      unsent.flatMap((message) =>
+        message.type === "offer" ? message.parcels.map(({ number }) => number) : [],
+      ),
+    );
+  }
+
+  /** The channel has failed, and the other end lives on: it may have the parcels that were sent. */
+  lose(): void {
+    this.#outbox.lose();
+  }
+
   /** The other end has closed, or is not to be asked again: parcels that are not confirmed are their owner's again. */
   end(): void {
     this.#isOpen = false;

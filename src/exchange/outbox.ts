@@ -73,6 +73,20 @@ export class Outbox {
     this.#confirmed.resolve(false);
   }
 
+  /** The other end receives nothing from now on, and may live. The parcels with these numbers were not sent. */
+  fail(unsent: readonly number[]): void {
+    this.#isOpen = false;
+    for (const number of unsent) this.#settle(number, withdrawn(false));
+  }
+
+  /** The other end lives, and will not settle what it was sent: it may have it. */
+  lose(): void {
+    this.#isOpen = false;
+    const lost = { how: "taken", by: this.#peer(), confirmed: Promise.resolve(true), isLost: true } as const;
+    for (const number of this.#unsettled.keys())
+      this.#settle(number, this.#writing.has(number) ? withdrawn(false) : lost);
+  }
+
   async #sendLarge(number: number, parcel: Parcel): Promise<void> {
     this.#writing.add(number);
     try {
@@ -92,14 +106,15 @@ export class Outbox {
   #sendPacket({ heads, fds, bodies }: Packet): void {
     try {
       if (this.#send({ type: "offer", parcels: heads }, fds, Buffer.concat(bodies))) return;
-      this.end();
+      // Parcels that were sent before may be with the other end, which may live until end() says that it is dead.
+      this.#isOpen = false;
     } catch {
-      // It had to be queued, for which there are no descriptors. It may be offered again at once: settled in this turn, that
-      // would keep the event loop from closing others.
-      setImmediate(() => {
-        for (const { number } of heads) this.#settle(number, withdrawn(false));
-      });
+      // It had to be queued, for which there are no descriptors.
     }
+    // It may be offered again at once: settled in this turn, that would keep the event loop from closing others.
+    setImmediate(() => {
+      for (const { number } of heads) this.#settle(number, withdrawn(false));
+    });
   }
 
   #withdraw(number: number): void {

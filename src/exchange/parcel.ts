@@ -58,6 +58,8 @@ export type Settlement =
       readonly by: Peer;
       /** Resolves when a rollback is impossible, with true; or with false if the peer died before. */
       readonly confirmed: Promise<boolean>;
+      /** Whether the parcel was taken is unknown: the channel has failed, and the peer lives. It must not be used here. */
+      readonly isLost?: true;
     }
   | ({ readonly how: "refused" } & Refusal)
   | {

@@ -52,6 +52,7 @@ export function readInheritance(
   }
   const generation = hello.generation + 1;
   channel.send(greeting(generation, pid));
+  if (channel.failure !== undefined) throw channel.failure;
   const items = readItems(channel, deadline);
   return { predecessor: new Predecessor(channel, hello, fences), generation, items };
 }

@@ -33,6 +33,8 @@ export class Predecessor implements Peer {
   readonly pid: number;
   /** Resolves when that process is gone; with an error if it broke the protocol, and may still live. */
   readonly gone: Promise<HandoverError | undefined>;
+  /** Resolves if the channel fails. That process may live: {@link gone} says when it does not. */
+  readonly failed: Promise<HandoverError>;
   /** The exchange on which that process offers parcels. */
   readonly exchange: LocalExchange;
   #isGone = false;
@@ -41,6 +43,7 @@ export class Predecessor implements Peer {
   readonly #fences: FencingTokens;
   #listener: PredecessorListener | undefined;
   readonly #queries = new Set<(progress: DrainProgress | undefined) => void>();
+  readonly #failed = deferred<HandoverError>();
   readonly #end: (error?: HandoverError) => void;
 
   constructor(channel: Channel, { generation, pid }: Peer, fences: FencingTokens) {
@@ -52,6 +55,7 @@ export class Predecessor implements Peer {
     this.pid = pid;
     const { promise, resolve } = deferred<HandoverError | undefined>();
     this.gone = promise;
+    this.failed = this.#failed.promise;
     this.#end = (error) => {
       this.#isGone = true;
       this.exchange.end();
@@ -137,6 +141,11 @@ export class Predecessor implements Peer {
   #listen(): void {
     this.#channel.listen({
       message: (message, fds, body) => this.#receive(message, fds, body),
+      fail: (error) => {
+        this.exchange.fail([]);
+        this.#resolveQueries(undefined);
+        this.#failed.resolve(error);
+      },
       end: this.#end,
     });
   }

@@ -22,6 +22,8 @@ export interface SuccessorListener {
   acknowledged(): void;
   /** The successor stops, which is not a reason for a rollback. */
   stopping(): void;
+  /** The channel has failed after the successor was confirmed: nothing more moves. */
+  channelFailed(error: HandoverError): void;
   /** A query for the progress of this process's drain, by the newest process of the service. */
   progress(): DrainProgress;
 }
@@ -82,7 +84,7 @@ export class Successor {
       const [own, other] = Channel.pair();
       channel = own;
       try {
-        channel.send(greeting(generation, env.pid));
+        sendOrThrow(channel, greeting(generation, env.pid));
         sendInventory(channel, items);
         const spawned = await env.spawn(command, other, withChannel(command.env, other));
         return new Successor(channel, spawned, generation + 1, listener);
@@ -121,6 +123,7 @@ export class Successor {
     void this.dead.then((how) => ready.reject(this.#failure ?? how));
     channel.listen({
       message: (...message) => this.#receive(...message),
+      fail: (...failure) => this.#onChannelFailure(...failure),
       end: (error) => this.#onEnd(error),
     });
   }
@@ -291,11 +294,19 @@ export class Successor {
     void this.#peer.exited.then(() => this.#onProcessExit());
   }
 
+  /** The successor may have the connections that were sent, and lives: until it is dead they do not continue here. */
+  #onChannelFailure(error: HandoverError, unsent: readonly Message[]): void {
+    this.#exchange.fail(unsent);
+    if (this.#isOwned) return this.fail(error);
+    this.#exchange.lose();
+    return this.#listener.channelFailed(error);
+  }
+
   #onEnd(error: HandoverError | undefined): void {
     this.#hasHungUp = true;
-    this.#exchange.end();
+    this.#exchange.fail([]);
     this.#resolveGone();
-    if (!this.#isOwned || this.#isDead) return;
+    if (!this.#isOwned || this.#isDead) return this.#exchange.end();
     this.#spawned.requestStatus();
     if (error !== undefined) this.fail(error);
     if (this.#hasExited) return this.#die();
@@ -349,6 +360,7 @@ export class Successor {
 
   #die(): void {
     this.#isDead = true;
+    this.#exchange.end();
     this.#clearTimers();
     this.#peer?.close();
     this.#dead.resolve(this.#exitError());
@@ -390,11 +402,18 @@ function sendInventory(channel: Channel, items: readonly InventoryItem[]): void 
   do {
     const some = items.slice(start, (start += ENTRIES_PER_MESSAGE));
     const entries = some.map(({ fd: _, ...entry }) => entry);
-    channel.send(
+    sendOrThrow(
+      channel,
       { type: "inventory", entries, more: start < items.length },
       some.map((item) => item.fd),
     );
   } while (start < items.length);
+}
+
+/** A successor that lacks one of the first messages would wait for it until its time is over. */
+function sendOrThrow(channel: Channel, ...message: Parameters<Channel["send"]>): void {
+  channel.send(...message);
+  if (channel.failure !== undefined) throw channel.failure;
 }
 
 function withChannel(env: NodeJS.ProcessEnv, channel: number): NodeJS.ProcessEnv {

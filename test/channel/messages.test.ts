@@ -101,6 +101,7 @@ const examples: [Message, string][] = [
   ],
   [{ type: "reader-changed", id: "x" }, '{"type":"reader-changed","id":"x"}'],
   [{ type: "reader-changed-ack", id: "x" }, '{"type":"reader-changed-ack","id":"x"}'],
+  [{ type: "channel-failed", reason: "x" }, '{"type":"channel-failed","reason":"x"}'],
   [{ type: "unsupported", unknown: "x" }, '{"type":"unsupported","unknown":"x"}'],
 ];
 

@@ -289,7 +289,7 @@ describe("the local exchange", () => {
     channels[0].readNow();
     expect(owner.peers("thing")).toHaveLength(1);
     channels[1].close();
-    expect(await offer(owner, parcel("1"))).toMatchObject([{ how: "withdrawn", died: true }]);
+    expect(await offer(owner, parcel("1"))).toMatchObject([{ how: "withdrawn", died: false }]);
     expect(owner.peers("thing")).toEqual([]);
   });
 

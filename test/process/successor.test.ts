@@ -7,6 +7,7 @@ test("a successor whose channel was closed before its end was read is gone", asy
   const listener = {
     acknowledged: () => {},
     stopping: () => {},
+    channelFailed: () => {},
     progress: () => ({ connections: 0, moved: 0, remaining: 0 }),
   };
   const child = await Successor.start(systemEnv, command, 0, [], listener);
