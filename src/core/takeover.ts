@@ -95,11 +95,12 @@ export class Takeover {
     const { successor } = this.#candidate;
     this.#context.pidFile?.discard();
     successor.kill();
-    const how = await successor.dead;
-    this.#candidate.cleanUp();
-    this.#readPredecessorsAgain();
+    const how = await successor.deadOrUnkillable;
+    if (successor.isDead) this.#reclaimFromCandidate();
+    else void successor.dead.then(() => this.#reclaimFromCandidate());
     if (state().name !== "upgrading") return stateError("ERR_STOPPED", "upgrade");
     for (const error of await processState.roles.acquireAll()) emit("failed", { error });
+    if (!successor.isDead) return how;
     return failure instanceof SuccessorGone ? (successor.failure ?? how) : failure;
   }
 
@@ -199,6 +200,11 @@ export class Takeover {
     const { successor } = this.#candidate;
     const { last } = processState.fences;
     if (!successor.sendCommit(predecessors.alive, sockets.ticketKeys(), last)) throw new SuccessorGone();
+  }
+
+  #reclaimFromCandidate(): void {
+    this.#candidate.cleanUp();
+    this.#readPredecessorsAgain();
   }
 
   #readPredecessorsAgain(): void {

@@ -8,6 +8,7 @@ import type { Send } from "../exchange/outbox.js";
 import { closeAll } from "../platform/descriptors.js";
 import { systemCause } from "../platform/native.js";
 import type { InventoryItem } from "../sockets/inventory.js";
+import type { Clock } from "../util/clock.js";
 import { deferred } from "../util/deferred.js";
 import type { Command } from "./command.js";
 import type { Env } from "./env.js";
@@ -61,8 +62,10 @@ export class Successor {
   readonly #resolveReady: () => void;
   readonly #rejectReady: (error: HandoverError) => void;
   readonly #resolveGone: () => void;
-  #deathTimer: NodeJS.Timeout | undefined;
-  #hangUpTimer: NodeJS.Timeout | undefined;
+  readonly #clock: Clock;
+  readonly #unkillable = deferred<HandoverError>();
+  #cancelDeathTimeout: () => void = () => {};
+  #cancelHangUpTimeout: (() => void) | undefined;
 
   /**
    * Starts a successor. Its whole inheritance is queued on the channel before it runs: it can read it even if this process
@@ -72,7 +75,7 @@ export class Successor {
    * @throws {HandoverError} `ERR_SPAWN`
    */
   static async start(
-    env: Pick<Env, "pid" | "spawn">,
+    env: Pick<Env, "pid" | "spawn" | "clock">,
     command: Command,
     generation: number,
     items: readonly InventoryItem[],
@@ -87,7 +90,7 @@ export class Successor {
         sendOrThrow(channel, greeting(generation, env.pid));
         sendInventory(channel, items);
         const spawned = await env.spawn(command, other, withChannel(command.env, other));
-        return new Successor(channel, spawned, generation + 1, listener);
+        return new Successor(env.clock, channel, spawned, generation + 1, listener);
       } finally {
         closeAll([other]);
       }
@@ -98,11 +101,13 @@ export class Successor {
   }
 
   private constructor(
+    clock: Clock,
     channel: Channel,
     spawned: SpawnedProcess,
     generation: number,
     listener: SuccessorListener,
   ) {
+    this.#clock = clock;
     this.#channel = channel;
     this.#spawned = spawned;
     this.#listener = listener;
@@ -126,6 +131,11 @@ export class Successor {
       fail: (...failure) => this.#onChannelFailure(...failure),
       end: (error) => this.#onEnd(error),
     });
+  }
+
+  /** Resolves when the successor is dead, with the way it died; or when it cannot be killed, with that error. */
+  get deadOrUnkillable(): Promise<HandoverError> {
+    return Promise.race([this.dead, this.#unkillable.promise]);
   }
 
   get isDead(): boolean {
@@ -197,9 +207,10 @@ export class Successor {
   /** Tells the successor that it was started by a rehearsal, and waits for its death; one that is late is killed. */
   async endRehearsal(): Promise<void> {
     this.#channel.send({ type: "rehearsed" });
-    const late = setTimeout(() => this.kill(), DEATH_TIMEOUT);
-    await this.dead;
-    clearTimeout(late);
+    const cancel = this.#clock.after(DEATH_TIMEOUT, () => this.kill());
+    const how = await this.deadOrUnkillable;
+    cancel();
+    if (!this.#isDead) throw how;
     this.close();
   }
 
@@ -231,7 +242,7 @@ export class Successor {
    */
   disown(): void {
     this.#isOwned = false;
-    this.#clearTimers();
+    this.#cancelTimeouts();
     this.#spawned.unref();
     this.#peer?.close();
   }
@@ -312,7 +323,7 @@ export class Successor {
     if (this.#hasExited) return this.#die();
     const message = `the successor (pid ${this.pid}) closed its channel, but kept running`;
     const reason = new HandoverError("ERR_PROTOCOL", message);
-    this.#deathTimer = setTimeout(() => this.fail(reason), DEATH_TIMEOUT);
+    this.#cancelDeathTimeout = this.#clock.after(DEATH_TIMEOUT, () => this.fail(reason));
   }
 
   #onProcessExit(): void {
@@ -330,7 +341,7 @@ export class Successor {
   }
 
   #awaitHangUp(timeout: number): void {
-    this.#hangUpTimer ??= setTimeout(() => this.#onNoHangUp(), timeout);
+    this.#cancelHangUpTimeout ??= this.#clock.after(timeout, () => this.#onNoHangUp());
   }
 
   /** The channel has not ended, although the successor was killed or has exited. */
@@ -339,7 +350,9 @@ export class Successor {
     if (this.#isDead || !this.#isOwned) return;
     if (this.#hasExited) return this.#endHolders();
     const message = `the successor (pid ${this.pid}) cannot be killed; no upgrade starts before it has exited`;
-    return this.#rejectReady(new HandoverError("ERR_UNKILLABLE", message, { cause: this.#failure }));
+    const error = new HandoverError("ERR_UNKILLABLE", message, { cause: this.#failure });
+    this.#unkillable.resolve(error);
+    return this.#rejectReady(error);
   }
 
   /**
@@ -361,7 +374,7 @@ export class Successor {
   #die(): void {
     this.#isDead = true;
     this.#exchange.end();
-    this.#clearTimers();
+    this.#cancelTimeouts();
     this.#peer?.close();
     this.#dead.resolve(this.#exitError());
   }
@@ -372,9 +385,9 @@ export class Successor {
     return new HandoverError("ERR_CHILD_EXITED", `the successor (pid ${this.pid}) exited`);
   }
 
-  #clearTimers(): void {
-    clearTimeout(this.#deathTimer);
-    clearTimeout(this.#hangUpTimer);
+  #cancelTimeouts(): void {
+    this.#cancelDeathTimeout();
+    this.#cancelHangUpTimeout?.();
   }
 }
 

@@ -209,6 +209,33 @@ describe("Generation.upgrade", () => {
     expect(stage.successor.isKilled).toBe(true);
   });
 
+  test.each(["is late", "is killed because a role cannot be released"])(
+    "upgrade() rejects with ERR_UNKILLABLE if a successor that %s does not die, and refuses others until it exits",
+    async (why) => {
+      const stage = await ready({ upgradeTimeout: 1_000 });
+      const isReady = why !== "is late";
+      if (isReady) {
+        await stage.generation.context.processState.roles.add("lock", {
+          acquire: () => {},
+          release: () => Promise.reject(new Error("still busy")),
+        });
+      }
+      const { upgrade } = await stage.startUpgrade();
+      stage.successor.isUnkillable = true;
+      if (isReady) stage.successor.ready();
+      else stage.clock.advance(1_000);
+      await until(() => stage.successor.isKilled, "the kill");
+      stage.clock.advance(5_000);
+      await expect(upgrade).rejects.toMatchObject({
+        code: "ERR_UNKILLABLE",
+        message: `the successor (pid ${PEER}) cannot be killed; no upgrade starts before it has exited`,
+      });
+      expect(await refusal(stage)).toBe("ERR_UPGRADE_IN_PROGRESS");
+      stage.successor.exit(0);
+      await stage.reaches("ready");
+    },
+  );
+
   test("a stop cancels upgrade(), and kills the successor first", async () => {
     const stage = await ready();
     const { upgrade } = await stage.startUpgrade();

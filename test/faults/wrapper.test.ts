@@ -44,7 +44,7 @@ test("a wrapper that is killed on probation does not end the upgrade: one proces
   process.kill(parent as number, "SIGKILL");
   expect(await service.until("recorded", { generation: 1 })).toMatchObject({ outcome: "confirmed" });
   await service.until("exited", { generation: 0, outcome: "upgraded" });
-  expect(service.alive()).toEqual([pid]);
+  await expect.poll(() => service.alive()).toEqual([pid]);
   await finish(running, pid);
 });
 

@@ -86,6 +86,8 @@ export class FakeSuccessor extends Counterpart implements SpawnedProcess {
   readonly pid = PEER;
   readonly exited: SpawnedProcess["exited"];
   isKilled = false;
+  /** A signal does not end it, as if it waited for a disk. */
+  isUnkillable = false;
   #exit!: (status: { code: number | null; signal: NodeJS.Signals | null }) => void;
 
   constructor(fd: number) {
@@ -115,6 +117,7 @@ export class FakeSuccessor extends Counterpart implements SpawnedProcess {
 
   kill(): void {
     this.isKilled = true;
+    if (this.isUnkillable) return;
     this.channel.close();
     this.#exit({ code: null, signal: "SIGKILL" });
   }
@@ -202,7 +205,10 @@ export class Stage {
   }
 
   async #close(): Promise<void> {
-    for (const successor of this.successors) successor.kill();
+    for (const successor of this.successors) {
+      successor.isUnkillable = false;
+      successor.kill();
+    }
     void this.generation.stop();
     await this.reaches("exited");
     await this.generation.exit;
