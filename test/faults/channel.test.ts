@@ -127,10 +127,11 @@ async function upgrade(fault: Fault, options: object = {}): Promise<Result> {
   }
   await expect.poll(() => service.alive(), { message: where }).toEqual([pid]);
   await expect.poll(() => sockets(pid), { message: where }).toBe(before);
-  expect({ where, failed: injector.counts(fault.process)?.[fault.function].failed }).toEqual({
-    where,
-    failed: 1,
-  });
+  const { calls = 0, failed = 0 } = injector.counts(fault.process)?.[fault.function] ?? {};
+  // An upgrade has fewer calls in one process than in the other.
+  const isMade = calls >= Number(fault.calls);
+  expect({ where, failed }).toEqual({ where, failed: isMade ? 1 : 0 });
+  if (!isMade) service.noise += `${fault.error} did not come: there were ${calls} calls\n`;
   service.killAll();
   const failures = service.lines.filter(({ code }) => code !== undefined);
   const destroyed = service.lines.find(({ event }) => event === "exit")?.["destroyed"] ?? 0;
