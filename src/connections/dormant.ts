@@ -4,7 +4,7 @@ import { native } from "../platform/native.js";
 import { countConnection, overrideMember } from "../platform/node-internals.js";
 import type { CloseStrategy } from "./adapter.js";
 import type { GuardedAdapter } from "./guarded-adapter.js";
-import type { FrozenConnection, Movable } from "./movable.js";
+import type { FrozenConnection, Movable } from "./freeze.js";
 import { SilenceWatch } from "./silence-watch.js";
 import { encodeConnection } from "./connection-parcel.js";
 import { rememberUse } from "./use.js";

@@ -3,7 +3,7 @@ import type { MoveCounts } from "../events.js";
 import type { Exchange } from "../exchange/exchange.js";
 import { makeRefusal, type Settlement } from "../exchange/parcel.js";
 import { deferred } from "../util/deferred.js";
-import type { FrozenConnection, Movable } from "./movable.js";
+import type { FrozenConnection, Movable } from "./freeze.js";
 import type { Tracker } from "./tracker.js";
 import { CONNECTION_KIND } from "./connection-parcel.js";
 

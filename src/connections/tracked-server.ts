@@ -11,8 +11,7 @@ import { AdapterGuard, reportFailure, type GuardedAdapter } from "./guarded-adap
 import { HttpConnections } from "./http-connections.js";
 import { Http1, INTERCEPTED, speaksHttp1 } from "./http1.js";
 import { Http2Sessions } from "./http2.js";
-import type { Movable } from "./movable.js";
-import { OpenConnection } from "./open-connection.js";
+import { type Movable, OpenConnection } from "./freeze.js";
 import { decodeConnection } from "./connection-parcel.js";
 
 /** How the connections of a server move: by an adapter, not at all, or by default. */

@@ -4,7 +4,7 @@ import { makeRefusal } from "../exchange/parcel.js";
 import { deferred, type Deferred } from "../util/deferred.js";
 import type { ConnectionAdapter, CloseStrategy } from "./adapter.js";
 import { AdapterGuard } from "./guarded-adapter.js";
-import type { Movable } from "./movable.js";
+import type { Movable } from "./freeze.js";
 import { TrackedServer, type Connections } from "./tracked-server.js";
 
 /** Called with each connection that may be idle now. */

@@ -2,8 +2,15 @@ import type { EventEmitter } from "node:events";
 import type { Status } from "../control/protocol.js";
 import { ControlServer } from "../control/server.js";
 import { HandoverError, reasonOf, toHandoverError } from "../errors.js";
-import { publish, type DrainSummary, type Emit, type Rehearsal } from "../events.js";
-import type { UpgradeRecord, UpgradeResult, UpgraderEvents } from "../events.js";
+import {
+  publish,
+  type DrainSummary,
+  type Emit,
+  type Rehearsal,
+  type UpgradeRecord,
+  type UpgradeResult,
+  type UpgraderEvents,
+} from "../events.js";
 import { assertAcceptsNew, stateError, type Event, type Outcome, type State } from "../lifecycle.js";
 import type { Settings } from "../options.js";
 import type { Env } from "../process/env.js";

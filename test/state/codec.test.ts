@@ -1,7 +1,8 @@
 import { anything, assert, jsonValue, object, oneof, pre, property } from "fast-check";
 import { describe, expect, test } from "vitest";
 import { jsonCodec, v8Codec, type Codec } from "../../dist/state/codec.js";
-import { decode, encode, resolveSchema, type StateSchema } from "../../dist/state/schema.js";
+import { resolveSchema, type StateSchema } from "../../dist/state/schema.js";
+import { decode, encode } from "../../dist/state/encoding.js";
 import type { Parcel } from "../../dist/exchange/parcel.js";
 
 /** What arrives of `data`, if one process has the shape `from` and the other one `to`. */

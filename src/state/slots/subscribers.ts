@@ -2,7 +2,8 @@ import type { Delivery, TakeResult } from "../../exchange/exchange.js";
 import { refusalOf, type Parcel } from "../../exchange/parcel.js";
 import { deferred, type Deferred } from "../../util/deferred.js";
 import { TIMED_OUT, withTimeout } from "../../util/timeout.js";
-import { decode, type ResolvedSchema } from "../schema.js";
+import type { ResolvedSchema } from "../schema.js";
+import { decode } from "../encoding.js";
 
 /** State that has arrived. */
 export interface SlotState<T> {

@@ -4,7 +4,7 @@ import type { Offered } from "../../exchange/exchange.js";
 import { makeRefusal, type Parcel, type Refusal, type Settlement } from "../../exchange/parcel.js";
 import { TIMED_OUT, withTimeout, isThenable } from "../../util/timeout.js";
 import { MAX_ATTEMPTS, warnStateFailed } from "../failed-state.js";
-import { decodeOwn, encode } from "../schema.js";
+import { decodeOwn, encode } from "../encoding.js";
 import type { UnitKind } from "./unit-definition.js";
 import { nextPhase, type UnitEvent, type UnitPhase } from "./unit-phase.js";
 

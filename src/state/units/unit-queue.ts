@@ -1,5 +1,5 @@
 import { codeOf, type RefusalCode } from "../../errors.js";
-import { requireSync } from "../schema.js";
+import { requireSync } from "../encoding.js";
 import type { Unit } from "./live-unit.js";
 import type { UnitKind } from "./unit-definition.js";
 

@@ -5,7 +5,8 @@ import type { Delivery, Exchange, TakeResult } from "../../exchange/exchange.js"
 import type { FencingTokens } from "../../exchange/fencing.js";
 import { makeRefusal, type Parcel } from "../../exchange/parcel.js";
 import { isThenable } from "../../util/timeout.js";
-import { decode, requireStateName } from "../schema.js";
+import { requireStateName } from "../schema.js";
+import { decode } from "../encoding.js";
 import { Arrivals } from "./arrivals.js";
 import { UNIT_KIND, Unit } from "./live-unit.js";
 import {
