@@ -20,7 +20,7 @@ function add(client, window, count) {
   }
   if (window === current) counts.set(client, (counts.get(client) ?? 0) + count);
   // The counts have moved: this request's count follows them.
-  if (upg.state === "draining") handOn();
+  if (upg.state === "draining") moveCounts();
 }
 
 const slot = upg.slot("limiter", { version: 1, check: ({ counted }) => Array.isArray(counted) });
@@ -28,7 +28,7 @@ let isOffered = false;
 
 // Counts that move are given away, and added by the process that takes them: the successor, or this process again if
 // the successor dies.
-function handOn() {
+function moveCounts() {
   if (isOffered) return;
   isOffered = true;
   void slot.initiate(() => {
@@ -39,7 +39,7 @@ function handOn() {
     return { window: current, counted };
   });
 }
-upg.on("draining", handOn);
+upg.on("draining", moveCounts);
 upg.on("rollback", () => given.clear());
 
 const taken = new Promise((resolve) => {

@@ -58,7 +58,7 @@ export type Effect =
   | "acknowledge"
   /** Close the inherited descriptors that this process does not use. */
   | "closeUnused"
-  /** This process can no longer be rolled back: release what only its predecessor would have needed. */
+  /** This process can no longer be rolled back: release the resources that were kept for a rollback. */
   | "confirm"
   /** Kill the successor, which is not ready yet. */
   | "killSuccessor"

@@ -55,7 +55,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     assertSupported();
     const { logicalCwd, warning } = systemEnv.launch;
     const settings = readOptions(options, logicalCwd);
-    claimProcess();
+    requireOnlyUpgrader();
     this.#generation = new Generation(settings, systemEnv, this);
     this.#context = this.#generation.context;
     onSignals(settings.signals, {
@@ -235,7 +235,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
 }
 
 /** Claimed for the whole process: there may be two copies of this package in it. */
-function claimProcess(): void {
+function requireOnlyUpgrader(): void {
   const claimed = globalThis as { [EXISTS]?: true };
   if (claimed[EXISTS]) {
     throw new HandoverError(

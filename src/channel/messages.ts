@@ -48,7 +48,7 @@ export type Message =
   | { type: "progress"; connections: number; remaining: number; moved?: number }
   /** Parcels, each with a number of its owner's. Their bodies follow one another in the message's body. */
   | { type: "offer"; parcels: ParcelHead[] }
-  /** The owner asks for these parcels back. Each is answered by its settlement, whatever that is by then. */
+  /** The owner asks for these parcels back. Each is answered by its settlement. */
   | { type: "withdraw"; numbers: number[] }
   /** The outcomes of parcels. One that was withdrawn has the refusals that were recorded before. */
   | { type: "settle"; results: SettlementResult[] }

@@ -11,7 +11,7 @@ import type { Server, Socket } from "node:net";
  *
  * An exception of a member, a promise that it rejects, and a result of a wrong type never stop an upgrade or a `stop()`.
  * Each is the warning `HANDOVER_ADAPTER`, emitted once for a member of an adapter, and has the consequence that is
- * described with the member. A connection that stays is counted in the event `exit`; one of HTTP is told to close.
+ * described with the member. A connection that stays is counted in the event `exit`; one of HTTP is asked to close.
  */
 export interface ConnectionAdapter {
   /** Both processes must mean the same by it. */
@@ -65,7 +65,7 @@ export interface Handover {
 
 /** How the connections of one protocol come to their end. */
 export interface CloseStrategy {
-  /** Whether connections are told to close at their next opportunity. */
+  /** Whether connections are asked to close at their next opportunity. */
   setClosing(closing: boolean): void;
   /** Connections that are idle now and may be closed, each with a mark that changes with its next byte. */
   idleConnections(): ReadonlyMap<unknown, string>;

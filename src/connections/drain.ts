@@ -7,7 +7,7 @@ import { CONNECTION_KIND } from "./connection-parcel.js";
 
 /**
  * The drain of a process's connections. Connections that can move are offered to the successor, where there is one. The
- * others are told to close by their protocol. One that is idle at two looks, {@link LOOK_EVERY} ms apart, is closed.
+ * others are asked to close by their protocol. One that is idle at two looks, {@link LOOK_EVERY} ms apart, is closed.
  * Shortly before the deadline the HTTP/2 sessions that are left are closed: their clients learn which streams were
  * served. At the deadline every connection that is left is destroyed.
  *
@@ -69,7 +69,7 @@ export class Drain {
     return this.#context.hasTaker(CONNECTION_KIND);
   }
 
-  /** A connection that may move is not told to close, as long as a successor takes connections. */
+  /** A connection that may move is not asked to close, as long as a successor takes connections. */
   #setClosing(): void {
     for (const server of this.#tracker.servers) {
       const moves = this.#hasTaker && server.adapters.length > 0;

@@ -19,7 +19,7 @@ export interface Movable {
   quiesce(rested: () => void): void;
   /** Undoes {@link quiesce}. */
   endQuiescing(): void;
-  /** The connection does not move, so it is told to close although others are not. */
+  /** The connection does not move, so it is asked to close although others are not. */
   markStaying(): void;
 }
 

@@ -75,7 +75,8 @@ export class AdapterGuard implements GuardedAdapter {
     );
     return (
       undo &&
-      (() => this.#call("the undo of quiesce", () => this.#follow("the undo of quiesce", undo()), NOTHING))
+      (() =>
+        this.#call("the undo of quiesce", () => this.#catchRejection("the undo of quiesce", undo()), NOTHING))
     );
   }
 
@@ -86,11 +87,11 @@ export class AdapterGuard implements GuardedAdapter {
   }
 
   thaw(socket: Socket, state: unknown, server: Server): void {
-    this.#follow("thaw", this.#adapter.thaw(socket, state, server), () => socket.destroy());
+    this.#catchRejection("thaw", this.#adapter.thaw(socket, state, server), () => socket.destroy());
   }
 
   moved(socket: Socket): void {
-    this.#call("moved", () => this.#follow("moved", this.#adapter.moved?.(socket)), NOTHING);
+    this.#call("moved", () => this.#catchRejection("moved", this.#adapter.moved?.(socket)), NOTHING);
   }
 
   idleTimeout(state: unknown): number | undefined {
@@ -115,7 +116,7 @@ export class AdapterGuard implements GuardedAdapter {
   }
 
   /** A rejected promise of an asynchronous member would otherwise end the process. */
-  #follow(member: Member, result: unknown, onFailure: () => void = NOTHING): void {
+  #catchRejection(member: Member, result: unknown, onFailure: () => void = NOTHING): void {
     if (!isThenable(result)) return;
     Promise.resolve(result).catch((error: unknown) => {
       reportFailure(this, member, error);

@@ -44,7 +44,7 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
   readonly #idleList: IdleList;
   readonly #limits: TimeLimits;
   readonly #connections = new Map<Socket, Connection>();
-  /** Whether every connection is told to close. */
+  /** Whether every connection is asked to close. */
   #closing = false;
   #someAreStaying = false;
   readonly #listener: Http1Listener;
@@ -87,7 +87,7 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
     }
   }
 
-  /** The connection does not move, so it is told to close although others are not. */
+  /** The connection does not move, so it is asked to close although others are not. */
   markStaying(socket: Socket): void {
     const connection = this.#connections.get(socket);
     if (connection === undefined) return;

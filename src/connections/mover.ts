@@ -9,7 +9,7 @@ import { CONNECTION_KIND } from "./connection-parcel.js";
 
 /**
  * Moves the connections of a replaced process to its successor: the idle ones at once, in batches; the others
- * when they become idle. One that is refused stays, and is told to close. One that a dead successor has used is closed.
+ * when they become idle. One that is refused stays, and is asked to close. One that a dead successor has used is closed.
  */
 export class ConnectionMover {
   readonly counts: MoveCounts = { moved: 0, stayed: {} };

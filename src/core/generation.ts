@@ -68,7 +68,7 @@ export class Generation {
     this.#hold = setInterval(() => {}, LONGEST);
     this.#startup = new Startup(this.context);
     void this.#startup.failed.then(() => this.#machine.dispatch("stop"));
-    this.#followPredecessor();
+    this.#subscribeToPredecessor();
     if (settings.controlSocket !== undefined) this.#control = new ControlServer(this, emitter);
   }
 
@@ -213,7 +213,7 @@ export class Generation {
     return candidate;
   }
 
-  /** Ends an upgrade without a commit. One whose successor cannot be killed goes on until that has exited. */
+  /** Ends an upgrade without a commit. If the successor cannot be killed, the attempt ends when it exits. */
   #endAttempt(event: "failed" | "rehearsed"): void {
     const candidate = this.#candidate;
     const end = (): void => {
@@ -225,7 +225,7 @@ export class Generation {
     else void candidate.dead.then(end);
   }
 
-  #followPredecessor(): void {
+  #subscribeToPredecessor(): void {
     const { direct } = this.context.predecessors;
     if (direct === undefined) return;
     direct.subscribe(this.#fromPredecessor);
@@ -272,7 +272,7 @@ export class Generation {
     acknowledge: () => this.#startup.acknowledge(),
     confirm: () => {
       const { inventory, predecessors, history } = this.context;
-      inventory.forgetLender();
+      inventory.endLoan();
       predecessors.sendConfirmed();
       history.confirm();
       this.#startup.endHeartbeat();

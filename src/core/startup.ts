@@ -1,5 +1,5 @@
 import { CONNECTION_KIND } from "../connections/connection-parcel.js";
-import type { HandoverError } from "../errors.js";
+import { toHandoverError, type HandoverError } from "../errors.js";
 import { handoverTimeout } from "../lifecycle.js";
 import { Heartbeat, isInspected } from "../process/heartbeat.js";
 import type { Predecessor } from "../process/predecessor.js";
@@ -42,7 +42,11 @@ export class Startup {
       const { upgradeTimeout } = settings;
       const onTimeout = (): void => this.#fail(handoverTimeout(direct.pid, upgradeTimeout));
       this.#cancelTimeout = env.clock.after(upgradeTimeout, onTimeout);
-      inventory.reportUsed((used) => direct.sendReady(used));
+      try {
+        inventory.reportUsed((used) => direct.sendReady(used));
+      } catch (error) {
+        this.#fail(toHandoverError(error, "ERR_INTERNAL", "get ready"));
+      }
     }
     return true;
   }
@@ -67,7 +71,7 @@ export class Startup {
     if (error !== undefined) this.#fail(error);
   }
 
-  /** The predecessor may live: it is not taken for dead. It cannot commit any more. */
+  /** The predecessor may still be alive, but can no longer commit. */
   onChannelFailure(error: HandoverError): void {
     this.#protocolError = error;
     this.#fail(error);
@@ -76,8 +80,13 @@ export class Startup {
   /** Accepts on every listener, and acquires the roles. */
   accept(): void {
     this.#endWait();
-    const { sockets } = this.#context;
-    this.#complete(sockets.accept()).then(this.#accepted.resolve, this.#accepted.reject);
+    try {
+      const accepting = this.#context.sockets.accept();
+      this.#complete(accepting).then(this.#accepted.resolve, this.#accepted.reject);
+    } catch (error) {
+      this.#accepted.reject(toHandoverError(error, "ERR_INTERNAL", "accept"));
+      throw error;
+    }
   }
 
   /** Tells the predecessor that this process accepts, and that its event loop turns. */

@@ -13,7 +13,7 @@ interface StateMachineListener {
   onError(step: Step, error: unknown): void;
 }
 
-/** An event that waits for its turn, and what becomes of a request. */
+/** An event that waits for its turn, and the callbacks of a request. */
 interface QueuedEvent {
   readonly event: Event;
   readonly accept: () => void;

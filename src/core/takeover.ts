@@ -109,7 +109,7 @@ export class Takeover {
     return this.#context.settings.probation > 0 && this.#candidate.successor.hasHeartbeat;
   }
 
-  /** Resolves when probation is over; with the way the successor died, if it did. */
+  /** Resolves when probation is over; with the error of the dead successor, if it died. */
   probation(): Promise<HandoverError | undefined> {
     const { successor } = this.#candidate;
     const { probation } = this.#context.settings;
@@ -187,7 +187,7 @@ export class Takeover {
     runAll([() => this.#readPredecessorsAgain(), () => this.#candidate.cleanUp()]);
   }
 
-  /** Records the rollback. Returns the way the successor died. */
+  /** Records the rollback. Returns the error of the dead successor. */
   recordRollback(): HandoverError {
     const error = this.#deathOnProbation!;
     this.#settled.resolve("rolledBack");

@@ -79,7 +79,7 @@ export class Outbox {
     for (const number of unsent) this.#settle(number, withdrawn(false));
   }
 
-  /** The other end lives, and will not settle what it was sent: it may have it. */
+  /** The other end lives. It will not settle the parcels that were sent, and may hold them. */
   lose(): void {
     this.#isOpen = false;
     const lost = { how: "taken", by: this.#peer(), confirmed: Promise.resolve(true), isLost: true } as const;

@@ -35,7 +35,7 @@ export class Predecessors {
     for (const one of this.#alive) one.readAgain(reader);
   }
 
-  /** Tells them that this process cannot be rolled back: what it took from them is final. */
+  /** Tells them that this process cannot be rolled back: the state that it took is final. */
   sendConfirmed(): void {
     for (const one of this.#alive) one.sendConfirmed();
   }

@@ -8,9 +8,8 @@ interface SignalListener {
 }
 
 /**
- * Listens for the signals, to the end of the process: one that comes while the program tidies up after `exit`
- * must not cut that short. A second stop signal ends the process at once, with the status of one that was
- * ended by it.
+ * Handles the signals until the process ends, so that a signal cannot interrupt the program's cleanup after `exit`. A second
+ * stop signal ends the process at once, with the status of a process that the signal has killed.
  */
 export function onSignals(signals: Settings["signals"], listener: SignalListener): void {
   const terminal = new Terminal();
@@ -32,7 +31,7 @@ export function onSignals(signals: Settings["signals"], listener: SignalListener
   for (const [name, handler] of handlers) process.on(name, handler);
 }
 
-/** The kernel ends no PID 1 by a signal of its own: there it is the status that a shell would tell. */
+/** The kernel ignores a signal that PID 1 sends to itself, so PID 1 exits with 128 plus the signal, as in a shell. */
 function endBySignal(name: NodeJS.Signals): void {
   if (process.pid === 1) process.exit(128 + constants.signals[name]);
   process.removeAllListeners(name);
@@ -40,8 +39,8 @@ function endBySignal(name: NodeJS.Signals): void {
 }
 
 /**
- * The controlling terminal. A SIGHUP because it went away, or because the session's leader did, asks for no
- * upgrade; the kernel tells the difference only by having taken the terminal from the process.
+ * The controlling terminal. A SIGHUP that the kernel sends when the terminal or the session's leader is gone does not request
+ * an upgrade. The only sign is that the kernel has taken the terminal from the process.
  */
 class Terminal {
   #had = hasTerminal();

@@ -237,7 +237,7 @@ export class Successor {
   }
 
   /**
-   * The successor is confirmed: it is not killed any longer, whatever happens. The channel stays open, as its end tells the
+   * The successor is confirmed: it is no longer killed. The channel stays open, as its end tells the
    * successor that this process is gone.
    */
   disown(): void {
@@ -394,7 +394,7 @@ export class Successor {
 /** Nothing is taken from a successor, so nothing of it needs a fence. */
 const needsNoFence = (): number => 0;
 
-/** ms in which the death of a process has to follow the end of its channel, or of a rehearsal. */
+/** ms in which a process must die after the end of its channel, or of a rehearsal. */
 const DEATH_TIMEOUT = 1_000;
 
 /** ms in which the channel has to end after the successor was killed. */

@@ -54,7 +54,7 @@ export class Inventory {
   }
 
   /** A rollback is impossible: borrowed descriptors are this process's own. */
-  forgetLender(): void {
+  endLoan(): void {
     for (const item of this.#released) unlinkOwn(item);
     this.#released.clear();
     this.#borrowed.clear();
@@ -158,7 +158,7 @@ export class Inventory {
 
   /** Closes every descriptor, and unlinks the files of used ones, except those of names that a successor uses. */
   closeUsed(bySuccessor: ReadonlySet<string>): void {
-    if (this.#hasClosedUnused) this.forgetLender();
+    if (this.#hasClosedUnused) this.endLoan();
     for (const item of this.#used.values()) {
       native().close(item.fd);
       if (!bySuccessor.has(item.name) && !this.#borrowed.has(item)) unlinkOwn(item);

@@ -23,7 +23,7 @@ interface SocketsHost {
   readonly predecessor: () => number | undefined;
 }
 
-/** Every server and datagram socket of this process that was given to handover, and what they do together. */
+/** Every server and datagram socket of this process that was given to handover, and the operations on all of them. */
 export class Sockets {
   readonly #inventory: Inventory;
   readonly #tracker: Tracker;

@@ -529,3 +529,94 @@ describe("Generation with a step that throws", () => {
     });
   });
 });
+
+/** Makes a method throw, once. */
+function breakOnce(object: object, name: string): void {
+  Object.defineProperty(object, name, {
+    configurable: true,
+    value: () => {
+      delete (object as Record<string, unknown>)[name];
+      throw new Error("broken");
+    },
+  });
+}
+
+/** The step that the next warning names. */
+async function reported(): Promise<string | undefined> {
+  const [warning] = (await once(process, "warning")) as [Error & { code: string }];
+  expect(warning.code).toBe("HANDOVER_STEP");
+  return /^the step "(\w+)"/.exec(warning.message)?.[1];
+}
+
+describe("Generation with a step of its start or its stop that throws", () => {
+  test("ready() rejects at once if the predecessor cannot be told, and the process exits", async () => {
+    const { stage } = successorOf();
+    breakOnce(stage.generation.context.inventory, "reportUsed");
+    await expect(stage.generation.ready()).rejects.toMatchObject({
+      code: "ERR_INTERNAL",
+      message: "cannot get ready: broken",
+    });
+    expect(await stage.generation.exit).toBe("stopped");
+  });
+
+  test("ready() rejects at once if the listeners cannot accept", async () => {
+    const stage = new Stage();
+    breakOnce(stage.generation.context.sockets, "accept");
+    const step = reported();
+    await expect(stage.generation.ready()).rejects.toMatchObject({ message: "cannot accept: broken" });
+    expect(await step).toBe("accept");
+  });
+
+  test("a successor that cannot acknowledge the commit accepts", async () => {
+    const { stage, predecessor } = successorOf();
+    const accepted = stage.generation.ready();
+    await predecessor.receives("ready");
+    breakOnce(stage.generation.context.predecessors.direct!, "sendCommitAck");
+    const step = reported();
+    predecessor.send({ type: "commit", predecessors: [] });
+    await accepted;
+    expect(await step).toBe("acknowledge");
+    expect(stage.state).toBe("ready");
+  });
+
+  test("a stop ends a successor that cannot close its channel", async () => {
+    const { stage, predecessor } = successorOf();
+    stage.generation.ready().catch(() => {});
+    await predecessor.receives("ready");
+    breakOnce(stage.generation.context.predecessors.direct!, "close");
+    const step = reported();
+    await stage.generation.stop();
+    expect(await step).toBe("leavePredecessor");
+  });
+
+  test("a stop ends a process whose candidate cannot be killed by a signal", async () => {
+    const stage = await ready();
+    await stage.startUpgrade();
+    breakOnce(stage.successor, "kill");
+    const step = reported();
+    await stage.generation.stop();
+    expect(await step).toBe("killSuccessor");
+  });
+
+  test.each([
+    ["restorePidFile", "publish"],
+    ["abandonStartup", "discard"],
+  ] as const)(
+    "the step %s reports a PID file that cannot be written, and the process goes on",
+    async (name, method) => {
+      const directory = mkdtempSync(join(tmpdir(), "handover-"));
+      onTestFinished(() => rmSync(directory, { recursive: true }));
+      const stage = await ready({ pidFile: join(directory, "pid"), controlSocket: false });
+      const { pidFile } = stage.generation.context;
+      if (name === "restorePidFile") await stage.commit();
+      breakOnce(pidFile!, method);
+      const step = reported();
+      if (name === "restorePidFile") {
+        stage.successor.exit(1);
+        await stage.reaches("ready");
+        await until(() => stage.events.includes("rollback"), "the rollback");
+      } else await stage.generation.stop();
+      expect(await step).toBe(name);
+    },
+  );
+});

@@ -17,7 +17,7 @@ export class Arrivals {
   }
 
   /** Wakes the callers that wait for the unit. */
-  announce(id: string): void {
+  arrived(id: string): void {
     for (const wake of this.#callers.get(id) ?? []) wake();
   }
 }

@@ -231,11 +231,11 @@ export class Unit {
   #freeze(): void | Promise<void> {
     if (this.hasAborted) return undefined;
     const frozen = this.#kind.definition.freeze(this.id, this.value);
-    if (!isThenable(frozen)) return this.#keep(frozen);
-    return Promise.resolve(frozen).then((state) => this.#keep(state));
+    if (!isThenable(frozen)) return this.#storeFrozen(frozen);
+    return Promise.resolve(frozen).then((state) => this.#storeFrozen(state));
   }
 
-  #keep(state: unknown): void {
+  #storeFrozen(state: unknown): void {
     this.#frozen = { state };
     this.#apply("froze");
     this.#run.controller.abort(ENDED);

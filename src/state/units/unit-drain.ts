@@ -166,7 +166,7 @@ export class UnitDrain {
     await Promise.all([this.#stopAll(rest), ...taken, ...late]);
   }
 
-  /** Units whose fate is still open at the end of the drain count as moved. Units that come back before are stopped. */
+  /** Units that are not confirmed at the end of the drain count as moved. Units that come back before are stopped. */
   async #awaitProbation(confirmed: Promise<boolean>, units: readonly Unit[]): Promise<void> {
     const isConfirmed = await Promise.race([confirmed, this.#context.over]);
     // A rollback may follow the death of the successor: the units run here again then, and must not be stopped.

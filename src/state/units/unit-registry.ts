@@ -160,7 +160,7 @@ export class UnitRegistry implements Units<unknown, unknown> {
     const unit = this.#begin(id, decode(this.#kind.schema, parcel), delivery.fence);
     signal.addEventListener("abort", () => this.#remove(unit), { once: true });
     await unit.started;
-    if (!signal.aborted) this.#arrivals.announce(id);
+    if (!signal.aborted) this.#arrivals.arrived(id);
     return "taken";
   }
 
