@@ -64,6 +64,7 @@ export function createContext(settings: Settings, env: Env, owner: ContextOwner)
   });
   const processState = new ProcessState(fences, {
     predecessors: () => predecessors.alive.map(({ exchange }) => exchange),
+    isLeaving: () => acceptPhase(owner.state()) === "stopped",
     assertMayRun: (doing) => assertMayRun(owner.state(), predecessors.directPid !== undefined, doing),
   });
   return {

@@ -14,6 +14,8 @@ import { UnitRegistry, type UnitHost, type Units } from "./units/unit-registry.j
 interface StateHost {
   /** The exchanges to the predecessors that live, the direct one first. */
   readonly predecessors: () => readonly Exchange[];
+  /** Whether this process was replaced or stopped. Its drain may begin later, when the successor has acknowledged. */
+  readonly isLeaving: () => boolean;
   /** @throws {HandoverError} where no unit can be started yet, or any longer */
   readonly assertMayRun: (doing: string) => void;
 }
@@ -24,6 +26,7 @@ export class ProcessState implements SlotHost, UnitHost {
   readonly roles: Roles;
   readonly predecessors: StateHost["predecessors"];
   readonly assertMayRun: StateHost["assertMayRun"];
+  readonly #isLeaving: StateHost["isLeaving"];
   readonly #slots: Slots;
   readonly #units = new Map<string, UnitRegistry>();
   /** The exchanges to predecessors. They learn of kinds that are added later. */
@@ -32,12 +35,17 @@ export class ProcessState implements SlotHost, UnitHost {
   /** Connections move first. Slots move afterwards. */
   #areSlotsMoving = false;
 
-  constructor(fences: FencingTokens, { predecessors, assertMayRun }: StateHost) {
+  constructor(fences: FencingTokens, { predecessors, isLeaving, assertMayRun }: StateHost) {
     this.fences = fences;
     this.predecessors = predecessors;
+    this.#isLeaving = isLeaving;
     this.assertMayRun = assertMayRun;
     this.roles = new Roles(fences);
     this.#slots = new Slots(this);
+  }
+
+  get isLeaving(): boolean {
+    return this.#drainContext !== undefined || this.#isLeaving();
   }
 
   get drainContext(): DrainContext | undefined {

@@ -37,6 +37,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   readonly #sockets = new StubSockets();
   readonly #processState = new ProcessState(new FencingTokens(), {
     predecessors: () => [],
+    isLeaving: () => false,
     assertMayRun: (doing) => this.#requireOpen(doing),
   });
   readonly #drainTimeout: number;

@@ -20,10 +20,10 @@ interface States extends LocalPair {
 /** The state of two processes, in one, with a real channel between them. */
 function open(...hooks: Parameters<typeof openPair>): States {
   const pair = openPair(...hooks);
-  const old = new ProcessState(new FencingTokens(), { predecessors: () => [], assertMayRun: always });
+  const old = new ProcessState(new FencingTokens(), alone);
   const young = new ProcessState(new FencingTokens(), {
+    ...alone,
     predecessors: () => [pair.taker],
-    assertMayRun: always,
   });
   young.subscribeTo(pair.taker);
   old.answerQueriesOf(pair.owner);
@@ -31,6 +31,8 @@ function open(...hooks: Parameters<typeof openPair>): States {
 }
 
 function always(): void {}
+
+const alone = { predecessors: () => [], isLeaving: () => false, assertMayRun: always };
 
 const plain = {
   version: 1,
@@ -365,7 +367,7 @@ test("a unit that runs again after a rollback is not ended by the stop of its ru
 });
 
 test("the options of a drain have defaults, and a wrong one is named", async () => {
-  const state = new ProcessState(new FencingTokens(), { predecessors: () => [], assertMayRun: always });
+  const state = new ProcessState(new FencingTokens(), alone);
   const define = (kind: string, concurrency: unknown) => {
     const drain = { concurrency } as { concurrency: number };
     return state.units<null, null>(kind, { version: 1, run: () => null, freeze: () => null, drain });
@@ -441,7 +443,7 @@ function reserved(what: string): Error {
 }
 
 test("names that begin with handover: are refused for slots, units and roles of the program", async () => {
-  const state = new ProcessState(new FencingTokens(), { predecessors: () => [], assertMayRun: always });
+  const state = new ProcessState(new FencingTokens(), alone);
   expect(() => state.slot("handover:x", { version: 1 })).toThrow(reserved("the label of a slot"));
   expect(() => state.units("handover:x", plain)).toThrow(reserved("the kind of units"));
   await expect(state.roles.add("handover:x", { acquire: always, release: always })).rejects.toThrow(
@@ -449,6 +451,26 @@ test("names that begin with handover: are refused for slots, units and roles of 
   );
   expect(() => state.slot("handover", { version: 1 })).not.toThrow();
   await state.units("room", plain).start("handover:x", "an id is free");
+});
+
+test("a slot that is given between the commit and the drain is given away: a rollback gives it back", async () => {
+  const pair = openPair();
+  const old = new ProcessState(new FencingTokens(), { ...alone, isLeaving: () => true });
+  const counts = new Map([["a", 1]]);
+  const slot: Slot<number[]> = old.slot("counts", { version: 1 });
+  const givenBack: number[][] = [];
+  slot.subscribe(({ data }) => givenBack.push(data));
+  const outcome = slot.initiate(() => {
+    const moved = [...counts.values()];
+    counts.clear();
+    return moved;
+  });
+  pair.taker.subscribe("slot", undefined, () => "taken");
+  await depart({ ...pair, old, young: old });
+  await expect.poll(() => counts.size).toBe(0);
+  old.rollBack();
+  expect(await outcome).toMatchObject({ how: "withdrawn" });
+  expect(givenBack).toEqual([[1]]);
 });
 
 test("a drain whose timer fires early is over", async () => {

@@ -14,10 +14,10 @@ import { SlotSubscribers, type SlotState } from "./subscribers.js";
 /** One labelled piece of state that moves as a whole. */
 export interface Slot<T> {
   /**
-   * Offers state to the successor. A function that is given before the drain is a view: it is called when the successor
-   * is ready, perhaps also for a copy ({@link peek}) or again after a rollback, and should change nothing. A value, and a
-   * function that is given during the drain, is given away: after a rollback the subscribers of this process get it, else
-   * the next successor.
+   * Offers state to the successor. A function that is given before this process is `draining` is a view: it is called
+   * when the successor is ready, perhaps also for a copy ({@link peek}) or again after a rollback, and should change
+   * nothing. A value, and a function that is given while this process is `draining`, is given away: after a rollback the
+   * subscribers of this process get it, else the next successor.
    *
    * @returns the final outcome, after probation
    * @throws {HandoverError} `ERR_OPTION`, `ERR_ENCODING`, `ERR_TOO_LARGE`; and the exception of the function
@@ -53,6 +53,8 @@ export interface SlotHost {
   readonly fences: FencingTokens;
   /** The exchanges to the predecessors that live, the direct one first. */
   readonly predecessors: () => readonly Exchange[];
+  /** Whether the process was replaced or stopped, until a rollback. Its drain may begin later. */
+  readonly isLeaving: boolean;
   /** The drain of the process, until a rollback. */
   readonly drainContext: DrainContext | undefined;
   /** The same while slots move: connections move before them. */
@@ -159,7 +161,7 @@ export class Slots {
       number,
       parcel: isFunction ? undefined : makeParcel(data),
       make: async () => makeParcel(await (data as () => unknown)()),
-      isView: isFunction && this.#host.drainContext === undefined,
+      isView: isFunction && !this.#host.isLeaving,
       timeout: milliseconds("timeout", timeout, 0),
       ttl: ttl === undefined ? undefined : milliseconds("ttl", ttl, 0),
     });
