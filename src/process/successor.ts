@@ -330,7 +330,9 @@ export class Successor {
     // The end of the channel may have arrived, and was not read yet.
     this.#channel.readNow();
     if (!this.#hasExited || this.#isDead) return;
-    if (this.#hasHungUp || !this.#isOwned) this.#die();
+    // The newest process of the service may hold the channel of a disowned successor: it takes the remaining parcels.
+    if (this.#hasHungUp) this.#die();
+    else if (!this.#isOwned) return;
     // Before it has said hello, a child of the spawned process may still become the successor.
     else if (this.#peer !== undefined) this.#awaitHangUp(DEATH_TIMEOUT);
   }

@@ -199,6 +199,7 @@ describe("the connections of an older generation that still drains", () => {
       if (generation === 1) await service.confirmed(generation);
     }
     const { pid } = await service.until("accepting", { generation: 2 });
+    await service.until("exited", { generation: 1 });
     const [status] = jsonLines(await handover("status", pid, "--json"));
     expect(status).toMatchObject({ generation: 2, predecessors: [{ generation: 0, connections: 1 }] });
     process.kill(service.pid, "SIGUSR2");
