@@ -31,7 +31,7 @@ export function decode(packet: Uint8Array): Message | { type: "unknown"; name: s
   return value as Message;
 }
 
-/** A copy of a packet's body; empty where there is none. */
+/** A copy of a packet's body. A packet without a body gives an empty one. */
 export function bodyOf(packet: Uint8Array): Uint8Array {
   const end = packet.indexOf(0);
   return end < 0 ? new Uint8Array() : packet.slice(end + 1);

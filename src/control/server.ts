@@ -45,8 +45,8 @@ export class ControlServer {
   }
 
   /**
-   * Inherits the socket, or binds it where there is none or its file was removed; only this user can connect. It accepts when
-   * the other listeners do.
+   * Inherits the socket. Without an inherited socket, or if its file was removed, it is bound. Only this user can connect.
+   * It accepts when the other listeners do.
    */
   async open(sockets: Sockets, path: string): Promise<void> {
     if (this.#isOpen) return;

@@ -39,8 +39,8 @@ interface ContextOwner {
 }
 
 /**
- * Takes the inheritance from the predecessor, or from systemd where there is none, and creates what each process has for
- * itself.
+ * Takes the inheritance, and creates the parts of this process. A successor inherits from its predecessor, the first process
+ * from systemd.
  *
  * @throws {HandoverError} `ERR_CHANNEL`, `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_DESCRIPTOR`
  */

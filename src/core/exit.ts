@@ -18,7 +18,7 @@ export async function closeEverything(context: ProcessContext, outcome: Outcome)
 /**
  * Waits until the other generations are gone, where systemd would kill them when this process, the main one, exits.
  *
- * @param successor resolves when the successor is gone; undefined where there is none
+ * @param successor resolves when the successor is gone; undefined without a successor
  */
 export async function waitForGenerations(
   context: ProcessContext,

@@ -17,7 +17,7 @@ export class Shutdown {
   /**
    * Begins at once.
    *
-   * @param exchange leads to the successor; undefined where there is none
+   * @param exchange leads to the successor; undefined for a process that stops
    * @param confirmed resolves at the end of the successor's probation, with false after a rollback
    */
   constructor(context: ProcessContext, exchange: Exchange | undefined, confirmed: Promise<boolean>) {

@@ -30,7 +30,7 @@ export class Startup {
     this.#cancelReminder = context.env.clock.after(REMIND_AFTER, () => this.#remind());
   }
 
-  /** Tells the predecessor that this process is ready. False if there is none: this process may accept at once. */
+  /** Tells the predecessor that this process is ready. Returns false without a predecessor: this process may accept at once. */
   sendReady(): boolean {
     const { predecessors, inventory, settings, env } = this.#context;
     const { direct } = predecessors;

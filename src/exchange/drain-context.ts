@@ -7,7 +7,7 @@ import type { Parcel } from "./parcel.js";
  * units of one process read one context, so that they agree on the time that is left.
  */
 export class DrainContext {
-  /** Leads to the successor; undefined where there is none. */
+  /** Leads to the successor; undefined for a process that stops. */
   readonly exchange: Exchange | undefined;
   /** Resolves at the end of the successor's probation: false if this process was rolled back to. */
   readonly confirmed: Promise<boolean>;

@@ -16,7 +16,7 @@ export interface Exchange {
   subscribe(kind: string, label: string | undefined, take: DeliveryHandler): () => void;
   /** Answers the other end's queries for parcels of a kind. */
   onQuery(kind: string, handler: QueryHandler): void;
-  /** A copy of the oldest parcel that is held at the other end; undefined where there is none. */
+  /** A copy of the oldest parcel that the other end holds; undefined if it holds no parcel. */
   peek(kind: string, label: string): Promise<Parcel | undefined>;
   /** Whether this parcel is, or may be, held at the other end; if so, that is asked to offer it next. */
   expedite(kind: string, label: string, id: string): Promise<boolean>;

@@ -28,7 +28,7 @@ export class Fds {
     this.#checkOpen = checkOpen;
   }
 
-  /** An inherited descriptor, of whatever kind; undefined if there is none of that name, or it is in use. */
+  /** An inherited descriptor, of whatever kind; undefined if no descriptor has that name, or it is in use. */
   async file(name: string): Promise<number | undefined> {
     return this.#take(requireName(name), () => true);
   }

@@ -63,7 +63,7 @@ export function missingReloadFiles(unit: UnitFacts | undefined): string[] {
   return files.filter((file) => !existsSync(file));
 }
 
-/** The version of systemd; undefined where there is none. */
+/** The version of systemd; undefined without systemd. */
 export async function systemdVersion(): Promise<number | undefined> {
   try {
     const [, version] =
