@@ -145,13 +145,14 @@ test.each(wrong)(
   },
 );
 
+/** A service whose first process leads the session of a terminal. */
+async function startInTerminal(): ReturnType<typeof startWithClient> {
+  const program = words("leads-terminal-session.js", { probation: 1 });
+  return startWithClient("", {}, { command: ["python3", fixturePath("in-terminal.py"), ...program] });
+}
+
 test("SIGHUP caused by closing the terminal does not trigger an upgrade, the next one does", async () => {
-  const command = [
-    "python3",
-    fixturePath("in-terminal.py"),
-    ...words("leads-terminal-session.js", { probation: 1 }),
-  ];
-  const running = await startWithClient("", {}, { command });
+  const running = await startInTerminal();
   const { service } = running;
   process.kill(service.pid, "SIGUSR2");
   await service.until("hung up");
@@ -164,12 +165,7 @@ test("SIGHUP caused by closing the terminal does not trigger an upgrade, the nex
 });
 
 test("SIGHUP caused by the exit of the session's leader does not trigger an upgrade", async () => {
-  const command = [
-    "python3",
-    fixturePath("in-terminal.py"),
-    ...words("leads-terminal-session.js", { probation: 1 }),
-  ];
-  const running = await startWithClient("", {}, { command });
+  const running = await startInTerminal();
   const { service } = running;
   running.client.destroy();
   const successor = await service.upgrade();
