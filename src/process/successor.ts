@@ -13,9 +13,9 @@ import { deferred } from "../util/deferred.js";
 import type { Command } from "./command.js";
 import type { Env } from "./env.js";
 import { CHANNEL_VARIABLE, greeting, HEARTBEAT_CAPABILITY } from "./inheritance.js";
-import { PeerProcess } from "./peer-process.js";
 import type { DrainProgress, Predecessor } from "./predecessor.js";
-import type { ExitStatus, SpawnedProcess } from "./spawn.js";
+import type { SpawnedProcess } from "./spawn.js";
+import { SuccessorProcess } from "./successor-process.js";
 
 /** The messages of the successor, once it is ready. */
 export interface SuccessorListener {
@@ -29,12 +29,7 @@ export interface SuccessorListener {
   progress(): DrainProgress;
 }
 
-/**
- * The successor of this process, and the channel to it. This process owns both until {@link disown}.
- *
- * The process that was spawned may be a wrapper, whose child is the successor. So the successor lives as long as a process
- * holds the channel, and its PID is the one that the kernel vouches for. It is dead when the channel has ended.
- */
+/** The successor of this process, and the channel to it. This process owns both until {@link disown}. */
 export class Successor {
   /** Resolves when the successor is ready. Rejects with the reason, once the successor is dead or cannot be killed. */
   readonly ready: Promise<void>;
@@ -42,12 +37,7 @@ export class Successor {
   readonly dead: Promise<HandoverError>;
   /** Resolves when the channel has ended or is closed. This is known even after {@link disown}. */
   readonly gone: Promise<void>;
-  readonly #spawned: SpawnedProcess;
-  /** The process that has said hello, unless it is the spawned one. */
-  #peer: PeerProcess | undefined;
-  readonly #dead = deferred<HandoverError>();
-  #status: ExitStatus | undefined;
-  #hasHungUp = false;
+  readonly #process: SuccessorProcess;
   readonly #channel: Channel;
   readonly #listener: SuccessorListener;
   readonly #exchange: LocalExchange;
@@ -55,17 +45,9 @@ export class Successor {
   #hasHeartbeat = false;
   #isInspected = false;
   #heartbeats = 0;
-  #isDead = false;
-  #isOwned = true;
-  #failure: HandoverError | undefined;
   #used: ReadonlySet<string> = new Set();
   readonly #resolveReady: () => void;
-  readonly #rejectReady: (error: HandoverError) => void;
   readonly #resolveGone: () => void;
-  readonly #clock: Clock;
-  readonly #unkillable = deferred<HandoverError>();
-  #cancelDeathTimeout: () => void = () => {};
-  #cancelHangUpTimeout: (() => void) | undefined;
 
   /**
    * Starts a successor. Its whole inheritance is queued on the channel before it runs: it can read it even if this process
@@ -107,25 +89,23 @@ export class Successor {
     generation: number,
     listener: SuccessorListener,
   ) {
-    this.#clock = clock;
     this.#channel = channel;
-    this.#spawned = spawned;
+    this.#process = new SuccessorProcess(clock, spawned, channel);
     this.#listener = listener;
     const send: Send = (...message) => channel.send(...message);
     this.#exchange = new LocalExchange(send, { generation, pid: spawned.pid }, needsNoFence);
     const gone = deferred<void>();
     this.gone = gone.promise;
     this.#resolveGone = gone.resolve;
-    this.dead = this.#dead.promise;
-    void spawned.exited.then((status) => {
-      this.#status = status;
-      this.#onProcessExit();
-    });
+    this.dead = this.#process.dead;
     const ready = deferred<void>();
     this.ready = ready.promise;
     this.#resolveReady = ready.resolve;
-    this.#rejectReady = ready.reject;
-    void this.dead.then((how) => ready.reject(this.#failure ?? how));
+    void this.dead.then((how) => {
+      this.#exchange.end();
+      ready.reject(this.failure ?? how);
+    });
+    void this.#process.unkillable.then(ready.reject);
     channel.listen({
       message: (...message) => this.#receive(...message),
       fail: (...failure) => this.#onChannelFailure(...failure),
@@ -135,15 +115,15 @@ export class Successor {
 
   /** Resolves when the successor is dead, with the way it died; or when it cannot be killed, with that error. */
   get deadOrUnkillable(): Promise<HandoverError> {
-    return Promise.race([this.dead, this.#unkillable.promise]);
+    return Promise.race([this.dead, this.#process.unkillable]);
   }
 
   get isDead(): boolean {
-    return this.#isDead;
+    return this.#process.isDead;
   }
 
   get pid(): number {
-    return this.#peer?.pid ?? this.#spawned.pid;
+    return this.#process.pid;
   }
 
   /** The names of the inherited descriptors that the successor uses. */
@@ -173,13 +153,12 @@ export class Successor {
 
   /** The reason for which this process killed the successor. */
   get failure(): HandoverError | undefined {
-    return this.#failure;
+    return this.#process.failure;
   }
 
   /** Kills the successor. {@link ready} rejects with `reason`. */
   fail(reason: HandoverError): void {
-    this.#failure ??= reason;
-    this.kill();
+    this.#process.fail(reason);
   }
 
   /** Reads the messages that have arrived, without waiting for the event loop. */
@@ -207,10 +186,10 @@ export class Successor {
   /** Tells the successor that it was started by a rehearsal, and waits for its death; one that is late is killed. */
   async endRehearsal(): Promise<void> {
     this.#channel.send({ type: "rehearsed" });
-    const cancel = this.#clock.after(DEATH_TIMEOUT, () => this.kill());
+    const cancel = this.#process.killIfLate();
     const how = await this.deadOrUnkillable;
     cancel();
-    if (!this.#isDead) throw how;
+    if (!this.isDead) throw how;
     this.close();
   }
 
@@ -225,15 +204,12 @@ export class Successor {
 
   /** Kills the successor, and the process that was spawned for it. {@link dead} resolves when no process is left. */
   kill(): void {
-    if (this.#isDead) return;
-    this.#spawned.kill();
-    this.#peer?.kill();
-    this.#awaitHangUp(HANG_UP_TIMEOUT);
+    this.#process.kill();
   }
 
   /** Lets the successor's process live on when this one has exited. {@link dead} may stay pending from then on. */
   async detachProcess(): Promise<void> {
-    await this.#spawned.detach();
+    await this.#process.detach();
   }
 
   /**
@@ -241,10 +217,7 @@ export class Successor {
    * successor that this process is gone.
    */
   disown(): void {
-    this.#isOwned = false;
-    this.#cancelTimeouts();
-    this.#spawned.unref();
-    this.#peer?.close();
+    this.#process.disown();
   }
 
   /** Closes the channel. Only for a successor that is dead, or it would take this process for dead and accept. */
@@ -260,7 +233,7 @@ export class Successor {
     switch (message.type) {
       case "hello":
         this.#hasGreeted = true;
-        this.#identify(sender);
+        this.#process.identify(sender);
         this.#hasHeartbeat = message.capabilities.includes(HEARTBEAT_CAPABILITY);
         this.#isInspected = message.inspected ?? false;
         break;
@@ -298,109 +271,24 @@ export class Successor {
     return this.#resolveReady();
   }
 
-  /** @param sender the PID that the kernel vouches for; 0 where it is unknown */
-  #identify(sender: number): void {
-    if (sender === 0 || sender === this.#spawned.pid || this.#peer !== undefined) return;
-    this.#peer = new PeerProcess(sender);
-    void this.#peer.exited.then(() => this.#onProcessExit());
-  }
-
   /** The successor may have the connections that were sent, and lives: until it is dead they do not continue here. */
   #onChannelFailure(error: HandoverError, unsent: readonly Message[]): void {
     this.#exchange.fail(unsent);
-    if (this.#isOwned) return this.fail(error);
+    if (this.#process.isOwned) return this.fail(error);
     this.#exchange.lose();
     return this.#listener.channelFailed(error);
   }
 
   #onEnd(error: HandoverError | undefined): void {
-    this.#hasHungUp = true;
     this.#exchange.fail([]);
     this.#resolveGone();
-    if (!this.#isOwned || this.#isDead) return this.#exchange.end();
-    this.#spawned.requestStatus();
-    if (error !== undefined) this.fail(error);
-    if (this.#hasExited) return this.#die();
-    const message = `the successor (pid ${this.pid}) closed its channel, but kept running`;
-    const reason = new HandoverError("ERR_PROTOCOL", message);
-    this.#cancelDeathTimeout = this.#clock.after(DEATH_TIMEOUT, () => this.fail(reason));
-  }
-
-  #onProcessExit(): void {
-    // The end of the channel may have arrived, and was not read yet.
-    this.#channel.readNow();
-    if (!this.#hasExited || this.#isDead) return;
-    // The newest process of the service may hold the channel of a disowned successor: it takes the remaining parcels.
-    if (this.#hasHungUp) this.#die();
-    else if (!this.#isOwned) return;
-    // Before it has said hello, a child of the spawned process may still become the successor.
-    else if (this.#peer !== undefined) this.#awaitHangUp(DEATH_TIMEOUT);
-  }
-
-  /** Whether the successor's process has exited, as far as it is known. */
-  get #hasExited(): boolean {
-    return this.#peer === undefined ? this.#status !== undefined : this.#peer.hasExited;
-  }
-
-  #awaitHangUp(timeout: number): void {
-    this.#cancelHangUpTimeout ??= this.#clock.after(timeout, () => this.#onNoHangUp());
-  }
-
-  /** The channel has not ended, although the successor was killed or has exited. */
-  #onNoHangUp(): void {
-    this.#channel.readNow();
-    if (this.#isDead || !this.#isOwned) return;
-    if (this.#hasExited) return this.#endHolders();
-    const message = `the successor (pid ${this.pid}) cannot be killed; no upgrade starts before it has exited`;
-    const error = new HandoverError("ERR_UNKILLABLE", message, { cause: this.#failure });
-    this.#unkillable.resolve(error);
-    return this.#rejectReady(error);
-  }
-
-  /**
-   * A wrapper holds the channel of a successor that has exited. It may start another one, which would take the end of the
-   * channel for the death of its predecessor, and accept: that one is told to exit first.
-   */
-  #endHolders(): void {
-    process.emitWarning(
-      `a process that was started for the successor (pid ${this.pid}) holds its channel, although the successor has exited: ` +
-        "it is killed, and the channel is shut down. A wrapper must exec the program, or close descriptor 3 after it has passed it on.",
-      { code: "HANDOVER_WRAPPER" },
-    );
-    this.#channel.send({ type: "rehearsed" });
-    this.#spawned.kill();
-    this.#channel.shutDown();
-    this.#die();
-  }
-
-  #die(): void {
-    this.#isDead = true;
-    this.#exchange.end();
-    this.#cancelTimeouts();
-    this.#peer?.close();
-    this.#dead.resolve(this.#exitError());
-  }
-
-  /** The exit status of a wrapper says nothing about the successor. */
-  #exitError(): HandoverError {
-    if (this.#status !== undefined && this.#peer === undefined) return exitError(this.pid, this.#status);
-    return new HandoverError("ERR_CHILD_EXITED", `the successor (pid ${this.pid}) exited`);
-  }
-
-  #cancelTimeouts(): void {
-    this.#cancelDeathTimeout();
-    this.#cancelHangUpTimeout?.();
+    if (!this.#process.isOwned || this.isDead) this.#exchange.end();
+    this.#process.onHangUp(error);
   }
 }
 
 /** Nothing is taken from a successor, so nothing of it needs a fence. */
 const needsNoFence = (): number => 0;
-
-/** ms in which a process must die after the end of its channel, or of a rehearsal. */
-const DEATH_TIMEOUT = 1_000;
-
-/** ms in which the channel has to end after the successor was killed. */
-const HANG_UP_TIMEOUT = 5_000;
 
 /**
  * If the process did start, closing the channel would look like the predecessor's death, and it would begin to serve. It is
@@ -434,11 +322,4 @@ function sendOrThrow(channel: Channel, ...message: Parameters<Channel["send"]>):
 function withChannel(env: NodeJS.ProcessEnv, channel: number): NodeJS.ProcessEnv {
   const inode = fstatSync(channel, { bigint: true }).ino;
   return { ...env, [CHANNEL_VARIABLE]: `3:${inode}` };
-}
-
-function exitError(pid: number, { code, signal }: ExitStatus): HandoverError {
-  const how = signal === null ? `exited with code ${code}` : `was killed by ${signal}`;
-  return new HandoverError("ERR_CHILD_EXITED", `the successor (pid ${pid}) ${how}`, {
-    cause: { code, signal },
-  });
 }
