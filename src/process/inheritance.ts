@@ -1,7 +1,7 @@
 import { fstatSync } from "node:fs";
 import { isMainThread } from "node:worker_threads";
 import { Channel } from "../channel/channel.js";
-import { PROTOCOL, type Message } from "../channel/messages.js";
+import { ENTRIES_PER_MESSAGE, PROTOCOL, type Message } from "../channel/messages.js";
 import { HandoverError } from "../errors.js";
 import type { FencingTokens } from "../exchange/fencing.js";
 import { native } from "../platform/native.js";
@@ -51,10 +51,46 @@ export function readInheritance(
     throw new HandoverError("ERR_PROTOCOL", "cannot take over: the predecessor did not say hello");
   }
   const generation = hello.generation + 1;
-  channel.send(greeting(generation, pid));
-  if (channel.failure !== undefined) throw channel.failure;
+  sendOrThrow(channel, greeting(generation, pid));
   const items = readItems(channel, deadline);
   return { predecessor: new Predecessor(channel, hello, fences), generation, items };
+}
+
+/**
+ * Queues the whole inheritance of a successor.
+ *
+ * @param generation of this process
+ * @throws {HandoverError} `ERR_CHANNEL`, `ERR_DESCRIPTOR`
+ */
+export function sendInheritance(
+  channel: Channel,
+  generation: number,
+  pid: number,
+  items: readonly InventoryItem[],
+): void {
+  sendOrThrow(channel, greeting(generation, pid));
+  let start = 0;
+  do {
+    const some = items.slice(start, (start += ENTRIES_PER_MESSAGE));
+    const entries = some.map(({ fd: _, ...entry }) => entry);
+    sendOrThrow(
+      channel,
+      { type: "inventory", entries, more: start < items.length },
+      some.map((item) => item.fd),
+    );
+  } while (start < items.length);
+}
+
+/** A process that lacks one of the first messages would wait for it until its time is over. */
+function sendOrThrow(channel: Channel, ...message: Parameters<Channel["send"]>): void {
+  channel.send(...message);
+  if (channel.failure !== undefined) throw channel.failure;
+}
+
+/** The environment of a successor, whose descriptor 3 will be `channel`. */
+export function withChannel(env: NodeJS.ProcessEnv, channel: number): NodeJS.ProcessEnv {
+  const inode = fstatSync(channel, { bigint: true }).ino;
+  return { ...env, [CHANNEL_VARIABLE]: `3:${inode}` };
 }
 
 /** What this version can do, for its peer. */
@@ -63,7 +99,7 @@ const PARCELS_CAPABILITY = "parcels";
 export const HEARTBEAT_CAPABILITY = "heartbeat";
 
 /** The first message of either end. */
-export function greeting(generation: number, pid: number): Message {
+function greeting(generation: number, pid: number): Message {
   return {
     type: "hello",
     protocol: PROTOCOL,

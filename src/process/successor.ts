@@ -1,6 +1,5 @@
-import { fstatSync } from "node:fs";
 import { Channel } from "../channel/channel.js";
-import { ENTRIES_PER_MESSAGE, type Message } from "../channel/messages.js";
+import type { Message } from "../channel/messages.js";
 import { HandoverError, reasonOf } from "../errors.js";
 import type { Exchange } from "../exchange/exchange.js";
 import { LocalExchange } from "../exchange/local-exchange.js";
@@ -12,7 +11,7 @@ import type { Clock } from "../util/clock.js";
 import { deferred } from "../util/deferred.js";
 import type { Command } from "./command.js";
 import type { Env } from "./env.js";
-import { CHANNEL_VARIABLE, greeting, HEARTBEAT_CAPABILITY } from "./inheritance.js";
+import { HEARTBEAT_CAPABILITY, sendInheritance, withChannel } from "./inheritance.js";
 import type { DrainProgress, Predecessor } from "./predecessor.js";
 import type { SpawnedProcess } from "./spawn.js";
 import { SuccessorProcess } from "./successor-process.js";
@@ -69,8 +68,7 @@ export class Successor {
       const [own, other] = Channel.pair();
       channel = own;
       try {
-        sendOrThrow(channel, greeting(generation, env.pid));
-        sendInventory(channel, items);
+        sendInheritance(channel, generation, env.pid, items);
         const spawned = await env.spawn(command, other, withChannel(command.env, other));
         return new Successor(env.clock, channel, spawned, generation + 1, listener);
       } finally {
@@ -298,28 +296,4 @@ function endUnstarted(channel: Channel): void {
   channel.send({ type: "rehearsed" });
   channel.listen({ message: (_, fds) => closeAll(fds), end: () => channel.close() });
   channel.readNow();
-}
-
-function sendInventory(channel: Channel, items: readonly InventoryItem[]): void {
-  let start = 0;
-  do {
-    const some = items.slice(start, (start += ENTRIES_PER_MESSAGE));
-    const entries = some.map(({ fd: _, ...entry }) => entry);
-    sendOrThrow(
-      channel,
-      { type: "inventory", entries, more: start < items.length },
-      some.map((item) => item.fd),
-    );
-  } while (start < items.length);
-}
-
-/** A successor that lacks one of the first messages would wait for it until its time is over. */
-function sendOrThrow(channel: Channel, ...message: Parameters<Channel["send"]>): void {
-  channel.send(...message);
-  if (channel.failure !== undefined) throw channel.failure;
-}
-
-function withChannel(env: NodeJS.ProcessEnv, channel: number): NodeJS.ProcessEnv {
-  const inode = fstatSync(channel, { bigint: true }).ino;
-  return { ...env, [CHANNEL_VARIABLE]: `3:${inode}` };
 }
