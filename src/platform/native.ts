@@ -1,8 +1,7 @@
-import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join, resolve } from "node:path";
 import { getSystemErrorName } from "node:util";
 import { HandoverError, reasonOf } from "../errors.js";
+import { findPackage, OWN_DIRECTORY } from "./installation.js";
 
 /**
  * All functions of the addon. Each of them is one system call without any policy: it returns the result of the call, or
@@ -184,16 +183,14 @@ export function systemError(errno: number, doing: string, on: string): NodeJS.Er
 }
 
 function load(): Native {
-  const require = createRequire(import.meta.url);
-  const root = join(dirname(fileURLToPath(import.meta.url)), "../..");
-  const places = [
-    join(root, "build", "Release", "handover.node"),
-    join(root, "prebuilds", `${process.platform}-${process.arch}`, "handover.node"),
-  ];
+  const places = addonPlaces();
   const failures: unknown[] = [];
   for (const place of places) {
     try {
-      return require(place) as Native;
+      // require() would take several times as long to find and load it, and not exist in every bundle.
+      const module = { exports: {} as Native };
+      process.dlopen(module, place);
+      return module.exports;
     } catch (error) {
       failures.push(error);
     }
@@ -204,3 +201,21 @@ function load(): Native {
     { cause: new AggregateError(failures) },
   );
 }
+
+/** Where the addon may be. A bundled program has it beside itself, or finds it in the package if that is installed. */
+function addonPlaces(): string[] {
+  const { HANDOVER_ADDON } = process.env;
+  if (HANDOVER_ADDON) return [resolve(HANDOVER_ADDON)];
+  const root = findPackage(OWN_DIRECTORY);
+  return [join(OWN_DIRECTORY, ADDON), ...(root === undefined ? [] : packagedAddons(root))];
+}
+
+/** Where the addon of a package is: built on this machine, or brought along. */
+export function packagedAddons(root: string): string[] {
+  return [
+    join(root, "build", "Release", ADDON),
+    join(root, "prebuilds", `${process.platform}-${process.arch}`, ADDON),
+  ];
+}
+
+export const ADDON = "handover.node";

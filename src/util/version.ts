@@ -1,6 +1,2 @@
-import { readFileSync } from "node:fs";
-
-/** The version of this package. */
-export const VERSION: string = (
-  JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string }
-).version;
+/** The version of this package. A constant, because a bundled program has no package.json to read it from. */
+export const VERSION = "0.1.0";

@@ -235,6 +235,18 @@ describe("handover doctor", () => {
     });
   });
 
+  test("handover doctor finds the addon beside a bundled program", async () => {
+    const { directory, service } = await startProject();
+    const installed = join(directory, "node_modules", "handover");
+    rmSync(installed);
+    mkdirSync(installed);
+    copyFileSync("package.json", join(installed, "package.json"));
+    const addonProblem = expect.objectContaining({ check: "addon", severity: "error" }) as unknown;
+    expect(await problemsOf(service.pid)).toContainEqual(addonProblem);
+    copyFileSync("build/Release/handover.node", join(directory, "handover.node"));
+    expect(await problemsOf(service.pid)).not.toContainEqual(addonProblem);
+  });
+
   test.each([
     [["no such unit"], 2, /^handover: "no such unit" is neither a PID nor the name of a unit\n/],
     [["0"], 2, /^handover: "0" is neither a PID nor the name of a unit\n/],

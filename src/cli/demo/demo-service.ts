@@ -2,9 +2,9 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { ControlClient } from "../../control/client.js";
 import { HandoverError } from "../../errors.js";
+import { ownPackage } from "../../platform/installation.js";
 
 /** The demo server, and the generations that follow it. */
 export interface Service {
@@ -40,7 +40,7 @@ export async function withService(
   }
 }
 
-const SERVER = fileURLToPath(new URL("../../../examples/demo-server.js", import.meta.url));
+const SERVER = join(ownPackage(), "examples", "demo-server.js");
 
 class DemoServer implements Service {
   /** Resolves when the first generation accepts. */

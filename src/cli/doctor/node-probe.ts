@@ -1,9 +1,9 @@
 import { execFile } from "node:child_process";
-import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { reasonOf } from "../../errors.js";
+import { findPackage, ownPackage, readManifest } from "../../platform/installation.js";
+import { ADDON, packagedAddons } from "../../platform/native.js";
 
 /** The Node that would run the program, and the handover package that the program would import. */
 export interface NodeFacts {
@@ -21,37 +21,16 @@ export interface NodeFacts {
 
 /** Finds the handover that the program imports, as Node looks it up; otherwise this one. */
 export function packageOf(script: string | undefined, cwd: string): Pick<NodeFacts, "root" | "isInstalled"> {
-  const roots = (from: string): string[] => [
-    join(from, "node_modules", "handover"),
-    from,
-    ...(from === dirname(from) ? [] : roots(dirname(from))),
-  ];
-  const candidates = [...(script === undefined ? [] : roots(dirname(script))), ...roots(cwd)];
-  const found = candidates.find((root) => readManifest(root)?.name === "handover");
-  const own = fileURLToPath(new URL("../../..", import.meta.url)).replace(/\/$/, "");
-  return { root: found ?? own, isInstalled: found !== undefined };
+  const from = [...(script === undefined ? [] : [dirname(script)]), cwd];
+  const found = from.map(findPackage).find((root) => root !== undefined);
+  return { root: found ?? ownPackage(), isInstalled: found !== undefined };
 }
 
-interface Manifest {
-  name?: string;
-  engines?: { node?: string };
-}
-
-function readManifest(root: string): Manifest | undefined {
-  try {
-    return JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as Manifest;
-  } catch {
-    return undefined;
-  }
-}
-
-/** Loads the addon as the package does, and nothing else of the package. */
+/** Loads the addon from the given places, as the package does, and nothing else of the package. */
 const PROBE = `
-const { join } = require("path");
-const root = process.argv[1];
 let failure = "";
-for (const place of ["build/Release", "prebuilds/" + process.platform + "-" + process.arch]) {
-  try { require(join(root, place, "handover.node")); failure = undefined; break; } catch (error) {
+for (const place of process.argv.slice(1)) {
+  try { require(place); failure = undefined; break; } catch (error) {
     if (error.code !== "MODULE_NOT_FOUND" || failure === "") failure = error.message.split("\\n")[0];
   }
 }
@@ -60,10 +39,15 @@ console.log(JSON.stringify({ version: process.version, failure }));`;
 /** ms */
 const PROBE_TIMEOUT = 10_000;
 
-/** Runs the probe with no more rights than the user of the service has. */
+/**
+ * Runs the probe with no more rights than the user of the service has.
+ *
+ * @param script the program, which may be a bundle and have the addon beside itself
+ */
 export async function readNode(
   file: string,
   installation: ReturnType<typeof packageOf>,
+  script: string | undefined,
   user: { uid: number; gids: number[] } | undefined,
 ): Promise<NodeFacts> {
   const { root } = installation;
@@ -73,7 +57,8 @@ export async function readNode(
   try {
     // An empty environment, because NODE_OPTIONS of the program may load any code.
     const options = { timeout: PROBE_TIMEOUT, env: {}, cwd: "/", ...who };
-    const { stdout } = await promisify(execFile)(file, ["-e", PROBE, root], options);
+    const places = [...(script === undefined ? [] : [join(dirname(script), ADDON)]), ...packagedAddons(root)];
+    const { stdout } = await promisify(execFile)(file, ["-e", PROBE, ...places], options);
     const { version, failure } = JSON.parse(stdout) as { version: string; failure?: string };
     return { ...facts, version, addonFailure: failure };
   } catch (cause) {

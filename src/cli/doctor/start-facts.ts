@@ -33,7 +33,7 @@ export async function readStart({ words, cwd, path, user, unitDirectory }: Start
     hasDirectory: statSync(cwd, { throwIfNoEntry: false })?.isDirectory() === true,
     file,
     script: isNode ? script : undefined,
-    node: isNode ? await readNode(file, packageOf(script?.path, cwd), user) : undefined,
+    node: isNode ? await readNode(file, packageOf(script?.path, cwd), script?.path, user) : undefined,
     lostLink:
       unitDirectory !== undefined && unitDirectory !== cwd && isLinked(unitDirectory)
         ? unitDirectory

@@ -1,8 +1,8 @@
 import { existsSync, readFileSync, realpathSync } from "node:fs";
 import { basename, dirname, isAbsolute, join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
 import { HandoverError, reasonOf } from "../../errors.js";
 import { launchInfo } from "../../process/command.js";
+import { ownPackage } from "../../platform/installation.js";
 import { findOnPath } from "../../platform/path.js";
 import { splitWords } from "./quote.js";
 
@@ -123,7 +123,7 @@ function findHandover(directory: string): string {
   if (root !== undefined) return join(root, inside);
   // The unit is for another machine.
   if (!existsSync(directory)) return join(directory, inside);
-  const own = fileURLToPath(new URL("../../../bin/handover.js", import.meta.url));
+  const own = join(ownPackage(), "bin", "handover.js");
   if (!own.includes("/_npx/")) return own;
   const message = `cannot find handover in ${join(directory, "node_modules")}, and ${own} is a temporary copy: install handover there`;
   throw new HandoverError("ERR_OPTION", message);

@@ -1,0 +1,39 @@
+import { readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+/**
+ * The directory of this code: a directory of the package, or that of a program which the package was bundled into. Bundlers
+ * leave `import.meta` empty in CommonJS.
+ */
+export const OWN_DIRECTORY = dirname(
+  typeof __filename === "string" ? __filename : fileURLToPath(import.meta.url),
+);
+
+/** The package `handover` that a module in this directory imports; undefined if none is installed for it. */
+export function findPackage(directory: string): string | undefined {
+  const found = [join(directory, "node_modules", "handover"), directory].find(
+    (root) => readManifest(root)?.name === "handover",
+  );
+  const parent = dirname(directory);
+  return found ?? (parent === directory ? undefined : findPackage(parent));
+}
+
+/** The package that has the command `handover` which runs here. */
+export function ownPackage(): string {
+  return findPackage(OWN_DIRECTORY)!;
+}
+
+export interface Manifest {
+  name?: string;
+  engines?: { node?: string };
+}
+
+/** The `package.json` of a directory. */
+export function readManifest(root: string): Manifest | undefined {
+  try {
+    return JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as Manifest;
+  } catch {
+    return undefined;
+  }
+}
