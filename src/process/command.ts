@@ -5,6 +5,8 @@ import type { CommandOverride } from "../options.js";
 import { isSameFile } from "../platform/path.js";
 import { readBlock } from "../platform/proc.js";
 import { text, wrongOption } from "../util/validation.js";
+import { withOtherInspectorPort } from "./inspector.js";
+import { ownOptionsOf } from "./node-words.js";
 
 /** The command that starts a successor. `argv0` is the name by which it sees itself called. */
 export interface Command {
@@ -32,7 +34,7 @@ export const launchInfo: LaunchInfo = readLaunchInfo();
 
 /**
  * The command of the first process, which is looked up again in today's file system: a release, or a `node`, behind a
- * switched symlink is picked up.
+ * switched symlink is picked up. Its inspector gets another port.
  *
  * @throws {HandoverError} `ERR_OPTION` for a wrong override, `ERR_SPAWN` for a directory that does not exist
  */
@@ -47,14 +49,15 @@ export function successorCommand(from: LaunchInfo, override: CommandOverride): C
   // A relative path would mean another directory in every generation.
   if (!isAbsolute(cwd)) throw wrongOption("spawn.cwd", "an absolute path", cwd);
   requireDirectory(cwd);
+  const options = ownOptionsOf(args);
   return {
     // With a slash it is a path, relative to the directory; without one it is looked up on PATH.
     file: command.includes("/") ? resolve(cwd, command) : command,
     argv0: command,
-    args: [...args],
+    args: [...withOtherInspectorPort(options), ...args.slice(options.length)],
     cwd,
     env: {
-      ...withoutInheritance(environment(override.env) ?? from.env),
+      ...withInspectorOptions(withoutInheritance(environment(override.env) ?? from.env)),
       ...systemdVariables(from.env),
       ...logicalPwd(from, override, cwd),
     },
@@ -91,6 +94,14 @@ function logicalPwd(from: LaunchInfo, override: CommandOverride, cwd: string): N
 function withoutInheritance(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   const own = /^(LISTEN_|WATCHDOG_|NODE_CHANNEL_|NODE_UNIQUE_ID$|HANDOVER_CHANNEL$)/;
   return Object.fromEntries(Object.entries(env).filter(([name]) => !own.test(name)));
+}
+
+function withInspectorOptions(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const options = env["NODE_OPTIONS"];
+  if (options === undefined) return env;
+  const words = options.trim().split(/ +/);
+  const others = withOtherInspectorPort(words);
+  return others.every((word, n) => word === words[n]) ? env : { ...env, NODE_OPTIONS: others.join(" ") };
 }
 
 /** The variables by which the service notifies systemd, even if the option `spawn` replaces the environment. */

@@ -475,13 +475,6 @@ describe.each<{ of: string; cases: Case[] }>([
         /for exactly this port/,
       ],
       [
-        "it is inspected",
-        (f) => [(f.process!.words = ["node", "--inspect", "a.js"]), listens("tcp", "127.0.0.1:9229")(f)],
-        "listeners",
-        "warning",
-        /inspector/,
-      ],
-      [
         "another process has its port, too",
         (f) => f.listeners!.others.push({ kind: "tcp", address: "127.0.0.1:8080", inode: "9", pid: 7 }),
         "ports",
@@ -569,6 +562,24 @@ test("a later generation is not checked for its terminal or its ancestors", () =
   facts.status!.generation = 1;
   Object.assign(facts.process!, { hasTerminal: true, ancestors: [ancestor("tini", 1)] });
   expect(examine(facts).filter(({ severity }) => severity !== "ok")).toEqual([]);
+});
+
+test.each([
+  ["--inspect", "127.0.0.1:9229"],
+  ["--inspect=localhost:9300", "127.0.0.1:9300"],
+  ["--inspect=0", "127.0.0.1:40000"],
+])("the inspector that %s starts is not taken for a listener of the program", (option, address) => {
+  for (const change of [
+    (facts: Mutable) => (facts.process!.words = ["node", option, "server.js"]),
+    (facts: Mutable) => (facts.process!.env = { NODE_OPTIONS: `--no-deprecation ${option}` }),
+  ]) {
+    const facts = healthy();
+    change(facts);
+    listens("tcp", address)(facts);
+    expect(examine(facts).filter(({ severity }) => severity !== "ok")).toEqual([]);
+    listens("tcp", "127.0.0.1:9301")(facts);
+    expect(examine(facts)).toContainEqual(expect.objectContaining({ check: "listeners", severity: "error" }));
+  }
 });
 
 test("a UDP socket that only sends is not taken for a listener", () => {

@@ -75,6 +75,50 @@ test("successorCommand() leaves out the variables of this process alone", () => 
   expect(successorCommand(from, { env }).env).toEqual(kept);
 });
 
+test.each([
+  [
+    ["--inspect", "server.js", "--inspect"],
+    ["--inspect=0", "server.js", "--inspect"],
+  ],
+  [
+    ["--inspect=9229", "server.js"],
+    ["--inspect=0", "server.js"],
+  ],
+  [
+    ["--require", "./x.js", "--inspect-brk=[::1]:9229", "a"],
+    ["--require", "./x.js", "--inspect-brk=[::1]:0", "a"],
+  ],
+  [
+    ["--inspect-wait=localhost", "a"],
+    ["--inspect-wait=localhost:0", "a"],
+  ],
+  [
+    ["--inspect", "--inspect-port", "0.0.0.0:9300", "a"],
+    ["--inspect=0", "--inspect-port", "0.0.0.0:0", "a"],
+  ],
+  [
+    ["--inspect-publish-uid=stderr", "a"],
+    ["--inspect-publish-uid=stderr", "a"],
+  ],
+  [
+    ["--inspect=0", "a"],
+    ["--inspect=0", "a"],
+  ],
+])("the words %j of this process start the inspector of its successor by %j", (words, expected) => {
+  expect(successorCommand({ ...from, argv: ["node", ...words] }, {}).args).toEqual(expected);
+  expect(successorCommand(from, { args: words }).args).toEqual(expected);
+});
+
+test.each([
+  [' --inspect  --require "a b"', '--inspect=0 --require "a b"'],
+  ['"--inspect=localhost:9229" --no-warnings', '"--inspect=localhost:0" --no-warnings'],
+  ["--inspect-port 9229", "--inspect-port 0"],
+  ["--title=a  --no-warnings ", "--title=a  --no-warnings "],
+])("NODE_OPTIONS=%j is %j for a successor", (NODE_OPTIONS, expected) => {
+  const { env } = successorCommand({ ...from, env: { NODE_OPTIONS } }, {});
+  expect(env).toEqual({ NODE_OPTIONS: expected });
+});
+
 describe("the option spawn", () => {
   test("the option spawn replaces the parts that it names, and no other", () => {
     const original = successorCommand(from, {});

@@ -3,7 +3,8 @@ import { chmodSync, mkdirSync, realpathSync, renameSync, symlinkSync, writeFileS
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { beforeEach, describe, expect, test } from "vitest";
-import { Service, temporaryDirectory, type Line } from "../support/service.js";
+import { freePort } from "../support/port.js";
+import { Service, temporaryDirectory, type Line, type StartOptions } from "../support/service.js";
 
 const PACKAGE = fileURLToPath(new URL("../..", import.meta.url));
 const FIXTURE = new URL("../fixtures/reports-start.js", import.meta.url).href;
@@ -131,6 +132,23 @@ test("a successor does not get the variables of one process alone", async () => 
   const handedOn = await names(1);
   expect(Object.keys(own).filter((name) => handedOn.includes(name))).toEqual([]);
   expect(handedOn).toContain("NODE_UNIQUE_ID_OF_MINE");
+});
+
+describe.each([
+  ["its arguments", (option: string) => ({ command: [process.execPath, option, "server.js"] })],
+  ["NODE_OPTIONS", (option) => ({ command: [process.execPath, "server.js"], env: { NODE_OPTIONS: option } })],
+] as [string, (option: string) => StartOptions][])("a program with --inspect in %s", (place, start) => {
+  test(`every generation of a program with --inspect in ${place} has an inspector, and says at which port`, async () => {
+    const fixed = await freePort();
+    const service = Service.start("", { cwd: current, ...start(`--inspect=127.0.0.1:${fixed}`) });
+    await service.until("accepting");
+    await service.replace();
+    await service.replace();
+    const ports = [...service.noise.matchAll(/Debugger listening on ws:\/\/127\.0\.0\.1:(\d+)/g)];
+    expect(ports).toHaveLength(3);
+    expect(ports.filter(([, port]) => port === String(fixed))).toHaveLength(1);
+    expect(service.noise).not.toContain("Starting inspector");
+  });
 });
 
 describe("the option spawn", () => {

@@ -1,6 +1,7 @@
 import { existsSync, realpathSync, statSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { findOnPath, isExecutable } from "../../platform/path.js";
+import { scriptOf } from "../../process/node-words.js";
 import { packageOf, readNode, type NodeFacts } from "./node-probe.js";
 import type { StartPlan } from "./start-plan.js";
 
@@ -47,26 +48,6 @@ function findProgram(word: string, cwd: string, path = "/usr/local/bin:/usr/bin:
   const file = resolve(cwd, word);
   return isExecutable(file) ? file : undefined;
 }
-
-/** The first argument that is neither an option nor the value of an option. */
-function scriptOf(args: readonly string[]): string | undefined {
-  for (let n = 0; n < args.length; n++) {
-    const arg = args[n]!;
-    if (NO_SCRIPT.test(arg)) return undefined;
-    if (arg === "--") return args[n + 1];
-    if (VALUED.has(arg)) n++;
-    else if (!arg.startsWith("-")) return arg;
-  }
-  return undefined;
-}
-
-const NO_SCRIPT = /^(-|-[a-z]*[ep][a-z]*|--(eval|print|test|run)(=.*)?)$/;
-
-const VALUED = new Set(
-  "-r --require --import --loader --experimental-loader -C --conditions --env-file --env-file-if-exists --input-type --title --disable-warning --inspect-port --watch-path".split(
-    " ",
-  ),
-);
 
 /** Whether Node finds a main module at a path. */
 function isModule(path: string): boolean {

@@ -1,4 +1,6 @@
-import { isFixed } from "../../../sockets/unmanaged.js";
+import { inspectorPortOf } from "../../../process/inspector.js";
+import { ownOptionsOf } from "../../../process/node-words.js";
+import { isFixed, type PortRange } from "../../../sockets/unmanaged.js";
 import type { Facts } from "../facts.js";
 import { canonical, portOf, type Listener } from "../listener-facts.js";
 import { error, ok, warning, type Check, type Finding } from "../findings.js";
@@ -25,20 +27,12 @@ function judge(listener: Listener, { listeners, process }: Facts): Finding[] {
   const { kind, address } = listener;
   const what = `${kind}:${address} was opened without handover`;
   const port = portOf(address);
+  // Node's inspector: a successor's gets another port.
+  if (kind === "tcp" && isInspector(port, process!, listeners!.ephemeral)) return [];
   if (!isFixed(port, listeners!.ephemeral, undefined)) {
     // The program asked for port 0; a UDP socket that has sent a datagram is bound to such a port, too.
     const why = "if the program asks for exactly this port, the new process gets EADDRINUSE";
     return kind === "udp" ? [] : [warning(what, why, FIX)];
-  }
-  if (kind === "tcp" && process!.words.some((word) => word.startsWith("--inspect"))) {
-    const why = "the inspector of the new process does not start, because the old one holds the port";
-    return [
-      warning(
-        what,
-        why,
-        "start without --inspect, or with --inspect=0; open other listeners with upg.listen()",
-      ),
-    ];
   }
   return [
     error(
@@ -47,6 +41,16 @@ function judge(listener: Listener, { listeners, process }: Facts): Finding[] {
       FIX,
     ),
   ];
+}
+
+function isInspector(
+  port: number | undefined,
+  { words, env }: NonNullable<Facts["process"]>,
+  ephemeral: PortRange,
+): boolean {
+  const ofEnvironment = (env["NODE_OPTIONS"] ?? "").split(" ");
+  const inspector = inspectorPortOf([...ofEnvironment, ...ownOptionsOf(words.slice(1))]);
+  return inspector === 0 ? !isFixed(port, ephemeral, undefined) : port === inspector;
 }
 
 function examineOthers({ listeners }: Facts): readonly Finding[] | undefined {
