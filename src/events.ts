@@ -9,10 +9,14 @@ export interface UpgraderEvents {
   ready: [{ generation: number }];
   /** This process was started by a rehearsal; it exits right after this event. */
   rehearsed: [{ generation: number }];
-  /** A successor was started. */
-  upgrading: [{ pid: number; generation: number }];
+  /** A successor was started; or one that was `staged` is used. */
+  upgrading: [{ pid: number; generation: number; staged?: true }];
+  /** A successor is ready, and is held for a later upgrade. */
+  staged: [Staged];
+  /** The successor that was held is gone, and `reason` says why. The next upgrade starts another one. */
+  unstaged: [{ pid: number; generation: number; reason: string }];
   /** The successor accepts; its probation begins. */
-  upgraded: [{ pid: number; generation: number; timings: Timings }];
+  upgraded: [{ pid: number; generation: number; timings: Timings; staged: boolean }];
   /** An upgrade was refused or failed; this process keeps serving. Or a step after the commit failed, or the channel. */
   failed: [{ error: HandoverError }];
   /** This process has stopped accepting. Its `connections` have to move or end within `timeout` ms. */
@@ -43,6 +47,8 @@ export interface UpgradeResult {
   pid: number;
   generation: number;
   timings: Timings;
+  /** Whether the successor had been staged: it was ready before the request. */
+  staged: boolean;
   /** Resolves at the end of probation. */
   settled: Promise<"confirmed" | "rolledBack">;
 }
@@ -53,6 +59,15 @@ export interface Rehearsal {
   pid: number;
   generation: number;
   timings: Pick<Timings, "spawn" | "ready">;
+}
+
+/** A successor that is ready, and is held for a later upgrade. */
+export interface Staged {
+  /** The successor's. */
+  pid: number;
+  generation: number;
+  /** When it is thrown away, in ms since 1970. */
+  expires: number;
 }
 
 /** One upgrade of the service. */
@@ -75,9 +90,9 @@ export interface UpgradeRecord {
 
 /** The phases of one upgrade, in ms. */
 export interface Timings {
-  /** From the request until the successor's process was started. */
+  /** From the request until the successor's process was started; 0 if it had been staged. */
   spawn: number;
-  /** From the start until the successor was ready. */
+  /** From the start until the successor was ready; if it had been staged, until it answered that it still is. */
   ready: number;
   /** From there until the successor was told to accept. */
   commit: number;

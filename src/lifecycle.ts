@@ -38,6 +38,8 @@ export type Event =
   | "failed"
   /** The upgrade was a rehearsal, and the successor is dead. */
   | "rehearsed"
+  /** The successor is ready, and is held for a later upgrade. */
+  | "staged"
   /** The successor's probation is over. */
   | "probationOver"
   /** The successor died on probation. */
@@ -62,6 +64,8 @@ export type Effect =
   | "confirm"
   /** Kill the successor, which is not ready yet. */
   | "killSuccessor"
+  /** Kill the successor that is held for a later upgrade. */
+  | "killStaged"
   /** Stop accepting, at once. */
   | "stopAccepting"
   /** Emit `upgraded`. */
@@ -177,10 +181,10 @@ function requestStop(state: State): Step {
     case "ready":
       return {
         state: stopping,
-        effects: state.onProbation ? ["announceStop", ...DRAIN_ALONE] : DRAIN_ALONE,
+        effects: state.onProbation ? ["announceStop", ...DRAIN_ALONE] : ["killStaged", ...DRAIN_ALONE],
       };
     case "upgrading":
-      return { state: stopping, effects: ["killSuccessor", ...DRAIN_ALONE] };
+      return { state: stopping, effects: ["killSuccessor", "killStaged", ...DRAIN_ALONE] };
     case "replaced":
       if (state.drained) {
         return {
@@ -222,7 +226,7 @@ function advance(state: State, event: Event): Step | undefined {
           effects: ["stopAccepting", "emitUpgraded", "beginProbation"],
         };
       }
-      if (event === "failed" || event === "rehearsed") {
+      if (event === "failed" || event === "rehearsed" || event === "staged") {
         return { state: { name: "ready", onProbation: false }, effects: [] };
       }
       return undefined;

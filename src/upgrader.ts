@@ -5,7 +5,7 @@ import { readAdapter, type ConnectionAdapter } from "./connections/adapter.js";
 import type { ProcessContext } from "./core/context.js";
 import { Generation } from "./core/generation.js";
 import { HandoverError, reasonOf } from "./errors.js";
-import type { Rehearsal, UpgradeRecord, UpgradeResult, UpgraderEvents } from "./events.js";
+import type { Rehearsal, Staged, UpgradeRecord, UpgradeResult, UpgraderEvents } from "./events.js";
 import { publicState, type Outcome } from "./lifecycle.js";
 import type { Totals } from "./metrics/totals.js";
 import { readOptions, type UpgraderOptions } from "./options.js";
@@ -27,6 +27,15 @@ import type { StateSchema } from "./state/schema.js";
 import type { Slot } from "./state/slots/slots.js";
 import type { UnitDefinition } from "./state/units/unit-definition.js";
 import type { Units } from "./state/units/unit-registry.js";
+import { milliseconds, refuseUnknown } from "./util/validation.js";
+
+/** Options of `stage()`. */
+export interface StageOptions {
+  /** ms for which the successor waits. Default 60 000. */
+  ttl?: number;
+  /** Kills the successor if it aborts before it is staged. */
+  signal?: AbortSignal | undefined;
+}
 
 /**
  * Upgrades this process to its new code without dropping anything. One per process, in the main thread.
@@ -217,6 +226,33 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    */
   async rehearse(options: { signal?: AbortSignal | undefined } = {}): Promise<Rehearsal> {
     return this.#generation.rehearse(options.signal);
+  }
+
+  /**
+   * Starts a successor and brings it to its `ready()`, where it waits: the next `upgrade()` commits it at once. If it dies,
+   * if its time is over, or if the command, the environment, a listener or the release changes, it is thrown away (event
+   * `unstaged`), and the next upgrade starts another one. This process accepts throughout. While a successor is staged,
+   * another call resolves with that one.
+   *
+   * @param options.ttl ms that it waits. Default 60 000
+   * @param options.signal kills the successor if it aborts before it is staged
+   * @throws {HandoverError} as {@link upgrade}; also `ERR_NOT_SUPPORTED` if the new code has an earlier version of handover
+   */
+  async stage(options: StageOptions = {}): Promise<Staged> {
+    refuseUnknown("stage()", options, ["ttl", "signal"] satisfies (keyof StageOptions)[]);
+    const { ttl, signal } = options;
+    if (ttl !== undefined) milliseconds("ttl", ttl, 1);
+    return this.#generation.stage(ttl, signal);
+  }
+
+  /**
+   * Ends the successor that is staged: it is told to exit.
+   *
+   * @returns the successor; undefined if none was staged
+   * @throws {HandoverError} `ERR_UPGRADE_IN_PROGRESS`
+   */
+  unstage(): Staged | undefined {
+    return this.#generation.unstage();
   }
 
   /** Stops this process: no more upgrades, no new connections. Resolves as `exit` does. Idempotent. */

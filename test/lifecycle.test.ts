@@ -11,6 +11,7 @@ const events: Event[] = [
   "acknowledged",
   "failed",
   "rehearsed",
+  "staged",
   "probationOver",
   "successorDied",
   "stop",
@@ -54,14 +55,15 @@ const table: Record<StateName, Partial<Record<Event, string>>> = {
   },
   ready: {
     upgrade: "upgrading: ",
-    stop: "draining, stopped: abandonStartup stopAccepting closeListeners beginDrain",
+    stop: "draining, stopped: killStaged abandonStartup stopAccepting closeListeners beginDrain",
   },
   upgrading: {
     upgrade: "ERR_UPGRADE_IN_PROGRESS",
     committed: "replaced, not acknowledged: stopAccepting emitUpgraded beginProbation",
     failed: "ready: ",
     rehearsed: "ready: ",
-    stop: "draining, stopped: killSuccessor abandonStartup stopAccepting closeListeners beginDrain",
+    staged: "ready: ",
+    stop: "draining, stopped: killSuccessor killStaged abandonStartup stopAccepting closeListeners beginDrain",
   },
   "replaced, not acknowledged": {
     acknowledged: "replaced: beginHandover",

@@ -40,6 +40,11 @@ export type Message =
   | { type: "confirmed" }
   /** To the successor, instead of `commit`: this was a rehearsal, exit. */
   | { type: "rehearsed" }
+  /**
+   * To the successor, instead of `commit`: a later upgrade commits it, so it waits for `ttl` ms more. The answer is another
+   * `ready`. Sent only to processes whose hello lists `stage`.
+   */
+  | { type: "stage"; ttl: number }
   /** Either way during probation: this end stops, which is no reason for a rollback. */
   | { type: "stopping" }
   /** From the newest process to a draining one: asks for `progress`. */

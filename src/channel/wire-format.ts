@@ -126,6 +126,7 @@ export const MESSAGE_SCHEMAS: Record<MessageType, Record<string, Validator>> = {
   heartbeat: { inspected: optional(isBoolean) },
   confirmed: {},
   rehearsed: {},
+  stage: { ttl: isCount },
   stopping: {},
   "progress-query": {},
   progress: { connections: isCount, remaining: isCount, moved: optional(isCount) },

@@ -7,6 +7,7 @@ import { Interrupted } from "./interrupt.js";
 import { printable, Reported, writeJson } from "./output.js";
 import { statusCommand } from "./status-command.js";
 import { stopCommand } from "./stop-command.js";
+import { stageCommand, unstageCommand } from "./stage-command.js";
 import { unitCommand } from "./unit-file/unit-command.js";
 import { upgradeCommand } from "./upgrade-command.js";
 
@@ -40,6 +41,8 @@ function createProgram(): Command {
     .addHelpText("after", MORE_HELP);
   for (const command of [
     upgradeCommand(),
+    stageCommand(),
+    unstageCommand(),
     statusCommand(),
     stopCommand(),
     doctorCommand(),

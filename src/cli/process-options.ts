@@ -1,7 +1,7 @@
 import { InvalidArgumentError, Option, type Command } from "commander";
 import { ControlClient } from "../control/client.js";
 import { connectToPid, connectToPidFile } from "../control/discover.js";
-import { LONGEST_TIMEOUT } from "../control/protocol.js";
+import { LONGEST_TIMEOUT } from "../util/clock.js";
 
 /** Options that name a process, and the format of the output. */
 export interface ProcessOptions {
@@ -38,6 +38,15 @@ export function milliseconds(text: string): number {
   if (ms <= LONGEST_TIMEOUT) return ms;
   throw new InvalidArgumentError(`It must be at most ${LONGEST_TIMEOUT} ms.`);
 }
+
+/** Reads an option that is a time with a unit, `60s`; without a unit it is in ms. */
+export function timeWithUnit(text: string): number {
+  const [, digits = "", unit = "ms"] = /^(\d{1,10})(ms|s|m|h)?$/.exec(text) ?? [];
+  if (digits === "") throw new InvalidArgumentError("It must be a time, such as 500ms, 60s, 5m or 1h.");
+  return milliseconds(String(Number(digits) * UNITS[unit]!));
+}
+
+const UNITS: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
 
 /** Reads an argument or option that is a number from 1 on. */
 export function wholeNumber(text: string): number {

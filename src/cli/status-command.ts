@@ -107,8 +107,13 @@ function describe(status: Status, control: string): [string, string[]][] {
     ["listeners", status.listeners.filter(({ name }) => !name.startsWith("handover:")).map(describeListener)],
     ["connections", [String(status.connections)]],
     ["draining", status.predecessors.map(describePredecessor)],
+    ["staged", status.staged === undefined ? [] : [describeStaged(status.staged)]],
     ["upgrades", (status.upgrades ?? []).map(describeUpgrade)],
   ];
+}
+
+function describeStaged({ pid, generation, expires }: NonNullable<Status["staged"]>): string {
+  return `pid ${pid}, generation ${generation}: ${duration(Math.max(0, expires - Date.now()))} left`;
 }
 
 /** A name often contains the address. */

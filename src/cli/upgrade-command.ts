@@ -1,14 +1,14 @@
 import { Command } from "commander";
-import { HandoverError } from "../errors.js";
 import type { ControlClient } from "../control/client.js";
-import type { Phase, Request } from "../control/protocol.js";
-import { count, duration, paint, repaint, writeJson, writeText } from "./output.js";
+import type { Request } from "../control/protocol.js";
+import { duration, paint, writeJson, writeText } from "./output.js";
 import {
   connectToProcess,
   milliseconds,
   withProcessOptions,
   type ProcessOptions,
 } from "./process-options.js";
+import { Progress, step, withServingPid } from "./progress.js";
 
 /** `handover upgrade` */
 export function upgradeCommand(): Command {
@@ -73,59 +73,4 @@ async function showProgress(client: ControlClient, request: UpgradeRequest): Pro
   } finally {
     progress.end();
   }
-}
-
-/** Adds that the old process keeps serving, which is the first thing to know after a failure. */
-function withServingPid(error: unknown, pid: number): unknown {
-  if (!(error instanceof HandoverError) || !HARMLESS.has(error.code)) return error;
-  return new HandoverError(error.code, `${error.message}; pid ${pid} keeps serving`, { cause: error });
-}
-
-const HARMLESS = new Set<HandoverError["code"]>([
-  "ERR_CHILD_EXITED",
-  "ERR_PROTOCOL",
-  "ERR_ROLLED_BACK",
-  "ERR_SPAWN",
-  "ERR_UPGRADE_TIMEOUT",
-]);
-
-/** Prints the phases for people. On a terminal, a phase that takes long shows for how long. */
-class Progress {
-  #ticking: NodeJS.Timeout | undefined;
-
-  show(phase: Phase): void {
-    this.end();
-    switch (phase.phase) {
-      case "spawned":
-        writeText(step("spawned", `pid ${phase.pid}, generation ${phase.generation}`));
-        return this.#tick("initialising");
-      case "committed":
-        writeText(step("ready", `after ${duration(phase.timings.spawn + phase.timings.ready)}`));
-        return writeText(step("committed", "new connections go to the new process"));
-      case "draining":
-        writeText(step("draining", `${count(phase.connections, "connection")} of the old process`));
-        writeText(step("probation", "if the new process dies now, the old one takes over again"));
-        return this.#tick("probation");
-      default:
-        // The process may run a later version.
-        return undefined;
-    }
-  }
-
-  end(): void {
-    clearInterval(this.#ticking);
-    repaint("");
-  }
-
-  #tick(what: string): void {
-    const start = performance.now();
-    const paintNow = (): void =>
-      repaint(step(what, `${Math.round((performance.now() - start) / 1_000)} s …`));
-    paintNow();
-    this.#ticking = setInterval(paintNow, 1_000);
-  }
-}
-
-function step(name: string, text: string): string {
-  return `  ${name.padEnd(12)} ${text}`;
 }

@@ -113,6 +113,8 @@ interface Answers {
   stop: "stopped";
   upgrade: "upgraded";
   rehearse: "rehearsed";
+  stage: "staged";
+  unstage: "unstaged";
 }
 
 /** ms */

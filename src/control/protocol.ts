@@ -1,5 +1,5 @@
 import type { HandoverError } from "../errors.js";
-import type { DrainSummary, Rehearsal, Timings, UpgradeRecord } from "../events.js";
+import type { DrainSummary, Rehearsal, Staged, Timings, UpgradeRecord } from "../events.js";
 import type { Outcome } from "../lifecycle.js";
 import type { Settings } from "../options.js";
 import type { NextCommand } from "../process/command.js";
@@ -12,9 +12,6 @@ import type { NextCommand } from "../process/command.js";
 /** The control socket answers only its own user and root. */
 export const CONTROL_SOCKET_MODE = 0o600;
 
-/** In ms. */
-export const LONGEST_TIMEOUT = 2 ** 31 - 1;
-
 interface Greeting {
   /** The version of handover. */
   handover: string;
@@ -26,19 +23,28 @@ export type Request =
   | { command: "stop" }
   /** `timeout` in ms shortens the process's own `upgradeTimeout`. */
   | { command: "upgrade"; timeout?: number }
-  | { command: "rehearse"; timeout?: number };
+  | { command: "rehearse"; timeout?: number }
+  /** The successor waits for `ttl` ms, by default for as long as `stage()` lets it. */
+  | { command: "stage"; timeout?: number; ttl?: number }
+  | { command: "unstage" };
 
 export type Phase =
-  | { phase: "spawned"; pid: number; generation: number }
-  | { phase: "committed"; pid: number; generation: number; timings: Timings }
+  /** `staged`: it had been started before. */
+  | { phase: "spawned"; pid: number; generation: number; staged?: true }
+  /** The successor that had been staged is not used. */
+  | { phase: "unstaged"; pid: number; generation: number; reason: string }
+  | { phase: "committed"; pid: number; generation: number; timings: Timings; staged: boolean }
   /** After a commit, probation begins at the same time. */
   | { phase: "draining"; connections: number };
 
 export type Answer =
   | { answer: "status"; status: Status }
   | ({ answer: "stopped"; outcome: Outcome } & DrainSummary)
-  | { answer: "upgraded"; pid: number; generation: number; timings: Timings }
+  | { answer: "upgraded"; pid: number; generation: number; timings: Timings; staged: boolean }
   | ({ answer: "rehearsed" } & Rehearsal)
+  | ({ answer: "staged" } & Staged)
+  /** Without fields if none was staged. */
+  | ({ answer: "unstaged" } & Partial<Staged>)
   | { answer: "failed"; code: HandoverError["code"]; message: string };
 
 export interface Status {
@@ -60,6 +66,8 @@ export interface Status {
     moved?: number;
     remaining?: number;
   }[];
+  /** The successor that is held for a later upgrade. */
+  staged?: Staged;
   /** The last upgrades, the newest last. Earlier versions leave it out. */
   upgrades?: readonly UpgradeRecord[];
   /** The options of `new Upgrader()`. Earlier versions leave them out. */

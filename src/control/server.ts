@@ -1,15 +1,15 @@
 import { createServer, type Server, type Socket } from "node:net";
 import type { EventEmitter } from "node:events";
 import { HandoverError, reasonOf } from "../errors.js";
-import type { DrainSummary, Rehearsal, UpgradeResult, UpgraderEvents } from "../events.js";
+import type { DrainSummary, Rehearsal, Staged, UpgradeResult, UpgraderEvents } from "../events.js";
 import { descriptorOf } from "../platform/node-internals.js";
 import type { Outcome } from "../lifecycle.js";
 import { native } from "../platform/native.js";
 import type { Sockets } from "../sockets/sockets.js";
+import { LONGEST_TIMEOUT } from "../util/clock.js";
 import { VERSION } from "../util/version.js";
 import {
   CONTROL_SOCKET_MODE,
-  LONGEST_TIMEOUT,
   readLines,
   writeLine,
   type Answer,
@@ -21,6 +21,8 @@ import {
 export interface ControlledProcess {
   upgrade(signal: AbortSignal | undefined): Promise<UpgradeResult>;
   rehearse(signal: AbortSignal | undefined): Promise<Rehearsal>;
+  stage(ttl: number | undefined, signal: AbortSignal | undefined): Promise<Staged>;
+  unstage(): Staged | undefined;
   /** Resolves when the drain is over. */
   stopAndDrain(): Promise<{ outcome: Outcome } & DrainSummary>;
   status(): Promise<Status>;
@@ -128,6 +130,14 @@ export class ControlServer {
         return this.#withTimeout(client, timeout, async (signal) => {
           return { answer: "rehearsed", ...(await this.#controlled.rehearse(signal)) };
         });
+      case "stage": {
+        const ttl = requireTimeout(request["ttl"]);
+        return this.#withTimeout(client, timeout, async (signal) => {
+          return { answer: "staged", ...(await this.#controlled.stage(ttl, signal)) };
+        });
+      }
+      case "unstage":
+        return { answer: "unstaged", ...this.#controlled.unstage() };
       default:
         throw new HandoverError("ERR_CONTROL", `there is no command ${JSON.stringify(command)}`);
     }
@@ -166,6 +176,7 @@ export class ControlServer {
     const send = (phase: Phase): void => writeLine(client, phase);
     const handlers = {
       upgrading: (payload: UpgraderEvents["upgrading"][0]) => send({ phase: "spawned", ...payload }),
+      unstaged: (payload: UpgraderEvents["unstaged"][0]) => send({ phase: "unstaged", ...payload }),
       upgraded: (payload: UpgraderEvents["upgraded"][0]) => send({ phase: "committed", ...payload }),
       draining: ({ connections }: UpgraderEvents["draining"][0]) => send({ phase: "draining", connections }),
       rollback: ({ error }: UpgraderEvents["rollback"][0]) => void (why = error.message),

@@ -1,7 +1,9 @@
-import { HandoverError } from "../errors.js";
+import { HandoverError, reasonOf } from "../errors.js";
 import type { Timings } from "../events.js";
 import { successorCommand } from "../process/command.js";
+import { changeOf, identifyLaunch, type LaunchIdentity } from "../process/launch-identity.js";
 import { Successor, type SuccessorListener } from "../process/successor.js";
+import type { InventoryItem } from "../sockets/inventory.js";
 import type { ProcessContext } from "./context.js";
 
 /** A successor before the commit: it was started, and becomes ready or dies. */
@@ -9,8 +11,9 @@ export class Candidate {
   readonly successor: Successor;
   readonly generation: number;
   readonly #context: ProcessContext;
-  readonly #spawnTime: number;
-  #readyTime = 0;
+  readonly #launch: LaunchIdentity;
+  readonly #items: readonly InventoryItem[];
+  #timings: Pick<Timings, "spawn" | "ready">;
 
   /**
    * Starts the successor, with every listener that is being bound right now.
@@ -27,15 +30,25 @@ export class Candidate {
     if (signal?.aborted) throw abortError(signal);
     const start = env.clock.now();
     const command = successorCommand(env.launch, settings.spawn());
-    const successor = await Successor.start(env, command, generation, inventory.forSuccessor(), listener);
-    return new Candidate(context, successor, env.clock.now() - start);
+    const launch = identifyLaunch(command);
+    const items = inventory.forSuccessor();
+    const successor = await Successor.start(env, command, generation, items, listener);
+    return new Candidate(context, successor, launch, items, env.clock.now() - start);
   }
 
-  private constructor(context: ProcessContext, successor: Successor, spawnTime: number) {
+  private constructor(
+    context: ProcessContext,
+    successor: Successor,
+    launch: LaunchIdentity,
+    items: readonly InventoryItem[],
+    spawnTime: number,
+  ) {
     this.#context = context;
     this.successor = successor;
     this.generation = context.generation + 1;
-    this.#spawnTime = spawnTime;
+    this.#launch = launch;
+    this.#items = items;
+    this.#timings = { spawn: spawnTime, ready: 0 };
   }
 
   get isDead(): boolean {
@@ -53,7 +66,7 @@ export class Candidate {
 
   /** How long its start and its initialisation took, in ms. */
   get timings(): Pick<Timings, "spawn" | "ready"> {
-    return { spawn: this.#spawnTime, ready: this.#readyTime };
+    return this.#timings;
   }
 
   /**
@@ -79,11 +92,54 @@ export class Candidate {
     try {
       await this.successor.ready;
       isReady = true;
-      this.#readyTime = clock.now() - start;
+      this.#timings = { ...this.#timings, ready: clock.now() - start };
     } finally {
       cancelTimeout();
       signal?.removeEventListener("abort", abort);
     }
+  }
+
+  /**
+   * Asks a successor that is ready to wait for a later upgrade.
+   *
+   * @param ttl for how long, in ms
+   * @throws {HandoverError} `ERR_NOT_SUPPORTED` by its version of handover, `ERR_UNRESPONSIVE`
+   */
+  async stage(ttl: number): Promise<void> {
+    if (!this.successor.canBeStaged) {
+      const message = `cannot stage an upgrade: the new code has a version of handover that cannot wait for it`;
+      throw new HandoverError("ERR_NOT_SUPPORTED", message);
+    }
+    if (await this.successor.stage(ttl)) return;
+    throw new HandoverError("ERR_UNRESPONSIVE", `cannot stage an upgrade: ${this.#silence}`);
+  }
+
+  /** Whether the successor has every listener and descriptor that this process has now, and no other. */
+  get hasInventory(): boolean {
+    const now = this.#context.inventory.forSuccessor();
+    return now.length === this.#items.length && now.every((item) => this.#items.includes(item));
+  }
+
+  /**
+   * Why a successor that was staged is not used: it is not the one that an upgrade would start now, or it does not answer.
+   * Undefined if it is used. From then on its timings are those of the upgrade.
+   */
+  async whyOutdated(): Promise<string | undefined> {
+    const { env, settings } = this.#context;
+    const start = env.clock.now();
+    try {
+      const change = changeOf(this.#launch, identifyLaunch(successorCommand(env.launch, settings.spawn())));
+      if (change !== undefined) return change;
+    } catch (error) {
+      return reasonOf(error);
+    }
+    if (!(await this.successor.stage(settings.upgradeTimeout))) return this.#silence;
+    this.#timings = { spawn: 0, ready: env.clock.now() - start };
+    return undefined;
+  }
+
+  get #silence(): string {
+    return `the successor (pid ${this.pid}) did not answer`;
   }
 
   /** Kills the successor: {@link ready} rejects with `reason`, once it is dead. */

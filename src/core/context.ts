@@ -36,6 +36,8 @@ export interface ProcessContext extends ContextOwner {
 interface ContextOwner {
   readonly state: () => State;
   readonly emit: Emit;
+  /** A listener was opened or closed. */
+  readonly inventoryChanged: () => void;
 }
 
 /**
@@ -52,7 +54,12 @@ export function createContext(settings: Settings, env: Env, owner: ContextOwner)
       ? takeActivation(process.env)
       : { items: inheritance.items, stored: storeNames(inheritance.items) };
   const generation = inheritance?.generation ?? 0;
-  const inventory = new Inventory(items, { changed: () => serviceManager.storeListeners() });
+  const inventory = new Inventory(items, {
+    changed: () => {
+      serviceManager.storeListeners();
+      owner.inventoryChanged();
+    },
+  });
   const connections = new Tracker();
   const predecessors = new Predecessors(inheritance?.predecessor);
   const serviceManager = new ServiceManager(generation, env.launch, stored, {

@@ -7,6 +7,7 @@ import {
   type DrainSummary,
   type Emit,
   type Rehearsal,
+  type Staged,
   type UpgradeRecord,
   type UpgradeResult,
   type UpgraderEvents,
@@ -18,14 +19,16 @@ import type { PredecessorListener } from "../process/predecessor.js";
 import { forceExitAfter } from "../process/signals.js";
 import type { SuccessorListener } from "../process/successor.js";
 import { findUnmanaged } from "../sockets/unmanaged.js";
+import { LONGEST_TIMEOUT } from "../util/clock.js";
 import { deferred } from "../util/deferred.js";
 import { runAll } from "../util/run-all.js";
 import { withTimeout } from "../util/timeout.js";
-import { Candidate } from "./candidate.js";
+import { abortError, Candidate } from "./candidate.js";
 import { createContext, type ProcessContext } from "./context.js";
 import { closeEverything, waitForGenerations } from "./exit.js";
 import { statusOf } from "./process-status.js";
 import { Shutdown } from "./shutdown.js";
+import { Staging } from "./staging.js";
 import { Startup } from "./startup.js";
 import { StateMachine, type Effects, type Step } from "./state-machine.js";
 import { Takeover } from "./takeover.js";
@@ -40,6 +43,7 @@ export class Generation {
   readonly #machine: StateMachine;
   readonly #emitter: EventEmitter<UpgraderEvents>;
   readonly #startup: Startup;
+  readonly #staging: Staging;
   readonly #control: ControlServer | undefined;
   /** Keeps the event loop alive. */
   readonly #hold: NodeJS.Timeout;
@@ -64,8 +68,13 @@ export class Generation {
       onTransition: (...step) => this.context.serviceManager.onTransition(...step),
       onError: (...failure) => this.#onStepError(...failure),
     });
-    this.context = createContext(settings, env, { state: () => this.state, emit: this.#emit });
-    this.#hold = setInterval(() => {}, LONGEST);
+    this.context = createContext(settings, env, {
+      state: () => this.state,
+      emit: this.#emit,
+      inventoryChanged: () => this.#staging.inventoryChanged(),
+    });
+    this.#staging = new Staging(this.context);
+    this.#hold = setInterval(() => {}, LONGEST_TIMEOUT);
     this.#startup = new Startup(this.context);
     void this.#startup.failed.then(() => this.#machine.dispatch("stop"));
     this.#subscribeToPredecessor();
@@ -131,6 +140,33 @@ export class Generation {
     }
   }
 
+  /** Starts a successor, and holds it for at most `ttl` ms once it is ready. If one is held already, it stays. */
+  async stage(ttl: number = DEFAULT_TTL, signal?: AbortSignal): Promise<Staged> {
+    const { staged } = this.#staging;
+    if (staged !== undefined && this.state.name === "ready") return staged;
+    await this.#requestUpgrade("stage an upgrade");
+    try {
+      await this.#staging.ended();
+      const candidate = await this.#startCandidate(signal);
+      await this.#holdReady(candidate, ttl);
+      // In this turn, without an `await` in between.
+      this.#candidate = undefined;
+      this.#machine.dispatch("staged");
+      return this.#staging.hold(candidate, ttl);
+    } catch (error) {
+      this.#endAttempt("failed");
+      throw error;
+    }
+  }
+
+  /** Ends the successor that is held. Returns it; undefined if there is none. */
+  unstage(): Staged | undefined {
+    if (this.state.name === "upgrading") throw stateError("ERR_UPGRADE_IN_PROGRESS", "unstage an upgrade");
+    const { staged } = this.#staging;
+    this.#staging.end("it was unstaged");
+    return staged;
+  }
+
   async stop(): Promise<void> {
     this.#machine.dispatch("stop");
     await this.#exit.promise;
@@ -143,7 +179,7 @@ export class Generation {
   }
 
   async status(): Promise<Status> {
-    return statusOf(this.context);
+    return statusOf(this.context, this.#staging.staged);
   }
 
   async #upgrade(signal: AbortSignal | undefined): Promise<UpgradeResult> {
@@ -153,7 +189,9 @@ export class Generation {
     try {
       if (predecessors.alive.length >= settings.maxDraining)
         throw stateError("ERR_TOO_MANY_DRAINING", "upgrade");
-      const takeover = new Takeover(this.context, await this.#startCandidate(signal, record), record);
+      const staged = await this.#takeStaged(signal, record);
+      const candidate = staged ?? (await this.#startCandidate(signal, record));
+      const takeover = new Takeover(this.context, candidate, record, staged !== undefined);
       try {
         await takeover.prepare();
         takeover.commit(signal);
@@ -195,6 +233,40 @@ export class Generation {
   #unmanaged(): string[] {
     const { settings, inventory } = this.context;
     return settings.unmanaged === "allow" ? [] : findUnmanaged(inventory.forSuccessor());
+  }
+
+  /** The successor that was staged, if it still is the one that an upgrade would start. */
+  async #takeStaged(signal: AbortSignal | undefined, record: UpgradeRecord): Promise<Candidate | undefined> {
+    if (signal?.aborted) throw abortError(signal);
+    const candidate = this.#staging.take();
+    if (candidate === undefined) {
+      await this.#staging.ended();
+      return undefined;
+    }
+    this.#candidate = candidate;
+    const why = candidate.isDead ? reasonOf(await candidate.dead) : await candidate.whyOutdated();
+    if (why === undefined) {
+      const { pid, generation } = candidate;
+      record.pid = pid;
+      this.#emit("upgrading", { pid, generation, staged: true });
+      return candidate;
+    }
+    await this.#staging.endTaken(candidate, why);
+    this.#candidate = undefined;
+    if (this.state.name !== "upgrading") throw stateError("ERR_STOPPED", "upgrade");
+    return undefined;
+  }
+
+  /** Asks a candidate that is ready to wait. One that does not is killed. */
+  async #holdReady(candidate: Candidate, ttl: number): Promise<void> {
+    try {
+      await candidate.stage(ttl);
+      if (this.state.name !== "upgrading") throw stateError("ERR_STOPPED", "stage an upgrade");
+    } catch (error) {
+      candidate.kill(toHandoverError(error, "ERR_INTERNAL", "stage an upgrade"));
+      await candidate.successor.deadOrUnkillable;
+      throw error;
+    }
   }
 
   /** Starts a successor, and waits until it is ready. */
@@ -249,6 +321,7 @@ export class Generation {
     },
     confirmed: () => this.#machine.dispatch("confirmed"),
     stopping: () => this.#machine.dispatch("peerStopping"),
+    stage: (ttl) => this.#startup.stage(ttl),
     rehearsed: () => this.#exitFromRehearsal(),
   };
 
@@ -278,6 +351,7 @@ export class Generation {
       this.#startup.endHeartbeat();
     },
     killSuccessor: () => this.#candidate?.kill(stateError("ERR_STOPPED", "upgrade")),
+    killStaged: () => this.#staging.kill(),
     stopAccepting: () => this.context.sockets.stop(),
     emitUpgraded: () => {
       const { settled: _, ...upgraded } = this.#takeover!.result;
@@ -376,6 +450,7 @@ export class Generation {
     await this.#control?.close(ANSWER_TIMEOUT);
     // A candidate that is started now is killed first: it would take the exit for a crash, and accept.
     await withTimeout(START_TIMEOUT, this.#starting).catch(() => {});
+    await withTimeout(START_TIMEOUT, this.#staging.ended()).catch(() => {});
     if (outcome === "stopped") await waitForGenerations(this.context, this.#takeover?.gone);
   }
 
@@ -419,8 +494,8 @@ const INSTEAD_OF: Partial<Record<Step, Event>> = {
 const HOW_TO_MANAGE =
   'open it with upg.listen(server, …), or pass its descriptor on with upg.fds, or set the option unmanaged: "allow"';
 
-/** The longest time that a timer of Node takes, in ms. */
-const LONGEST = 2 ** 31 - 1;
+/** ms that a staged successor waits for its upgrade. */
+const DEFAULT_TTL = 60_000;
 
 /** ms in which clients of the control socket have to read their answers. */
 const ANSWER_TIMEOUT = 1_000;

@@ -1,4 +1,5 @@
 import type { Status } from "../control/protocol.js";
+import type { Staged } from "../events.js";
 import { publicState } from "../lifecycle.js";
 import { nextCommand } from "../process/command.js";
 import { boundTo } from "../sockets/describe.js";
@@ -6,7 +7,7 @@ import { VERSION } from "../util/version.js";
 import type { ProcessContext } from "./context.js";
 
 /** The status of this process, and the progress of the older generations that still drain. */
-export async function statusOf(context: ProcessContext): Promise<Status> {
+export async function statusOf(context: ProcessContext, staged: Staged | undefined): Promise<Status> {
   const { env, generation, connections, inventory, history, predecessors, settings, state } = context;
   const { spawn, computesSpawn, ...shown } = settings;
   return {
@@ -23,6 +24,7 @@ export async function statusOf(context: ProcessContext): Promise<Status> {
     })),
     connections: connections.size,
     predecessors: await predecessors.progress(),
+    ...(staged === undefined ? {} : { staged }),
     upgrades: history.records,
     settings: shown,
     ...(computesSpawn ? {} : { command: nextCommand(env.launch, spawn()) }),

@@ -3,6 +3,7 @@ import { toHandoverError, type HandoverError } from "../errors.js";
 import { handoverTimeout } from "../lifecycle.js";
 import { Heartbeat, isInspected } from "../process/heartbeat.js";
 import type { Predecessor } from "../process/predecessor.js";
+import { LONGEST_TIMEOUT } from "../util/clock.js";
 import { deferred } from "../util/deferred.js";
 import type { ProcessContext } from "./context.js";
 
@@ -32,23 +33,40 @@ export class Startup {
 
   /** Tells the predecessor that this process is ready. Returns false without a predecessor: this process may accept at once. */
   sendReady(): boolean {
-    const { predecessors, inventory, settings, env } = this.#context;
+    const { predecessors, settings } = this.#context;
     const { direct } = predecessors;
     this.#isWaiting = true;
     this.#cancelReminder();
     if (this.#protocolError !== undefined) this.#fail(this.#protocolError);
     else if (direct === undefined || direct.isGone) return false;
     else {
-      const { upgradeTimeout } = settings;
-      const onTimeout = (): void => this.#fail(handoverTimeout(direct.pid, upgradeTimeout));
-      this.#cancelTimeout = env.clock.after(upgradeTimeout, onTimeout);
-      try {
-        inventory.reportUsed((used) => direct.sendReady(used));
-      } catch (error) {
-        this.#fail(toHandoverError(error, "ERR_INTERNAL", "get ready"));
-      }
+      this.#waitForCommit(direct, settings.upgradeTimeout);
+      this.#reportReady(direct);
     }
     return true;
+  }
+
+  /** The predecessor commits later, within `ttl` ms. It learns that this process still is ready, and its event loop turns. */
+  stage(ttl: number): void {
+    const { direct } = this.#context.predecessors;
+    if (!this.#isWaiting || direct === undefined) return;
+    // The predecessor decides when the time is over. This limit is for one that hangs.
+    this.#waitForCommit(direct, Math.min(ttl + this.#context.settings.upgradeTimeout, LONGEST_TIMEOUT));
+    this.#reportReady(direct);
+  }
+
+  #waitForCommit({ pid }: Predecessor, timeout: number): void {
+    this.#cancelTimeout();
+    const onTimeout = (): void => this.#fail(handoverTimeout(pid, timeout));
+    this.#cancelTimeout = this.#context.env.clock.after(timeout, onTimeout);
+  }
+
+  #reportReady(direct: Predecessor): void {
+    try {
+      this.#context.inventory.reportUsed((used) => direct.sendReady(used));
+    } catch (error) {
+      this.#fail(toHandoverError(error, "ERR_INTERNAL", "get ready"));
+    }
   }
 
   /** The predecessor has committed. Its own predecessors, which still drain, are read here from now on. */

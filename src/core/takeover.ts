@@ -14,6 +14,7 @@ export class Takeover {
   readonly #context: ProcessContext;
   readonly #candidate: Candidate;
   readonly #record: UpgradeRecord;
+  readonly #staged: boolean;
   readonly #settled = deferred<"confirmed" | "rolledBack">();
   readonly #probation = deferred<HandoverError | undefined>();
   /** When the commit began, on the clock of the process. */
@@ -22,11 +23,15 @@ export class Takeover {
   #cancelProbation: () => void = () => {};
   #deathOnProbation: HandoverError | undefined;
 
-  /** @param record of the upgrade, which is kept up to date */
-  constructor(context: ProcessContext, candidate: Candidate, record: UpgradeRecord) {
+  /**
+   * @param record of the upgrade, which is kept up to date
+   * @param staged whether the candidate was ready before the request
+   */
+  constructor(context: ProcessContext, candidate: Candidate, record: UpgradeRecord, staged: boolean) {
     this.#context = context;
     this.#candidate = candidate;
     this.#record = record;
+    this.#staged = staged;
     this.generation = candidate.generation;
     this.#timings = { ...candidate.timings, commit: 0 };
   }
@@ -53,7 +58,7 @@ export class Takeover {
 
   get result(): UpgradeResult {
     const { pid, generation } = this;
-    return { pid, generation, timings: this.#timings, settled: this.#settled.promise };
+    return { pid, generation, timings: this.#timings, staged: this.#staged, settled: this.#settled.promise };
   }
 
   /**

@@ -97,13 +97,15 @@ export function withChannel(env: NodeJS.ProcessEnv, channel: number): NodeJS.Pro
 const PARCELS_CAPABILITY = "parcels";
 /** To acknowledge the commit, and to send heartbeats from then on until it is confirmed. */
 export const HEARTBEAT_CAPABILITY = "heartbeat";
+/** To wait for a later upgrade, after `ready`. */
+export const STAGE_CAPABILITY = "stage";
 
 /** The first message of either end. */
 function greeting(generation: number, pid: number): Message {
   return {
     type: "hello",
     protocol: PROTOCOL,
-    capabilities: [PARCELS_CAPABILITY, HEARTBEAT_CAPABILITY],
+    capabilities: [PARCELS_CAPABILITY, HEARTBEAT_CAPABILITY, STAGE_CAPABILITY],
     version: VERSION,
     pid,
     generation,

@@ -14,6 +14,8 @@ export interface PredecessorListener {
   commit(others: Predecessor[], ticketKeys: Record<string, string>): void;
   confirmed(): void;
   stopping(): void;
+  /** A later upgrade commits this process, within `ttl` ms. It answers that it is ready. */
+  stage(ttl: number): void;
   /** This process was started by a rehearsal, and is to exit. */
   rehearsed(): void;
 }
@@ -165,6 +167,8 @@ export class Predecessor implements Peer {
         return this.#listener?.confirmed();
       case "stopping":
         return this.#listener?.stopping();
+      case "stage":
+        return this.#listener?.stage(message.ttl);
       case "rehearsed":
         return this.#listener?.rehearsed();
       case "progress":

@@ -11,7 +11,7 @@ import type { Clock } from "../util/clock.js";
 import { deferred } from "../util/deferred.js";
 import type { Command } from "./command.js";
 import type { Env } from "./env.js";
-import { HEARTBEAT_CAPABILITY, sendInheritance, withChannel } from "./inheritance.js";
+import { HEARTBEAT_CAPABILITY, sendInheritance, STAGE_CAPABILITY, withChannel } from "./inheritance.js";
 import type { DrainProgress, Predecessor } from "./predecessor.js";
 import type { SpawnedProcess } from "./spawn.js";
 import { SuccessorProcess } from "./successor-process.js";
@@ -42,11 +42,15 @@ export class Successor {
   readonly #exchange: LocalExchange;
   #hasGreeted = false;
   #hasHeartbeat = false;
+  #canBeStaged = false;
   #isInspected = false;
   #heartbeats = 0;
   #used: ReadonlySet<string> = new Set();
   readonly #resolveReady: () => void;
+  /** Resolves when the successor says again that it is ready. */
+  #stageAnswer = deferred<void>();
   readonly #resolveGone: () => void;
+  readonly #clock: Clock;
 
   /**
    * Starts a successor. Its whole inheritance is queued on the channel before it runs: it can read it even if this process
@@ -87,6 +91,7 @@ export class Successor {
     generation: number,
     listener: SuccessorListener,
   ) {
+    this.#clock = clock;
     this.#channel = channel;
     this.#process = new SuccessorProcess(clock, spawned, channel);
     this.#listener = listener;
@@ -139,6 +144,11 @@ export class Successor {
     return this.#hasHeartbeat;
   }
 
+  /** Whether the successor can wait for a later upgrade; an earlier version cannot. */
+  get canBeStaged(): boolean {
+    return this.#canBeStaged;
+  }
+
   /** Signs of life since the commit. */
   get heartbeats(): number {
     return this.#heartbeats;
@@ -179,6 +189,21 @@ export class Successor {
       { type: "commit", predecessors: peers, ticketKeys, fence },
       predecessors.map((one) => one.passChannelOn()),
     );
+  }
+
+  /**
+   * Tells the successor that a later upgrade commits it, within `ttl` ms. Returns false if it does not answer in time that it
+   * still is ready: it hangs, or is dead.
+   */
+  async stage(ttl: number): Promise<boolean> {
+    this.#stageAnswer = deferred<void>();
+    if (!this.#channel.send({ type: "stage", ttl })) return false;
+    const late = deferred<void>();
+    const cancel = this.#clock.after(STAGE_TIMEOUT, late.resolve);
+    const answered = this.#stageAnswer.promise.then(() => true);
+    const isReady = await Promise.race([answered, Promise.race([late.promise, this.dead]).then(() => false)]);
+    cancel();
+    return isReady;
   }
 
   /** Tells the successor that it was started by a rehearsal, and waits for its death; one that is late is killed. */
@@ -233,6 +258,7 @@ export class Successor {
         this.#hasGreeted = true;
         this.#process.identify(sender);
         this.#hasHeartbeat = message.capabilities.includes(HEARTBEAT_CAPABILITY);
+        this.#canBeStaged = message.capabilities.includes(STAGE_CAPABILITY);
         this.#isInspected = message.inspected ?? false;
         break;
       case "commit-ack":
@@ -266,6 +292,7 @@ export class Successor {
       return this.fail(new HandoverError("ERR_PROTOCOL", message));
     }
     this.#used = new Set(used);
+    this.#stageAnswer.resolve();
     return this.#resolveReady();
   }
 
@@ -287,6 +314,9 @@ export class Successor {
 
 /** Nothing is taken from a successor, so nothing of it needs a fence. */
 const needsNoFence = (): number => 0;
+
+/** ms in which a staged successor has to say that it still is ready. */
+const STAGE_TIMEOUT = 1_000;
 
 /**
  * If the process did start, closing the channel would look like the predecessor's death, and it would begin to serve. It is

@@ -76,7 +76,7 @@ export class ServiceManager {
       this.#successor = undefined;
       this.#lastFailure = undefined;
       this.#send({ RELOADING: 1, MONOTONIC_USEC: monotonic() });
-    } else if (event === "rehearsed") this.#send({ READY: 1 });
+    } else if (event === "rehearsed" || event === "staged") this.#send({ READY: 1 });
     else if (!("outcome" in before) && "outcome" in after) {
       if (after.outcome === "upgraded") this.#passMainPidOn();
       else this.#stop();

@@ -124,6 +124,13 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     throw new HandoverError("ERR_NOT_SUPPORTED", "cannot rehearse: this is the stand-in of handover/testing");
   };
 
+  /** @throws {HandoverError} `ERR_NOT_SUPPORTED`, always */
+  readonly stage: RealUpgrader["stage"] = async () => {
+    throw new HandoverError("ERR_NOT_SUPPORTED", "cannot stage: this is the stand-in of handover/testing");
+  };
+
+  readonly unstage: RealUpgrader["unstage"] = () => undefined;
+
   readonly waitForParent: RealUpgrader["waitForParent"] = async () => {};
 
   async stop(): Promise<void> {

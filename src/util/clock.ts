@@ -6,6 +6,9 @@ export interface Clock {
   after(ms: number, run: () => void): () => void;
 }
 
+/** ms; a longer timer of Node would fire at once. */
+export const LONGEST_TIMEOUT = 2 ** 31 - 1;
+
 export const systemClock: Clock = {
   now: () => performance.now(),
   after(ms, run) {

@@ -1,5 +1,6 @@
 import { inspect, types } from "node:util";
 import { HandoverError } from "../errors.js";
+import { LONGEST_TIMEOUT } from "./clock.js";
 
 /** Refuses options that are not in `known`, and suggests the likely name. */
 export function refuseUnknown(where: string, options: object, known: readonly string[]): void {
@@ -42,7 +43,7 @@ export function wrongOption(name: string, expected: string, value: unknown): Han
 
 /** @throws {HandoverError} `ERR_OPTION` */
 export function milliseconds(name: string, value: unknown, least: number): number {
-  return integer(name, value, least, MAX_TIMER, " of milliseconds");
+  return integer(name, value, least, LONGEST_TIMEOUT, " of milliseconds");
 }
 
 /** @throws {HandoverError} `ERR_OPTION` */
@@ -74,6 +75,3 @@ export function requireOwnName(what: string, name: string): void {
 }
 
 const RESERVED = "handover:";
-
-/** ms; a longer timer of Node would fire at once. */
-const MAX_TIMER = 2 ** 31 - 1;

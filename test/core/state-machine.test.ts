@@ -9,6 +9,7 @@ const EFFECTS: Effect[] = [
   "acknowledge",
   "confirm",
   "killSuccessor",
+  "killStaged",
   "stopAccepting",
   "emitUpgraded",
   "beginHandover",

@@ -37,20 +37,34 @@ describe("the fields of answers in JSON", () => {
     const rehearsed = jsonLines(await handover("upgrade", service.pid, "--dry-run", "--json"));
     expect(rehearsed.map(shapeOf)).toEqual([shapes("spawned"), shapes("rehearsed")]);
     const upgraded = jsonLines(await handover("upgrade", service.pid, "--json"));
-    expect(upgraded.map(shapeOf)).toEqual(["spawned", "committed", "draining", "upgraded"].map(shapes));
+    expect(upgraded.map(shapeOf)).toEqual(
+      ["spawned", "committed", "draining", "upgraded"].map((name) => shapes(name)),
+    );
     const { pid } = await service.until("accepting", { generation: 1 });
     const stopped = jsonLines(await handover("stop", pid, "--json"));
-    expect(stopped.map(shapeOf)).toEqual(["draining", "stopped"].map(shapes));
+    expect(stopped.map(shapeOf)).toEqual(["draining", "stopped"].map((name) => shapes(name)));
   });
 
   test("of status are those of docs/cli.md", async () => {
     const service = await start();
+    expect((await handover("stage", service.pid)).code).toBe(0);
     const [status] = jsonLines(await handover("status", service.pid, "--json"));
     const rows = page.text.slice(page.text.indexOf("| field "));
     const documented = [...rows.matchAll(/^\| ((?:`\w+`(?:, )?)+) *\|/gm)].flatMap(([, cell]) =>
       [...cell!.matchAll(/\w+/g)].map(([name]) => name),
     );
     expect(Object.keys(status!).toSorted()).toEqual(documented.toSorted());
+  });
+
+  test("of stage, unstage and an upgrade that does not use the staged process are those of docs/cli.md", async () => {
+    const service = await start();
+    const staged = jsonLines(await handover("stage", service.pid, "--json"));
+    expect(staged.map(shapeOf)).toEqual([["spawned", "generation", "pid"], shapes("staged")]);
+    const [unstaged] = jsonLines(await handover("unstage", service.pid, "--json"));
+    expect(shapeOf(unstaged!)).toEqual(shapes("unstaged", "answer"));
+    await handover("stage", service.pid);
+    const upgraded = jsonLines(await handover("upgrade", service.pid, "--json"));
+    expect(shapeOf(upgraded[0]!)).toEqual(["spawned", "generation", "pid", "staged"]);
   });
 
   test("of doctor, unit and a failure are those of docs/cli.md", async () => {
@@ -84,8 +98,8 @@ function shapeOf(line: Record<string, unknown>): string[] {
 }
 
 /** As the page has it: `{ phase: "spawned", pid, generation }`. */
-function shapes(name: string): string[] {
-  const [, fields] = new RegExp(`\\{ "?(?:phase|answer)"?: "${name}", (.*?) \\}\``).exec(page.text)!;
+function shapes(name: string, of = "(?:phase|answer)"): string[] {
+  const [, fields] = new RegExp(`\\{ "?${of}"?: "${name}", (.*?) \\}\``).exec(page.text)!;
   return [
     name,
     ...fields!
@@ -101,7 +115,7 @@ describe.skipIf(Sandbox.missing)(`a host of its own${Sandbox.why}`, () => {
     await sandbox.write("/srv/package.json", '{ "type": "module" }');
     await sandbox.write("/srv/server.js", SERVER);
     await sandbox.run(`node server.js >/srv/log 2>&1 & ${UNTIL_SERVED}`);
-    const order = ["status", "doctor", "--dry-run", "upgrade", "stop"];
+    const order = ["status", "doctor", "--dry-run", "handover stage", "unstage", "upgrade", "stop"];
     const rank = (text: string): number => order.findIndex((word) => text.includes(word));
     for (const command of commands.toSorted((a, b) => rank(a) - rank(b))) {
       expect({ command, ...(await sandbox.run(command)) }).toMatchObject({ command, code: 0, stderr: "" });

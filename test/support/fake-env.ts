@@ -53,6 +53,7 @@ export class Counterpart {
       message: (message, fds) => {
         closeAll(fds);
         this.messages.push(message);
+        this.onMessage?.(message);
       },
       end: () => {
         this.hasEnded = true;
@@ -71,6 +72,8 @@ export class Counterpart {
     this.channel.send(message);
   }
 
+  protected onMessage?(message: Message): void;
+
   /** Resolves when a message of this type has arrived. */
   async receives(type: Message["type"]): Promise<void> {
     await until(() => this.types.includes(type), `a message ${type}; there were ${this.types.join(", ")}`);
@@ -88,6 +91,8 @@ export class FakeSuccessor extends Counterpart implements SpawnedProcess {
   isKilled = false;
   /** A signal does not end it, as if it waited for a disk. */
   isUnkillable = false;
+  /** Its event loop does not turn. */
+  isBlocked = false;
   #exit!: (status: { code: number | null; signal: NodeJS.Signals | null }) => void;
 
   constructor(fd: number) {
@@ -107,6 +112,18 @@ export class FakeSuccessor extends Counterpart implements SpawnedProcess {
     const pid = PEER;
     this.send({ type: "hello", protocol: 1, capabilities, version: "1.0.0", pid, generation: 1, inspected });
     this.send({ type: "ready", used: [] });
+  }
+
+  /** Is ready, and answers that it still is whenever it is asked. */
+  readyToBeStaged(): void {
+    this.greet(1, ["stage"]);
+    this.send({ type: "ready", used: [] });
+  }
+
+  protected override onMessage({ type }: Message): void {
+    if (this.isBlocked) return;
+    if (type === "stage") this.send({ type: "ready", used: [] });
+    if (type === "rehearsed") this.exit(0);
   }
 
   /** Exits by itself. */
@@ -229,6 +246,8 @@ export function successorOf(options: UpgraderOptions = {}): { stage: Stage; pred
 const EVENTS = [
   "ready",
   "rehearsed",
+  "staged",
+  "unstaged",
   "upgrading",
   "upgraded",
   "failed",

@@ -1,0 +1,85 @@
+import { Command } from "commander";
+import { duration, paint, writeJson, writeText } from "./output.js";
+import {
+  connectToProcess,
+  milliseconds,
+  timeWithUnit,
+  withProcessOptions,
+  type ProcessOptions,
+} from "./process-options.js";
+import { Progress, withServingPid } from "./progress.js";
+
+/** `handover stage` */
+export function stageCommand(): Command {
+  return withProcessOptions(new Command("stage"))
+    .summary("start the new code now, for an upgrade at once later")
+    .description(
+      "Starts the new code of a running server and brings it to its ready(), where it waits. The next upgrade " +
+        "commits it at once. Until then the old process serves as before.",
+    )
+    .option(
+      "--ttl <time>",
+      "throw the new process away after this time: 500ms, 60s, 5m (default: 60s)",
+      timeWithUnit,
+    )
+    .option(
+      "--timeout <ms>",
+      "give up after this time, if the process's own upgradeTimeout is longer",
+      milliseconds,
+    )
+    .addHelpText("after", EXAMPLES)
+    .action(stage);
+}
+
+const EXAMPLES = `
+Examples:
+  $ handover stage 4711 && handover upgrade 4711
+  $ handover stage --pid-file /run/app/app.pid --ttl 10m
+
+Exit codes: 0 staged, 1 failed, 2 wrong usage.`;
+
+/** `handover unstage` */
+export function unstageCommand(): Command {
+  return withProcessOptions(new Command("unstage"))
+    .summary("throw a staged process away")
+    .description('Ends the process that "handover stage" has started. The server goes on as before.')
+    .addHelpText("after", "\nExit codes: 0 no process is staged, 1 failed, 2 wrong usage.")
+    .action(unstage);
+}
+
+interface StageOptions extends ProcessOptions {
+  ttl?: number;
+  timeout?: number;
+}
+
+async function stage(pid: number | undefined, options: StageOptions, self: Command): Promise<void> {
+  const client = await connectToProcess(pid, options, self);
+  const { ttl, timeout, json } = options;
+  const request = {
+    command: "stage" as const,
+    ...(ttl === undefined ? {} : { ttl }),
+    ...(timeout === undefined ? {} : { timeout }),
+  };
+  const progress = new Progress();
+  try {
+    if (json) return writeJson(await client.ask(request, writeJson));
+    writeText(`staging an upgrade of pid ${client.pid}`);
+    const { pid: staged, expires } = await client.ask(request, (phase) => progress.show(phase));
+    progress.end();
+    const left = duration(Math.max(0, expires - Date.now()));
+    writeText(paint("green", `staged: pid ${staged} is ready, and waits ${left} for "handover upgrade"`));
+  } catch (error) {
+    throw withServingPid(error, client.pid);
+  } finally {
+    progress.end();
+  }
+}
+
+async function unstage(pid: number | undefined, options: ProcessOptions, self: Command): Promise<void> {
+  const client = await connectToProcess(pid, options, self);
+  const answer = await client.ask({ command: "unstage" });
+  if (options.json) return writeJson(answer);
+  const ended =
+    answer.pid === undefined ? "nothing was staged" : `unstaged: pid ${answer.pid} was told to exit`;
+  return writeText(ended);
+}

@@ -1,0 +1,47 @@
+import { realpathSync, statSync } from "node:fs";
+import { resolve } from "node:path";
+import { isDeepStrictEqual } from "node:util";
+import { findOnPath } from "../platform/path.js";
+import type { Command } from "./command.js";
+
+/** The meaning of a command in the file system when a process was started with it. */
+export interface LaunchIdentity {
+  readonly command: Command;
+  /** The file or directory behind each path of the command: where it is, and its last change. */
+  readonly files: ReadonlyMap<string, string>;
+}
+
+/** Looks up the program, the directory, and the arguments that are paths. */
+export function identifyLaunch(command: Command): LaunchIdentity {
+  const { file, args, cwd, env } = command;
+  const program = file.includes("/") ? file : findOnPath(file, env["PATH"] ?? "", cwd)[0];
+  const paths = [cwd, program, ...args.filter((arg) => !arg.startsWith("-")).map((arg) => resolve(cwd, arg))];
+  const files = new Map<string, string>();
+  for (const path of paths) {
+    const identity = path === undefined ? undefined : identityOf(path);
+    if (identity !== undefined) files.set(path!, identity);
+  }
+  return { command, files };
+}
+
+/** Why a process that was started with `before` is not the one that would be started `now`; undefined if it is. */
+export function changeOf(before: LaunchIdentity, now: LaunchIdentity): string | undefined {
+  const { env, ...words } = before.command;
+  const { env: newEnv, ...newWords } = now.command;
+  if (!isDeepStrictEqual(words, newWords)) return "the command of the successor has changed";
+  if (!isDeepStrictEqual(env, newEnv)) return "the environment of the successor has changed";
+  const paths = new Set([...before.files.keys(), ...now.files.keys()]);
+  const changed = [...paths].find((path) => before.files.get(path) !== now.files.get(path));
+  return changed === undefined ? undefined : `${changed} has changed`;
+}
+
+/** A directory is the same as long as it is at the same place: its last change says nothing about a release. */
+function identityOf(path: string): string | undefined {
+  try {
+    const file = statSync(path);
+    const place = `${realpathSync(path)} ${file.dev}:${file.ino}`;
+    return file.isDirectory() ? place : `${place} ${file.size} ${file.mtimeMs}`;
+  } catch {
+    return undefined;
+  }
+}
