@@ -1,5 +1,5 @@
-import { resolve } from "node:path";
-import { constants } from "node:os";
+import { constants, homedir } from "node:os";
+import { isAbsolute, join, resolve } from "node:path";
 import { HandoverError, reasonOf } from "./errors.js";
 import { MAX_FDS } from "./platform/native.js";
 import { integer, milliseconds, refuseUnknown, wrongOption } from "./util/validation.js";
@@ -27,6 +27,11 @@ export interface UpgraderOptions {
    * which the upgrade would lose. "allow": it does not ask. Default "refuse".
    */
   unmanaged?: "refuse" | "allow";
+  /**
+   * Keeps the compiled code of the program's modules in a directory, from which successors start faster: Node 22.1 and later.
+   * `true`: `$XDG_CACHE_HOME/handover`, or else `~/.cache/handover`. Default `false`.
+   */
+  compileCache?: boolean | string;
   /** The parts of the successor's command that differ from the command of the first process. */
   spawn?: CommandOverride | (() => CommandOverride);
 }
@@ -63,6 +68,8 @@ export interface Settings {
     readonly stop: readonly NodeJS.Signals[];
   };
   readonly unmanaged: "refuse" | "allow";
+  /** A directory. */
+  readonly compileCache: string | undefined;
   readonly spawn: () => CommandOverride;
   /** Whether `spawn` runs the program's own code. */
   readonly computesSpawn: boolean;
@@ -84,6 +91,7 @@ export function readOptions(options: UpgraderOptions, directory: string): Settin
     controlSocket,
     signals = {},
     unmanaged = "refuse",
+    compileCache = false,
     spawn = {},
   } = options;
   const pidFile = path("pidFile", options.pidFile, directory);
@@ -98,6 +106,7 @@ export function readOptions(options: UpgraderOptions, directory: string): Settin
     controlSocket: controlSocket === false ? undefined : (control ?? (pidFile && `${pidFile}.sock`)),
     signals: readSignals(signals),
     unmanaged: readUnmanaged(unmanaged),
+    compileCache: readCompileCache(compileCache, directory),
     spawn: readSpawn(spawn),
     computesSpawn: typeof spawn === "function",
   };
@@ -113,6 +122,7 @@ const KNOWN = [
   "controlSocket",
   "signals",
   "unmanaged",
+  "compileCache",
   "spawn",
 ] satisfies (keyof UpgraderOptions)[];
 
@@ -120,6 +130,14 @@ function path(name: string, value: unknown, directory: string): string | undefin
   if (value === undefined) return undefined;
   if (typeof value === "string" && value !== "" && !value.includes("\0")) return resolve(directory, value);
   throw wrongOption(name, "a path", value);
+}
+
+function readCompileCache(value: unknown, directory: string): string | undefined {
+  if (typeof value !== "boolean") return path("compileCache", value, directory);
+  if (!value) return undefined;
+  const { XDG_CACHE_HOME: given } = process.env;
+  const caches = given !== undefined && isAbsolute(given) ? given : join(homedir(), ".cache");
+  return join(caches, "handover");
 }
 
 function readUnmanaged(value: unknown): Settings["unmanaged"] {

@@ -9,6 +9,7 @@ import type { Rehearsal, Staged, UpgradeRecord, UpgradeResult, UpgraderEvents } 
 import { publicState, type Outcome } from "./lifecycle.js";
 import type { Totals } from "./metrics/totals.js";
 import { readOptions, type UpgraderOptions } from "./options.js";
+import { prepareCompileCache } from "./process/compile-cache.js";
 import { systemEnv } from "./process/env.js";
 import { onSignals } from "./process/signals.js";
 import { assertSupported, warnAboutProcessManager } from "./process/support.js";
@@ -64,6 +65,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     assertSupported();
     const { logicalCwd, warning } = systemEnv.launch;
     const settings = readOptions(options, logicalCwd);
+    if (settings.compileCache !== undefined) prepareCompileCache(settings.compileCache);
     requireOnlyUpgrader();
     this.#generation = new Generation(settings, systemEnv, this);
     this.#context = this.#generation.context;

@@ -21,6 +21,7 @@ test("every option has a default", () => {
     controlSocket: undefined,
     signals: { upgrade: "SIGHUP", stop: ["SIGTERM", "SIGINT"] },
     unmanaged: "refuse",
+    compileCache: undefined,
     computesSpawn: false,
   });
   expect(spawn()).toEqual({});
@@ -33,6 +34,7 @@ test.each<[UpgraderOptions, object]>([
   [{ exitTimeout: 0 }, { exitTimeout: 0 }],
   [{ probation: 0 }, { probation: 0 }],
   [{ maxDraining: 1 }, { maxDraining: 1 }],
+  [{ compileCache: "cache" }, { compileCache: "/srv/cache" }],
   [{ pidFile: "app.pid" }, { pidFile: "/srv/app.pid", controlSocket: "/srv/app.pid.sock" }],
   [{ pidFile: "/run/app.pid" }, { pidFile: "/run/app.pid", controlSocket: "/run/app.pid.sock" }],
   [

@@ -1,6 +1,7 @@
 import { HandoverError, reasonOf } from "../errors.js";
 import type { Timings } from "../events.js";
-import { successorCommand } from "../process/command.js";
+import { successorCommand, type Command } from "../process/command.js";
+import { withCompileCache } from "../process/compile-cache.js";
 import { changeOf, identifyLaunch, type LaunchIdentity } from "../process/launch-identity.js";
 import { Successor, type SuccessorListener } from "../process/successor.js";
 import type { InventoryItem } from "../sockets/inventory.js";
@@ -25,11 +26,11 @@ export class Candidate {
     listener: SuccessorListener,
     signal: AbortSignal | undefined,
   ): Promise<Candidate> {
-    const { env, settings, sockets, inventory, generation } = context;
+    const { env, sockets, inventory, generation } = context;
     await sockets.bound();
     if (signal?.aborted) throw abortError(signal);
     const start = env.clock.now();
-    const command = successorCommand(env.launch, settings.spawn());
+    const command = plannedCommand(context);
     const launch = identifyLaunch(command);
     const items = inventory.forSuccessor();
     const successor = await Successor.start(env, command, generation, items, listener);
@@ -128,7 +129,7 @@ export class Candidate {
     const { env, settings } = this.#context;
     const start = env.clock.now();
     try {
-      const change = changeOf(this.#launch, identifyLaunch(successorCommand(env.launch, settings.spawn())));
+      const change = changeOf(this.#launch, identifyLaunch(plannedCommand(this.#context)));
       if (change !== undefined) return change;
     } catch (error) {
       return reasonOf(error);
@@ -157,6 +158,12 @@ export class Candidate {
     this.successor.close();
     this.#context.pidFile?.discardOf(this.pid);
   }
+}
+
+/** @throws {HandoverError} `ERR_OPTION` (of `spawn`), `ERR_SPAWN` */
+function plannedCommand({ env, settings }: ProcessContext): Command {
+  const command = successorCommand(env.launch, settings.spawn());
+  return { ...command, env: withCompileCache(command.env, settings.compileCache) };
 }
 
 /** The error of an upgrade that was aborted. */

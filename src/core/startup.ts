@@ -1,6 +1,7 @@
 import { CONNECTION_KIND } from "../connections/connection-parcel.js";
 import { toHandoverError, type HandoverError } from "../errors.js";
 import { handoverTimeout } from "../lifecycle.js";
+import { writeCompileCache } from "../process/compile-cache.js";
 import { Heartbeat, isInspected } from "../process/heartbeat.js";
 import type { Predecessor } from "../process/predecessor.js";
 import { LONGEST_TIMEOUT } from "../util/clock.js";
@@ -156,7 +157,7 @@ export class Startup {
   }
 
   async #complete(accepting: Promise<unknown>): Promise<void> {
-    const { pidFile, processState, emit, generation } = this.#context;
+    const { pidFile, processState, emit, generation, settings } = this.#context;
     try {
       pidFile?.publish();
     } finally {
@@ -164,6 +165,8 @@ export class Startup {
     }
     await processState.roles.acquire();
     emit("ready", { generation });
+    // It blocks for some ms, and what the program does next may be urgent.
+    if (settings.compileCache !== undefined) setImmediate(writeCompileCache);
   }
 }
 

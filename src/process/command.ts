@@ -5,6 +5,7 @@ import type { CommandOverride } from "../options.js";
 import { isSameFile } from "../platform/path.js";
 import { readBlock } from "../platform/proc.js";
 import { text, wrongOption } from "../util/validation.js";
+import { withoutCompileCache } from "./compile-cache.js";
 import { withOtherInspectorPort } from "./inspector.js";
 import { ownOptionsOf } from "./node-words.js";
 
@@ -93,7 +94,7 @@ function logicalPwd(from: LaunchInfo, override: CommandOverride, cwd: string): N
  */
 function withoutInheritance(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   const own = /^(LISTEN_|WATCHDOG_|NODE_CHANNEL_|NODE_UNIQUE_ID$|HANDOVER_CHANNEL$)/;
-  return Object.fromEntries(Object.entries(env).filter(([name]) => !own.test(name)));
+  return Object.fromEntries(Object.entries(withoutCompileCache(env)).filter(([name]) => !own.test(name)));
 }
 
 function withInspectorOptions(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {

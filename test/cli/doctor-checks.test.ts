@@ -815,6 +815,7 @@ function settings(pidFile: string): Facts["settings"] {
     maxDraining: 4,
     pidFile,
     unmanaged: "refuse",
+    compileCache: undefined,
     controlSocket: `${pidFile}.sock`,
     signals: { upgrade: "SIGHUP", stop: ["SIGTERM", "SIGINT"] },
   };
