@@ -116,6 +116,16 @@ Napi::Value DuplicateJs(const CallbackInfo& info) {
   return Number(info, Duplicate(Arguments(info, "duplicate").Fd(0)));
 }
 
+Napi::Value SendBufferJs(const CallbackInfo& info) {
+  return Number(info, SendBuffer(Arguments(info, "sendBuffer").Fd(0)));
+}
+
+Napi::Value SetSendBufferJs(const CallbackInfo& info) {
+  Arguments arguments(info, "setSendBuffer");
+  int fd = arguments.Fd(0);
+  return Number(info, SetSendBuffer(fd, arguments.Integer(1, "bytes", 1, INT_MAX)));
+}
+
 Napi::Value ShutdownJs(const CallbackInfo& info) {
   return Number(info, Shutdown(Arguments(info, "shutdown").Fd(0)));
 }
@@ -223,6 +233,8 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   add("connectUnix", ConnectUnixJs);
   add("listen", ListenJs);
   add("duplicate", DuplicateJs);
+  add("sendBuffer", SendBufferJs);
+  add("setSendBuffer", SetSendBufferJs);
   add("shutdown", ShutdownJs);
   add("close", CloseJs);
   add("describe", DescribeJs);

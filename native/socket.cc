@@ -160,6 +160,10 @@ int Listen(int fd, int backlog) { return Result(listen(fd, backlog)); }
 // Never below 3: with a closed stdin the duplicate would become the stdin of the next process.
 int Duplicate(int fd) { return Result(fcntl(fd, F_DUPFD_CLOEXEC, 3)); }
 
+int SendBuffer(int fd) { return GetOption(fd, SOL_SOCKET, SO_SNDBUF); }
+
+int SetSendBuffer(int fd, int bytes) { return SetOption(fd, SOL_SOCKET, SO_SNDBUF, bytes); }
+
 int Shutdown(int fd) { return Result(shutdown(fd, SHUT_RDWR)); }
 
 int Close(int fd) {

@@ -26,6 +26,10 @@ int BindUnix(const std::string& path, int mode);
 int ConnectUnix(const std::string& path);
 int Listen(int fd, int backlog);
 int Duplicate(int fd);
+// SO_SNDBUF: how many bytes a socket holds that were not received yet.
+int SendBuffer(int fd);
+// The kernel sets it to the double, and to no more than it allows.
+int SetSendBuffer(int fd, int bytes);
 // The end of the connection for every holder of either end.
 int Shutdown(int fd);
 int Close(int fd);

@@ -2,6 +2,7 @@ import { HandoverError } from "../errors.js";
 import { check, createWatcher, native, POLL, type Watcher } from "../platform/native.js";
 import { closeAll, duplicateAll } from "../platform/descriptors.js";
 import { channelError, hasClosed, isAnnounced, isFailure, isTransient, RETRY_AFTER } from "./failures.js";
+import { maxSizeOf } from "./max-size.js";
 import type { Message } from "./messages.js";
 import { encode } from "./wire-format.js";
 import { PacketReader, type Packet } from "./reader.js";
@@ -41,6 +42,8 @@ export class Channel {
   }
 
   readonly fd: number;
+  /** The bytes of the largest message that this end sends. */
+  readonly maxSize: number;
   readonly #reader: PacketReader;
   #watcher: Watcher | undefined;
   #listener: ChannelListener | undefined;
@@ -56,6 +59,7 @@ export class Channel {
 
   constructor(fd: number) {
     this.fd = fd;
+    this.maxSize = maxSizeOf(fd);
     this.#reader = new PacketReader(fd, (unknown) => this.send({ type: "unsupported", unknown }));
   }
 
@@ -86,11 +90,11 @@ export class Channel {
    * descriptors stay the caller's.
    *
    * @throws {HandoverError} `ERR_DESCRIPTOR` if it must be queued, and this process has no room for more descriptors;
-   *   `ERR_PROTOCOL` if it is too large
+   *   `ERR_PROTOCOL` if it is larger than {@link maxSize}
    */
   send(message: Message, fds: readonly number[] = [], body?: Uint8Array): boolean {
     if (this.#ended || this.#failure !== undefined) return false;
-    const data = encode(message, body);
+    const data = encode(message, body, this.maxSize);
     if (this.#waiting.length === 0) {
       const sent = native().send(this.fd, data, fds);
       if (sent >= 0) return true;
@@ -257,7 +261,8 @@ export class Channel {
     if (this.#ended || this.#failure !== undefined) return;
     this.#failure = error;
     this.#reading = false;
-    native().send(this.fd, encode({ type: "channel-failed", reason: error.message }), []);
+    const reason = error.message.slice(0, LONGEST_REASON);
+    native().send(this.fd, encode({ type: "channel-failed", reason }), []);
     const unsent = this.#waiting.map(({ message }) => message);
     this.#clear();
     // Later: a caller of send() would otherwise be entered again.
@@ -287,6 +292,9 @@ export class Channel {
     for (const { fds } of this.#waiting.splice(0)) closeAll(fds);
   }
 }
+
+/** Characters of a reason: it fits in the smallest buffer. */
+const LONGEST_REASON = 1_000;
 
 /** Blocks this thread. */
 function sleep(ms: number): void {

@@ -3,6 +3,7 @@ import type { FileIdentity, RequestedAddress } from "../address.js";
 /**
  * A message between two generations. It is one packet of the channel: a JSON object in UTF-8; if it has a body, a NUL byte,
  * which JSON cannot contain, and the bytes of the body; at most {@link MAX_SIZE} bytes in all, with descriptors beside it.
+ * A socket with a small buffer takes less.
  *
  * The two ends may run different versions of this package. The rule for changes: a field may be added, and its absence
  * must keep the old meaning; a type may be added, and is only sent to a peer whose hello lists its capability; nothing is
@@ -57,8 +58,8 @@ export type Message =
   | { type: "withdraw"; numbers: number[] }
   /** The outcomes of parcels. One that was withdrawn has the refusals that were recorded before. */
   | { type: "settle"; results: SettlementResult[] }
-  /** The topics that this end takes from now on. */
-  | { type: "subscriptions"; topics: Topic[] }
+  /** The topics that this end takes from now on; with `more`, some of them: the next one has others. */
+  | { type: "subscriptions"; topics: Topic[]; more?: boolean }
   /** To the owner: asks for a copy of the oldest parcel that it holds. */
   | { type: "peek"; request: number; topic: Topic }
   /** To the owner: asks whether it holds this parcel, which is then offered next. */
@@ -135,8 +136,10 @@ export const PROTOCOL = 1;
 /** Bytes; well below the limit of a socket for one packet. */
 export const MAX_SIZE = 128 * 1024;
 
-/** Bytes to which a message of several parcels or results is filled: {@link MAX_SIZE}, with room for its own fields. */
-export const FILLED_SIZE = 112 * 1024;
+/** Bytes to which a message of several parts is filled, with room for its own fields, if `maxSize` are possible. */
+export function filledSize(maxSize: number): number {
+  return (maxSize * 7) / 8;
+}
 
-/** Entries in one inventory message: with the longest names and paths they stay below {@link MAX_SIZE}. */
+/** Entries in one inventory message. */
 export const ENTRIES_PER_MESSAGE = 40;

@@ -1,13 +1,18 @@
 import { HandoverError } from "../errors.js";
 import { MAX_SIZE, type Message, type MessageType } from "./messages.js";
 
-export function encode(message: Message, body?: Uint8Array): Uint8Array {
+/**
+ * @param maxSize of the packet, in bytes
+ * @throws {HandoverError} `ERR_PROTOCOL` if it is larger
+ */
+export function encode(message: Message, body?: Uint8Array, maxSize = MAX_SIZE): Uint8Array {
   const head = Buffer.from(JSON.stringify(message));
   const bytes = body === undefined ? head : Buffer.concat([head, SEPARATOR, body]);
-  if (bytes.length > MAX_SIZE) {
+  if (bytes.length > maxSize) {
+    const why = maxSize < MAX_SIZE ? ", because the socket's buffer is small (net.core.wmem_max)" : "";
     throw new HandoverError(
       "ERR_PROTOCOL",
-      `cannot send ${message.type}: ${bytes.length} bytes, at most ${MAX_SIZE}`,
+      `cannot send ${message.type}: ${bytes.length} bytes, at most ${maxSize}${why}`,
     );
   }
   return bytes;
@@ -133,7 +138,7 @@ export const MESSAGE_SCHEMAS: Record<MessageType, Record<string, Validator>> = {
   offer: { parcels: listOf(isParcel) },
   withdraw: { numbers: listOf(isCount) },
   settle: { results: listOf(isResult) },
-  subscriptions: { topics: listOf(isTopic) },
+  subscriptions: { topics: listOf(isTopic), more: optional(isBoolean) },
   peek: { request: isCount, topic: isTopic },
   expedite: { request: isCount, topic: isTopic, id: isString },
   answer: { request: isCount, held: isBoolean, copy: optional(isParcel) },

@@ -1,7 +1,8 @@
 import { closeMemory, digest, readMemory } from "./memory-file.js";
 import { closeAll } from "../platform/descriptors.js";
-import { FILLED_SIZE, type ParcelHead, type SettlementResult } from "../channel/messages.js";
+import { filledSize, type ParcelHead, type SettlementResult } from "../channel/messages.js";
 import { reasonOf } from "../errors.js";
+import { batches } from "../util/batches.js";
 import type { Delivery, DeliveryHandler, TakeResult } from "./exchange.js";
 import {
   makeRefusal,
@@ -14,6 +15,8 @@ import {
 } from "./parcel.js";
 
 interface InboxListener {
+  /** Bytes of the largest message. */
+  readonly maxSize: number;
   /** The handler that takes such a parcel. */
   handler(kind: string, label: string): DeliveryHandler | undefined;
   nextFence(): number;
@@ -130,19 +133,26 @@ export class Inbox {
     this.#isCollecting = false;
     const results = this.#results;
     this.#results = [];
-    for (let from = 0; from < results.length;) {
-      let [to, size] = [from, 0];
-      while (to < results.length && (size += sizeOf(results[to]!)) <= FILLED_SIZE) to++;
-      this.#listener.settled(results.slice(from, to));
-      from = to;
-    }
+    const limit = filledSize(this.#listener.maxSize);
+    const fitting = results.map((result) => withinLimit(result, limit));
+    for (const some of batches(fitting, [limit], (result) => [sizeOf(result)])) this.#listener.settled(some);
   }
 }
 
-/** Bytes of a result, at most; JSON may need six for a character. */
+/** Bytes of a result, at most. */
 function sizeOf({ refusals = [] }: SettlementResult): number {
-  return 64 + refusals.length * (6 * (MAX_CODE + MAX_REASON) + 32);
+  return RESULT + refusals.length * REFUSAL;
 }
+
+/** The result with as many of its refusals as a message takes. */
+function withinLimit(result: SettlementResult, limit: number): SettlementResult {
+  if (sizeOf(result) <= limit) return result;
+  return { ...result, refusals: result.refusals!.slice(0, Math.floor((limit - RESULT) / REFUSAL)) };
+}
+
+/** Bytes of a result without its refusals, and of one refusal at most: JSON may need six for a character. */
+const RESULT = 64;
+const REFUSAL = 6 * (MAX_CODE + MAX_REASON) + 32;
 
 class OpenDelivery implements Delivery {
   readonly number: number;

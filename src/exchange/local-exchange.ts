@@ -1,15 +1,16 @@
 import { randomUUID } from "node:crypto";
 import { closeAll } from "../platform/descriptors.js";
-import type { Message, Topic } from "../channel/messages.js";
+import { filledSize, type Message, type Topic } from "../channel/messages.js";
+import { batches } from "../util/batches.js";
 import type { Exchange, Offered, QueryHandler, DeliveryHandler } from "./exchange.js";
 import { Inbox } from "./inbox.js";
 import { Queries } from "./queries.js";
-import { Outbox, type Send } from "./outbox.js";
+import { Outbox, type Link } from "./outbox.js";
 import type { Parcel, Peer } from "./parcel.js";
 
 /** The exchange between two generations on this host: over their channel, descriptors included. */
 export class LocalExchange implements Exchange {
-  readonly #send: Send;
+  readonly #link: Link;
   readonly #outbox: Outbox;
   readonly #inbox: Inbox;
   readonly #queries: Queries;
@@ -17,6 +18,8 @@ export class LocalExchange implements Exchange {
   #peer: Peer;
   /** The subscriptions of the other end. */
   #topics: readonly Topic[] = [];
+  /** Those of a message that others follow. */
+  #firstTopics: readonly Topic[] = [];
   /** The id of a {@link changeReader} that the other end has not acknowledged yet. */
   #readerChange: string | undefined;
   #isOpen = true;
@@ -26,16 +29,17 @@ export class LocalExchange implements Exchange {
    * @param peer at the other end
    * @param nextFence for parcels that are taken here
    */
-  constructor(send: Send, peer: Peer, nextFence: () => number) {
-    this.#send = send;
+  constructor(link: Link, peer: Peer, nextFence: () => number) {
+    this.#link = link;
     this.#peer = peer;
-    this.#outbox = new Outbox(send, () => this.#peer);
-    this.#queries = new Queries(send);
+    this.#outbox = new Outbox(link, () => this.#peer);
+    this.#queries = new Queries(link);
     this.#inbox = new Inbox({
       handler: (kind, label) =>
         this.#handlers.get(topicKey(kind, label)) ?? this.#handlers.get(topicKey(kind)),
       nextFence,
-      settled: (results) => void send({ type: "settle", results }),
+      maxSize: link.maxSize,
+      settled: (results) => void link.send({ type: "settle", results }),
     });
   }
 
@@ -88,7 +92,7 @@ export class LocalExchange implements Exchange {
         this.#inbox.withdraw(message.numbers);
         break;
       case "subscriptions":
-        this.#topics = message.topics;
+        this.#receiveTopics(message);
         break;
       case "reader-changed":
         this.#onReaderChanged(message);
@@ -110,13 +114,9 @@ export class LocalExchange implements Exchange {
    */
   changeReader(reader: Peer, lost: boolean): void {
     this.#readerChange = randomUUID();
-    this.#send({
-      type: "reader-changed",
-      id: this.#readerChange,
-      lost,
-      reader,
-      topics: this.#subscribedTopics(),
-    });
+    const [topics = [], ...others] = this.#subscribedTopics();
+    this.#link.send({ type: "reader-changed", id: this.#readerChange, lost, reader, topics });
+    if (others.length > 0) this.#sendSubscriptions();
   }
 
   /** Another process reads from now on. */
@@ -155,15 +155,25 @@ export class LocalExchange implements Exchange {
   #onReaderChanged({ id, lost = false, reader, topics = [] }: Message & { type: "reader-changed" }): void {
     this.#peer = reader ?? this.#peer;
     this.#topics = topics;
-    this.#send({ type: "reader-changed-ack", id });
+    this.#firstTopics = [];
+    this.#link.send({ type: "reader-changed-ack", id });
     this.#outbox.changeReader(lost);
   }
 
-  #subscribedTopics(): Topic[] {
-    return [...this.#handlers.keys()].map((key) => {
+  #receiveTopics({ topics, more = false }: Message & { type: "subscriptions" }): void {
+    const all = [...this.#firstTopics, ...topics];
+    this.#firstTopics = more ? all : [];
+    if (!more) this.#topics = all;
+  }
+
+  /** In as few parts as fit in a message each. */
+  #subscribedTopics(): Topic[][] {
+    const topics = [...this.#handlers.keys()].map((key): Topic => {
       const [kind, label] = key.split("\0") as [string, string?];
       return label === undefined ? { kind } : { kind, label };
     });
+    const limit = filledSize(this.#link.maxSize);
+    return batches(topics, [limit], (topic) => [Buffer.byteLength(JSON.stringify(topic)) + 1]);
   }
 
   /** Several changes of one turn in one message. */
@@ -172,7 +182,10 @@ export class LocalExchange implements Exchange {
     this.#isSending = true;
     queueMicrotask(() => {
       this.#isSending = false;
-      this.#send({ type: "subscriptions", topics: this.#subscribedTopics() });
+      const parts = this.#subscribedTopics();
+      const last = parts.pop() ?? [];
+      for (const topics of parts) this.#link.send({ type: "subscriptions", topics, more: true });
+      this.#link.send({ type: "subscriptions", topics: last });
     });
   }
 }

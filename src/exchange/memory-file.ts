@@ -3,7 +3,7 @@ import { close, read, write } from "node:fs";
 import { promisify } from "node:util";
 import { check, native } from "../platform/native.js";
 
-/** Bytes of a body that a message carries; a larger body is sent as a memory file. */
+/** Bytes of a body that a message carries, at most; a larger body is sent as a memory file. */
 export const MAX_INLINE = 64 * 1024;
 
 /** A sealed memory file: no process can change it. The caller owns its descriptor. */

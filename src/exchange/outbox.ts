@@ -1,15 +1,18 @@
 import { closeMemory, digest, MAX_INLINE, writeMemory } from "./memory-file.js";
-import { FILLED_SIZE, type Message, type ParcelHead, type SettlementResult } from "../channel/messages.js";
+import type { Channel } from "../channel/channel.js";
+import { filledSize, type ParcelHead, type SettlementResult } from "../channel/messages.js";
 import { deferred, type Deferred } from "../util/deferred.js";
-import { reasonOf } from "../errors.js";
+import { codeOf, reasonOf } from "../errors.js";
+import { batches } from "../util/batches.js";
 import type { Offered } from "./exchange.js";
 import { makeRefusal, type Parcel, type Peer, type Settlement } from "./parcel.js";
 
-export type Send = (message: Message, fds?: readonly number[], body?: Uint8Array) => boolean;
+/** What an exchange needs of a channel. */
+export type Link = Pick<Channel, "send" | "maxSize">;
 
 /** The parcels that a process has offered over a channel. */
 export class Outbox {
-  readonly #send: Send;
+  readonly #link: Link;
   readonly #peer: () => Peer;
   readonly #unsettled = new Map<number, (settlement: Settlement) => void>();
   /** Whether taken parcels stay with the other end; pending while a rollback may return them. */
@@ -20,8 +23,8 @@ export class Outbox {
   #isOpen = true;
 
   /** @param peer the process that reads at the other end */
-  constructor(send: Send, peer: () => Peer) {
-    this.#send = send;
+  constructor(link: Link, peer: () => Peer) {
+    this.#link = link;
     this.#peer = peer;
   }
 
@@ -36,11 +39,13 @@ export class Outbox {
       const number = this.#numbers++;
       const settled = new Promise<Settlement>((resolve) => this.#unsettled.set(number, resolve));
       if (!this.#isOpen) this.#settle(number, withdrawn(false));
-      else if (parcel.body.length > MAX_INLINE) void this.#sendLarge(number, parcel);
+      else if (!isInline(parcel, this.#link.maxSize)) void this.#sendLarge(number, parcel);
       else packing.push(pack(number, parcel));
       return { settled, withdraw: () => this.#withdraw(number) };
     });
-    for (const packet of packets(packing)) this.#sendPacket(packet);
+    const limits = [filledSize(this.#link.maxSize), DESCRIPTORS];
+    for (const some of batches(packing, limits, ({ parcel }) => [sizeOf(parcel), parcel.fds.length]))
+      this.#sendPacket(toPacket(some));
     return offered;
   }
 
@@ -105,11 +110,16 @@ export class Outbox {
 
   #sendPacket({ heads, fds, bodies }: Packet): void {
     try {
-      if (this.#send({ type: "offer", parcels: heads }, fds, Buffer.concat(bodies))) return;
+      if (this.#link.send({ type: "offer", parcels: heads }, fds, Buffer.concat(bodies))) return;
       // Parcels that were sent before may be with the other end, which may live until end() says that it is dead.
       this.#isOpen = false;
-    } catch {
-      // It had to be queued, for which there are no descriptors.
+    } catch (error) {
+      // It had to be queued, for which there are no descriptors; or the head of a single parcel is too large.
+      if (codeOf(error, "ERR_INTERNAL") === "ERR_PROTOCOL") {
+        const refusal = makeRefusal("ERR_TOO_LARGE", reasonOf(error));
+        for (const { number } of heads) this.#settle(number, { how: "refused", ...refusal });
+        return;
+      }
     }
     // It may be offered again at once: settled in this turn, that would keep the event loop from closing others.
     setImmediate(() => {
@@ -119,7 +129,7 @@ export class Outbox {
 
   #withdraw(number: number): void {
     if (this.#writing.has(number)) this.#settle(number, withdrawn(false));
-    else if (this.#unsettled.has(number)) this.#send({ type: "withdraw", numbers: [number] });
+    else if (this.#unsettled.has(number)) this.#link.send({ type: "withdraw", numbers: [number] });
   }
 
   #settleAll(died: boolean): void {
@@ -154,28 +164,22 @@ function pack(number: number, parcel: Parcel): Packed {
   return { head: { ...headOf(number, parcel), sha256: digest(parcel.body) }, parcel };
 }
 
-/** Distributes parcels to as few messages as possible. */
-function packets(packed: readonly Packed[]): Packet[] {
-  const all: Packet[] = [];
-  let [size, count] = [Infinity, 0];
-  for (const { head, parcel } of packed) {
-    size += sizeOf(head);
-    count += parcel.fds.length;
-    if (size > FILLED_SIZE || count > DESCRIPTORS) {
-      all.push({ heads: [], fds: [], bodies: [] });
-      [size, count] = [sizeOf(head), parcel.fds.length];
-    }
-    const packet = all.at(-1)!;
-    packet.heads.push(head);
-    packet.fds.push(...parcel.fds);
-    packet.bodies.push(parcel.body);
-  }
-  return all;
+function toPacket(packed: readonly Packed[]): Packet {
+  return {
+    heads: packed.map(({ head }) => head),
+    fds: packed.flatMap(({ parcel }) => parcel.fds),
+    bodies: packed.map(({ parcel }) => parcel.body),
+  };
 }
 
-/** An upper bound: JSON may need six bytes for a character. */
-function sizeOf({ label, id, codec, size }: ParcelHead): number {
-  return size + 6 * (label.length + id.length + codec.length) + HEAD;
+/** Whether the body of a parcel travels beside its head; else it is a memory file. */
+export function isInline(parcel: Parcel, maxSize: number): boolean {
+  return parcel.body.length <= MAX_INLINE && sizeOf(parcel) <= filledSize(maxSize);
+}
+
+/** An upper bound of the bytes of a parcel: JSON may need six for a character. */
+function sizeOf({ label, id, codec, body }: Parcel): number {
+  return body.length + 6 * (label.length + id.length + codec.length) + HEAD;
 }
 
 /** Bytes of a head without its texts. */

@@ -1,22 +1,22 @@
 import { randomInt } from "node:crypto";
-import { closeMemory, digest, MAX_INLINE, readMemory, writeMemory } from "./memory-file.js";
+import { closeMemory, digest, readMemory, writeMemory } from "./memory-file.js";
 import { closeAll } from "../platform/descriptors.js";
 import type { Message, ParcelHead, Topic } from "../channel/messages.js";
 import type { QueryHandler } from "./exchange.js";
-import { headOf, type Send } from "./outbox.js";
+import { headOf, isInline, type Link } from "./outbox.js";
 import type { Parcel } from "./parcel.js";
 
 /** The queries of the two ends of a channel for each other's parcels. */
 export class Queries {
-  readonly #send: Send;
+  readonly #link: Link;
   readonly #handlers = new Map<string, QueryHandler>();
   readonly #requests = new Map<number, (answer: Answer | undefined) => void>();
   /** Not from 0: answers to another generation, which has read the same channel before, may still arrive. */
   #asked = randomInt(2 ** 47);
   #isOpen = true;
 
-  constructor(send: Send) {
-    this.#send = send;
+  constructor(link: Link) {
+    this.#link = link;
   }
 
   onQuery(kind: string, handler: QueryHandler): void {
@@ -68,7 +68,7 @@ export class Queries {
     if (!this.#isOpen) return undefined;
     const request = this.#asked++;
     const answered = new Promise<Answer | undefined>((resolve) => this.#requests.set(request, resolve));
-    if (!this.#send(ask(request))) this.#resolve(request, undefined);
+    if (!this.#link.send(ask(request))) this.#resolve(request, undefined);
     // A process that does not answer is alive, and may hold the parcel.
     const timer = setTimeout(() => this.#resolve(request, { held: true }), ANSWER_TIMEOUT).unref();
     return answered.finally(() => clearTimeout(timer));
@@ -85,7 +85,7 @@ export class Queries {
     const label = topic.label ?? "";
     if (question.type === "expedite") {
       const held = handler?.expedite?.(label, question.id) ?? false;
-      this.#send({ type: "answer", request, held });
+      this.#link.send({ type: "answer", request, held });
       return;
     }
     try {
@@ -94,19 +94,23 @@ export class Queries {
     } catch {
       // The copy cannot be made or sent. The other end continues without it.
     }
-    this.#send({ type: "answer", request, held: false });
+    this.#link.send({ type: "answer", request, held: false });
   }
 
   async #sendCopy(request: number, copy: Parcel): Promise<void> {
     const head = headOf(0, copy);
     const { body } = copy;
-    if (body.length <= MAX_INLINE) {
-      this.#send({ type: "answer", request, held: true, copy: { ...head, sha256: digest(body) } }, [], body);
+    if (isInline(copy, this.#link.maxSize)) {
+      this.#link.send(
+        { type: "answer", request, held: true, copy: { ...head, sha256: digest(body) } },
+        [],
+        body,
+      );
       return;
     }
     const { fd, sha256 } = await writeMemory(body);
     try {
-      this.#send({ type: "answer", request, held: true, copy: { ...head, sha256, memory: true } }, [fd]);
+      this.#link.send({ type: "answer", request, held: true, copy: { ...head, sha256, memory: true } }, [fd]);
     } finally {
       closeMemory(fd, body.length);
     }

@@ -31,6 +31,10 @@ export interface Native {
   listen(fd: number, backlog: number): number;
   /** fcntl(F_DUPFD_CLOEXEC), never below 3. The new descriptor. */
   duplicate(fd: number): number;
+  /** The bytes that a socket holds until they are received (SO_SNDBUF), with the kernel's own for each message. */
+  sendBuffer(fd: number): number;
+  /** Sets it to the double of `bytes`, on macOS to `bytes`; the kernel keeps it within its limits (`net.core.wmem_max`). */
+  setSendBuffer(fd: number, bytes: number): number;
   /** shutdown(2) in both directions: every process that holds either end of the connection sees its end. */
   shutdown(fd: number): number;
   /** close(2). */

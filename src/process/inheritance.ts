@@ -1,11 +1,18 @@
 import { fstatSync } from "node:fs";
 import { isMainThread } from "node:worker_threads";
 import { Channel } from "../channel/channel.js";
-import { ENTRIES_PER_MESSAGE, PROTOCOL, type Message } from "../channel/messages.js";
+import {
+  ENTRIES_PER_MESSAGE,
+  filledSize,
+  PROTOCOL,
+  type InventoryEntry,
+  type Message,
+} from "../channel/messages.js";
 import { HandoverError } from "../errors.js";
 import type { FencingTokens } from "../exchange/fencing.js";
 import { native } from "../platform/native.js";
 import type { InventoryItem } from "../sockets/inventory.js";
+import { batches } from "../util/batches.js";
 import { VERSION } from "../util/version.js";
 import { isInspected } from "./heartbeat.js";
 import { Predecessor } from "./predecessor.js";
@@ -60,7 +67,7 @@ export function readInheritance(
  * Queues the whole inheritance of a successor.
  *
  * @param generation of this process
- * @throws {HandoverError} `ERR_CHANNEL`, `ERR_DESCRIPTOR`
+ * @throws {HandoverError} `ERR_CHANNEL`, `ERR_DESCRIPTOR`, `ERR_PROTOCOL`
  */
 export function sendInheritance(
   channel: Channel,
@@ -69,16 +76,24 @@ export function sendInheritance(
   items: readonly InventoryItem[],
 ): void {
   sendOrThrow(channel, greeting(generation, pid));
-  let start = 0;
-  do {
-    const some = items.slice(start, (start += ENTRIES_PER_MESSAGE));
-    const entries = some.map(({ fd: _, ...entry }) => entry);
+  const limits = [ENTRIES_PER_MESSAGE, filledSize(channel.maxSize)];
+  const messages = batches(items, limits, (item) => [
+    1,
+    Buffer.byteLength(JSON.stringify(entryOf(item))) + 1,
+  ]);
+  const last = messages.pop() ?? [];
+  const send = (some: readonly InventoryItem[], more: boolean): void =>
     sendOrThrow(
       channel,
-      { type: "inventory", entries, more: start < items.length },
-      some.map((item) => item.fd),
+      { type: "inventory", entries: some.map(entryOf), more },
+      some.map(({ fd }) => fd),
     );
-  } while (start < items.length);
+  for (const some of messages) send(some, true);
+  send(last, false);
+}
+
+function entryOf({ fd: _, ...entry }: InventoryItem): InventoryEntry {
+  return entry;
 }
 
 /** A process that lacks one of the first messages would wait for it until its time is over. */

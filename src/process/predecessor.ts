@@ -5,7 +5,6 @@ import { deferred } from "../util/deferred.js";
 import type { HandoverError } from "../errors.js";
 import type { FencingTokens } from "../exchange/fencing.js";
 import { LocalExchange } from "../exchange/local-exchange.js";
-import type { Send } from "../exchange/outbox.js";
 import { TIMED_OUT, withTimeout } from "../util/timeout.js";
 
 /** The messages of the direct predecessor. */
@@ -51,8 +50,7 @@ export class Predecessor implements Peer {
   constructor(channel: Channel, { generation, pid }: Peer, fences: FencingTokens) {
     this.#channel = channel;
     this.#fences = fences;
-    const send: Send = (...message) => channel.send(...message);
-    this.exchange = new LocalExchange(send, { generation, pid }, () => fences.next());
+    this.exchange = new LocalExchange(channel, { generation, pid }, () => fences.next());
     this.generation = generation;
     this.pid = pid;
     const { promise, resolve } = deferred<HandoverError | undefined>();

@@ -3,7 +3,6 @@ import type { Message } from "../channel/messages.js";
 import { HandoverError, reasonOf } from "../errors.js";
 import type { Exchange } from "../exchange/exchange.js";
 import { LocalExchange } from "../exchange/local-exchange.js";
-import type { Send } from "../exchange/outbox.js";
 import { closeAll } from "../platform/descriptors.js";
 import { systemCause } from "../platform/native.js";
 import type { InventoryItem } from "../sockets/inventory.js";
@@ -95,8 +94,7 @@ export class Successor {
     this.#channel = channel;
     this.#process = new SuccessorProcess(clock, spawned, channel);
     this.#listener = listener;
-    const send: Send = (...message) => channel.send(...message);
-    this.#exchange = new LocalExchange(send, { generation, pid: spawned.pid }, needsNoFence);
+    this.#exchange = new LocalExchange(channel, { generation, pid: spawned.pid }, needsNoFence);
     const gone = deferred<void>();
     this.gone = gone.promise;
     this.#resolveGone = gone.resolve;

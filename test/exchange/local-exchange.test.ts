@@ -3,13 +3,53 @@ import { join } from "node:path";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { Channel } from "../../dist/channel/channel.js";
 import { closeAll } from "../../dist/platform/descriptors.js";
-import type { Message } from "../../dist/channel/messages.js";
+import { MAX_SIZE, type Message } from "../../dist/channel/messages.js";
 import { LocalExchange } from "../../dist/exchange/local-exchange.js";
 import { offer, parcel, taken, testExchange } from "../support/exchange-suite.js";
-import { openPair as open, type Packet } from "../support/local-pair.js";
+import { openPair as open, type LocalPair, type Packet } from "../support/local-pair.js";
 import { temporaryDirectory } from "../support/service.js";
 
 const reader = { generation: 2, pid: 2 };
+
+const openSmall = (): LocalPair => open(undefined, undefined, 4_000);
+
+describe("the local exchange over a socket with a small buffer", () => {
+  testExchange(openSmall);
+
+  test("the local exchange subscribes to more topics than fit in a message", async () => {
+    const { owner, taker, channels } = openSmall();
+    const labels = Array.from({ length: 1_000 }, (_, n) => `label ${n}`);
+    for (const label of labels) taker.subscribe("thing", label, () => "taken");
+    expect(await tellTopics(owner, channels[0], labels)).toEqual(labels);
+    taker.changeReader(reader, false);
+    channels[0].readNow();
+    expect(owner.peers("thing", labels.at(-1))).toEqual([]);
+    expect(await tellTopics(owner, channels[0], labels)).toEqual(labels);
+  });
+
+  test("the local exchange refuses a parcel whose head is too large for a message, and no other", async () => {
+    const { owner, taker } = openSmall();
+    taker.subscribe("thing", undefined, () => "taken");
+    const reason = expect.stringMatching(/^cannot send offer: \d+ bytes, at most 4000/) as string;
+    expect(await offer(owner, parcel("1"), parcel("x".repeat(4_000)), parcel("3"))).toEqual([
+      taken,
+      { how: "refused", code: "ERR_TOO_LARGE", reason },
+      taken,
+    ]);
+  });
+
+  test("the local exchange sends the refusals of a withdrawn parcel that fit in a message", async () => {
+    const { owner, taker } = openSmall();
+    taker.subscribe("thing", undefined, async (_, delivery) => {
+      for (let n = 0; n < 16; n++) delivery.note({ code: `ERR_${n}`, reason: "\u0001".repeat(100) });
+      return new Promise(() => {});
+    });
+    const [offered] = owner.offer([parcel("1")]);
+    offered!.withdraw();
+    const refusals = ["ERR_0", "ERR_1", "ERR_2"].map((code) => expect.objectContaining({ code }) as unknown);
+    expect(await offered!.settled).toEqual({ how: "withdrawn", refusals, died: false });
+  });
+});
 
 describe("the local exchange", () => {
   testExchange(open);
@@ -294,7 +334,7 @@ describe("the local exchange", () => {
   });
 
   test("the local exchange withdraws parcels that cannot be queued, in a later turn", async () => {
-    const exchange = new LocalExchange(throwFull, reader, () => 0);
+    const exchange = new LocalExchange({ send: throwFull, maxSize: MAX_SIZE }, reader, () => 0);
     let turns = 0;
     setImmediate(() => turns++);
     expect(await offer(exchange, parcel("1"))).toEqual([{ how: "withdrawn", refusals: [], died: false }]);
@@ -315,6 +355,13 @@ test("a channel delivers the messages that a process sent before it died with un
   left.close();
   expect(heard).toEqual(["stopping"]);
 });
+
+/** The labels for which the other side is known to take parcels, once it has told all that it has subscribed to. */
+async function tellTopics(owner: LocalExchange, channel: Channel, labels: string[]): Promise<string[]> {
+  await Promise.resolve();
+  channel.readNow();
+  return labels.filter((label) => owner.peers("thing", label).length > 0);
+}
 
 function throwFull(): never {
   throw new Error("EMFILE");

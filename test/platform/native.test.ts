@@ -426,6 +426,22 @@ describe("a descriptor", () => {
   });
 });
 
+describe("sendBuffer", () => {
+  it("is what the kernel made of the size that was set, and limits one message", () => {
+    const [left] = pair();
+    expect(native().setSendBuffer(left, 16 * 1024)).toBe(0);
+    expect(native().sendBuffer(left)).toBe(32 * 1024);
+    expect(native().send(left, new Uint8Array(32 * 1024 - 31), [])).toBe(-EMSGSIZE);
+    expect(native().send(left, new Uint8Array(32 * 1024 - 32), [])).toBe(32 * 1024 - 32);
+  });
+
+  it("fails for what is no socket", () => {
+    const file = own(fs.openSync("/dev/null", "r"));
+    expect(native().sendBuffer(file)).toBe(-ENOTSOCK);
+    expect(native().setSendBuffer(file, 1)).toBe(-ENOTSOCK);
+  });
+});
+
 describe("shutdown", () => {
   it("ends the connection for every process that holds one of its ends", async () => {
     const [left, right] = pair();

@@ -50,9 +50,12 @@ export class FaultInjector {
   readonly env: NodeJS.ProcessEnv;
   readonly #directory: string;
 
-  constructor() {
+  /** @param sendBuffer of the channels, in bytes: what the kernel gives at first, and the most that can be asked for */
+  constructor(sendBuffer?: { first: number; largest: number }) {
     this.#directory = temporaryDirectory();
+    const { first, largest } = sendBuffer ?? {};
     this.env = {
+      ...(sendBuffer === undefined ? {} : { FAULT_SEND_BUFFER: `${first} ${largest}` }),
       LD_PRELOAD: (library ??= compile()),
       FAULT_DIRECTORY: this.#directory,
       FAULT_PROGRAM: process.execPath,
