@@ -112,6 +112,8 @@ export interface MoveCounts {
 export interface ConnectionSummary extends MoveCounts {
   /** Connections that had not ended at the deadline of the drain. */
   destroyed: number;
+  /** Connections that were offered, and whose settlement did not come: each continues in the successor, or has ended. */
+  unsettled: number;
 }
 
 /** How the units of one kind ended. */

@@ -151,8 +151,9 @@ export class DormantConnections implements CloseStrategy {
     if (this.#offered.delete(connection)) this.#close(connection);
   }
 
-  #close({ fd }: DormantConnection): void {
-    native().close(fd);
+  #close(connection: DormantConnection): void {
+    connection.hasEnded = true;
+    native().close(connection.fd);
     this.#uncount();
   }
 
@@ -169,6 +170,7 @@ export class DormantConnection implements Movable {
   readonly adapter: GuardedAdapter;
   /** When its silence ends it, in ms of `performance.now()`. */
   readonly deadline: number;
+  hasEnded = false;
   readonly #all: DormantConnections;
 
   constructor(

@@ -25,7 +25,7 @@ export class Drain {
   readonly #looks = new Map<CloseStrategy, ReadonlyMap<unknown, string>>();
   #immediate: NodeJS.Immediate | undefined;
   #finish!: (drained: ConnectionSummary) => void;
-  #destroyed = 0;
+  #summary: ConnectionSummary | undefined;
   #isCancelled = false;
 
   /** Begins at once, and ends at the deadline of `context` at the latest. */
@@ -80,10 +80,7 @@ export class Drain {
   #end(): void {
     if (this.#isCancelled) return;
     this.#stop();
-    this.#finish({
-      destroyed: this.#destroyed + (this.#mover?.lost ?? 0),
-      ...(this.#mover?.counts ?? { moved: 0, stayed: {} }),
-    });
+    this.#finish(this.#summary ?? this.#summarize());
   }
 
   #stop(): void {
@@ -93,6 +90,14 @@ export class Drain {
     clearImmediate(this.#immediate);
   }
 
+  /** If the drain ended now. */
+  #summarize(): ConnectionSummary {
+    const { moved, stayed } = this.#mover?.counts ?? { moved: 0, stayed: {} };
+    const { offered = 0, lost = 0 } = this.#mover ?? {};
+    const destroyed = this.#tracker.size - offered;
+    return { moved, stayed: { ...stayed }, destroyed, unsettled: offered + lost };
+  }
+
   #closeSessions(): void {
     for (const { http2 } of this.#tracker.servers) http2.closeAll();
   }
@@ -100,7 +105,7 @@ export class Drain {
   /** Counted before they are destroyed: with the last one the drain ends within this call. */
   #onOver(): void {
     if (!this.#context.isExpired) return;
-    this.#destroyed = this.#tracker.size;
+    this.#summary = this.#summarize();
     this.#tracker.destroyAll();
   }
 

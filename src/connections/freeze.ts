@@ -8,6 +8,7 @@ import { rememberUse } from "./use.js";
 
 /** A connection that can move to the successor: one with a socket, or a dormant one. */
 export interface Movable {
+  readonly hasEnded: boolean;
   /**
    * Freezes the connection if it is idle. Undefined if it is busy or has ended, a refusal if its adapter failed: it is
    * then as before.
@@ -56,6 +57,10 @@ export class OpenConnection implements Movable {
   constructor(socket: Socket, server: ConnectionServer) {
     this.#socket = socket;
     this.#server = server;
+  }
+
+  get hasEnded(): boolean {
+    return this.#socket.destroyed;
   }
 
   /** In one turn: bytes that arrive after the adapter's look are still in the kernel, and move along. */

@@ -41,9 +41,14 @@ export class ConnectionMover {
     this.#lookAtAll();
   }
 
-  /** Connections that the successor may have, and that do not continue here. */
+  /** Connections whose settlement is lost: the successor may have them, and they do not continue here. */
   get lost(): number {
     return this.#lost;
+  }
+
+  /** Connections that are offered, and are still open here. */
+  get offered(): number {
+    return [...this.#offered].filter(({ hasEnded }) => !hasEnded).length;
   }
 
   /** Resolves when the connections that were idle at the beginning have moved, or at {@link stop}. */
@@ -141,9 +146,9 @@ export class ConnectionMover {
   #settle(frozen: FrozenConnection, settlement: Settlement): void {
     const { connection, onTaken, onReturned, isUntouched, onLost } = frozen;
     this.#offered.delete(connection);
-    if (settlement.how === "taken") {
-      if (settlement.isLost) this.#lost++;
-      else this.counts.moved++;
+    if (settlement.how === "taken" || settlement.how === "lost") {
+      if (settlement.how === "taken") this.counts.moved++;
+      else this.#lost++;
       return onTaken();
     }
     if (settlement.how === "withdrawn" && settlement.died && !isUntouched()) {

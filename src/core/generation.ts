@@ -54,7 +54,7 @@ export class Generation {
   #candidate: Candidate | undefined;
   #takeover: Takeover | undefined;
   #shutdown: Shutdown | undefined;
-  #summary: DrainSummary = { moved: 0, stayed: {}, destroyed: 0, units: {} };
+  #summary: DrainSummary = { moved: 0, stayed: {}, destroyed: 0, unsettled: 0, units: {} };
 
   /**
    * Reads the inheritance.

@@ -89,9 +89,9 @@ export class UpgradeHistory {
   }
 
   /** This process ends: counts how its `connections` and units ended, and moves the history to the successor. */
-  async end(connections: number, { moved, destroyed, units }: DrainSummary): Promise<void> {
-    const drained = Math.max(0, connections - moved - destroyed);
-    this.#own.connections = add(this.#own.connections, { moved, drained, destroyed });
+  async end(connections: number, { moved, destroyed, unsettled, units }: DrainSummary): Promise<void> {
+    const drained = Math.max(0, connections - moved - destroyed - unsettled);
+    this.#own.connections = add(this.#own.connections, { moved, drained, destroyed, unsettled });
     for (const report of Object.values(units)) {
       const { failed, stopped } = report;
       this.#own.units = add(this.#own.units, { moved: report.moved, failed, stopped });

@@ -87,9 +87,8 @@ export class Outbox {
   /** The other end lives. It will not settle the parcels that were sent, and may hold them. */
   lose(): void {
     this.#isOpen = false;
-    const lost = { how: "taken", by: this.#peer(), confirmed: Promise.resolve(true), isLost: true } as const;
     for (const number of this.#unsettled.keys())
-      this.#settle(number, this.#writing.has(number) ? withdrawn(false) : lost);
+      this.#settle(number, this.#writing.has(number) ? withdrawn(false) : { how: "lost" });
   }
 
   async #sendLarge(number: number, parcel: Parcel): Promise<void> {

@@ -51,16 +51,16 @@ export function shortened({ code, reason }: Refusal): Refusal {
 export const MAX_CODE = 64;
 export const MAX_REASON = 100;
 
-/** The outcome of an offer. A parcel that was not taken belongs to its owner, as if it had never been offered. */
+/** The outcome of an offer. A parcel that was refused or withdrawn belongs to its owner, as if it had never been offered. */
 export type Settlement =
   | {
       readonly how: "taken";
       readonly by: Peer;
       /** Resolves when a rollback is impossible, with true; or with false if the peer died before. */
       readonly confirmed: Promise<boolean>;
-      /** Whether the parcel was taken is unknown: the channel has failed, and the peer lives. It must not be used here. */
-      readonly isLost?: true;
     }
+  /** Whether it was taken is unknown: the channel has failed, and the peer lives. The parcel must not be used here. */
+  | { readonly how: "lost" }
   | ({ readonly how: "refused" } & Refusal)
   | {
       /** The owner took the parcel back, or the other end has closed. */

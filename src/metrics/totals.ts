@@ -4,8 +4,11 @@ import type { UpgradeOutcome } from "../events.js";
 export interface Totals {
   /** By outcome. */
   upgrades: Record<UpgradeOutcome, number>;
-  /** Connections of processes that were replaced or stopped: moved to the successor, ended by themselves, destroyed. */
-  connections: { moved: number; drained: number; destroyed: number };
+  /**
+   * Connections of processes that were replaced or stopped: moved to the successor, ended by themselves, destroyed, or
+   * offered without a settlement.
+   */
+  connections: { moved: number; drained: number; destroyed: number; unsettled: number };
   units: { moved: number; failed: number; stopped: number };
   /** in s: the phases of upgrades that reached their commit */
   durations: Record<"spawn" | "ready" | "commit", Distribution>;
@@ -26,7 +29,7 @@ export const BOUNDS = [
 export function noTotals(): Totals {
   return {
     upgrades: { confirmed: 0, rolledBack: 0, failed: 0 },
-    connections: { moved: 0, drained: 0, destroyed: 0 },
+    connections: { moved: 0, drained: 0, destroyed: 0, unsettled: 0 },
     units: { moved: 0, failed: 0, stopped: 0 },
     durations: { spawn: noDistribution(), ready: noDistribution(), commit: noDistribution() },
   };

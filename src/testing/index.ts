@@ -147,7 +147,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
       context.end();
       for (const error of errors) this.emit("failed", { error });
       this.#state = "exited";
-      this.emit("exit", { outcome: "stopped", destroyed, moved: 0, stayed: {}, units });
+      this.emit("exit", { outcome: "stopped", destroyed, unsettled: 0, moved: 0, stayed: {}, units });
       this.#exit.resolve("stopped");
     }
     await this.#exit.promise;

@@ -262,7 +262,7 @@ describe("handover stop", () => {
     expect(run).toMatchObject({ code: 0, stderr: "" });
     expect(jsonLines(run)).toEqual([
       { phase: "draining", connections: 1 },
-      { answer: "stopped", outcome: "stopped", destroyed: 1, moved: 0, stayed: {}, units: {} },
+      { answer: "stopped", outcome: "stopped", destroyed: 1, unsettled: 0, moved: 0, stayed: {}, units: {} },
     ]);
     await service.ended();
   });

@@ -37,20 +37,28 @@ test("a dormant connection whose client has sent in time is woken, though the ev
 
 describe("a drain of a dormant connection", () => {
   test("a drain counts a dormant connection that it destroys", async () => {
-    expect(await new Drain(await adopted(), context(50)).done).toMatchObject({ destroyed: 1 });
+    expect(await new Drain(await adopted(), context(50)).done).toMatchObject({ destroyed: 1, unsettled: 0 });
   });
 
-  test("a drain with a dormant connection ends in time, though the successor never answers", async () => {
+  test("a drain with a dormant connection ends in time, and counts it as unsettled, though the successor never answers", async () => {
     const tracker = await adopted();
     const { done } = new Drain(tracker, context(50, successor(new Promise(() => {}))));
-    expect(await done).toEqual({ destroyed: 1, moved: 0, stayed: {} });
+    expect(await done).toEqual({ destroyed: 0, unsettled: 1, moved: 0, stayed: {} });
+    expect(tracker.size).toBe(0);
+  });
+
+  test("a drain ends a connection whose settlement is lost, and counts it as unsettled", async () => {
+    const tracker = await adopted();
+    const lost = Promise.resolve({ how: "lost" } as const);
+    const { done } = new Drain(tracker, context(10_000, successor(lost)));
+    expect(await done).toEqual({ destroyed: 0, unsettled: 1, moved: 0, stayed: {} });
     expect(tracker.size).toBe(0);
   });
 
   test("a drain offers a dormant connection once if the successor refuses it, and closes it when it stays silent", async () => {
     const refusal = { how: "refused", code: "ERR_VERSION" } as const;
     const { done } = new Drain(await adopted(), context(10_000, successor(Promise.resolve(refusal))));
-    expect(await done).toEqual({ destroyed: 0, moved: 0, stayed: { ERR_VERSION: 1 } });
+    expect(await done).toEqual({ destroyed: 0, unsettled: 0, moved: 0, stayed: { ERR_VERSION: 1 } });
   });
 });
 

@@ -322,6 +322,14 @@ describe("the local exchange", () => {
     expect(await taker.peek("thing", "a")).toBeUndefined();
   });
 
+  test("the local exchange has lost the parcels that it has sent when the channel has failed, and no others", async () => {
+    const { owner } = open();
+    const settlements = offer(owner, parcel("sent"), parcel("large", { body: Buffer.alloc(100_000) }));
+    owner.fail([]);
+    owner.lose();
+    expect(await settlements).toEqual([{ how: "lost" }, { how: "withdrawn", refusals: [], died: false }]);
+  });
+
   test("the local exchange has no peer once a send has failed", async () => {
     const { owner, taker, channels } = open();
     taker.subscribe("thing", undefined, () => "taken");

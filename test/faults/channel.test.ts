@@ -54,12 +54,12 @@ test.each(places)(
   async (_, process, name) => {
     await eachCall(async (calls) => {
       const fault: Fault = { process, function: name, calls, error: "EIO" };
-      const { outcome, messages, cut, destroyed } = await upgrade(fault, { probation: 0 });
+      const { outcome, messages, cut, ended } = await upgrade(fault, { probation: 0 });
       expect({
         calls,
         outcome,
         messages,
-        isCounted: outcome === "rolledBack" || Number(destroyed) >= cut,
+        isCounted: outcome === "rolledBack" || ended >= cut,
       }).toEqual({
         calls,
         outcome: expect.stringMatching(/^(confirmed|rolledBack)$/) as unknown,
@@ -85,8 +85,8 @@ interface Result {
   messages: string;
   /** Connections that were closed during the upgrade. */
   cut: number;
-  /** Connections that the predecessor has counted as destroyed. */
-  destroyed: unknown;
+  /** Connections that the predecessor has counted as destroyed or unsettled. */
+  ended: number;
 }
 
 /**
@@ -134,11 +134,11 @@ async function upgrade(fault: Fault, options: object = {}): Promise<Result> {
   if (!isMade) service.noise += `${fault.error} did not come: there were ${calls} calls\n`;
   service.killAll();
   const failures = service.lines.filter(({ code }) => code !== undefined);
-  const destroyed = service.lines.find(({ event }) => event === "exit")?.["destroyed"] ?? 0;
+  const exit = service.lines.find(({ event }) => event === "exit");
   return {
     outcome,
     cut,
-    destroyed,
+    ended: Number(exit?.["destroyed"] ?? 0) + Number(exit?.["unsettled"] ?? 0),
     messages: [...failures.map(({ message }) => message), service.noise].join("\n"),
   };
 }

@@ -23,6 +23,7 @@ describe("the metrics of a service", () => {
       'handover_units_ended_total{how="moved"}': 9,
       'handover_connections_ended_total{how="moved"}': 6,
       'handover_connections_ended_total{how="destroyed"}': 0,
+      'handover_connections_ended_total{how="unsettled"}': 0,
       'handover_upgrade_phase_duration_seconds_count{phase="ready"}': 3,
       'handover_upgrade_phase_duration_seconds_bucket{le="+Inf",phase="spawn"}': 3,
       handover_generation: 3,

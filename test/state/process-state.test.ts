@@ -482,3 +482,25 @@ test("a drain whose timer fires early is over", async () => {
   await departure.over;
   expect(departure.remaining).toBe(0);
 });
+
+test("a slot and a unit that the successor may have taken fail when the channel fails", async () => {
+  const arrived: string[] = [];
+  const swallow = ([message]: Packet): undefined => {
+    if (message.type === "offer") arrived.push(...message.parcels.map(({ kind, id }) => `${kind} ${id}`));
+    return undefined;
+  };
+  const states = open(swallow);
+  states.young.slot("a", { version: 1 }).subscribe(always);
+  states.young.units("room", plain);
+  const slot = states.old.slot("a", { version: 1 }).initiate(1);
+  const room = states.old.units("room", plain);
+  await room.start("lobby", "of the old process");
+  await depart(states);
+  await expect.poll(() => arrived).toHaveLength(2);
+  const drained = room.drain();
+  states.owner.fail([]);
+  states.owner.lose();
+  const refusals = [{ code: "ERR_CHANNEL", reason: expect.any(String) as string }];
+  expect(await slot).toEqual({ how: "failed", refusals });
+  expect(await drained).toMatchObject({ moved: 0, stopped: 0, failed: 1, failures: { ERR_CHANNEL: 1 } });
+});

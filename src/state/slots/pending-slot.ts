@@ -10,7 +10,10 @@ import { MAX_ATTEMPTS, warnStateFailed } from "../failed-state.js";
 export type SlotOutcome =
   | { readonly how: "taken"; readonly by: Peer }
   | {
-      /** `failed`: three processes died with the state, or it arrived damaged three times. It is not offered again. */
+      /**
+       * `failed`: three processes died with the state, or it arrived damaged three times, or the channel failed and the
+       * successor may have it. It is not offered again.
+       */
       readonly how: "withdrawn" | "failed";
       /** Why no process took it. */
       readonly refusals: readonly Refusal[];
@@ -132,8 +135,17 @@ export class PendingSlot {
     this.#decide({ how: "failed", refusals: this.#refusals });
   }
 
+  /** Offered to another process the state could have two owners. */
+  #fail(): undefined {
+    this.#refusals.push(
+      makeRefusal("ERR_CHANNEL", "the channel has failed, and the successor may have taken it"),
+    );
+    this.#decide({ how: "failed", refusals: this.#refusals });
+  }
+
   #settle(settlement: Settlement, isLate: boolean): Taken | undefined {
     if (settlement.how === "taken") return settlement;
+    if (settlement.how === "lost") return this.#fail();
     if (settlement.how === "refused") {
       const refusal = withoutHow(settlement);
       if (refusal.code === "ERR_STOPPED") return this.withdraw(refusal);

@@ -21,10 +21,11 @@ export interface MoveTerms {
 }
 
 /**
- * The result of an attempt to move a unit: the successor has taken it; it came back and can be offered again; it was
- * refused; or, undefined, the successor has not answered yet or nothing is to be done.
+ * The result of an attempt to move a unit: the successor has taken it; it came back and can be offered again; its
+ * settlement is lost, and it may run in the successor; it was refused; or, undefined, the successor has not answered yet or
+ * nothing is to be done.
  */
-export type MoveResult = "taken" | "returned" | Refusal | undefined;
+export type MoveResult = "taken" | "returned" | "lost" | Refusal | undefined;
 
 /** One run of a unit, from `run` until its signal aborts. A rollback begins another run. */
 interface Run {
@@ -118,16 +119,17 @@ export class Unit {
    * Asks for a unit back whose offer is not settled when only the time to stop it is left. Until the successor answers
    * it may run there, and must not be stopped here. Resolves with undefined after a rollback.
    */
-  async recall(context: DrainContext): Promise<"taken" | "returned" | "unanswered" | undefined> {
+  async recall(context: DrainContext): Promise<"taken" | "returned" | "lost" | "unanswered" | undefined> {
     const offer = this.#offer!;
     offer.withdraw();
     const settlement = await Promise.race([offer.settled, context.over]);
     if (settlement?.how === "withdrawn" && settlement.died) await context.rollbackImpossible();
     if (context.isRolledBack) return undefined;
     if (settlement?.how === "taken") this.#confirmed = settlement.confirmed;
-    const event = settlement === undefined ? "unanswered" : settlement.how === "taken" ? "taken" : "returned";
-    this.#apply(event);
-    return event;
+    const how = settlement?.how ?? "unanswered";
+    const result = how === "refused" || how === "withdrawn" ? "returned" : how;
+    this.#apply(result === "lost" ? "unanswered" : result);
+    return result;
   }
 
   /** The end of the successor's probation. After its death the unit is this process's again. */
@@ -264,6 +266,10 @@ export class Unit {
       this.#apply("taken");
       this.#confirmed = settlement.confirmed;
       return "taken";
+    }
+    if (settlement.how === "lost") {
+      this.#apply("unanswered");
+      return "lost";
     }
     this.#apply("returned");
     if (settlement.how === "refused") return settlement;

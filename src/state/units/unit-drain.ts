@@ -1,5 +1,5 @@
 import { setImmediate as turn } from "node:timers/promises";
-import type { RefusalCode } from "../../errors.js";
+import type { ErrorCode, RefusalCode } from "../../errors.js";
 import type { DrainReport } from "../../events.js";
 import type { DrainContext } from "../../exchange/drain-context.js";
 import { withTimeout } from "../../util/timeout.js";
@@ -110,6 +110,7 @@ export class UnitDrain {
     const result = await unit.move(this.#terms);
     if (result === undefined) return;
     if (result === "taken") this.#failuresInRow = 0;
+    else if (result === "lost") this.#fail("ERR_CHANNEL");
     else if (result === "returned") {
       this.#requeue(unit);
       // An offer for which there were no descriptors comes back at once. The next one would keep the event loop busy.
@@ -126,6 +127,11 @@ export class UnitDrain {
 
   #requeue(unit: Unit): void {
     if (!unit.isExhausted) this.#queue.add(unit);
+  }
+
+  #fail(code: ErrorCode): void {
+    this.#report.failed++;
+    this.#count(code);
   }
 
   #count(code: string): void {
@@ -180,10 +186,12 @@ export class UnitDrain {
   async #awaitLateResult(unit: Unit): Promise<void> {
     const result = await unit.recall(this.#context);
     if (result === undefined) return;
+    if (result === "lost") return this.#fail("ERR_CHANNEL");
     if (result !== "taken") this.#count("ERR_TIMEOUT" satisfies RefusalCode);
     if (result === "taken") await this.#awaitProbation(unit.confirmed!, [unit]);
     else if (result === "returned") await this.#stopAll([unit]);
     else this.#report.failed++;
+    return undefined;
   }
 
   async #stopAll(units: readonly Unit[]): Promise<void> {

@@ -25,7 +25,7 @@ export type UnitEvent =
   | "offered"
   /** The successor has taken the unit. */
   | "taken"
-  /** The drain is over, and the successor has not answered: the unit may run there. */
+  /** The successor cannot answer, or has not until the end of the drain: the unit may run there. */
   | "unanswered"
   /** The successor has refused the unit, or is dead, or the offer was withdrawn. */
   | "returned"
