@@ -62,6 +62,10 @@ export type Effect =
   | "closeUnused"
   /** This process can no longer be rolled back: release the resources that were kept for a rollback. */
   | "confirm"
+  /** Keep the descriptors that the program closes from now on: the successor inherits them. */
+  | "lendDescriptors"
+  /** There is no successor: close the descriptors that the program has closed meanwhile. */
+  | "reclaimDescriptors"
   /** Kill the successor, which is not ready yet. */
   | "killSuccessor"
   /** Kill the successor that is held for a later upgrade. */
@@ -159,7 +163,7 @@ function requestUpgrade(state: State): Step {
   if (busy !== undefined) return { refused: busy };
   if (state.name !== "ready") return { refused: "ERR_NOT_READY" };
   if (state.onProbation) return { refused: "ERR_ON_PROBATION" };
-  return { state: { name: "upgrading" }, effects: [] };
+  return { state: { name: "upgrading" }, effects: ["lendDescriptors"] };
 }
 
 /** Whether this process, or its successor, is on probation. */
@@ -227,7 +231,7 @@ function advance(state: State, event: Event): Step | undefined {
         };
       }
       if (event === "failed" || event === "rehearsed" || event === "staged") {
-        return { state: { name: "ready", onProbation: false }, effects: [] };
+        return { state: { name: "ready", onProbation: false }, effects: ["reclaimDescriptors"] };
       }
       return undefined;
     case "replaced":
@@ -256,6 +260,7 @@ function advanceReplaced(state: State & { name: "replaced" }, event: Event): Ste
         effects: [
           "cancelDrain",
           "acceptAgain",
+          "reclaimDescriptors",
           "reclaimChannels",
           "restorePidFile",
           "reacquireRoles",

@@ -54,15 +54,15 @@ const table: Record<StateName, Partial<Record<Event, string>>> = {
     peerStopping: "draining, stopped: announceStop abandonStartup stopAccepting closeListeners beginDrain",
   },
   ready: {
-    upgrade: "upgrading: ",
+    upgrade: "upgrading: lendDescriptors",
     stop: "draining, stopped: killStaged abandonStartup stopAccepting closeListeners beginDrain",
   },
   upgrading: {
     upgrade: "ERR_UPGRADE_IN_PROGRESS",
     committed: "replaced, not acknowledged: stopAccepting emitUpgraded beginProbation",
-    failed: "ready: ",
-    rehearsed: "ready: ",
-    staged: "ready: ",
+    failed: "ready: reclaimDescriptors",
+    rehearsed: "ready: reclaimDescriptors",
+    staged: "ready: reclaimDescriptors",
     stop: "draining, stopped: killSuccessor killStaged abandonStartup stopAccepting closeListeners beginDrain",
   },
   "replaced, not acknowledged": {
@@ -70,7 +70,7 @@ const table: Record<StateName, Partial<Record<Event, string>>> = {
     upgrade: "ERR_ALREADY_UPGRADED",
     probationOver: "draining, upgraded: confirmSuccessor beginHandover",
     successorDied:
-      "ready: cancelDrain acceptAgain reclaimChannels restorePidFile reacquireRoles emitRollback",
+      "ready: cancelDrain acceptAgain reclaimDescriptors reclaimChannels restorePidFile reacquireRoles emitRollback",
     stop: "draining, stopped: announceStop confirmSuccessor beginHandover",
     peerStopping: "draining, stopped: announceStop confirmSuccessor beginHandover",
   },
@@ -78,7 +78,7 @@ const table: Record<StateName, Partial<Record<Event, string>>> = {
     upgrade: "ERR_ALREADY_UPGRADED",
     probationOver: "draining, upgraded: confirmSuccessor",
     successorDied:
-      "ready: cancelDrain acceptAgain reclaimChannels restorePidFile reacquireRoles emitRollback",
+      "ready: cancelDrain acceptAgain reclaimDescriptors reclaimChannels restorePidFile reacquireRoles emitRollback",
     stop: "draining, stopped: announceStop confirmSuccessor",
     peerStopping: "draining, stopped: announceStop confirmSuccessor",
     drained: "replaced, drained: ",
@@ -87,7 +87,7 @@ const table: Record<StateName, Partial<Record<Event, string>>> = {
     upgrade: "ERR_ALREADY_UPGRADED",
     probationOver: "exited, upgraded: confirmSuccessor exit",
     successorDied:
-      "ready: cancelDrain acceptAgain reclaimChannels restorePidFile reacquireRoles emitRollback",
+      "ready: cancelDrain acceptAgain reclaimDescriptors reclaimChannels restorePidFile reacquireRoles emitRollback",
     stop: "exited, stopped: announceStop confirmSuccessor exit",
     peerStopping: "exited, stopped: announceStop confirmSuccessor exit",
   },

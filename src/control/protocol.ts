@@ -72,6 +72,8 @@ export interface Status {
   upgrades?: readonly UpgradeRecord[];
   /** The options of `new Upgrader()`. Earlier versions leave them out. */
   settings?: Omit<Settings, "spawn" | "computesSpawn">;
+  /** The names of other listeners for the signal that requests an upgrade. Earlier versions leave them out. */
+  signalListeners?: string[];
   /**
    * The command of the next successor. Left out if the option `spawn` is a function, which only an upgrade may call.
    */

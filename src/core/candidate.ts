@@ -17,7 +17,8 @@ export class Candidate {
   #timings: Pick<Timings, "spawn" | "ready">;
 
   /**
-   * Starts the successor, with every listener that is being bound right now.
+   * Starts the successor, with every listener that is being bound right now. If none is, its process exists when this
+   * returns: another listener of the signal that requested the upgrade may end this one in the same turn.
    *
    * @throws {HandoverError} `ERR_SPAWN`, `ERR_OPTION` (of `spawn`), `ERR_ABORTED`
    */
@@ -27,7 +28,7 @@ export class Candidate {
     signal: AbortSignal | undefined,
   ): Promise<Candidate> {
     const { env, sockets, inventory, generation } = context;
-    await sockets.bound();
+    if (sockets.isBinding) await sockets.bound();
     if (signal?.aborted) throw abortError(signal);
     const start = env.clock.now();
     const command = plannedCommand(context);

@@ -16,7 +16,7 @@ import { assertAcceptsNew, stateError, type Event, type Outcome, type State } fr
 import type { Settings } from "../options.js";
 import type { Env } from "../process/env.js";
 import type { PredecessorListener } from "../process/predecessor.js";
-import { forceExitAfter } from "../process/signals.js";
+import { forceExitAfter, warnAboutListeners } from "../process/signals.js";
 import type { SuccessorListener } from "../process/successor.js";
 import { findUnmanaged } from "../sockets/unmanaged.js";
 import { LONGEST_TIMEOUT } from "../util/clock.js";
@@ -110,6 +110,7 @@ export class Generation {
     this.#machine.dispatch("ready");
     await this.#startup.accepted;
     this.#warnAboutUnmanaged();
+    warnAboutListeners(settings.signals.upgrade);
   }
 
   #warnAboutUnmanaged(): void {
@@ -129,7 +130,8 @@ export class Generation {
   }
 
   async rehearse(signal: AbortSignal | undefined): Promise<Rehearsal> {
-    await this.#requestUpgrade("rehearse an upgrade");
+    const requested = this.#requestUpgrade("rehearse an upgrade");
+    if (requested !== undefined) await requested;
     try {
       const candidate = await this.#startCandidate(signal);
       const { pid, generation, timings } = candidate;
@@ -144,9 +146,9 @@ export class Generation {
   async stage(ttl: number = DEFAULT_TTL, signal?: AbortSignal): Promise<Staged> {
     const { staged } = this.#staging;
     if (staged !== undefined && this.state.name === "ready") return staged;
-    await this.#requestUpgrade("stage an upgrade");
+    const requested = this.#requestUpgrade("stage an upgrade");
+    if (requested !== undefined) await requested;
     try {
-      await this.#staging.ended();
       const candidate = await this.#startCandidate(signal);
       await this.#holdReady(candidate, ttl);
       // In this turn, without an `await` in between.
@@ -183,15 +185,18 @@ export class Generation {
   }
 
   async #upgrade(signal: AbortSignal | undefined): Promise<UpgradeResult> {
-    await this.#requestUpgrade("upgrade");
+    const requested = this.#requestUpgrade("upgrade");
+    if (requested !== undefined) await requested;
     const { history, predecessors, settings } = this.context;
     const record = history.begin();
     try {
       if (predecessors.alive.length >= settings.maxDraining)
         throw stateError("ERR_TOO_MANY_DRAINING", "upgrade");
-      const staged = await this.#takeStaged(signal, record);
-      const candidate = staged ?? (await this.#startCandidate(signal, record));
-      const takeover = new Takeover(this.context, candidate, record, staged !== undefined);
+      if (signal?.aborted) throw abortError(signal);
+      const staged = this.#staging.take();
+      const isUsed = staged !== undefined && (await this.#canUse(staged, record));
+      const candidate = isUsed ? staged : await this.#startCandidate(signal, record);
+      const takeover = new Takeover(this.context, candidate, record, isUsed);
       try {
         await takeover.prepare();
         takeover.commit(signal);
@@ -210,16 +215,17 @@ export class Generation {
     }
   }
 
-  async #requestUpgrade(doing: string): Promise<void> {
+  /** @returns undefined if the upgrade has begun in this turn, as it does unless it has to wait */
+  #requestUpgrade(doing: string): Promise<void> | undefined {
     if (this.context.env.pid === 1) throw stateError("ERR_PID_1", doing);
     if (this.state.name === "ready") this.#assertManaged(doing);
     // Who knows from the predecessor that the last upgrade is done must not be refused because its message was not read yet.
     if (this.state.name === "ready" && this.state.onProbation) {
       const { direct } = this.context.predecessors;
       direct?.readNow();
-      if (direct?.isGone) await direct.gone;
+      if (direct?.isGone) return direct.gone.then(async () => this.#machine.request("upgrade"));
     }
-    await this.#machine.request("upgrade");
+    return this.#machine.request("upgrade");
   }
 
   /** A listener on a fixed address that the successor does not inherit would be gone after the upgrade. */
@@ -235,26 +241,20 @@ export class Generation {
     return settings.unmanaged === "allow" ? [] : findUnmanaged(inventory.forSuccessor());
   }
 
-  /** The successor that was staged, if it still is the one that an upgrade would start. */
-  async #takeStaged(signal: AbortSignal | undefined, record: UpgradeRecord): Promise<Candidate | undefined> {
-    if (signal?.aborted) throw abortError(signal);
-    const candidate = this.#staging.take();
-    if (candidate === undefined) {
-      await this.#staging.ended();
-      return undefined;
-    }
+  /** Whether a successor that was staged is the one that an upgrade would start now; else it is thrown away. */
+  async #canUse(candidate: Candidate, record: UpgradeRecord): Promise<boolean> {
     this.#candidate = candidate;
     const why = candidate.isDead ? reasonOf(await candidate.dead) : await candidate.whyOutdated();
     if (why === undefined) {
       const { pid, generation } = candidate;
       record.pid = pid;
       this.#emit("upgrading", { pid, generation, staged: true });
-      return candidate;
+      return true;
     }
     await this.#staging.endTaken(candidate, why);
     this.#candidate = undefined;
     if (this.state.name !== "upgrading") throw stateError("ERR_STOPPED", "upgrade");
-    return undefined;
+    return false;
   }
 
   /** Asks a candidate that is ready to wait. One that does not is killed. */
@@ -271,6 +271,8 @@ export class Generation {
 
   /** Starts a successor, and waits until it is ready. */
   async #startCandidate(signal: AbortSignal | undefined, record?: UpgradeRecord): Promise<Candidate> {
+    const { ending } = this.#staging;
+    if (ending !== undefined) await ending;
     const starting = Candidate.start(this.context, this.#fromSuccessor, signal);
     this.#starting = starting;
     const candidate = await starting;
@@ -350,6 +352,8 @@ export class Generation {
       history.confirm();
       this.#startup.endHeartbeat();
     },
+    lendDescriptors: () => this.context.inventory.lend(),
+    reclaimDescriptors: () => this.context.inventory.reclaim(),
     killSuccessor: () => this.#candidate?.kill(stateError("ERR_STOPPED", "upgrade")),
     killStaged: () => this.#staging.kill(),
     stopAccepting: () => this.context.sockets.stop(),
@@ -450,7 +454,7 @@ export class Generation {
     await this.#control?.close(ANSWER_TIMEOUT);
     // A candidate that is started now is killed first: it would take the exit for a crash, and accept.
     await withTimeout(START_TIMEOUT, this.#starting).catch(() => {});
-    await withTimeout(START_TIMEOUT, this.#staging.ended()).catch(() => {});
+    await withTimeout(START_TIMEOUT, this.#staging.ending).catch(() => {});
     if (outcome === "stopped") await waitForGenerations(this.context, this.#takeover?.gone);
   }
 

@@ -2,6 +2,7 @@ import type { Status } from "../control/protocol.js";
 import type { Staged } from "../events.js";
 import { publicState } from "../lifecycle.js";
 import { nextCommand } from "../process/command.js";
+import { otherListeners } from "../process/signals.js";
 import { boundTo } from "../sockets/describe.js";
 import { VERSION } from "../util/version.js";
 import type { ProcessContext } from "./context.js";
@@ -27,6 +28,7 @@ export async function statusOf(context: ProcessContext, staged: Staged | undefin
     ...(staged === undefined ? {} : { staged }),
     upgrades: history.records,
     settings: shown,
+    signalListeners: otherListeners(settings.signals.upgrade),
     ...(computesSpawn ? {} : { command: nextCommand(env.launch, spawn()) }),
   };
 }

@@ -15,8 +15,7 @@ interface HeldCandidate {
 export class Staging {
   readonly #context: ProcessContext;
   #held: HeldCandidate | undefined;
-  /** The end of the last one that was thrown away. */
-  #ending: Promise<void> = Promise.resolve();
+  #ending: Promise<void> | undefined;
 
   constructor(context: ProcessContext) {
     this.#context = context;
@@ -73,12 +72,11 @@ export class Staging {
   }
 
   /**
-   * Resolves when no candidate that was thrown away is left: it may hold something that the next one needs.
-   *
-   * @throws {HandoverError} `ERR_UNKILLABLE`
+   * Resolves when a candidate that was thrown away is dead: it may hold something that the next one needs. Rejects with
+   * `ERR_UNKILLABLE`. Undefined if there is none.
    */
-  async ended(): Promise<void> {
-    await this.#ending;
+  get ending(): Promise<void> | undefined {
+    return this.#ending;
   }
 
   /** Kills the successor that is held: this process stops, and the end of the channel would make it accept. */
@@ -100,7 +98,7 @@ export class Staging {
     });
     void candidate.dead.then(() => {
       candidate.cleanUp();
-      if (this.#ending === ended) this.#ending = Promise.resolve();
+      if (this.#ending === ended) this.#ending = undefined;
     });
   }
 

@@ -47,12 +47,19 @@ export class StateMachine {
   }
 
   /**
-   * Dispatches an event that the table may refuse.
+   * Dispatches an event that the table may refuse, and runs it in this turn unless another event is running.
    *
-   * @throws {HandoverError} with the code of the table
+   * @returns undefined if the event has run
+   * @throws {HandoverError} with the code of the table; rejects with it if the event has to wait
    */
-  request(event: Event): Promise<void> {
-    return new Promise((accept, refuse) => this.#enqueue({ event, accept, refuse }));
+  request(event: Event): Promise<void> | undefined {
+    if (this.#isRunning) {
+      return new Promise((accept, refuse) => this.#enqueue({ event, accept, refuse }));
+    }
+    let refusal: Error | undefined;
+    this.#enqueue({ event, accept: () => {}, refuse: (error) => (refusal = error) });
+    if (refusal !== undefined) throw refusal;
+    return undefined;
   }
 
   #enqueue(queued: QueuedEvent): void {

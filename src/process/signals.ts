@@ -1,6 +1,6 @@
 import { constants } from "node:os";
 import type { Settings } from "../options.js";
-import { readStat } from "../platform/proc.js";
+import { hasTerminal, isSessionEnding } from "./terminal.js";
 
 interface SignalListener {
   upgrade(): void;
@@ -12,14 +12,14 @@ interface SignalListener {
  * stop signal ends the process at once, with the status of a process that the signal has killed.
  */
 export function onSignals(signals: Settings["signals"], listener: SignalListener): void {
-  const terminal = new Terminal();
   const handlers = new Map<NodeJS.Signals, () => void>();
+  const terminal = new Terminal();
   let stopping = false;
   if (signals.upgrade !== undefined) {
-    const isHangUp = signals.upgrade === "SIGHUP";
-    // The kernel takes the terminal away after it has sent the signal: look in the next turn.
-    const handle = (): unknown => setImmediate(() => (isHangUp && terminal.wasLost()) || listener.upgrade());
-    handlers.set(signals.upgrade, handle);
+    const name = signals.upgrade;
+    handlers.set(name, () => {
+      if (name !== "SIGHUP" || !terminal.wasLost()) listener.upgrade();
+    });
   }
   for (const name of signals.stop) {
     handlers.set(name, () => {
@@ -28,8 +28,32 @@ export function onSignals(signals: Settings["signals"], listener: SignalListener
       listener.stop();
     });
   }
-  for (const [name, handler] of handlers) process.on(name, handler);
+  for (const [name, handler] of handlers) {
+    handled.set(name, handler);
+    // Another listener may close the servers: the successor must inherit them before.
+    process.prependListener(name, handler);
+  }
 }
+
+/** Warns of listeners that close the servers, or end the process, at the signal that requests an upgrade. */
+export function warnAboutListeners(signal: NodeJS.Signals | undefined): void {
+  const others = otherListeners(signal);
+  if (others.length === 0) return;
+  process.emitWarning(
+    `${signal} upgrades this process, and runs other listeners of the program, too: ${others.join(", ")}. One that closes ` +
+      `servers or exits cuts requests off. Take ${signal} from it, or give the option signals another signal.`,
+    { code: "HANDOVER_SIGNAL" },
+  );
+}
+
+/** The names of other listeners for a signal, which run at every upgrade that it requests. */
+export function otherListeners(signal: NodeJS.Signals | undefined): string[] {
+  if (signal === undefined) return [];
+  const others = process.listeners(signal).filter((one) => one !== handled.get(signal));
+  return others.map(({ name }) => name || "anonymous");
+}
+
+const handled = new Map<NodeJS.Signals, () => void>();
 
 /** The kernel ignores a signal that PID 1 sends to itself, so PID 1 exits with 128 plus the signal, as in a shell. */
 function endBySignal(name: NodeJS.Signals): void {
@@ -38,27 +62,15 @@ function endBySignal(name: NodeJS.Signals): void {
   process.kill(process.pid, name);
 }
 
-/**
- * The controlling terminal. A SIGHUP that the kernel sends when the terminal or the session's leader is gone does not request
- * an upgrade. The only sign is that the kernel has taken the terminal from the process.
- */
+/** A SIGHUP that the kernel sends when the terminal or the session's leader is gone does not request an upgrade. */
 class Terminal {
   #had = hasTerminal();
 
   /** True once after the terminal was lost. */
   wasLost(): boolean {
-    const lost = this.#had && !hasTerminal();
+    const lost = this.#had && (!hasTerminal() || isSessionEnding());
     if (lost) this.#had = false;
     return lost;
-  }
-}
-
-/** The field `tty_nr` of proc(5): 0 without a controlling terminal. */
-function hasTerminal(): boolean {
-  try {
-    return Number(readStat("self")[4]) !== 0;
-  } catch {
-    return false;
   }
 }
 

@@ -29,6 +29,9 @@ export class Inventory {
   readonly #borrowed: Set<InventoryItem>;
   /** Borrowed descriptors that were closed meanwhile. */
   readonly #released = new Set<InventoryItem>();
+  /** Used ones that the program has closed since {@link lend}. */
+  readonly #closing = new Set<string>();
+  #isLent = false;
   #hasClosedUnused = false;
   /** Sends the predecessor the names that are used, until the commit. */
   #report: (() => void) | undefined;
@@ -145,10 +148,26 @@ export class Inventory {
     return check(native().duplicate(item.fd), "duplicate the descriptor of", name);
   }
 
-  /** Closes one descriptor, and unlinks the file of a Unix listener. */
+  /**
+   * A successor is being started: a descriptor that the program closes from now on stays here, and its file, too. The
+   * successor inherits it.
+   */
+  lend(): void {
+    this.#isLent = true;
+  }
+
+  /** There is no successor: closes the descriptors that the program has closed since {@link lend}. */
+  reclaim(): void {
+    this.#isLent = false;
+    for (const name of this.#closing) this.close(name);
+    this.#closing.clear();
+  }
+
+  /** Closes one descriptor, and unlinks the file of a Unix listener; while it is lent, {@link reclaim} does. */
   close(name: string): void {
     const item = this.#used.get(name);
     if (item === undefined) return;
+    if (this.#isLent) return void this.#closing.add(name);
     this.#used.delete(name);
     native().close(item.fd);
     if (this.#borrowed.has(item)) this.#released.add(item);

@@ -76,6 +76,11 @@ export class Sockets {
     }
   }
 
+  /** Whether a `listen()` or `bind()` waits for its descriptor. */
+  get isBinding(): boolean {
+    return this.#pending.size > 0;
+  }
+
   /** Resolves when every pending `listen()` and `bind()` has its descriptor, or has failed. */
   async bound(): Promise<void> {
     await Promise.allSettled(this.#pending);

@@ -155,7 +155,7 @@ async function troubles(): Promise<Quoted[]> {
 /** The warnings of a process that was started wrongly in every way. */
 async function wrongStarts(): Promise<Quoted[]> {
   const env = { NOTIFY_SOCKET: "/nowhere/notify", pm_id: "0", PM2_HOME: "/", HANDOVER_CHANNEL: "2:1" };
-  const title = `data:text/javascript,process.title = "a much shorter one than before";`;
+  const title = `data:text/javascript,process.title = "a much shorter one than before"; process.on("SIGHUP", function onSignal() {});`;
   const service = Service.start("http.js", { nodeArgs: ["--import", title], env });
   await service.until("accepting");
   process.kill(service.pid, "SIGTERM");

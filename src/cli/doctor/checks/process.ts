@@ -9,6 +9,7 @@ export const PROCESS_CHECKS: readonly Check[] = [
   { name: "pid-file", examine: examinePidFile },
   { name: "paths", examine: examinePaths },
   { name: "draining", examine: examineDraining },
+  { name: "signals", examine: examineSignals },
 ];
 
 function examineProcess({ hidden }: Facts): Finding | undefined {
@@ -104,4 +105,15 @@ function examineDraining({ status, settings }: Facts): Finding | undefined {
   return now < most
     ? warning(what, "the upgrade after the next one is refused", fix)
     : error(what, "an upgrade is refused with ERR_TOO_MANY_DRAINING until one of them has exited", fix);
+}
+
+function examineSignals({ status }: Facts): Finding | undefined {
+  const signal = status?.settings?.signals.upgrade;
+  if (signal === undefined || status?.signalListeners === undefined) return undefined;
+  if (status.signalListeners.length === 0) return ok(`${signal} upgrades it, and runs no other listener`);
+  return warning(
+    `${signal} runs other listeners of the program, too: ${status.signalListeners.join(", ")}`,
+    "a listener that closes servers or exits at this signal cuts requests off when the signal upgrades",
+    `take ${signal} from the listener, give the option signals another signal, or use handover upgrade`,
+  );
 }
