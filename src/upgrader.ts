@@ -70,7 +70,11 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     this.#generation = new Generation(settings, systemEnv, this);
     this.#context = this.#generation.context;
     onSignals(settings.signals, {
-      upgrade: () => void this.upgrade().catch(reportFailedUpgrade),
+      upgrade: (isOwn) => {
+        // A library sends the signal again after its cleanup, and means that this process is to end.
+        if (isOwn && this.state !== "starting" && this.state !== "ready") return;
+        void this.upgrade().catch(reportFailedUpgrade);
+      },
       stop: () => void this.stop(),
     });
     const { generation, predecessors, inventory } = this.#context;

@@ -1,31 +1,38 @@
+import { syncBuiltinESMExports } from "node:module";
 import { constants } from "node:os";
 import type { Settings } from "../options.js";
-import { hasTerminal, isSessionEnding } from "./terminal.js";
+import { hasTerminal, isForeground, isSessionEnding } from "./terminal.js";
 
 interface SignalListener {
-  upgrade(): void;
+  /** @param isOwn whether this process has sent the signal to itself */
+  upgrade(isOwn: boolean): void;
   stop(): void;
 }
 
 /**
  * Handles the signals until the process ends, so that a signal cannot interrupt the program's cleanup after `exit`. A second
- * stop signal ends the process at once, with the status of a process that the signal has killed.
+ * stop signal of a person ends the process at once, with the status of a process that the signal has killed.
  */
 export function onSignals(signals: Settings["signals"], listener: SignalListener): void {
   const handlers = new Map<NodeJS.Signals, () => void>();
+  const own = new OwnSignals(handlers);
   const terminal = new Terminal();
-  let stopping = false;
+  let stoppedAt: number | undefined;
   if (signals.upgrade !== undefined) {
     const name = signals.upgrade;
     handlers.set(name, () => {
-      if (name !== "SIGHUP" || !terminal.wasLost()) listener.upgrade();
+      const isOwn = own.take(name);
+      if (name !== "SIGHUP" || !terminal.wasLost()) listener.upgrade(isOwn);
     });
   }
   for (const name of signals.stop) {
     handlers.set(name, () => {
-      if (stopping) endBySignal(name);
-      stopping = true;
-      listener.stop();
+      const isOwn = own.take(name);
+      if (stoppedAt === undefined) {
+        stoppedAt = performance.now();
+        return listener.stop();
+      }
+      if (!isOwn && isOfPerson(name, stoppedAt)) endBySignal(name);
     });
   }
   for (const [name, handler] of handlers) {
@@ -55,11 +62,61 @@ export function otherListeners(signal: NodeJS.Signals | undefined): string[] {
 
 const handled = new Map<NodeJS.Signals, () => void>();
 
+/**
+ * Whether a second stop signal is meant: the process is to end now. A shutdown that sends one signal to a whole group, and a
+ * parent that forwards the signal, send two of them at the same time; Ctrl-C may be pressed twice within a second.
+ */
+function isOfPerson(name: NodeJS.Signals, stoppedAt: number): boolean {
+  return performance.now() - stoppedAt >= SECOND_SIGNAL || (name === "SIGINT" && isForeground());
+}
+
+/** ms after the first stop signal from which on a second one ends the process. */
+const SECOND_SIGNAL = 1_000;
+
 /** The kernel ignores a signal that PID 1 sends to itself, so PID 1 exits with 128 plus the signal, as in a shell. */
 function endBySignal(name: NodeJS.Signals): void {
   if (process.pid === 1) process.exit(128 + constants.signals[name]);
   process.removeAllListeners(name);
   process.kill(process.pid, name);
+}
+
+/**
+ * The signals that this process sends to itself. Libraries send a signal again after their cleanup, so that it ends the
+ * process; that must not be taken for a second signal of a person.
+ */
+class OwnSignals {
+  readonly #sent = new Map<NodeJS.Signals, number>();
+
+  /** @param counted the signals that have a handler, which takes each of them */
+  constructor(counted: ReadonlyMap<NodeJS.Signals, unknown>) {
+    const kill = process.kill.bind(process);
+    process.kill = (pid, signal = "SIGTERM") => {
+      const done = kill(pid, signal);
+      const name = nameOf(signal);
+      const reachesItself = pid === process.pid || pid === 0 || pid === -process.pid;
+      if (reachesItself && name !== undefined && counted.has(name)) this.#count(name, 1);
+      return done;
+    };
+    // For `import { kill } from "node:process"`.
+    syncBuiltinESMExports();
+  }
+
+  /** Whether the signal that has arrived is one of them. */
+  take(name: NodeJS.Signals): boolean {
+    const isOwn = (this.#sent.get(name) ?? 0) > 0;
+    if (isOwn) this.#count(name, -1);
+    return isOwn;
+  }
+
+  #count(name: NodeJS.Signals, change: 1 | -1): void {
+    this.#sent.set(name, (this.#sent.get(name) ?? 0) + change);
+  }
+}
+
+function nameOf(signal: string | number): NodeJS.Signals | undefined {
+  if (typeof signal === "string") return signal as NodeJS.Signals;
+  const [name] = Object.entries(constants.signals).find(([, number]) => number === signal) ?? [];
+  return name as NodeJS.Signals | undefined;
 }
 
 /** A SIGHUP that the kernel sends when the terminal or the session's leader is gone does not request an upgrade. */

@@ -4,7 +4,7 @@ import { readStat } from "../platform/proc.js";
  * The controlling terminal of this process, by the fields of proc(5)'s stat. Without /proc there is none.
  */
 
-const FIELD = { session: 3, terminal: 4, flags: 6 } as const;
+const FIELD = { group: 2, session: 3, terminal: 4, foregroundGroup: 5, flags: 6 } as const;
 
 /** `PF_EXITING` of the kernel. */
 const EXITING = 0x4;
@@ -12,6 +12,12 @@ const EXITING = 0x4;
 export function hasTerminal(): boolean {
   const terminal = readFields()?.[FIELD.terminal];
   return terminal !== undefined && terminal !== 0;
+}
+
+/** Whether this process's group gets what is typed on the terminal, Ctrl-C included. */
+export function isForeground(): boolean {
+  const fields = readFields();
+  return fields !== undefined && hasTerminal() && fields[FIELD.group] === fields[FIELD.foregroundGroup];
 }
 
 /**

@@ -190,7 +190,7 @@ test("PID 1 refuses an upgrade, serves, and ends at a second stop signal", async
   await service.until("holding");
   process.kill(pid!, "SIGTERM");
   await service.until("draining");
-  process.kill(pid!, "SIGTERM");
+  await service.signalUntilExit(pid!, "SIGTERM");
   expect(await service.exited).toEqual([143, null]);
   expect(await held).toBe("socket hang up");
 });

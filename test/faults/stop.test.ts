@@ -67,7 +67,7 @@ test("SIGTERM on probation lets the predecessor finish its requests", async () =
 });
 
 test.each(["SIGTERM", "SIGINT"] as const)(
-  "a second stop signal ends the process at once: %s",
+  "a second stop signal, a second after the first, ends the process at once: %s",
   async (second) => {
     const running = await startWithClient("pauses-at-phases.js");
     const { service } = running;
@@ -75,7 +75,7 @@ test.each(["SIGTERM", "SIGINT"] as const)(
     await service.until("holding");
     process.kill(service.pid, "SIGTERM");
     await service.until("draining");
-    process.kill(service.pid, second);
+    await service.signalUntilExit(service.pid, second);
     expect(await service.exited).toEqual([null, second]);
     expect(await held).toBe("socket hang up");
   },

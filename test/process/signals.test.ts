@@ -3,7 +3,7 @@ import { connect } from "node:net";
 import { once } from "node:events";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { Crowd, isServed } from "../support/faults.js";
+import { Crowd, fixturePath, isServed, startWithClient, words } from "../support/faults.js";
 import { handover } from "../support/program.js";
 import { Service, temporaryDirectory } from "../support/service.js";
 
@@ -12,6 +12,7 @@ const brief = { probation: 50 };
 describe.each([
   ["closes the server and exits", false],
   ["closes the server and exits", true],
+  ["closes the server and raises the signal again", false],
 ])("another listener for SIGHUP that %s (added before the Upgrader: %s)", (how, before) => {
   test(`SIGHUP upgrades without a failed request although a listener ${how} (added before the Upgrader: ${before})`, async () => {
     const service = Service.start("ends-at-signal.js", {
@@ -92,4 +93,48 @@ test("a listener for a signal that upgrades nothing is not warned of", async () 
   expect(stdout).toMatch(/^ok +signals +SIGHUP upgrades it, and runs no other listener$/m);
   await service.stop();
   expect(service.noise).toBe("");
+});
+
+test.each([
+  ["closes the server and raises the signal again", "SIGTERM"],
+  ["raises the signal again and again", "SIGTERM"],
+  ["raises the signal again and again", "SIGINT"],
+] as const)("a library that %s does not cut the drain after %s", async (how, signal) => {
+  const service = Service.start("ends-at-signal.js", { settings: { signal, how } });
+  await service.until("accepting");
+  const held = service.ask("/hold");
+  await service.until("holding");
+  process.kill(service.pid, signal);
+  if (how === "raises the signal again and again") await service.until("raised");
+  process.kill(service.pid, "SIGUSR2");
+  expect(await held).toBe(String(service.pid));
+  expect(await service.exited).toEqual([0, null]);
+  expect(service.lines.map(({ event }) => event)).toContain("released");
+});
+
+test("two stop signals at the same time are one stop", async () => {
+  const { service, client } = await startWithClient("pauses-at-phases.js");
+  client.destroy();
+  const held = service.ask("/hold");
+  await service.until("holding");
+  // Both are waiting when the process goes on.
+  for (const signal of ["SIGSTOP", "SIGTERM", "SIGINT", "SIGCONT"] as const)
+    process.kill(service.pid, signal);
+  await service.until("draining");
+  process.kill(service.pid, "SIGUSR2");
+  expect(await held).toBe(String(service.pid));
+  expect(await service.exited).toEqual([0, null]);
+});
+
+test("a second SIGINT from the terminal ends a process in its foreground at once", async () => {
+  const program = words("pauses-at-phases.js");
+  const command = ["python3", fixturePath("in-terminal.py"), ...program];
+  const { service } = await startWithClient("", {}, { command });
+  const held = service.ask("/hold").catch((error: Error) => error.message);
+  await service.until("holding");
+  process.kill(service.pid, "SIGINT");
+  await service.until("draining");
+  process.kill(service.pid, "SIGINT");
+  expect(await service.exited).toEqual([null, "SIGINT"]);
+  expect(await held).toBe("socket hang up");
 });

@@ -3,6 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { request, type Agent } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { onTestFinished } from "vitest";
 
@@ -171,6 +172,14 @@ export class Service {
       .filter((pid) => groupOf(pid) === this.pid && hasMemory(pid));
   }
 
+  /** Sends a signal to a process again and again, until it has exited. */
+  async signalUntilExit(pid: number, signal: NodeJS.Signals): Promise<void> {
+    for (;;) {
+      const state = await Promise.race([this.exited, setImmediate("alive")]);
+      if (state !== "alive" || !sendSignal(pid, signal)) return;
+    }
+  }
+
   killAll(): void {
     try {
       process.kill(-this.pid, "SIGKILL");
@@ -204,6 +213,15 @@ export class Service {
   #wake(): void {
     for (const wake of this.#waiting) wake();
     this.#waiting.clear();
+  }
+}
+
+/** False if the process has exited. */
+function sendSignal(pid: number, signal: NodeJS.Signals): boolean {
+  try {
+    return process.kill(pid, signal);
+  } catch {
+    return false;
   }
 }
 
