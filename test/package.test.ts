@@ -34,42 +34,96 @@ test.each([
   expect(run(process.execPath, [name])).toBe("exited ERR_OPTION\n");
 });
 
-test("the package has types, which hold without skipLibCheck", () => {
-  writeFileSync(
-    join(project, "consumer.ts"),
-    `import { createServer } from "node:http";
-    import { HandoverError, Upgrader, type ErrorCode, type RefusalCode, type UpgradeResult } from "handover";
-    const upg = new Upgrader({ pidFile: "app.pid", signals: { upgrade: "SIGUSR2" } });
-    upg.on("failed", ({ error }) => { const code: ErrorCode | RefusalCode = error.code; return code; });
-    const address = await upg.listen(createServer(), { port: 8080, name: "main" });
-    // @ts-expect-error: an address is not a number
-    const wrong: number = address;
-    const result: UpgradeResult = await upg.upgrade();
-    export const how: "confirmed" | "rolledBack" = await result.settled;
-    export { HandoverError, wrong };`,
-  );
-  writeFileSync(join(project, "package.json"), '{ "type": "module" }');
-  const options = {
-    module: "nodenext",
-    target: "es2023",
-    strict: true,
-    noEmit: true,
-    types: ["node"],
-    typeRoots: [join(ROOT, "node_modules", "@types")],
-  };
-  writeFileSync(
-    join(project, "tsconfig.json"),
-    JSON.stringify({ compilerOptions: options, include: ["consumer.ts"] }),
-  );
-  expect(run(join(ROOT, "node_modules", ".bin", "tsc"), ["-p", "."])).toBe("");
-});
+/** The compiler, its resolution and its modules, and the type of the consumer. Only TypeScript before 7 has `node10`. */
+const RESOLUTIONS = [
+  ["typescript-node10", "node10", "commonjs", "commonjs"],
+  ["typescript-node10", "node10", "esnext", "module"],
+  ["typescript-node10", "node16", "node16", "commonjs"],
+  ["typescript-node10", "node16", "node16", "module"],
+  ["typescript-node10", "nodenext", "nodenext", "commonjs"],
+  ["typescript-node10", "nodenext", "nodenext", "module"],
+  ["typescript-node10", "bundler", "preserve", "module"],
+  ["typescript", "node16", "node16", "commonjs"],
+  ["typescript", "nodenext", "nodenext", "commonjs"],
+  ["typescript", "nodenext", "nodenext", "module"],
+  ["typescript", "bundler", "preserve", "module"],
+] as const;
+
+test.each(RESOLUTIONS)(
+  "every entry has types for %s with the resolution %s and the modules %s in a consumer of the type %s",
+  (compiler, moduleResolution, module, type) => {
+    const directory = join(project, "types", `${compiler}-${moduleResolution}-${type}`);
+    mkdirSync(directory, { recursive: true });
+    writeFileSync(join(directory, "package.json"), JSON.stringify({ type }));
+    writeFileSync(join(directory, "consumer.ts"), CONSUMER);
+    const compilerOptions = {
+      module,
+      moduleResolution,
+      target: "es2022",
+      strict: true,
+      // The slower compiler checks only what the consumer uses.
+      skipLibCheck: compiler === "typescript-node10",
+      types: ["node"],
+      typeRoots: [join(ROOT, "node_modules", "@types")],
+    };
+    writeFileSync(
+      join(directory, "tsconfig.json"),
+      JSON.stringify({ compilerOptions, files: ["consumer.ts"] }),
+    );
+    expect(run(process.execPath, [join(ROOT, "node_modules", compiler, "bin", "tsc")], directory)).toBe("");
+    expect(run(process.execPath, ["consumer.js"], directory)).toBe(
+      "ready function function ERR_OPTION true\n",
+    );
+  },
+);
+
+/** Uses every entry, and a wrong type of each, which would pass if the types were not found. */
+const CONSUMER = `
+import { createServer } from "node:http";
+import { HandoverError, Upgrader, type ErrorCode, type RefusalCode, type UpgradeResult } from "handover";
+import { prometheus } from "handover/metrics";
+import { Upgrader as StandIn } from "handover/testing";
+import { webSockets } from "handover/ws";
+
+export async function upgrade(upg: Upgrader): Promise<void> {
+  upg.on("failed", ({ error }) => {
+    const code: ErrorCode | RefusalCode = error.code;
+    return code;
+  });
+  const address = await upg.listen(createServer(), { port: 8080, name: "main" });
+  // @ts-expect-error: an address is not a number
+  const wrong: number = address;
+  const result: UpgradeResult = await upg.upgrade();
+  const how: "confirmed" | "rolledBack" = await result.settled;
+  console.log(wrong, how);
+  // @ts-expect-error: there is no such option
+  new Upgrader({ pidfile: "app.pid" });
+  // @ts-expect-error: the version is missing
+  webSockets(upg, {} as never, {});
+  // @ts-expect-error: the registry is missing
+  prometheus(upg);
+  // @ts-expect-error: it is a number
+  const no: string = new StandIn().generation;
+}
+
+async function main(): Promise<void> {
+  const upg = new StandIn();
+  await upg.ready();
+  const { code } = new HandoverError("ERR_OPTION", "no");
+  const refused = await upg.listen(createServer(), { port: -1 }).catch((error: unknown) => error);
+  console.log(upg.state, typeof webSockets, typeof prometheus, code, refused instanceof HandoverError);
+  await upg.stop();
+}
+
+void main();
+`;
 
 test("the package contains the compiled files of src, and no tests", () => {
   const files = filesOf(installed);
   expect(
-    files.filter((name) => /test|fixture|^bench/.test(name) && !name.startsWith("dist/testing")),
+    files.filter((name) => /test|fixture|^bench|^scripts/.test(name) && !/^dist\/(cjs\/)?testing/.test(name)),
   ).toEqual([]);
-  const compiled = files.filter((name) => /^dist\/.*\.js$/.test(name));
+  const compiled = files.filter((name) => /^dist\/(?!cjs\/).*\.js$/.test(name));
   const sources = filesOf(join(ROOT, "src")).map((name) => `dist/${name.replace(/\.ts$/, ".js")}`);
   expect(compiled.toSorted()).toEqual(sources.toSorted());
 });
