@@ -5,7 +5,12 @@ import { describe, expect, test } from "vitest";
 import { http, type HttpOptions } from "../dist/connections/http-connections.js";
 import { HandoverError } from "../dist/errors.js";
 import { readOptions, type UpgraderOptions } from "../dist/options.js";
-import { readBindOptions, readListenOptions, type ListenOptions } from "../dist/sockets/listen-options.js";
+import {
+  readBindOptions,
+  readListenOptions,
+  requireServer,
+  type ListenOptions,
+} from "../dist/sockets/listen-options.js";
 
 const read = (options: object): ReturnType<typeof readOptions> => readOptions(options, "/srv");
 
@@ -155,6 +160,26 @@ describe("listen()", () => {
   ])("listen() refuses %o", (options, message) => {
     expect(refusal(() => listen(options as ListenOptions))).toMatch(asPattern(message));
   });
+});
+
+/** The frameworks' applications, by the members that matter. */
+test.each<[string, unknown, string]>([
+  ["Express", Object.assign(() => {}, { listen() {} }), "; give it http.createServer(app)"],
+  ["Fastify", { server: createHttpServer(), listen() {} }, "; give it app.server, after await app.ready()"],
+  ["hapi", { listener: createHttpServer() }, "; give it app.listener"],
+  ["NestJS", { getHttpServer() {} }, "; give it app.getHttpServer(), after await app.init()"],
+  ["Koa", { callback() {} }, "; give it http.createServer(app.callback())"],
+  [
+    "Hono",
+    { fetch() {} },
+    "; give it a server that an adapter makes of app.fetch, such as createAdaptorServer() of @hono/node-server",
+  ],
+  ["Polka before it listens", { server: undefined }, ""],
+  ["a port", 8080, ""],
+  ["nothing", undefined, ""],
+])("listen() says where the server of %s is", (_, given, advice) => {
+  const message = `listen() takes a net.Server, not ${inspect(given, { depth: -1 })}${advice}`;
+  expect(() => requireServer(given)).toThrow(new HandoverError("ERR_OPTION", message));
 });
 
 describe("bind()", () => {

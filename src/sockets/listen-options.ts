@@ -63,14 +63,39 @@ export interface ListenRequest {
 /**
  * Refuses an application of a framework: it would listen on a server of its own, which handover does not know.
  *
- * @throws {HandoverError} `ERR_OPTION`
+ * @throws {HandoverError} `ERR_OPTION`, which says where the application's server is
  */
 export function requireServer(server: unknown): void {
   if (server instanceof Server) return;
-  throw wrongKind(
-    "listen() takes a net.Server, which http.createServer(app) makes of an application",
-    server,
-  );
+  const advice = adviceFor(server);
+  throw wrongKind("listen() takes a net.Server", server, advice && `; give it ${advice}`);
+}
+
+/** The wrong advice is worse than none: a server that is made of Fastify's application answers no request. */
+function adviceFor(given: unknown): string {
+  const isApplication = (typeof given === "object" && given !== null) || typeof given === "function";
+  const app: Application = isApplication ? given : {};
+  if (app.server instanceof Server) return "app.server, after await app.ready()";
+  if (app.listener instanceof Server) return "app.listener";
+  if (typeof app.getHttpServer === "function") return "app.getHttpServer(), after await app.init()";
+  if (typeof app.callback === "function") return "http.createServer(app.callback())";
+  if (typeof app.fetch === "function")
+    return "a server that an adapter makes of app.fetch, such as createAdaptorServer() of @hono/node-server";
+  return typeof given === "function" ? "http.createServer(app)" : "";
+}
+
+/** Where the applications of frameworks have their server, or what one is made of. */
+interface Application {
+  /** Of Fastify. */
+  server?: unknown;
+  /** Of hapi. */
+  listener?: unknown;
+  /** Of NestJS. */
+  getHttpServer?: unknown;
+  /** Of Koa. */
+  callback?: unknown;
+  /** Of Hono, and of others that take a request of the Fetch API. */
+  fetch?: unknown;
 }
 
 /** @throws {HandoverError} `ERR_OPTION` */
@@ -78,8 +103,8 @@ export function requireSocket(socket: unknown): void {
   if (!(socket instanceof Socket)) throw wrongKind("bind() takes a dgram.Socket", socket);
 }
 
-function wrongKind(expected: string, value: unknown): HandoverError {
-  return new HandoverError("ERR_OPTION", `${expected}, not ${inspect(value, { depth: -1 })}`);
+function wrongKind(expected: string, value: unknown, advice = ""): HandoverError {
+  return new HandoverError("ERR_OPTION", `${expected}, not ${inspect(value, { depth: -1 })}${advice}`);
 }
 
 /**
