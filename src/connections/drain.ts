@@ -4,6 +4,7 @@ import { ConnectionMover } from "./mover.js";
 import type { CloseStrategy } from "./adapter.js";
 import type { Tracker } from "./tracker.js";
 import { CONNECTION_KIND } from "./connection-parcel.js";
+import { warnOfUnregistered } from "./unregistered-web-sockets.js";
 
 /**
  * The drain of a process's connections. Connections that can move are offered to the successor, where there is one. The
@@ -120,7 +121,18 @@ export class Drain {
 
   /** After this turn's input has been read: a connection whose request has arrived is not idle. */
   #lookSoon(): void {
-    this.#immediate = setImmediate(() => this.#look());
+    this.#immediate = setImmediate(() => {
+      if (this.#hasTaker) this.#warn();
+      this.#look();
+    });
+  }
+
+  /** Of WebSockets that have had the time to move, and could if a program's adapter knew them. */
+  #warn(): void {
+    const counts = this.#tracker.servers
+      .filter(({ adapters }) => adapters.length > 0)
+      .map(({ webSockets }) => webSockets?.open.length ?? 0);
+    warnOfUnregistered(counts.reduce((sum, count) => sum + count, 0));
   }
 
   #look(): void {

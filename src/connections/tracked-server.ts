@@ -3,7 +3,7 @@ import { Server as TlsServer } from "node:tls";
 import { HandoverError, reasonOf } from "../errors.js";
 import type { TakeResult } from "../exchange/exchange.js";
 import { makeRefusal, type Parcel, type Refusal } from "../exchange/parcel.js";
-import { allowsHalfOpen, countConnection, joinServer, overrideMember } from "../platform/node-internals.js";
+import { allowsHalfOpen, countConnection, joinServer, wrapMember } from "../platform/node-internals.js";
 import { check, native } from "../platform/native.js";
 import type { CloseStrategy, ConnectionAdapter } from "./adapter.js";
 import { DormantConnections, type DormantConnection } from "./dormant.js";
@@ -13,6 +13,7 @@ import { Http1, INTERCEPTED, speaksHttp1 } from "./http1.js";
 import { Http2Sessions } from "./http2.js";
 import { type Movable, OpenConnection } from "./freeze.js";
 import { decodeConnection } from "./connection-parcel.js";
+import { UnregisteredWebSockets } from "./unregistered-web-sockets.js";
 
 /** How the connections of a server move: by an adapter, not at all, or by default. */
 export type Connections = ConnectionAdapter | HttpConnections | false | undefined;
@@ -31,6 +32,7 @@ export class TrackedServer {
   label: string;
   readonly http1: Http1 | undefined;
   readonly http2: Http2Sessions;
+  readonly webSockets: UnregisteredWebSockets | undefined;
   readonly #open = new Map<Socket, OpenConnection>();
   /** TLS sockets, as the program sees them. */
   readonly #secure = new Set<Socket>();
@@ -64,6 +66,8 @@ export class TrackedServer {
       this.addAdapter(this.#chosen);
     }
     this.http2 = new Http2Sessions(server);
+    this.webSockets =
+      this.http1 === undefined ? undefined : new UnregisteredWebSockets(server, () => this.#sockets);
     this.#dormant = new DormantConnections(this, {
       wake: (...woken) => this.#wake(...woken),
       ended: () => listener.ended(),
@@ -94,16 +98,23 @@ export class TrackedServer {
   }
 
   get closeStrategies(): readonly CloseStrategy[] {
-    return [...(this.http1 === undefined ? [] : [this.http1]), this.http2, this.#dormant];
+    const ofHttp1 = [this.http1, this.webSockets].filter((one) => one !== undefined);
+    return [...ofHttp1, this.http2, this.#dormant];
+  }
+
+  /** As the program sees them. */
+  get #sockets(): Socket[] {
+    return [...(this.server instanceof TlsServer ? this.#secure : this.#open.keys())];
   }
 
   /** Asks the adapters to close a part of the connections, at most 1, in their protocol's own way. */
   closeFraction(part: number): void {
-    const sockets = [...(this.server instanceof TlsServer ? this.#secure : this.#open.keys())];
+    const sockets = this.#sockets;
     let left = Math.ceil(sockets.length * part);
     for (const socket of sockets) {
       if (left === 0) return;
-      if (this.#ownAdapters.some((adapter) => adapter.close?.(socket))) left--;
+      const isClosed = this.#ownAdapters.some((adapter) => adapter.close?.(socket));
+      if (isClosed || this.webSockets?.close(socket)) left--;
     }
   }
 
@@ -139,6 +150,7 @@ export class TrackedServer {
     this.server.removeListener("secureConnection", this.#onSecureConnection);
     this.http1?.dispose();
     this.http2.dispose();
+    this.webSockets?.dispose();
     this.#dormant.dispose();
   }
 
@@ -150,17 +162,10 @@ export class TrackedServer {
 
   /** A program that has replaced `emit` may give no connection to the listeners: a drain would not wait for it. */
   #wrapEmit(): () => void {
-    const { server } = this;
-    const own = Object.getOwnPropertyDescriptor(server, "emit")!;
-    const emit = server.emit.bind(server) as (...args: unknown[]) => boolean;
-    const wrapped = ((...args: unknown[]) => {
+    return wrapMember(this.server, "emit", (emit) => (...args) => {
       if (args[0] === "connection") this.#onConnection(args[1] as Socket);
       return emit(...args);
-    }) as Server["emit"];
-    overrideMember(server, "emit", wrapped);
-    return () => {
-      if (server.emit === wrapped) Object.defineProperty(server, "emit", own);
-    };
+    });
   }
 
   readonly #onSecureConnection = (socket: Socket): void => {

@@ -147,3 +147,22 @@ function unknownNode(what: string): HandoverError {
 export function overrideMember<T extends object, K extends keyof T>(object: T, name: K, value: T[K]): void {
   Object.defineProperty(object, name, { value, configurable: true, writable: true, enumerable: false });
 }
+
+/**
+ * Gives an object a member of its own, until the returned function is called. `wrap` gets the member that was there, bound.
+ */
+export function wrapMember<T extends object>(
+  object: T,
+  name: keyof T,
+  wrap: (inner: (...args: unknown[]) => unknown) => (...args: unknown[]) => unknown,
+): () => void {
+  const own = Object.getOwnPropertyDescriptor(object, name);
+  const wrapped = wrap((object[name] as (...args: unknown[]) => unknown).bind(object)) as T[keyof T];
+  overrideMember(object, name, wrapped);
+  return () => {
+    // Somebody else has wrapped it since.
+    if (object[name] !== wrapped) return;
+    if (own === undefined) delete (object as Partial<T>)[name];
+    else Object.defineProperty(object, name, own);
+  };
+}

@@ -1,7 +1,13 @@
 import { addressOf } from "./describe.js";
 import type { AddressInfo, Server } from "node:net";
 import { HandoverError } from "../errors.js";
-import { allowClose, closeListener, requireClosable, overrideMember } from "../platform/node-internals.js";
+import {
+  allowClose,
+  closeListener,
+  requireClosable,
+  overrideMember,
+  wrapMember,
+} from "../platform/node-internals.js";
 import { native } from "../platform/native.js";
 import type { Inventory, InventoryItem } from "./inventory.js";
 
@@ -150,12 +156,9 @@ export class HeldServer {
 const OUTCOMES = ["listening", "error", "close"];
 
 function swallowOnce(server: Server, event: string): void {
-  const own = Object.getOwnPropertyDescriptor(server, "emit");
-  const emit = server.emit.bind(server) as (...args: unknown[]) => boolean;
-  overrideMember(server, "emit", ((...args: unknown[]) => {
+  const restore = wrapMember(server, "emit", (emit) => (...args) => {
     if (args[0] !== event) return emit(...args);
-    delete (server as Partial<Server>).emit;
-    if (own !== undefined) Object.defineProperty(server, "emit", own);
+    restore();
     return true;
-  }) as Server["emit"]);
+  });
 }

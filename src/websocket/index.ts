@@ -4,7 +4,9 @@
  * @module
  */
 import type { IncomingMessage, Server as HttpServer } from "node:http";
+import type { Socket } from "node:net";
 import type { ConnectionAdapter } from "../connections/adapter.js";
+import { registerWebSocket } from "../connections/unregistered-web-sockets.js";
 import { functionsOf, refuseUnknown, wrongOption } from "../util/validation.js";
 import { FrameCutter } from "./frame-cutter.js";
 import { hasContext, isOpen, isQuiet, markMoved, type WebSocketLike } from "./ws-internals.js";
@@ -64,6 +66,7 @@ export function webSockets<W extends WebSocketLike>(
       const replay = Replay.of(request);
       if (replay?.accept(version, agreements.get(request)!) === false) return ws.terminate();
       connections.set(socket as object, { ws, request });
+      registerWebSocket(socket as Socket);
       callback(ws, again);
       if (replay !== undefined) options.restore?.(ws, replay.state);
     });

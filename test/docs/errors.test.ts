@@ -87,6 +87,7 @@ const ELSEWHERE = new RegExp(
     "cannot understand a message",
     "the channel between two generations",
     "adopt a WebSocket",
+    "unregistered WebSocket",
     "cannot acquire the role",
     "a predecessor has it",
     "rolled back: ",
