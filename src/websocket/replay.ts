@@ -77,6 +77,12 @@ export class Replay {
     return this.#phase === "accepted";
   }
 
+  /** A WebSocket server does not take it. */
+  refuse(): false {
+    this.#reject(rejection("the server has the option move: false"));
+    return false;
+  }
+
   /** The synchronous part of the server's code has run. */
   #endTurn(): void {
     this.#isEarly = false;

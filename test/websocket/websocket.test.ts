@@ -211,13 +211,27 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
       stay({ next: { routes: [] } }),
       stay({ next: { routes: ["/else"] } }),
       stay({ next: { version: 2 } }),
+      stay({ first: { move: false } }),
+      stay({ first: { version: 0 }, next: { move: false } }),
+      stay({ next: { move: false } }),
       stay({ next: { protocol: "other" }, first: { protocol: "chat" } }, { protocols: ["chat", "other"] }),
       stay({ first: { perMessageDeflate: FORGETFUL }, next: live }, live),
       stay({ first: live }, live),
       stay({ ...selfSigned() }, {}, "wss"),
     ]);
-    const refused = { ERR_REFUSED: 1 };
-    expect(results).toEqual([{ ERR_NO_TAKER: 1 }, refused, { ERR_VERSION: 1 }, refused, refused, {}, {}]);
+    const [refused, version] = [{ ERR_REFUSED: 1 }, { ERR_VERSION: 1 }];
+    expect(results).toEqual([
+      { ERR_NO_TAKER: 1 },
+      refused,
+      version,
+      {},
+      refused,
+      version,
+      refused,
+      refused,
+      {},
+      {},
+    ]);
   });
 
   /** Why a connection stayed, whose successor is different. */
@@ -236,6 +250,7 @@ describe.each(["ws", "ws-oldest"])("a WebSocket of %s", (name) => {
     expect(await client.ask("b")).toBe("0 2 b");
     expect(await client.closed).toEqual({ code: 1012, reason: "service restart" });
     const { moved, destroyed, stayed } = await service.until("exit", { generation: 0 });
+    expect(service.noise).not.toContain("HANDOVER_WEBSOCKET");
     expect([moved, destroyed]).toEqual([0, 0]);
     return stayed;
   }
