@@ -17,8 +17,8 @@ export class Outbox {
   readonly #unsettled = new Map<number, (settlement: Settlement) => void>();
   /** Whether taken parcels stay with the other end; pending while a rollback may return them. */
   #confirmed: Deferred<boolean> = deferred();
-  /** Parcels whose bodies are being written: the other end does not know of them yet. */
-  readonly #writing = new Set<number>();
+  /** Parcels whose bodies are being written, or whose message could not be sent: the other end does not know of them. */
+  readonly #unsent = new Set<number>();
   #numbers = 0;
   #isOpen = true;
 
@@ -88,21 +88,21 @@ export class Outbox {
   lose(): void {
     this.#isOpen = false;
     for (const number of this.#unsettled.keys())
-      this.#settle(number, this.#writing.has(number) ? withdrawn(false) : { how: "lost" });
+      this.#settle(number, this.#unsent.has(number) ? withdrawn(false) : { how: "lost" });
   }
 
   async #sendLarge(number: number, parcel: Parcel): Promise<void> {
-    this.#writing.add(number);
+    this.#unsent.add(number);
     try {
       const { fd, sha256 } = await writeMemory(parcel.body);
-      this.#writing.delete(number);
+      this.#unsent.delete(number);
       if (this.#unsettled.has(number)) {
         const head = { ...headOf(number, parcel), sha256, memory: true };
         this.#sendPacket({ heads: [head], fds: [fd, ...parcel.fds], bodies: [] });
       }
       closeMemory(fd, parcel.body.length);
     } catch (error) {
-      this.#writing.delete(number);
+      this.#unsent.delete(number);
       this.#settle(number, { how: "refused", ...makeRefusal("ERR_MEMORY", reasonOf(error)) });
     }
   }
@@ -120,6 +120,7 @@ export class Outbox {
         return;
       }
     }
+    for (const { number } of heads) this.#unsent.add(number);
     // It may be offered again at once: settled in this turn, that would keep the event loop from closing others.
     setImmediate(() => {
       for (const { number } of heads) this.#settle(number, withdrawn(false));
@@ -127,7 +128,7 @@ export class Outbox {
   }
 
   #withdraw(number: number): void {
-    if (this.#writing.has(number)) this.#settle(number, withdrawn(false));
+    if (this.#unsent.has(number)) this.#settle(number, withdrawn(false));
     else if (this.#unsettled.has(number)) this.#link.send({ type: "withdraw", numbers: [number] });
   }
 
@@ -138,6 +139,7 @@ export class Outbox {
   #settle(number: number, settlement: Settlement): void {
     this.#unsettled.get(number)?.(settlement);
     this.#unsettled.delete(number);
+    this.#unsent.delete(number);
   }
 }
 
