@@ -109,9 +109,12 @@ export class Takeover {
     return failure instanceof SuccessorGone ? (successor.failure ?? how) : failure;
   }
 
-  /** Whether the successor is watched: it acknowledges the commit, and sends heartbeats on probation. */
+  /**
+   * Whether the successor is watched: it acknowledges the commit, and sends heartbeats on probation. So it is without a
+   * probation, until it has acknowledged: if it never heard the commit, no process would accept.
+   */
   get isWatched(): boolean {
-    return this.#context.settings.probation > 0 && this.#candidate.successor.hasHeartbeat;
+    return this.#candidate.successor.hasHeartbeat;
   }
 
   /** Resolves when probation is over; with the error of the dead successor, if it died. */
@@ -119,30 +122,32 @@ export class Takeover {
     const { successor } = this.#candidate;
     const { probation } = this.#context.settings;
     void successor.dead.then((how) => this.#onDeath(how));
-    if (probation === 0) this.#endProbation();
-    else if (this.isWatched) this.#watch();
+    if (this.isWatched) this.#watch();
+    else if (probation === 0) this.#endProbation();
     else this.#cancelProbation = this.#context.env.clock.after(probation, () => this.#endProbation());
     return this.#probation.promise;
   }
 
   /**
    * Probation is over when its time is, and the successor is known to be well. One that is silent for a whole probation
-   * hangs: it is killed, which rolls back.
+   * hangs: it is killed, which rolls back. A debugger may stop one for longer: silence says nothing of it once it has
+   * acknowledged, and until then it has the time that it had to get ready.
    */
   #watch(): void {
     const { successor } = this.#candidate;
     const { clock } = this.#context.env;
-    const { probation } = this.#context.settings;
-    const limit = Math.max(probation, MIN_SILENCE);
+    const { probation, upgradeTimeout } = this.#context.settings;
     const end = clock.now() + probation;
-    const isWell = (silence: number): boolean => successor.heartbeats > 0 && silence < DOUBTFUL_SILENCE;
+    const isWell = (silence: number): boolean =>
+      successor.heartbeats > 0 && (successor.isInspected || silence < DOUBTFUL_SILENCE);
     const watch = new HeartbeatWatch(clock, successor, (silence) => {
-      if (silence >= limit) {
-        watch.stop();
-        successor.fail(unresponsive(this.pid, limit));
-      } else if (isWell(silence) && clock.now() >= end) {
+      const limit = Math.max(probation, MIN_SILENCE, successor.isInspected ? upgradeTimeout : 0);
+      if (isWell(silence) && clock.now() >= end) {
         watch.stop();
         this.#endProbation();
+      } else if (silence >= limit) {
+        watch.stop();
+        successor.fail(unresponsive(this.pid, limit));
       }
     });
     this.#cancelProbation = () => watch.stop();

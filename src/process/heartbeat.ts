@@ -30,8 +30,6 @@ interface Patient {
   readNow(): void;
   /** Heartbeats so far. */
   readonly heartbeats: number;
-  /** Whether a debugger may stop it. */
-  readonly isInspected: boolean;
 }
 
 /**
@@ -47,7 +45,7 @@ export class HeartbeatWatch {
   #silence = 0;
   #cancel: () => void;
 
-  /** @param onTick called several times a second with the length of the silence, in ms; 0 under a debugger */
+  /** @param onTick called several times a second with the length of the silence, in ms */
   constructor(clock: Clock, patient: Patient, onTick: (silence: number) => void) {
     this.#clock = clock;
     this.#patient = patient;
@@ -68,7 +66,7 @@ export class HeartbeatWatch {
     this.#cancel = this.#clock.after(INTERVAL, () => this.#tick());
     this.#patient.readNow();
     const { heartbeats } = this.#patient;
-    if (heartbeats > this.#heartbeats || this.#patient.isInspected) this.#silence = 0;
+    if (heartbeats > this.#heartbeats) this.#silence = 0;
     this.#heartbeats = heartbeats;
     this.#onTick(this.#silence);
   }

@@ -4,11 +4,11 @@ import { Stage, until } from "../support/fake-env.js";
 const INTERVAL = 250;
 
 /** A process whose successor has heartbeats, up to its commit. */
-async function commit({ probation = 3_000, inspected = false } = {}): Promise<{
+async function commit({ probation = 3_000, inspected = false, upgradeTimeout = 60_000 } = {}): Promise<{
   stage: Stage;
   settled: Promise<string>;
 }> {
-  const stage = new Stage({ probation });
+  const stage = new Stage({ probation, upgradeTimeout });
   await stage.generation.ready();
   const { upgrade } = await stage.startUpgrade();
   stage.successor.readyWithHeartbeat(inspected);
@@ -95,10 +95,42 @@ describe("a successor with heartbeats", () => {
     expect(stage.successor.isKilled).toBe(false);
   });
 
-  test("a successor is never killed for its silence under a debugger", async () => {
-    const { stage } = await commit({ probation: 500, inspected: true });
-    await pass(stage, 10_000);
+  test("a successor under a debugger that has acknowledged the commit is confirmed, though it is silent", async () => {
+    const { stage, settled } = await commit({ probation: 10_000, inspected: true });
+    await acknowledge(stage);
+    await pass(stage, 9_500);
+    expect(stage.generation.state).toMatchObject({ name: "replaced" });
+    await pass(stage, 500);
+    expect(await settled).toBe("confirmed");
     expect(stage.successor.isKilled).toBe(false);
+  });
+
+  test("a successor under a debugger that does not acknowledge the commit within upgradeTimeout is killed and rolled back", async () => {
+    const { stage, settled } = await commit({ probation: 500, inspected: true, upgradeTimeout: 10_000 });
+    await pass(stage, 9_750);
+    expect(stage.successor.isKilled).toBe(false);
+    await pass(stage, 250);
+    expect(stage.successor.isKilled).toBe(true);
+    expect(await settled).toBe("rolledBack");
+    expect(stage.events).not.toContain("draining");
+  });
+
+  test("a successor without a probation is watched until it has acknowledged the commit", async () => {
+    const { stage, settled } = await commit({ probation: 0 });
+    await pass(stage, 2_750);
+    expect(stage.generation.state).toMatchObject({ name: "replaced", acknowledged: false });
+    await acknowledge(stage);
+    await pass(stage, INTERVAL);
+    expect(await settled).toBe("confirmed");
+    expect(await stage.generation.exit).toBe("upgraded");
+  });
+
+  test("a successor without a probation that does not acknowledge the commit for 3 s is killed and rolled back", async () => {
+    const { stage, settled } = await commit({ probation: 0 });
+    await pass(stage, 3_000);
+    expect(stage.successor.isKilled).toBe(true);
+    expect(await settled).toBe("rolledBack");
+    await stage.reaches("ready");
   });
 
   test("a successor is not killed for its silence once a stop has confirmed it", async () => {
