@@ -28,7 +28,7 @@ function start(settings: object): Service {
 describe("an upgrade that fails", () => {
   test.each([
     ["exit", "exited with code 0", { code: 0, signal: null }],
-    ["fail", "exited with code 7", { code: 7, signal: null }],
+    ["fail", "exited with code 7; its stderr is a pipe", { code: 7, signal: null }],
   ])(
     "an upgrade fails if the successor is to %s before it is ready, and the process keeps serving",
     async (fate, how, cause) => {

@@ -46,6 +46,8 @@ export type Message =
    * `ready`. Sent only to processes whose hello lists `stage`.
    */
   | { type: "stage"; ttl: number }
+  /** To the predecessor, until this process is confirmed: an error was not caught here. It may come before the hello. */
+  | { type: "uncaught"; message: string; name?: string; code?: string; stack?: string }
   /** Either way during probation: this end stops, which is no reason for a rollback. */
   | { type: "stopping" }
   /** From the newest process to a draining one: asks for `progress`. */

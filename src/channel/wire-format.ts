@@ -132,6 +132,12 @@ export const MESSAGE_SCHEMAS: Record<MessageType, Record<string, Validator>> = {
   confirmed: {},
   rehearsed: {},
   stage: { ttl: isCount },
+  uncaught: {
+    message: isString,
+    name: optional(isString),
+    code: optional(isString),
+    stack: optional(isString),
+  },
   stopping: {},
   "progress-query": {},
   progress: { connections: isCount, remaining: isCount, moved: optional(isCount) },

@@ -80,8 +80,8 @@ export interface Status {
   command?: NextCommand | undefined;
 }
 
-/** Characters of the longest line that either side reads. */
-const MAX_LINE = 64 * 1024;
+/** Characters of the longest line that either side reads: a status with ten upgrades that failed for long reasons. */
+const MAX_LINE = 256 * 1024;
 
 /**
  * Splits a stream into lines. Calls `onLine` with the object of each line, and `onInvalid` at the first line without

@@ -2,6 +2,7 @@ import { HandoverError, reasonOf } from "../errors.js";
 import type { Timings } from "../events.js";
 import { successorCommand, type Command } from "../process/command.js";
 import { withCompileCache } from "../process/compile-cache.js";
+import { lastUncaught } from "../process/exit-reason.js";
 import { changeOf, identifyLaunch, type LaunchIdentity } from "../process/launch-identity.js";
 import { Successor, type SuccessorListener } from "../process/successor.js";
 import type { InventoryItem } from "../sockets/inventory.js";
@@ -86,7 +87,7 @@ export class Candidate {
     const cancelTimeout = clock.after(upgradeTimeout, () => {
       // Its message may have arrived while this process was too busy to read it.
       this.successor.readNow();
-      setImmediate(() => isReady || this.kill(lateError(this.pid, upgradeTimeout)));
+      setImmediate(() => isReady || this.kill(this.#lateError(upgradeTimeout)));
     });
     const abort = (): void => this.kill(abortError(signal));
     if (signal?.aborted) abort();
@@ -149,6 +150,11 @@ export class Candidate {
     this.successor.fail(reason);
   }
 
+  #lateError(timeout: number): HandoverError {
+    const message = `the successor (pid ${this.pid}) was not ready within ${timeout} ms, and was killed`;
+    return new HandoverError("ERR_UPGRADE_TIMEOUT", message + lastUncaught(this.successor.uncaught));
+  }
+
   /** Ends a rehearsal: the successor has exited when this resolves. */
   async endRehearsal(): Promise<void> {
     await this.successor.endRehearsal();
@@ -172,9 +178,4 @@ export function abortError(signal: AbortSignal | undefined): HandoverError {
   const { reason } = signal ?? {};
   if (reason instanceof HandoverError) return reason;
   return new HandoverError("ERR_ABORTED", "the upgrade was aborted", { cause: reason });
-}
-
-function lateError(pid: number, timeout: number): HandoverError {
-  const message = `the successor (pid ${pid}) was not ready within ${timeout} ms, and was killed`;
-  return new HandoverError("ERR_UPGRADE_TIMEOUT", message);
 }

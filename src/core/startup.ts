@@ -5,6 +5,7 @@ import { writeCompileCache } from "../process/compile-cache.js";
 import { Heartbeat, isInspected } from "../process/heartbeat.js";
 import type { Predecessor } from "../process/predecessor.js";
 import { LONGEST_TIMEOUT } from "../util/clock.js";
+import { stopReporting } from "../process/uncaught-error.js";
 import { deferred } from "../util/deferred.js";
 import type { ProcessContext } from "./context.js";
 
@@ -117,9 +118,10 @@ export class Startup {
     void direct.gone.then(() => this.endHeartbeat());
   }
 
-  /** This process is confirmed. */
+  /** This process is confirmed, or its predecessor is gone. */
   endHeartbeat(): void {
     this.#heartbeat?.stop();
+    stopReporting();
   }
 
   /** This process stops before it accepts, or its program's `ready()` failed. */

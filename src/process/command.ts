@@ -8,6 +8,7 @@ import { text, wrongOption } from "../util/validation.js";
 import { withoutCompileCache } from "./compile-cache.js";
 import { withOtherInspectorPort } from "./inspector.js";
 import { ownOptionsOf } from "./node-words.js";
+import { withoutPreload } from "./preload.js";
 
 /** The command that starts a successor. `argv0` is the name by which it sees itself called. */
 export interface Command {
@@ -137,7 +138,7 @@ function requireDirectory(cwd: string): void {
 function readLaunchInfo(): LaunchInfo {
   const env = readOwn("environ");
   const directory = physicalDirectory();
-  const from = env === undefined ? { ...process.env } : parseEnvironment(env);
+  const from = withoutPreload(env === undefined ? { ...process.env } : parseEnvironment(env));
   return { ...readWords(), env: from, physicalCwd: directory, logicalCwd: logicalDirectory(from, directory) };
 }
 

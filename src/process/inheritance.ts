@@ -16,6 +16,7 @@ import { batches } from "../util/batches.js";
 import { VERSION } from "../util/version.js";
 import { isInspected } from "./heartbeat.js";
 import { Predecessor } from "./predecessor.js";
+import { reportUncaught, stopReporting } from "./uncaught-error.js";
 
 /** What a successor inherits. */
 interface Inheritance {
@@ -150,6 +151,7 @@ function takeVariable(): string | undefined {
   if (!isMainThread) return undefined;
   const value = process.env[CHANNEL_VARIABLE];
   delete process.env[CHANNEL_VARIABLE];
+  if (value !== undefined) reportUncaught(value);
   return value;
 }
 
@@ -158,6 +160,7 @@ function verifyChannel(value: string): number | undefined {
   const [, fd, inode] = /^(\d{1,9}):(\d{1,18})$/.exec(value) ?? [];
   const why = fd === undefined ? "it is not a descriptor and an inode" : whyUntrusted(Number(fd), inode!);
   if (why === undefined) return Number(fd);
+  stopReporting();
   process.emitWarning(`${CHANNEL_VARIABLE}=${value} is ignored, so this process has no predecessor: ${why}`, {
     code: "HANDOVER_NO_PARENT",
   });

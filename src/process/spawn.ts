@@ -3,8 +3,10 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { constants } from "node:os";
+import { isDeepStrictEqual } from "node:util";
 import { TIMED_OUT, withTimeout } from "../util/timeout.js";
 import type { Command, LaunchInfo } from "./command.js";
+import { doesPreloadShow, withPreload } from "./preload.js";
 
 /** How a process exited: by a code, or by a signal. */
 export interface ExitStatus {
@@ -33,7 +35,7 @@ export async function spawnProcess(
   env: NodeJS.ProcessEnv,
 ): Promise<SpawnedProcess> {
   const { file, argv0, args, cwd } = command;
-  const options: SpawnOptions = { cwd, env };
+  const options: SpawnOptions = { cwd, env: mayPreload(launch, command) ? withPreload(env) : env };
   if (isStartedBySystemd(launch)) return spawnViaShell([argv0, ...args], channel, options);
   const child = spawn(file, args, { ...options, argv0, stdio: [...STANDARD, channel] });
   await once(child, "spawn");
@@ -45,6 +47,11 @@ export async function spawnProcess(
     detach: async () => {},
     unref: () => child.unref(),
   };
+}
+
+/** A program of the same words as this one is loaded by Node as this one was. Another one may be a wrapper. */
+function mayPreload({ argv }: LaunchInfo, { argv0, args }: Command): boolean {
+  return isDeepStrictEqual([argv0, ...args], argv) && !doesPreloadShow();
 }
 
 const STANDARD = ["inherit", "inherit", "inherit"] as const;

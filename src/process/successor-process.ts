@@ -2,8 +2,10 @@ import type { Channel } from "../channel/channel.js";
 import { HandoverError } from "../errors.js";
 import type { Clock } from "../util/clock.js";
 import { deferred } from "../util/deferred.js";
+import { exitError } from "./exit-reason.js";
 import { PeerProcess } from "./peer-process.js";
 import type { ExitStatus, SpawnedProcess } from "./spawn.js";
+import type { UncaughtError } from "./uncaught-error.js";
 
 /**
  * The life of a successor's process, from its start to its death, or until it is disowned.
@@ -16,6 +18,8 @@ export class SuccessorProcess {
   readonly dead: Promise<HandoverError>;
   /** Resolves when the successor was killed and does not die, with that error. */
   readonly unkillable: Promise<HandoverError>;
+  /** The last error that the successor did not catch, as far as it has reported any. */
+  uncaught: UncaughtError | undefined;
   readonly #clock: Clock;
   readonly #spawned: SpawnedProcess;
   readonly #channel: Channel;
@@ -167,8 +171,8 @@ export class SuccessorProcess {
 
   /** The exit status of a wrapper says nothing about the successor. */
   #exitError(): HandoverError {
-    if (this.#status !== undefined && this.#peer === undefined) return exitError(this.pid, this.#status);
-    return new HandoverError("ERR_CHILD_EXITED", `the successor (pid ${this.pid}) exited`);
+    const status = this.#peer === undefined ? this.#status : undefined;
+    return exitError(this.pid, status, this.uncaught);
   }
 
   #cancelTimeouts(): void {
@@ -182,10 +186,3 @@ const DEATH_TIMEOUT = 1_000;
 
 /** ms in which the channel has to end after the successor was killed. */
 const HANG_UP_TIMEOUT = 5_000;
-
-function exitError(pid: number, { code, signal }: ExitStatus): HandoverError {
-  const how = signal === null ? `exited with code ${code}` : `was killed by ${signal}`;
-  return new HandoverError("ERR_CHILD_EXITED", `the successor (pid ${pid}) ${how}`, {
-    cause: { code, signal },
-  });
-}

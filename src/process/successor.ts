@@ -14,6 +14,7 @@ import { HEARTBEAT_CAPABILITY, sendInheritance, STAGE_CAPABILITY, withChannel } 
 import type { DrainProgress, Predecessor } from "./predecessor.js";
 import type { SpawnedProcess } from "./spawn.js";
 import { SuccessorProcess } from "./successor-process.js";
+import type { UncaughtError } from "./uncaught-error.js";
 
 /** The messages of the successor, once it is ready. */
 export interface SuccessorListener {
@@ -162,6 +163,11 @@ export class Successor {
     return this.#process.failure;
   }
 
+  /** The last error that the successor did not catch, as far as it has reported any. */
+  get uncaught(): UncaughtError | undefined {
+    return this.#process.uncaught;
+  }
+
   /** Kills the successor. {@link ready} rejects with `reason`. */
   fail(reason: HandoverError): void {
     this.#process.fail(reason);
@@ -269,6 +275,9 @@ export class Successor {
         break;
       case "ready":
         this.#onReady(message.used);
+        break;
+      case "uncaught":
+        this.#process.uncaught = message;
         break;
       case "stopping":
         this.#listener.stopping();

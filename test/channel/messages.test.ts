@@ -35,6 +35,10 @@ const examples: [Message, string][] = [
   [{ type: "confirmed" }, '{"type":"confirmed"}'],
   [{ type: "rehearsed" }, '{"type":"rehearsed"}'],
   [{ type: "stopping" }, '{"type":"stopping"}'],
+  [
+    { type: "uncaught", message: "a", name: "Error", code: "E", stack: "b" },
+    '{"type":"uncaught","message":"a","name":"Error","code":"E","stack":"b"}',
+  ],
   [{ type: "progress-query" }, '{"type":"progress-query"}'],
   [{ type: "progress", connections: 1, remaining: 20 }, '{"type":"progress","connections":1,"remaining":20}'],
   [
@@ -106,7 +110,7 @@ const examples: [Message, string][] = [
 ];
 
 /** Fields whose absence has a meaning. */
-const ADDED = new Set(["ticketKeys", "fence", "lost", "reader", "topics"]);
+const ADDED = new Set(["ticketKeys", "fence", "lost", "reader", "topics", "name", "code", "stack"]);
 
 describe.each(examples)("the message %o", (message, text) => {
   test(`the message ${message.type} is encoded to its documented bytes`, () => {

@@ -85,11 +85,15 @@ describe("handover upgrade", () => {
   });
 
   test.each([
-    ["exit", "ERR_CHILD_EXITED", /^the successor \(pid \d+\) exited with code 3; pid PID keeps serving$/],
+    [
+      "exit",
+      "ERR_CHILD_EXITED",
+      /^the successor \(pid \d+\) exited with code 3; its stderr is a pipe; pid PID keeps serving$/,
+    ],
     [
       "die",
       "ERR_ROLLED_BACK",
-      /^rolled back: the successor \(pid \d+\) exited with code 4; pid PID keeps serving$/,
+      /^rolled back: the successor \(pid \d+\) exited with code 4; its stderr is a pipe; pid PID keeps serving$/,
     ],
   ])("handover upgrade prints why it failed if the new code will %s", async (fault, code, message) => {
     const service = await startService("faulty-successor.js", { fault, probation: 60_000 });

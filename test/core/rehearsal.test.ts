@@ -63,7 +63,7 @@ describe("handover upgrade --dry-run", () => {
     const failed = await handover("upgrade", service.pid, "--dry-run");
     expect(failed.code).toBe(1);
     expect(failed.stderr).toMatch(
-      /^handover: the successor \(pid \d+\) exited with code 3; pid \d+ keeps serving\n$/,
+      /^handover: the successor \(pid \d+\) exited with code 3; its stderr is a pipe; pid \d+ keeps serving\n$/,
     );
     expect(service.alive()).toEqual([service.pid]);
   });

@@ -36,7 +36,7 @@ describe.skipIf(missing)(`a service behind a symlink${why}`, () => {
     });
     expect(broken.stdout).not.toMatch(/^upgrading/m);
     expect(broken.stderr).toMatch(
-      /^handover: the successor \(pid \d+\) exited with code 1; pid \d+ keeps serving$/m,
+      /^handover: the successor \(pid \d+\) exited with code 1; its last uncaught error: Error \[ERR_MODULE_NOT_FOUND\]: .*'no-such-package'.*; pid \d+ keeps serving$/m,
     );
     expect(broken.stderr).toMatch(/release 4 does not work; releases\/3 keeps serving\n$/);
     expect(await sandbox.run("readlink /srv/app/current")).toMatchObject({ stdout: "releases/3\n" });

@@ -7,9 +7,9 @@ import { Service, temporaryDirectory } from "../support/service.js";
 /** What befalls a successor, and what its parent says of it. */
 const misfortunes: [name: string, code: string, message: RegExp][] = [
   ["exits with 0", "ERR_CHILD_EXITED", /exited with code 0$/],
-  ["exits with 1", "ERR_CHILD_EXITED", /exited with code 1$/],
-  ["throws", "ERR_CHILD_EXITED", /exited with code 1$/],
-  ["is killed", "ERR_CHILD_EXITED", /was killed by SIGSEGV$/],
+  ["exits with 1", "ERR_CHILD_EXITED", /exited with code 1; its stderr is a pipe$/],
+  ["throws", "ERR_CHILD_EXITED", /exited with code 1; its last uncaught error: Error: no database \(at /],
+  ["is killed", "ERR_CHILD_EXITED", /was killed by SIGSEGV; its stderr is a pipe$/],
   ["never gets ready", "ERR_UPGRADE_TIMEOUT", /was not ready within 1000 ms, and was killed$/],
   ["blocks its event loop", "ERR_UPGRADE_TIMEOUT", /was not ready within 1000 ms, and was killed$/],
   ["prints garbage", "ERR_PROTOCOL", /cannot understand a message of the other process: not JSON/],

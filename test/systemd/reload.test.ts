@@ -73,7 +73,7 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
     [
       "crashes",
       { initialise: "throw new Error('no database');" },
-      /^upgrade failed: .* exited with code 1; generation 0/,
+      /^upgrade failed: .* exited with code 1; its last uncaught error: Error: no database .*; generation 0/,
     ],
     [
       "is-killed",
@@ -85,7 +85,11 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
       { initialise: "await new Promise(() => {});" },
       /^upgrade failed: .* was not ready within 2000 ms, and was killed; /,
     ],
-    ["dies-on-probation", { begin: "process.exit(4);" }, /^rolled back: .* exited with code 4; generation 0/],
+    [
+      "dies-on-probation",
+      { begin: "process.exit(4);" },
+      /^rolled back: .* exited with code 4; its stderr is the journal .*; generation 0/,
+    ],
   ])("a reload fails if the new code %s, and the old process keeps serving", async (name, plan, status) => {
     const on = await start(name, { Type: "notify" }, { options: "upgradeTimeout: 2_000," });
     const { MainPID } = await systemd.show(name);
