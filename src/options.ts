@@ -18,7 +18,10 @@ export interface UpgraderOptions {
   maxDraining?: number;
   /** The file that names the process that accepts. Default: no PID file. */
   pidFile?: string;
-  /** The socket on which `handover upgrade`, `status` and `stop` reach this process. Default `<pidFile>.sock`; `false`: none. */
+  /**
+   * The socket on which the command `handover` reaches this process. Default: `<pidFile>.sock`, or without a PID file one in
+   * the user's runtime directory, if there is such a directory. `false`: none.
+   */
   controlSocket?: string | false;
   /** The signals that upgrade and stop; `false`: none. Default: SIGHUP upgrades, SIGTERM and SIGINT stop. */
   signals?: SignalOptions | false;
@@ -62,7 +65,8 @@ export interface Settings {
   readonly probation: number;
   readonly maxDraining: number;
   readonly pidFile: string | undefined;
-  readonly controlSocket: string | undefined;
+  /** A path; `true`: in the user's runtime directory; `false`: none. */
+  readonly controlSocket: string | boolean;
   readonly signals: {
     readonly upgrade: NodeJS.Signals | undefined;
     readonly stop: readonly NodeJS.Signals[];
@@ -95,7 +99,7 @@ export function readOptions(options: UpgraderOptions, directory: string): Settin
     spawn = {},
   } = options;
   const pidFile = path("pidFile", options.pidFile, directory);
-  const control = controlSocket === false ? undefined : path("controlSocket", controlSocket, directory);
+  const control = controlSocket === false ? false : path("controlSocket", controlSocket, directory);
   return {
     upgradeTimeout: milliseconds("upgradeTimeout", upgradeTimeout, 1),
     drainTimeout: milliseconds("drainTimeout", drainTimeout, 0),
@@ -103,7 +107,7 @@ export function readOptions(options: UpgraderOptions, directory: string): Settin
     probation: milliseconds("probation", probation, 0),
     maxDraining: integer("maxDraining", maxDraining, 1, MAX_FDS),
     pidFile,
-    controlSocket: controlSocket === false ? undefined : (control ?? (pidFile && `${pidFile}.sock`)),
+    controlSocket: control ?? (pidFile === undefined ? true : `${pidFile}.sock`),
     signals: readSignals(signals),
     unmanaged: readUnmanaged(unmanaged),
     compileCache: readCompileCache(compileCache, directory),

@@ -23,7 +23,7 @@ test("every option has a default", () => {
     probation: 3_000,
     maxDraining: 4,
     pidFile: undefined,
-    controlSocket: undefined,
+    controlSocket: true,
     signals: { upgrade: "SIGHUP", stop: ["SIGTERM", "SIGINT"] },
     unmanaged: "refuse",
     compileCache: undefined,
@@ -44,7 +44,7 @@ test.each<[UpgraderOptions, object]>([
   [{ pidFile: "/run/app.pid" }, { pidFile: "/run/app.pid", controlSocket: "/run/app.pid.sock" }],
   [
     { pidFile: "a", controlSocket: false },
-    { pidFile: "/srv/a", controlSocket: undefined },
+    { pidFile: "/srv/a", controlSocket: false },
   ],
   [
     { pidFile: "a", controlSocket: "b" },

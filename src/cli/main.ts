@@ -4,6 +4,7 @@ import { VERSION } from "../util/version.js";
 import { demoCommand } from "./demo/demo-command.js";
 import { doctorCommand } from "./doctor/doctor-command.js";
 import { Interrupted } from "./interrupt.js";
+import { listCommand } from "./list-command.js";
 import { printable, Reported, writeJson } from "./output.js";
 import { statusCommand } from "./status-command.js";
 import { stopCommand } from "./stop-command.js";
@@ -43,6 +44,7 @@ function createProgram(): Command {
     upgradeCommand(),
     stageCommand(),
     unstageCommand(),
+    listCommand(),
     statusCommand(),
     stopCommand(),
     doctorCommand(),
@@ -60,10 +62,11 @@ function createProgram(): Command {
 const MORE_HELP = `
 Examples:
   $ handover demo                            watch a demo server being upgraded
-  $ handover upgrade 4711                    replace process 4711 with its new code
+  $ handover upgrade                         replace the only service of this user with its new code
+  $ handover upgrade 4711                    replace process 4711
   $ handover status --pid-file /run/app/app.pid
 
-A process can be reached if its new Upgrader() has the option pidFile or controlSocket.
+Without a PID upgrade, status and stop mean the only service of this user; with several, handover list shows them.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.`;
 

@@ -104,7 +104,7 @@ function describe(status: Status, control: string): [string, string[]][] {
     ["uptime", [duration(status.uptime * 1_000)]],
     ["version", [`handover ${status.version}, Node ${status.node}`]],
     ["control", [control]],
-    ["listeners", status.listeners.filter(({ name }) => !name.startsWith("handover:")).map(describeListener)],
+    ["listeners", ownListeners(status).map(describeListener)],
     ["connections", [String(status.connections)]],
     ["draining", status.predecessors.map(describePredecessor)],
     ["staged", status.staged === undefined ? [] : [describeStaged(status.staged)]],
@@ -116,8 +116,13 @@ function describeStaged({ pid, generation, expires }: NonNullable<Status["staged
   return `pid ${pid}, generation ${generation}: ${duration(Math.max(0, expires - Date.now()))} left`;
 }
 
+/** The listeners of the program: without the control socket. */
+export function ownListeners({ listeners }: Status): Status["listeners"] {
+  return listeners.filter(({ name }) => !name.startsWith("handover:"));
+}
+
 /** A name often contains the address. */
-function describeListener({ name, address }: Status["listeners"][number]): string {
+export function describeListener({ name, address }: Status["listeners"][number]): string {
   return address === undefined || name.endsWith(`:${address}`) ? name : `${name} (${address})`;
 }
 

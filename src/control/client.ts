@@ -85,13 +85,23 @@ export class ControlClient {
    * @throws {HandoverError} `ERR_CONTROL`
    */
   requireOwner(pid: number): void {
-    const peer = native().peerCredentials(descriptorOf(this.#socket));
+    const bound = this.#boundBy();
     const owner = effectiveUser(pid) ?? process.geteuid?.();
-    if (typeof peer !== "number" && (peer.uid === 0 || peer.uid === owner)) return;
+    if (bound === 0 || (bound !== undefined && bound === owner)) return;
     this.close();
-    const uid = typeof peer === "number" ? "unknown" : peer.uid;
-    const message = `the socket ${this.path} belongs to uid ${uid}, and process ${pid} to uid ${owner}`;
+    const message = `the socket ${this.path} belongs to uid ${bound ?? "unknown"}, and process ${pid} to uid ${owner}`;
     throw new HandoverError("ERR_CONTROL", message);
+  }
+
+  /** Whether this user has bound the socket. */
+  get isOwn(): boolean {
+    const bound = this.#boundBy();
+    return bound !== undefined && bound === process.geteuid?.();
+  }
+
+  #boundBy(): number | undefined {
+    const peer = native().peerCredentials(descriptorOf(this.#socket));
+    return typeof peer === "number" ? undefined : peer.uid;
   }
 }
 
@@ -182,6 +192,8 @@ export function isSocket(path: string): boolean {
 }
 
 const WHY: Record<string, string> = {
+  // Its queue is full.
+  EAGAIN: SILENT,
   ENOENT: "there is no such socket",
   ENOTSOCK: "it is not a socket",
   ECONNREFUSED: "the process that owned it has exited",
@@ -190,8 +202,11 @@ const WHY: Record<string, string> = {
 
 function unreachable(path: string, why: string | undefined, cause?: Error): HandoverError {
   const message = `cannot reach a process at ${path}: ${why ?? cause?.message ?? "unknown"}`;
-  return new HandoverError("ERR_CONTROL", message, { cause });
+  return new (why === SILENT ? NoAnswer : HandoverError)("ERR_CONTROL", message, { cause });
 }
+
+/** A process has the socket, and has not greeted in time. */
+export class NoAnswer extends HandoverError {}
 
 function failure({ code, message }: Record<string, unknown>): HandoverError {
   return new HandoverError(code as ErrorCode, String(message));

@@ -61,11 +61,11 @@ async function connectIfGreeted(path: string): Promise<ControlClient | undefined
 }
 
 /** ms a socket may take to greet. All are asked at the same time, because a busy process answers late. */
-const GREETING_TIMEOUT = 2_000;
+export const GREETING_TIMEOUT = 2_000;
 
 const HINT =
-  "it has already been replaced, or its new Upgrader() has neither pidFile nor controlSocket; " +
-  "if it has one of them, name it by --pid-file or --control";
+  "it has already been replaced, or is not ready yet, or its new Upgrader() has controlSocket: false, or neither pidFile " +
+  "nor controlSocket and no runtime directory; if it has a control socket, name it by --pid-file or --control";
 
 /** @param paths at which the process listens */
 function notFound(pid: number, other: ControlClient | undefined, paths: string[]): HandoverError {
@@ -108,6 +108,15 @@ export function isAlive(pid: number): boolean {
   } catch (error) {
     return (error as NodeJS.ErrnoException).code !== "ESRCH";
   }
+}
+
+/**
+ * The paths of the private sockets on which a process listens: its control socket is among them, if it has one.
+ *
+ * @throws {HandoverError} `ERR_CONTROL`
+ */
+export function privatePaths(pid: number): string[] {
+  return listeningPaths(pid).filter(isPrivate);
 }
 
 /** The paths of Unix sockets that a process has a descriptor of, and that may be its control socket. */

@@ -5,6 +5,7 @@ import type { DrainSummary, Rehearsal, Staged, UpgradeResult, UpgraderEvents } f
 import { descriptorOf } from "../platform/node-internals.js";
 import type { Outcome } from "../lifecycle.js";
 import { native } from "../platform/native.js";
+import type { Inventory } from "../sockets/inventory.js";
 import type { Sockets } from "../sockets/sockets.js";
 import { LONGEST_TIMEOUT } from "../util/clock.js";
 import { VERSION } from "../util/version.js";
@@ -16,6 +17,7 @@ import {
   type Phase,
   type Status,
 } from "./protocol.js";
+import { isAutomatic, newSocketPath } from "./runtime-directory.js";
 
 /** The process that clients of the control socket control. */
 export interface ControlledProcess {
@@ -49,22 +51,34 @@ export class ControlServer {
   /**
    * Inherits the socket. Without an inherited socket, or if its file was removed, it is bound. Only this user can connect.
    * It accepts when the other listeners do.
+   *
+   * @param where its path; `true`: in the user's runtime directory, if that is possible
    */
-  async open(sockets: Sockets, path: string): Promise<void> {
+  async open(sockets: Sockets, inventory: Inventory, where: string | true): Promise<void> {
     if (this.#isOpen) return;
+    const isLost = await sockets.isFileLost(NAME);
+    if (where === true) await this.#openAutomatic(sockets, isLost ? undefined : automaticPath(inventory));
+    else await this.#listen(sockets, where, isLost);
+  }
+
+  /** No option asks for this socket, so that a process without one serves as well. */
+  async #openAutomatic(sockets: Sockets, inherited: string | undefined): Promise<void> {
+    try {
+      const path = inherited ?? (await newSocketPath());
+      if (path !== undefined) await this.#listen(sockets, path, inherited === undefined);
+    } catch (error) {
+      const { code, message } = error as HandoverError;
+      if (code === "ERR_CONTROL") process.emitWarning(message, { code: "HANDOVER_CONTROL" });
+      // The file system may be one in which it cannot be bound.
+      else if (code !== "ERR_LISTEN") throw error;
+    }
+  }
+
+  async #listen(sockets: Sockets, path: string, afresh: boolean): Promise<void> {
     const address = { kind: "unix" as const, path };
-    await sockets.listen(
-      this.#server,
-      {
-        address,
-        name: NAME,
-        backlog: 16,
-        mode: CONTROL_SOCKET_MODE,
-        signal: undefined,
-        afresh: await sockets.isFileLost(NAME),
-      },
-      false,
-    );
+    const mode = CONTROL_SOCKET_MODE;
+    const request = { address, name: NAME, backlog: 16, mode, signal: undefined, afresh };
+    await sockets.listen(this.#server, request, false);
     this.#isOpen = true;
   }
 
@@ -192,6 +206,12 @@ export class ControlServer {
 
 /** The name under which successors inherit the socket. */
 const NAME = "handover:control";
+
+/** The path of an inherited socket that is in the runtime directory of the first generation. */
+function automaticPath(inventory: Inventory): string | undefined {
+  const address = inventory.inherited().find(({ name }) => name === NAME)?.address;
+  return address?.kind === "unix" && isAutomatic(address.path) ? address.path : undefined;
+}
 
 /** A timer of Node that is longer runs at once. */
 function requireTimeout(timeout: unknown): number | undefined {

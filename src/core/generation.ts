@@ -78,7 +78,7 @@ export class Generation {
     this.#startup = new Startup(this.context);
     void this.#startup.failed.then(() => this.#machine.dispatch("stop"));
     this.#subscribeToPredecessor();
-    if (settings.controlSocket !== undefined) this.#control = new ControlServer(this, emitter);
+    if (settings.controlSocket !== false) this.#control = new ControlServer(this, emitter);
   }
 
   get state(): State {
@@ -97,11 +97,11 @@ export class Generation {
 
   async ready(): Promise<void> {
     this.assertAcceptsNew("get ready");
-    const { settings, sockets, pidFile } = this.context;
+    const { settings, sockets, inventory, pidFile } = this.context;
     if (this.state.name === "starting") pidFile?.prepare();
     try {
-      const path = settings.controlSocket;
-      if (this.#control !== undefined && path !== undefined) await this.#control.open(sockets, path);
+      const { controlSocket } = settings;
+      if (controlSocket !== false) await this.#control?.open(sockets, inventory, controlSocket);
     } catch (error) {
       pidFile?.discard();
       throw error;

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 
 /*
  * Processes, as proc(5) describes them. A file that cannot be read throws, unless a function says otherwise: only its
@@ -59,8 +59,30 @@ export function socketInodes(pid: number | "self"): Set<string> {
 
 /** The processes that have a descriptor of one of these sockets, as far as this user may see them. */
 export function* findSocketOwners(inodes: ReadonlySet<string>): Generator<number> {
-  for (const name of readdirSync("/proc")) {
-    if (/^\d+$/.test(name) && hasSocket(Number(name), inodes)) yield Number(name);
+  for (const pid of processes()) if (hasSocket(pid, inodes)) yield pid;
+}
+
+/** The processes of a user that have loaded a file whose path matches; none where there is no /proc. */
+export function* findUsersOf(file: RegExp, user: number): Generator<number> {
+  for (const pid of processes()) if (hasLoaded(pid, file, user)) yield pid;
+}
+
+function processes(): number[] {
+  try {
+    return readdirSync("/proc")
+      .filter((name) => /^\d+$/.test(name))
+      .map(Number);
+  } catch {
+    return [];
+  }
+}
+
+function hasLoaded(pid: number, file: RegExp, user: number): boolean {
+  try {
+    return statSync(`/proc/${pid}`).uid === user && file.test(readFileSync(`/proc/${pid}/maps`, "utf8"));
+  } catch {
+    // It may not be looked at, or has exited.
+    return false;
   }
 }
 

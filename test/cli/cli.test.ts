@@ -22,10 +22,10 @@ describe("the program", () => {
   test.each([
     [["upgarde"], /^handover: unknown command 'upgarde' .*upgrade/],
     [["upgrade", "--jsn", 1], /^handover: unknown option '--jsn' .*--json/],
-    [["upgrade"], /^handover: name one process: by its PID, --pid-file or --control\n/],
+    [["list", 1], /^handover: too many arguments/],
     [["status", "x1"], /^handover: .*'x1' is invalid.* whole number/],
     [["status", 1, 2], /^handover: too many arguments/],
-    [["stop", 1, "--control", "s"], /^handover: name one process/],
+    [["stop", 1, "--control", "s"], /^handover: name one process: by its PID, --pid-file or --control\n/],
     [["stop", "--pid-file", "f", "--control", "s"], /^handover: .*cannot be used with/],
     [["upgrade", 1, "--timeout", "soon"], /^handover: .*'soon' is invalid/],
     [["upgrade", 1, "--timeout", 2 ** 31], /'2147483648' is invalid.*at most 2147483647 ms/],
@@ -43,7 +43,7 @@ describe("the program", () => {
   });
 
   test("handover --json prints wrong usage as JSON", async () => {
-    const run = await handover("status", "--json");
+    const run = await handover("status", 1, "--control", "s", "--json");
     expect(run.code).toBe(2);
     expect(jsonLines(run)).toEqual([
       {
@@ -177,13 +177,13 @@ describe("the process of a command", () => {
   });
 
   test("a process that is not found is an error that says what to do", async () => {
-    const service = Service.start("http.js");
+    const service = Service.start("http.js", { settings: { controlSocket: false } });
     await service.until("accepting");
     const none = await handover("upgrade", service.pid);
     expect(none.code).toBe(1);
     expect(none.stderr).toMatch(
       new RegExp(
-        `cannot find a control socket of process ${service.pid}: .*controlSocket.*--pid-file or --control`,
+        `cannot find a control socket of process ${service.pid}: .*controlSocket: false.*--pid-file or --control`,
       ),
     );
     process.kill(service.pid, "SIGTERM");

@@ -16,7 +16,7 @@ const synopses = synopsis
 
 test("docs/cli.md has every command of handover, each with a heading", async () => {
   const { stdout } = await handover("--help");
-  const all = [...stdout.matchAll(/^ {2}([a-z]+) (?:\[|<)/gm)].map(([, command]) => command!);
+  const all = [...stdout.matchAll(/^ {2}([a-z]+)(?:\|[a-z]+)? (?:\[|<)/gm)].map(([, command]) => command!);
   const own = all.filter((command) => command !== "help");
   expect(synopses.map(([command]) => command)).toEqual(own);
   expect(page.headings(2)).toEqual(expect.arrayContaining(own));
@@ -25,7 +25,7 @@ test("docs/cli.md has every command of handover, each with a heading", async () 
 test.each(synopses)("the options of %s in docs/cli.md are those of its help", async (command, line) => {
   const { stdout } = await handover(command, "--help");
   const has = [...stdout.matchAll(/^ {2}(?:-\w, )?(--[\w-]+)/gm)].map(([, option]) => option!);
-  const named = line.match(/--[\w-]+/g)!;
+  const named: string[] = line.match(/--[\w-]+/g) ?? [];
   // An ellipsis stands for more options.
   const expected = has.filter((one) => one !== "--help" && (!line.includes(" …") || named.includes(one)));
   expect(named.toSorted()).toEqual(expected.toSorted());
@@ -65,6 +65,16 @@ describe("the fields of answers in JSON", () => {
     await handover("stage", service.pid);
     const upgraded = jsonLines(await handover("upgrade", service.pid, "--json"));
     expect(shapeOf(upgraded[0]!)).toEqual(["spawned", "generation", "pid", "staged"]);
+  });
+
+  test("of list are those of docs/cli.md", async () => {
+    const service = await start();
+    const [list] = jsonLines(await handover("list", "--json"));
+    expect(shapeOf(list!)).toEqual(shapes("list"));
+    const [, fields] = /a service is\n`\{ (.*?) \}`/.exec(page.text)!;
+    const services = list!["services"] as Record<string, unknown>[];
+    const listed = services.find(({ pid }) => pid === service.pid);
+    expect(Object.keys(listed!)).toEqual(fields!.split(", "));
   });
 
   test("of doctor, unit and a failure are those of docs/cli.md", async () => {

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { once } from "node:events";
 import { join } from "node:path";
@@ -156,7 +156,10 @@ async function troubles(): Promise<Quoted[]> {
 
 /** The warnings of a process that was started wrongly in every way. */
 async function wrongStarts(): Promise<Quoted[]> {
-  const env = { NOTIFY_SOCKET: "/nowhere/notify", pm_id: "0", PM2_HOME: "/", HANDOVER_CHANNEL: "2:1" };
+  const XDG_RUNTIME_DIR = temporaryDirectory();
+  mkdirSync(join(XDG_RUNTIME_DIR, "handover"));
+  const ofManagers = { NOTIFY_SOCKET: "/nowhere/notify", pm_id: "0", PM2_HOME: "/" };
+  const env = { ...ofManagers, HANDOVER_CHANNEL: "2:1", XDG_RUNTIME_DIR };
   const title = `data:text/javascript,process.title = "a much shorter one than before"; process.on("SIGHUP", function onSignal() {});`;
   const service = Service.start("http.js", { nodeArgs: ["--import", title], env });
   await service.until("accepting");
@@ -184,7 +187,7 @@ async function refusals(): Promise<Quoted[]> {
 
 /** The errors of the command handover. */
 async function questions(): Promise<Quoted[]> {
-  const service = Service.start("tcp-echo.js");
+  const service = Service.start("tcp-echo.js", { settings: { controlSocket: false } });
   await service.until("accepting");
   const directory = temporaryDirectory();
   writeFileSync(join(directory, "gone.pid"), "99999999\n");

@@ -41,8 +41,8 @@ export function readRequiredPaths(
   if (process === undefined || process.hasOtherRoot) return [];
   return (["pidFile", "controlSocket"] as const).flatMap((option) => {
     const file = settings[option];
-    const isFile = file !== undefined && !file.startsWith("\0");
-    return isFile
+    // An automatic control socket is not required.
+    return typeof file === "string" && !file.startsWith("\0")
       ? [{ option, file, problem: whyNotReplaceable(file, process.user), exposure: whyExposed(file) }]
       : [];
   });

@@ -1,0 +1,67 @@
+import { Command } from "commander";
+import { findServices, readStatus, startOf, type FoundService } from "../control/services.js";
+import type { Status } from "../control/protocol.js";
+import { duration, paint, quoteForShell, writeJson, writeText } from "./output.js";
+import { describeListener, ownListeners } from "./status-command.js";
+
+/** `handover list` */
+export function listCommand(): Command {
+  return new Command("list")
+    .summary("show the services of this user")
+    .description(
+      "Lists the running services of this user that have a control socket. Removes the control sockets that killed " +
+        "processes have left in the user's runtime directory.",
+    )
+    .option("--json", "print JSON, one object per line")
+    .addHelpText("after", EXAMPLES)
+    .action(list);
+}
+
+const EXAMPLES = `
+Examples:
+  $ handover list
+  $ handover list --json | jq '.services[].pid'
+
+Exit codes: 0 listed, also if there is none, 1 failed, 2 wrong usage.`;
+
+async function list({ json }: { json?: true }): Promise<void> {
+  const services = await Promise.all(
+    (await findServices()).map(async (one) => ({ ...one, status: await readStatus(one) })),
+  );
+  if (json) return writeJson({ answer: "list", services: services.map(toJson) });
+  if (services.length === 0) return writeText("no service of this user runs");
+  const rows = services.map((one) => (one.status === undefined ? silentRow(one) : row(one.status)));
+  const widths = HEADER.map((_, n) => Math.max(...[HEADER, ...rows].map((cells) => cells[n]!.length)));
+  for (const [n, cells] of [HEADER, ...rows].entries()) {
+    const text = cells.map((cell, column) => cell.padEnd(widths[column]!)).join("  ");
+    writeText(n === 0 ? paint("bold", text.trimEnd()) : text.trimEnd());
+  }
+}
+
+type Listed = FoundService & { status: Status | undefined };
+
+function toJson({ path, pid, status }: Listed): object {
+  if (status === undefined) return { pid, control: path, state: "silent" };
+  const { generation, state, uptime, listeners } = status;
+  return { pid: status.pid, generation, state, uptime, listeners, ...startOf(status), control: path };
+}
+
+const HEADER = ["pid", "generation", "uptime", "listeners", "command", "directory"];
+
+function row(status: Status): string[] {
+  const { pid, generation, uptime } = status;
+  const { command = ["unknown"], directory = "unknown" } = startOf(status);
+  const listeners = ownListeners(status).map(describeListener).join(", ") || "none";
+  return [
+    String(pid),
+    String(generation),
+    duration(uptime * 1_000),
+    listeners,
+    command.map(quoteForShell).join(" "),
+    directory,
+  ];
+}
+
+function silentRow({ pid, path }: FoundService): string[] {
+  return [String(pid ?? "unknown"), "does not answer", "", "", "", path];
+}

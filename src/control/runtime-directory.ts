@@ -1,0 +1,112 @@
+import { randomBytes } from "node:crypto";
+import { lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { isAbsolute, join } from "node:path";
+import { HandoverError } from "../errors.js";
+import { parseUnixSockets } from "../platform/proc-net.js";
+import { isStale } from "../sockets/bind.js";
+
+/*
+ * The control sockets to which no option gives a path. All those of one user are in one directory, each under a name of its
+ * own, so that two copies of one program do not clash.
+ */
+
+/**
+ * The directory: `$XDG_RUNTIME_DIR/handover`, or else `/run/user/<uid>/handover`; for root `/run/handover`. It may have to be
+ * made. Undefined if this user has no directory for it.
+ */
+export function runtimeDirectory(): string | undefined {
+  const user = process.geteuid?.();
+  if (user === undefined) return undefined;
+  const session = `/run/user/${user}`;
+  const given = process.env["XDG_RUNTIME_DIR"];
+  // A service that systemd starts for root does not know root's session directory, and a session's end removes that.
+  const choice = user === 0 ? [given === session ? undefined : given, "/run"] : [given, session];
+  const base = choice.find((one) => one !== undefined && isAbsolute(one) && isDirectoryOf(user, one));
+  return base === undefined ? undefined : join(base, "handover");
+}
+
+/**
+ * A path for a new control socket; undefined if there is no directory for it. Removes the sockets of dead processes.
+ *
+ * @throws {HandoverError} `ERR_CONTROL` if others can reach the directory
+ */
+export async function newSocketPath(): Promise<string | undefined> {
+  const directory = runtimeDirectory();
+  if (directory === undefined) return undefined;
+  try {
+    mkdirSync(directory, { mode: 0o700 });
+  } catch (error) {
+    // A service may run in a file system that it cannot write to.
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") return undefined;
+  }
+  await removeStale(directory);
+  return join(directory, `${randomBytes(NAME_BYTES).toString("hex")}.sock`);
+}
+
+/**
+ * The paths of the control sockets in the directory. Removes the sockets of dead processes.
+ *
+ * @throws {HandoverError} `ERR_CONTROL` if others can reach the directory
+ */
+export async function findSocketPaths(): Promise<string[]> {
+  const directory = runtimeDirectory();
+  return directory === undefined ? [] : removeStale(directory);
+}
+
+/** Whether {@link newSocketPath} has made a path, in this process or in an older generation. */
+export function isAutomatic(path: string): boolean {
+  return /\/handover\/[\da-f]{16}\.sock$/.test(path);
+}
+
+const NAME_BYTES = 8;
+
+/** Removes the sockets of processes that were killed. Returns the paths of the others. */
+async function removeStale(directory: string): Promise<string[]> {
+  if (!requirePrivate(directory)) return [];
+  const paths = readdirSync(directory)
+    .map((name) => join(directory, name))
+    .filter(isAutomatic);
+  const alive = await Promise.all(paths.map(async (path) => !(await isAbandoned(path))));
+  for (const path of paths.filter((_, n) => !alive[n])) rmSync(path, { force: true });
+  return paths.filter((_, n) => alive[n]);
+}
+
+/** A socket that is bound, and does not listen yet, refuses connections as one that was abandoned does. */
+async function isAbandoned(path: string): Promise<boolean> {
+  return !boundPaths().has(path) && (await isStale(path)) && !boundPaths().has(path);
+}
+
+/** The paths of the Unix sockets of this network namespace. */
+function boundPaths(): Set<string> {
+  try {
+    return new Set(parseUnixSockets(readFileSync("/proc/net/unix", "utf8")).map(({ path }) => path));
+  } catch {
+    // There is no /proc.
+    return new Set();
+  }
+}
+
+/**
+ * Whether the directory exists.
+ *
+ * @throws {HandoverError} `ERR_CONTROL` if others could put a socket of theirs into it, or connect to those in it
+ */
+function requirePrivate(directory: string): boolean {
+  const found = lstatSync(directory, { throwIfNoEntry: false });
+  if (found === undefined) return false;
+  const { uid, mode } = found;
+  if (found.isDirectory() && uid === process.geteuid?.() && (mode & 0o077) === 0) return true;
+  const why = found.isDirectory()
+    ? `it belongs to uid ${uid} and has mode ${(mode & 0o777).toString(8)}, and must be this user's with mode 700`
+    : "it is not a directory";
+  throw new HandoverError("ERR_CONTROL", `cannot use ${directory} for control sockets: ${why}`);
+}
+
+function isDirectoryOf(user: number, path: string): boolean {
+  try {
+    const found = statSync(path);
+    return found.isDirectory() && found.uid === user;
+  } catch {
+    return false;
+  }
+}
