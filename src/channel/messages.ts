@@ -53,7 +53,7 @@ export type Message =
   /** From the newest process to a draining one: asks for `progress`. */
   | { type: "progress-query" }
   /** The answer. `remaining` is in ms. */
-  | { type: "progress"; connections: number; remaining: number; moved?: number }
+  | { type: "progress"; connections: number; remaining: number; moved?: number; drained?: boolean }
   /** Parcels, each with a number of its owner's. Their bodies follow one another in the message's body. */
   | { type: "offer"; parcels: ParcelHead[] }
   /** The owner asks for these parcels back. Each is answered by its settlement. */

@@ -140,7 +140,12 @@ export const MESSAGE_SCHEMAS: Record<MessageType, Record<string, Validator>> = {
   },
   stopping: {},
   "progress-query": {},
-  progress: { connections: isCount, remaining: isCount, moved: optional(isCount) },
+  progress: {
+    connections: isCount,
+    remaining: isCount,
+    moved: optional(isCount),
+    drained: optional(isBoolean),
+  },
   offer: { parcels: listOf(isParcel) },
   withdraw: { numbers: listOf(isCount) },
   settle: { results: listOf(isResult) },

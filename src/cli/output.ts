@@ -1,8 +1,8 @@
 import { stripVTControlCharacters, styleText } from "node:util";
 
-/** Prints one line of JSON. */
+/** Prints one line of JSON. A number with a fraction is a time in ms, and is rounded to 0.1 ms. */
 export function writeJson(value: object): void {
-  const json = JSON.stringify(value).replaceAll(/\p{Cc}/gu, escapeInJson);
+  const json = JSON.stringify(value, roundTime).replaceAll(/\p{Cc}/gu, escapeInJson);
   process.stdout.write(`${json}\n`);
 }
 
@@ -24,6 +24,10 @@ export function printable(text: string): string {
   return text.replaceAll(/\p{Cc}(?:\[(?:1|2|22|31|32|33|39)m)?/gu, (found) =>
     found.startsWith("\u001b[") ? found : found.slice(1),
   );
+}
+
+function roundTime(_: string, value: unknown): unknown {
+  return typeof value === "number" ? Math.round(value * 10) / 10 : value;
 }
 
 /** JSON.stringify leaves DEL and the C1 controls as they are. */

@@ -12,8 +12,8 @@ export function statusCommand(): Command {
   return withProcessOptions(new Command("status"))
     .summary("show what a process is doing")
     .description(
-      "Shows a running server: its generation, listeners and connections, the predecessors that are still " +
-        "draining, and the last upgrades.",
+      "Shows a running server: its generation, listeners, connections and memory, the predecessors that have not " +
+        "exited yet, and the last upgrades.",
     )
     .option(
       "--watch [seconds]",
@@ -94,7 +94,7 @@ function seconds(text: string): number {
   throw new InvalidArgumentError("It must be a number of seconds, at least 0.1.");
 }
 
-const WIDTH = 13;
+const WIDTH = 14;
 
 function describe(status: Status, control: string): [string, string[]][] {
   return [
@@ -106,7 +106,8 @@ function describe(status: Status, control: string): [string, string[]][] {
     ["control", [control]],
     ["listeners", ownListeners(status).map(describeListener)],
     ["connections", [String(status.connections)]],
-    ["draining", status.predecessors.map(describePredecessor)],
+    ["memory", [status.memory === undefined ? "unknown" : mebibytes(status.memory)]],
+    ["predecessors", status.predecessors.map(describePredecessor)],
     ["staged", status.staged === undefined ? [] : [describeStaged(status.staged)]],
     ["upgrades", (status.upgrades ?? []).map(describeUpgrade)],
   ];
@@ -132,11 +133,17 @@ function describePredecessor({
   connections,
   moved,
   remaining,
+  drained,
 }: Status["predecessors"][number]): string {
   const who = `pid ${pid}, generation ${generation}`;
   if (connections === undefined || remaining === undefined) return `${who}: no report`;
   const left = moved === undefined ? "" : `${moved.toLocaleString("en")} moved, `;
-  return `${who}: ${left}${count(connections, "connection")} left, ${duration(remaining)} left`;
+  if (drained === true) return `${who}: has drained, ${left}waits until the upgrade is confirmed`;
+  return `${who}: drains, ${left}${count(connections, "connection")} left, ${duration(remaining)} left`;
+}
+
+function mebibytes(bytes: number): string {
+  return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 }
 
 function describeUpgrade({ at, from, to, outcome, timings, code, reason }: UpgradeRecord): string {

@@ -58,13 +58,17 @@ export interface Status {
   /** Descriptors that a successor inherits. `passed` means that a socket unit of systemd has passed the socket. */
   listeners: { name: string; address?: string; passed?: true }[];
   connections: number;
-  /** Generations that still drain. A field that one of them did not report in time is left out. */
+  /** Resident, in bytes. Earlier versions leave it out. */
+  memory?: number;
+  /** Generations that have not exited yet. A field that one of them did not report in time is left out. */
   predecessors: {
     generation: number;
     pid: number;
     connections?: number;
     moved?: number;
     remaining?: number;
+    /** It has drained, and waits until a rollback is impossible. */
+    drained?: boolean;
   }[];
   /** The successor that is held for a later upgrade. */
   staged?: Staged;

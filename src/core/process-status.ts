@@ -24,6 +24,7 @@ export async function statusOf(context: ProcessContext, staged: Staged | undefin
       ...(activation === undefined ? {} : { passed: true }),
     })),
     connections: connections.size,
+    memory: process.memoryUsage.rss(),
     predecessors: await predecessors.progress(),
     ...(staged === undefined ? {} : { staged }),
     upgrades: history.records,

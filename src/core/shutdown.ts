@@ -33,10 +33,12 @@ export class Shutdown {
   }
 
   get progress(): DrainProgress {
+    const { connections, processState } = this.#context;
     return {
-      connections: this.#context.connections.size,
+      connections: connections.size,
       moved: this.#connections.moved,
       remaining: Math.round(this.#clock.remaining),
+      drained: connections.size === 0 && processState.isDrained,
     };
   }
 

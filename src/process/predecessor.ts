@@ -26,6 +26,8 @@ export interface DrainProgress {
   moved?: number;
   /** ms until the remaining connections are destroyed. */
   remaining: number;
+  /** Whether that process only waits until a rollback is impossible; an earlier version does not send it. */
+  drained?: boolean;
 }
 
 /** An older generation that is still alive: the direct predecessor, or one before it. */

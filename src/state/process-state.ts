@@ -116,6 +116,12 @@ export class ProcessState implements SlotHost, UnitHost {
     return Object.fromEntries(await Promise.all(reports));
   }
 
+  /** Whether this process has drained, except that a rollback would bring back the state that the successor has taken. */
+  get isDrained(): boolean {
+    const units = [...this.#units.values()];
+    return this.#areSlotsMoving && this.#slots.isDrained && units.every((one) => one.isDrained);
+  }
+
   /** Resolves when every slot is settled, or the drain is over. */
   async whenEmpty(context: DrainContext): Promise<void> {
     await Promise.race([this.#slots.whenEmpty(context), context.over]);

@@ -21,8 +21,8 @@ describe("the program", () => {
 
   test.each([
     [["upgarde"], /^handover: unknown command 'upgarde' .*upgrade/],
-    [["upgrade", "--jsn", 1], /^handover: unknown option '--jsn' .*--json/],
     [["list", 1], /^handover: too many arguments/],
+    [["upgrade", "--jsn", 1], /^handover: unknown option '--jsn' .*--json/],
     [["status", "x1"], /^handover: .*'x1' is invalid.* whole number/],
     [["status", 1, 2], /^handover: too many arguments/],
     [["stop", 1, "--control", "s"], /^handover: name one process: by its PID, --pid-file or --control\n/],
@@ -173,7 +173,9 @@ describe("the process of a command", () => {
       settings: { pidFile, controlSocket: join(directory, "control") },
     });
     await service.until("accepting");
-    expect((await handover("status", "--pid-file", pidFile)).stdout).toMatch(`pid          ${service.pid}\n`);
+    expect((await handover("status", "--pid-file", pidFile)).stdout).toMatch(
+      `pid           ${service.pid}\n`,
+    );
   });
 
   test("a process that is not found is an error that says what to do", async () => {
@@ -225,7 +227,13 @@ test("handover status shows an older generation that still drains", async () => 
         { name: "handover:control", address: expect.stringMatching(/\.sock$/) as string },
       ],
       predecessors: [
-        { pid: service.pid, generation: 0, connections: 1, remaining: expect.any(Number) as number },
+        {
+          pid: service.pid,
+          generation: 0,
+          connections: 1,
+          remaining: expect.any(Number) as number,
+          drained: false,
+        },
       ],
     },
   ]);
@@ -234,13 +242,44 @@ test("handover status shows an older generation that still drains", async () => 
   expect(stdout).toMatch(
     new RegExp(
       `^pid +${pid}\ngeneration +1\nstate +ready\nuptime +.*\nversion +.*\ncontrol +/.*\n` +
-        `listeners +tcp:127.0.0.1:0#1 \\(127.0.0.1:\\d+\\)\nconnections +0\ndraining +pid ${service.pid}, generation 0: 0 moved, 1 connection left, .* left\n` +
+        `listeners +tcp:127.0.0.1:0#1 \\(127.0.0.1:\\d+\\)\nconnections +0\nmemory +\\d+\\.\\d MiB\n` +
+        `predecessors +pid ${service.pid}, generation 0: drains, 0 moved, 1 connection left, .* left\n` +
         "upgrades +[\\d-]+ [\\d:]+ +generation 0 → 1 +confirmed +.* to the commit\n$",
     ),
   );
 
   request.end();
   await service.until("exited", { generation: 0, outcome: "upgraded" });
+});
+
+test("handover status says that a predecessor has drained, and waits for the end of probation", async () => {
+  const service = await startService("http.js", { probation: 60_000 });
+  const upgrade = startHandover(["upgrade", service.pid]);
+  await upgrade.untilPrinted(/probation/);
+  const { pid } = await service.until("accepting", { generation: 1 });
+  const read = async (): Promise<unknown> => {
+    const [status] = jsonLines(await handover("status", pid, "--json"));
+    return (status!["predecessors"] as { drained: boolean }[])[0]!.drained;
+  };
+  await expect.poll(read).toBe(true);
+  expect((await handover("status", pid)).stdout).toMatch(
+    `predecessors  pid ${service.pid}, generation 0: has drained, 0 moved, waits until the upgrade is confirmed\n`,
+  );
+});
+
+test("handover --json rounds times to a tenth of a millisecond", async () => {
+  const service = await startService("http.js");
+  const upgrade = jsonLines(await handover("upgrade", service.pid, "--json"));
+  const { pid } = await service.until("accepting", { generation: 1 });
+  const [status] = jsonLines(await handover("status", pid, "--json"));
+  const [record] = status!["upgrades"] as { timings: Record<string, number> }[];
+  const timings = [...upgrade.slice(1).filter((line) => "timings" in line), record!].map(
+    (line) => line["timings"],
+  );
+  expect(timings).toHaveLength(3);
+  for (const one of timings.flatMap((line) => Object.values(line as Record<string, number>))) {
+    expect(String(one)).toMatch(/^\d+(\.\d)?$/);
+  }
 });
 
 describe("handover stop", () => {

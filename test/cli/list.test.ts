@@ -33,7 +33,7 @@ describe.skipIf(Sandbox.missing)(`on a host without other services${Sandbox.why}
     );
     // The first generation still drains.
     const { stdout } = await sandbox.run("handover status");
-    expect(stdout).toMatch(new RegExp(`draining +pid ${pid}, generation 0: .*1 connection left`));
+    expect(stdout).toMatch(new RegExp(`predecessors +pid ${pid}, generation 0: drains, .*1 connection left`));
     const [list] = jsonLines(await sandbox.run("handover list --json"));
     expect(list).toMatchObject({ services: [{ generation: 1 }] });
     await sandbox.run(`kill ${busy}`);

@@ -28,6 +28,11 @@ export class SlotQueue {
     return this.#waiting.length === 0 && this.#taken.size === 0;
   }
 
+  /** Whether the successor has taken every slot, though its probation may not be over. */
+  get isDrained(): boolean {
+    return this.#waiting.length === 0;
+  }
+
   /** Whether a slot is on its way, or is about to be. */
   get isOffering(): boolean {
     return this.#host.slotDrain !== undefined && this.#waiting.length > 0;

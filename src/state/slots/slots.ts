@@ -119,6 +119,11 @@ export class Slots {
     for (const queue of this.#queues.values()) queue.run();
   }
 
+  /** Whether no slot is left here but those that the successor has taken, which a rollback brings back. */
+  get isDrained(): boolean {
+    return [...this.#queues.values()].every((queue) => queue.isDrained);
+  }
+
   /** Resolves when every slot is settled, or after a rollback. */
   async whenEmpty(context: DrainContext): Promise<void> {
     const queues = (): SlotQueue[] => [...this.#queues.values()];

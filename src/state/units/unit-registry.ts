@@ -16,6 +16,7 @@ import {
   type UnitKind,
 } from "./unit-definition.js";
 import { UnitDrain } from "./unit-drain.js";
+import type { UnitPhase } from "./unit-phase.js";
 import { UnitQueue } from "./unit-queue.js";
 
 /** The units of one kind that run in this process. */
@@ -49,6 +50,9 @@ export interface UnitHost {
   readonly drainContext: DrainContext | undefined;
 }
 
+/** The phases of units that still move or end. */
+const LEFT: ReadonlySet<UnitPhase> = new Set(["running", "frozen", "offered"]);
+
 /** Runs the units of one kind. */
 export class UnitRegistry implements Units<unknown, unknown> {
   readonly #kind: UnitKind;
@@ -70,6 +74,11 @@ export class UnitRegistry implements Units<unknown, unknown> {
     let size = 0;
     for (const { phase } of this.#units.values()) if (phase === "running") size++;
     return size;
+  }
+
+  /** Whether no unit is left here but those that the successor has taken, which a rollback brings back. */
+  get isDrained(): boolean {
+    return [...this.#units.values()].every(({ phase }) => !LEFT.has(phase));
   }
 
   get(id: string): unknown {
