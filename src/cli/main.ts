@@ -1,6 +1,7 @@
 import { Command, CommanderError } from "commander";
 import { reasonOf } from "../errors.js";
 import { VERSION } from "../util/version.js";
+import { completionCommand } from "./completion/completion-command.js";
 import { demoCommand } from "./demo/demo-command.js";
 import { doctorCommand } from "./doctor/doctor-command.js";
 import { Interrupted } from "./interrupt.js";
@@ -21,13 +22,29 @@ export async function main(args: string[]): Promise<number> {
     program.outputHelp();
     return DONE;
   }
+  // With the name of no command, `help` would print the help of all.
+  const isVainHelp = args[0] === "help" && args[1] !== undefined && find(program, args[1]) === undefined;
+  const words = isVainHelp ? args.slice(1) : args;
   try {
-    await program.parseAsync(args, { from: "user" });
+    if (Object.hasOwn(ABSENT, words[0]!)) program.error(ABSENT[words[0]!]!);
+    await program.parseAsync(words, { from: "user" });
     return DONE;
   } catch (error) {
-    const command = program.commands.find((one) => one.name() === args[0]);
+    const command = find(program, words[0]!);
     return reportError(error, args.includes("--json"), `handover ${command?.name() ?? ""}`.trim());
   }
+}
+
+/** Commands that other programs have, and what to do here. */
+const ABSENT: Record<string, string> = {
+  start:
+    "there is no command start: start the program itself, or let systemd start it (handover unit --install)",
+  restart: "there is no command restart: handover upgrade replaces the process, and no client notices",
+  logs: "there is no command logs: a service prints where it was started, and under systemd into the journal",
+};
+
+function find(program: Command, name: string): Command | undefined {
+  return program.commands.find((one) => one.name() === name || one.aliases().includes(name));
 }
 
 const DONE = 0;
@@ -37,7 +54,7 @@ const WRONG_USAGE = 2;
 function createProgram(): Command {
   const program = new Command("handover")
     .description("Upgrades running Node servers without dropping a connection.")
-    .version(VERSION)
+    .version(VERSION, "-v, --version", "print the version")
     .helpCommand("help [command]", "show what a command does")
     .addHelpText("after", MORE_HELP);
   for (const command of [
@@ -50,6 +67,7 @@ function createProgram(): Command {
     doctorCommand(),
     unitCommand(),
     demoCommand(),
+    completionCommand(() => program),
   ]) {
     program.addCommand(command);
   }

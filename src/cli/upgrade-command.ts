@@ -13,6 +13,7 @@ import { Progress, step, withServingPid } from "./progress.js";
 /** `handover upgrade` */
 export function upgradeCommand(): Command {
   return withProcessOptions(new Command("upgrade"))
+    .alias("reload")
     .summary("replace a process with its new code")
     .description(
       "Starts the new code of a running server, lets it take over when it is ready, and waits until the " +

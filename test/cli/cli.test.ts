@@ -14,13 +14,33 @@ describe("the program", () => {
     expect(stderr).toBe("");
   });
 
-  test("handover --version prints the version", async () => {
+  test.each(["--version", "-v"])("handover %s prints the version", async (option) => {
     const { version } = JSON.parse(readFileSync("package.json", "utf8")) as { version: string };
-    expect(await handover("--version")).toEqual({ code: 0, stdout: `${version}\n`, stderr: "" });
+    expect(await handover(option)).toEqual({ code: 0, stdout: `${version}\n`, stderr: "" });
+  });
+
+  test("handover help shows what a command does, by its name or its alias", async () => {
+    const [help, ...others] = await Promise.all([
+      handover("upgrade", "--help"),
+      handover("help", "upgrade"),
+      handover("help", "reload"),
+      handover("reload", "--help"),
+    ]);
+    expect(help).toMatchObject({ code: 0, stderr: "" });
+    expect(help.stdout).toMatch(/^Usage: handover upgrade\|reload /);
+    for (const other of others) expect(other).toEqual(help);
   });
 
   test.each([
     [["upgarde"], /^handover: unknown command 'upgarde' .*upgrade/],
+    [["help", "nonsense"], /^handover: unknown command 'nonsense'\nTry: handover --help\n$/],
+    [["help", "upgarde"], /^handover: unknown command 'upgarde' .*upgrade/],
+    [["start", "app.js", "--fast"], /^handover: there is no command start: .*handover unit --install/],
+    [["help", "start"], /^handover: there is no command start: /],
+    [["restart", 4711], /^handover: there is no command restart: handover upgrade replaces the process/],
+    [["logs", "-f"], /^handover: there is no command logs: .*journal/],
+    [["reload", "--jsn", 1], /^handover: unknown option '--jsn' .*\nTry: handover upgrade --help\n$/],
+    [["completion", "csh"], /^handover: .*'csh' is invalid.* bash, zsh, fish/],
     [["list", 1], /^handover: too many arguments/],
     [["upgrade", "--jsn", 1], /^handover: unknown option '--jsn' .*--json/],
     [["status", "x1"], /^handover: .*'x1' is invalid.* whole number/],

@@ -12,7 +12,7 @@ describe.skipIf(Sandbox.missing)(`on a host without other services${Sandbox.why}
       stderr: "",
     });
     expect(jsonLines(await sandbox.run("handover list --json"))).toEqual([{ answer: "list", services: [] }]);
-    for (const command of ["upgrade", "status", "stop"]) {
+    for (const command of ["upgrade", "reload", "status", "stop"]) {
       expect(await sandbox.run(`handover ${command}`)).toEqual({
         code: 1,
         stdout: "",
@@ -37,7 +37,7 @@ describe.skipIf(Sandbox.missing)(`on a host without other services${Sandbox.why}
     const [list] = jsonLines(await sandbox.run("handover list --json"));
     expect(list).toMatchObject({ services: [{ generation: 1 }] });
     await sandbox.run(`kill ${busy}`);
-    expect((await sandbox.run("handover upgrade --json")).stdout).toMatch(
+    expect((await sandbox.run("handover reload --json")).stdout).toMatch(
       /"answer":"upgraded".*"generation":2/,
     );
     expect(await sandbox.run("handover stop")).toMatchObject({ code: 0, stderr: "" });
