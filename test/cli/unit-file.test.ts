@@ -4,7 +4,7 @@ import { join, resolve } from "node:path";
 import { describe, expect, test } from "vitest";
 import { DIRECTIVES } from "../../dist/cli/unit-file/directives.js";
 import { quoteWord, splitWords } from "../../dist/cli/unit-file/quote.js";
-import { handover, jsonLines } from "../support/program.js";
+import { handover, jsonLines, startHandover } from "../support/program.js";
 import { temporaryDirectory } from "../support/service.js";
 
 const version = spawnSync("systemd-analyze", ["--version"], { encoding: "utf8" }).stdout as string | null;
@@ -58,18 +58,44 @@ describe("handover unit", () => {
   });
 
   test("handover unit takes its defaults from the package", async () => {
-    const { directory, text } = await unitOf({
-      name: "@acme/shop",
-      scripts: { start: 'node --enable-source-maps "my server.js"' },
-    });
+    const { directory, text } = await unitOf(
+      { name: "@acme/shop", scripts: { start: 'node --enable-source-maps "my server.js"' } },
+      "my server.js",
+    );
     expect(text).toMatch(/^ExecStart=\/\S+\/node --enable-source-maps "my server\.js"$/m);
     expect(text).toContain(`WorkingDirectory=${directory}\nEnvironment=PWD=${directory}\n`);
     expect(text).toContain("RuntimeDirectory=shop\n");
     expect(text).toContain("PIDFile=/run/shop/shop.pid\n");
     expect(text).toContain('# The program needs: new Upgrader({ pidFile: "/run/shop/shop.pid" })\n');
-    expect((await unitOf({ main: "main.js", scripts: { start: "npm run it" } })).text).toMatch(
+    expect((await unitOf({ main: "main.js", scripts: { start: "npm run it" } }, "main.js")).text).toMatch(
       /^ExecStart=\/\S+ main\.js$/m,
     );
+  });
+
+  test.each([
+    ["main", { main: "index.js", scripts: { start: "node dist/server.js" } }, ["index.js"], "index.js"],
+    ["server.js", { main: "lib/index.js" }, ["server.js", "index.js"], "server.js"],
+    ["index.js", { scripts: { start: "node --import tsx src/server.ts" } }, ["index.js"], "index.js"],
+    ["main without an extension", { main: "./app" }, ["app.js"], "./app"],
+  ])(
+    "handover unit starts %s if that is the first program that exists",
+    async (_, content, files, script) => {
+      const { text } = await unitOf(content, ...files);
+      expect(/^ExecStart=\S+ (.*)$/m.exec(text)?.[1]).toBe(script);
+    },
+  );
+
+  test("handover unit --user without a name prints a unit of the user's own systemd", async () => {
+    const args = ["--exec", "node /srv/app/a.js", "--name", "app", "--user", "--socket", "8080"];
+    const { stdout } = await startHandover(["unit", ...args], { XDG_RUNTIME_DIR: "/run/user/4" }).ended;
+    expect(stdout).toContain(
+      "Put it into ~/.config/systemd/user, then run:\n" +
+        "#   systemctl --user daemon-reload\n#   systemctl --user enable --now app.socket app.service\n",
+    );
+    expect(stdout).toContain("\nRuntimeDirectory=app\n");
+    expect(stdout).toContain("\nPIDFile=/run/user/4/app/app.pid\n");
+    expect(stdout).toContain("\nWantedBy=default.target\n");
+    expect(stdout).not.toMatch(/^(User|SocketUser|After=network)/m);
   });
 
   test("handover unit finds handover in the program's own package, by the path of a release behind a symlink", async () => {
@@ -138,9 +164,35 @@ describe("handover unit", () => {
     expect(await handover(...args)).toEqual({
       code: 1,
       stdout: "",
-      stderr: `handover: cannot write ${file}: it exists with other content; remove it first\n`,
+      stderr: `handover: cannot write ${file}: it exists with other content; --force replaces it\n`,
     });
+    // Neither is the other one written.
+    expect((await handover(...args, "--socket", 80)).code).toBe(1);
     expect(readFileSync(file, "utf8")).toBe("mine");
+    expect(readdirSync(directory)).toEqual(["app.service"]);
+    expect((await handover(...args, "--force")).code).toBe(0);
+    expect(readFileSync(file, "utf8")).toMatch(/^# app\.service, generated/);
+  });
+
+  test.each([
+    [["--exec", "/nowhere/node a.js"], "there is no program /nowhere/node"],
+    [["--exec", "node b.js"], "there is no b.js in DIRECTORY"],
+    [["--working-directory", "/nowhere", "--exec", "node /a.js"], "there is no directory /nowhere"],
+    [["--exec", "node a.js", "--user", "no-such-user"], "there is no user no-such-user: useradd --system"],
+  ])("handover unit --install refuses %j", async (options, why) => {
+    const directory = temporaryDirectory();
+    writeFileSync(join(directory, "a.js"), "");
+    const args = ["unit", "--install", "--name", "handover-test", ...options];
+    const run = await startHandover(args, {}, directory).ended;
+    expect(run).toMatchObject({ code: 1, stdout: "" });
+    expect(run.stderr).toMatch(
+      `cannot install handover-test.service: ${why.replace("DIRECTORY", directory)}`,
+    );
+  });
+
+  test("handover unit --install refuses --write", async () => {
+    const { code, stderr } = await handover("unit", "--install", "--write", "/tmp");
+    expect([code, stderr]).toEqual([2, expect.stringMatching(/--install.* cannot be used with/) as string]);
   });
 
   test.each([
@@ -174,11 +226,12 @@ describe("handover unit", () => {
     const directory = temporaryDirectory();
     const none = await handover("unit", "--working-directory", directory);
     expect(none.stderr).toContain(
-      `cannot find out what to start in ${directory}: there is no package.json; set --exec`,
+      `cannot find a program to start in ${directory}: nothing is there for node server.js, node index.js; set --exec`,
     );
-    writeFileSync(join(directory, "package.json"), '{ "scripts": { "start": "node a.js && true" } }');
+    const content = { main: "main.js", scripts: { start: "node a.js && true" } };
+    writeFileSync(join(directory, "package.json"), JSON.stringify(content));
     const useless = await handover("unit", "--working-directory", directory);
-    expect(useless.stderr).toContain('no "start" script of the form "node …", and no "main"');
+    expect(useless.stderr).toContain("for node main.js, node server.js, node index.js; set --exec");
     writeFileSync(join(directory, "package.json"), "{");
     const broken = await handover("unit", "--working-directory", directory);
     expect([broken.code, broken.stderr]).toEqual([2, expect.stringContaining("cannot read") as string]);
@@ -239,10 +292,11 @@ test.each([
   expect(quoteWord(word)).toBe(quoted);
 });
 
-/** In a package with this package.json. */
-async function unitOf(content: object): Promise<{ directory: string; text: string }> {
+/** In a package with this package.json and these files. */
+async function unitOf(content: object, ...files: string[]): Promise<{ directory: string; text: string }> {
   const directory = temporaryDirectory();
   writeFileSync(join(directory, "package.json"), JSON.stringify(content));
+  for (const name of files) writeFileSync(join(directory, name), "");
   const { stdout, stderr } = await handover("unit", "--working-directory", directory);
   return { directory, text: stdout + stderr };
 }

@@ -103,21 +103,40 @@ const PROPERTIES = [
 /** ms */
 const SYSTEMCTL_TIMEOUT = 10_000;
 
-async function systemctl(doing: string, args: string[]): Promise<string> {
+/**
+ * Runs systemctl.
+ *
+ * @param doing for the error: `read the unit app.service`
+ * @param timeout in ms; 0: as long as systemd needs
+ * @throws {HandoverError} `ERR_CONTROL`
+ */
+export async function systemctl(
+  doing: string,
+  args: readonly string[],
+  timeout = SYSTEMCTL_TIMEOUT,
+): Promise<string> {
   try {
     // A locale would change the format of times.
     const env = { ...process.env, LC_ALL: "C" };
-    return (await promisify(execFile)("systemctl", args, { timeout: SYSTEMCTL_TIMEOUT, env })).stdout;
+    return (await promisify(execFile)("systemctl", args, { timeout, env })).stdout;
   } catch (cause) {
     const { code, killed, stderr } = cause as { code?: unknown; killed?: boolean; stderr?: string };
     const why =
       code === "ENOENT"
         ? "there is no systemctl"
         : killed === true
-          ? `systemctl did not answer within ${SYSTEMCTL_TIMEOUT} ms`
-          : stderr?.trim().split("\n")[0] || reasonOf(cause);
+          ? `systemctl did not answer within ${timeout} ms`
+          : complaint(stderr) || reasonOf(cause);
     throw new HandoverError("ERR_CONTROL", `cannot ${doing}: ${why}`, { cause });
   }
+}
+
+/** The first line of what systemctl complains of; it also says what it has done. */
+function complaint(stderr = ""): string | undefined {
+  return stderr
+    .trim()
+    .split("\n")
+    .find((line) => !line.startsWith("Created symlink "));
 }
 
 /** A property with several values, such as commands, has a line for each: the first one is kept. */

@@ -1,4 +1,5 @@
 import { existsSync, readFileSync, realpathSync } from "node:fs";
+import { createRequire } from "node:module";
 import { basename, dirname, isAbsolute, join, resolve } from "node:path";
 import { HandoverError, reasonOf } from "../../errors.js";
 import { launchInfo } from "../../process/command.js";
@@ -17,6 +18,8 @@ export interface Plan {
   pidFile: string;
   /** The command that runs `handover`. */
   handover: string[];
+  /** The systemd that runs it: of the machine, or the user's own. */
+  manager: "system" | "user";
   user?: string | undefined;
   /** Addresses on which systemd listens. */
   sockets: string[];
@@ -32,14 +35,18 @@ type UnitType = (typeof UNIT_TYPES)[number];
 
 /** The options of the command; {@link planUnit} adds the rest. */
 export type Request = Partial<Pick<Plan, "name" | "workingDirectory" | "pidFile">> &
-  Omit<Plan, "name" | "workingDirectory" | "pidFile" | "command" | "handover"> & { exec?: string };
+  Omit<Plan, "name" | "workingDirectory" | "pidFile" | "command" | "handover" | "manager" | "user"> & {
+    exec?: string;
+    /** `true`: a unit of the user's own systemd */
+    user?: string | true;
+  };
 
 /**
  * Adds the values that the options leave out: from package.json, and from the places of the programs.
  *
  * @throws {HandoverError} `ERR_OPTION`
  */
-export function planUnit({ exec, ...request }: Request): Plan {
+export function planUnit({ exec, user, ...request }: Request): Plan {
   const here = launchInfo.logicalCwd;
   const words = exec === undefined ? undefined : splitWords(exec);
   if (words?.length === 0) throw new HandoverError("ERR_OPTION", "--exec names no program");
@@ -50,12 +57,15 @@ export function planUnit({ exec, ...request }: Request): Plan {
   const workingDirectory = resolve(here, request.workingDirectory ?? directoryOf(words) ?? ".");
   const [word, ...args] = words ?? startOf(workingDirectory);
   const name = request.name ?? nameOf(workingDirectory);
+  const manager = user === true ? "user" : "system";
   return {
     ...request,
     name,
+    manager,
+    user: user === true ? undefined : user,
     workingDirectory,
     command: [findProgram(word!, workingDirectory), ...args],
-    pidFile: resolve(here, request.pidFile ?? `/run/${name}/${name}.pid`),
+    pidFile: resolve(here, request.pidFile ?? join(runtimeDirectoryOf(manager), name, `${name}.pid`)),
     handover: [findProgram("node", workingDirectory), findHandover(workingDirectory)],
   };
 }
@@ -70,16 +80,49 @@ function directoryOf(words: readonly string[] | undefined): string | undefined {
   return above(dirname(script), "package.json") ?? dirname(script);
 }
 
-/** The command of `npm start`, if it runs Node and nothing else; otherwise the package's main module. */
+/** The directory in which systemd makes that of RuntimeDirectory=. */
+export function runtimeDirectoryOf(manager: Plan["manager"]): string {
+  if (manager === "system") return "/run";
+  return process.env["XDG_RUNTIME_DIR"] ?? `/run/user/${process.getuid?.()}`;
+}
+
+/**
+ * The first of these that exists: the command of `npm start`, if it runs Node and nothing else; the package's main module;
+ * and the programs that `npm start` and Node run without any of them.
+ */
 function startOf(directory: string): string[] {
   const { scripts, main } = readPackage(directory) ?? {};
   const start = scripts?.["start"];
-  if (start !== undefined && /^node\s[^&|;<>$`*?]+$/.test(start)) return splitWords(start);
-  if (main !== undefined) return ["node", main];
-  const why = existsSync(join(directory, "package.json"))
-    ? `its package.json has no "start" script of the form "node …", and no "main"`
-    : "there is no package.json";
-  throw new HandoverError("ERR_OPTION", `cannot find out what to start in ${directory}: ${why}; set --exec`);
+  const commands = [
+    ...(start !== undefined && /^node\s[^&|;<>$`*?]+$/.test(start) ? [splitWords(start)] : []),
+    ...[main, "server.js", "index.js"].flatMap((one) => (one === undefined ? [] : [["node", one]])),
+  ];
+  const found = commands.find((words) => missingScript(words, directory) === undefined);
+  if (found !== undefined) return found;
+  const tried = [...new Set(commands.map((words) => words.join(" ")))].join(", ");
+  throw new HandoverError(
+    "ERR_OPTION",
+    `cannot find a program to start in ${directory}: nothing is there for ${tried}; set --exec`,
+  );
+}
+
+/**
+ * The script of a command of Node that does not exist. Undefined if it exists, or the command has none: which word is the
+ * script and which the value of an option of Node is not looked into.
+ */
+export function missingScript([, ...args]: readonly string[], directory: string): string | undefined {
+  const words = args.filter((word) => !word.startsWith("-"));
+  return words.some((word) => isModule(resolve(directory, word))) ? undefined : words[0];
+}
+
+/** Whether Node finds a script at a path: also without its extension, and in a directory. */
+function isModule(path: string): boolean {
+  try {
+    createRequire(path).resolve(path);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** The name of the package; without one that of the directory, or of its parent if the directory is a release. */

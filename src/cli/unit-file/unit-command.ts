@@ -1,23 +1,28 @@
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { HandoverError, reasonOf } from "../../errors.js";
-import { writeJson, writeLines, writeText } from "../output.js";
+import { HandoverError } from "../../errors.js";
+import { paint, writeJson, writeLines, writeText } from "../output.js";
 import { milliseconds, wholeNumber } from "../process-options.js";
-import { planUnit, UNIT_TYPES, type Request } from "./plan.js";
-import { renderService } from "./service-file.js";
+import { installUnits, managerOption, writeUnits, type UnitFile } from "./install.js";
+import { planUnit, UNIT_TYPES, type Plan, type Request } from "./plan.js";
+import { renderService, requirement } from "./service-file.js";
 import { renderSocket } from "./socket-file.js";
 
 /** `handover unit` */
 export function unitCommand(): Command {
   return new Command("unit")
-    .summary("print a unit file for systemd")
+    .summary("print a unit file for systemd, or install it")
     .description(
       "Prints a unit file: systemd runs the server, and `systemctl reload` upgrades it. A comment explains each " +
-        "line. Options that are not given are taken from the package.json in the working directory.",
+        "line. Options that are not given are taken from the package.json in the working directory. With --install " +
+        "the unit is written where systemd reads it, enabled and started.",
     )
     .option("--name <name>", "name of the unit; default: that of the package", unitName)
-    .option("--user <user>", "user that runs it; default: root", userName)
+    .option(
+      "--user [user]",
+      "user that runs it; without a name: a unit of your own systemd; default: root",
+      userName,
+    )
     .option(
       "--exec <command>",
       'command to run, such as "/usr/bin/node server.js"; nothing in it is expanded',
@@ -40,7 +45,13 @@ export function unitCommand(): Command {
     .option("--watchdog <s>", "restart it when its event loop is blocked for this time", wholeNumber)
     .option("--upgrade-timeout <ms>", "the upgradeTimeout of its new Upgrader()", milliseconds, 60_000)
     .option("--drain-timeout <ms>", "the drainTimeout of its new Upgrader()", milliseconds, 30_000)
+    .addOption(
+      new Option("--install", "write the files where systemd reads them, enable and start").conflicts(
+        "write",
+      ),
+    )
     .option("--write <directory>", "write the files to a directory instead of printing them")
+    .option("--force", "replace a file that has other content")
     .option("--json", "print JSON, one object per line")
     .addHelpText("after", EXAMPLES)
     .action(unit);
@@ -51,58 +62,70 @@ Examples:
   $ handover unit --user app > /etc/systemd/system/app.service
   $ handover unit --name app --user app --exec '/usr/bin/node /srv/app/current/server.js'
   $ handover unit --user app --socket 8080 --write /etc/systemd/system
+  $ sudo handover unit --user app --install  as a service of the machine
+  $ handover unit --user --install           as a service of your own
 
 With --socket two files are printed, the socket unit last. Each begins with a comment that names it.
 
-Exit codes: 0 printed, 1 failed, 2 wrong usage.`;
+Exit codes: 0 printed, written or installed, 1 failed, 2 wrong usage.`;
 
-type Options = Omit<Request, "sockets"> & { socket?: string[]; write?: string; json?: true };
+type Options = Omit<Request, "sockets"> & {
+  socket?: string[];
+  install?: true;
+  write?: string;
+  force?: true;
+  json?: true;
+};
 
-function unit(options: Options, command: Command): void {
-  const files = render(options, command);
-  const { write: directory, json } = options;
-  const paths = directory === undefined ? undefined : files.map((file) => write(directory, file));
-  if (json) return writeJson({ answer: "unit", files, ...(paths && { written: paths }) });
-  if (paths === undefined)
-    return writeLines(
-      files
-        .map(({ content }) => content)
-        .join("\n")
-        .trimEnd(),
-    );
-  for (const path of paths) writeText(`written: ${path}`);
-  writeText("next: systemctl daemon-reload");
+async function unit(options: Options, command: Command): Promise<void> {
+  const plan = makePlan(options, command);
+  const files = render(plan, command);
+  const { install, write: directory, force = false, json } = options;
+  const written = install
+    ? await installUnits(plan, files, force)
+    : directory && writeUnits(resolve(directory), files, force);
+  if (json) {
+    const enabled = install && { enabled: files.map(({ name }) => name) };
+    return writeJson({ answer: "unit", files, ...(written && { written }), ...enabled });
+  }
+  if (!written) return writeLines(contentOf(files));
+  for (const path of written) writeText(`written: ${path}`);
+  if (!install) return writeText("next: systemctl daemon-reload");
+  const systemctl = ["systemctl", ...managerOption(plan)].join(" ");
+  writeText(paint("green", `done: ${plan.name} runs`));
+  writeText(`${systemctl} reload ${plan.name} upgrades it, if it has ${requirement(plan)}`);
+  if (force) writeText(`a service that ran before takes its new unit by ${systemctl} restart ${plan.name}`);
+  if (plan.manager === "user") writeText("it ends when you log out, unless loginctl enable-linger was run");
 }
 
-interface File {
-  name: string;
-  content: string;
+function makePlan(options: Options, command: Command): Plan {
+  const { socket: sockets = [], install: _, write: __, force: ___, json: ____, ...request } = options;
+  return asUsage(command, () => planUnit({ ...request, sockets }));
 }
 
-function render({ socket: sockets = [], write: _, json: __, ...request }: Options, command: Command): File[] {
-  try {
-    const plan = planUnit({ ...request, sockets });
+function render(plan: Plan, command: Command): UnitFile[] {
+  return asUsage(command, () => {
     const service = { name: `${plan.name}.service`, content: renderService(plan) };
-    if (sockets.length === 0) return [service];
+    if (plan.sockets.length === 0) return [service];
     return [service, { name: `${plan.name}.socket`, content: renderSocket(plan) }];
+  });
+}
+
+/** Options from which no unit can be made are wrong usage. */
+function asUsage<T>(command: Command, work: () => T): T {
+  try {
+    return work();
   } catch (error) {
     if (error instanceof HandoverError && error.code === "ERR_OPTION") command.error(error.message);
     throw error;
   }
 }
 
-/** Does not overwrite another content: the administrator may have edited the unit. */
-function write(directory: string, { name, content }: File): string {
-  const path = join(resolve(directory), name);
-  try {
-    if (existsSync(path) && readFileSync(path, "utf8") === content) return path;
-    writeFileSync(path, content, { flag: "wx", mode: 0o644 });
-    return path;
-  } catch (cause) {
-    const exists = (cause as NodeJS.ErrnoException).code === "EEXIST";
-    const why = exists ? "it exists with other content; remove it first" : reasonOf(cause);
-    throw new HandoverError("ERR_OPTION", `cannot write ${path}: ${why}`, { cause });
-  }
+function contentOf(files: readonly UnitFile[]): string {
+  return files
+    .map(({ content }) => content)
+    .join("\n")
+    .trimEnd();
 }
 
 function collect(value: string, before: string[] = []): string[] {
