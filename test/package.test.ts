@@ -1,7 +1,15 @@
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
 
@@ -118,14 +126,64 @@ async function main(): Promise<void> {
 void main();
 `;
 
-test("the package contains the compiled files of src, and no tests", () => {
+test("the package contains every entry with its types, and no test", () => {
   const files = filesOf(installed);
-  expect(
-    files.filter((name) => /test|fixture|^bench|^scripts/.test(name) && !/^dist\/(cjs\/)?testing/.test(name)),
-  ).toEqual([]);
-  const compiled = files.filter((name) => /^dist\/(?!cjs\/).*\.js$/.test(name));
-  const sources = filesOf(join(ROOT, "src")).map((name) => `dist/${name.replace(/\.ts$/, ".js")}`);
-  expect(compiled.toSorted()).toEqual(sources.toSorted());
+  const { exports, bin } = JSON.parse(readFileSync(join(installed, "package.json"), "utf8")) as {
+    exports: Record<string, object | string>;
+    bin: object;
+  };
+  expect(Object.keys(exports)).toEqual([".", "./ws", "./metrics", "./testing", "./package.json"]);
+  const named = [...JSON.stringify([exports, bin]).matchAll(/"(?:\.\/)?([^"]+\.(?:ts|js|json))"/g)].map(
+    ([, name]) => name,
+  );
+  expect(new Set(named).size).toBe(4 * 4 + 2);
+  expect(files).toEqual(expect.arrayContaining(named));
+  // Sources and declarations of the entry handover/testing have the word in their path.
+  const others = files.filter((name) => !/^(src|dist\/(types|cjs))\/testing\//.test(name));
+  expect(others.filter((name) => /test(?!ing\.js)|fixture|^bench|^scripts/.test(name))).toEqual([]);
+});
+
+test("the package consists of few modules, and each has a source map to a source that is there", () => {
+  const files = filesOf(installed);
+  const modules = files.filter((name) => /^dist\/.*\.js$/.test(name) && !name.startsWith("dist/cjs/"));
+  expect(modules.filter((name) => !name.startsWith("dist/bundle/"))).toEqual([]);
+  for (const name of modules) {
+    const { sources } = JSON.parse(readFileSync(join(installed, `${name}.map`), "utf8")) as {
+      sources: string[];
+    };
+    expect(files).toEqual(expect.arrayContaining(sources.map((source) => join(dirname(name), source))));
+  }
+});
+
+test("all entries share one instance of everything, by import and by require()", () => {
+  const program = `
+    import { createRequire } from "node:module";
+    const require = createRequire(import.meta.url);
+    const names = ["handover", "handover/ws", "handover/metrics", "handover/testing"];
+    const [main, ws, , testing] = await Promise.all(names.map((name) => import(name)));
+    const isSame = (a, b) => Object.keys(a).every((key) => a[key] === b[key]);
+    const imported = await Promise.all(names.map(async (name) => isSame(await import(name), require(name))));
+    const errors = [
+      () => ws.webSockets({}, {}, { unknown: 1 }),
+      () => new testing.Upgrader({ unknown: 1 }),
+      () => new (require("handover").Upgrader)({ unknown: 1 }),
+    ].map((wrong) => { try { wrong(); } catch (error) { return error instanceof main.HandoverError; } });
+    console.log(JSON.stringify([imported, errors]));`;
+  writeFileSync(join(project, "instances.mjs"), program);
+  expect(JSON.parse(run(process.execPath, ["instances.mjs"]))).toEqual([
+    [true, true, true, true],
+    [true, true, true],
+  ]);
+});
+
+test("a stack trace names the line of a source of the package", () => {
+  const program = `
+    import { Upgrader } from "handover";
+    try { new Upgrader({ unknown: 1 }); } catch ({ stack }) { console.log(stack); }`;
+  writeFileSync(join(project, "throws.mjs"), program);
+  const stack = run(process.execPath, ["--enable-source-maps", "throws.mjs"]);
+  const [, file, line] = /at (?:\S+ \()?(?:file:\/\/)?(\S+\/src\/\S+\.ts):(\d+):\d+/.exec(stack)!;
+  expect(readFileSync(file!, "utf8").split("\n")[Number(line) - 1]).toContain("new HandoverError(");
 });
 
 test("the package contains the sources of its addon, and has no install script", () => {

@@ -2,8 +2,8 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 const declarations = readdirSync("dist", { recursive: true, encoding: "utf8" })
-  // The stand-in has the same names, and so have the copies for CommonJS.
-  .filter((name) => name.endsWith(".d.ts") && !/^(testing|cjs)\b/.test(name))
+  // The stand-in has the same names, and so have the copies for the package.
+  .filter((name) => name.endsWith(".d.ts") && !/^(testing|types|cjs)\b/.test(name))
   .map((name) => readFileSync(join("dist", name), "utf8"));
 
 /** The public members of a class or an interface of the built package, but its constructor. */

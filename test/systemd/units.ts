@@ -13,7 +13,7 @@ export interface Plan {
 export function program(name: string, port: number, plan: Plan = {}): string {
   const { initialise = "", begin = "", options = "", listen = `{ port: ${port}, host: "127.0.0.1" }` } = plan;
   return `import { createServer } from "node:http";
-import { Upgrader } from "/srv/handover/dist/index.js";
+import { Upgrader } from "/srv/handover/dist/bundle/index.js";
 const upg = new Upgrader({ pidFile: "/run/${name}/pid", probation: 300, ${options} });
 const held = [];
 process.on("SIGUSR2", () => held.forEach((response) => response.end(String(process.pid))));
