@@ -80,6 +80,10 @@ export class DormantConnections implements CloseStrategy {
     };
   }
 
+  isStaying(connection: DormantConnection): boolean {
+    return this.#staying.has(connection);
+  }
+
   markStaying(connection: DormantConnection): void {
     this.#staying.add(connection);
   }
@@ -170,6 +174,7 @@ export class DormantConnection implements Movable {
   readonly adapter: GuardedAdapter;
   /** When its silence ends it, in ms of `performance.now()`. */
   readonly deadline: number;
+  readonly identity = this;
   hasEnded = false;
   readonly #all: DormantConnections;
 

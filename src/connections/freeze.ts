@@ -9,6 +9,8 @@ import { rememberUse } from "./use.js";
 /** A connection that can move to the successor: one with a socket, or a dormant one. */
 export interface Movable {
   readonly hasEnded: boolean;
+  /** The same of a dormant connection and of the one with a socket that it becomes. */
+  readonly identity: object;
   /**
    * Freezes the connection if it is idle. Undefined if it is busy or has ended, a refusal if its adapter failed: it is
    * then as before.
@@ -54,9 +56,13 @@ export class OpenConnection implements Movable {
   readonly #server: ConnectionServer;
   #undoQuiescing: (() => void) | undefined;
 
-  constructor(socket: Socket, server: ConnectionServer) {
+  readonly identity: object;
+
+  /** @param dormant the connection as it was before it woke */
+  constructor(socket: Socket, server: ConnectionServer, dormant?: Movable) {
     this.#socket = socket;
     this.#server = server;
+    this.identity = dormant ?? this;
   }
 
   get hasEnded(): boolean {

@@ -18,8 +18,8 @@ export class ConnectionMover {
   /** Connections that may be idle. */
   readonly #candidates = new Set<Movable>();
   readonly #offered = new Set<Movable>();
-  /** Connections that do not move: refused by the successor, or with an adapter that failed. */
-  readonly #staying = new WeakSet<Movable>();
+  /** The identities of connections that do not move: refused by the successor, or with an adapter that failed. */
+  readonly #staying = new WeakSet<object>();
   readonly #unsubscribe: () => void;
   readonly #timer: NodeJS.Timeout;
   #first: NodeJS.Timeout | undefined;
@@ -90,7 +90,8 @@ export class ConnectionMover {
   }
 
   #consider(connection: Movable): void {
-    if (!this.#staying.has(connection) && !this.#offered.has(connection)) this.#candidates.add(connection);
+    if (this.#staying.has(connection.identity) || this.#offered.has(connection)) return;
+    this.#candidates.add(connection);
   }
 
   /** Until there are no candidates, or {@link WINDOW} batches are unsettled. */
@@ -161,7 +162,7 @@ export class ConnectionMover {
 
   #stay(connection: Movable, code: string): void {
     this.#count(code);
-    this.#staying.add(connection);
+    this.#staying.add(connection.identity);
     connection.endQuiescing();
     connection.markStaying();
   }

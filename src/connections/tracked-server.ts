@@ -6,7 +6,7 @@ import { makeRefusal, type Parcel, type Refusal } from "../exchange/parcel.js";
 import { allowsHalfOpen, countConnection, joinServer, wrapMember } from "../platform/node-internals.js";
 import { check, native } from "../platform/native.js";
 import type { CloseStrategy, ConnectionAdapter } from "./adapter.js";
-import { DormantConnections, type DormantConnection } from "./dormant.js";
+import { DormantConnection, DormantConnections } from "./dormant.js";
 import { AdapterGuard, reportFailure, type GuardedAdapter } from "./guarded-adapter.js";
 import { HttpConnections } from "./http-connections.js";
 import { Http1, INTERCEPTED, speaksHttp1 } from "./http1.js";
@@ -179,9 +179,9 @@ export class TrackedServer {
     if (connection !== undefined && this.adapters.length > 0) this.#listener.mayBeIdle(connection);
   }
 
-  #track(socket: Socket): void {
+  #track(socket: Socket, dormant?: DormantConnection): void {
     if (this.#open.has(socket)) return;
-    this.#open.set(socket, new OpenConnection(socket, this));
+    this.#open.set(socket, new OpenConnection(socket, this, dormant));
     socket.once("close", () => {
       this.#open.delete(socket);
       this.#listener.ended();
@@ -189,12 +189,13 @@ export class TrackedServer {
   }
 
   /** Owns the descriptor, and the place of its connection in the server's count. */
-  #attach({ fd, state, adapter }: Frozen, isSilent: boolean, unread?: Uint8Array): Socket {
+  #attach(frozen: Frozen | DormantConnection, isSilent: boolean, unread?: Uint8Array): Socket {
+    const { fd, state, adapter } = frozen;
     const { server } = this;
     const socket = this.#socketOn(fd);
     joinServer(server, socket);
     if (unread !== undefined) socket.unshift(unread);
-    this.#track(socket);
+    this.#track(socket, frozen instanceof DormantConnection ? frozen : undefined);
     try {
       adapter.thaw(socket, state, server, isSilent);
       return socket;
@@ -221,6 +222,7 @@ export class TrackedServer {
   #wake(connection: DormantConnection, isSilent: boolean, expire?: (socket: Socket) => void): void {
     try {
       const socket = this.#attach(connection, isSilent);
+      if (this.#dormant.isStaying(connection)) this.#open.get(socket)?.markStaying();
       expire?.(socket);
     } catch (error) {
       reportFailure(connection.adapter, "thaw", error);

@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { createServer } from "node:net";
+import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 import { describe, expect, onTestFinished, test } from "vitest";
 import type { ConnectionAdapter } from "../../dist/connections/adapter.js";
 import { Drain } from "../../dist/connections/drain.js";
@@ -10,6 +10,7 @@ import type { Delivery, Exchange } from "../../dist/exchange/exchange.js";
 import type { Settlement } from "../../dist/exchange/parcel.js";
 import { SilenceWatch } from "../../dist/connections/silence-watch.js";
 import { native } from "../../dist/platform/native.js";
+import { descriptorOf } from "../../dist/platform/node-internals.js";
 
 const adapter: ConnectionAdapter = {
   name: "x",
@@ -60,33 +61,53 @@ describe("a drain of a dormant connection", () => {
     const { done } = new Drain(await adopted(), context(10_000, successor(Promise.resolve(refusal))));
     expect(await done).toEqual({ destroyed: 0, unsettled: 0, moved: 0, stayed: { ERR_VERSION: 1 } });
   });
+
+  test("a drain offers a dormant connection once if the successor refuses it, though its client speaks", async () => {
+    const refusal = Promise.resolve({ how: "refused", code: "ERR_VERSION" } as const);
+    const offers: unknown[] = [];
+    const exchange = successor(refusal, (parcels) => offers.push(...parcels));
+    const { done } = new Drain(await adopted(refusal), context(500, exchange));
+    expect(await done).toEqual({ destroyed: 1, unsettled: 0, moved: 0, stayed: { ERR_VERSION: 1 } });
+    expect(offers).toHaveLength(1);
+  });
 });
 
 function context(timeout: number, exchange?: Exchange): DrainContext {
   return new DrainContext(exchange, new Promise(() => {}), timeout);
 }
 
-/** What has one connection, parked, from a predecessor. */
-async function adopted(): Promise<Tracker> {
+/** What has one connection, parked, from a predecessor. Its client speaks when `speaks` resolves. */
+async function adopted(speaks?: Promise<unknown>): Promise<Tracker> {
   const server = createServer().listen(0, "127.0.0.1");
+  const accepted = once(server, "connection") as Promise<[Socket]>;
   await once(server, "listening");
-  const [own, other] = native().socketpair() as [number, number];
+  const client = connect((server.address() as AddressInfo).port, "127.0.0.1").on("error", () => {});
+  const [socket] = await accepted;
+  const own = native().duplicate(descriptorOf(socket));
+  socket.destroy();
   const tracker = new Tracker();
   tracker.watch(server, "lines", adapter);
   onTestFinished(() => {
     tracker.dispose();
     server.close();
-    native().close(other);
+    client.destroy();
   });
+  void speaks?.then(() => client.write("x"));
   const parcel = encodeConnection({ id: 0, label: "lines", adapter, state: {}, fd: own });
   expect(tracker.adopt(parcel, {} as Delivery)).toBe("taken");
   return tracker;
 }
 
 /** Settles all that is offered to it so. */
-function successor(settled: Promise<Settlement>): Exchange {
+function successor(
+  settled: Promise<Settlement>,
+  seen: (parcels: readonly unknown[]) => void = () => {},
+): Exchange {
   return {
     peers: () => [{ generation: 2, pid: 1 }],
-    offer: (parcels) => parcels.map(() => ({ settled, withdraw: () => {} })),
+    offer: (parcels) => {
+      seen(parcels);
+      return parcels.map(() => ({ settled, withdraw: () => {} }));
+    },
   } as Partial<Exchange> as Exchange;
 }

@@ -91,6 +91,21 @@ describe("an HTTP/1.1 connection with http()", () => {
     expect(await service.until("exit", { generation: 0 })).toMatchObject({ moved: 0, stayed: { [code]: 1 } });
   });
 
+  test("it stays if it is refused while it is dormant, and is counted once when its client speaks", async () => {
+    const { service, port } = await start({ does: ["reads a line"], versions: [1, 1, 2] });
+    const client = await Client.open(port);
+    expect(await askBehindLine(client)).toBe("0 hello 1");
+    await service.replace();
+    await service.upgrade();
+    await service.until("draining", { generation: 1 });
+    client.request("/");
+    expect(await client.response()).toMatchObject({ body: "1 hello again 1", closes: true });
+    expect(await service.until("exit", { generation: 1 })).toMatchObject({
+      moved: 0,
+      stayed: { ERR_VERSION: 1 },
+    });
+  });
+
   test("it is closed if restore() throws", async () => {
     const { service, port } = await start({ does: ["reads a line"], versions: [1, 1], throws: ["restore"] });
     const client = await Client.open(port);
