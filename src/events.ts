@@ -25,8 +25,8 @@ export interface UpgraderEvents {
   rollback: [{ pid: number; error: HandoverError }];
   /** An upgrade is over. Emitted in the process that serves after it. */
   recorded: [UpgradeRecord];
-  /** The drain is over, and a rollback is impossible. */
-  exit: [{ outcome: Outcome } & DrainSummary];
+  /** The drain is over, and a rollback is impossible. `error`: the channel to the successor has failed after probation. */
+  exit: [{ outcome: Outcome; error?: HandoverError } & DrainSummary];
 }
 
 /** Emits one event of {@link UpgraderEvents}. */

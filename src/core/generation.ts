@@ -54,6 +54,8 @@ export class Generation {
   #candidate: Candidate | undefined;
   #takeover: Takeover | undefined;
   #shutdown: Shutdown | undefined;
+  /** Why the successor could not be told everything. */
+  #channelFailure: { error?: HandoverError } = {};
   #summary: DrainSummary = { moved: 0, stayed: {}, destroyed: 0, unsettled: 0, units: {} };
 
   /**
@@ -330,7 +332,10 @@ export class Generation {
   readonly #fromSuccessor: SuccessorListener = {
     acknowledged: () => this.#machine.dispatch("acknowledged"),
     stopping: () => this.#machine.dispatch("peerStopping"),
-    channelFailed: (error) => this.#emit("failed", { error }),
+    channelFailed: (error) => {
+      this.#channelFailure = { error };
+      this.#emit("failed", { error });
+    },
     progress: () =>
       this.#shutdown?.progress ?? { connections: this.context.connections.size, moved: 0, remaining: 0 },
   };
@@ -439,7 +444,7 @@ export class Generation {
     try {
       await closeEverything(this.context, outcome);
     } finally {
-      this.#emit("exit", { outcome, ...this.#summary });
+      this.#emit("exit", { outcome, ...this.#channelFailure, ...this.#summary });
       this.#drained.resolve({ outcome, ...this.#summary });
       await this.#waitForOthers(outcome).finally(() => {
         clearInterval(this.#hold);
