@@ -46,6 +46,14 @@ describe.skipIf(Sandbox.missing)(`on a host without other services${Sandbox.why}
     );
   });
 
+  test("a service that root starts in a session has its control socket where it stays after the session", async () => {
+    const sandbox = await start();
+    await run(sandbox, "{}", "", "mkdir -p /run/user/0; export XDG_RUNTIME_DIR=/run/user/0");
+    expect((await sandbox.run("ls -A /run/user/0; ls -A /run/handover")).stdout).toMatch(
+      /^[\da-f]{16}\.sock\n$/,
+    );
+  });
+
   test("a command without a PID says which services there are, if there are several", async () => {
     const sandbox = await start();
     const pids = [
@@ -178,10 +186,10 @@ async function start(): Promise<Sandbox> {
 }
 
 /** Starts a service; its PID when it is ready. */
-async function run(sandbox: Sandbox, options: string, argument = ""): Promise<number> {
+async function run(sandbox: Sandbox, options: string, argument = "", before = ":"): Promise<number> {
   await sandbox.write("/srv/server.js", SERVER.replace("OPTIONS", options));
   const word = argument === "" ? "" : `"${argument}"`;
-  const command = `rm -f /run/pid; node server.js ${word} >/srv/log 2>&1 & ${until("/run/pid")}; cat /run/pid`;
+  const command = `${before}; rm -f /run/pid; node server.js ${word} >/srv/log 2>&1 & ${until("/run/pid")}; cat /run/pid`;
   const { stdout, stderr } = await sandbox.run(command);
   expect(stderr).toBe("");
   return Number(stdout);
