@@ -11,8 +11,9 @@ import type { Totals } from "./metrics/totals.js";
 import { readOptions, type UpgraderOptions } from "./options.js";
 import { prepareCompileCache } from "./process/compile-cache.js";
 import { systemEnv } from "./process/env.js";
+import { warnAboutParents } from "./process/parents.js";
 import { onSignals } from "./process/signals.js";
-import { assertSupported, warnAboutProcessManager } from "./process/support.js";
+import { assertSupported } from "./process/support.js";
 import { Fds } from "./sockets/fds.js";
 import {
   readBindOptions,
@@ -31,11 +32,17 @@ import type { Units } from "./state/units/unit-registry.js";
 import { milliseconds, refuseUnknown } from "./util/validation.js";
 
 /** Options of `stage()`. */
-export interface StageOptions {
+export interface StageOptions extends AttemptOptions {
   /** ms for which the successor waits. Default 60 000. */
   ttl?: number;
-  /** Kills the successor if it aborts before it is staged. */
+}
+
+/** Options of `upgrade()` and `rehearse()`. */
+interface AttemptOptions {
+  /** Kills the successor if it aborts before the commit. */
   signal?: AbortSignal | undefined;
+  /** Upgrades under a process manager, too. */
+  force?: boolean | undefined;
 }
 
 /**
@@ -82,7 +89,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     this.hasParent = predecessors.direct !== undefined;
     this.fds = new Fds(inventory, () => this.#generation.assertAcceptsNew("add a descriptor"));
     if (warning !== undefined) process.emitWarning(warning, { code: "HANDOVER_COMMAND" });
-    warnAboutProcessManager();
+    warnAboutParents(generation === 0);
   }
 
   /** It is `draining` from the commit of an upgrade, or from a stop, and `ready` again after a rollback. */
@@ -215,12 +222,13 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    * of probation. When it rejects, this process keeps serving.
    *
    * @param options.signal kills the successor if it aborts before the commit
+   * @param options.force upgrades under a process manager, too
    * @throws {HandoverError} `ERR_NOT_READY`, `ERR_UPGRADE_IN_PROGRESS`, `ERR_ALREADY_UPGRADED`,
-   *   `ERR_ON_PROBATION`, `ERR_TOO_MANY_DRAINING`, `ERR_PID_1`, `ERR_OPTION` (of `spawn`), `ERR_SPAWN`,
+   *   `ERR_ON_PROBATION`, `ERR_TOO_MANY_DRAINING`, `ERR_MANAGER`, `ERR_PID_1`, `ERR_OPTION` (of `spawn`), `ERR_SPAWN`,
    *   `ERR_CHILD_EXITED`, `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_ROLE`, `ERR_ABORTED`, `ERR_STOPPED`
    */
-  async upgrade(options: { signal?: AbortSignal | undefined } = {}): Promise<UpgradeResult> {
-    return this.#generation.upgrade(options.signal);
+  async upgrade(options: AttemptOptions = {}): Promise<UpgradeResult> {
+    return this.#generation.upgrade(options.signal, options.force);
   }
 
   /**
@@ -230,8 +238,8 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    *
    * @throws {HandoverError} as {@link upgrade}
    */
-  async rehearse(options: { signal?: AbortSignal | undefined } = {}): Promise<Rehearsal> {
-    return this.#generation.rehearse(options.signal);
+  async rehearse(options: AttemptOptions = {}): Promise<Rehearsal> {
+    return this.#generation.rehearse(options.signal, options.force);
   }
 
   /**
@@ -242,13 +250,14 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    *
    * @param options.ttl ms that it waits. Default 60 000
    * @param options.signal kills the successor if it aborts before it is staged
+   * @param options.force stages under a process manager, too
    * @throws {HandoverError} as {@link upgrade}; also `ERR_NOT_SUPPORTED` if the new code has an earlier version of handover
    */
   async stage(options: StageOptions = {}): Promise<Staged> {
-    refuseUnknown("stage()", options, ["ttl", "signal"] satisfies (keyof StageOptions)[]);
-    const { ttl, signal } = options;
+    refuseUnknown("stage()", options, ["ttl", "signal", "force"] satisfies (keyof StageOptions)[]);
+    const { ttl, signal, force } = options;
     if (ttl !== undefined) milliseconds("ttl", ttl, 1);
-    return this.#generation.stage(ttl, signal);
+    return this.#generation.stage(ttl, signal, force);
   }
 
   /**

@@ -11,6 +11,7 @@ export function withServingPid(error: unknown, pid: number): unknown {
 
 const HARMLESS = new Set<HandoverError["code"]>([
   "ERR_CHILD_EXITED",
+  "ERR_MANAGER",
   "ERR_PROTOCOL",
   "ERR_ROLLED_BACK",
   "ERR_SPAWN",

@@ -27,6 +27,7 @@ export function stageCommand(): Command {
       "give up after this time, if the process's own upgradeTimeout is longer",
       milliseconds,
     )
+    .option("--force", "stage under a process manager such as PM2, too, which is refused otherwise")
     .addHelpText("after", EXAMPLES)
     .action(stage);
 }
@@ -50,15 +51,17 @@ export function unstageCommand(): Command {
 interface StageOptions extends ProcessOptions {
   ttl?: number;
   timeout?: number;
+  force?: true;
 }
 
 async function stage(pid: number | undefined, options: StageOptions, self: Command): Promise<void> {
   const client = await connectToProcess(pid, options, self);
-  const { ttl, timeout, json } = options;
+  const { ttl, timeout, force, json } = options;
   const request = {
     command: "stage" as const,
     ...(ttl === undefined ? {} : { ttl }),
     ...(timeout === undefined ? {} : { timeout }),
+    ...(force === undefined ? {} : { force }),
   };
   const progress = new Progress();
   try {

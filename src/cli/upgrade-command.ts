@@ -25,6 +25,7 @@ export function upgradeCommand(): Command {
       "give up after this time, if the process's own upgradeTimeout is longer",
       milliseconds,
     )
+    .option("--force", "upgrade under a process manager such as PM2, too, which is refused otherwise")
     .addHelpText("after", EXAMPLES)
     .action(upgrade);
 }
@@ -43,13 +44,18 @@ type UpgradeRequest = Extract<Request, { command: "upgrade" | "rehearse" }>;
 interface Options extends ProcessOptions {
   dryRun?: true;
   timeout?: number;
+  force?: true;
 }
 
 async function upgrade(pid: number | undefined, options: Options, self: Command): Promise<void> {
   const client = await connectToProcess(pid, options, self);
-  const { dryRun, timeout, json } = options;
+  const { dryRun, timeout, force, json } = options;
   const command = dryRun ? ("rehearse" as const) : ("upgrade" as const);
-  const request: UpgradeRequest = { command, ...(timeout === undefined ? {} : { timeout }) };
+  const request: UpgradeRequest = {
+    command,
+    ...(timeout === undefined ? {} : { timeout }),
+    ...(force === undefined ? {} : { force }),
+  };
   try {
     if (json) writeJson(await client.ask(request, writeJson));
     else await showProgress(client, request);

@@ -21,11 +21,11 @@ interface Greeting {
 export type Request =
   | { command: "status" }
   | { command: "stop" }
-  /** `timeout` in ms shortens the process's own `upgradeTimeout`. */
-  | { command: "upgrade"; timeout?: number }
-  | { command: "rehearse"; timeout?: number }
+  /** `timeout` in ms shortens the process's own `upgradeTimeout`. `force` upgrades under a process manager, too. */
+  | { command: "upgrade"; timeout?: number; force?: true }
+  | { command: "rehearse"; timeout?: number; force?: true }
   /** The successor waits for `ttl` ms, by default for as long as `stage()` lets it. */
-  | { command: "stage"; timeout?: number; ttl?: number }
+  | { command: "stage"; timeout?: number; ttl?: number; force?: true }
   | { command: "unstage" };
 
 export type Phase =

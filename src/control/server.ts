@@ -21,9 +21,9 @@ import { isAutomatic, newSocketPath } from "./runtime-directory.js";
 
 /** The process that clients of the control socket control. */
 export interface ControlledProcess {
-  upgrade(signal: AbortSignal | undefined): Promise<UpgradeResult>;
-  rehearse(signal: AbortSignal | undefined): Promise<Rehearsal>;
-  stage(ttl: number | undefined, signal: AbortSignal | undefined): Promise<Staged>;
+  upgrade(signal: AbortSignal | undefined, force?: boolean): Promise<UpgradeResult>;
+  rehearse(signal: AbortSignal | undefined, force?: boolean): Promise<Rehearsal>;
+  stage(ttl: number | undefined, signal: AbortSignal | undefined, force?: boolean): Promise<Staged>;
   unstage(): Staged | undefined;
   /** Resolves when the drain is over. */
   stopAndDrain(): Promise<{ outcome: Outcome } & DrainSummary>;
@@ -128,7 +128,7 @@ export class ControlServer {
   }
 
   async #perform(client: Socket, request: Record<string, unknown>): Promise<Answer> {
-    const { command, timeout } = request;
+    const { command, timeout, force } = request;
     switch (command) {
       case "status":
         return { answer: "status", status: await this.#controlled.status() };
@@ -136,18 +136,18 @@ export class ControlServer {
         return this.#stop(client);
       case "upgrade":
         return this.#withTimeout(client, timeout, async (signal, why) => {
-          const { settled, ...result } = await this.#controlled.upgrade(signal);
+          const { settled, ...result } = await this.#controlled.upgrade(signal, force === true);
           if ((await settled) === "confirmed") return { answer: "upgraded", ...result };
           throw new HandoverError("ERR_ROLLED_BACK", `rolled back: ${why()}`);
         });
       case "rehearse":
         return this.#withTimeout(client, timeout, async (signal) => {
-          return { answer: "rehearsed", ...(await this.#controlled.rehearse(signal)) };
+          return { answer: "rehearsed", ...(await this.#controlled.rehearse(signal, force === true)) };
         });
       case "stage": {
         const ttl = requireTimeout(request["ttl"]);
         return this.#withTimeout(client, timeout, async (signal) => {
-          return { answer: "staged", ...(await this.#controlled.stage(ttl, signal)) };
+          return { answer: "staged", ...(await this.#controlled.stage(ttl, signal, force === true)) };
         });
       }
       case "unstage":

@@ -15,9 +15,11 @@ import {
 import { assertAcceptsNew, stateError, type Event, type Outcome, type State } from "../lifecycle.js";
 import type { Settings } from "../options.js";
 import type { Env } from "../process/env.js";
+import { assertNoManager } from "../process/parents.js";
 import type { PredecessorListener } from "../process/predecessor.js";
 import { forceExitAfter, warnAboutListeners } from "../process/signals.js";
 import type { SuccessorListener } from "../process/successor.js";
+import { announceSuccessor } from "../process/terminal.js";
 import { findUnmanaged } from "../sockets/unmanaged.js";
 import { LONGEST_TIMEOUT } from "../util/clock.js";
 import { deferred } from "../util/deferred.js";
@@ -122,17 +124,17 @@ export class Generation {
     process.emitWarning(message, { code: "HANDOVER_UNMANAGED" });
   }
 
-  async upgrade(signal: AbortSignal | undefined): Promise<UpgradeResult> {
+  async upgrade(signal: AbortSignal | undefined, force = false): Promise<UpgradeResult> {
     try {
-      return await this.#upgrade(signal);
+      return await this.#upgrade(signal, force);
     } catch (error) {
       this.#emit("failed", { error: toHandoverError(error, "ERR_INTERNAL", "upgrade") });
       throw error;
     }
   }
 
-  async rehearse(signal: AbortSignal | undefined): Promise<Rehearsal> {
-    const requested = this.#requestUpgrade("rehearse an upgrade");
+  async rehearse(signal: AbortSignal | undefined, force = false): Promise<Rehearsal> {
+    const requested = this.#requestUpgrade("rehearse an upgrade", force);
     if (requested !== undefined) await requested;
     try {
       const candidate = await this.#startCandidate(signal);
@@ -145,10 +147,10 @@ export class Generation {
   }
 
   /** Starts a successor, and holds it for at most `ttl` ms once it is ready. If one is held already, it stays. */
-  async stage(ttl: number = DEFAULT_TTL, signal?: AbortSignal): Promise<Staged> {
+  async stage(ttl = DEFAULT_TTL, signal?: AbortSignal, force = false): Promise<Staged> {
     const { staged } = this.#staging;
     if (staged !== undefined && this.state.name === "ready") return staged;
-    const requested = this.#requestUpgrade("stage an upgrade");
+    const requested = this.#requestUpgrade("stage an upgrade", force);
     if (requested !== undefined) await requested;
     try {
       const candidate = await this.#startCandidate(signal);
@@ -186,8 +188,8 @@ export class Generation {
     return statusOf(this.context, this.#staging.staged);
   }
 
-  async #upgrade(signal: AbortSignal | undefined): Promise<UpgradeResult> {
-    const requested = this.#requestUpgrade("upgrade");
+  async #upgrade(signal: AbortSignal | undefined, force: boolean): Promise<UpgradeResult> {
+    const requested = this.#requestUpgrade("upgrade", force);
     if (requested !== undefined) await requested;
     const { history, predecessors, settings } = this.context;
     const record = history.begin();
@@ -218,8 +220,9 @@ export class Generation {
   }
 
   /** @returns undefined if the upgrade has begun in this turn, as it does unless it has to wait */
-  #requestUpgrade(doing: string): Promise<void> | undefined {
+  #requestUpgrade(doing: string, force: boolean): Promise<void> | undefined {
     if (this.context.env.pid === 1) throw stateError("ERR_PID_1", doing);
+    if (!force) assertNoManager(doing, this.context.generation === 0);
     if (this.state.name === "ready") this.#assertManaged(doing);
     // Who knows from the predecessor that the last upgrade is done must not be refused because its message was not read yet.
     if (this.state.name === "ready" && this.state.onProbation) {
@@ -445,6 +448,7 @@ export class Generation {
       await closeEverything(this.context, outcome);
     } finally {
       this.#emit("exit", { outcome, ...this.#channelFailure, ...this.#summary });
+      if (outcome === "upgraded" && this.context.generation === 0) announceSuccessor(this.#takeover!.pid);
       this.#drained.resolve({ outcome, ...this.#summary });
       await this.#waitForOthers(outcome).finally(() => {
         clearInterval(this.#hold);

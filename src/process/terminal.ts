@@ -1,3 +1,4 @@
+import { isatty } from "node:tty";
 import { readStat } from "../platform/proc.js";
 
 /*
@@ -36,4 +37,12 @@ function readFields(pid: number | "self" = "self"): number[] | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** The shell shows its prompt again when the first process leaves, as if the service had ended. */
+export function announceSuccessor(pid: number): void {
+  if (!isatty(2)) return;
+  process.stderr.write(
+    `handover: this process leaves, and the service goes on as pid ${pid}; to stop it: kill ${pid}\n`,
+  );
 }

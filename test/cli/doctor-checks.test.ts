@@ -374,10 +374,10 @@ describe.each<{ of: string; cases: Case[] }>([
       ],
       [
         "npm has started it",
-        (f) => f.process!.ancestors.unshift(ancestor("npm start", 5, ["npm start"])),
+        (f) => (f.process!.waitingParent = ancestor("npm start", 5, ["npm start", "", ""])),
         "manager",
         "warning",
-        /by npm \(pid 5\)/,
+        /npm start \(pid 5\) waits for it/,
       ],
       ["it has a terminal", (f) => (f.process!.hasTerminal = true), "terminal", "warning", /from a terminal/],
     ],
@@ -754,6 +754,7 @@ function healthy(): Facts {
       descriptors: { open: 100, limit: 524_288 },
       resident: 100 * MIB,
       ancestors: [ancestor("systemd", 1)],
+      waitingParent: undefined,
       hasOtherRoot: false,
     },
     status: {

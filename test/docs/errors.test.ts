@@ -81,6 +81,7 @@ const ELSEWHERE = new RegExp(
     "the step ",
     "did not respond for",
     "without handover",
+    "waits for this process",
     "it waits for ready",
     "cannot be killed",
     "holds its channel",
@@ -162,10 +163,10 @@ async function wrongStarts(): Promise<Quoted[]> {
   const env = { ...ofManagers, HANDOVER_CHANNEL: "2:1", XDG_RUNTIME_DIR };
   const title = `data:text/javascript,process.title = "a much shorter one than before"; process.on("SIGHUP", function onSignal() {});`;
   const service = Service.start("http.js", { nodeArgs: ["--import", title], env });
-  await service.until("accepting");
+  const { code, message } = (await service.upgrade("failed")) as unknown as Quoted;
   process.kill(service.pid, "SIGTERM");
   await service.ended();
-  return warningsIn(service.noise);
+  return [{ code, message }, ...warningsIn(service.noise)];
 }
 
 /** The errors of new Upgrader(). */

@@ -3,7 +3,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { successorCommand, type LaunchInfo } from "../../dist/process/command.js";
-import { detectProcessManager } from "../../dist/process/support.js";
 
 const home = realpathSync(mkdtempSync(join(tmpdir(), "handover-")));
 const directory = join(home, "release");
@@ -152,24 +151,4 @@ describe("the option spawn", () => {
       expect.objectContaining({ code, message }),
     );
   });
-});
-
-test.each([
-  [{ pm_id: "0", PM2_HOME: "/root/.pm2" }, [], "PM2"],
-  [{ pm_id: "0" }, [], undefined],
-  [{ WATCH_REPORT_DEPENDENCIES: "1" }, [], "node --watch"],
-  [{}, [["node", "/usr/bin/nodemon", "server.js"]], "nodemon"],
-  [
-    {},
-    [
-      ["sh", "-c", "x"],
-      ["node", "nodemon.js"],
-    ],
-    "nodemon",
-  ],
-  [{}, [["node", "server.js", "x", "nodemon"]], undefined],
-  [{}, [["node", "my-nodemon-clone"]], undefined],
-  [{}, [], undefined],
-])("under the environment %o and the ancestors %o the manager is %s", (env, ancestors, manager) => {
-  expect(detectProcessManager(env, ancestors)).toBe(manager);
 });

@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { HandoverError, reasonOf } from "../../errors.js";
 import { isSameFile } from "../../platform/path.js";
 import { ancestorsOf, readBlock, readStat, type Ancestor } from "../../platform/proc.js";
+import { findWaitingParent } from "../../process/parents.js";
 
 /** A process as `/proc` describes it. */
 export interface ProcessFacts {
@@ -20,6 +21,8 @@ export interface ProcessFacts {
   resident: number;
   /** The nearest first. */
   ancestors: Ancestor[];
+  /** The parent that ends with it. */
+  waitingParent: Ancestor | undefined;
   /** Its paths lead to other files than the same paths here. */
   hasOtherRoot: boolean;
 }
@@ -32,6 +35,7 @@ export interface ProcessFacts {
 export function readProcess(pid: number): ProcessFacts {
   try {
     const status = readStatus(pid);
+    const ancestors = ancestorsOf(pid);
     return {
       pid,
       innerPid: Number(words(status, "NSpid").at(-1) ?? pid),
@@ -42,7 +46,8 @@ export function readProcess(pid: number): ProcessFacts {
       hasTerminal: readStat(pid)[4] !== "0",
       descriptors: { open: readdirSync(`/proc/${pid}/fd`).length, limit: descriptorLimit(pid) },
       resident: Number(words(status, "VmRSS")[0] ?? 0) * 1_024,
-      ancestors: ancestorsOf(pid),
+      ancestors,
+      waitingParent: findWaitingParent(pid, ancestors),
       hasOtherRoot: !isSameFile(`/proc/${pid}/root/`, "/"),
     };
   } catch (cause) {

@@ -1,5 +1,4 @@
-import type { Ancestor } from "../../../platform/proc.js";
-import { detectProcessManager } from "../../../process/support.js";
+import { describeParent, detectProcessManager, INITS } from "../../../process/parents.js";
 import type { Facts } from "../facts.js";
 import { error, ok, warning, type Check, type Finding } from "../findings.js";
 
@@ -41,50 +40,21 @@ function isFirst(status: Facts["status"]): boolean {
   return (status?.generation ?? 0) === 0;
 }
 
-/** Each of them exits when its child does. */
-const INITS = new Set(["tini", "docker-init", "dumb-init", "catatonit", "podman-init"]);
-
 const SHELLS = new Set(["sh", "bash", "dash", "ash", "busybox", "node", "npm"]);
 
 function examineManager({ process, status }: Facts): Finding | undefined {
   if (process === undefined) return undefined;
-  const { env, ancestors } = process;
-  const manager =
-    detectProcessManager(
-      env,
-      ancestors.slice(0, 3).map(({ words }) => words),
-    ) ?? supervisorOf(ancestors, status);
+  const { env, ancestors, waitingParent } = process;
+  const manager = detectProcessManager(env, ancestors, isFirst(status));
   if (manager !== undefined) {
     const why =
       "it watches only the process that it started: after an upgrade it takes the service for dead and starts it again";
     return error(`it runs under ${manager}`, why, "start the program with node, under systemd for example");
   }
-  const npm = isFirst(status) ? ancestors.find(isNpm) : undefined;
-  if (npm === undefined) return ok("no process manager has started it");
+  if (waitingParent === undefined || !isFirst(status)) return ok("no process manager has started it");
   const why =
-    "npm exits when the first process does, which looks like the end of the service to the program that started npm";
-  return warning(`it was started by npm (pid ${npm.pid})`, why, "start it with node");
-}
-
-function supervisorOf(ancestors: readonly Ancestor[], status: Facts["status"]): string | undefined {
-  return isFirst(status) ? ancestors.slice(0, 2).find(({ name }) => SUPERVISORS.has(name))?.name : undefined;
-}
-
-const SUPERVISORS = new Set([
-  "supervisord",
-  "runsv",
-  "s6-supervise",
-  "supervise",
-  "circusd",
-  "forever",
-  "foreman",
-]);
-
-/** npm replaces its command line by the command that it runs. */
-function isNpm({ words }: Ancestor): boolean {
-  return words
-    .slice(0, 2)
-    .some((word) => /^(npm|yarn|pnpm)( |$)|\/(npm|npx|yarn|pnpm)(-cli)?(\.c?js)?$/.test(word));
+    "it ends with the first process, which looks like the end of the service to the program that has started it";
+  return warning(`${describeParent(waitingParent)} waits for it`, why, "start the program with node");
 }
 
 function examineTerminal({ process, status }: Facts): Finding | undefined {
