@@ -87,10 +87,10 @@ export const INITS: ReadonlySet<string> = new Set([
   "podman-init",
 ]);
 
-/** The first words of its command and its PID, for a message. */
+/** Its program and the first argument, for a message; the others may have secrets. */
 export function describeParent({ words, name, pid }: Ancestor): string {
   const [program = name, ...rest] = words.join(" ").trim().split(" ");
-  return `${[basename(program), ...rest.slice(0, 2).map((word) => basename(word))].join(" ")} (pid ${pid})`;
+  return `${[program, ...rest.slice(0, 1)].map((word) => basename(word)).join(" ")} (pid ${pid})`;
 }
 
 function isNode(pid: number): boolean {

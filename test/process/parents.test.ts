@@ -32,15 +32,11 @@ test.each([
 const wrapper = [process.execPath, fixturePath("runs-command.js")];
 
 describe.each([
-  [
-    "a Node that runs a command",
-    (program: string[]) => [...wrapper, ...program],
-    "node runs-command.js node",
-  ],
+  ["a Node that runs a command", (program: string[]) => [...wrapper, ...program], "node runs-command.js"],
   [
     "a Node that runs a command by a shell",
     (program) => [...wrapper, "sh", "-c", '"$@"; exit', "sh", ...program],
-    "node runs-command.js sh",
+    "node runs-command.js",
   ],
   ["npm", npmStart, "npm start"],
 ] as [string, (program: string[]) => string[], string][])("under %s", (name, commandOf, parent) => {
@@ -66,9 +62,7 @@ test.skipIf(isSkipped)(`a program is warned of a waiting parent that is PID 1${a
   const unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
   const service = Service.start("", { command: [...unshare, ...wrapper, ...words("http.js")] });
   await service.until("accepting");
-  expect(await service.untilNoise(/HANDOVER_MANAGER.*/)).toMatch(
-    /node runs-command\.js node \(pid 1\) waits for/,
-  );
+  expect(await service.untilNoise(/HANDOVER_MANAGER.*/)).toMatch(/node runs-command\.js \(pid 1\) waits for/);
 });
 
 test("a program that a Node keeps apart, with an output of its own, is not warned", async () => {
