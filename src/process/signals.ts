@@ -138,9 +138,17 @@ export function forceExitAfter(timeout: number, exit: (code: number) => void): v
 
 function forceExit(exit: (code: number) => void): void {
   process.emitWarning(
-    "the process did not end after it had been replaced or stopped: something keeps it alive",
+    `the process did not end after it had been replaced or stopped: ${describeResources()} keeps it alive`,
     { code: "HANDOVER_EXIT_TIMEOUT" },
   );
   // Node prints the warning in the next tick.
   setImmediate(exit, 1);
+}
+
+/** The open resources by their kind: `Timeout (2), PipeWrap`. Node does not list worker threads. */
+function describeResources(): string {
+  const counts = new Map<string, number>();
+  for (const kind of process.getActiveResourcesInfo()) counts.set(kind, (counts.get(kind) ?? 0) + 1);
+  const kinds = [...counts].map(([kind, count]) => (count === 1 ? kind : `${kind} (${count})`));
+  return kinds.length === 0 ? "a worker thread, or something else that Node does not list," : kinds.join(", ");
 }

@@ -113,7 +113,7 @@ test("a process that does not exit within exitTimeout is ended with code 1 and a
   const successor = await service.upgrade();
   expect(await service.exited).toEqual([1, null]);
   expect(service.noise).toMatch(
-    /HANDOVER_EXIT_TIMEOUT.*: the process did not end after it had been replaced/,
+    /HANDOVER_EXIT_TIMEOUT.*: the process did not end after it had been replaced or stopped: .*Timeout.* keeps it alive/,
   );
   expect(service.alive()).toEqual([successor.pid]);
 });
