@@ -11,6 +11,7 @@ import type { Totals } from "./metrics/totals.js";
 import { readOptions, type UpgraderOptions } from "./options.js";
 import { prepareCompileCache } from "./process/compile-cache.js";
 import { systemEnv } from "./process/env.js";
+import { native } from "./platform/native.js";
 import { warnAboutParents } from "./process/parents.js";
 import { onSignals } from "./process/signals.js";
 import { assertSupported } from "./process/support.js";
@@ -70,6 +71,8 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   constructor(options: UpgraderOptions = {}) {
     super();
     assertSupported();
+    // A missing addon is found now, and not by the first upgrade.
+    native();
     const { logicalCwd, warning } = systemEnv.launch;
     const settings = readOptions(options, logicalCwd);
     if (settings.compileCache !== undefined) prepareCompileCache(settings.compileCache);

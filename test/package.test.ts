@@ -1,5 +1,6 @@
 import { execFileSync } from "node:child_process";
 import {
+  cpSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -194,6 +195,22 @@ test("the package contains the sources of its addon, and has no install script",
   const script =
     "const { scripts, gypfile } = require('./package.json'); console.log(scripts.install, gypfile)";
   expect(run(process.execPath, ["-e", script], installed)).toBe("undefined false\n");
+});
+
+test("a package without its addon is refused in new Upgrader(), with the command that builds it", () => {
+  const other = join(project, "a blank and ü");
+  const root = join(other, "node_modules", "handover");
+  cpSync(installed, root, { recursive: true });
+  rmSync(join(root, "prebuilds"), { recursive: true });
+  const program = `import { Upgrader } from "handover";
+    try { new Upgrader(); console.log("works"); } catch ({ code, message }) { console.log(code, message); }
+    process.exit();`;
+  const answer = (): string => run(process.execPath, ["--input-type=module", "-e", program], other);
+  const [, command] = /^ERR_NOT_SUPPORTED cannot load the addon .* or .*; to build it, .*: (npm .*)\n$/.exec(
+    answer(),
+  )!;
+  run("/bin/sh", ["-c", `${command} >/dev/null`]);
+  expect(answer()).toBe("works\n");
 });
 
 function filesOf(directory: string): string[] {

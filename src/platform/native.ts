@@ -201,7 +201,8 @@ function load(): Native {
   }
   throw new HandoverError(
     "ERR_NOT_SUPPORTED",
-    `cannot load the addon for ${process.platform}-${process.arch} from ${places.join(" or ")}`,
+    `cannot load the addon for ${process.platform}-${process.arch} from ${places.join(" or ")}; ` +
+      `to build it, with python3, make and g++: ${buildCommand(findPackage(OWN_DIRECTORY) ?? "node_modules/handover")}`,
     { cause: new AggregateError(failures) },
   );
 }
@@ -223,3 +224,12 @@ export function packagedAddons(root: string): string[] {
 }
 
 export const ADDON = "handover.node";
+
+/**
+ * The command that builds the addon of the package in `root`, for a shell. `npm rebuild` does nothing: the package has no
+ * install script.
+ */
+export function buildCommand(root: string): string {
+  const directory = /^[\w./@+-]+$/.test(root) ? root : `'${root.replaceAll("'", `'\\''`)}'`;
+  return `npm run build:native --prefix ${directory}`;
+}

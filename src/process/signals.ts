@@ -150,5 +150,7 @@ function describeResources(): string {
   const counts = new Map<string, number>();
   for (const kind of process.getActiveResourcesInfo()) counts.set(kind, (counts.get(kind) ?? 0) + 1);
   const kinds = [...counts].map(([kind, count]) => (count === 1 ? kind : `${kind} (${count})`));
-  return kinds.length === 0 ? "a worker thread, or something else that Node does not list," : kinds.join(", ");
+  return kinds.length === 0
+    ? "a worker thread, or something else that Node does not list,"
+    : kinds.join(", ");
 }

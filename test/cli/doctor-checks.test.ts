@@ -440,7 +440,7 @@ describe.each<{ of: string; cases: Case[] }>([
         (f) => (f.start!.node!.addonFailure = "ABI"),
         "addon",
         "error",
-        /ABI: .*ERR_NOT_SUPPORTED.*npm rebuild/,
+        /ABI: .*ERR_NOT_SUPPORTED.*npm run build:native --prefix \//,
       ],
       [
         "there is no addon for it",

@@ -1,3 +1,4 @@
+import { buildCommand } from "../../../platform/native.js";
 import type { Facts } from "../facts.js";
 import { error, ok, warning, type Check, type Finding } from "../findings.js";
 import { fitsEngines } from "../node-probe.js";
@@ -103,6 +104,6 @@ function examineAddon({ start }: Facts): Finding | undefined {
   return error(
     `${file} cannot load the addon of ${root}: ${why}`,
     "new Upgrader() of the new process throws ERR_NOT_SUPPORTED",
-    `install the package for this platform, or build it: npm rebuild handover, in ${root}`,
+    `install the package for this platform, or build its addon: ${buildCommand(root)}`,
   );
 }
