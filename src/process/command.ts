@@ -148,11 +148,13 @@ function readWords(): Pick<LaunchInfo, "argv" | "warning"> {
   if (words !== undefined && words[0] === process.argv0 && words.length >= least) {
     return { argv: words, warning: undefined };
   }
-  const warning =
-    process.platform === "linux"
-      ? "the command line was overwritten (process.title?) before handover was imported: " +
-        "a release behind a switched symlink will not be picked up; import handover first"
-      : undefined;
+  const why =
+    words === undefined
+      ? "the command line cannot be read: /proc is not mounted, so "
+      : "the command line was overwritten (process.title?) before handover was imported: ";
+  const what = "a release behind a switched symlink will not be picked up; ";
+  const cure = words === undefined ? "mount /proc" : "import handover first";
+  const warning = process.platform === "linux" ? why + what + cure : undefined;
   return { argv: [process.argv0, ...process.execArgv, ...process.argv.slice(1)], warning };
 }
 

@@ -75,6 +75,7 @@ const ELSEWHERE = new RegExp(
     "no room for more",
     "too many older generations",
     "its last uncaught error",
+    "the command line cannot be read",
     "the successor was not ready within",
     "to hand over",
     "did not say hello",

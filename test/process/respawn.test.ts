@@ -4,10 +4,22 @@ import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { beforeEach, describe, expect, test } from "vitest";
 import { freePort } from "../support/port.js";
+import { rootOfNamespace, Sandbox } from "../support/sandbox.js";
 import { Service, temporaryDirectory, type Line, type StartOptions } from "../support/service.js";
 
 const PACKAGE = fileURLToPath(new URL("../..", import.meta.url));
 const FIXTURE = new URL("../fixtures/reports-start.js", import.meta.url).href;
+const REPORT = new URL("../fixtures/report.js", import.meta.url).href;
+/** Prints its words, as Node has them. */
+const WITHOUT_PROC = `
+  import { basename } from "node:path";
+  import { report, say } from ${JSON.stringify(REPORT)};
+  import { Upgrader } from "handover";
+  const upg = new Upgrader({ probation: 50 });
+  report(upg);
+  await upg.ready();
+  say(upg, "accepting", { words: process.argv.slice(1).map((word) => basename(word)) });
+  say(upg, "exited", { outcome: await upg.exit });`;
 const program = (options: string): string =>
   `import { run } from ${JSON.stringify(FIXTURE)}; await run(${options});`;
 
@@ -222,6 +234,22 @@ test("a program that has set process.title before the import is started by Node'
     words: [process.execPath, "--no-deprecation", realpathSync(server), "a b"],
   });
 });
+
+test.skipIf(Sandbox.missing)(
+  `a program that is started without /proc is upgraded by Node's own words, and the warning blames no title${Sandbox.why}`,
+  async () => {
+    const hide = ["--mount", "sh", "-e", "-c", 'mount -t tmpfs none /proc; exec "$@"', "sh"];
+    write(join(current, "server.js"), WITHOUT_PROC);
+    const command = ["unshare", ...rootOfNamespace(), ...hide, process.execPath, "server.js"];
+    const service = Service.start("", { command, cwd: current, env: { PWD: current } });
+    await service.replace();
+    expect(await service.until("accepting", { generation: 1 })).toMatchObject({ words: ["server.js"] });
+    const warning =
+      /HANDOVER_COMMAND\] Warning: the command line cannot be read: \/proc is not mounted, so a release/;
+    await service.untilNoise(warning);
+    expect(service.noise).not.toContain("process.title");
+  },
+);
 
 test("a program that sets process.title after the import is started by its first words", async () => {
   const server = join(home, "releases", "1", "server.js");

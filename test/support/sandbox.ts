@@ -97,7 +97,7 @@ export class Sandbox {
       // A shell that waits reaps what others have left; it ends with its input.
       "cat <&0 & echo up; wait $!";
     const words = ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
-    const child = spawn("unshare", [...asRoot(), ...words, "bash", "-e", "-c", setUp], {
+    const child = spawn("unshare", [...rootOfNamespace(), ...words, "bash", "-e", "-c", setUp], {
       env: this.#env,
       stdio: ["pipe", "pipe", "inherit"],
     });
@@ -167,12 +167,12 @@ export const UNTIL_SERVED =
   "timeout 20 sh -c 'until curl --silent --output /dev/null localhost:8080; do :; done'";
 
 /** Namespaces are root's; another user may have some as the root of one. */
-function asRoot(): string[] {
+export function rootOfNamespace(): string[] {
   return process.geteuid?.() === 0 ? [] : ["--user", "--map-root-user"];
 }
 
 function whyNot(): string | undefined {
-  const words = [...asRoot(), "--mount", "--net", "--pid", "--fork", "--mount-proc", "ip", "link"];
+  const words = [...rootOfNamespace(), "--mount", "--net", "--pid", "--fork", "--mount-proc", "ip", "link"];
   return spawnSync("unshare", words).status === 0 ? undefined : "needs namespaces and iproute2";
 }
 
