@@ -16,14 +16,18 @@ class Descriptor {
   explicit Descriptor(int fd) : fd_(fd) {}
   Descriptor(const Descriptor&) = delete;
   Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
+  ~Descriptor() { Reset(-1); }
+
+  int get() const { return fd_; }
+
+  // Closes it, and owns `fd` instead.
+  void Reset(int fd) {
     // The caller reads errno after this.
     int saved = errno;
     if (fd_ >= 0) close(fd_);
     errno = saved;
+    fd_ = fd;
   }
-
-  int get() const { return fd_; }
 
   int Release() {
     int fd = fd_;

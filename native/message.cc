@@ -9,6 +9,7 @@
 #include <ctime>
 
 #include "descriptor.h"
+#include "socket.h"
 
 namespace handover {
 
@@ -62,17 +63,40 @@ long long Now() {
   return time.tv_sec * 1000LL + time.tv_nsec / 1000000;
 }
 
+// Close-on-exec.
+int Pair(int type, int fds[2]) {
+#ifdef SOCK_CLOEXEC
+  type |= SOCK_CLOEXEC;
+#endif
+  if (socketpair(AF_UNIX, type, 0, fds) < 0) return -errno;
+  Descriptor ends[] = {Descriptor(fds[0]), Descriptor(fds[1])};
+  for (Descriptor& end : ends) {
+    int result = 0;
+#ifndef SOCK_CLOEXEC
+    result = SetCloseOnExec(end.get());
+#endif
+    // With a closed stdin this end would become the stdin of every process that is started from here on.
+    if (result >= 0 && end.get() <= STDERR_FILENO) {
+      result = Duplicate(end.get());
+      if (result >= 0) end.Reset(result);
+    }
+    if (result < 0) return result;
+  }
+  for (int i = 0; i < 2; i++) fds[i] = ends[i].Release();
+  return 0;
+}
+
 }  // namespace
 
 int Socketpair(int fds[2]) {
 #ifdef __linux__
-  return Result(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds));
+  return Pair(SOCK_SEQPACKET | SOCK_NONBLOCK, fds);
 #else
-  if (socketpair(AF_UNIX, SOCK_DGRAM, 0, fds) < 0) return -errno;
+  int result = Pair(SOCK_DGRAM, fds);
+  if (result < 0) return result;
   Descriptor ends[] = {Descriptor(fds[0]), Descriptor(fds[1])};
   for (Descriptor& end : ends) {
-    int result = SetCloseOnExec(end.get());
-    if (result >= 0) result = SetNonblocking(end.get());
+    result = SetNonblocking(end.get());
 #ifdef SO_NOSIGPIPE
     int on = 1;
     if (result >= 0) result = Result(setsockopt(end.get(), SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof(on)));
