@@ -1,9 +1,15 @@
 // How long it takes until a new process accepts: a program without handover, the same program with handover, and an
-// upgrade of the latter. Each is measured from its trigger (spawn, or SIGHUP). The three alternate within one run, as
-// the speed of a machine drifts; which one is first changes from round to round.
+// upgrade of the latter, without and with a staged successor. Each is measured from its trigger (spawn, or SIGHUP), for an
+// empty program and for one that imports much. And how long the command takes: `handover status`, against `node -e 0`.
+// All alternate within one run, as the speed of a machine drifts; which one is first changes from round to round.
 //
 //   npm run bench:start [-- --runs 40] [--json]
-import { availableParallelism } from "node:os";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { availableParallelism, tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { startService } from "./service-harness.js";
 import { bold, percentile, progress, row } from "./statistics.js";
@@ -17,72 +23,129 @@ if (!Number.isInteger(runs) || runs < 1) {
   process.exit(2);
 }
 
-const ways = {
-  bare: { name: "bare start", measure: () => timeStart("bare-server.js"), times: [] },
-  handover: { name: "start with handover", measure: () => timeStart("upgradable-server.js"), times: [] },
-  upgrade: { name: "upgrade", measure: timeUpgrade, times: [] },
-};
-let service;
-let pid;
+const HANDOVER = fileURLToPath(new URL("../bin/handover.js", import.meta.url));
+const directory = mkdtempSync(join(tmpdir(), "handover-bench-"));
+const control = join(directory, "control.sock");
 const services = new Set();
+
+/** A service that is upgraded again and again. */
+class RunningService {
+  #settings;
+  #service;
+  #pid;
+
+  constructor(settings) {
+    this.#settings = settings;
+  }
+
+  /** Returns when the old process has exited, so that it does not disturb the next measurement. */
+  async timeUpgrade() {
+    await this.#start();
+    const began = performance.now();
+    process.kill(this.#pid, "SIGHUP");
+    ({ pid: this.#pid } = await this.#service.next("accepts"));
+    const took = performance.now() - began;
+    await this.#service.next("alone");
+    return took;
+  }
+
+  async timeStagedUpgrade() {
+    await this.#start();
+    process.kill(this.#pid, "SIGUSR2");
+    await this.#service.next("staged");
+    return this.timeUpgrade();
+  }
+
+  async #start() {
+    if (this.#service !== undefined) return;
+    this.#service = start("upgradable-server.js", this.#settings);
+    ({ pid: this.#pid } = await this.#service.next("accepts"));
+  }
+}
+
+const groups = {
+  empty: programGroup("an empty program", { CONTROL: control }),
+  heavy: programGroup("a program that imports express, pg and pino", { HEAVY: "1" }),
+  command: {
+    title: "the command",
+    ways: {
+      node: way("node -e 0", () => timeCommand("-e", "0")),
+      status: way("handover status", () => timeCommand(HANDOVER, "status", "--control", control)),
+    },
+  },
+};
 
 process.once("SIGINT", () => fail("interrupted"));
 try {
-  service = start("upgradable-server.js");
-  ({ pid } = await service.next("accepts"));
   await measureAll();
   report();
 } finally {
   endAll();
 }
 
+function way(name, measure) {
+  return { name, measure, times: [] };
+}
+
+function programGroup(title, settings) {
+  const running = new RunningService(settings);
+  return {
+    title,
+    ways: {
+      bare: way("bare start", () => timeStart("bare-server.js", settings)),
+      handover: way("start with handover", () =>
+        timeStart("upgradable-server.js", { ...settings, CONTROL: "" }),
+      ),
+      upgrade: way("upgrade", () => running.timeUpgrade()),
+      staged: way("staged upgrade", () => running.timeStagedUpgrade()),
+    },
+  };
+}
+
 /** The first round is not counted: it fills the caches. */
 async function measureAll() {
-  const order = Object.values(ways);
+  const order = Object.values(groups).flatMap(({ ways }) => Object.values(ways));
   for (let round = 0; round <= runs; round++) {
     progress(`run ${round} of ${runs}`);
-    for (const way of order) {
-      const took = await way.measure();
-      if (round > 0) way.times.push(took);
+    for (const one of order) {
+      const took = await one.measure();
+      if (round > 0) one.times.push(took);
     }
-    order.push(order.shift());
+    // The command asks a service that the upgrade has started.
+    if (round > 0) order.push(order.shift());
   }
   progress("");
 }
 
-async function timeStart(program) {
+async function timeStart(program, settings) {
   const began = performance.now();
-  const started = start(program);
+  const started = start(program, settings);
   await started.next("accepts");
   const took = performance.now() - began;
-  await end(started);
+  started.end();
+  await started.exited;
+  services.delete(started);
   return took;
 }
 
-/** Returns when the old process has exited, so that it does not disturb the next measurement. */
-async function timeUpgrade() {
+async function timeCommand(...words) {
+  const { NODE_EXTRA_CA_CERTS: _, ...env } = process.env;
   const began = performance.now();
-  process.kill(pid, "SIGHUP");
-  ({ pid } = await service.next("accepts"));
-  const took = performance.now() - began;
-  await service.next("alone");
-  return took;
+  const child = spawn(process.execPath, words, { env, stdio: ["ignore", "ignore", "inherit"] });
+  const [code] = await once(child, "exit");
+  if (code !== 0) fail(`${words.join(" ")} exited with code ${code}`);
+  return performance.now() - began;
 }
 
-function start(program) {
-  const started = startService(program, {}, fail);
+function start(program, settings) {
+  const started = startService(program, settings, fail);
   services.add(started);
   return started;
 }
 
-async function end(started) {
-  started.end();
-  await started.exited;
-  services.delete(started);
-}
-
 function endAll() {
   for (const one of services) one.end();
+  rmSync(directory, { recursive: true, force: true });
 }
 
 function fail(why) {
@@ -92,27 +155,32 @@ function fail(why) {
 }
 
 function report() {
-  const summaries = Object.fromEntries(Object.entries(ways).map(([key, { times }]) => [key, summary(times)]));
   const { node } = process.versions;
   const machine = { node, cpus: availableParallelism(), date: new Date().toISOString().slice(0, 10) };
-  if (values.json) return console.log(JSON.stringify({ runs, ...machine, ...summaries }));
+  const summaries = Object.entries(groups).map(([key, { ways }]) => [key, summarize(ways)]);
+  if (values.json) return console.log(JSON.stringify({ runs, ...machine, ...Object.fromEntries(summaries) }));
   const widths = [22, 10, 18, 16];
-  console.log(
-    `ms until a new process accepts; ${runs} runs, Node ${node}, ${machine.cpus} CPUs, ${machine.date}\n`,
-  );
-  console.log(bold(row(["", "median", "min – max", "ratio to bare"], widths)));
-  for (const [key, { name }] of Object.entries(ways)) {
-    const { median, min, max, ratio } = summaries[key];
-    console.log(
-      row([name, median.toFixed(1), `${min.toFixed(1)} – ${max.toFixed(1)}`, ratio.toFixed(2)], widths),
-    );
+  console.log(`ms; ${runs} runs, Node ${node}, ${machine.cpus} CPUs, ${machine.date}`);
+  for (const [key, summary] of summaries) {
+    const [first] = Object.values(groups[key].ways);
+    console.log(`\n${bold(row([groups[key].title], [0]))}`);
+    console.log(row(["", "median", "min – max", `to ${first.name}`], widths));
+    for (const [name, { median, min, max, ratio }] of Object.entries(summary)) {
+      const range = `${min.toFixed(1)} – ${max.toFixed(1)}`;
+      console.log(row([groups[key].ways[name].name, median.toFixed(1), range, ratio.toFixed(2)], widths));
+    }
   }
   return undefined;
 }
 
-/** The ratio is that of the medians. */
-function summary(times) {
-  const median = percentile(times, 50);
-  const ratio = median / percentile(ways.bare.times, 50);
-  return { median, min: percentile(times, 0), max: percentile(times, 100), ratio };
+/** The ratios are those of the medians to the median of the first one. */
+function summarize(ways) {
+  const [{ times: first }] = Object.values(ways);
+  return Object.fromEntries(
+    Object.entries(ways).map(([key, { times }]) => {
+      const median = percentile(times, 50);
+      const ratio = median / percentile(first, 50);
+      return [key, { median, min: percentile(times, 0), max: percentile(times, 100), ratio }];
+    }),
+  );
 }

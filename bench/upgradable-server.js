@@ -1,8 +1,11 @@
-// The program of start.js with handover: it reports when it accepts, and when its predecessor has exited.
+// The program of start.js with handover: it reports when it accepts, when its predecessor has exited, and when a successor
+// is staged, which SIGUSR2 requests.
 import { createServer } from "node:http";
 import { Upgrader } from "handover";
 
-const upg = new Upgrader({ probation: 1 });
+if (process.env.HEAVY) await import("./heavy-imports.js");
+const upg = new Upgrader({ probation: 1, controlSocket: process.env.CONTROL || false });
+process.on("SIGUSR2", () => void upg.stage().then(() => report("staged")));
 await upg.listen(
   createServer((_, response) => response.end("ok")),
   { port: 0, host: "127.0.0.1" },
