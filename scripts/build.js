@@ -2,13 +2,14 @@
 // package that programs import, a few files in dist/bundle/, as a start reads one file faster than a hundred.
 import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const dist = join(root, "dist");
-const bundle = join(dist, "bundle");
+const outdir = join(dist, "bundle");
 
 /** What programs import, by the names of the bundled files. */
 const entries = {
@@ -17,12 +18,6 @@ const entries = {
   metrics: "metrics/index",
   testing: "testing/index",
 };
-
-rmSync(dist, { recursive: true, force: true });
-compile();
-addTypes(join(dist, "types"));
-addCommonJs(join(dist, "cjs"));
-await bundleAll();
 
 /** By the compiler's path: two versions of TypeScript are installed, and `.bin/tsc` may be either. */
 function compile() {
@@ -46,7 +41,7 @@ function addCommonJs(directory) {
   addTypes(directory);
   for (const [name, source] of Object.entries(entries)) {
     const file = join(directory, `${source}.js`);
-    const target = relative(dirname(file), join(bundle, `${name}.js`));
+    const target = relative(dirname(file), join(outdir, `${name}.js`));
     writeFileSync(file, `module.exports = require(${JSON.stringify(target)});\n`);
   }
   writeFileSync(join(directory, "package.json"), '{ "type": "commonjs" }\n');
@@ -63,15 +58,38 @@ function neededDeclarations() {
   return needed;
 }
 
-/** Code that several entries use is in a chunk that all of them import, so that a process has each module once. */
+/**
+ * Bundles the entries and the command. Every entry needs all modules, so that esbuild puts them into one chunk: a process has
+ * each module once, whichever entries it imports, and an entry reads two files.
+ */
 async function bundleAll() {
-  const sources = { ...entries, cli: "cli/main" };
+  const names = Object.keys(entries);
+  const sources = Object.values(entries).map((source) => JSON.stringify(join(root, "src", `${source}.ts`)));
+  const textOf = (name) =>
+    `export * from ${sources[names.indexOf(name)]}; import ${sources.join("; import ")};`;
+  const files = Object.fromEntries(names.map((name) => [name, `entry:${name}`]));
+  const virtual = {
+    name: "entries",
+    setup({ onResolve, onLoad }) {
+      onResolve({ filter: /^entry:/ }, ({ path }) => ({
+        path: path.slice("entry:".length),
+        namespace: "entry",
+      }));
+      onLoad({ filter: /^/, namespace: "entry" }, ({ path }) => ({
+        contents: textOf(path),
+        resolveDir: root,
+      }));
+    },
+  };
+  await bundle(files, { plugins: [virtual, builtinModules], chunkNames: "handover" });
+  await bundle({ cli: "src/cli/main.ts" }, { plugins: [builtinModules], chunkNames: "cli-[name]-[hash]" });
+}
+
+async function bundle(entryPoints, options) {
   await build({
     absWorkingDir: root,
-    entryPoints: Object.fromEntries(
-      Object.entries(sources).map(([name, source]) => [name, join("src", `${source}.ts`)]),
-    ),
-    outdir: bundle,
+    entryPoints,
+    outdir,
     bundle: true,
     splitting: true,
     format: "esm",
@@ -82,5 +100,35 @@ async function bundleAll() {
     sourcemap: true,
     sourcesContent: false,
     logLevel: "warning",
+    ...options,
   });
 }
+
+/**
+ * Takes Node's own modules from Node, without the ES module that an import makes of each: all their members, also those that
+ * load yet other modules, would be read at every start.
+ */
+const builtinModules = {
+  name: "builtin-modules",
+  setup({ onLoad }) {
+    onLoad({ filter: /\/src\/.*\.ts$/ }, async ({ path }) => {
+      const text = await readFile(path, "utf8");
+      return { contents: text.replaceAll(IMPORT_OF_BUILTIN, takeFromNode), loader: "ts" };
+    });
+  },
+};
+const IMPORT_OF_BUILTIN = /^import \{([^}]*)\} from ("node:[^"]+");$/gm;
+
+/** `import { a, type B, c as d } from "node:x";` as `const { a, c: d } = process.getBuiltinModule("node:x");`, on as many lines. */
+function takeFromNode(text, names, module) {
+  const values = names.split(",").map((name) => name.trim());
+  const taken = values.filter((name) => name !== "" && !name.startsWith("type "));
+  const lines = "\n".repeat(text.split("\n").length - 1);
+  return `const { ${taken.join(", ").replaceAll(" as ", ": ")} } = process.getBuiltinModule(${module});${lines}`;
+}
+
+rmSync(dist, { recursive: true, force: true });
+compile();
+addTypes(join(dist, "types"));
+addCommonJs(join(dist, "cjs"));
+await bundleAll();

@@ -1,9 +1,8 @@
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { Server as HttpServer, type IncomingMessage, type ServerResponse } from "node:http";
-import { Server as HttpsServer } from "node:https";
 import type { Server, Socket } from "node:net";
-import { Server as TlsServer } from "node:tls";
 import { makeRefusal, refusalOf, type Refusal } from "../exchange/parcel.js";
+import { builtins, isTlsServer } from "../platform/builtins.js";
 import { acceptedBy, parserListener, writeQueueSize } from "../platform/node-internals.js";
 import { IdleList } from "./idle-list.js";
 import type { CloseStrategy, Handover } from "./adapter.js";
@@ -24,11 +23,8 @@ interface Http1Listener {
 
 /** Whether a server may have connections of HTTP/1.1: HTTP, HTTPS, or HTTP/2 over TLS, which may allow it. */
 export function speaksHttp1(server: Server): server is HttpServer {
-  return server instanceof HttpServer || server instanceof HttpsServer || isSecureHttp2(server);
-}
-
-function isSecureHttp2(server: Server): boolean {
-  return server instanceof TlsServer && "updateSettings" in server;
+  if (server instanceof HttpServer) return true;
+  return isTlsServer(server) && (server instanceof builtins.https.Server || "updateSettings" in server);
 }
 
 /**

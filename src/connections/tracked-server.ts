@@ -1,8 +1,8 @@
 import { Socket, type Server } from "node:net";
-import { Server as TlsServer } from "node:tls";
 import { HandoverError, reasonOf } from "../errors.js";
 import type { TakeResult } from "../exchange/exchange.js";
 import { makeRefusal, type Parcel, type Refusal } from "../exchange/parcel.js";
+import { isTlsServer } from "../platform/builtins.js";
 import { allowsHalfOpen, countConnection, joinServer, wrapMember } from "../platform/node-internals.js";
 import { check, native } from "../platform/native.js";
 import type { CloseStrategy, ConnectionAdapter } from "./adapter.js";
@@ -51,7 +51,7 @@ export class TrackedServer {
   constructor(server: Server, label: string, connections: Connections, listener: TrackedServerListener) {
     this.server = server;
     // TLS keeps its state in the process.
-    this.#moves = connections !== false && !(server instanceof TlsServer);
+    this.#moves = connections !== false && !isTlsServer(server);
     const program = connections instanceof HttpConnections ? connections : undefined;
     this.label = label;
     this.#listener = listener;
@@ -74,7 +74,7 @@ export class TrackedServer {
     });
     server.prependListener("connection", this.#onConnection);
     this.#restoreEmit = Object.hasOwn(server, "emit") ? this.#wrapEmit() : undefined;
-    if (server instanceof TlsServer) server.prependListener("secureConnection", this.#onSecureConnection);
+    if (isTlsServer(server)) server.prependListener("secureConnection", this.#onSecureConnection);
   }
 
   /** Lets its connections move and close by a further adapter. */
@@ -104,7 +104,7 @@ export class TrackedServer {
 
   /** As the program sees them. */
   get #sockets(): Socket[] {
-    return [...(this.server instanceof TlsServer ? this.#secure : this.#open.keys())];
+    return [...(isTlsServer(this.server) ? this.#secure : this.#open.keys())];
   }
 
   /** Asks the adapters to close a part of the connections, at most 1, in their protocol's own way. */

@@ -1,4 +1,4 @@
-import { randomBytes } from "node:crypto";
+import { builtins } from "../platform/builtins.js";
 import { lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { isAbsolute, join } from "node:path";
 import { HandoverError } from "../errors.js";
@@ -40,7 +40,7 @@ export async function newSocketPath(): Promise<string | undefined> {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") return undefined;
   }
   await removeStale(directory);
-  return join(directory, `${randomBytes(NAME_BYTES).toString("hex")}.sock`);
+  return join(directory, `${builtins.crypto.randomBytes(NAME_BYTES).toString("hex")}.sock`);
 }
 
 /**

@@ -1,4 +1,4 @@
-import { randomUUID } from "node:crypto";
+import { builtins } from "../platform/builtins.js";
 import { closeAll } from "../platform/descriptors.js";
 import { filledSize, type Message, type Topic } from "../channel/messages.js";
 import { batches } from "../util/batches.js";
@@ -113,7 +113,7 @@ export class LocalExchange implements Exchange {
    * the change are void.
    */
   changeReader(reader: Peer, lost: boolean): void {
-    this.#readerChange = randomUUID();
+    this.#readerChange = builtins.crypto.randomUUID();
     const [topics = [], ...others] = this.#subscribedTopics();
     this.#link.send({ type: "reader-changed", id: this.#readerChange, lost, reader, topics });
     if (others.length > 0) this.#sendSubscriptions();

@@ -1,6 +1,6 @@
-import { createHash, hash } from "node:crypto";
 import { close, read, write } from "node:fs";
 import { promisify } from "node:util";
+import { builtins } from "../platform/builtins.js";
 import { check, native } from "../platform/native.js";
 
 /** Bytes of a body that a message carries, at most; a larger body is sent as a memory file. */
@@ -14,7 +14,7 @@ interface MemoryFile {
 
 /** SHA-256 in base64. */
 export function digest(bytes: Uint8Array): string {
-  return hash("sha256", bytes, "base64");
+  return builtins.crypto.hash("sha256", bytes, "base64");
 }
 
 /**
@@ -60,7 +60,7 @@ async function inPieces(
   bytes: Uint8Array,
   move: (piece: Uint8Array, position: number) => Promise<void>,
 ): Promise<string> {
-  const sum = createHash("sha256");
+  const sum = builtins.crypto.createHash("sha256");
   const moving: { piece: Uint8Array; moved: Promise<void> }[] = [];
   const finish = async (): Promise<void> => {
     const { piece, moved } = moving.shift()!;

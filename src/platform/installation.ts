@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -31,8 +31,11 @@ export interface Manifest {
 
 /** The `package.json` of a directory. */
 export function readManifest(root: string): Manifest | undefined {
+  const file = join(root, "package.json");
+  // An exception for each directory without one would cost more than the rest of the search.
+  if (!existsSync(file)) return undefined;
   try {
-    return JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as Manifest;
+    return JSON.parse(readFileSync(file, "utf8")) as Manifest;
   } catch {
     return undefined;
   }

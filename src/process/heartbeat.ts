@@ -1,4 +1,4 @@
-import { url as inspectorUrl } from "node:inspector";
+import { builtins } from "../platform/builtins.js";
 import type { Clock } from "../util/clock.js";
 
 /** ms between two heartbeats. */
@@ -6,7 +6,7 @@ const INTERVAL = 250;
 
 /** Whether a debugger may stop this process, which is then silent without being ill. */
 export function isInspected(): boolean {
-  return inspectorUrl() !== undefined;
+  return builtins.inspector.url() !== undefined;
 }
 
 /** Sends a heartbeat several times a second, as long as the event loop of this process turns. */

@@ -1,4 +1,3 @@
-import { randomBytes } from "node:crypto";
 import {
   closeSync,
   constants,
@@ -13,6 +12,7 @@ import {
 } from "node:fs";
 import { constants as system } from "node:os";
 import { basename, dirname, join } from "node:path";
+import { builtins } from "../platform/builtins.js";
 import { HandoverError, reasonOf } from "../errors.js";
 import { systemError } from "../platform/native.js";
 
@@ -42,7 +42,7 @@ export class PidFile {
     this.discard();
     try {
       this.#assertReplaceable();
-      const file = `${this.path}.${this.#pid}.${randomBytes(NAME_BYTES).toString("hex")}`;
+      const file = `${this.path}.${this.#pid}.${builtins.crypto.randomBytes(NAME_BYTES).toString("hex")}`;
       const fd = openSync(file, CREATE, 0o666);
       this.#prepared = file;
       try {

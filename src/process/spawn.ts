@@ -1,9 +1,10 @@
-import { spawn, type ChildProcess, type SpawnOptions } from "node:child_process";
+import type { ChildProcess, SpawnOptions } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { constants } from "node:os";
 import { isDeepStrictEqual } from "node:util";
+import { builtins } from "../platform/builtins.js";
 import { TIMED_OUT, withTimeout } from "../util/timeout.js";
 import type { Command, LaunchInfo } from "./command.js";
 import { doesPreloadShow, withPreload } from "./preload.js";
@@ -37,7 +38,7 @@ export async function spawnProcess(
   const { file, argv0, args, cwd } = command;
   const options: SpawnOptions = { cwd, env: mayPreload(launch, command) ? withPreload(env) : env };
   if (isStartedBySystemd(launch)) return spawnViaShell([argv0, ...args], channel, options);
-  const child = spawn(file, args, { ...options, argv0, stdio: [...STANDARD, channel] });
+  const child = builtins.childProcess.spawn(file, args, { ...options, argv0, stdio: [...STANDARD, channel] });
   await once(child, "spawn");
   return {
     pid: child.pid!,
@@ -79,7 +80,7 @@ async function spawnViaShell(
   channel: number,
   options: SpawnOptions,
 ): Promise<SpawnedProcess> {
-  const shell = spawn("/bin/sh", ["-c", LAUNCHER, "handover", ...argv], {
+  const shell = builtins.childProcess.spawn("/bin/sh", ["-c", LAUNCHER, "handover", ...argv], {
     ...options,
     stdio: [...STANDARD, channel, "pipe"],
   });

@@ -1,6 +1,6 @@
-import cluster from "node:cluster";
 import { isMainThread } from "node:worker_threads";
 import { HandoverError } from "../errors.js";
+import { builtins } from "../platform/builtins.js";
 
 /** @throws {HandoverError} `ERR_NOT_SUPPORTED` where handover cannot work */
 export function assertSupported(): void {
@@ -9,9 +9,14 @@ export function assertSupported(): void {
       ? "Windows cannot pass sockets to another process; handover/testing has a stand-in for development"
       : !isMainThread
         ? "a worker thread cannot be replaced on its own; create the Upgrader in the main thread"
-        : cluster.isWorker
+        : isClusterWorker()
           ? "in a node:cluster worker the primary owns the sockets"
           : undefined;
   if (why !== undefined)
     throw new HandoverError("ERR_NOT_SUPPORTED", `new Upgrader() does not work here: ${why}`);
+}
+
+/** A worker has a channel to its primary, which most processes do not have. */
+function isClusterWorker(): boolean {
+  return process.connected !== undefined && builtins.cluster.isWorker;
 }

@@ -1,7 +1,7 @@
-import { lookup } from "node:dns/promises";
 import { lstatSync, unlinkSync } from "node:fs";
 import { connect, isIP } from "node:net";
 import { constants } from "node:os";
+import { builtins } from "../platform/builtins.js";
 import { type RequestedAddress, describeAddress } from "../address.js";
 import { HandoverError } from "../errors.js";
 import { check, native, systemCause, systemError } from "../platform/native.js";
@@ -44,6 +44,11 @@ export async function openSocket(
   }
 }
 
+async function lookUp(host: string, family: 4 | 6 | undefined): Promise<string> {
+  const { address } = await builtins.dns.lookup(host, family === undefined ? {} : { family });
+  return address;
+}
+
 /** As Node does: a name is looked up, and its first address bound; `*` is every IPv6 and every IPv4 address. */
 async function bindHost(
   { kind, host, port, ipv6Only }: RequestedAddress & { kind: "tcp" | "udp" },
@@ -51,8 +56,7 @@ async function bindHost(
 ): Promise<number> {
   const type = kind === "tcp" ? "stream" : "dgram";
   if (host !== "*") {
-    const { address } = await lookup(host, family === undefined ? {} : { family });
-    // The look-up of a numeric address ignores the family.
+    const address = isIP(host) === 0 ? await lookUp(host, family) : host;
     if (family !== undefined && isIP(address) !== family)
       throw systemError(-constants.errno.EINVAL, "bind", host);
     return check(native().bindInet(type, address, port, ipv6Only), "bind", host);

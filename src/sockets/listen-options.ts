@@ -1,6 +1,6 @@
+import { builtins } from "../platform/builtins.js";
 import { readAdapter, type ConnectionAdapter } from "../connections/adapter.js";
 import { HttpConnections } from "../connections/http-connections.js";
-import { Socket } from "node:dgram";
 import { Server as HttpServer } from "node:http";
 import { Server } from "node:net";
 import { inspect } from "node:util";
@@ -100,7 +100,7 @@ interface Application {
 
 /** @throws {HandoverError} `ERR_OPTION` */
 export function requireSocket(socket: unknown): void {
-  if (!(socket instanceof Socket)) throw wrongKind("bind() takes a dgram.Socket", socket);
+  if (!(socket instanceof builtins.dgram.Socket)) throw wrongKind("bind() takes a dgram.Socket", socket);
 }
 
 function wrongKind(expected: string, value: unknown, advice = ""): HandoverError {

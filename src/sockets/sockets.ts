@@ -1,9 +1,10 @@
 import type { Socket } from "node:dgram";
 import type { AddressInfo, Server } from "node:net";
-import { Server as TlsServer } from "node:tls";
+import type { Server as TlsServer } from "node:tls";
 import type { Tracker } from "../connections/tracker.js";
 import { HandoverError, reasonOf } from "../errors.js";
 import type { acceptPhase } from "../lifecycle.js";
+import { isTlsServer } from "../platform/builtins.js";
 import { datagramOptions, isUnbound } from "../platform/node-internals.js";
 import { systemCause, systemError } from "../platform/native.js";
 import { runAll } from "../util/run-all.js";
@@ -109,7 +110,7 @@ export class Sockets {
 
   #secureServers(): [string, TlsServer][] {
     return [...this.#all].flatMap((one): [string, TlsServer][] =>
-      one instanceof HeldServer && one.server instanceof TlsServer ? [[one.name, one.server]] : [],
+      one instanceof HeldServer && isTlsServer(one.server) ? [[one.name, one.server]] : [],
     );
   }
 

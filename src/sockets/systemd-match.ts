@@ -1,5 +1,5 @@
-import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
+import { builtins } from "../platform/builtins.js";
 import type { RequestedAddress } from "../address.js";
 import { native, type SocketDescription } from "../platform/native.js";
 import type { Inventory, InventoryItem } from "./inventory.js";
@@ -55,7 +55,7 @@ async function hostsOf(address: RequestedAddress): Promise<string[]> {
   if (address.host === "*") return address.ipv6Only ? ["::"] : ["::", "0.0.0.0"];
   if (isIP(address.host) !== 0) return [address.host.toLowerCase()];
   // A name that cannot be looked up fails when it is bound.
-  return lookup(address.host).then(
+  return builtins.dns.lookup(address.host).then(
     (found) => [found.address],
     () => [],
   );

@@ -1,5 +1,5 @@
 import { fstatSync, readFileSync } from "node:fs";
-import { url as inspectorUrl } from "node:inspector";
+import { builtins } from "../platform/builtins.js";
 import { native } from "../platform/native.js";
 import { boundTo } from "./describe.js";
 import type { InventoryItem } from "./inventory.js";
@@ -30,11 +30,13 @@ export function findUnmanaged(managed: readonly InventoryItem[]): string[] {
   const listening = native().findListeners();
   if (typeof listening === "number" || listening.length === 0) return [];
   const own = new Set(managed.map(({ fd }) => inodeOf(fd)));
+  const others = listening.filter((fd) => !own.has(inodeOf(fd)));
+  if (others.length === 0) return [];
   const ephemeral = readEphemeralPorts();
   const inspector = inspectorPort();
-  return listening.flatMap((fd) => {
+  return others.flatMap((fd) => {
     const socket = native().describe(fd);
-    if (typeof socket === "number" || socket.reusePort || own.has(inodeOf(fd))) return [];
+    if (typeof socket === "number" || socket.reusePort) return [];
     const isUnix = socket.family === "unix";
     if (!isFixed(isUnix ? undefined : socket.port, ephemeral, inspector)) return [];
     return [`${isUnix ? "unix" : "tcp"}:${boundTo(fd).address ?? "unknown"}`];
@@ -54,7 +56,7 @@ export function readEphemeralPorts(): PortRange {
 }
 
 function inspectorPort(): number | undefined {
-  const url = inspectorUrl();
+  const url = builtins.inspector.url();
   return url === undefined ? undefined : Number(new URL(url).port);
 }
 

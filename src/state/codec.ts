@@ -1,4 +1,4 @@
-import { deserialize, serialize } from "node:v8";
+import { builtins } from "../platform/builtins.js";
 import { HandoverError, reasonOf } from "../errors.js";
 import { findLossyValue } from "./json-loss.js";
 
@@ -41,17 +41,20 @@ export const jsonCodec: Codec = {
  * upgrade to another one the state is refused, and stays with its owner. Throws as {@link jsonCodec}.
  */
 export const v8Codec: Codec = {
-  name: `v8-${process.versions.v8.split(".").slice(0, 2).join(".")}-${serialize(null)[1]}`,
+  get name() {
+    const version = process.versions.v8.split(".").slice(0, 2).join(".");
+    return `v8-${version}-${builtins.v8.serialize(null)[1]}`;
+  },
   encode(data) {
     try {
-      return serialize(data);
+      return builtins.v8.serialize(data);
     } catch (cause) {
       throw new HandoverError("ERR_ENCODING", `V8 cannot clone it: ${reasonOf(cause)}`, { cause });
     }
   },
   decode(bytes) {
     try {
-      return deserialize(bytes);
+      return builtins.v8.deserialize(bytes);
     } catch (cause) {
       throw new HandoverError("ERR_CODEC", `V8 cannot read it: ${reasonOf(cause)}`, { cause });
     }
