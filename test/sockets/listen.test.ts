@@ -187,8 +187,7 @@ describe("a server of one process", () => {
     });
     expect(await refusals("application")).toMatchObject({
       code: "ERR_OPTION",
-      message:
-        "listen() takes a net.Server, not [Function (anonymous)]; give it http.createServer(app)",
+      message: "listen() takes a net.Server, not [Function (anonymous)]; give it http.createServer(app)",
     });
     expect(await refusals("unknown Node")).toMatchObject({
       code: "ERR_LISTEN",
