@@ -1,23 +1,14 @@
 import { Command, CommanderError } from "commander";
 import { reasonOf } from "../errors.js";
 import { VERSION } from "../util/version.js";
-import { completionCommand } from "./completion/completion-command.js";
-import { demoCommand } from "./demo/demo-command.js";
-import { doctorCommand } from "./doctor/doctor-command.js";
 import { Interrupted } from "./interrupt.js";
-import { listCommand } from "./list-command.js";
 import { printable, Reported, writeJson } from "./output.js";
-import { statusCommand } from "./status-command.js";
-import { stopCommand } from "./stop-command.js";
-import { stageCommand, unstageCommand } from "./stage-command.js";
-import { unitCommand } from "./unit-file/unit-command.js";
-import { upgradeCommand } from "./upgrade-command.js";
 
 /** The program `handover`. Resolves with its exit code. */
 export async function main(args: string[]): Promise<number> {
   // A reader that closes early, as `head` does, must not stop the work half done.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
-  const program = createProgram();
+  const program = await createProgram(args[0]);
   if (args.length === 0) {
     program.outputHelp();
     return DONE;
@@ -51,26 +42,33 @@ const DONE = 0;
 const FAILED = 1;
 const WRONG_USAGE = 2;
 
-function createProgram(): Command {
+/** The commands by their names, in the order of the help. Each is loaded only if it runs: loading takes most of the time. */
+const COMMANDS: readonly (readonly [names: readonly string[], load: () => Promise<Command>])[] = [
+  [["upgrade", "reload"], async () => (await import("./upgrade-command.js")).upgradeCommand()],
+  [["stage"], async () => (await import("./stage-command.js")).stageCommand()],
+  [["unstage"], async () => (await import("./stage-command.js")).unstageCommand()],
+  [["list"], async () => (await import("./list-command.js")).listCommand()],
+  [["status"], async () => (await import("./status-command.js")).statusCommand()],
+  [["stop"], async () => (await import("./stop-command.js")).stopCommand()],
+  [["doctor"], async () => (await import("./doctor/doctor-command.js")).doctorCommand()],
+  [["unit"], async () => (await import("./unit-file/unit-command.js")).unitCommand()],
+  [["demo"], async () => (await import("./demo/demo-command.js")).demoCommand()],
+  [
+    ["completion"],
+    async () => (await import("./completion/completion-command.js")).completionCommand(createProgram),
+  ],
+];
+
+/** The program with the command of this name only; with all commands if there is none, for the help. */
+async function createProgram(name?: string): Promise<Command> {
   const program = new Command("handover")
     .description("Upgrades running Node servers without dropping a connection.")
     .version(VERSION, "-v, --version", "print the version")
     .helpCommand("help [command]", "show what a command does")
     .addHelpText("after", MORE_HELP);
-  for (const command of [
-    upgradeCommand(),
-    stageCommand(),
-    unstageCommand(),
-    listCommand(),
-    statusCommand(),
-    stopCommand(),
-    doctorCommand(),
-    unitCommand(),
-    demoCommand(),
-    completionCommand(() => program),
-  ]) {
-    program.addCommand(command);
-  }
+  const named = COMMANDS.filter(([names]) => names.includes(name ?? ""));
+  const loading = (named.length > 0 ? named : COMMANDS).map(([, load]) => load());
+  for (const command of await Promise.all(loading)) program.addCommand(command);
   for (const command of [program, ...program.commands]) {
     command.exitOverride().configureOutput({ outputError: () => {} });
   }
@@ -84,7 +82,7 @@ Examples:
   $ handover upgrade 4711                    replace process 4711
   $ handover status --pid-file /run/app/app.pid
 
-Without a PID upgrade, status and stop mean the only service of this user; with several, handover list shows them.
+Without a PID a command means the only service of this user; with several, handover list shows them.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.`;
 

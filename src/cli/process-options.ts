@@ -1,9 +1,6 @@
 import { InvalidArgumentError, Option, type Command } from "commander";
 import { ControlClient } from "../control/client.js";
 import { connectToPid, connectToPidFile } from "../control/discover.js";
-import { findServices, readStatus, startOf, type FoundService } from "../control/services.js";
-import { HandoverError } from "../errors.js";
-import { quoteForShell } from "./output.js";
 import { LONGEST_TIMEOUT } from "../util/clock.js";
 
 /** Options that name a process, and the format of the output. */
@@ -22,6 +19,9 @@ export function withProcessOptions(command: Command): Command {
     .option("--json", "print JSON, one object per line");
 }
 
+/** How a command line names a process. */
+const WAYS = "by its PID, --pid-file or --control";
+
 /** Connects to the process that the options name; without them to the only service of this user. */
 export async function connectToProcess(
   pid: number | undefined,
@@ -33,33 +33,9 @@ export async function connectToProcess(
   }
   if (pidFile !== undefined) return connectToPidFile(pidFile);
   if (control !== undefined) return ControlClient.connect(control);
-  return pid === undefined ? connectToOnlyService() : connectToPid(pid);
-}
-
-const WAYS = "by its PID, --pid-file or --control";
-
-/** @throws {HandoverError} `ERR_CONTROL` if there is no service of this user, or more than one, or it does not answer */
-async function connectToOnlyService(): Promise<ControlClient> {
-  const services = await findServices();
-  const [only] = services;
-  if (services.length === 1 && only?.client !== undefined) return only.client;
-  const names = (await Promise.all(services.map(describe))).join("; ");
-  throw new HandoverError("ERR_CONTROL", whyNone(services.length, names));
-}
-
-function whyNone(found: number, names: string): string {
-  if (found === 0) return `no service of this user was found; name its process ${WAYS}`;
-  if (found === 1) return `the only service of this user does not answer: ${names}`;
-  return `this user has ${found} services: ${names}; name one process ${WAYS}`;
-}
-
-async function describe(service: FoundService): Promise<string> {
-  const status = await readStatus(service);
-  if (status === undefined) return `pid ${service.pid ?? "unknown"} at ${service.path}`;
-  const { command, directory } = startOf(status);
-  const what =
-    command === undefined ? service.path : `${command.map(quoteForShell).join(" ")} in ${directory}`;
-  return `pid ${status.pid}, ${what}`;
+  if (pid !== undefined) return connectToPid(pid);
+  // The search needs modules that no other way does.
+  return (await import("./only-service.js")).connectToOnlyService(WAYS);
 }
 
 /** Reads an option that is a time. */

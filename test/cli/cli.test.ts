@@ -1,6 +1,6 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { describe, expect, test } from "vitest";
 import { handover, jsonLines, startHandover } from "../support/program.js";
 import { openRequest } from "../support/requests.js";
@@ -54,6 +54,13 @@ describe("the program", () => {
     const { code, stdout, stderr } = await handover(...args);
     expect(stderr).toMatch(message);
     expect([code, stdout]).toEqual([2, ""]);
+  });
+
+  test("handover loads only the modules of the command that runs", async () => {
+    const NODE_OPTIONS = `--import=${resolve("test/fixtures/prints-loaded-modules.js")}`;
+    const { stderr } = await startHandover(["status", 99_999_999], { NODE_OPTIONS }).ended;
+    expect(stderr).toMatch(/\/dist\/cli\/status-command\.js\n/);
+    expect(stderr).not.toMatch(/\/dist\/(cli\/(doctor|unit-file|demo|completion)\/|control\/services)/);
   });
 
   test("handover exits with code 2 for wrong usage, though no process reads its output", async () => {

@@ -9,14 +9,14 @@ import { zshScript } from "./zsh-script.js";
  *
  * @param program the whole program, whose commands the scripts complete
  */
-export function completionCommand(program: () => Command): Command {
+export function completionCommand(program: () => Promise<Command>): Command {
   return new Command("completion")
     .summary("print a script that completes commands in a shell")
     .description("Prints a script with which a shell completes the commands and options of handover.")
     .addArgument(new Argument("<shell>", "the shell").choices(Object.keys(SCRIPTS)))
     .addHelpText("after", EXAMPLES)
-    .action((shell: keyof typeof SCRIPTS) => {
-      process.stdout.write(SCRIPTS[shell](vocabularyOf(program())));
+    .action(async (shell: keyof typeof SCRIPTS) => {
+      process.stdout.write(SCRIPTS[shell](vocabularyOf(await program())));
     });
 }
 
