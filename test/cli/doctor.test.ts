@@ -4,6 +4,7 @@ import { chmodSync, copyFileSync, mkdirSync, renameSync, rmSync, symlinkSync, wr
 import { createServer } from "node:net";
 import { dirname, join, resolve } from "node:path";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
+import { forAnotherUser, NOBODY } from "../support/another-user.js";
 import { handover, jsonLines, startHandover, type Run } from "../support/program.js";
 import { MemoryGroup } from "../support/memory-group.js";
 import { freePort } from "../support/port.js";
@@ -185,8 +186,11 @@ describe("handover doctor", () => {
     async () => {
       const directory = temporaryDirectory();
       chmodSync(directory, 0o777);
-      const setpriv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", process.execPath];
-      const { service } = await startService({}, setpriv, "http.js", directory);
+      const pidFile = join(directory, "app.pid");
+      const server = forAnotherUser().fixture("http.js", { pidFile, probation: 200 });
+      const setpriv = ["setpriv", `--reuid=${NOBODY}`, `--regid=${NOBODY}`, "--clear-groups"];
+      const service = Service.start("", { command: [...setpriv, ...server], cwd: "/" });
+      await service.until("accepting");
       chmodSync(directory, 0o755);
       expect((await problemsOf(service.pid)).filter(({ severity }) => severity === "error")).toMatchObject([
         {
@@ -292,9 +296,10 @@ describe("handover doctor UNIT, with the recorded output of a systemctl", () => 
       const bin = join(temporaryDirectory(), "bin");
       installSystemctl(bin, recorded({ MainPID: service.pid, PIDFile: pidFile, Type: "oneshot" }, "upgrade"));
       chmodSync(dirname(bin), 0o755);
-      const program = ["bin/handover.js", "doctor", "app", "--json"];
-      const options = { env: { PATH: bin }, uid: 65_534, gid: 65_534 };
-      const child = spawn(process.execPath, program, { ...options, stdio: ["ignore", "pipe", "inherit"] });
+      const { root, node } = forAnotherUser();
+      const program = [join(root, "bin/handover.js"), "doctor", "app", "--json"];
+      const options = { env: { PATH: bin }, uid: NOBODY, gid: NOBODY, cwd: "/" };
+      const child = spawn(node, program, { ...options, stdio: ["ignore", "pipe", "inherit"] });
       const [text] = (await once(child.stdout.setEncoding("utf8"), "data")) as [string];
       const { findings: found } = JSON.parse(text) as Report;
       expect(found.filter(({ severity }) => severity === "error").map(({ check }) => check)).toEqual([

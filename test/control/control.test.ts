@@ -6,6 +6,7 @@ import { dirname, join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { ControlClient } from "../../dist/control/client.js";
 import { connectToPid } from "../../dist/control/discover.js";
+import { forAnotherUser, NOBODY } from "../support/another-user.js";
 import { handover } from "../support/program.js";
 import { openRequest } from "../support/requests.js";
 import { asRoot, isSkipped } from "../support/root.js";
@@ -99,7 +100,7 @@ describe("the control socket", () => {
   test.each([
     ["garbage", "\u0000\u0001GET / HTTP/1.1\r\n\r\n", "a request must be one line of JSON"],
     ["a number", "1\n", "a request must be one line of JSON"],
-    ["an endless line", "x".repeat(70_000), "a request must be one line of JSON"],
+    ["an endless line", "x".repeat(300_000), "a request must be one line of JSON"],
     ["an unknown command", '{"command":"fly"}\n', 'there is no command "fly"'],
     ["no command", "{}\n", "there is no command undefined"],
     ["a timeout that is too long", '{"command":"upgrade","timeout":2147483648}\n', TIMEOUT, "ERR_OPTION"],
@@ -159,7 +160,7 @@ describe("a client of the control socket", () => {
       writeFileSync(pidFile, `${process.pid}\n`);
       const answer = `{"handover":"9","pid":${process.pid}}\n{"answer":"stopped","destroyed":0}\n`;
       const program = `require("net").createServer((c) => c.write(${JSON.stringify(answer)})).listen("${pidFile}.sock", () => console.log())`;
-      const impostor = spawn(process.execPath, ["--eval", program], { uid: NOBODY, cwd: "/", env: {} });
+      const impostor = spawn(forAnotherUser().node, ["--eval", program], { uid: NOBODY, cwd: "/", env: {} });
       onTestFinished(() => void impostor.kill());
       await once(impostor.stdout, "data");
       expect(await handover("stop", "--pid-file", pidFile)).toEqual({
@@ -253,8 +254,6 @@ describe("a client of the control socket", () => {
   });
 });
 
-const NOBODY = 65_534;
-
 async function startService(fixture: string, settings = {}): Promise<{ service: Service; control: string }> {
   const control = join(temporaryDirectory(), "control");
   const service = Service.start(fixture, { settings: { controlSocket: control, ...settings } });
@@ -286,7 +285,7 @@ function readAs(uid: number, path: string): string {
     socket.on("error", ({ code }) => process.stdout.write(code));
     socket.pipe(process.stdout);
   `;
-  return execFileSync(process.execPath, ["--eval", program, path], {
+  return execFileSync(forAnotherUser().node, ["--eval", program, path], {
     uid,
     cwd: "/",
     env: {},

@@ -1,15 +1,10 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
-import {
-  belongings,
-  failUpgrade,
-  finish,
-  fixturePath,
-  limited,
-  startWithClient,
-  words,
-} from "../support/faults.js";
+import { forAnotherUser, NOBODY } from "../support/another-user.js";
+import { belongings, failUpgrade, finish, limited, startWithClient, words } from "../support/faults.js";
+import { asRoot, isSkipped } from "../support/root.js";
 import { ask, descriptorCount } from "../support/service.js";
 
 test("a predecessor with too few descriptors fails the upgrade, however few it has, and loses none", async () => {
@@ -113,29 +108,30 @@ test("300 listeners and 300 files are inherited, in more than one message", asyn
   await finish(running, pid);
 });
 
-test("an upgrade waits while its user has too many descriptors in flight", async () => {
-  const user = ["setpriv", "--reuid=65534", "--clear-groups"];
-  const command = [
-    ...user,
-    ...limited(256, words("many-descriptors.js", { listeners: 30, files: 30, probation: 1 })),
-  ];
-  const running = await startWithClient("", {}, { command });
-  const { service, client } = running;
-  client.destroy();
-  const [word, ...rest] = [
-    ...user,
-    ...limited(2_000, ["python3", fixturePath("descriptors-in-flight.py"), "300"]),
-  ];
-  const other = spawn(word!, rest, { stdio: ["pipe", "pipe", "inherit"] });
-  onTestFinished(() => void other.kill("SIGKILL"));
-  await once(other.stdout, "data");
-  const before = descriptorCount(service.pid);
-  process.kill(service.pid, "SIGHUP");
-  await service.until("upgrading");
-  // It keeps duplicates of what the kernel did not take.
-  expect(descriptorCount(service.pid)).toBeGreaterThanOrEqual(before + 60);
-  other.stdin.end();
-  const { pid } = await service.until("accepting", { generation: 1, inherited: 30 });
-  await service.until("alone", { pid });
-  await finish(running, pid);
-});
+test.skipIf(isSkipped)(
+  `an upgrade waits while its user has too many descriptors in flight${asRoot}`,
+  async () => {
+    const user = ["setpriv", `--reuid=${NOBODY}`, "--clear-groups"];
+    const { root, fixture } = forAnotherUser();
+    const server = fixture("many-descriptors.js", { listeners: 30, files: 30, probation: 1 });
+    const running = await startWithClient("", {}, { command: [...user, ...limited(256, server)], cwd: "/" });
+    const { service, client } = running;
+    client.destroy();
+    const [word, ...rest] = [
+      ...user,
+      ...limited(2_000, ["python3", join(root, "test/fixtures/descriptors-in-flight.py"), "300"]),
+    ];
+    const other = spawn(word!, rest, { stdio: ["pipe", "pipe", "inherit"] });
+    onTestFinished(() => void other.kill("SIGKILL"));
+    await once(other.stdout, "data");
+    const before = descriptorCount(service.pid);
+    process.kill(service.pid, "SIGHUP");
+    await service.until("upgrading");
+    // It keeps duplicates of what the kernel did not take.
+    expect(descriptorCount(service.pid)).toBeGreaterThanOrEqual(before + 60);
+    other.stdin.end();
+    const { pid } = await service.until("accepting", { generation: 1, inherited: 30 });
+    await service.until("alone", { pid });
+    await finish(running, pid);
+  },
+);

@@ -92,15 +92,19 @@ export class Sandbox {
   async #start(): Promise<void> {
     const setUp =
       "mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /srv; ip link set lo up; mkdir /run/app /srv/node_modules; " +
-      `ln -s ${resolve(".")} /srv/node_modules/handover; ` +
-      `for one in prom-client @opentelemetry; do ln -s ${resolve("node_modules")}/$one /srv/node_modules/$one; done; ` +
+      'ln -s "$1" /srv/node_modules/handover; ' +
+      'for one in prom-client @opentelemetry; do ln -s "$1/node_modules/$one" "/srv/node_modules/$one"; done; ' +
       // A shell that waits reaps what others have left; it ends with its input.
       "cat <&0 & echo up; wait $!";
     const words = ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
-    const child = spawn("unshare", [...rootOfNamespace(), ...words, "bash", "-e", "-c", setUp], {
-      env: this.#env,
-      stdio: ["pipe", "pipe", "inherit"],
-    });
+    const child = spawn(
+      "unshare",
+      [...rootOfNamespace(), ...words, "bash", "-e", "-c", setUp, "sandbox", resolve(".")],
+      {
+        env: this.#env,
+        stdio: ["pipe", "pipe", "inherit"],
+      },
+    );
     const ended = new Promise<never>((_, reject) =>
       child.once("close", () => reject(new Error("the sandbox did not start"))),
     );
