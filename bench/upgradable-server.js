@@ -4,7 +4,10 @@ import { createServer } from "node:http";
 import { Upgrader } from "handover";
 
 if (process.env.HEAVY) await import("./heavy-imports.js");
-const upg = new Upgrader({ probation: 1, controlSocket: process.env.CONTROL || false });
+const upg = new Upgrader({
+  probation: 1,
+  ...(process.env.CONTROL && { controlSocket: process.env.CONTROL }),
+});
 process.on("SIGUSR2", () => void upg.stage().then(() => report("staged")));
 await upg.listen(
   createServer((_, response) => response.end("ok")),

@@ -270,7 +270,7 @@ test("handover status shows an older generation that still drains", async () => 
     new RegExp(
       `^pid +${pid}\ngeneration +1\nstate +ready\nuptime +.*\nversion +.*\ncontrol +/.*\n` +
         `listeners +tcp:127.0.0.1:0#1 \\(127.0.0.1:\\d+\\)\nconnections +0\nmemory +\\d+\\.\\d MiB\n` +
-        `predecessors +pid ${service.pid}, generation 0: drains, 0 moved, 1 connection left, .* left\n` +
+        `predecessors +pid ${service.pid}, generation 0: drains, 0 moved, 1 connection left, .* left\nstaged +none\n` +
         "upgrades +[\\d-]+ [\\d:]+ +generation 0 → 1 +confirmed +.* to the commit\n$",
     ),
   );

@@ -65,7 +65,9 @@ test("the stand-in destroys what is still open after drainTimeout, and counts it
   await Promise.all([once(client, "connect"), once(server, "connection")]);
   const exited = once(upg, "exit");
   await upg.stop();
-  expect(await exited).toEqual([{ outcome: "stopped", destroyed: 1, moved: 0, stayed: {}, units: {} }]);
+  expect(await exited).toEqual([
+    { outcome: "stopped", destroyed: 1, unsettled: 0, moved: 0, stayed: {}, units: {} },
+  ]);
   client.destroy();
 });
 
