@@ -48,6 +48,13 @@ Napi::Value SocketpairJs(const CallbackInfo& info) {
   return WithDescriptors(fds, 2, [&] { return ArrayOf(info.Env(), fds, 2); });
 }
 
+Napi::Value StreamPairJs(const CallbackInfo& info) {
+  int fds[2];
+  int result = StreamPair(fds);
+  if (result < 0) return Number(info, result);
+  return WithDescriptors(fds, 2, [&] { return ArrayOf(info.Env(), fds, 2); });
+}
+
 Napi::Value SendJs(const CallbackInfo& info) {
   Arguments arguments(info, "send");
   int fd = arguments.Fd(0);
@@ -190,6 +197,26 @@ Napi::Value MemfdSealedJs(const CallbackInfo& info) {
   return Number(info, MemfdSealed(Arguments(info, "memfdSealed").Fd(0)));
 }
 
+Napi::Value SpawnJs(const CallbackInfo& info) {
+  Arguments arguments(info, "spawn");
+  Program program;
+  program.path = arguments.CString(0, "path");
+  program.arguments = arguments.CStrings(1, "words");
+  program.environment = arguments.CStrings(2, "environment");
+  program.directory = arguments.CString(3, "directory");
+  return Number(info, Spawn(program, arguments.Fds(4, "fds", kMaxFds)));
+}
+
+Napi::Value ReapJs(const CallbackInfo& info) {
+  Ended ended;
+  int result = Reap(Arguments(info, "reap").Integer(0, "pid", 1, INT_MAX), &ended);
+  if (result < 0) return Number(info, result);
+  auto object = Napi::Object::New(info.Env());
+  object.Set("bySignal", ended.by_signal);
+  object.Set("status", ended.status);
+  return object;
+}
+
 Napi::Value PidfdOpenJs(const CallbackInfo& info) {
   return Number(info, PidfdOpen(Arguments(info, "pidfdOpen").Integer(0, "pid", 1, INT_MAX)));
 }
@@ -224,6 +251,7 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
     exports.Set(name, Napi::Function::New(env, function, name));
   };
   add("socketpair", SocketpairJs);
+  add("streamPair", StreamPairJs);
   add("send", SendJs);
   add("receive", ReceiveJs);
   add("passCredentials", PassCredentialsJs);
@@ -244,6 +272,8 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   add("memfdCreate", MemfdCreateJs);
   add("memfdSeal", MemfdSealJs);
   add("memfdSealed", MemfdSealedJs);
+  add("spawn", SpawnJs);
+  add("reap", ReapJs);
   add("pidfdOpen", PidfdOpenJs);
   add("pidfdKill", PidfdKillJs);
   add("readinessCreate", ReadinessCreateJs);

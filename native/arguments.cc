@@ -82,6 +82,20 @@ std::string Arguments::String(size_t index, const char* name) const {
   return value.As<Napi::String>();
 }
 
+std::string Arguments::CString(size_t index, const char* name) const { return CStringOf(info_[index], name); }
+
+std::vector<std::string> Arguments::CStrings(size_t index, const char* name) const {
+  Napi::Value value = info_[index];
+  if (!value.IsArray()) WrongType(name, "an array", value);
+  auto array = value.As<Napi::Array>();
+  std::vector<std::string> strings;
+  for (uint32_t i = 0; i < array.Length(); i++) {
+    Napi::HandleScope scope(info_.Env());
+    strings.push_back(CStringOf(array.Get(i), std::string(name) + "[" + std::to_string(i) + "]"));
+  }
+  return strings;
+}
+
 Napi::Uint8Array Arguments::Bytes(size_t index, const char* name) const {
   Napi::Value value = info_[index];
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
@@ -106,6 +120,13 @@ int Arguments::IntegerOf(Napi::Value value, const std::string& name, int min, in
                                                  ", got " + Written(value));
   }
   return static_cast<int>(number);
+}
+
+std::string Arguments::CStringOf(Napi::Value value, const std::string& name) const {
+  if (!value.IsString()) WrongType(name, "a string", value);
+  std::string text = value.As<Napi::String>();
+  if (text.find('\0') == std::string::npos) return text;
+  throw Napi::RangeError::New(info_.Env(), std::string(function_) + ": `" + name + "` must not contain NUL");
 }
 
 void Arguments::WrongType(const std::string& name, const char* expected, Napi::Value value) const {

@@ -22,11 +22,15 @@ class Arguments {
   int Choice(size_t index, const char* name, std::initializer_list<std::pair<const char*, int>> choices) const;
   bool Boolean(size_t index, const char* name) const;
   std::string String(size_t index, const char* name) const;
+  // Without NUL, which would hide the rest of the text from the kernel.
+  std::string CString(size_t index, const char* name) const;
+  std::vector<std::string> CStrings(size_t index, const char* name) const;
   Napi::Uint8Array Bytes(size_t index, const char* name) const;
   Napi::Function Function(size_t index, const char* name) const;
 
  private:
   int IntegerOf(Napi::Value value, const std::string& name, int min, int max) const;
+  std::string CStringOf(Napi::Value value, const std::string& name) const;
   [[noreturn]] void WrongType(const std::string& name, const char* expected, Napi::Value value) const;
 
   const Napi::CallbackInfo& info_;

@@ -108,6 +108,8 @@ int Socketpair(int fds[2]) {
 #endif
 }
 
+int StreamPair(int fds[2]) { return Pair(SOCK_STREAM, fds); }
+
 int Send(int fd, const void* data, size_t size, const int* fds, size_t count) {
   Control control{};
   iovec part{const_cast<void*>(data), size};

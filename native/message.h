@@ -27,6 +27,8 @@ struct Credentials {
 };
 
 int Socketpair(int fds[2]);
+// Of streams, which block.
+int StreamPair(int fds[2]);
 int Send(int fd, const void* data, size_t size, const int* fds, size_t count);
 // Makes Receive() report the sender. -ENOSYS if the kernel cannot guarantee it.
 int PassCredentials(int fd);

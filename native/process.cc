@@ -1,7 +1,13 @@
 #include "process.h"
 
 #ifdef __linux__
+#include <spawn.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
+#include <uv.h>
+
+#include <csignal>
+#include <deque>
 #endif
 
 #include "descriptor.h"
@@ -19,6 +25,126 @@ namespace handover {
 #define SYS_pidfd_open 434
 #endif
 
+namespace {
+
+using AddChdir = int (*)(posix_spawn_file_actions_t*, const char*);
+
+// glibc has the function since 2.29, and Node 20 runs on 2.28. By libuv, because dlsym(3) itself has moved in glibc
+// 2.34: an addon that is built there and calls it does not load on an older one.
+AddChdir FindAddChdir() {
+  uv_lib_t program;
+  void* found = nullptr;
+  if (uv_dlopen(nullptr, &program) != 0 ||
+      uv_dlsym(&program, "posix_spawn_file_actions_addchdir_np", &found) != 0) {
+    found = nullptr;
+  }
+  uv_dlclose(&program);
+  return reinterpret_cast<AddChdir>(found);
+}
+
+// Not under QEMU's user mode and WSL 1: there posix_spawn(3) cannot report the error of the child.
+bool VforkSharesMemory() {
+  volatile bool shared = false;
+  pid_t pid = vfork();
+  if (pid == 0) {
+    shared = true;
+    _exit(0);
+  }
+  while (pid > 0 && waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+  }
+  return shared;
+}
+
+struct FileActions {
+  posix_spawn_file_actions_t value;
+
+  FileActions() { posix_spawn_file_actions_init(&value); }
+  FileActions(const FileActions&) = delete;
+  FileActions& operator=(const FileActions&) = delete;
+  ~FileActions() { posix_spawn_file_actions_destroy(&value); }
+};
+
+struct Attributes {
+  posix_spawnattr_t value;
+
+  // As uv_spawn() does it. Signals from 32 on are left alone: libc uses some of them.
+  Attributes() {
+    posix_spawnattr_init(&value);
+    posix_spawnattr_setflags(&value, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
+    sigset_t signals;
+    sigemptyset(&signals);
+    posix_spawnattr_setsigmask(&value, &signals);
+    for (int signal = 1; signal < 32; signal++) {
+      if (signal != SIGKILL && signal != SIGSTOP) sigaddset(&signals, signal);
+    }
+    posix_spawnattr_setsigdefault(&value, &signals);
+  }
+  Attributes(const Attributes&) = delete;
+  Attributes& operator=(const Attributes&) = delete;
+  ~Attributes() { posix_spawnattr_destroy(&value); }
+};
+
+std::vector<char*> Pointers(const std::vector<std::string>& strings) {
+  std::vector<char*> pointers;
+  for (const std::string& one : strings) pointers.push_back(const_cast<char*>(one.c_str()));
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
+// Adds the duplicates that make fds[n] the descriptor n. `moved` owns what exists until then. Returns 0 or -errno.
+int AddDescriptors(posix_spawn_file_actions_t* actions, const std::vector<int>& fds, std::deque<Descriptor>* moved) {
+  int count = static_cast<int>(fds.size());
+  for (int target = 0; target < count; target++) {
+    int source = fds[target];
+    // Another one takes the place of this source, maybe before its turn.
+    if (source != target && source < count) {
+      source = moved->emplace_back(fcntl(source, F_DUPFD_CLOEXEC, count)).get();
+      if (source < 0) return -errno;
+    }
+    int flags = fcntl(source, F_GETFL);
+    int error;
+    if (target <= STDERR_FILENO && flags < 0) {
+      // This process has closed it. Node has it open to the same file, as programs expect to have the number.
+      error = posix_spawn_file_actions_addopen(actions, target, "/dev/null", O_RDWR, 0);
+    } else {
+      // The flag belongs to the open file: uv_spawn() clears it in the child, which has the same effect.
+      if (target <= STDERR_FILENO) fcntl(source, F_SETFL, flags & ~O_NONBLOCK);
+      // A duplicate to the same number is no longer close-on-exec, as Node's own standard descriptors are.
+      error = posix_spawn_file_actions_adddup2(actions, source, target);
+    }
+    if (error != 0) return -error;
+  }
+  return 0;
+}
+
+}  // namespace
+
+pid_t Spawn(const Program& program, const std::vector<int>& fds) {
+  static const AddChdir add_chdir = FindAddChdir();
+  static const bool is_possible = add_chdir != nullptr && VforkSharesMemory();
+  if (!is_possible) return -ENOSYS;
+  FileActions actions;
+  std::deque<Descriptor> moved;
+  int result = AddDescriptors(&actions.value, fds, &moved);
+  if (result < 0) return result;
+  int error = add_chdir(&actions.value, program.directory.c_str());
+  if (error != 0) return -error;
+  Attributes attributes;
+  pid_t pid;
+  error = posix_spawn(&pid, program.path.c_str(), &actions.value, &attributes.value,
+                      Pointers(program.arguments).data(), Pointers(program.environment).data());
+  return error != 0 ? -error : pid;
+}
+
+int Reap(pid_t pid, Ended* ended) {
+  siginfo_t info{};
+  if (waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG) < 0) return -errno;
+  if (info.si_pid == 0) return -EAGAIN;
+  ended->by_signal = info.si_code != CLD_EXITED;
+  ended->status = info.si_status;
+  return 0;
+}
+
 // The kernel makes it close-on-exec.
 int PidfdOpen(pid_t pid) { return Result(syscall(SYS_pidfd_open, pid, 0)); }
 
@@ -28,6 +154,9 @@ int PidfdKill(int pidfd, int signal) {
 
 #else
 
+// uv_spawn() of macOS calls posix_spawn(3) itself.
+pid_t Spawn(const Program&, const std::vector<int>&) { return -ENOSYS; }
+int Reap(pid_t, Ended*) { return -ENOSYS; }
 int PidfdOpen(pid_t) { return -ENOSYS; }
 int PidfdKill(int, int) { return -ENOSYS; }
 

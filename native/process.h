@@ -1,13 +1,35 @@
-// A process as a descriptor, which no other process can take the place of. -ENOSYS where there are none.
+// Processes: started without a copy of this one's memory, held by a descriptor, and reaped. -ENOSYS where there is no
+// such call.
 #pragma once
 
 #include <sys/types.h>
+
+#include <string>
+#include <vector>
 
 namespace handover {
 
 // SIGRTMAX of the kernel.
 constexpr int kMaxSignal = 64;
 
+struct Program {
+  std::string path;
+  std::vector<std::string> arguments;
+  // `NAME=value`.
+  std::vector<std::string> environment;
+  std::string directory;
+};
+
+// How a process ended: by a signal, or with a code.
+struct Ended {
+  bool by_signal;
+  int status;
+};
+
+// The descriptor n of the process is fds[n]; it gets none but these that is close-on-exec here.
+pid_t Spawn(const Program& program, const std::vector<int>& fds);
+// Of a child, which is gone then; -EAGAIN while it runs, -ECHILD if it is no child.
+int Reap(pid_t pid, Ended* ended);
 int PidfdOpen(pid_t pid);
 int PidfdKill(int pidfd, int signal);
 

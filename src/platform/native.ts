@@ -10,6 +10,8 @@ import { findPackage, OWN_DIRECTORY } from "./installation.js";
 export interface Native {
   /** A pair of connected Unix sockets that keep message boundaries: SOCK_SEQPACKET, on macOS SOCK_DGRAM. */
   socketpair(): [number, number] | number;
+  /** A pair of connected Unix stream sockets, which block until someone says otherwise. */
+  streamPair(): [number, number] | number;
   /** sendmsg(2) without blocking and without SIGPIPE; at most `MAX_FDS` descriptors. Bytes sent. */
   send(fd: number, data: Uint8Array, fds: readonly number[]): number;
   /** recvmsg(2) into `buffer` without blocking. An end of file is a `size` of 0. */
@@ -56,6 +58,27 @@ export interface Native {
   memfdSeal(fd: number): number;
   /** 1 if the file is sealed against every change, else 0. */
   memfdSealed(fd: number): number;
+  /**
+   * Starts the program in the file `path` by posix_spawn(3): this process's memory is not copied, however much it is, and
+   * this thread waits only until the program is executed. The descriptor n of the process is `fds[n]`. Its signals are as
+   * those of `child_process.spawn`: none is blocked, and each has its default action. The pid; -ENOSYS before glibc 2.29,
+   * where vfork(2) is emulated, and on macOS, where `child_process.spawn` itself calls posix_spawn(3).
+   *
+   * @param environment `NAME=value`
+   * @param directory in which a relative `path` begins
+   */
+  spawn(
+    path: string,
+    words: readonly string[],
+    environment: readonly string[],
+    directory: string,
+    fds: readonly number[],
+  ): number;
+  /**
+   * How one child has ended (waitid(2), without blocking), once; its pid is free from then on. -EAGAIN while it runs,
+   * -ECHILD if it is no child, or was reaped.
+   */
+  reap(pid: number): Ended | number;
   /**
    * A descriptor for a process (pidfd_open(2)), which is readable when the process has ended; -ESRCH if it has been
    * reaped, -ENOSYS before Linux 5.3 and on macOS.
@@ -128,6 +151,12 @@ export interface ConnectionCounters {
   unsent: number;
   /** Received, and not yet read (SIOCINQ). */
   unread: number;
+}
+
+/** How a process has ended: `status` is the number of the signal, or the exit code. */
+interface Ended {
+  bySignal: boolean;
+  status: number;
 }
 
 interface Credentials {

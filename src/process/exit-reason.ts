@@ -1,7 +1,7 @@
 import { fstatSync, readlinkSync } from "node:fs";
 import { isatty } from "node:tty";
 import { HandoverError } from "../errors.js";
-import type { ExitStatus } from "./spawn.js";
+import type { ExitStatus } from "../platform/child-process.js";
 import { describeUncaught, placeOf, type UncaughtError } from "./uncaught-error.js";
 
 /**
@@ -26,8 +26,8 @@ export function lastUncaught(uncaught: UncaughtError | undefined): string {
 }
 
 function describeExit(status: ExitStatus | undefined): string {
-  if (status === undefined) return "exited";
-  return status.signal === null ? `exited with code ${status.code}` : `was killed by ${status.signal}`;
+  if (status?.signal) return `was killed by ${status.signal}`;
+  return typeof status?.code === "number" ? `exited with code ${status.code}` : "exited";
 }
 
 /** An error that it caught itself, or that names no file, is explained on its stderr. */

@@ -1,31 +1,23 @@
-import type { ChildProcess, SpawnOptions } from "node:child_process";
-import { once } from "node:events";
 import { readFileSync } from "node:fs";
-import type { Socket } from "node:net";
-import { constants } from "node:os";
+import { Socket } from "node:net";
 import { isDeepStrictEqual } from "node:util";
-import { builtins } from "../platform/builtins.js";
+import {
+  signalName,
+  startProgram,
+  type ChildProcess,
+  type ExitStatus,
+  type Program,
+} from "../platform/child-process.js";
+import { check, native } from "../platform/native.js";
 import { TIMED_OUT, withTimeout } from "../util/timeout.js";
 import type { Command, LaunchInfo } from "./command.js";
+import { PeerProcess } from "./peer-process.js";
 import { doesPreloadShow, withPreload } from "./preload.js";
 
-/** How a process exited: by a code, or by a signal. */
-export interface ExitStatus {
-  code: number | null;
-  signal: NodeJS.Signals | null;
-}
-
 /** A process that was started here. */
-export interface SpawnedProcess {
-  readonly pid: number;
-  readonly exited: Promise<ExitStatus>;
-  kill(): void;
-  /** Asks for the exit status of a process that seems to have exited: {@link exited} resolves with it. */
-  requestStatus(): void;
+export interface SpawnedProcess extends ChildProcess {
   /** Lets the process live on without this one, as an orphan. {@link exited} stays pending from then on. */
   detach(): Promise<void>;
-  /** Stops the process from keeping the event loop alive. */
-  unref(): void;
 }
 
 /** Starts a process whose descriptor 3 is `channel`. Rejects if it cannot be started. */
@@ -35,19 +27,10 @@ export async function spawnProcess(
   channel: number,
   env: NodeJS.ProcessEnv,
 ): Promise<SpawnedProcess> {
-  const { file, argv0, args, cwd } = command;
-  const options: SpawnOptions = { cwd, env: mayPreload(launch, command) ? withPreload(env) : env };
-  if (isStartedBySystemd(launch)) return spawnViaShell([argv0, ...args], channel, options);
-  const child = builtins.childProcess.spawn(file, args, { ...options, argv0, stdio: [...STANDARD, channel] });
-  await once(child, "spawn");
-  return {
-    pid: child.pid!,
-    exited: exitStatusOf(child),
-    kill: () => void child.kill("SIGKILL"),
-    requestStatus: () => {},
-    detach: async () => {},
-    unref: () => child.unref(),
-  };
+  const program = { ...command, env: mayPreload(launch, command) ? withPreload(env) : env };
+  if (isStartedBySystemd(launch)) return spawnViaShell(program, channel);
+  const child = await startProgram(program, [...STANDARD, channel]);
+  return Object.assign(child, { detach: async () => {} });
 }
 
 /** A program of the same words as this one is loaded by Node as this one was. Another one may be a wrapper. */
@@ -55,7 +38,7 @@ function mayPreload({ argv }: LaunchInfo, { argv0, args }: Command): boolean {
   return isDeepStrictEqual([argv0, ...args], argv) && !doesPreloadShow();
 }
 
-const STANDARD = ["inherit", "inherit", "inherit"] as const;
+const STANDARD = [0, 1, 2] as const;
 
 /**
  * Whether systemd started this process. systemd (252) kills a main process that is not its own child without waiting for
@@ -75,34 +58,18 @@ export function isStartedBySystemd({ env }: LaunchInfo): boolean {
  * Starts a process through a launcher shell, which reports its PID and its exit status. When the shell exits first, as it
  * does when this process is gone, the process becomes systemd's child.
  */
-async function spawnViaShell(
-  argv: string[],
-  channel: number,
-  options: SpawnOptions,
-): Promise<SpawnedProcess> {
-  const shell = builtins.childProcess.spawn("/bin/sh", ["-c", LAUNCHER, "handover", ...argv], {
-    ...options,
-    stdio: [...STANDARD, channel, "pipe"],
-  });
-  const shellExited = exitStatusOf(shell);
-  await once(shell, "spawn");
-  const pipe = shell.stdio[4] as Socket;
+async function spawnViaShell(program: Program, channel: number): Promise<SpawnedProcess> {
+  const { shell, pipe } = await startShell(program, channel);
   pipe.on("error", () => {});
   const lines = readLines(pipe);
   const first = await withTimeout(PID_TIMEOUT, lines.next());
   const pid = first === TIMED_OUT ? Number.NaN : Number(first.value);
   if (!Number.isSafeInteger(pid)) {
-    shell.kill("SIGKILL");
+    shell.kill();
     pipe.destroy();
     throw new Error(`the launcher shell ${first === TIMED_OUT ? "does not answer" : "has exited"}`);
   }
-  const kill = (): void => {
-    try {
-      process.kill(pid, "SIGKILL");
-    } catch {
-      // It has exited and was reaped.
-    }
-  };
+  const successor = new PeerProcess(pid);
   const requestStatus = (): void => void pipe.write("\n");
   let isDetached = false;
   return {
@@ -110,7 +77,7 @@ async function spawnViaShell(
     exited: new Promise((resolve) => {
       const onShellLost = (): void => {
         if (isDetached) return;
-        kill();
+        successor.kill();
         resolve({ code: null, signal: "SIGKILL" });
       };
       lines
@@ -119,16 +86,17 @@ async function spawnViaShell(
         .catch(onShellLost);
     }),
     kill: () => {
-      kill();
+      successor.kill();
       requestStatus();
     },
     requestStatus,
     detach: async () => {
       isDetached = true;
+      successor.close();
       pipe.destroy();
       // A shell that was stopped by SIGSTOP does not notice the closed pipe.
-      shell.kill("SIGKILL");
-      await shellExited;
+      shell.kill();
+      await shell.exited;
     },
     unref: () => {
       shell.unref();
@@ -136,6 +104,29 @@ async function spawnViaShell(
     },
   };
 }
+
+/** `pipe` is the shell's descriptor 4. */
+async function startShell(
+  { argv0, args, cwd, env }: Program,
+  channel: number,
+): Promise<{ shell: ChildProcess; pipe: Socket }> {
+  const [own, other] = check(native().streamPair(), "make", "a pair of sockets");
+  let pipe: Socket | undefined;
+  try {
+    pipe = new Socket({ fd: own });
+    const words = ["-c", LAUNCHER, "handover", argv0, ...args];
+    const launcher = { file: SHELL, argv0: SHELL, args: words, cwd, env };
+    return { shell: await startProgram(launcher, [...STANDARD, channel, other]), pipe };
+  } catch (error) {
+    if (pipe === undefined) native().close(own);
+    else pipe.destroy();
+    throw error;
+  } finally {
+    native().close(other);
+  }
+}
+
+const SHELL = "/bin/sh";
 
 /**
  * The shell closes its copy of the channel: the end of the channel must mean that the successor is gone. It ignores signals
@@ -161,14 +152,8 @@ async function* readLines(socket: Socket): AsyncGenerator<string> {
   }
 }
 
-function exitStatusOf(child: ChildProcess): Promise<ExitStatus> {
-  return new Promise((resolve) => child.once("exit", (code, signal) => resolve({ code, signal })));
-}
-
 /** A shell reports a death by signal as 128 and the number of the signal. */
 function fromShellStatus(status: number): ExitStatus {
-  const signal = SIGNALS.find(([, number]) => number === status - 128)?.[0];
+  const signal = signalName(status - 128);
   return signal === undefined ? { code: status, signal: null } : { code: null, signal };
 }
-
-const SIGNALS = Object.entries(constants.signals) as [NodeJS.Signals, number][];

@@ -1,10 +1,11 @@
 import type { Channel } from "../channel/channel.js";
 import { HandoverError } from "../errors.js";
+import type { ExitStatus } from "../platform/child-process.js";
 import type { Clock } from "../util/clock.js";
 import { deferred } from "../util/deferred.js";
 import { exitError } from "./exit-reason.js";
 import { PeerProcess } from "./peer-process.js";
-import type { ExitStatus, SpawnedProcess } from "./spawn.js";
+import type { SpawnedProcess } from "./spawn.js";
 import type { UncaughtError } from "./uncaught-error.js";
 
 /**

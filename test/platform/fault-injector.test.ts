@@ -10,8 +10,10 @@ import { FaultInjector, type FaultyFunction } from "../support/fault-injector.js
 import { Service, temporaryDirectory } from "../support/service.js";
 
 const functions: FaultyFunction[] = [
+  "addchdir",
   "bind",
   "dup",
+  "fork",
   "getsockopt",
   "link",
   "listen",
@@ -19,6 +21,7 @@ const functions: FaultyFunction[] = [
   "open",
   "pidfd_open",
   "pidfd_send_signal",
+  "posix_spawn",
   "recvmsg",
   "rename",
   "sendmsg",

@@ -34,6 +34,7 @@ const {
   ESRCH,
 } = constants.errno;
 const O_CLOEXEC = 0o2000000;
+const { O_NONBLOCK } = fs.constants;
 
 const owned = new Set<number>();
 let openBefore: string[];
@@ -159,6 +160,21 @@ describe("a socket pair", () => {
     const { pid, getuid, getgid } = process;
     expect(native().peerCredentials(left)).toEqual({ pid, uid: getuid?.(), gid: getgid?.() });
     expect(native().peerCredentials(own(fs.openSync("/dev/null", "r")))).toBe(-ENOTSOCK);
+  });
+});
+
+describe("a pair of stream sockets", () => {
+  it("a pair of stream sockets is close-on-exec, blocks, and carries bytes both ways", () => {
+    const [left, right] = ok(native().streamPair());
+    for (const fd of [own(left), own(right)]) expect(flags(fd) & (O_CLOEXEC | O_NONBLOCK)).toBe(O_CLOEXEC);
+    for (const [from, to] of [
+      [left, right],
+      [right, left],
+    ] as const) {
+      fs.writeSync(from, "one");
+      fs.writeSync(from, "two");
+      expect(text(to)).toBe("onetwo");
+    }
   });
 });
 
@@ -409,10 +425,10 @@ describe("a descriptor", () => {
     expect(flags(duplicate) & O_CLOEXEC).toBe(O_CLOEXEC);
   });
 
-  it("duplicate() and socketpair() never give a standard descriptor, even if one is free", async () => {
+  it("duplicate() and the pairs of sockets never give a standard descriptor, even if one is free", async () => {
     const { stdout } = await run("free-stdin.js");
     const made = JSON.parse(stdout) as number[];
-    expect(made).toHaveLength(3);
+    expect(made).toHaveLength(5);
     expect(Math.min(...made)).toBeGreaterThanOrEqual(3);
   });
 
@@ -777,6 +793,14 @@ describe("a wrong argument", () => {
     ["close", `${fdWords} a function`, TypeError, [nothing]],
     ["describe", `${fdWords} an object`, TypeError, [{}]],
     ["peerCredentials", `${fdWords} null`, TypeError, [null]],
+    ["spawn", "`path` must be a string, got undefined", TypeError, []],
+    ["spawn", "`path` must not contain NUL", RangeError, ["a\0b", [], [], "/", []]],
+    ["spawn", "`words` must be an array, got a string", TypeError, ["/bin/true", "true", [], "/", []]],
+    ["spawn", "`words[1]` must be a string, got null", TypeError, ["/bin/true", ["true", null], [], "/", []]],
+    ["spawn", "`environment[0]` must not contain NUL", RangeError, ["/bin/true", [], ["A=\0"], "/", []]],
+    ["spawn", "`directory` must be a string, got a number", TypeError, ["/bin/true", [], [], 1, []]],
+    ["spawn", "`fds` must be an array, got undefined", TypeError, ["/bin/true", [], [], "/"]],
+    ["reap", "`pid` must be an integer from 1 to 2147483647, got 0", RangeError, [0]],
     ["pidfdOpen", "`pid` must be an integer from 1 to 2147483647, got 0", RangeError, [0]],
     ["pidfdKill", `${fdWords} undefined`, TypeError, []],
     ["pidfdKill", "`signal` must be an integer from 0 to 64, got 65", RangeError, [1, 65]],

@@ -6,11 +6,16 @@ import { fileURLToPath } from "node:url";
 import { afterAll } from "vitest";
 import { temporaryDirectory } from "./service.js";
 
-/** The functions that can fail. `dup` is fcntl(F_DUPFD_CLOEXEC) too, `open` openat(2), `accept4` accept(2). */
+/**
+ * The functions that can fail. `dup` is fcntl(F_DUPFD_CLOEXEC) too, `open` openat(2), `accept4` accept(2), `addchdir`
+ * posix_spawn_file_actions_addchdir_np(3).
+ */
 export type FaultyFunction =
   | "accept4"
+  | "addchdir"
   | "bind"
   | "dup"
+  | "fork"
   | "getsockopt"
   | "link"
   | "listen"
@@ -18,6 +23,7 @@ export type FaultyFunction =
   | "open"
   | "pidfd_open"
   | "pidfd_send_signal"
+  | "posix_spawn"
   | "recvmsg"
   | "rename"
   | "sendmsg"

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { onTestFinished } from "vitest";
+import { readStat } from "../../dist/platform/proc.js";
 
 /** One line that a fixture program prints: the process, the event and its fields. */
 export interface Line {
@@ -180,6 +181,14 @@ export class Service {
     }
   }
 
+  /** The PIDs of the children of generation 0, those that have ended but were not reaped too. */
+  children(): number[] {
+    return readdirSync("/proc")
+      .filter((name) => /^\d+$/.test(name))
+      .map(Number)
+      .filter((pid) => statOf(pid)?.[1] === String(this.pid));
+  }
+
   killAll(): void {
     try {
       process.kill(-this.pid, "SIGKILL");
@@ -251,9 +260,14 @@ export function descriptorCount(pid: number): number {
 
 /** The field `pgrp` of proc(5)'s stat. */
 function groupOf(pid: number): number | undefined {
+  const group = statOf(pid)?.[2];
+  return group === undefined ? undefined : Number(group);
+}
+
+/** Undefined of a process that is gone. */
+function statOf(pid: number): string[] | undefined {
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-    return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[2]);
+    return readStat(pid);
   } catch {
     return undefined;
   }
