@@ -121,7 +121,7 @@ describe("handover status", () => {
       "6 confirmed",
     ]);
     const text = await handover("status", "--pid-file", service.pidFile);
-    expect(text.stdout).toMatch(/^upgrades +.*generation 1 → 2 +confirmed +.* ms/m);
+    expect(text.stdout).toMatch(/^upgrades +.*generation 1 → 2 +confirmed +.* m?s to the commit$/m);
     expect(text.stdout).toMatch(
       /generation 4 → 5 +failed +ERR_CHILD_EXITED: the successor .* exited with code 7/,
     );
