@@ -82,7 +82,10 @@ async function bundleAll() {
     },
   };
   await bundle(files, { plugins: [virtual, builtinModules], chunkNames: "handover" });
-  await bundle({ cli: "src/cli/main.ts" }, { plugins: [builtinModules], chunkNames: "cli-[name]-[hash]" });
+  const commander = { packages: "bundle", external: ["handover"], chunkNames: "cli-[name]-[hash]" };
+  await bundle({ cli: "src/cli/main.ts" }, { plugins: [builtinModules], ...commander });
+  // Its licence asks for that.
+  copyFileSync(join(root, "node_modules", "commander", "LICENSE"), join(outdir, "commander.LICENSE"));
 }
 
 async function bundle(entryPoints, options) {
@@ -114,6 +117,13 @@ const builtinModules = {
     onLoad({ filter: /\/src\/.*\.ts$/ }, async ({ path }) => {
       const text = await readFile(path, "utf8");
       return { contents: text.replaceAll(IMPORT_OF_BUILTIN, takeFromNode), loader: "ts" };
+    });
+    // An ES module has no require().
+    onLoad({ filter: /\/commander\/.*\.js$/ }, async ({ path }) => {
+      const text = await readFile(path, "utf8");
+      return {
+        contents: text.replaceAll(/require\('(node:\w+)'\)/g, "globalThis.process.getBuiltinModule('$1')"),
+      };
     });
   },
 };

@@ -1,7 +1,5 @@
 import { Command } from "commander";
-import { CHECKS } from "./checks/index.js";
-import { gather } from "./facts.js";
-import { runChecks } from "./findings.js";
+import type { Examination } from "./examine.js";
 import type { Target } from "./target.js";
 import { count, paint, Reported, writeJson, writeText } from "../output.js";
 
@@ -38,13 +36,13 @@ async function doctor(name: string | undefined, { pidFile, json }: Options, comm
   if (name !== undefined && pidFile !== undefined) {
     command.error("name one process: by its unit, its PID or --pid-file");
   }
-  const facts = await gather({ pidFile, ...target(name, command) });
-  const findings = runChecks(CHECKS, facts);
+  const { examine } = await import("./examine.js");
+  const { subject, findings } = await examine({ pidFile, ...target(name, command) });
   const [errors, warnings] = (["error", "warning"] as const).map(
     (severity) => findings.filter((one) => one.severity === severity).length,
   ) as [number, number];
-  if (json) writeJson({ answer: "examined", subject: facts.subject, errors, warnings, findings });
-  else print(facts.subject, findings, errors, warnings);
+  if (json) writeJson({ answer: "examined", subject, errors, warnings, findings });
+  else print(subject, findings, errors, warnings);
   if (errors > 0) throw new Reported();
 }
 
@@ -57,12 +55,7 @@ function target(name: string | undefined, command: Command): Target {
 
 const COLOURS = { error: "red", warning: "yellow", ok: "green" } as const;
 
-function print(
-  subject: string,
-  findings: ReturnType<typeof runChecks>,
-  errors: number,
-  warnings: number,
-): void {
+function print(subject: string, findings: Examination["findings"], errors: number, warnings: number): void {
   writeText(paint("bold", subject));
   const width = Math.max(...findings.map(({ check }) => check.length)) + 2;
   for (const finding of findings) {
