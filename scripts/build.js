@@ -81,7 +81,7 @@ async function bundleAll() {
       }));
     },
   };
-  await bundle(files, { plugins: [virtual, builtinModules], chunkNames: "handover" });
+  await bundle(files, { plugins: [virtual, builtinModules] });
   const commander = { packages: "bundle", external: ["handover"], chunkNames: "cli-[name]-[hash]" };
   await bundle({ cli: "src/cli/main.ts" }, { plugins: [builtinModules], ...commander });
   // Its licence asks for that.

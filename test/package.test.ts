@@ -162,6 +162,15 @@ test("the package consists of few modules, and each has a source map to a source
   }
 });
 
+test("an entry of the package reads two files", () => {
+  for (const name of ["index", "ws", "metrics", "testing"]) {
+    const text = readFileSync(join(installed, "dist", "bundle", `${name}.js`), "utf8");
+    const imports = [...text.matchAll(/ from "(.*)"/g)].map(([, path]) => path!);
+    expect(imports).toEqual([expect.stringMatching(/^\.\/chunk-\w+\.js$/)]);
+    expect(readFileSync(join(installed, "dist", "bundle", imports[0]!), "utf8")).not.toMatch(/^import /m);
+  }
+});
+
 test("all entries share one instance of everything, by import and by require()", () => {
   const program = `
     import { createRequire } from "node:module";
