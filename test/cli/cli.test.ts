@@ -364,8 +364,8 @@ describe("handover demo", () => {
     demo.kill("SIGINT");
     expect(await demo.ended).toMatchObject({ code: 130, stderr: "handover: interrupted by SIGINT\n" });
     expect(readdirSync(TMPDIR)).toEqual([]);
-    const refused = await new Promise<NodeJS.ErrnoException>((resolve) =>
-      connect(Number(port), "127.0.0.1").once("error", resolve),
+    const refused = await new Promise<NodeJS.ErrnoException>((refuse) =>
+      connect(Number(port), "127.0.0.1").once("error", refuse),
     );
     expect(refused.code).toBe("ECONNREFUSED");
   });
