@@ -103,18 +103,23 @@ export class Candidate {
   }
 
   /**
-   * Asks a successor that is ready to wait for a later upgrade.
+   * Asks a successor that is ready to wait for a later upgrade. When this rejects, the successor is dead.
    *
    * @param ttl for how long, in ms
    * @throws {HandoverError} `ERR_NOT_SUPPORTED` by its version of handover, `ERR_UNRESPONSIVE`
    */
   async stage(ttl: number): Promise<void> {
-    if (!this.successor.canBeStaged) {
-      const message = `cannot stage an upgrade: the new code has a version of handover that cannot wait for it`;
-      throw new HandoverError("ERR_NOT_SUPPORTED", message);
-    }
-    if (await this.successor.stage(ttl)) return;
-    throw new HandoverError("ERR_UNRESPONSIVE", `cannot stage an upgrade: ${this.#silence}`);
+    const { successor } = this;
+    if (successor.canBeStaged && (await successor.stage(ttl))) return;
+    const reason = successor.canBeStaged
+      ? new HandoverError("ERR_UNRESPONSIVE", `cannot stage an upgrade: ${this.#silence}`)
+      : new HandoverError(
+          "ERR_NOT_SUPPORTED",
+          "cannot stage an upgrade: the new code has a version of handover that cannot wait for it",
+        );
+    this.kill(reason);
+    const how = await successor.deadOrUnkillable;
+    throw successor.isDead ? reason : how;
   }
 
   /** Whether the successor has every listener and descriptor that this process has now, and no other. */

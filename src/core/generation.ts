@@ -15,12 +15,10 @@ import {
 import { assertAcceptsNew, stateError, type Event, type Outcome, type State } from "../lifecycle.js";
 import type { Settings } from "../options.js";
 import type { Env } from "../process/env.js";
-import { assertNoManager } from "../process/parents.js";
 import type { PredecessorListener } from "../process/predecessor.js";
 import { forceExitAfter, warnAboutListeners } from "../process/signals.js";
 import type { SuccessorListener } from "../process/successor.js";
 import { announceSuccessor } from "../process/terminal.js";
-import { findUnmanaged } from "../sockets/unmanaged.js";
 import { LONGEST_TIMEOUT } from "../util/clock.js";
 import { deferred } from "../util/deferred.js";
 import { runAll } from "../util/run-all.js";
@@ -34,6 +32,7 @@ import { Staging } from "./staging.js";
 import { Startup } from "./startup.js";
 import { StateMachine, type Effects, type Step } from "./state-machine.js";
 import { Takeover } from "./takeover.js";
+import { assertUpgradable, warnAboutUnmanaged } from "./upgrade-checks.js";
 
 /**
  * One process of the service, and the one driver of its upgrades. It dispatches events to the state machine and runs the
@@ -113,15 +112,8 @@ export class Generation {
     await sockets.bound();
     this.#machine.dispatch("ready");
     await this.#startup.accepted;
-    this.#warnAboutUnmanaged();
+    warnAboutUnmanaged(this.context);
     warnAboutListeners(settings.signals.upgrade);
-  }
-
-  #warnAboutUnmanaged(): void {
-    const unmanaged = this.#unmanaged();
-    if (unmanaged.length === 0) return;
-    const message = `this process listens on ${unmanaged.join(", ")} without handover, and upgrades are refused; ${HOW_TO_MANAGE}`;
-    process.emitWarning(message, { code: "HANDOVER_UNMANAGED" });
   }
 
   async upgrade(signal: AbortSignal | undefined, force = false): Promise<UpgradeResult> {
@@ -154,7 +146,8 @@ export class Generation {
     if (requested !== undefined) await requested;
     try {
       const candidate = await this.#startCandidate(signal);
-      await this.#holdReady(candidate, ttl);
+      await candidate.stage(ttl);
+      if (this.state.name !== "upgrading") throw stateError("ERR_STOPPED", "stage an upgrade");
       // In this turn, without an `await` in between.
       this.#candidate = undefined;
       this.#machine.dispatch("staged");
@@ -198,7 +191,7 @@ export class Generation {
         throw stateError("ERR_TOO_MANY_DRAINING", "upgrade");
       if (signal?.aborted) throw abortError(signal);
       const staged = this.#staging.take();
-      const isUsed = staged !== undefined && (await this.#canUse(staged, record));
+      const isUsed = staged !== undefined && (await this.#use(staged, record));
       const candidate = isUsed ? staged : await this.#startCandidate(signal, record);
       const takeover = new Takeover(this.context, candidate, record, isUsed);
       try {
@@ -221,9 +214,7 @@ export class Generation {
 
   /** @returns undefined if the upgrade has begun in this turn, as it does unless it has to wait */
   #requestUpgrade(doing: string, force: boolean): Promise<void> | undefined {
-    if (this.context.env.pid === 1) throw stateError("ERR_PID_1", doing);
-    if (!force) assertNoManager(doing, this.context.generation === 0);
-    if (this.state.name === "ready") this.#assertManaged(doing);
+    assertUpgradable(this.context, doing, force);
     // Who knows from the predecessor that the last upgrade is done must not be refused because its message was not read yet.
     if (this.state.name === "ready" && this.state.onProbation) {
       const { direct } = this.context.predecessors;
@@ -233,45 +224,17 @@ export class Generation {
     return this.#machine.request("upgrade");
   }
 
-  /** A listener on a fixed address that the successor does not inherit would be gone after the upgrade. */
-  #assertManaged(doing: string): void {
-    const unmanaged = this.#unmanaged();
-    if (unmanaged.length === 0) return;
-    const message = `cannot ${doing}: this process listens on ${unmanaged.join(", ")} without handover; ${HOW_TO_MANAGE}`;
-    throw new HandoverError("ERR_UNMANAGED_LISTENER", message);
-  }
-
-  #unmanaged(): string[] {
-    const { settings, inventory } = this.context;
-    return settings.unmanaged === "allow" ? [] : findUnmanaged(inventory.forSuccessor());
-  }
-
-  /** Whether a successor that was staged is the one that an upgrade would start now; else it is thrown away. */
-  async #canUse(candidate: Candidate, record: UpgradeRecord): Promise<boolean> {
+  /** Uses a successor that was staged. Returns false if it had to be thrown away. */
+  async #use(candidate: Candidate, record: UpgradeRecord): Promise<boolean> {
     this.#candidate = candidate;
-    const why = candidate.isDead ? reasonOf(await candidate.dead) : await candidate.whyOutdated();
-    if (why === undefined) {
-      const { pid, generation } = candidate;
+    const isUsable = await this.#staging.isUsable(candidate);
+    if (this.state.name !== "upgrading") throw stateError("ERR_STOPPED", "upgrade");
+    const { pid, generation } = candidate;
+    if (isUsable) {
       record.pid = pid;
       this.#emit("upgrading", { pid, generation, staged: true });
-      return true;
-    }
-    await this.#staging.endTaken(candidate, why);
-    this.#candidate = undefined;
-    if (this.state.name !== "upgrading") throw stateError("ERR_STOPPED", "upgrade");
-    return false;
-  }
-
-  /** Asks a candidate that is ready to wait. One that does not is killed. */
-  async #holdReady(candidate: Candidate, ttl: number): Promise<void> {
-    try {
-      await candidate.stage(ttl);
-      if (this.state.name !== "upgrading") throw stateError("ERR_STOPPED", "stage an upgrade");
-    } catch (error) {
-      candidate.kill(toHandoverError(error, "ERR_INTERNAL", "stage an upgrade"));
-      await candidate.successor.deadOrUnkillable;
-      throw error;
-    }
+    } else this.#candidate = undefined;
+    return isUsable;
   }
 
   /** Starts a successor, and waits until it is ready. */
@@ -503,9 +466,6 @@ const INSTEAD_OF: Partial<Record<Step, Event>> = {
   beginDrain: "drained",
   beginProbation: "probationOver",
 };
-
-const HOW_TO_MANAGE =
-  'open it with upg.listen(server, …), or pass its descriptor on with upg.fds, or set the option unmanaged: "allow"';
 
 /** ms that a staged successor waits for its upgrade. */
 const DEFAULT_TTL = 60_000;

@@ -57,15 +57,22 @@ export class Staging {
   /** Throws away the successor that is held: it is told to exit. */
   end(reason: string): void {
     const candidate = this.take();
-    if (candidate !== undefined) void this.endTaken(candidate, reason).catch(() => {});
+    if (candidate !== undefined) void this.#endTaken(candidate, reason).catch(() => {});
   }
 
   /**
-   * Throws away a candidate that was taken. Resolves when it is dead.
+   * Whether a candidate that was taken is the one that an upgrade would start now. Otherwise it is thrown away, and dead when
+   * this resolves.
    *
    * @throws {HandoverError} `ERR_UNKILLABLE`
    */
-  async endTaken(candidate: Candidate, reason: string): Promise<void> {
+  async isUsable(candidate: Candidate): Promise<boolean> {
+    const why = candidate.isDead ? reasonOf(await candidate.dead) : await candidate.whyOutdated();
+    if (why !== undefined) await this.#endTaken(candidate, why);
+    return why === undefined;
+  }
+
+  async #endTaken(candidate: Candidate, reason: string): Promise<void> {
     this.#report(candidate, reason);
     this.#awaitEnd(candidate, candidate.endRehearsal());
     await this.#ending;

@@ -61,7 +61,7 @@ test("the commands for an installation make a project of ES modules", () => {
 });
 
 test("the program of README.md is upgraded", async () => {
-  const program = await DocumentedProgram.start(server);
+  const program = await DocumentedProgram.start(withLines(""));
   const answer = async (): Promise<string> => (await fetch(`http://127.0.0.1:${program.port}`)).text();
   expect(await answer()).toBe(`hello from ${program.pid}\n`);
   const pid = await program.upgrade();
@@ -157,7 +157,9 @@ function withoutNumbers(text: string): string {
     .trim();
 }
 
-/** The program of README.md with more lines before it listens. */
+/** The program of README.md with a PID file, by which the test finds it, and with more lines before it listens. */
 function withLines(lines: string): string {
-  return server.replace("await upg.listen", `${lines}\n$&`);
+  return server
+    .replace("new Upgrader()", 'new Upgrader({ pidFile: "app.pid" })')
+    .replace("await upg.listen", `${lines}\n$&`);
 }
