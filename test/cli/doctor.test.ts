@@ -49,7 +49,7 @@ describe("handover doctor", () => {
   test("handover doctor finds too few descriptors, and the upgrade does fail", async () => {
     const { service } = await startService();
     // So few that it matters little how many come and go meanwhile.
-    const limit = descriptorCount(service.pid) + 3;
+    const limit = descriptorCount(service.pid) + 2;
     execFileSync("prlimit", [`--pid=${service.pid}`, `--nofile=${limit}:${limit}`]);
     expect(await problemsOf(service.pid)).toMatchObject([
       {
