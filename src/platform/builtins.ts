@@ -22,6 +22,9 @@ export const builtins = {
   get dns() {
     return process.getBuiltinModule("node:dns/promises");
   },
+  get http() {
+    return process.getBuiltinModule("node:http");
+  },
   get https() {
     return process.getBuiltinModule("node:https");
   },

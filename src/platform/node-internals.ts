@@ -1,7 +1,8 @@
 import type { Socket as DatagramSocket } from "node:dgram";
-import { Server as HttpServer, type IncomingMessage } from "node:http";
+import type { IncomingMessage } from "node:http";
 import { Server, type Socket } from "node:net";
 import { HandoverError } from "../errors.js";
+import { builtins } from "./builtins.js";
 
 /*
  * Every undocumented member of Node that is used, in one place. They are tested on Node 20, 22 and 24, and guarded: a Node
@@ -69,7 +70,7 @@ export function acceptedBy(socket: Socket): Server | undefined {
 
 /** Node's own listener of `connection`, by which an HTTP server gives a connection to its parser. */
 export function parserListener(): unknown {
-  return (listener ??= new HttpServer().listeners("connection")[0]);
+  return (listener ??= new builtins.http.Server().listeners("connection")[0]);
 }
 
 let listener: unknown;

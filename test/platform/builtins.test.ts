@@ -12,13 +12,25 @@ const NEEDED = ["os", "timers/promises", "worker_threads"];
 test("a start with handover loads no module of Node that a start does not need", () => {
   const bare = modulesOf(
     "const listen = (server) => new Promise((up) => server.listen(0, '127.0.0.1', up));",
+    SERVES,
   );
-  const own = modulesOf(`
+  const own = modulesOf(
+    `
     import { Upgrader } from "handover";
     const upg = new Upgrader();
-    const listen = async (server) => { await upg.listen(server, 0, "127.0.0.1"); await upg.ready(); };`);
+    const listen = async (server) => { await upg.listen(server, 0, "127.0.0.1"); await upg.ready(); };`,
+    SERVES,
+  );
   expect(own).toContain("os");
   expect(own.filter((name) => !bare.includes(name) && !NEEDED.includes(name))).toEqual([]);
+});
+
+test("handover status loads neither HTTP nor cryptography", () => {
+  const status = modulesOf(`
+    import { main } from "./dist/bundle/cli.js";
+    await main(["status", "--control", "no/such/socket"]);`);
+  expect(status).toContain("net");
+  expect(status.filter((name) => ["http", "crypto", "tls"].includes(name))).toEqual([]);
 });
 
 test("servers of tls, https and http2 with TLS are told from others", () => {
@@ -28,15 +40,15 @@ test("servers of tls, https and http2 with TLS are told from others", () => {
   expect(plain.map(isTlsServer)).toEqual([false, false]);
 });
 
-/** The modules that a program has loaded once its server listens. */
-function modulesOf(listen: string): string[] {
+const SERVES = 'import { createServer } from "node:http"; await listen(createServer());';
+
+/** The modules that a program has loaded at its end. */
+function modulesOf(...parts: string[]): string[] {
   const program = `
-    import { createServer } from "node:http";
     import { builtinModules } from "node:module";
-    ${listen}
-    await listen(createServer());
+    ${parts.join("\n")}
     const loaded = process.moduleLoadList.map((name) => name.replace("NativeModule ", ""));
-    console.log(JSON.stringify(loaded.filter((name) => builtinModules.includes(name))));
+    process.stdout.write(JSON.stringify(loaded.filter((name) => builtinModules.includes(name))));
     process.exit();`;
   const text = execFileSync(process.execPath, ["--input-type=module", "--eval", program], {
     encoding: "utf8",
