@@ -24,7 +24,7 @@ export async function statusOf(context: ProcessContext, staged: Staged | undefin
       ...(activation === undefined ? {} : { passed: true }),
     })),
     connections: connections.size,
-    memory: process.memoryUsage.rss(),
+    ...residentMemory(),
     predecessors: await predecessors.progress(),
     ...(staged === undefined ? {} : { staged }),
     upgrades: history.records,
@@ -32,4 +32,13 @@ export async function statusOf(context: ProcessContext, staged: Staged | undefin
     signalListeners: otherListeners(settings.signals.upgrade),
     ...(computesSpawn ? {} : { command: nextCommand(env.launch, spawn()) }),
   };
+}
+
+/** Nothing in a process without a free descriptor, which has to be able to say so. */
+function residentMemory(): { memory?: number } {
+  try {
+    return { memory: process.memoryUsage.rss() };
+  } catch {
+    return {};
+  }
 }
