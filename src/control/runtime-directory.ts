@@ -1,4 +1,3 @@
-import { builtins } from "../platform/builtins.js";
 import { lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { isAbsolute, join } from "node:path";
 import { HandoverError } from "../errors.js";
@@ -40,7 +39,7 @@ export async function newSocketPath(): Promise<string | undefined> {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") return undefined;
   }
   await removeStale(directory);
-  return join(directory, `${builtins.crypto.randomBytes(NAME_BYTES).toString("hex")}.sock`);
+  return join(directory, `${newName()}.sock`);
 }
 
 /**
@@ -58,7 +57,11 @@ export function isAutomatic(path: string): boolean {
   return /\/handover\/[\da-f]{16}\.sock$/.test(path);
 }
 
-const NAME_BYTES = 8;
+/** 16 hexadecimal digits: the PID, as two processes may be seeded alike, and a random number, as PIDs come again. */
+function newName(): string {
+  const number = Math.floor(Math.random() * 16 ** 10);
+  return process.pid.toString(16).padStart(6, "0") + number.toString(16).padStart(10, "0");
+}
 
 /** Removes the sockets of processes that were killed. Returns the paths of the others. */
 async function removeStale(directory: string): Promise<string[]> {

@@ -34,6 +34,9 @@ export const builtins = {
   get tls() {
     return process.getBuiltinModule("node:tls");
   },
+  get tty() {
+    return process.getBuiltinModule("node:tty");
+  },
   get v8() {
     return process.getBuiltinModule("node:v8");
   },

@@ -1,5 +1,4 @@
 import { mkdirSync } from "node:fs";
-import module from "node:module";
 import { isMainThread } from "node:worker_threads";
 import { HandoverError, reasonOf } from "../errors.js";
 import { whyWritableByOthers } from "../platform/path.js";
@@ -21,7 +20,7 @@ if (isMainThread && process.env[MARK] !== undefined) {
 }
 
 /** The functions of `node:module` that Node 20 does not have. */
-const { enableCompileCache, flushCompileCache } = module as unknown as {
+const { enableCompileCache, flushCompileCache } = process.getBuiltinModule("node:module") as unknown as {
   enableCompileCache?: unknown;
   /** Node 22.10 and later; before, the cache is written only at a normal exit. */
   flushCompileCache?: () => void;

@@ -1,6 +1,6 @@
 import { fstatSync, readlinkSync } from "node:fs";
-import { isatty } from "node:tty";
 import { HandoverError } from "../errors.js";
+import { builtins } from "../platform/builtins.js";
 import type { ExitStatus } from "../platform/child-process.js";
 import { describeUncaught, placeOf, type UncaughtError } from "./uncaught-error.js";
 
@@ -42,7 +42,7 @@ function describeStderr(pid: number): string | undefined {
   try {
     const target = readlinkSync("/proc/self/fd/2");
     if (target === "/dev/null") return target;
-    if (isatty(2)) return `the terminal ${target}`;
+    if (builtins.tty.isatty(2)) return `the terminal ${target}`;
     const { dev, ino } = fstatSync(2);
     if (process.env["JOURNAL_STREAM"] === `${dev}:${ino}`) return `the journal (journalctl _PID=${pid})`;
     return target.startsWith("/") ? `the file ${target}` : "a pipe";

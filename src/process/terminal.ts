@@ -1,4 +1,4 @@
-import { isatty } from "node:tty";
+import { builtins } from "../platform/builtins.js";
 import { readStat } from "../platform/proc.js";
 
 /*
@@ -41,7 +41,7 @@ function readFields(pid: number | "self" = "self"): number[] | undefined {
 
 /** The shell shows its prompt again when the first process leaves, as if the service had ended. */
 export function announceSuccessor(pid: number): void {
-  if (!isatty(2)) return;
+  if (!builtins.tty.isatty(2)) return;
   process.stderr.write(
     `handover: this process leaves, and the service goes on as pid ${pid}; to stop it: kill ${pid}\n`,
   );

@@ -85,7 +85,7 @@ test.each(formats)(
 
     const wrong = Service.start("", { ...start, env: { HANDOVER_ADDON: "no/such.node" } });
     await wrong.ended();
-    expect(wrong.noise).toContain(`from ${join(directory, "no/such.node")}\n`);
+    expect(wrong.noise).toContain(`from ${join(directory, "no/such.node")}; `);
   },
 );
 
