@@ -25,11 +25,11 @@ export function runtimeDirectory(): string | undefined {
 }
 
 /**
- * A path for a new control socket; undefined if there is no directory for it. Removes the sockets of dead processes.
+ * A path for a new control socket; undefined if there is no directory for it. Removes the sockets of dead processes soon.
  *
  * @throws {HandoverError} `ERR_CONTROL` if others can reach the directory
  */
-export async function newSocketPath(): Promise<string | undefined> {
+export function newSocketPath(): string | undefined {
   const directory = runtimeDirectory();
   if (directory === undefined) return undefined;
   try {
@@ -38,7 +38,9 @@ export async function newSocketPath(): Promise<string | undefined> {
     // A service may run in a file system that it cannot write to.
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") return undefined;
   }
-  await removeStale(directory);
+  if (!requirePrivate(directory)) return undefined;
+  // Not before this process listens: it asks a socket for each process that was killed.
+  setImmediate(() => void removeStale(directory).catch(() => {}));
   return join(directory, `${newName()}.sock`);
 }
 

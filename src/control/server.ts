@@ -64,7 +64,7 @@ export class ControlServer {
   /** No option asks for this socket, so that a process without one serves as well. */
   async #openAutomatic(sockets: Sockets, inherited: string | undefined): Promise<void> {
     try {
-      const path = inherited ?? (await newSocketPath());
+      const path = inherited ?? newSocketPath();
       if (path !== undefined) await this.#listen(sockets, path, inherited === undefined);
     } catch (error) {
       const { code, message } = error as HandoverError;

@@ -230,10 +230,16 @@ function load(): Native {
   }
   throw new HandoverError(
     "ERR_NOT_SUPPORTED",
-    `cannot load the addon for ${process.platform}-${process.arch} from ${places.join(" or ")}; ` +
+    `cannot load the addon for ${process.platform}-${process.arch} from ${places.join(" or ")}${whyUnreadable(failures)}; ` +
       `to build it, with python3, make and g++: ${buildCommand(findPackage(OWN_DIRECTORY) ?? "node_modules/handover")}`,
     { cause: new AggregateError(failures) },
   );
+}
+
+/** Why a file that is there cannot be loaded; nothing if there is none. */
+function whyUnreadable(failures: readonly unknown[]): string {
+  const why = failures.map(reasonOf).find((reason) => !reason.includes("No such file"));
+  return why === undefined ? "" : ` (${why})`;
 }
 
 /** Where the addon may be. A bundled program has it beside itself, or finds it in the package if that is installed. */

@@ -120,7 +120,7 @@ describe("the control socket of a process that was killed", () => {
     await killed.ended();
     expect(socketsIn(runtime)).toEqual([path]);
     await clean(runtime);
-    expect(socketsIn(runtime)).not.toContain(path);
+    await expect.poll(() => socketsIn(runtime)).not.toContain(path);
   });
 
   test("is told from one on which its process does not listen yet, and from foreign files", async () => {

@@ -88,7 +88,7 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
     [
       "dies-on-probation",
       { begin: "process.exit(4);" },
-      /^rolled back: .* exited with code 4; its stderr is the journal .*; generation 0/,
+      /^rolled back: .* exited with code 4; its stderr is the file .*; generation 0/,
     ],
   ])("a reload fails if the new code %s, and the old process keeps serving", async (name, plan, status) => {
     const on = await start(name, { Type: "notify" }, { options: "upgradeTimeout: 2_000," });
