@@ -164,6 +164,7 @@ test("leaves an unregistered WebSocket as it was after a rollback, and closes it
   await service.until("rollback");
   client.socket.write(frame("whole"));
   await client.until(/12345678/);
+  expect(await service.until("read", { word: "whole" })).toMatchObject({ isWatched: false });
   client.socket.write(frame("begin"));
   await client.until(/1234/);
   client.socket.write(frame("finish"));
