@@ -3,8 +3,15 @@ import { Server as HttpServer, type IncomingMessage, type ServerResponse } from 
 import type { Server, Socket } from "node:net";
 import { makeRefusal, refusalOf, type Refusal } from "../exchange/parcel.js";
 import { builtins, isTlsServer } from "../platform/builtins.js";
-import { acceptedBy, parserListener, writeQueueSize } from "../platform/node-internals.js";
+import {
+  acceptedBy,
+  idleTime,
+  parserListener,
+  responseOf,
+  writeQueueSize,
+} from "../platform/node-internals.js";
 import { IdleList } from "./idle-list.js";
+import { LastResponses } from "./last-responses.js";
 import type { CloseStrategy, Handover } from "./adapter.js";
 import { notPromise, reportFailure, type GuardedAdapter } from "./guarded-adapter.js";
 import type { HttpConnections } from "./http-connections.js";
@@ -16,7 +23,12 @@ interface Http1State extends Silence {
   saved?: unknown;
 }
 
-interface Http1Listener {
+/** The connections of a server. */
+export interface Http1Connections {
+  /** The sockets that were given to HTTP. */
+  sockets(): Iterable<Socket>;
+  /** When a connection was accepted, in ms of `performance.now()`; undefined for one that is not HTTP's. */
+  acceptedAt(socket: Socket): number | undefined;
   /** A response is over, so its connection may be idle. */
   responded(socket: Socket): void;
 }
@@ -28,29 +40,38 @@ export function speaksHttp1(server: Server): server is HttpServer {
 }
 
 /**
- * The HTTP/1.1 connections of one server, plain or over TLS. Requests are counted by Node's own diagnostics channel, which
- * sees every request, whatever listeners the program has.
+ * The HTTP/1.1 connections of one server, plain or over TLS. What Node knows of a connection is asked for when it is to move:
+ * between upgrades nothing is done for a connection, and next to nothing for a request. Node's own diagnostics channels
+ * tell of every request, whatever listeners the program has.
  */
 export class Http1 implements CloseStrategy, GuardedAdapter {
   readonly name: string;
   readonly version: number;
   /** The program's, by which connections move that it reads before HTTP does. */
   readonly #program: HttpConnections | undefined;
+  readonly #connections: Http1Connections;
   readonly #server: HttpServer;
   readonly #idleList: IdleList;
   readonly #limits: TimeLimits;
-  readonly #connections = new Map<Socket, Connection>();
+  readonly #last = new LastResponses();
+  /** Connections that the program reads before HTTP does. */
+  readonly #intercepted = new WeakSet<Socket>();
+  /** The state of those that were adopted. */
+  readonly #adopted = new WeakMap<Socket, Silence>();
+  /** The requests on each, if they are limited, that were begun in this process. */
+  readonly #requests = new WeakMap<Socket, number>();
   /** Whether every connection is asked to close. */
   #closing = false;
-  #someAreStaying = false;
-  readonly #listener: Http1Listener;
+  /** Those that do not move, and are asked to close although others are not. */
+  #staying = new Set<Socket>();
+  #isReporting = false;
 
-  constructor(server: HttpServer, program: HttpConnections | undefined, listener: Http1Listener) {
+  constructor(server: HttpServer, program: HttpConnections | undefined, connections: Http1Connections) {
     this.name = program === undefined ? "http/1.1" : "http/1.1 with state";
     this.version = program?.version ?? 1;
     this.#program = program;
     this.#server = server;
-    this.#listener = listener;
+    this.#connections = connections;
     this.#idleList = new IdleList(server);
     this.#limits = new TimeLimits(server);
     subscribe(REQUEST_START, this.#onRequest);
@@ -58,48 +79,44 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
 
   /** In the server's event `connection`, before its other listeners. */
   add(socket: Socket): void {
-    // A program that has read the first bytes may emit the event again.
-    if (this.#connections.has(socket)) return;
-    const isIntercepted =
-      this.#intercepts || socket.bytesRead > 0 || acceptedBy(socket) !== (this.#server as Server);
-    const connection = { requests: 0, silentSince: now(), inFlight: [], isStaying: false, isIntercepted };
-    this.#connections.set(socket, connection);
-    this.#idleList.add(socket);
-    socket.once("close", () => this.#connections.delete(socket));
+    if (this.#intercepts || socket.bytesRead > 0 || acceptedBy(socket) !== (this.#server as Server)) {
+      this.#intercepted.add(socket);
+    }
+  }
+
+  /** Whether the end of each response is reported. */
+  setReporting(reporting: boolean): void {
+    if (reporting === this.#isReporting) return;
+    this.#isReporting = reporting;
+    if (reporting) subscribe(RESPONSE_FINISH, this.#onResponse);
+    else unsubscribe(RESPONSE_FINISH, this.#onResponse);
   }
 
   dispose(): void {
     unsubscribe(REQUEST_START, this.#onRequest);
+    this.setReporting(false);
   }
 
   /** `Connection: close` on the next response of each connection, also on one whose head is not sent yet. */
   setClosing(closing: boolean): void {
-    if (closing === this.#closing && !this.#someAreStaying) return;
+    if (!closing) this.#idleList.forget();
+    if (closing === this.#closing && this.#staying.size === 0) return;
     this.#closing = closing;
-    this.#someAreStaying &&= closing;
-    for (const connection of this.#connections.values()) {
-      if (!closing) connection.isStaying = false;
-      this.#setKeepAlive(connection);
-    }
+    this.#staying = new Set();
+    for (const socket of this.#connections.sockets()) this.#last.setClosing(socket, this.#mustClose(socket));
   }
 
   /** The connection does not move, so it is asked to close although others are not. */
   markStaying(socket: Socket): void {
-    const connection = this.#connections.get(socket);
-    if (connection === undefined) return;
-    connection.isStaying = true;
-    this.#someAreStaying = true;
-    this.#setKeepAlive(connection);
+    if (this.#connections.acceptedAt(socket) === undefined) return;
+    this.#staying.add(socket);
+    this.#last.setClosing(socket, true);
   }
 
   idleConnections(): Map<Socket, string> {
-    const closable = new Map<Socket, string>();
-    if (!this.#closing && !this.#someAreStaying) return closable;
-    for (const [socket, connection] of this.#connections) {
-      if (!(this.#closing || connection.isStaying) || !this.#isIdle(socket)) continue;
-      closable.set(socket, `${socket.bytesRead}/${socket.bytesWritten}`);
-    }
-    return closable;
+    const closable = this.#closing ? this.#connections.sockets() : this.#staying;
+    const idle = [...closable].filter((socket) => this.#isIdle(socket));
+    return new Map(idle.map((socket) => [socket, `${socket.bytesRead}/${socket.bytesWritten}`]));
   }
 
   closeIdle(socket: Socket): void {
@@ -111,7 +128,7 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
    * would be lost.
    */
   isIntercepted(socket: Socket): boolean {
-    return this.#connections.get(socket)?.isIntercepted === true;
+    return this.#intercepted.has(socket);
   }
 
   /** Why the server cannot take a connection, if it cannot: the program would read it as a new one. */
@@ -121,9 +138,11 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
 
   freeze(socket: Socket): { state: Http1State } | Refusal | undefined {
     if (!this.#isIdle(socket)) return undefined;
-    const { requests, silentSince, isIntercepted } = this.#connections.get(socket)!;
+    const requests = this.#requestsOf(socket);
+    const silentSince = this.#silentSince(socket);
     const silence = { requests, silentSince, ...this.#limits.ownTimeout(socket, requests) };
-    if (isIntercepted && socket.bytesRead === 0) return { state: { ...silence, isNew: true } };
+    if (this.#intercepted.has(socket) && socket.bytesRead === 0)
+      return { state: { ...silence, isNew: true } };
     if (this.#program?.save === undefined) return { state: silence };
     try {
       return { state: { ...silence, saved: notPromise(this.#program.save(socket)) } };
@@ -134,16 +153,15 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
   }
 
   thaw(socket: Socket, state: unknown, _: Server, isSilent: boolean): void {
-    const { requests, silentSince, saved = null, isNew } = state as Http1State;
+    const { saved = null, isNew } = state as Http1State;
     if (isNew === undefined) {
       const handover: Handover = { state: saved };
       Object.assign(socket, { handover });
       this.#program?.restore?.(socket, saved);
     }
     this.#server.emit("connection", socket);
-    const connection = this.#connections.get(socket);
-    if (connection === undefined) return;
-    Object.assign(connection, { requests, silentSince });
+    if (this.#connections.acceptedAt(socket) === undefined) return;
+    this.#adopted.set(socket, state as Silence);
     this.#limits.apply(socket, state as Silence, isSilent);
   }
 
@@ -164,13 +182,18 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
     );
   }
 
+  get #limit(): number {
+    return this.#server.maxRequestsPerSocket ?? 0;
+  }
+
   /**
-   * A connection whose last response is still being flushed is idle for Node, and to move or close it would cut the
-   * response off. A count of requests alone would miss half a header. So both are asked.
+   * For Node a connection whose last response is still being flushed is idle, and to move or close it would cut the response
+   * off. A response that is not finished alone would miss half a header. So both are asked.
    */
   #isIdle(socket: Socket): boolean {
     return (
-      this.#connections.get(socket)?.inFlight.length === 0 &&
+      this.#connections.acceptedAt(socket) !== undefined &&
+      responseOf(socket) === undefined &&
       socket.writable &&
       !socket.readableEnded &&
       socket.writableLength === 0 &&
@@ -181,46 +204,48 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
     );
   }
 
+  /** Of an idle connection. They are counted if there is a limit, else 1 stands for any number. */
+  #requestsOf(socket: Socket): number {
+    const before = this.#adopted.get(socket)?.requests ?? 0;
+    return before + (this.#requests.get(socket) ?? (socket.bytesRead > 0 ? 1 : 0));
+  }
+
+  /** Of an idle connection; without any time limit nobody needs to know. */
+  #silentSince(socket: Socket): number {
+    const state = this.#adopted.get(socket);
+    if (socket.bytesRead === 0 && state !== undefined) return state.silentSince;
+    const accepted = socket.bytesRead === 0 ? this.#connections.acceptedAt(socket) : undefined;
+    const silent = accepted === undefined ? idleTime(socket) : performance.now() - accepted;
+    return Math.round(now() - (silent ?? 0));
+  }
+
+  #mustClose(socket: Socket): boolean {
+    if (this.#closing || this.#staying.has(socket)) return true;
+    return this.#limit > 0 && this.#requestsOf(socket) >= this.#limit;
+  }
+
   readonly #onRequest = (message: unknown): void => {
-    const { request, response, server } = message as {
-      request: IncomingMessage;
-      response: ServerResponse;
-      server: HttpServer;
-    };
-    const connection = server === this.#server ? this.#connections.get(request.socket) : undefined;
-    if (connection === undefined) return;
-    const { inFlight } = connection;
-    inFlight.push({ response, keepAlive: response.shouldKeepAlive });
-    connection.requests++;
-    this.#limits.begin(request.socket);
-    this.#setKeepAlive(connection);
-    response.once("close", () => {
-      inFlight.splice(
-        inFlight.findIndex((one) => one.response === response),
-        1,
-      );
-      connection.silentSince = now();
-      this.#listener.responded(request.socket);
-    });
+    const { request, response, server } = message as HttpMessage & { request: IncomingMessage };
+    if (server !== this.#server) return;
+    LastResponses.remember(request, response);
+    const { socket } = request;
+    this.#limits.begin(socket);
+    if (this.#limit > 0) this.#requests.set(socket, (this.#requests.get(socket) ?? 0) + 1);
+    else if (!this.#closing && this.#staying.size === 0) return;
+    if (this.#connections.acceptedAt(socket) === undefined) return;
+    this.#last.setClosing(socket, this.#mustClose(socket));
   };
 
-  /** Only the last of pipelined responses may close the connection: the others would not be sent. */
-  #setKeepAlive({ requests, inFlight, isStaying }: Connection): void {
-    const limit = this.#server.maxRequestsPerSocket ?? 0;
-    const close = this.#closing || isStaying || (limit > 0 && requests >= limit);
-    for (const { response, keepAlive } of inFlight) {
-      const isLast = response === inFlight.at(-1)?.response;
-      if (!response.headersSent) response.shouldKeepAlive = keepAlive && !(close && isLast);
-    }
-  }
+  readonly #onResponse = (message: unknown): void => {
+    const { server, socket } = message as HttpMessage;
+    if (server === this.#server) this.#connections.responded(socket);
+  };
 }
 
-interface Connection extends Silence {
-  /** Responses that are not finished, in the order of their requests, each with Node's own decision. */
-  inFlight: { response: ServerResponse; keepAlive: boolean }[];
-  /** It does not move. */
-  isStaying: boolean;
-  isIntercepted: boolean;
+interface HttpMessage {
+  response: ServerResponse;
+  server: HttpServer;
+  socket: Socket;
 }
 
 export const INTERCEPTED = makeRefusal(
@@ -229,3 +254,4 @@ export const INTERCEPTED = makeRefusal(
 );
 
 const REQUEST_START = "http.server.request.start";
+const RESPONSE_FINISH = "http.server.response.finish";

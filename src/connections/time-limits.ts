@@ -3,7 +3,7 @@ import type { Socket } from "node:net";
 
 /** The state by which the next process continues the time limits of a silent connection. */
 export interface Silence {
-  /** Requests that were begun on it. */
+  /** Requests that were begun on it: at least one if there was any, and exact where the server limits them. */
   requests: number;
   /** When its last response ended, in ms of the host's monotonic clock, which all processes share. */
   silentSince: number;
@@ -21,6 +21,8 @@ export class TimeLimits {
   readonly #server: HttpServer;
   /** Sockets of connections that have been silent since they were frozen. */
   readonly #silent = new WeakMap<Socket, { silence: Silence; given: number; next: number }>();
+  /** A look at a WeakMap with each request would cost something. */
+  #hasSilent = false;
 
   constructor(server: HttpServer) {
     this.#server = server;
@@ -67,12 +69,13 @@ export class TimeLimits {
     const limit = this.#timeoutOf(silence);
     const given = limit === 0 ? 0 : Math.max(1, limit - elapsed(silence));
     this.#silent.set(socket, { silence, given, next });
+    this.#hasSilent = true;
     socket.setTimeout(given);
   }
 
   /** A request has begun: the connection is no longer silent. */
   begin(socket: Socket): void {
-    const thawed = this.#silent.get(socket);
+    const thawed = this.#hasSilent ? this.#silent.get(socket) : undefined;
     if (thawed === undefined) return;
     this.#silent.delete(socket);
     if (socket.timeout === thawed.given) socket.setTimeout(thawed.next);

@@ -9,7 +9,7 @@ import type { CloseStrategy, ConnectionAdapter } from "./adapter.js";
 import { DormantConnection, DormantConnections } from "./dormant.js";
 import { AdapterGuard, reportFailure, type GuardedAdapter } from "./guarded-adapter.js";
 import { HttpConnections } from "./http-connections.js";
-import { Http1, INTERCEPTED, speaksHttp1 } from "./http1.js";
+import { Http1, INTERCEPTED, speaksHttp1, type Http1Connections } from "./http1.js";
 import { Http2Sessions } from "./http2.js";
 import { type Movable, OpenConnection } from "./freeze.js";
 import { decodeConnection } from "./connection-parcel.js";
@@ -33,7 +33,10 @@ export class TrackedServer {
   readonly http1: Http1 | undefined;
   readonly http2: Http2Sessions;
   readonly webSockets: UnregisteredWebSockets | undefined;
-  readonly #open = new Map<Socket, OpenConnection>();
+  /** When each was accepted, in ms of `performance.now()`; {@link NOT_HTTP} for one that another adapter has adopted. */
+  readonly #open = new Map<Socket, number>();
+  /** Made when they are to move. */
+  readonly #movables = new WeakMap<Socket, OpenConnection>();
   /** TLS sockets, as the program sees them. */
   readonly #secure = new Set<Socket>();
   readonly #dormant: DormantConnections;
@@ -42,6 +45,20 @@ export class TrackedServer {
   /** The program's own adapters: they also close connections over TLS. */
   readonly #ownAdapters: GuardedAdapter[] = [];
   readonly #listener: TrackedServerListener;
+
+  /** A listener for every connection: a closure for each would cost memory. */
+  readonly #onClose: (this: Socket) => void;
+  readonly #forHttp1: Http1Connections = {
+    sockets: () => [...this.#open.keys(), ...this.#secure],
+    acceptedAt: (socket) => {
+      if (this.#secure.has(socket)) return 0;
+      const accepted = this.#open.get(socket);
+      return accepted === NOT_HTTP ? undefined : accepted;
+    },
+    responded: (socket) => {
+      if (this.#open.has(socket)) this.#listener.mayBeIdle(this.#movableOf(socket));
+    },
+  };
 
   /** The adapter that the program has chosen for this server. */
   readonly #chosen: GuardedAdapter | undefined;
@@ -52,12 +69,14 @@ export class TrackedServer {
     this.server = server;
     // TLS keeps its state in the process.
     this.#moves = connections !== false && !isTlsServer(server);
+    this.#onClose = closeListener((socket) => {
+      this.#secure.delete(socket);
+      if (this.#open.delete(socket)) listener.ended();
+    });
     const program = connections instanceof HttpConnections ? connections : undefined;
     this.label = label;
     this.#listener = listener;
-    this.http1 = speaksHttp1(server)
-      ? new Http1(server, program, { responded: (socket) => this.#onResponse(socket) })
-      : undefined;
+    this.http1 = speaksHttp1(server) ? new Http1(server, program, this.#forHttp1) : undefined;
     if (this.http1 !== undefined && this.#moves) this.adapters.push(this.http1);
     if (program !== undefined) {
       this.#chosen = this.http1;
@@ -90,7 +109,10 @@ export class TrackedServer {
 
   /** Connections that can move, the dormant ones first. */
   get movable(): readonly Movable[] {
-    return this.adapters.length === 0 ? [] : [...this.#dormant, ...this.#open.values()];
+    if (this.adapters.length === 0) return [];
+    const movable: Movable[] = [...this.#dormant];
+    for (const socket of this.#open.keys()) movable.push(this.#movableOf(socket));
+    return movable;
   }
 
   get size(): number {
@@ -100,6 +122,11 @@ export class TrackedServer {
   get closeStrategies(): readonly CloseStrategy[] {
     const ofHttp1 = [this.http1, this.webSockets].filter((one) => one !== undefined);
     return [...ofHttp1, this.http2, this.#dormant];
+  }
+
+  /** Reports the end of each response of HTTP/1.1, or no longer. */
+  setReporting(reporting: boolean): void {
+    this.http1?.setReporting(reporting && this.adapters.length > 0);
   }
 
   /** As the program sees them. */
@@ -155,7 +182,9 @@ export class TrackedServer {
   }
 
   readonly #onConnection = (socket: Socket): void => {
-    this.#track(socket);
+    // A program that has read the first bytes may emit the event again.
+    if ((this.#open.get(socket) ?? NOT_HTTP) !== NOT_HTTP) return;
+    this.#track(socket, Math.trunc(performance.now()));
     // A TLS connection is added again with its secure socket: its client may never begin a handshake.
     this.http1?.add(socket);
   };
@@ -170,22 +199,22 @@ export class TrackedServer {
 
   readonly #onSecureConnection = (socket: Socket): void => {
     this.http1?.add(socket);
+    if (this.#secure.has(socket)) return;
     this.#secure.add(socket);
-    socket.once("close", () => this.#secure.delete(socket));
+    socket.on("close", this.#onClose);
   };
 
-  #onResponse(socket: Socket): void {
-    const connection = this.#open.get(socket);
-    if (connection !== undefined && this.adapters.length > 0) this.#listener.mayBeIdle(connection);
+  #track(socket: Socket, accepted: number): void {
+    if (!this.#open.has(socket)) socket.on("close", this.#onClose);
+    this.#open.set(socket, accepted);
   }
 
-  #track(socket: Socket, dormant?: DormantConnection): void {
-    if (this.#open.has(socket)) return;
-    this.#open.set(socket, new OpenConnection(socket, this, dormant));
-    socket.once("close", () => {
-      this.#open.delete(socket);
-      this.#listener.ended();
-    });
+  #movableOf(socket: Socket): OpenConnection {
+    const known = this.#movables.get(socket);
+    if (known !== undefined) return known;
+    const movable = new OpenConnection(socket, this);
+    this.#movables.set(socket, movable);
+    return movable;
   }
 
   /** Owns the descriptor, and the place of its connection in the server's count. */
@@ -195,7 +224,11 @@ export class TrackedServer {
     const socket = this.#socketOn(fd);
     joinServer(server, socket);
     if (unread !== undefined) socket.unshift(unread);
-    this.#track(socket, frozen instanceof DormantConnection ? frozen : undefined);
+    this.#track(socket, NOT_HTTP);
+    // A connection that was refused is not offered again when it wakes.
+    if (frozen instanceof DormantConnection) {
+      this.#movables.set(socket, new OpenConnection(socket, this, frozen));
+    }
     try {
       adapter.thaw(socket, state, server, isSilent);
       return socket;
@@ -222,13 +255,23 @@ export class TrackedServer {
   #wake(connection: DormantConnection, isSilent: boolean, expire?: (socket: Socket) => void): void {
     try {
       const socket = this.#attach(connection, isSilent);
-      if (this.#dormant.isStaying(connection)) this.#open.get(socket)?.markStaying();
+      if (this.#dormant.isStaying(connection)) this.#movableOf(socket).markStaying();
       expire?.(socket);
     } catch (error) {
       reportFailure(connection.adapter, "thaw", error);
     }
   }
 }
+
+/** A listener of `close` that is told the socket as `this`. */
+function closeListener(closed: (socket: Socket) => void): (this: Socket) => void {
+  return function (this: Socket) {
+    closed(this);
+  };
+}
+
+/** Instead of the time at which a connection was accepted. */
+const NOT_HTTP = -1;
 
 interface Frozen {
   readonly fd: number;

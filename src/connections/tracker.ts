@@ -55,7 +55,15 @@ export class Tracker {
   /** Calls `handle` for each connection that may be idle, until the returned function is called. */
   onMayBeIdle(handle: IdleHandler): () => void {
     this.#idleHandlers.add(handle);
-    return () => void this.#idleHandlers.delete(handle);
+    this.#reportResponses();
+    return () => {
+      this.#idleHandlers.delete(handle);
+      this.#reportResponses();
+    };
+  }
+
+  #reportResponses(): void {
+    for (const server of this.servers) server.setReporting(this.#idleHandlers.size > 0);
   }
 
   /** Resolves when the last connection has ended. */

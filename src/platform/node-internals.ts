@@ -1,6 +1,6 @@
 import type { Socket as DatagramSocket } from "node:dgram";
-import type { IncomingMessage } from "node:http";
-import { Server, type Socket } from "node:net";
+import type { Server as HttpServer, IncomingMessage, ServerResponse } from "node:http";
+import { Server, Socket } from "node:net";
 import { HandoverError } from "../errors.js";
 import { builtins } from "./builtins.js";
 
@@ -75,6 +75,62 @@ export function parserListener(): unknown {
 
 let listener: unknown;
 
+interface HttpSocket {
+  _httpMessage?: ServerResponse | null;
+  parser?: { incoming: IncomingMessage | null } | null;
+}
+
+/** The response of HTTP/1.1 that a connection sends now, or next. Later ones of pipelined requests wait behind it. */
+export function responseOf(socket: Socket): ServerResponse | undefined {
+  return (socket as HttpSocket)._httpMessage ?? undefined;
+}
+
+/** The newest request that was received on a connection of HTTP/1.1, as long as it is not answered. */
+export function newestRequest(socket: Socket): IncomingMessage | undefined {
+  return (socket as HttpSocket).parser?.incoming ?? undefined;
+}
+
+/** Visits the sockets of a server on which no request of HTTP/1.1 is partly received; responses may be on their way. */
+export function visitBetweenRequests(server: Server, visit: (socket: Socket) => void): void {
+  // The list is made when the server listens.
+  const name = Object.getOwnPropertySymbols(server).find((one) => one.description === CONNECTIONS);
+  if (name === undefined) return;
+  const list = (server as unknown as Record<symbol, { idle(): { socket: Socket }[] }>)[name];
+  requireFunction(list, "idle");
+  for (const { socket } of list!.idle()) visit(socket);
+}
+
+const CONNECTIONS = "http.server.connections";
+
+/** ms since the last activity on a socket that has a timeout; undefined without one. */
+export function idleTime(socket: Socket): number | undefined {
+  timer ??= symbolOf(new Socket(), "timeout");
+  const { _idleStart: start } = (socket as unknown as Record<symbol, Timer | null>)[timer] ?? {};
+  if (start === undefined) return undefined;
+  if (timerOrigin === undefined) {
+    const now = setTimeout(() => {}, 1) as unknown as Timer;
+    timerOrigin = performance.now() - now._idleStart;
+    clearTimeout(now as unknown as NodeJS.Timeout);
+  }
+  return Math.max(0, performance.now() - timerOrigin - start);
+}
+
+interface Timer {
+  /** ms of the clock of timers. */
+  _idleStart: number;
+}
+
+let timer: symbol | undefined;
+
+/** When the clock of timers began, in ms of `performance.now()`. */
+let timerOrigin: number | undefined;
+
+function symbolOf(object: object, description: string): symbol {
+  const symbol = Object.getOwnPropertySymbols(object).find((one) => one.description === description);
+  if (symbol === undefined) throw unknownNode(description);
+  return symbol;
+}
+
 /** Whether a server's connections stay writable when their client has ended. */
 export function allowsHalfOpen(server: Server): boolean {
   return (server as unknown as { allowHalfOpen?: boolean }).allowHalfOpen === true;
@@ -130,8 +186,7 @@ interface DatagramState {
 }
 
 function datagramState(socket: DatagramSocket): DatagramState {
-  const symbol = Object.getOwnPropertySymbols(socket).find((one) => one.description === "state symbol");
-  const state = symbol && (socket as unknown as Record<symbol, unknown>)[symbol];
+  const state = (socket as unknown as Record<symbol, unknown>)[symbolOf(socket, "state symbol")];
   if (typeof state === "object" && state !== null && "bindState" in state) return state as DatagramState;
   throw unknownNode("the state of a datagram socket");
 }

@@ -1,0 +1,39 @@
+import { once } from "node:events";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo, Socket } from "node:net";
+import { expect, onTestFinished, test } from "vitest";
+import { idleTime } from "../../dist/platform/node-internals.js";
+import { Client } from "../support/client.js";
+
+async function serve(keepAliveTimeout: number): Promise<{ server: Server; open: () => Promise<Client> }> {
+  const server = createServer({ keepAliveTimeout }, (_, response) => response.end("ok"));
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  onTestFinished(() => void server.close());
+  return { server, open: () => Client.open((server.address() as AddressInfo).port) };
+}
+
+test("the idle time of a connection runs from its last activity", async () => {
+  const { server, open } = await serve(60_000);
+  const accepted = once(server, "connection") as Promise<[Socket]>;
+  const began = performance.now();
+  const client = await open();
+  const [socket] = await accepted;
+  await client.ask();
+  const answered = performance.now();
+  const other = await open();
+  while (performance.now() - answered < 50) await other.ask();
+  const [before, idle, after] = [performance.now(), idleTime(socket)!, performance.now()];
+  // The clock of timers has whole milliseconds.
+  expect(idle).toBeGreaterThanOrEqual(before - answered - 2);
+  expect(idle).toBeLessThanOrEqual(after - began + 2);
+  await client.ask();
+  expect(idleTime(socket)).toBeLessThan(idle);
+});
+
+test("a connection without a timeout has no idle time", async () => {
+  const { server, open } = await serve(0);
+  const accepted = once(server, "connection") as Promise<[Socket]>;
+  await (await open()).ask();
+  expect(idleTime((await accepted)[0])).toBeUndefined();
+});
