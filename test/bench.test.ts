@@ -25,3 +25,23 @@ test("bench:start compares starts and upgrades with a program that does not impo
     for (const one of others) expect(one.ratio).toBe(one.median / first!.median);
   }
 });
+
+test("bench:steady compares with a server that does not import handover, and checks its goals", async () => {
+  const args = ["bench/steady.js", "--rounds", "3", "--connections", "100", "--json", "--check"];
+  // A few rounds decide nothing: the exit code has to agree with the figures, whatever they are.
+  const outcome = await run(process.execPath, args).catch((error: { code: number; stdout: string }) => error);
+  const code = "code" in outcome ? outcome.code : 0;
+  const { rounds, connections, ...result } = JSON.parse(outcome.stdout) as Record<string, Figure & number>;
+  expect([rounds, connections]).toEqual([3, 100]);
+  const figures = Object.values(result).filter((one) => typeof one === "object");
+  const figure = expect.any(Number) as number;
+  const summary = { bare: figure, handover: figure, ratio: figure, quartiles: [figure, figure] };
+  expect(figures).toEqual(
+    Array.from({ length: 6 }, () => ({ ...summary, isReached: expect.any(Boolean) as boolean })),
+  );
+  expect(code).toBe(figures.every(({ isReached }) => isReached) ? 0 : 1);
+});
+
+interface Figure {
+  isReached: boolean;
+}

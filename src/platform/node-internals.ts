@@ -1,5 +1,5 @@
 import type { Socket as DatagramSocket } from "node:dgram";
-import type { Server as HttpServer, IncomingMessage, ServerResponse } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import { Server, Socket } from "node:net";
 import { HandoverError } from "../errors.js";
 import { builtins } from "./builtins.js";
