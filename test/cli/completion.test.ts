@@ -3,7 +3,7 @@ import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { delimiter, join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
-import { isInstalled } from "../support/sandbox.js";
+import { whyMissing } from "../support/sandbox.js";
 import { temporaryDirectory } from "../support/service.js";
 
 const run = promisify(execFile);
@@ -20,8 +20,8 @@ const cases = [
   ["handover completion z", "handover completion zsh "],
 ] as const;
 
-describe.skipIf(!isInstalled("python3"))("bash with handover completion", () => {
-  test("completes commands, options, their values and paths", async () => {
+describe.skipIf(whyMissing("python3"))(`bash${skipped("python3")}`, () => {
+  test("bash completes commands, options, their values and paths", async () => {
     const [init, ...shown] = await type(
       ["bash", "--norc", "--noprofile", "-i"],
       "PS1='> '; bind 'set enable-bracketed-paste off'; source <(handover completion bash); echo rea''dy\n",
@@ -32,8 +32,8 @@ describe.skipIf(!isInstalled("python3"))("bash with handover completion", () => 
   });
 });
 
-describe.skipIf(!isInstalled("python3") || !isInstalled("zsh"))("zsh with handover completion", () => {
-  test("completes commands, options, their values and paths", async () => {
+describe.skipIf(whyMissing("python3", "zsh"))(`zsh${skipped("python3", "zsh")}`, () => {
+  test("zsh completes commands, options, their values and paths", async () => {
     const [init, ...shown] = await type(
       ["zsh", "--no-rcs", "-i"],
       "PS1='> '; unsetopt zle_bracketed_paste; autoload -U compinit; compinit -u -D; source <(handover completion zsh); echo rea''dy\n",
@@ -44,8 +44,8 @@ describe.skipIf(!isInstalled("python3") || !isInstalled("zsh"))("zsh with handov
   });
 });
 
-describe.skipIf(!isInstalled("fish"))("fish with handover completion", () => {
-  test.each(cases)("completes %j to %j", async (typed, completed) => {
+describe.skipIf(whyMissing("fish"))(`fish${skipped("fish")}`, () => {
+  test.each(cases)("fish completes %j to %j", async (typed, completed) => {
     const { env, cwd } = workplace();
     const script = `handover completion fish | source; complete --do-complete ${JSON.stringify(typed)}`;
     const { stdout, stderr } = await run("fish", ["--no-config", "--command", script], { env, cwd });
@@ -53,6 +53,12 @@ describe.skipIf(!isInstalled("fish"))("fish with handover completion", () => {
     expect({ words, stderr }).toEqual({ words: [completed.trim().split(" ").at(-1), ""], stderr: "" });
   });
 });
+
+/** For a title: why the test is skipped, if it is. */
+function skipped(...programs: string[]): string {
+  const why = whyMissing(...programs);
+  return why === undefined ? "" : ` (skipped: ${why})`;
+}
 
 /** Types each text and a Tab into an interactive shell; fails if it does not show the line that is meant. */
 async function type(

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { Page } from "../support/page.js";
-import { isInstalled, Sandbox, UNTIL_SERVED } from "../support/sandbox.js";
+import { whyMissing, Sandbox, UNTIL_SERVED } from "../support/sandbox.js";
 
 const page = Page.open("deploying");
 const [layout] = page.blocks("text");
@@ -14,7 +14,7 @@ const rollBack = page.block("sh", "deploy.sh 2\n");
 const command = page.block("sh", "jq .command");
 const clean = page.block("sh", "# clean.sh");
 
-const missing = Sandbox.missing ?? (isInstalled("jq") || process.env["CI"] ? undefined : "needs jq");
+const missing = Sandbox.missing ?? whyMissing("jq");
 const why = missing === undefined ? "" : ` (skipped: ${missing})`;
 
 describe.skipIf(missing)(`a service behind a symlink${why}`, () => {

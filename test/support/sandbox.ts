@@ -180,7 +180,12 @@ function whyNot(): string | undefined {
   return spawnSync("unshare", words).status === 0 ? undefined : "needs namespaces and iproute2";
 }
 
-/** Whether a program is there. */
+/** Why a test of these programs is skipped; undefined if they are there. In CI they have to be. */
+export function whyMissing(...programs: string[]): string | undefined {
+  const missing = programs.filter((program) => !isInstalled(program));
+  return missing.length === 0 || process.env["CI"] !== undefined ? undefined : `needs ${missing.join(", ")}`;
+}
+
 export function isInstalled(program: string): boolean {
   try {
     execFileSync("/bin/sh", ["-c", `command -v ${program}`], { stdio: "ignore" });
