@@ -69,6 +69,17 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
     },
   );
 
+  test("systemctl reload commits a staged successor", async () => {
+    await start("staged", { Type: "notify" });
+    const words = [process.execPath, "/srv/handover/bin/handover.js", "stage", "--json"] as const;
+    const { stdout } = await systemd.run(...words, "--pid-file", "/run/staged/pid");
+    const staged = JSON.parse(stdout.trim().split("\n").at(-1)!) as Status;
+    expect(await systemd.show("staged")).toMatchObject({ ActiveState: "active", SubState: "running" });
+    await systemd.manage("reload", "staged");
+    expect(await systemd.until("staged", { MainPID: String(staged.pid) })).toMatchObject({ NRestarts: "0" });
+    await stop("staged");
+  });
+
   test.each<[string, Plan, RegExp]>([
     [
       "crashes",
