@@ -13,6 +13,7 @@ import { Http1, INTERCEPTED, speaksHttp1, type Http1Connections } from "./http1.
 import { Http2Sessions } from "./http2.js";
 import { type Movable, OpenConnection } from "./freeze.js";
 import { decodeConnection } from "./connection-parcel.js";
+import { onClose } from "./on-close.js";
 import { UnregisteredWebSockets } from "./unregistered-web-sockets.js";
 
 /** How the connections of a server move: by an adapter, not at all, or by default. */
@@ -46,8 +47,10 @@ export class TrackedServer {
   readonly #ownAdapters: GuardedAdapter[] = [];
   readonly #listener: TrackedServerListener;
 
-  /** A listener for every connection: a closure for each would cost memory. */
-  readonly #onClose: (this: Socket) => void;
+  readonly #onClose = onClose((socket) => {
+    this.#secure.delete(socket);
+    if (this.#open.delete(socket)) this.#listener.ended();
+  });
   readonly #forHttp1: Http1Connections = {
     sockets: () => [...this.#open.keys(), ...this.#secure],
     acceptedAt: (socket) => {
@@ -69,10 +72,6 @@ export class TrackedServer {
     this.server = server;
     // TLS keeps its state in the process.
     this.#moves = connections !== false && !isTlsServer(server);
-    this.#onClose = closeListener((socket) => {
-      this.#secure.delete(socket);
-      if (this.#open.delete(socket)) listener.ended();
-    });
     const program = connections instanceof HttpConnections ? connections : undefined;
     this.label = label;
     this.#listener = listener;
@@ -85,8 +84,7 @@ export class TrackedServer {
       this.addAdapter(this.#chosen);
     }
     this.http2 = new Http2Sessions(server);
-    this.webSockets =
-      this.http1 === undefined ? undefined : new UnregisteredWebSockets(server, () => this.#sockets);
+    this.webSockets = this.http1 === undefined ? undefined : new UnregisteredWebSockets(server);
     this.#dormant = new DormantConnections(this, {
       wake: (...woken) => this.#wake(...woken),
       ended: () => listener.ended(),
@@ -129,14 +127,9 @@ export class TrackedServer {
     this.http1?.setReporting(reporting && this.adapters.length > 0);
   }
 
-  /** As the program sees them. */
-  get #sockets(): Socket[] {
-    return [...(isTlsServer(this.server) ? this.#secure : this.#open.keys())];
-  }
-
   /** Asks the adapters to close a part of the connections, at most 1, in their protocol's own way. */
   closeFraction(part: number): void {
-    const sockets = this.#sockets;
+    const sockets = [...(isTlsServer(this.server) ? this.#secure : this.#open.keys())];
     let left = Math.ceil(sockets.length * part);
     for (const socket of sockets) {
       if (left === 0) return;
@@ -261,13 +254,6 @@ export class TrackedServer {
       reportFailure(connection.adapter, "thaw", error);
     }
   }
-}
-
-/** A listener of `close` that is told the socket as `this`. */
-function closeListener(closed: (socket: Socket) => void): (this: Socket) => void {
-  return function (this: Socket) {
-    closed(this);
-  };
 }
 
 /** Instead of the time at which a connection was accepted. */

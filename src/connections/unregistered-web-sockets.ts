@@ -2,6 +2,7 @@ import type { IncomingMessage } from "node:http";
 import type { Server, Socket } from "node:net";
 import { wrapMember } from "../platform/node-internals.js";
 import type { CloseStrategy } from "./adapter.js";
+import { onClose } from "./on-close.js";
 import { WatchedWrites } from "./watched-writes.js";
 
 /** Sockets of WebSockets that `handover/ws` moves or closes. */
@@ -29,25 +30,21 @@ export function warnOfUnregistered(count: number): void {
  */
 export class UnregisteredWebSockets implements CloseStrategy {
   readonly #server: Server;
-  readonly #sockets: () => readonly Socket[];
-  /** Sockets of clients that have asked for a WebSocket, and were answered with 101. */
-  readonly #open = new WeakSet<Socket>();
+  /** Sockets of clients that have asked for a WebSocket, and were answered with 101: the registered ones, too. */
+  readonly #open = new Set<Socket>();
+  readonly #onClose = onClose((socket) => this.#open.delete(socket));
   /** In a drain: what the server writes on them. */
   #watched = new Map<Socket, WatchedWrites>();
 
-  /** @param sockets returns the server's */
-  constructor(server: Server, sockets: () => readonly Socket[]) {
+  constructor(server: Server) {
     this.#server = server;
-    this.#sockets = sockets;
     server.on("newListener", this.#onNewListener).on("removeListener", this.#onRemoveListener);
     if (server.listenerCount("upgrade") > 0) this.#listen();
   }
 
   /** Those that are open. */
   get open(): Socket[] {
-    return this.#sockets().filter(
-      (socket) => this.#open.has(socket) && !registered.has(socket) && !socket.destroyed,
-    );
+    return [...this.#open].filter((socket) => !registered.has(socket) && !socket.destroyed);
   }
 
   /** Sends the close frame; false if that is not safe now, or was done. */
@@ -102,7 +99,7 @@ export class UnregisteredWebSockets implements CloseStrategy {
     if (headers.upgrade?.toLowerCase() !== "websocket") return;
     const restore = wrapMember(socket, "write", (write) => (...args) => {
       restore();
-      if (String(args[0]).startsWith("HTTP/1.1 101 ")) this.#open.add(socket);
+      if (String(args[0]).startsWith("HTTP/1.1 101 ")) this.#open.add(socket.on("close", this.#onClose));
       return write(...args);
     });
   };
