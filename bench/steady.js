@@ -217,7 +217,11 @@ function report() {
     console.log(row([title, ...[bare, handover].map(short), spread, goal], widths));
   }
   if (values.check)
-    console.log(missed.length === 0 ? "\nall goals are reached" : `\nnot reached: ${missed.join(", ")}`);
+    console.log(
+      missed.length === 0
+        ? "\nall goals are reached, within their margins"
+        : `\nnot reached: ${missed.join(", ")}`,
+    );
   return undefined;
 }
 
