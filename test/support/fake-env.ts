@@ -148,7 +148,7 @@ export class FakeSuccessor extends Counterpart implements SpawnedProcess {
 export const PEER = process.pid;
 
 /** A generation on an operating system that the test drives. */
-export class Stage {
+export class DrivenProcess {
   readonly clock = new ManualClock();
   readonly exits: number[] = [];
   readonly successors: FakeSuccessor[] = [];
@@ -233,14 +233,17 @@ export class Stage {
 }
 
 /** Starts a successor of a predecessor that the test plays. */
-export function successorOf(options: UpgraderOptions = {}): { stage: Stage; predecessor: Counterpart } {
+export function successorOf(options: UpgraderOptions = {}): {
+  driven: DrivenProcess;
+  predecessor: Counterpart;
+} {
   const [left, right] = check(native().socketpair(), "make", "a pair of sockets");
   const predecessor = new Counterpart(left);
   predecessor.greet(0);
   predecessor.send({ type: "inventory", entries: [], more: false });
   const inode = fstatSync(right, { bigint: true }).ino;
-  const stage = new Stage(options, { channelVariable: `${right}:${inode}` });
-  return { stage, predecessor };
+  const driven = new DrivenProcess(options, { channelVariable: `${right}:${inode}` });
+  return { driven, predecessor };
 }
 
 const EVENTS = [
