@@ -38,9 +38,9 @@ test.each(["before-commit", "at-accept"])(
 );
 
 test("a successor that is stopped by SIGSTOP on probation is killed, and the upgrade is rolled back", async () => {
-  const running = await start({});
-  const { pid } = await running.service.upgrade();
-  process.kill(pid, "SIGSTOP");
+  // Longer than it takes to accept on a busy machine: a process that is confirmed is not killed.
+  const running = await start({ hang: "stopped", probation: 3_000 });
+  await running.service.upgrade("hanging");
   expect(await rollBack(running)).toMatch(UNRESPONSIVE);
   await finish(running);
 });
