@@ -47,7 +47,7 @@ test("the demo of README.md prints the lines that README.md shows", async () => 
 test("the commands for a clone are scripts of package.json", () => {
   expect([...clone.matchAll(/npm (start|test)/g)].map(([, script]) => scripts[script!])).toEqual([
     demo.trim().replace("npx handover", "node bin/handover.js"),
-    "vitest run",
+    expect.stringMatching(/^vitest run /),
   ]);
 });
 
