@@ -55,7 +55,8 @@ export class Service {
     const child = spawn(word, args, {
       cwd: options.cwd,
       detached: true,
-      env: { ...withoutCertificates(), ...options.env },
+      // Its own: sockets that killed services have left elsewhere would be asked at its start, each by a descriptor.
+      env: { ...withoutCertificates(), XDG_RUNTIME_DIR: temporaryDirectory(), ...options.env },
       stdio: ["ignore", "pipe", "pipe"],
     });
     return new Service(child);
