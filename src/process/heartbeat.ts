@@ -72,5 +72,8 @@ export class HeartbeatWatch {
   }
 }
 
-/** ms of silence after which a process is not known to be well: two heartbeats are missing. */
-export const DOUBTFUL_SILENCE = 3 * INTERVAL;
+/**
+ * ms of silence after which a process is not known to be well: a heartbeat is missing. It is confirmed by the next one, so that
+ * a process which hangs from its acknowledgement on is not confirmed at the end of a short probation.
+ */
+export const DOUBTFUL_SILENCE = 1.5 * INTERVAL;

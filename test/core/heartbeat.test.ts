@@ -66,6 +66,17 @@ describe("a successor with heartbeats", () => {
     expect(await driven.generation.exit).toBe("upgraded");
   });
 
+  test("a successor that hangs from its acknowledgement on is not confirmed at the end of a short probation", async () => {
+    const { driven, settled } = await commit({ probation: 1_000 });
+    await pass(driven, INTERVAL);
+    await acknowledge(driven);
+    await pass(driven, 3_000);
+    expect(driven.successor.isKilled).toBe(false);
+    await pass(driven, INTERVAL);
+    expect(driven.successor.isKilled).toBe(true);
+    expect(await settled).toBe("rolledBack");
+  });
+
   test("a successor that is silent on probation for as long as it lasts is killed", async () => {
     const { driven, settled } = await commit({ probation: 4_000 });
     await acknowledge(driven);
