@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { onTestFinished } from "vitest";
+import { onTestFailed, onTestFinished } from "vitest";
 import { readStat } from "../../dist/platform/proc.js";
 
 /** One line that a fixture program prints: the process, the event and its fields. */
@@ -83,6 +83,8 @@ export class Service {
         resolve();
       }),
     );
+    // A test that waits in vain fails without a word about its service.
+    onTestFailed(() => console.error(this.transcript()));
     onTestFinished(async () => {
       this.killAll();
       await this.#closed;
