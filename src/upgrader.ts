@@ -56,6 +56,8 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   readonly generation: number;
   /** Whether this process was started by an upgrade. */
   readonly hasParent: boolean;
+  /** The place of this process among the workers of a supervisor; undefined without one. */
+  readonly worker: { readonly index: number; readonly count: number } | undefined;
   /** Descriptors that the next process inherits by name, for anything that is not a server. */
   readonly fds: Fds;
   readonly #generation: Generation;
@@ -87,12 +89,16 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
       },
       stop: () => void this.stop(),
     });
-    const { generation, predecessors, inventory } = this.#context;
+    const { generation, inventory, supervisor } = this.#context;
     this.generation = generation;
-    this.hasParent = predecessors.direct !== undefined;
+    this.hasParent = generation > 0;
+    if (supervisor !== undefined) {
+      const { index, count } = supervisor.place;
+      this.worker = { index, count };
+    }
     this.fds = new Fds(inventory, () => this.#generation.assertAcceptsNew("add a descriptor"));
     if (warning !== undefined) process.emitWarning(warning, { code: "HANDOVER_COMMAND" });
-    warnAboutParents(generation === 0);
+    if (supervisor === undefined) warnAboutParents(generation === 0);
   }
 
   /** It is `draining` from the commit of an upgrade, or from a stop, and `ready` again after a rollback. */

@@ -20,20 +20,29 @@ export type Message =
       generation: number;
       /** Whether a debugger may stop the sender. */
       inspected?: boolean;
+      /** The sender is a supervisor, and the receiver its worker. */
+      supervisor?: WorkerPlace;
     }
   /** To the successor: descriptors beside it, in the order of the entries. The last one has `more: false`. */
   | { type: "inventory"; entries: InventoryEntry[]; more: boolean }
   /** To the predecessor: ready. `used`: the names it took from the inventory. The last one before `commit` counts. */
-  | { type: "ready"; used: string[] }
+  | { type: "ready"; used: string[]; ticketKeys?: Record<string, string>; times?: ServiceTimes }
   /**
    * To the successor: accept. Beside it, the channels to generations that still drain. `ticketKeys`, in base64 by the
-   * names of listeners, let clients of TLS resume their sessions. Every `fence` of the successor is above this one.
+   * names of listeners, let clients of TLS resume their sessions. Every `fence` of the successor is above this one. A
+   * worker acquires its roles only if it is told to: another worker may hold them.
    */
-  | { type: "commit"; predecessors: Peer[]; ticketKeys?: Record<string, string>; fence?: number }
+  | {
+      type: "commit";
+      predecessors: Peer[];
+      ticketKeys?: Record<string, string>;
+      fence?: number;
+      roles?: boolean;
+    }
   /** To the predecessor: this process has read the commit, and accepts. Sent by processes whose hello lists `heartbeat`. */
   | { type: "commit-ack" }
-  /** To the predecessor, from the acknowledgement until `confirmed`: the event loop turns. */
-  | { type: "heartbeat"; inspected?: boolean }
+  /** To the predecessor, from the acknowledgement until `confirmed`: the event loop turns. To a supervisor: to the end. */
+  | { type: "heartbeat"; inspected?: boolean; connections?: number }
   /**
    * To the successor: its probation is over. From the newest process to draining ones: its probation is over, so the
    * parcels that it took from them stay with it.
@@ -80,10 +89,82 @@ export type Message =
    * follow a hello that was lost; one that does not know it answers to a process that no longer reads.
    */
   | { type: "channel-failed"; reason: string }
+  /*
+   * Between a supervisor and its workers. Both list `supervised` in their hello.
+   */
+  /** To the supervisor: asks for the listener of this name and address, which is bound if there is none yet. */
+  | {
+      type: "open";
+      request: number;
+      name: string;
+      address: RequestedAddress;
+      backlog: number;
+      mode: number;
+      family?: number;
+    }
+  /** The answer: the descriptor beside it; or an error. */
+  | { type: "opened"; request: number; entry?: InventoryEntry; code?: string; message?: string }
+  /** To the supervisor: the next worker of this index inherits the descriptor beside it, too. */
+  | { type: "keep"; entry: InventoryEntry }
+  /** To the supervisor: the worker has closed the descriptor of this name. */
+  | { type: "release"; name: string }
+  /**
+   * To a worker: the exchange link to an older or a newer worker, beside it. Parcels go over it; the upgrade itself is the
+   * supervisor's.
+   */
+  | { type: "peer"; side: "successor" | "predecessor"; index: number; generation: number; pid: number }
+  /** To a worker: an upgrade is about to be committed. It releases its roles, and answers. */
+  | { type: "yield" }
+  | { type: "yielded"; message?: string }
+  /** To a worker: it stops accepting in this turn, and answers with its last fence. */
+  | { type: "cease"; generation: number; pid: number }
+  | { type: "ceased"; fence: number }
+  /** To a worker that has ceased: its successor accepts. It moves what it has there, and exits. */
+  | { type: "retire" }
+  /** To a worker after `yield` or `cease`: the upgrade has failed. It accepts again. */
+  | { type: "resume"; roles: boolean; fence: number; code: string; message: string }
+  /** To a worker: it holds the roles of the service from now on, or no longer. */
+  | { type: "roles"; held: boolean; fence: number }
+  /** To a worker: it accepts on the descriptor beside it, too, in place of the worker of this index. */
+  | { type: "lend"; name: string; index: number }
+  | { type: "unlend"; name: string; index: number }
+  /** To a worker: the service stops. */
+  | { type: "stop" }
+  /** To the supervisor: an operation of the whole service. */
+  | { type: "ask"; request: number; operation: Operation; ttl?: number; force?: boolean }
+  /** To the supervisor: the operation of this request is not wanted any longer. */
+  | { type: "cancel"; request: number; message: string }
+  /** The answer. */
+  | { type: "asked"; request: number; result?: Record<string, unknown>; code?: string; message?: string }
   /** The answer to a type this version does not know. */
   | { type: "unsupported"; unknown: string };
 
 export type MessageType = Message["type"];
+
+/** The place of a worker in its service. */
+export interface WorkerPlace {
+  /** Of the worker, from 0. */
+  index: number;
+  /** Workers of the service. */
+  count: number;
+  /** Of the service. */
+  name: string;
+  /** Of the worker. */
+  generation: number;
+  /** Messages `peer` that follow the inventory. */
+  peers: number;
+  /** The files of the service, which the supervisor owns. */
+  pidFile?: string;
+  controlSocket?: string;
+}
+
+/** Options of `new Upgrader()` that are the service's, in ms, as one worker has them. */
+export interface ServiceTimes {
+  probation: number;
+  upgradeTimeout: number;
+}
+
+export type Operation = "upgrade" | "rehearse" | "stage" | "unstage" | "stop";
 
 /** The description of a descriptor that the next generation inherits. */
 export interface InventoryEntry {

@@ -108,6 +108,9 @@ const isResult = record({
   refusals: optional(listOf(record({ code: isString, reason: optional(isString) }))),
 });
 const isTopic = record({ kind: isString, label: optional(isString) });
+const isTicketKeys: Validator = (value) => isRecord(value) && Object.values(value).every(isString);
+const OPERATIONS = new Set<unknown>(["upgrade", "rehearse", "stage", "unstage", "stop"]);
+const SIDES = new Set<unknown>(["successor", "predecessor"]);
 const isGeneration = record({ generation: isCount, pid: isCount });
 
 /** The fields that each type must have. Others are ignored, so that a newer peer may add some. */
@@ -119,16 +122,32 @@ export const MESSAGE_SCHEMAS: Record<MessageType, Record<string, Validator>> = {
     pid: isCount,
     generation: isCount,
     inspected: optional(isBoolean),
+    supervisor: optional(
+      record({
+        index: isCount,
+        count: isCount,
+        name: isString,
+        generation: isCount,
+        peers: isCount,
+        pidFile: optional(isString),
+        controlSocket: optional(isString),
+      }),
+    ),
   },
   inventory: { entries: listOf(isEntry), more: isBoolean },
-  ready: { used: listOf(isString) },
+  ready: {
+    used: listOf(isString),
+    ticketKeys: optional(isTicketKeys),
+    times: optional(record({ probation: isCount, upgradeTimeout: isCount })),
+  },
   commit: {
     predecessors: listOf(isGeneration),
-    ticketKeys: optional((value) => isRecord(value) && Object.values(value).every(isString)),
+    ticketKeys: optional(isTicketKeys),
     fence: optional(isCount),
+    roles: optional(isBoolean),
   },
   "commit-ack": {},
-  heartbeat: { inspected: optional(isBoolean) },
+  heartbeat: { inspected: optional(isBoolean), connections: optional(isCount) },
   confirmed: {},
   rehearsed: {},
   stage: { ttl: isCount },
@@ -161,6 +180,46 @@ export const MESSAGE_SCHEMAS: Record<MessageType, Record<string, Validator>> = {
   },
   "reader-changed-ack": { id: isString },
   "channel-failed": { reason: isString },
+  open: {
+    request: isCount,
+    name: isString,
+    address: isAddress,
+    backlog: isCount,
+    mode: Number.isSafeInteger,
+    family: optional(isCount),
+  },
+  opened: {
+    request: isCount,
+    entry: optional(isEntry),
+    code: optional(isString),
+    message: optional(isString),
+  },
+  keep: { entry: isEntry },
+  release: { name: isString },
+  peer: { side: (value) => SIDES.has(value), index: isCount, generation: isCount, pid: isCount },
+  yield: {},
+  yielded: { message: optional(isString) },
+  cease: { generation: isCount, pid: isCount },
+  ceased: { fence: isCount },
+  retire: {},
+  resume: { roles: isBoolean, fence: isCount, code: isString, message: isString },
+  roles: { held: isBoolean, fence: isCount },
+  lend: { name: isString, index: isCount },
+  unlend: { name: isString, index: isCount },
+  stop: {},
+  ask: {
+    request: isCount,
+    operation: (value) => OPERATIONS.has(value),
+    ttl: optional(isCount),
+    force: optional(isBoolean),
+  },
+  cancel: { request: isCount, message: isString },
+  asked: {
+    request: isCount,
+    result: optional(isRecord),
+    code: optional(isString),
+    message: optional(isString),
+  },
   unsupported: { unknown: isString },
 };
 

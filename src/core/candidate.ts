@@ -35,7 +35,7 @@ export class Candidate {
     const command = plannedCommand(context);
     const launch = identifyLaunch(command);
     const items = inventory.forSuccessor();
-    const successor = await Successor.start(env, command, generation, items, listener);
+    const successor = await Successor.start(env, command, { generation, items }, listener);
     return new Candidate(context, successor, launch, items, env.clock.now() - start);
   }
 

@@ -6,7 +6,10 @@ import type { Settings } from "../options.js";
 import type { Env } from "../process/env.js";
 import { readInheritance } from "../process/inheritance.js";
 import { PidFile } from "../process/pid-file.js";
+import type { ControlLink } from "../process/control-link.js";
 import { Predecessors } from "../process/predecessors.js";
+import type { SupervisorLink } from "../process/supervisor-link.js";
+import { openSocket } from "../sockets/bind.js";
 import { Inventory } from "../sockets/inventory.js";
 import { Sockets } from "../sockets/sockets.js";
 import { ProcessState } from "../state/process-state.js";
@@ -28,6 +31,10 @@ export interface ProcessContext extends ContextOwner {
   readonly processState: ProcessState;
   readonly history: UpgradeHistory;
   readonly predecessors: Predecessors;
+  /** To the process that decides when this one accepts; undefined in the first process of a service. */
+  readonly controlLink: ControlLink | undefined;
+  /** The same, if that is a supervisor. */
+  readonly supervisor: SupervisorLink | undefined;
   readonly pidFile: PidFile | undefined;
   readonly serviceManager: ServiceManager;
 }
@@ -53,26 +60,29 @@ export function createContext(settings: Settings, env: Env, owner: ContextOwner)
     inheritance === undefined
       ? takeActivation(process.env)
       : { items: inheritance.items, stored: storeNames(inheritance.items) };
-  const generation = inheritance?.generation ?? 0;
+  const { generation = 0, supervisor, predecessor, peers = [] } = inheritance ?? {};
   const inventory = new Inventory(items, {
     changed: () => {
       serviceManager.storeListeners();
+      supervisor?.keep(inventory.forSuccessor());
       owner.inventoryChanged();
     },
   });
   const connections = new Tracker();
-  const predecessors = new Predecessors(inheritance?.predecessor);
+  const predecessors = new Predecessors(predecessor === undefined ? peers : [predecessor]);
+  const controlLink = supervisor ?? predecessor;
+  const parentPid = (): number | undefined => (controlLink?.isGone === false ? controlLink.pid : undefined);
   const serviceManager = new ServiceManager(generation, env.launch, stored, {
     state: owner.state,
     connections: () => connections.size,
     used: () => inventory.used(),
     unused: () => inventory.inherited(),
-    hasPredecessor: () => predecessors.directPid !== undefined,
+    hasPredecessor: () => parentPid() !== undefined,
   });
   const processState = new ProcessState(fences, {
     predecessors: () => predecessors.alive.map(({ exchange }) => exchange),
     isLeaving: () => acceptPhase(owner.state()) === "stopped",
-    assertMayRun: (doing) => assertMayRun(owner.state(), predecessors.directPid !== undefined, doing),
+    assertMayRun: (doing) => assertMayRun(owner.state(), parentPid() !== undefined, doing),
   });
   return {
     ...owner,
@@ -82,7 +92,9 @@ export function createContext(settings: Settings, env: Env, owner: ContextOwner)
     inventory,
     sockets: new Sockets(inventory, connections, {
       phase: () => acceptPhase(owner.state()),
-      predecessor: () => predecessors.directPid,
+      open: async (request) =>
+        supervisor?.open(request) ??
+        openSocket(request.address, request, predecessor?.isGone === false ? predecessor.pid : undefined),
     }),
     connections,
     processState,
@@ -90,7 +102,12 @@ export function createContext(settings: Settings, env: Env, owner: ContextOwner)
       owner.emit("recorded", record),
     ),
     predecessors,
-    pidFile: settings.pidFile === undefined ? undefined : new PidFile(settings.pidFile, env.pid),
+    controlLink,
+    supervisor,
+    pidFile:
+      settings.pidFile === undefined || supervisor !== undefined
+        ? undefined
+        : new PidFile(settings.pidFile, env.pid),
     serviceManager,
   };
 }

@@ -15,9 +15,10 @@ import {
 import { assertAcceptsNew, stateError, type Event, type Outcome, type State } from "../lifecycle.js";
 import type { Settings } from "../options.js";
 import type { Env } from "../process/env.js";
-import type { PredecessorListener } from "../process/predecessor.js";
+import type { DrainProgress, PredecessorListener } from "../process/predecessor.js";
 import { forceExitAfter, warnAboutListeners } from "../process/signals.js";
 import type { SuccessorListener } from "../process/successor.js";
+import type { SupervisorLink } from "../process/supervisor-link.js";
 import { announceSuccessor } from "../process/terminal.js";
 import { LONGEST_TIMEOUT } from "../util/clock.js";
 import { deferred } from "../util/deferred.js";
@@ -31,8 +32,10 @@ import { Shutdown } from "./shutdown.js";
 import { Staging } from "./staging.js";
 import { Startup } from "./startup.js";
 import { StateMachine, type Effects, type Step } from "./state-machine.js";
+import type { Succession } from "./succession.js";
 import { Takeover } from "./takeover.js";
 import { assertUpgradable, warnAboutUnmanaged } from "./upgrade-checks.js";
+import { Worker } from "./worker.js";
 
 /**
  * One process of the service, and the one driver of its upgrades. It dispatches events to the state machine and runs the
@@ -46,6 +49,8 @@ export class Generation {
   readonly #startup: Startup;
   readonly #staging: Staging;
   readonly #control: ControlServer | undefined;
+  /** This process under its supervisor; undefined without one. */
+  readonly #worker: Worker | undefined;
   /** Keeps the event loop alive. */
   readonly #hold: NodeJS.Timeout;
   readonly #drained = deferred<{ outcome: Outcome } & DrainSummary>();
@@ -53,7 +58,7 @@ export class Generation {
   /** The start of the last candidate. */
   #starting: Promise<unknown> | undefined;
   #candidate: Candidate | undefined;
-  #takeover: Takeover | undefined;
+  #takeover: Succession | undefined;
   #shutdown: Shutdown | undefined;
   /** Why the successor could not be told everything. */
   #channelFailure: { error?: HandoverError } = {};
@@ -80,8 +85,11 @@ export class Generation {
     this.#hold = setInterval(() => {}, LONGEST_TIMEOUT);
     this.#startup = new Startup(this.context);
     void this.#startup.failed.then(() => this.#machine.dispatch("stop"));
-    this.#subscribeToPredecessor();
-    if (settings.controlSocket !== false) this.#control = new ControlServer(this, emitter);
+    const { supervisor } = this.context;
+    if (supervisor === undefined) {
+      this.#subscribeToPredecessor();
+      if (settings.controlSocket !== false) this.#control = new ControlServer(this, emitter);
+    } else this.#worker = this.#workUnder(supervisor);
   }
 
   get state(): State {
@@ -118,6 +126,7 @@ export class Generation {
 
   async upgrade(signal: AbortSignal | undefined, force = false): Promise<UpgradeResult> {
     try {
+      if (this.#worker !== undefined) return await this.#worker.askToUpgrade(signal, force);
       return await this.#upgrade(signal, force);
     } catch (error) {
       this.#emit("failed", { error: toHandoverError(error, "ERR_INTERNAL", "upgrade") });
@@ -126,6 +135,7 @@ export class Generation {
   }
 
   async rehearse(signal: AbortSignal | undefined, force = false): Promise<Rehearsal> {
+    if (this.#worker !== undefined) return this.#worker.askToRehearse(signal, force);
     const requested = this.#requestUpgrade("rehearse an upgrade", force);
     if (requested !== undefined) await requested;
     try {
@@ -139,7 +149,12 @@ export class Generation {
   }
 
   /** Starts a successor, and holds it for at most `ttl` ms once it is ready. If one is held already, it stays. */
-  async stage(ttl = DEFAULT_TTL, signal?: AbortSignal, force = false): Promise<Staged> {
+  async stage(ttl?: number, signal?: AbortSignal, force = false): Promise<Staged> {
+    if (this.#worker !== undefined) return this.#worker.askToStage(ttl, signal, force);
+    return this.#stage(ttl, signal, force);
+  }
+
+  async #stage(ttl = DEFAULT_TTL, signal?: AbortSignal, force = false): Promise<Staged> {
     const { staged } = this.#staging;
     if (staged !== undefined && this.state.name === "ready") return staged;
     const requested = this.#requestUpgrade("stage an upgrade", force);
@@ -160,6 +175,7 @@ export class Generation {
 
   /** Ends the successor that is held. Returns it; undefined if there is none. */
   unstage(): Staged | undefined {
+    if (this.#worker !== undefined) return this.#worker.askToUnstage();
     if (this.state.name === "upgrading") throw stateError("ERR_UPGRADE_IN_PROGRESS", "unstage an upgrade");
     const { staged } = this.#staging;
     this.#staging.end("it was unstaged");
@@ -167,7 +183,8 @@ export class Generation {
   }
 
   async stop(): Promise<void> {
-    this.#machine.dispatch("stop");
+    if (this.#worker === undefined) this.#machine.dispatch("stop");
+    else await this.#worker.askToStop();
     await this.#exit.promise;
   }
 
@@ -284,6 +301,20 @@ export class Generation {
     });
   }
 
+  #workUnder(supervisor: SupervisorLink): Worker {
+    return new Worker(supervisor, this.context, {
+      startup: this.#startup,
+      dispatch: (event) => this.#machine.dispatch(event),
+      request: (event) => this.#machine.request(event),
+      replace: (takeover) => {
+        this.#takeover = takeover;
+        this.#machine.dispatch("committed");
+      },
+      progress: () => this.#progress,
+      exitFromRehearsal: () => this.#exitFromRehearsal(),
+    });
+  }
+
   readonly #fromPredecessor: PredecessorListener = {
     commit: (others, ticketKeys) => {
       this.#startup.takeOver(others, ticketKeys);
@@ -302,16 +333,19 @@ export class Generation {
       this.#channelFailure = { error };
       this.#emit("failed", { error });
     },
-    progress: () =>
-      this.#shutdown?.progress ?? { connections: this.context.connections.size, moved: 0, remaining: 0 },
+    progress: () => this.#progress,
   };
+
+  get #progress(): DrainProgress {
+    return this.#shutdown?.progress ?? { connections: this.context.connections.size, moved: 0, remaining: 0 };
+  }
 
   readonly #effects: Effects = {
     sendReady: () => {
       if (!this.#startup.sendReady()) this.#machine.dispatch("mayAccept");
     },
     accept: () => {
-      if (this.context.predecessors.directPid === undefined) this.#machine.dispatch("confirmed");
+      if (this.context.controlLink?.isGone !== false) this.#machine.dispatch("confirmed");
       this.#startup.accept();
     },
     closeUnused: () => this.context.inventory.closeUnused(),
@@ -321,7 +355,7 @@ export class Generation {
       inventory.endLoan();
       predecessors.sendConfirmed();
       history.confirm();
-      this.#startup.endHeartbeat();
+      this.#startup.onConfirmed();
     },
     lendDescriptors: () => this.context.inventory.lend(),
     reclaimDescriptors: () => this.context.inventory.reclaim(),
@@ -355,10 +389,10 @@ export class Generation {
       this.#emit("rollback", { pid, error });
     },
     announceStop: () => {
-      this.context.predecessors.direct?.sendStopping();
+      this.context.controlLink?.sendStopping();
       this.#takeover?.announceStop();
     },
-    leavePredecessor: () => this.context.predecessors.direct?.close(),
+    leavePredecessor: () => this.context.controlLink?.leave(),
     abandonStartup: () => {
       this.#startup.abandon(stateError("ERR_STOPPED", "get ready"));
       this.context.pidFile?.discard();
@@ -372,7 +406,7 @@ export class Generation {
     exit: () => this.#leave(),
   };
 
-  #beginShutdown(takeover?: Takeover): void {
+  #beginShutdown(takeover?: Succession): void {
     const confirmed = takeover?.confirmed ?? Promise.resolve(true);
     const shutdown = new Shutdown(this.context, takeover?.exchange, confirmed);
     this.#shutdown = shutdown;
@@ -391,6 +425,7 @@ export class Generation {
   }
 
   async #reacquireRoles(): Promise<void> {
+    if (this.#worker?.holdsRoles === false) return;
     const { roles } = this.context.processState;
     for (const error of await roles.acquireAll()) this.#emit("failed", { error });
   }
@@ -411,7 +446,8 @@ export class Generation {
       await closeEverything(this.context, outcome);
     } finally {
       this.#emit("exit", { outcome, ...this.#channelFailure, ...this.#summary });
-      if (outcome === "upgraded" && this.context.generation === 0) announceSuccessor(this.#takeover!.pid);
+      if (outcome === "upgraded" && this.context.generation === 0 && this.#worker === undefined)
+        announceSuccessor(this.#takeover!.pid);
       this.#drained.resolve({ outcome, ...this.#summary });
       await this.#waitForOthers(outcome).finally(() => {
         clearInterval(this.#hold);

@@ -2,6 +2,7 @@ import { CONNECTION_KIND } from "../connections/connection-parcel.js";
 import { toHandoverError, type HandoverError } from "../errors.js";
 import { handoverTimeout } from "../lifecycle.js";
 import { writeCompileCache } from "../process/compile-cache.js";
+import type { ControlLink } from "../process/control-link.js";
 import { Heartbeat, isInspected } from "../process/heartbeat.js";
 import type { Predecessor } from "../process/predecessor.js";
 import { LONGEST_TIMEOUT } from "../util/clock.js";
@@ -18,6 +19,8 @@ export class Startup {
   readonly #context: ProcessContext;
   readonly #accepted = deferred<void>();
   readonly #failed = deferred<void>();
+  /** Whether this process acquires its roles when it accepts: another worker of the service may hold them. */
+  #holdsRoles = true;
   /** The predecessor broke the protocol, or the channel to it has failed: it lives, and cannot hand over. */
   #protocolError: HandoverError | undefined;
   #isWaiting = false;
@@ -35,37 +38,42 @@ export class Startup {
 
   /** Tells the predecessor that this process is ready. Returns false without a predecessor: this process may accept at once. */
   sendReady(): boolean {
-    const { predecessors, settings } = this.#context;
-    const { direct } = predecessors;
+    const { controlLink, settings } = this.#context;
     this.#isWaiting = true;
     this.#cancelReminder();
     if (this.#protocolError !== undefined) this.#fail(this.#protocolError);
-    else if (direct === undefined || direct.isGone) return false;
+    else if (controlLink === undefined || controlLink.isGone) return false;
     else {
-      this.#waitForCommit(direct, settings.upgradeTimeout);
-      this.#reportReady(direct);
+      this.#waitForCommit(controlLink, settings.upgradeTimeout);
+      this.#reportReady(controlLink);
     }
     return true;
   }
 
   /** The predecessor commits later, within `ttl` ms. It learns that this process still is ready, and its event loop turns. */
   stage(ttl: number): void {
-    const { direct } = this.#context.predecessors;
-    if (!this.#isWaiting || direct === undefined) return;
+    const { controlLink } = this.#context;
+    if (!this.#isWaiting || controlLink === undefined) return;
     // The predecessor decides when the time is over. This limit is for one that hangs.
-    this.#waitForCommit(direct, Math.min(ttl + this.#context.settings.upgradeTimeout, LONGEST_TIMEOUT));
-    this.#reportReady(direct);
+    this.#waitForCommit(controlLink, Math.min(ttl + this.#context.settings.upgradeTimeout, LONGEST_TIMEOUT));
+    this.#reportReady(controlLink);
   }
 
-  #waitForCommit({ pid }: Predecessor, timeout: number): void {
+  #waitForCommit({ pid }: ControlLink, timeout: number): void {
     this.#cancelTimeout();
     const onTimeout = (): void => this.#fail(handoverTimeout(pid, timeout));
     this.#cancelTimeout = this.#context.env.clock.after(timeout, onTimeout);
   }
 
-  #reportReady(direct: Predecessor): void {
+  #reportReady(link: ControlLink): void {
+    const { inventory, supervisor, sockets, settings } = this.#context;
+    const { probation, upgradeTimeout } = settings;
     try {
-      this.#context.inventory.reportUsed((used) => direct.sendReady(used));
+      inventory.reportUsed((used) => {
+        if (supervisor === undefined) return link.sendReady(used);
+        const ticketKeys = sockets.ticketKeys();
+        return supervisor.sendReady(used, { ticketKeys, times: { probation, upgradeTimeout } });
+      });
     } catch (error) {
       this.#fail(toHandoverError(error, "ERR_INTERNAL", "get ready"));
     }
@@ -80,6 +88,14 @@ export class Startup {
     }
     predecessors.add(others);
     sockets.setTicketKeys(ticketKeys);
+  }
+
+  /** The supervisor has committed this worker; with the roles of the service if no other worker holds them. */
+  takePlace(ticketKeys: Record<string, string>, fence: number, roles: boolean): void {
+    const { sockets, processState } = this.#context;
+    processState.fences.advanceTo(fence);
+    sockets.setTicketKeys(ticketKeys);
+    this.#holdsRoles = roles;
   }
 
   /** The predecessor is gone; with an error if it broke the protocol, and may still live. */
@@ -111,17 +127,16 @@ export class Startup {
 
   /** Tells the predecessor that this process accepts, and that its event loop turns. */
   acknowledge(): void {
-    const { direct } = this.#context.predecessors;
-    if (direct === undefined || direct.isGone) return;
-    direct.sendCommitAck();
-    this.#heartbeat = new Heartbeat(() => direct.sendHeartbeat(isInspected()));
-    void direct.gone.then(() => this.endHeartbeat());
+    const { controlLink, connections } = this.#context;
+    if (controlLink === undefined || controlLink.isGone) return;
+    controlLink.sendCommitAck();
+    this.#heartbeat = new Heartbeat(() => controlLink.sendHeartbeat(isInspected(), connections.size));
+    void controlLink.gone.then(() => this.#endHeartbeat());
   }
 
-  /** This process is confirmed, or its predecessor is gone. */
-  endHeartbeat(): void {
-    this.#heartbeat?.stop();
-    stopReporting();
+  /** A rollback is impossible. A supervisor watches its workers to their end. */
+  onConfirmed(): void {
+    if (this.#context.supervisor === undefined) this.#endHeartbeat();
   }
 
   /** This process stops before it accepts, or its program's `ready()` failed. */
@@ -153,6 +168,11 @@ export class Startup {
     process.emitWarning(message, { code: "HANDOVER_NOT_READY" });
   }
 
+  #endHeartbeat(): void {
+    this.#heartbeat?.stop();
+    stopReporting();
+  }
+
   #endWait(): void {
     this.#isWaiting = false;
     this.#cancelTimeout();
@@ -165,7 +185,7 @@ export class Startup {
     } finally {
       await accepting;
     }
-    await processState.roles.acquire();
+    if (this.#holdsRoles) await processState.roles.acquire();
     emit("ready", { generation });
     // It blocks for some ms, and what the program does next may be urgent.
     if (settings.compileCache !== undefined) setImmediate(writeCompileCache);

@@ -7,9 +7,10 @@ import { deferred } from "../util/deferred.js";
 import { runAll } from "../util/run-all.js";
 import { abortError, type Candidate } from "./candidate.js";
 import type { ProcessContext } from "./context.js";
+import type { Succession } from "./succession.js";
 
 /** The second half of an upgrade: from a candidate that is ready to the end of its probation. */
-export class Takeover {
+export class Takeover implements Succession {
   readonly generation: number;
   readonly #context: ProcessContext;
   readonly #candidate: Candidate;

@@ -13,6 +13,11 @@ import type { ProcessContext } from "./context.js";
 export function assertUpgradable(context: ProcessContext, doing: string, force: boolean): void {
   if (context.env.pid === 1) throw stateError("ERR_PID_1", doing);
   if (!force) assertNoManager(doing, context.generation === 0);
+  assertManaged(context, doing);
+}
+
+/** @throws {HandoverError} `ERR_UNMANAGED_LISTENER` */
+export function assertManaged(context: ProcessContext, doing: string): void {
   // In another state the upgrade is refused for that.
   const unmanaged = context.state().name === "ready" ? unmanagedListeners(context) : [];
   if (unmanaged.length === 0) return;

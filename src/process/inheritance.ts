@@ -7,6 +7,7 @@ import {
   PROTOCOL,
   type InventoryEntry,
   type Message,
+  type WorkerPlace,
 } from "../channel/messages.js";
 import { HandoverError } from "../errors.js";
 import type { FencingTokens } from "../exchange/fencing.js";
@@ -16,11 +17,17 @@ import { batches } from "../util/batches.js";
 import { VERSION } from "../util/version.js";
 import { isInspected } from "./heartbeat.js";
 import { Predecessor } from "./predecessor.js";
+import { SupervisorLink } from "./supervisor-link.js";
 import { reportUncaught, stopReporting } from "./uncaught-error.js";
 
 /** What a successor inherits. */
 interface Inheritance {
-  predecessor: Predecessor;
+  /** The process that it replaces; undefined in a worker. */
+  predecessor: Predecessor | undefined;
+  /** The supervisor of a worker. */
+  supervisor: SupervisorLink | undefined;
+  /** The workers that a worker replaces: parcels come from them. */
+  peers: Predecessor[];
   /** The number of this process. */
   generation: number;
   items: InventoryItem[];
@@ -58,25 +65,42 @@ export function readInheritance(
   if (hello?.type !== "hello") {
     throw new HandoverError("ERR_PROTOCOL", "cannot take over: the predecessor did not say hello");
   }
-  const generation = hello.generation + 1;
+  const place = hello.supervisor;
+  const generation = place?.generation ?? hello.generation + 1;
   sendOrThrow(channel, greeting(generation, pid));
   const items = readItems(channel, deadline);
-  return { predecessor: new Predecessor(channel, hello, fences), generation, items };
+  if (place === undefined) {
+    const predecessor = new Predecessor(channel, hello, fences);
+    return { predecessor, supervisor: undefined, peers: [], generation, items };
+  }
+  const peers = readPeers(channel, place.peers, deadline, fences);
+  const supervisor = new SupervisorLink(channel, hello.pid, place, items);
+  return { predecessor: undefined, supervisor, peers, generation, items };
+}
+
+/** What a process gives to one that it starts. */
+export interface Legacy {
+  /** Of the process that gives it. */
+  readonly generation: number;
+  readonly items: readonly InventoryItem[];
+  /** The place of a worker, if it is its supervisor that starts it. */
+  readonly place?: Omit<WorkerPlace, "peers">;
+  /** The exchange links to the workers that it replaces. */
+  readonly peers?: readonly (Message & { type: "peer" } & { fd: number })[];
 }
 
 /**
  * Queues the whole inheritance of a successor.
  *
- * @param generation of this process
  * @throws {HandoverError} `ERR_CHANNEL`, `ERR_DESCRIPTOR`, `ERR_PROTOCOL`
  */
 export function sendInheritance(
   channel: Channel,
-  generation: number,
   pid: number,
-  items: readonly InventoryItem[],
+  { generation, items, place, peers = [] }: Legacy,
 ): void {
-  sendOrThrow(channel, greeting(generation, pid));
+  const supervisor = place === undefined ? {} : { supervisor: { ...place, peers: peers.length } };
+  sendOrThrow(channel, { ...greeting(generation, pid), ...supervisor });
   const limits = [ENTRIES_PER_MESSAGE, filledSize(channel.maxSize)];
   const messages = batches(items, limits, (item) => [
     1,
@@ -91,6 +115,7 @@ export function sendInheritance(
     );
   for (const some of messages) send(some, true);
   send(last, false);
+  for (const { fd, ...peer } of peers) sendOrThrow(channel, peer, [fd]);
 }
 
 function entryOf({ fd: _, ...entry }: InventoryItem): InventoryEntry {
@@ -115,13 +140,15 @@ const PARCELS_CAPABILITY = "parcels";
 export const HEARTBEAT_CAPABILITY = "heartbeat";
 /** To wait for a later upgrade, after `ready`. */
 export const STAGE_CAPABILITY = "stage";
+/** To be a worker. */
+export const SUPERVISED_CAPABILITY = "supervised";
 
 /** The first message of either end. */
-function greeting(generation: number, pid: number): Message {
+function greeting(generation: number, pid: number): Message & { type: "hello" } {
   return {
     type: "hello",
     protocol: PROTOCOL,
-    capabilities: [PARCELS_CAPABILITY, HEARTBEAT_CAPABILITY, STAGE_CAPABILITY],
+    capabilities: [PARCELS_CAPABILITY, HEARTBEAT_CAPABILITY, STAGE_CAPABILITY, SUPERVISED_CAPABILITY],
     version: VERSION,
     pid,
     generation,
@@ -145,6 +172,24 @@ function readItems(channel: Channel, deadline: number): InventoryItem[] {
     items.push(...message.entries.map((entry, n) => ({ ...entry, fd: fds[n]! })));
     if (!message.more) return items;
   }
+}
+
+/** A supervisor that died while it was sending is noticed later. */
+function readPeers(channel: Channel, count: number, deadline: number, fences: FencingTokens): Predecessor[] {
+  const peers: Predecessor[] = [];
+  while (peers.length < count) {
+    const next = channel.readBlocking(deadline);
+    if (next === undefined) break;
+    const { message, fds } = next;
+    if (message.type !== "peer" || fds.length !== 1) {
+      throw new HandoverError(
+        "ERR_PROTOCOL",
+        `cannot take over: the supervisor sent ${message.type}, not the links to the workers before`,
+      );
+    }
+    peers.push(new Predecessor(new Channel(fds[0]!), message, fences));
+  }
+  return peers;
 }
 
 function takeVariable(): string | undefined {

@@ -6,6 +6,7 @@ import type { HandoverError } from "../errors.js";
 import type { FencingTokens } from "../exchange/fencing.js";
 import { LocalExchange } from "../exchange/local-exchange.js";
 import { TIMED_OUT, withTimeout } from "../util/timeout.js";
+import type { ControlLink } from "./control-link.js";
 
 /** The messages of the direct predecessor. */
 export interface PredecessorListener {
@@ -30,8 +31,11 @@ export interface DrainProgress {
   drained?: boolean;
 }
 
-/** An older generation that is still alive: the direct predecessor, or one before it. */
-export class Predecessor implements Peer {
+/**
+ * An older generation that is still alive: the direct predecessor, or one before it. Parcels come from it. The direct one is
+ * also the process that decides when this one accepts, unless that is a supervisor.
+ */
+export class Predecessor implements ControlLink, Peer {
   readonly generation: number;
   readonly pid: number;
   /** Resolves when that process is gone; with an error if it broke the protocol, and may still live. */
@@ -83,7 +87,7 @@ export class Predecessor implements Peer {
   }
 
   /** Closes the channel: that process takes it for the end of this one. */
-  close(): void {
+  leave(): void {
     this.#end();
   }
 

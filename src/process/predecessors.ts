@@ -5,22 +5,17 @@ import type { DrainProgress, Predecessor } from "./predecessor.js";
 
 /** The older generations that are still alive: the direct predecessor, and those before it that still drain. */
 export class Predecessors {
-  /** The process that started this one; undefined in the first process of a service. */
+  /** The process that this one replaces; undefined in the first process of a service. A worker may replace several. */
   readonly direct: Predecessor | undefined;
   readonly #alive = new Set<Predecessor>();
 
-  constructor(direct: Predecessor | undefined) {
-    this.direct = direct;
-    if (direct !== undefined) this.add([direct]);
+  constructor(replaced: readonly Predecessor[]) {
+    this.direct = replaced[0];
+    this.add(replaced);
   }
 
   get alive(): readonly Predecessor[] {
     return [...this.#alive];
-  }
-
-  /** The PID of the direct predecessor while it lives. */
-  get directPid(): number | undefined {
-    return this.direct?.isGone === false ? this.direct.pid : undefined;
   }
 
   add(predecessors: readonly Predecessor[]): void {

@@ -5,12 +5,17 @@ import type { Exchange } from "../exchange/exchange.js";
 import { LocalExchange } from "../exchange/local-exchange.js";
 import { closeAll } from "../platform/descriptors.js";
 import { systemCause } from "../platform/native.js";
-import type { InventoryItem } from "../sockets/inventory.js";
 import type { Clock } from "../util/clock.js";
 import { deferred } from "../util/deferred.js";
 import type { Command } from "./command.js";
 import type { Env } from "./env.js";
-import { HEARTBEAT_CAPABILITY, sendInheritance, STAGE_CAPABILITY, withChannel } from "./inheritance.js";
+import {
+  HEARTBEAT_CAPABILITY,
+  sendInheritance,
+  STAGE_CAPABILITY,
+  withChannel,
+  type Legacy,
+} from "./inheritance.js";
 import type { DrainProgress, Predecessor } from "./predecessor.js";
 import type { SpawnedProcess } from "./spawn.js";
 import { SuccessorProcess } from "./successor-process.js";
@@ -56,14 +61,12 @@ export class Successor {
    * Starts a successor. Its whole inheritance is queued on the channel before it runs: it can read it even if this process
    * is busy or dead by then.
    *
-   * @param generation of this process
    * @throws {HandoverError} `ERR_SPAWN`
    */
   static async start(
     env: Pick<Env, "pid" | "spawn" | "clock">,
     command: Command,
-    generation: number,
-    items: readonly InventoryItem[],
+    legacy: Legacy,
     listener: SuccessorListener,
   ): Promise<Successor> {
     const doing = `cannot start a successor, ${[command.argv0, ...command.args].join(" ")} in ${command.cwd}`;
@@ -72,9 +75,10 @@ export class Successor {
       const [own, other] = Channel.pair();
       channel = own;
       try {
-        sendInheritance(channel, generation, env.pid, items);
+        sendInheritance(channel, env.pid, legacy);
         const spawned = await env.spawn(command, other, withChannel(command.env, other));
-        return new Successor(env.clock, channel, spawned, generation + 1, listener);
+        const generation = legacy.place?.generation ?? legacy.generation + 1;
+        return new Successor(env.clock, channel, spawned, generation, listener);
       } finally {
         closeAll([other]);
       }

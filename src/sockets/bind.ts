@@ -8,7 +8,7 @@ import { check, native, systemCause, systemError } from "../platform/native.js";
 import { findPortOwner } from "./port-owner.js";
 import { identify, type InventoryItem } from "./inventory.js";
 
-interface OpenOptions {
+export interface OpenOptions {
   /** Of listen(2); not used for UDP. */
   backlog: number;
   /** Of the file of a Unix listener; -1: by the umask. */

@@ -1,5 +1,5 @@
 import { addressOf } from "./describe.js";
-import type { AddressInfo, Server } from "node:net";
+import { createServer, type AddressInfo, type Server, type ServerOpts } from "node:net";
 import { HandoverError } from "../errors.js";
 import {
   allowClose,
@@ -27,6 +27,8 @@ export class HeldServer {
   #phase: "held" | "accepting" | "stopped" | "over" = "held";
   /** To accept with after the commit, or a rollback, which must not fail for want of a descriptor. */
   #spare: number | undefined;
+  /** Further listeners, by the index of the worker whose they are. */
+  readonly #lent = new Map<number, Server>();
 
   /** @param onOver called when the server is closed, by the program or at the end of the drain */
   constructor(
@@ -71,6 +73,7 @@ export class HeldServer {
 
   /** Stops accepting, at once. The descriptor stays in the inventory, and connections stay as they are. */
   stop(): void {
+    for (const index of this.#lent.keys()) this.unlend(index);
     if (this.#phase === "accepting") {
       closeListener(this.server);
       this.#spare = this.#tryDuplicate();
@@ -85,6 +88,35 @@ export class HeldServer {
     allowClose(this.server);
     swallowOnce(this.server, "listening");
     this.#listen();
+  }
+
+  /**
+   * Accepts on a descriptor of another worker, too, which has no worker at the moment.
+   *
+   * @param index of that worker
+   * @param fd this object's own from now on
+   */
+  lend(index: number, fd: number): void {
+    this.unlend(index);
+    if (this.#phase !== "accepting") return void native().close(fd);
+    const { server } = this;
+    // Its sockets are to be like those that the server itself accepts.
+    const options = server as unknown as ServerOpts;
+    const { allowHalfOpen, pauseOnConnect, noDelay, keepAlive, keepAliveInitialDelay, highWaterMark } =
+      options;
+    const given = { allowHalfOpen, pauseOnConnect, noDelay, keepAlive, keepAliveInitialDelay, highWaterMark };
+    const defined = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+    const extra = createServer(defined, (socket) => server.emit("connection", socket));
+    // The worker of that index accepts again, or another one empties the queue.
+    extra.on("error", () => this.unlend(index));
+    extra.listen({ fd }, this.#backlog as unknown as () => void);
+    this.#lent.set(index, extra);
+  }
+
+  /** The worker of that index accepts itself again. */
+  unlend(index: number): void {
+    this.#lent.get(index)?.close();
+    this.#lent.delete(index);
   }
 
   /** The server will not accept, or not again. */
@@ -136,6 +168,7 @@ export class HeldServer {
 
   #finish(): void {
     this.#phase = "over";
+    for (const index of this.#lent.keys()) this.unlend(index);
     this.closeSpare();
     this.#restoreMembers();
     this.#inventory.close(this.name);

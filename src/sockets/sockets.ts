@@ -6,22 +6,28 @@ import { HandoverError, reasonOf } from "../errors.js";
 import type { acceptPhase } from "../lifecycle.js";
 import { isTlsServer } from "../platform/builtins.js";
 import { datagramOptions, isUnbound } from "../platform/node-internals.js";
-import { systemCause, systemError } from "../platform/native.js";
+import { native, systemCause, systemError } from "../platform/native.js";
 import { runAll } from "../util/run-all.js";
 import { constants } from "node:os";
 import { takeActivated } from "./systemd-match.js";
 import { HeldDatagram } from "./held-datagram.js";
 import { identify, type Inventory, type InventoryItem } from "./inventory.js";
 import { HeldServer } from "./held-server.js";
-import { describeAddress, fits, nameOf } from "../address.js";
-import { isStale, openSocket } from "./bind.js";
+import { describeAddress, fits, nameOf, type RequestedAddress } from "../address.js";
+import { isStale, type OpenOptions } from "./bind.js";
 import type { ListenRequest } from "./listen-options.js";
 
 /** The process that the sockets belong to. */
 interface SocketsHost {
   readonly phase: () => ReturnType<typeof acceptPhase>;
-  /** The PID of a predecessor that is still alive, for messages. */
-  readonly predecessor: () => number | undefined;
+  /** Binds an address, and listens on it; or asks the owner of the service's listeners to. */
+  readonly open: (request: SocketRequest) => Promise<Omit<InventoryItem, "name">>;
+}
+
+/** A socket that is to be bound. */
+export interface SocketRequest extends OpenOptions {
+  readonly name: string;
+  readonly address: RequestedAddress;
 }
 
 /** Every server and datagram socket of this process that was given to handover, and the operations on all of them. */
@@ -124,6 +130,23 @@ export class Sockets {
     runAll([...this.#all].map((one) => () => one.resume()));
   }
 
+  /**
+   * Accepts on the listener of another worker, too.
+   *
+   * @param index of that worker
+   * @param fd this object's own from now on
+   */
+  lend(name: string, index: number, fd: number): void {
+    const held = [...this.#all].find((one) => one.name === name);
+    if (held instanceof HeldServer) held.lend(index, fd);
+    else native().close(fd);
+  }
+
+  /** The worker of that index accepts itself again. */
+  unlend(name: string, index: number): void {
+    for (const one of this.#all) if (one.name === name && one instanceof HeldServer) one.unlend(index);
+  }
+
   /** Closes the descriptors that {@link resume} would have needed. */
   closeSpares(): void {
     runAll([...this.#all].map((one) => () => one.closeSpare()));
@@ -193,7 +216,8 @@ export class Sockets {
       const inherited = request.afresh ? undefined : await this.#takeInherited(name, request);
       if (inherited !== undefined) return inherited;
       const family = "type" in object ? { family: object.type === "udp4" ? (4 as const) : (6 as const) } : {};
-      const opened = await openSocket(request.address, { ...request, ...family }, this.#host.predecessor());
+      const { address, backlog, mode } = request;
+      const opened = await this.#host.open({ name, address, backlog, mode, ...family });
       const item = { ...opened, name };
       this.#inventory.add(item);
       return item;

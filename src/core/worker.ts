@@ -1,0 +1,211 @@
+import type { Message, Operation } from "../channel/messages.js";
+import type { HandoverError } from "../errors.js";
+import type { Rehearsal, Staged, UpgradeRecord, UpgradeResult } from "../events.js";
+import type { Peer } from "../exchange/parcel.js";
+import { acceptPhase, type Event } from "../lifecycle.js";
+import { ExchangeLink } from "../process/exchange-link.js";
+import type { Settings } from "../options.js";
+import type { DrainProgress } from "../process/predecessor.js";
+import type { SupervisorLink, SupervisorListener } from "../process/supervisor-link.js";
+import { native } from "../platform/native.js";
+import type { ProcessContext } from "./context.js";
+import type { Startup } from "./startup.js";
+import type { Succession } from "./succession.js";
+import { assertManaged } from "./upgrade-checks.js";
+import { WorkerTakeover } from "./worker-takeover.js";
+
+/** The generation that drives this process. */
+interface WorkerHost {
+  readonly startup: Startup;
+  dispatch(event: Event): void;
+  /** Resolves when the event has run; undefined if it has run in this turn. */
+  request(event: Event): Promise<void> | undefined;
+  /** The successor accepts from now on: this process stops accepting in this turn. */
+  replace(takeover: Succession): void;
+  progress(): DrainProgress;
+  exitFromRehearsal(): void;
+}
+
+/**
+ * A process under a supervisor. The supervisor drives its upgrades, together with those of the other workers; what the program
+ * asks for here is asked of the supervisor.
+ */
+export class Worker implements SupervisorListener {
+  readonly #link: SupervisorLink;
+  readonly #context: ProcessContext;
+  readonly #host: WorkerHost;
+  /** To the next worker of this index. */
+  #successorLink: ExchangeLink | undefined;
+  #record: UpgradeRecord | undefined;
+  #takeover: WorkerTakeover | undefined;
+  #staged: Staged | undefined;
+  /** Whether the roles of the service are this worker's. */
+  #holdsRoles = false;
+
+  constructor(link: SupervisorLink, context: ProcessContext, host: WorkerHost) {
+    this.#link = link;
+    this.#context = context;
+    this.#host = host;
+    link.subscribe(this);
+    warnAboutOwnFiles(link, context.settings);
+    void link.failed.then((error) => {
+      context.emit("failed", { error });
+      this.#leave();
+    });
+    void link.gone.then((error) => {
+      if (error !== undefined) context.emit("failed", { error });
+      this.#leave();
+    });
+  }
+
+  get holdsRoles(): boolean {
+    return this.#holdsRoles;
+  }
+
+  commit(ticketKeys: Record<string, string>, fence: number, roles: boolean): void {
+    this.#holdsRoles = roles;
+    this.#host.startup.takePlace(ticketKeys, fence, roles);
+    this.#host.dispatch("mayAccept");
+  }
+
+  confirmed(): void {
+    if (this.#takeover === undefined) this.#host.dispatch("confirmed");
+    else this.#takeover.settle(undefined);
+  }
+
+  stage(ttl: number): void {
+    this.#host.startup.stage(ttl);
+  }
+
+  rehearsed(): void {
+    this.#host.exitFromRehearsal();
+  }
+
+  successor(fd: number, peer: Peer): void {
+    if (acceptPhase(this.#context.state()) === "stopped") return void native().close(fd);
+    this.#successorLink?.close();
+    this.#successorLink = new ExchangeLink(fd, peer, () => this.#host.progress());
+    this.#context.processState.answerQueriesOf(this.#successorLink.exchange);
+  }
+
+  async yield(): Promise<void> {
+    assertManaged(this.#context, "upgrade");
+    await this.#host.request("upgrade");
+    this.#record = this.#context.history.begin();
+    await this.#context.processState.roles.release();
+  }
+
+  cease(successor: Peer): number {
+    if (this.#context.state().name === "upgrading") {
+      this.#record ??= this.#context.history.begin();
+      this.#takeover = new WorkerTakeover(this.#context, successor, this.#successorLink, this.#record);
+      this.#host.replace(this.#takeover);
+    }
+    return this.#context.processState.fences.last;
+  }
+
+  retire(): void {
+    this.#takeover?.passOn();
+    this.#host.dispatch("acknowledged");
+  }
+
+  resume(reason: HandoverError, roles: boolean, fence: number): void {
+    this.#context.processState.fences.advanceTo(fence);
+    this.#holdsRoles = roles;
+    const takeover = this.#takeover;
+    this.#takeover = undefined;
+    if (takeover !== undefined) return takeover.settle(reason);
+    if (this.#context.state().name !== "upgrading") return;
+    if (this.#record !== undefined) this.#context.history.fail(this.#record, "failed", reason);
+    this.#context.emit("failed", { error: reason });
+    this.#host.dispatch("failed");
+    void this.#acquireRoles();
+  }
+
+  roles(held: boolean, fence: number): void {
+    this.#context.processState.fences.advanceTo(fence);
+    this.#holdsRoles = held;
+    if (held) void this.#acquireRoles();
+    else void this.#releaseRoles();
+  }
+
+  lend(name: string, index: number, fd: number): void {
+    this.#context.sockets.lend(name, index, fd);
+  }
+
+  unlend(name: string, index: number): void {
+    this.#context.sockets.unlend(name, index);
+  }
+
+  stop(): void {
+    this.#host.dispatch("stop");
+  }
+
+  /** Asks for an upgrade of the service. This worker is replaced, too. */
+  async askToUpgrade(signal: AbortSignal | undefined, force: boolean): Promise<UpgradeResult> {
+    const result = await this.#ask<Omit<UpgradeResult, "settled">>("upgrade", { force }, signal);
+    const settled = this.#takeover?.result.settled ?? Promise.resolve("confirmed" as const);
+    return { ...result, settled };
+  }
+
+  async askToRehearse(signal: AbortSignal | undefined, force: boolean): Promise<Rehearsal> {
+    return this.#ask("rehearse", { force }, signal);
+  }
+
+  async askToStage(
+    ttl: number | undefined,
+    signal: AbortSignal | undefined,
+    force: boolean,
+  ): Promise<Staged> {
+    this.#staged = await this.#ask<Staged>("stage", { ...(ttl === undefined ? {} : { ttl }), force }, signal);
+    return this.#staged;
+  }
+
+  /** Asks to end the workers that are staged. Returns what {@link askToStage} has returned last. */
+  askToUnstage(): Staged | undefined {
+    void this.#ask("unstage", {}).catch((error: HandoverError) => this.#context.emit("failed", { error }));
+    const staged = this.#staged;
+    this.#staged = undefined;
+    return staged;
+  }
+
+  /** Asks to stop the service. Resolves when the supervisor has begun. */
+  async askToStop(): Promise<void> {
+    if (acceptPhase(this.#context.state()) === "stopped" || this.#link.isGone) return this.stop();
+    await this.#ask("stop", {});
+  }
+
+  async #ask<T>(operation: Operation, options: AskOptions, signal?: AbortSignal): Promise<T> {
+    return (await this.#link.ask(operation, options, signal)) as T;
+  }
+
+  async #acquireRoles(): Promise<void> {
+    if (!this.#holdsRoles) return;
+    for (const error of await this.#context.processState.roles.acquireAll())
+      this.#context.emit("failed", { error });
+  }
+
+  async #releaseRoles(): Promise<void> {
+    for (const error of await this.#context.processState.roles.releaseAll())
+      this.#context.emit("failed", { error });
+  }
+
+  /** Without its supervisor a worker could be neither upgraded nor restarted: the service is to be started again. */
+  #leave(): void {
+    process.exitCode = 1;
+    this.#host.dispatch("stop");
+  }
+}
+
+/** The service has one PID file and one control socket. One worker says so, once. */
+function warnAboutOwnFiles({ place }: SupervisorLink, { pidFile, controlSocket }: Settings): void {
+  const own = [pidFile, typeof controlSocket === "string" ? controlSocket : undefined];
+  if (place.index > 0 || place.generation > 0 || own.every((one) => one === undefined)) return;
+  const files = `the service has ${place.pidFile ?? "no PID file"} and ${place.controlSocket ?? "no control socket"}`;
+  process.emitWarning(
+    `the options pidFile and controlSocket of new Upgrader() are ignored in a worker: ${files}, which its supervisor owns`,
+    { code: "HANDOVER_WORKER" },
+  );
+}
+
+type AskOptions = Pick<Message & { type: "ask" }, "ttl" | "force">;

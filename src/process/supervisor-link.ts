@@ -1,0 +1,253 @@
+import type { Channel } from "../channel/channel.js";
+import type { Message, Operation, Peer, ServiceTimes, WorkerPlace } from "../channel/messages.js";
+import { HandoverError, type ErrorCode } from "../errors.js";
+import { closeAll } from "../platform/descriptors.js";
+import { deferred, type Deferred } from "../util/deferred.js";
+import type { InventoryItem } from "../sockets/inventory.js";
+import type { ControlLink } from "./control-link.js";
+
+/** The messages of the supervisor. */
+export interface SupervisorListener {
+  /** This worker is to accept; with the `roles` of the service if no other worker holds them. */
+  commit(ticketKeys: Record<string, string>, fence: number, roles: boolean): void;
+  confirmed(): void;
+  /** A later upgrade commits this worker, within `ttl` ms. */
+  stage(ttl: number): void;
+  /** This worker was started by a rehearsal, and is to exit. */
+  rehearsed(): void;
+  /** The link to the next worker of this index, which is being started. */
+  successor(fd: number, peer: Peer): void;
+  /** Release the roles. Resolves when that is done. */
+  yield(): Promise<void>;
+  /** Stop accepting in this turn. Returns the last fence. */
+  cease(successor: Peer): number;
+  retire(): void;
+  /** The upgrade has failed, for this reason. */
+  resume(reason: HandoverError, roles: boolean, fence: number): void;
+  roles(held: boolean, fence: number): void;
+  lend(name: string, index: number, fd: number): void;
+  unlend(name: string, index: number): void;
+  stop(): void;
+}
+
+/** What a worker asks its supervisor to open. */
+export type OpenRequest = Omit<Message & { type: "open" }, "type" | "request">;
+
+/** A worker's end of the control link to its supervisor. */
+export class SupervisorLink implements ControlLink {
+  readonly pid: number;
+  /** The place of this worker. */
+  readonly place: WorkerPlace;
+  readonly gone: Promise<HandoverError | undefined>;
+  readonly failed: Promise<HandoverError>;
+  readonly #channel: Channel;
+  readonly #gone = deferred<HandoverError | undefined>();
+  readonly #failed = deferred<HandoverError>();
+  /** Requests that the supervisor has not answered yet. */
+  readonly #requests = new Map<number, Deferred<Answer>>();
+  /** The descriptors that the supervisor has, by name. */
+  readonly #known: Map<string, number>;
+  #lastRequest = 0;
+  #isGone = false;
+  #listener: SupervisorListener | undefined;
+
+  /** @param items that the supervisor has sent */
+  constructor(channel: Channel, pid: number, place: WorkerPlace, items: readonly InventoryItem[]) {
+    this.#channel = channel;
+    this.pid = pid;
+    this.place = place;
+    this.#known = new Map(items.map(({ name, fd }) => [name, fd]));
+    this.gone = this.#gone.promise;
+    this.failed = this.#failed.promise;
+    channel.listen({
+      message: (message, fds) => this.#receive(message, fds),
+      fail: (error) => this.#failed.resolve(error),
+      end: (error) => this.#end(error),
+    });
+  }
+
+  get isGone(): boolean {
+    return this.#isGone;
+  }
+
+  /** Messages that arrive from now on go to `listener`. */
+  subscribe(listener: SupervisorListener): void {
+    this.#listener = listener;
+  }
+
+  readNow(): void {
+    this.#channel.readNow();
+  }
+
+  leave(): void {
+    this.sendStopping();
+  }
+
+  /** @param more the keys of TLS servers, and options that are the service's */
+  sendReady(used: string[], more: { ticketKeys?: Record<string, string>; times?: ServiceTimes } = {}): void {
+    this.#channel.send({ type: "ready", used, ...more });
+  }
+
+  sendCommitAck(): void {
+    this.#channel.send({ type: "commit-ack" });
+  }
+
+  sendHeartbeat(inspected: boolean, connections = 0): void {
+    this.#channel.send({ type: "heartbeat", inspected, connections });
+  }
+
+  sendStopping(): void {
+    this.#channel.send({ type: "stopping" });
+  }
+
+  /**
+   * The listener of this name and address. Its owner is the supervisor; the descriptor is the caller's to close.
+   *
+   * @throws {HandoverError} `ERR_LISTEN`
+   */
+  async open(request: OpenRequest): Promise<Omit<InventoryItem, "name">> {
+    const { fds, ...answer } = await this.#request((number) => ({
+      type: "open",
+      request: number,
+      ...request,
+    }));
+    const [fd] = fds;
+    if (fd === undefined || answer.entry === undefined) throw errorOf(answer, "ERR_LISTEN");
+    this.#known.set(request.name, fd);
+    const { name: _, ...entry } = answer.entry;
+    return { ...entry, fd };
+  }
+
+  /** Tells the supervisor which descriptors this worker has: the next worker of this index inherits them. */
+  keep(items: readonly InventoryItem[]): void {
+    for (const item of items) {
+      if (this.#known.get(item.name) === item.fd) continue;
+      const { fd, ...entry } = item;
+      this.#known.set(item.name, fd);
+      this.#channel.send({ type: "keep", entry }, [fd]);
+    }
+    const names = new Set(items.map(({ name }) => name));
+    for (const name of [...this.#known.keys()].filter((one) => !names.has(one))) {
+      this.#known.delete(name);
+      this.#channel.send({ type: "release", name });
+    }
+  }
+
+  /**
+   * Asks for an operation of the whole service. Resolves with its result.
+   *
+   * @param signal gives up, where the operation can still be given up
+   * @throws {HandoverError} as the operation
+   */
+  async ask(
+    operation: Operation,
+    options: { ttl?: number; force?: boolean } = {},
+    signal?: AbortSignal,
+  ): Promise<Record<string, unknown>> {
+    let request = 0;
+    const answering = this.#request((number) => {
+      request = number;
+      return { type: "ask", request: number, operation, ...options };
+    });
+    const cancel = (): void => {
+      const message =
+        signal?.reason instanceof HandoverError ? signal.reason.message : "the upgrade was aborted";
+      this.#channel.send({ type: "cancel", request, message });
+    };
+    if (signal?.aborted) cancel();
+    signal?.addEventListener("abort", cancel, { once: true });
+    const { fds, ...answer } = await answering.finally(() => signal?.removeEventListener("abort", cancel));
+    closeAll(fds);
+    if (answer.result === undefined) throw errorOf(answer, "ERR_INTERNAL");
+    return answer.result;
+  }
+
+  async #request(message: (number: number) => Message): Promise<Answer> {
+    const number = ++this.#lastRequest;
+    const answer = deferred<Answer>();
+    this.#requests.set(number, answer);
+    if (!this.#channel.send(message(number))) this.#answer(number, SUPERVISOR_GONE);
+    return answer.promise;
+  }
+
+  #answer(number: number, answer: Answer): void {
+    const request = this.#requests.get(number);
+    if (request === undefined) return closeAll(answer.fds);
+    this.#requests.delete(number);
+    request.resolve(answer);
+  }
+
+  #receive(message: Message, fds: number[]): void {
+    const listener = this.#listener;
+    switch (message.type) {
+      case "opened":
+      case "asked":
+        return this.#answer(message.request, { ...message, fds });
+      case "peer":
+        if (message.side === "successor" && fds.length === 1 && listener !== undefined)
+          return listener.successor(fds[0]!, message);
+        break;
+      case "lend":
+        if (fds.length === 1 && listener !== undefined)
+          return listener.lend(message.name, message.index, fds[0]!);
+        break;
+      default:
+    }
+    closeAll(fds);
+    if (listener !== undefined) this.#obey(message, listener);
+  }
+
+  #obey(message: Message, listener: SupervisorListener): void {
+    switch (message.type) {
+      case "commit":
+        return listener.commit(message.ticketKeys ?? {}, message.fence ?? 0, message.roles ?? true);
+      case "confirmed":
+        return listener.confirmed();
+      case "stage":
+        return listener.stage(message.ttl);
+      case "rehearsed":
+        return listener.rehearsed();
+      case "yield":
+        return void listener.yield().then(
+          () => this.#channel.send({ type: "yielded" }),
+          (error: Error) => this.#channel.send({ type: "yielded", message: error.message }),
+        );
+      case "cease":
+        return void this.#channel.send({ type: "ceased", fence: listener.cease(message) });
+      case "retire":
+        return listener.retire();
+      case "resume": {
+        const reason = new HandoverError(message.code as ErrorCode, message.message);
+        return listener.resume(reason, message.roles, message.fence);
+      }
+      case "roles":
+        return listener.roles(message.held, message.fence);
+      case "unlend":
+        return listener.unlend(message.name, message.index);
+      case "stop":
+      case "stopping":
+        return listener.stop();
+      default:
+        return undefined;
+    }
+  }
+
+  #end(error: HandoverError | undefined): void {
+    this.#isGone = true;
+    this.#channel.close();
+    for (const number of this.#requests.keys()) this.#answer(number, SUPERVISOR_GONE);
+    this.#gone.resolve(error);
+  }
+}
+
+/** The answer to a request, with the descriptors beside it. */
+type Answer = Partial<
+  Pick<Message & { type: "opened" }, "entry" | "code" | "message"> &
+    Pick<Message & { type: "asked" }, "result">
+> & { fds: number[] };
+
+const SUPERVISOR_GONE: Answer = { fds: [], code: "ERR_STOPPED", message: "the supervisor is gone" };
+
+function errorOf({ code, message }: Omit<Answer, "fds">, otherwise: ErrorCode): HandoverError {
+  return new HandoverError((code ?? otherwise) as ErrorCode, message ?? "the supervisor did not say why");
+}
