@@ -121,8 +121,9 @@ export type Message =
   | { type: "ceased"; fence: number }
   /** To a worker that has ceased: its successor accepts. It moves what it has there, and exits. */
   | { type: "retire" }
-  /** To a worker after `yield` or `cease`: the upgrade has failed. It accepts again. */
+  /** To a worker after `yield` or `cease`: the upgrade has failed. It accepts again, and answers. */
   | { type: "resume"; roles: boolean; fence: number; code: string; message: string }
+  | { type: "resumed" }
   /** To a worker: it holds the roles of the service from now on, or no longer. */
   | { type: "roles"; held: boolean; fence: number }
   /** To a worker: it accepts on the descriptor beside it, too, in place of the worker of this index. */

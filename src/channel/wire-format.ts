@@ -203,6 +203,7 @@ export const MESSAGE_SCHEMAS: Record<MessageType, Record<string, Validator>> = {
   ceased: { fence: isCount },
   retire: {},
   resume: { roles: isBoolean, fence: isCount, code: isString, message: isString },
+  resumed: {},
   roles: { held: isBoolean, fence: isCount },
   lend: { name: isString, index: isCount },
   unlend: { name: isString, index: isCount },

@@ -109,12 +109,15 @@ export class Worker implements SupervisorListener {
     this.#host.dispatch("acknowledged");
   }
 
-  resume(reason: HandoverError, roles: boolean, fence: number): void {
+  async resume(reason: HandoverError, roles: boolean, fence: number): Promise<void> {
     this.#context.processState.fences.advanceTo(fence);
     this.#holdsRoles = roles;
     const takeover = this.#takeover;
     this.#takeover = undefined;
-    if (takeover !== undefined) return takeover.settle(reason);
+    if (takeover !== undefined) {
+      takeover.settle(reason);
+      return void (await takeover.confirmed);
+    }
     if (this.#context.state().name !== "upgrading") return;
     if (this.#record !== undefined) this.#context.history.fail(this.#record, "failed", reason);
     this.#context.emit("failed", { error: reason });

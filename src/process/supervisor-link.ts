@@ -22,8 +22,8 @@ export interface SupervisorListener {
   /** Stop accepting in this turn. Returns the last fence. */
   cease(successor: Peer): number;
   retire(): void;
-  /** The upgrade has failed, for this reason. */
-  resume(reason: HandoverError, roles: boolean, fence: number): void;
+  /** The upgrade has failed, for this reason. Resolves when this worker accepts again. */
+  resume(reason: HandoverError, roles: boolean, fence: number): Promise<void>;
   roles(held: boolean, fence: number): void;
   lend(name: string, index: number, fd: number): void;
   unlend(name: string, index: number): void;
@@ -218,7 +218,8 @@ export class SupervisorLink implements ControlLink {
         return listener.retire();
       case "resume": {
         const reason = new HandoverError(message.code as ErrorCode, message.message);
-        return listener.resume(reason, message.roles, message.fence);
+        const resuming = listener.resume(reason, message.roles, message.fence);
+        return void resuming.then(() => this.#channel.send({ type: "resumed" }));
       }
       case "roles":
         return listener.roles(message.held, message.fence);

@@ -423,7 +423,7 @@ const BROKEN: [Effect, Method, (driven: DrivenProcess) => Promise<unknown>][] = 
   ["reclaimChannels", [(driven) => context(driven).predecessors, "readAgain"], isRolledBack],
   ["reacquireRoles", [(driven) => context(driven).processState.roles, "acquireAll"], isRolledBack],
   ["emitRollback", [(driven) => context(driven).history, "fail"], isRolledBack],
-  ["announceStop", [(driven) => context(driven).predecessors, "direct"], isStoppedOnProbation],
+  ["announceStop", [context, "controlLink"], isStoppedOnProbation],
   ["stopAccepting", [(driven) => context(driven).sockets, "stop"], isStopped],
   ["closeListeners", [(driven) => context(driven).sockets, "closeSpares"], isStopped],
   ["beginDrain", [(driven) => context(driven).processState, "beginDrain"], isStopped],
@@ -585,7 +585,7 @@ describe("Generation with a step of its start or its stop that throws", () => {
     const { driven, predecessor } = successorOf();
     driven.generation.ready().catch(() => {});
     await predecessor.receives("ready");
-    breakOnce(driven.generation.context.predecessors.direct!, "close");
+    breakOnce(driven.generation.context.predecessors.direct!, "leave");
     const step = reported();
     await driven.generation.stop();
     expect(await step).toBe("leavePredecessor");

@@ -10,10 +10,10 @@ function open(): { older: Predecessors; parent: Predecessor; other: Channel } {
   const [other, fd] = Channel.pair();
   const parent = new Predecessor(new Channel(fd), { generation: 0, pid: 1 }, new FencingTokens());
   onTestFinished(() => {
-    parent.close();
+    parent.leave();
     other.close();
   });
-  return { older: new Predecessors(parent), parent, other };
+  return { older: new Predecessors([parent]), parent, other };
 }
 
 describe("a predecessor", () => {

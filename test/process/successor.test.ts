@@ -10,7 +10,7 @@ test("a successor whose channel was closed before its end was read is gone", asy
     channelFailed: () => {},
     progress: () => ({ connections: 0, moved: 0, remaining: 0 }),
   };
-  const child = await Successor.start(systemEnv, command, 0, [], listener);
+  const child = await Successor.start(systemEnv, command, { generation: 0, items: [] }, listener);
   child.kill();
   child.close();
   await child.gone;
