@@ -4,6 +4,7 @@
 export type ErrorCode =
   | "ERR_ABORTED"
   | "ERR_ALREADY_UPGRADED"
+  | "ERR_CEASE_TIMEOUT"
   | "ERR_CHANNEL"
   | "ERR_CHILD_EXITED"
   | "ERR_CONTROL"

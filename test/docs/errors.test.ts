@@ -81,6 +81,7 @@ const ELSEWHERE = new RegExp(
     "did not say hello",
     "the step ",
     "did not respond for",
+    "did not stop accepting in time",
     "without handover",
     "waits for this process",
     "it waits for ready",
