@@ -130,7 +130,12 @@ const KNOWN = [
   "spawn",
 ] satisfies (keyof UpgraderOptions)[];
 
-function path(name: string, value: unknown, directory: string): string | undefined {
+/**
+ * An absolute path; undefined for undefined.
+ *
+ * @throws {HandoverError} `ERR_OPTION`
+ */
+export function path(name: string, value: unknown, directory: string): string | undefined {
   if (value === undefined) return undefined;
   if (typeof value === "string" && value !== "" && !value.includes("\0")) return resolve(directory, value);
   throw wrongOption(name, "a path", value);
@@ -149,7 +154,8 @@ function readUnmanaged(value: unknown): Settings["unmanaged"] {
   throw wrongOption("unmanaged", '"refuse" or "allow"', value);
 }
 
-function readSignals(options: SignalOptions | false): Settings["signals"] {
+/** @throws {HandoverError} `ERR_OPTION` */
+export function readSignals(options: SignalOptions | false): Settings["signals"] {
   if (options === false) return { upgrade: undefined, stop: [] };
   refuseUnknown('the option "signals"', options, ["upgrade", "stop"]);
   const { upgrade = "SIGHUP", stop = ["SIGTERM", "SIGINT"] } = options;

@@ -37,8 +37,25 @@ export function functionsOf<T extends object, R extends keyof T, O extends keyof
 }
 
 /** The error for an option with a wrong value. */
-export function wrongOption(name: string, expected: string, value: unknown): HandoverError {
-  return new HandoverError("ERR_OPTION", `the option "${name}" must be ${expected}, not ${inspect(value)}`);
+export function wrongOption(name: string, expected: string, value: unknown): WrongOption {
+  return new WrongOption(name, `must be ${expected}, not ${inspect(value)}`);
+}
+
+/**
+ * An option that cannot be used, and why: a command line calls it by its flag, and a file by its path.
+ *
+ * @example the option "workers" must be a whole number, not "two"
+ */
+export class WrongOption extends HandoverError {
+  readonly option: string;
+  /** What follows the name in a sentence. */
+  readonly why: string;
+
+  constructor(option: string, why: string, options?: ErrorOptions) {
+    super("ERR_OPTION", `the option "${option}" ${why}`, options);
+    this.option = option;
+    this.why = why;
+  }
 }
 
 /** @throws {HandoverError} `ERR_OPTION` */
