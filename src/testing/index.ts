@@ -33,6 +33,7 @@ import type { Upgrader as RealUpgrader } from "../upgrader.js";
 export class Upgrader extends EventEmitter<UpgraderEvents> {
   readonly generation: number = 0;
   readonly hasParent: boolean = false;
+  readonly worker: RealUpgrader["worker"] = undefined;
   readonly fds: Pick<Fds, keyof Fds> = new StubFds();
   readonly #sockets = new StubSockets();
   readonly #processState = new ProcessState(new FencingTokens(), {
