@@ -11,6 +11,7 @@
         "native/process.cc",
         "native/readiness.cc",
         "native/socket.cc",
+        "native/steering.cc",
         "native/watcher.cc"
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],

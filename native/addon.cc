@@ -12,6 +12,7 @@
 #include "process.h"
 #include "readiness.h"
 #include "socket.h"
+#include "steering.h"
 #include "watcher.h"
 
 namespace handover {
@@ -99,7 +100,20 @@ Napi::Value BindInetJs(const CallbackInfo& info) {
   std::string address = arguments.String(1, "address");
   int port = arguments.Integer(2, "port", 0, 65535);
   bool ipv6_only = arguments.Boolean(3, "ipv6Only");
-  return Number(info, BindInet(type, address, port, ipv6_only));
+  bool reuse_port = arguments.OptionalBoolean(4, "reusePort");
+  return Number(info, BindInet(type, address, port, ipv6_only, reuse_port));
+}
+
+Napi::Value SteerJs(const CallbackInfo& info) {
+  Arguments arguments(info, "steer");
+  int fd = arguments.Fd(0);
+  std::vector<int> indexes = arguments.Integers(1, "indexes", kMaxSteered, 0, kMaxIndex);
+  int by_source = arguments.Choice(2, "by", {{"random", 0}, {"source", 1}});
+  return Number(info, Steer(fd, indexes, by_source != 0));
+}
+
+Napi::Value UnsteerJs(const CallbackInfo& info) {
+  return Number(info, Unsteer(Arguments(info, "unsteer").Fd(0)));
 }
 
 Napi::Value BindUnixJs(const CallbackInfo& info) {
@@ -257,6 +271,8 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   add("passCredentials", PassCredentialsJs);
   add("poll", PollJs);
   add("bindInet", BindInetJs);
+  add("steer", SteerJs);
+  add("unsteer", UnsteerJs);
   add("bindUnix", BindUnixJs);
   add("connectUnix", ConnectUnixJs);
   add("listen", ListenJs);

@@ -42,22 +42,25 @@ int Arguments::Integer(size_t index, const char* name, int min, int max) const {
 int Arguments::Fd(size_t index) const { return Integer(index, "fd", 0, INT_MAX); }
 
 std::vector<int> Arguments::Fds(size_t index, const char* name, size_t most) const {
-  Napi::Value value = info_[index];
-  if (!value.IsArray()) WrongType(name, "an array", value);
-  auto array = value.As<Napi::Array>();
+  Napi::Array array = ArrayAt(index, name);
   uint32_t count = array.Length();
   if (count > most) {
     throw Napi::RangeError::New(info_.Env(), std::string(function_) + ": `" + name + "` must have at most " +
                                                  std::to_string(most) + " descriptors, got " +
                                                  std::to_string(count));
   }
-  std::vector<int> fds;
-  for (uint32_t i = 0; i < count; i++) {
-    Napi::HandleScope scope(info_.Env());
-    std::string element = std::string(name) + "[" + std::to_string(i) + "]";
-    fds.push_back(IntegerOf(array.Get(i), element, 0, INT_MAX));
+  return IntegersOf(array, name, 0, INT_MAX);
+}
+
+std::vector<int> Arguments::Integers(size_t index, const char* name, size_t most, int min, int max) const {
+  Napi::Array array = ArrayAt(index, name);
+  uint32_t count = array.Length();
+  if (count < 1 || count > most) {
+    throw Napi::RangeError::New(info_.Env(), std::string(function_) + ": `" + name + "` must have from 1 to " +
+                                                 std::to_string(most) + " numbers, got " +
+                                                 std::to_string(count));
   }
-  return fds;
+  return IntegersOf(array, name, min, max);
 }
 
 int Arguments::Choice(size_t index, const char* name,
@@ -76,6 +79,10 @@ bool Arguments::Boolean(size_t index, const char* name) const {
   return value.As<Napi::Boolean>();
 }
 
+bool Arguments::OptionalBoolean(size_t index, const char* name) const {
+  return !info_[index].IsUndefined() && Boolean(index, name);
+}
+
 std::string Arguments::String(size_t index, const char* name) const {
   Napi::Value value = info_[index];
   if (!value.IsString()) WrongType(name, "a string", value);
@@ -85,9 +92,7 @@ std::string Arguments::String(size_t index, const char* name) const {
 std::string Arguments::CString(size_t index, const char* name) const { return CStringOf(info_[index], name); }
 
 std::vector<std::string> Arguments::CStrings(size_t index, const char* name) const {
-  Napi::Value value = info_[index];
-  if (!value.IsArray()) WrongType(name, "an array", value);
-  auto array = value.As<Napi::Array>();
+  Napi::Array array = ArrayAt(index, name);
   std::vector<std::string> strings;
   for (uint32_t i = 0; i < array.Length(); i++) {
     Napi::HandleScope scope(info_.Env());
@@ -108,6 +113,22 @@ Napi::Function Arguments::Function(size_t index, const char* name) const {
   Napi::Value value = info_[index];
   if (!value.IsFunction()) WrongType(name, "a function", value);
   return value.As<Napi::Function>();
+}
+
+Napi::Array Arguments::ArrayAt(size_t index, const char* name) const {
+  Napi::Value value = info_[index];
+  if (!value.IsArray()) WrongType(name, "an array", value);
+  return value.As<Napi::Array>();
+}
+
+std::vector<int> Arguments::IntegersOf(Napi::Array array, const char* name, int min, int max) const {
+  std::vector<int> integers;
+  for (uint32_t i = 0; i < array.Length(); i++) {
+    Napi::HandleScope scope(info_.Env());
+    std::string element = std::string(name) + "[" + std::to_string(i) + "]";
+    integers.push_back(IntegerOf(array.Get(i), element, min, max));
+  }
+  return integers;
 }
 
 int Arguments::IntegerOf(Napi::Value value, const std::string& name, int min, int max) const {

@@ -18,9 +18,13 @@ class Arguments {
   int Integer(size_t index, const char* name, int min, int max) const;
   int Fd(size_t index) const;
   std::vector<int> Fds(size_t index, const char* name, size_t most) const;
+  // From 1 to `most` integers.
+  std::vector<int> Integers(size_t index, const char* name, size_t most, int min, int max) const;
   // Returns the number that belongs to the string.
   int Choice(size_t index, const char* name, std::initializer_list<std::pair<const char*, int>> choices) const;
   bool Boolean(size_t index, const char* name) const;
+  // False if the argument is missing.
+  bool OptionalBoolean(size_t index, const char* name) const;
   std::string String(size_t index, const char* name) const;
   // Without NUL, which would hide the rest of the text from the kernel.
   std::string CString(size_t index, const char* name) const;
@@ -29,6 +33,8 @@ class Arguments {
   Napi::Function Function(size_t index, const char* name) const;
 
  private:
+  Napi::Array ArrayAt(size_t index, const char* name) const;
+  std::vector<int> IntegersOf(Napi::Array array, const char* name, int min, int max) const;
   int IntegerOf(Napi::Value value, const std::string& name, int min, int max) const;
   std::string CStringOf(Napi::Value value, const std::string& name) const;
   [[noreturn]] void WrongType(const std::string& name, const char* expected, Napi::Value value) const;

@@ -106,7 +106,7 @@ void DescribeUnix(const sockaddr_un* name, socklen_t size, Description* descript
 
 }  // namespace
 
-int BindInet(int type, const std::string& address, int port, bool ipv6_only) {
+int BindInet(int type, const std::string& address, int port, bool ipv6_only, bool reuse_port) {
   Address name;
   int result = ParseInet(address, port, &name);
   if (result < 0) return result;
@@ -118,6 +118,7 @@ int BindInet(int type, const std::string& address, int port, bool ipv6_only) {
   if (result >= 0 && name.storage.ss_family == AF_INET6) {
     result = SetOption(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, ipv6_only ? 1 : 0);
   }
+  if (result >= 0 && reuse_port) result = SetOption(fd.get(), SOL_SOCKET, SO_REUSEPORT, 1);
   if (result < 0) return result;
   if (bind(fd.get(), name.get(), name.size) < 0) return -errno;
   return fd.Release();

@@ -18,8 +18,9 @@ struct Description {
   bool reuse_port = false;
 };
 
-// `type` is SOCK_STREAM or SOCK_DGRAM; `address` is numeric, with %scope if it needs one.
-int BindInet(int type, const std::string& address, int port, bool ipv6_only);
+// `type` is SOCK_STREAM or SOCK_DGRAM; `address` is numeric, with %scope if it needs one. With `reuse_port` the socket
+// shares its address with others of this user that have it too.
+int BindInet(int type, const std::string& address, int port, bool ipv6_only, bool reuse_port);
 // A path that starts with NUL is abstract. With a negative `mode` the umask applies.
 int BindUnix(const std::string& path, int mode);
 // A datagram socket that sends to `path` only; abstract paths as above.

@@ -20,8 +20,28 @@ export interface Native {
   passCredentials(fd: number): number;
   /** poll(2) on one descriptor: waits, blocking the thread, at most `timeout` ms. The events that came, 0 for none. */
   poll(fd: number, events: number, timeout: number): number;
-  /** socket(2) + bind(2) for TCP or UDP; `address` is numeric. The descriptor. */
-  bindInet(type: SocketType, address: string, port: number, ipv6Only: boolean): number;
+  /**
+   * socket(2) + bind(2) for TCP or UDP; `address` is numeric. With `reusePort` the socket shares its address with others of
+   * this user that have SO_REUSEPORT too: they are one group. The descriptor.
+   */
+  bindInet(type: SocketType, address: string, port: number, ipv6Only: boolean, reusePort?: boolean): number;
+  /**
+   * Chooses the members of the group of `fd` that get what arrives from now on (SO_ATTACH_REUSEPORT_CBPF); the descriptor
+   * is that of any member. `indexes` are 1 to {@link MAX_STEERED} positions from 0 to 255 in the group. A member's position
+   * is the number of members that listened before it (for UDP: that were bound before it); when one closes, the last takes
+   * its position. Where a position has no member, and for the group as it was before, the kernel's own hash chooses.
+   *
+   * `by` "random" chooses among them anew for each connection and each datagram; "source" chooses the same for each of a
+   * client's addresses as long as `indexes` stay the same.
+   *
+   * -EINVAL for a socket without SO_REUSEPORT; -ENOPROTOOPT before Linux 4.5; -ENOSYS on macOS.
+   */
+  steer(fd: number, indexes: readonly number[], by: Steering): number;
+  /**
+   * Lets the kernel's own hash choose again (SO_DETACH_REUSEPORT_BPF). -ENOENT if the group was not steered, -EINVAL for a
+   * socket without SO_REUSEPORT; -ENOPROTOOPT before Linux 5.3; -ENOSYS on macOS.
+   */
+  unsteer(fd: number): number;
   /**
    * socket(2) + bind(2) for a Unix stream socket; a path that starts with NUL is abstract. With `mode` -1 the umask
    * applies.
@@ -108,6 +128,9 @@ export interface Watcher {
 
 type SocketType = "stream" | "dgram";
 
+/** How {@link Native.steer} chooses a member: anew each time, or by the client's IP address. */
+export type Steering = "random" | "source";
+
 export interface Received {
   /** Bytes written to the buffer. */
   size: number;
@@ -170,6 +193,9 @@ export const POLL = { readable: 1, writable: 2, disconnect: 4 } as const;
 
 /** The maximum number of descriptors in one message: SCM_MAX_FD of Linux. */
 export const MAX_FDS = 253;
+
+/** The maximum number of members of a group that {@link Native.steer} can choose. */
+export const MAX_STEERED = 64;
 
 let loaded: Native | undefined;
 

@@ -310,6 +310,21 @@ describe("an inet socket", () => {
     expect(native().bindInet(type, "127.0.0.1", port, false)).toBe(-EADDRINUSE);
   });
 
+  it.each(["stream", "dgram"] as const)(
+    "bindInet() of a %s shares a port with another socket only if both have reusePort",
+    (type) => {
+      const bindTo = (port: number, reusePort?: boolean): number =>
+        native().bindInet(type, "127.0.0.1", port, false, reusePort);
+      const first = own(bindTo(0, true));
+      if (type === "stream") native().listen(first, 1);
+      const { port, reusePort } = ok(native().describe(first));
+      expect(reusePort).toBe(true);
+      expect(ok(native().describe(own(bindTo(port, true))))).toMatchObject({ port, reusePort: true });
+      expect(bindTo(port)).toBe(-EADDRINUSE);
+      expect(bindTo(port, false)).toBe(-EADDRINUSE);
+    },
+  );
+
   it("an inet socket listens, and describe() reports that", async () => {
     const fd = own(native().bindInet("stream", "127.0.0.1", 0, false));
     expect(native().listen(fd, 16)).toBe(0);
@@ -783,6 +798,24 @@ describe("a wrong argument", () => {
     ["bindInet", `${portWords} 65536`, RangeError, ["dgram", "::1", 65536, true]],
     ["bindInet", `${portWords} a string`, TypeError, ["dgram", "::1", "80", true]],
     ["bindInet", "`ipv6Only` must be a boolean, got a number", TypeError, ["dgram", "::1", 0, 1]],
+    [
+      "bindInet",
+      "`reusePort` must be a boolean, got a number",
+      TypeError,
+      ["stream", "127.0.0.1", 0, false, 1],
+    ],
+    ["steer", `${fdWords} undefined`, TypeError, []],
+    ["steer", "`indexes` must be an array, got a number", TypeError, [1, 0, "random"]],
+    ["steer", "`indexes` must have from 1 to 64 numbers, got 0", RangeError, [1, [], "random"]],
+    [
+      "steer",
+      "`indexes` must have from 1 to 64 numbers, got 65",
+      RangeError,
+      [1, Array(65).fill(0), "random"],
+    ],
+    ["steer", "`indexes[1]` must be an integer from 0 to 255, got 256", RangeError, [1, [0, 256], "random"]],
+    ["steer", "`by` must be `random` or `source`, got a string", TypeError, [1, [0], "load"]],
+    ["unsteer", `${fdWords} undefined`, TypeError, []],
     ["bindUnix", "`path` must be a string, got a symbol", TypeError, [Symbol("path"), -1]],
     ["bindUnix", "`mode` must be an integer from -1 to 511, got 512", RangeError, ["path", 0o1000]],
     ["connectUnix", "`path` must be a string, got undefined", TypeError, []],
