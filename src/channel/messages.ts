@@ -100,7 +100,7 @@ export type Message =
       address: RequestedAddress;
       backlog: number;
       mode: number;
-      family?: number;
+      family?: 4 | 6;
     }
   /** The answer: the descriptor beside it; or an error. */
   | { type: "opened"; request: number; entry?: InventoryEntry; code?: string; message?: string }

@@ -186,7 +186,7 @@ export const MESSAGE_SCHEMAS: Record<MessageType, Record<string, Validator>> = {
     address: isAddress,
     backlog: isCount,
     mode: Number.isSafeInteger,
-    family: optional(isCount),
+    family: optional((value) => value === 4 || value === 6),
   },
   opened: {
     request: isCount,

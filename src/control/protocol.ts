@@ -78,10 +78,38 @@ export interface Status {
   settings?: Omit<Settings, "spawn" | "computesSpawn">;
   /** The names of other listeners for the signal that requests an upgrade. Earlier versions leave them out. */
   signalListeners?: string[];
+  /** The name of a service that a supervisor runs. */
+  name?: string;
+  /** The workers of a supervisor, by index. */
+  workers?: WorkerStatus[];
   /**
    * The command of the next successor. Left out if the option `spawn` is a function, which only an upgrade may call.
    */
   command?: NextCommand | undefined;
+}
+
+/** One worker of a supervisor. */
+export interface WorkerStatus {
+  index: number;
+  /** `waiting`: its process has died, and is started again soon. `failed`: it is not started again. */
+  state: "starting" | "ready" | "waiting" | "failed";
+  pid?: number;
+  generation?: number;
+  /** in s, since its process started */
+  uptime?: number;
+  connections?: number;
+  /** Resident, in bytes. */
+  memory?: number;
+  /** The processor time that its process has used, in ms. */
+  cpu?: number;
+  /** ms since its last heartbeat. */
+  silence?: number;
+  /** How often it was started again. */
+  restarts: number;
+  /** Why its last process died. */
+  lastExit?: string;
+  /** It holds the roles. */
+  roles?: true;
 }
 
 /** Characters of the longest line that either side reads: a status with ten upgrades that failed for long reasons. */

@@ -5,12 +5,10 @@ import type { DrainSummary, Rehearsal, Staged, UpgradeResult, UpgraderEvents } f
 import { descriptorOf } from "../platform/node-internals.js";
 import type { Outcome } from "../lifecycle.js";
 import { native } from "../platform/native.js";
-import type { Inventory } from "../sockets/inventory.js";
-import type { Sockets } from "../sockets/sockets.js";
 import { LONGEST_TIMEOUT } from "../util/clock.js";
 import { VERSION } from "../util/version.js";
+import type { ControlBinding } from "./binding.js";
 import {
-  CONTROL_SOCKET_MODE,
   readLines,
   writeLine,
   type Answer,
@@ -54,18 +52,19 @@ export class ControlServer {
    *
    * @param where its path; `true`: in the user's runtime directory, if that is possible
    */
-  async open(sockets: Sockets, inventory: Inventory, where: string | true): Promise<void> {
+  async open(binding: ControlBinding, where: string | true): Promise<void> {
     if (this.#isOpen) return;
-    const isLost = await sockets.isFileLost(NAME);
-    if (where === true) await this.#openAutomatic(sockets, isLost ? undefined : automaticPath(inventory));
-    else await this.#listen(sockets, where, isLost);
+    const isLost = await binding.isLost();
+    if (where === true) await this.#openAutomatic(binding, isLost ? undefined : binding.inheritedPath());
+    else await this.#listen(binding, where, isLost);
   }
 
   /** No option asks for this socket, so that a process without one serves as well. */
-  async #openAutomatic(sockets: Sockets, inherited: string | undefined): Promise<void> {
+  async #openAutomatic(binding: ControlBinding, inherited: string | undefined): Promise<void> {
+    const own = inherited !== undefined && isAutomatic(inherited) ? inherited : undefined;
     try {
-      const path = inherited ?? newSocketPath();
-      if (path !== undefined) await this.#listen(sockets, path, inherited === undefined);
+      const path = own ?? newSocketPath();
+      if (path !== undefined) await this.#listen(binding, path, own === undefined);
     } catch (error) {
       const { code, message } = error as HandoverError;
       if (code === "ERR_CONTROL") process.emitWarning(message, { code: "HANDOVER_CONTROL" });
@@ -74,11 +73,8 @@ export class ControlServer {
     }
   }
 
-  async #listen(sockets: Sockets, path: string, afresh: boolean): Promise<void> {
-    const address = { kind: "unix" as const, path };
-    const mode = CONTROL_SOCKET_MODE;
-    const request = { address, name: NAME, backlog: 16, mode, signal: undefined, afresh };
-    await sockets.listen(this.#server, request, false);
+  async #listen(binding: ControlBinding, path: string, afresh: boolean): Promise<void> {
+    await binding.listen(this.#server, path, afresh);
     this.#isOpen = true;
   }
 
@@ -202,15 +198,6 @@ export class ControlServer {
       whyRolledBack: () => why,
     };
   }
-}
-
-/** The name under which successors inherit the socket. */
-const NAME = "handover:control";
-
-/** The path of an inherited socket that is in the runtime directory of the first generation. */
-function automaticPath(inventory: Inventory): string | undefined {
-  const address = inventory.inherited().find(({ name }) => name === NAME)?.address;
-  return address?.kind === "unix" && isAutomatic(address.path) ? address.path : undefined;
 }
 
 /** A timer of Node that is longer runs at once. */

@@ -1,5 +1,6 @@
 import type { EventEmitter } from "node:events";
 import type { Status } from "../control/protocol.js";
+import { inheritedBinding } from "../control/binding.js";
 import { ControlServer } from "../control/server.js";
 import { HandoverError, reasonOf, toHandoverError } from "../errors.js";
 import {
@@ -112,7 +113,7 @@ export class Generation {
     if (this.state.name === "starting") pidFile?.prepare();
     try {
       const { controlSocket } = settings;
-      if (controlSocket !== false) await this.#control?.open(sockets, inventory, controlSocket);
+      if (controlSocket !== false) await this.#control?.open(inheritedBinding(sockets, inventory), controlSocket);
     } catch (error) {
       pidFile?.discard();
       throw error;

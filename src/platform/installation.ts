@@ -26,6 +26,7 @@ export function ownPackage(): string {
 
 export interface Manifest {
   name?: string;
+  type?: string;
   engines?: { node?: string };
 }
 

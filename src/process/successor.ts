@@ -31,6 +31,8 @@ export interface SuccessorListener {
   channelFailed(error: HandoverError): void;
   /** A query for the progress of this process's drain, by the newest process of the service. */
   progress(): DrainProgress;
+  /** A message of a worker. Returns whether it was one that only a supervisor understands: the descriptors are its own then. */
+  ofWorker?(message: Message, fds: number[]): boolean;
 }
 
 /** The successor of this process, and the channel to it. This process owns both until {@link disown}. */
@@ -182,6 +184,11 @@ export class Successor {
     this.#channel.readNow();
   }
 
+  /** Sends a message of a supervisor to its worker. False if it is gone. The descriptors stay the caller's. */
+  send(message: Message, fds: readonly number[] = []): boolean {
+    return this.#channel.send(message, fds);
+  }
+
   /**
    * Tells the successor to accept. False if it is gone.
    *
@@ -260,6 +267,7 @@ export class Successor {
 
   #receive(message: Message, fds: number[], body: Uint8Array, sender: number): void {
     if (this.#exchange.receive(message, fds, body)) return;
+    if (this.#listener.ofWorker?.(message, fds) === true) return;
     closeAll(fds);
     switch (message.type) {
       case "hello":

@@ -1,0 +1,62 @@
+/**
+ * `handover/supervisor`: several workers under one process that keeps its PID.
+ *
+ * @module
+ */
+import { systemEnv, type Env } from "../process/env.js";
+import { PidFile } from "../process/pid-file.js";
+import { onSignals } from "../process/signals.js";
+import { takeActivation } from "../systemd/activation.js";
+import { ControlServer } from "../control/server.js";
+import { OwnBinding } from "./own-binding.js";
+import { readSupervisorOptions, type SupervisorOptions, type SupervisorSettings } from "./settings.js";
+import { Supervisor } from "./supervisor.js";
+import { startWorker } from "./worker-command.js";
+
+export type { SupervisorOptions } from "./settings.js";
+
+/**
+ * Runs a program in several processes, until it is stopped: this process is their supervisor, and should do nothing else.
+ *
+ * @returns the exit code for this process: 0 after a stop, 1 if every worker has failed
+ * @throws {HandoverError} `ERR_OPTION`, `ERR_PID_FILE`, `ERR_LISTEN` (of the control socket)
+ */
+export async function supervise(options: SupervisorOptions): Promise<number> {
+  return run(readSupervisorOptions(options, systemEnv.launch.logicalCwd));
+}
+
+/** {@link supervise} with settings that were read before. */
+export async function run(settings: SupervisorSettings): Promise<number> {
+  const env: Env = { ...systemEnv, spawn: startWorker };
+  const pidFile = settings.pidFile === undefined ? undefined : new PidFile(settings.pidFile, env.pid);
+  const supervisor = new Supervisor(settings, env, takeActivation(process.env).items);
+  const control = new ControlServer(supervisor, supervisor.events);
+  const binding = new OwnBinding();
+  pidFile?.prepare();
+  try {
+    if (settings.controlSocket !== false) await control.open(binding, settings.controlSocket);
+  } catch (error) {
+    pidFile?.discard();
+    throw error;
+  }
+  onSignals(settings.signals, {
+    upgrade: () => void supervisor.upgrade().catch(reportFailedUpgrade),
+    stop: () => supervisor.stop(),
+  });
+  supervisor.start();
+  await supervisor.ready;
+  if (supervisor.state === "ready") pidFile?.publish();
+  else pidFile?.discard();
+  const code = await supervisor.ended;
+  await control.close(ANSWER_TIMEOUT);
+  binding.close();
+  pidFile?.remove();
+  return code;
+}
+
+function reportFailedUpgrade(error: Error): void {
+  process.stderr.write(`handover: upgrade failed: ${error.message}\n`);
+}
+
+/** ms in which clients of the control socket have to read their answers. */
+const ANSWER_TIMEOUT = 1_000;

@@ -1,0 +1,112 @@
+import type { RequestedAddress } from "../address.js";
+import { HandoverError, reasonOf } from "../errors.js";
+import { check, MAX_STEERED, native, type SocketDescription } from "../platform/native.js";
+import type { OpenRequest } from "../process/supervisor-link.js";
+import { openSocket } from "../sockets/bind.js";
+import type { InventoryItem } from "../sockets/inventory.js";
+import { Steering, type Loan } from "./steering.js";
+
+/** Runs the loans of a group. */
+interface GroupHost {
+  /** @param fd of the member that is lent; it stays the group's */
+  lend(loan: Loan, fd: number): void;
+  unlend(loan: Loan): void;
+}
+
+/** The sockets of one listener, of which each worker has its own: one reuse-port group. */
+export class ListenerGroup {
+  readonly name: string;
+  readonly address: RequestedAddress;
+  readonly #backlog: number;
+  readonly #bound: SocketDescription;
+  readonly #by: "random" | "source";
+  readonly #host: GroupHost;
+  readonly #members = new Map<number, number>();
+  readonly #steering = new Steering();
+
+  /**
+   * Finds out whether the address is free: a socket with SO_REUSEPORT could be bound beside those of another service of this
+   * user, which would then get half of the connections.
+   *
+   * @throws {HandoverError} `ERR_LISTEN`
+   */
+  static async open(request: OpenRequest, by: "random" | "source", host: GroupHost): Promise<ListenerGroup> {
+    const probe = await openSocket(request.address, request, undefined);
+    try {
+      const bound = check(native().describe(probe.fd), "describe the descriptor of", request.name);
+      return new ListenerGroup(request, bound, by, host);
+    } finally {
+      native().close(probe.fd);
+    }
+  }
+
+  private constructor(request: OpenRequest, bound: SocketDescription, by: "random" | "source", host: GroupHost) {
+    this.name = request.name;
+    this.address = request.address;
+    this.#backlog = request.backlog;
+    this.#bound = bound;
+    this.#by = by;
+    this.#host = host;
+  }
+
+  /** The descriptor of any member. */
+  get fd(): number {
+    return [...this.#members.values()][0]!;
+  }
+
+  /** The member of an index, which is made if there is none. The descriptor stays the group's. */
+  add(index: number): InventoryItem {
+    if (!this.#members.has(index)) {
+      this.#members.set(index, this.#bind());
+      this.#steering.add(index);
+    }
+    return this.item(index)!;
+  }
+
+  item(index: number): InventoryItem | undefined {
+    const fd = this.#members.get(index);
+    return fd === undefined ? undefined : { name: this.name, address: this.address, fd };
+  }
+
+  /**
+   * Steers connections to the members whose workers accept, and lends the queues of the others. Datagrams are not steered:
+   * those of one client would reach several workers.
+   */
+  steer(isAccepting: (index: number) => boolean): void {
+    if (this.address.kind === "udp") return;
+    for (const index of this.#members.keys()) this.#steering.setAccepting(index, isAccepting(index));
+    const { steer, unlend, lend } = this.#steering.plan();
+    // Where the kernel refuses, its hash goes on to choose, and the loans still empty every queue.
+    if (steer !== undefined) native().steer(this.fd, steer.slice(0, MAX_STEERED), this.#by);
+    for (const loan of unlend) this.#host.unlend(loan);
+    for (const loan of lend) this.#host.lend(loan, this.#members.get(loan.member)!);
+  }
+
+  /** Closes the member of an index. Clients in its queue are reset: it has to be empty. */
+  remove(index: number): void {
+    const fd = this.#members.get(index);
+    if (fd === undefined) return;
+    this.#members.delete(index);
+    this.#steering.remove(index);
+    native().close(fd);
+  }
+
+  close(): void {
+    for (const fd of this.#members.values()) native().close(fd);
+    this.#members.clear();
+  }
+
+  #bind(): number {
+    const { address, port, ipv6Only } = this.#bound;
+    const type = this.address.kind === "udp" ? "dgram" : "stream";
+    const fd = native().bindInet(type, address, port, ipv6Only, true);
+    try {
+      check(fd, "bind", address);
+      if (this.address.kind === "tcp") check(native().listen(fd, this.#backlog), "listen on", address);
+      return fd;
+    } catch (cause) {
+      if (fd >= 0) native().close(fd);
+      throw new HandoverError("ERR_LISTEN", `cannot listen on ${this.name}: ${reasonOf(cause)}`, { cause });
+    }
+  }
+}

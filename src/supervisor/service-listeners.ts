@@ -1,0 +1,172 @@
+import { describeAddress, fits } from "../address.js";
+import type { InventoryEntry } from "../channel/messages.js";
+import { HandoverError } from "../errors.js";
+import { native } from "../platform/native.js";
+import type { OpenRequest } from "../process/supervisor-link.js";
+import { openSocket } from "../sockets/bind.js";
+import { boundTo } from "../sockets/describe.js";
+import { Inventory, type InventoryItem } from "../sockets/inventory.js";
+import { takeActivated } from "../sockets/systemd-match.js";
+import { ListenerGroup } from "./listener-group.js";
+import type { Loan } from "./steering.js";
+
+/** What the listeners need of the workers. */
+export interface ListenersHost {
+  /** Whether the worker of an index accepts. */
+  isAccepting(index: number): boolean;
+  lend(loan: Loan, name: string, fd: number): void;
+  unlend(loan: Loan, name: string): void;
+}
+
+/**
+ * The listeners of the service, which the supervisor owns. A worker gets a duplicate of the one of its index: it is never
+ * closed while the service lives, so that what waits in its queue is not lost with a worker.
+ */
+export class ServiceListeners {
+  readonly #host: ListenersHost;
+  readonly #by: "random" | "source";
+  readonly #groups = new Map<string, ListenerGroup>();
+  /** Listeners with one queue for all workers: Unix sockets, and sockets that systemd has passed. */
+  readonly #shared: Inventory;
+  /** Descriptors that workers have added themselves, by index and name. */
+  readonly #kept = new Map<number, Map<string, InventoryItem>>();
+  /** The listeners that each worker uses, by index. */
+  readonly #used = new Map<number, Set<string>>();
+  /** Requests run one after the other: several workers ask for the same listener at the same time. */
+  #last: Promise<unknown> = Promise.resolve();
+
+  /**
+   * @param by how connections are spread over the workers
+   * @param activated the sockets that systemd has passed
+   */
+  constructor(host: ListenersHost, by: "random" | "source", activated: readonly InventoryItem[]) {
+    this.#host = host;
+    this.#by = by;
+    this.#shared = new Inventory(activated, { changed: () => {} });
+  }
+
+  /**
+   * The listener for the worker of an index. The descriptor stays this object's.
+   *
+   * @throws {HandoverError} `ERR_LISTEN`
+   */
+  async open(index: number, request: OpenRequest): Promise<InventoryItem> {
+    const opening = this.#last.then(async () => this.#open(index, request));
+    this.#last = opening.catch(() => {});
+    const item = await opening;
+    this.#usedBy(index).add(item.name);
+    return item;
+  }
+
+  /** What a new worker of an index inherits. The descriptors stay this object's. */
+  itemsFor(index: number): InventoryItem[] {
+    const groups = [...this.#groups.values()].flatMap((group) => group.item(index) ?? []);
+    const shared = this.#shared.used().map(withoutFile);
+    return [...groups, ...shared, ...(this.#kept.get(index)?.values() ?? [])];
+  }
+
+  /** The listeners of the service, for its status. */
+  get all(): { name: string; address?: string }[] {
+    const groups = [...this.#groups.values()].map(({ name, fd }) => ({ name, ...boundTo(fd) }));
+    const shared = this.#shared.forSuccessor().map(({ name, fd }) => ({ name, ...boundTo(fd) }));
+    return [...groups, ...shared];
+  }
+
+  /** A worker has taken these listeners into use, and accepts or soon will. */
+  setUsed(index: number, names: ReadonlySet<string>): void {
+    this.#used.set(index, new Set(names));
+  }
+
+  /** A worker has closed a listener, or a descriptor of its own. */
+  release(index: number, name: string): void {
+    this.#used.get(index)?.delete(name);
+    const kept = this.#kept.get(index);
+    const item = kept?.get(name);
+    if (item !== undefined) native().close(item.fd);
+    kept?.delete(name);
+    this.steer();
+  }
+
+  /** @param fd this object's own from now on */
+  keep(index: number, entry: InventoryEntry, fd: number): void {
+    const kept = this.#kept.get(index) ?? new Map<string, InventoryItem>();
+    this.#kept.set(index, kept);
+    const before = kept.get(entry.name);
+    if (before !== undefined) native().close(before.fd);
+    kept.set(entry.name, { ...entry, fd });
+  }
+
+  /** Sends new connections to the workers that accept, and lends them the queues of the others. */
+  steer(): void {
+    for (const group of this.#groups.values()) {
+      group.steer((index) => this.#host.isAccepting(index) && this.#usedBy(index).has(group.name));
+    }
+  }
+
+  /** Closes the members of an index, whose worker is gone, and whose queues are empty or lent. */
+  removeIndex(index: number): void {
+    for (const group of this.#groups.values()) group.remove(index);
+    for (const { fd } of this.#kept.get(index)?.values() ?? []) native().close(fd);
+    this.#kept.delete(index);
+    this.#used.delete(index);
+    this.steer();
+  }
+
+  /** After an upgrade: closes the listeners that no worker uses. */
+  closeUnused(): void {
+    const names = new Set([...this.#used.values()].flatMap((some) => [...some]));
+    for (const [name, group] of this.#groups) {
+      if (names.has(name)) continue;
+      group.close();
+      this.#groups.delete(name);
+    }
+    for (const { name, activation } of this.#shared.used()) {
+      if (!names.has(name) && activation === undefined) this.#shared.close(name);
+    }
+  }
+
+  /** Closes everything: the service ends. */
+  closeAll(): void {
+    for (const group of this.#groups.values()) group.close();
+    this.#shared.closeUsed(new Set());
+    for (const kept of this.#kept.values()) for (const { fd } of kept.values()) native().close(fd);
+    for (const map of [this.#groups, this.#kept, this.#used]) map.clear();
+  }
+
+  async #open(index: number, request: OpenRequest): Promise<InventoryItem> {
+    const { name, address } = request;
+    const group = this.#groups.get(name);
+    if (group !== undefined && fits(address, group.address)) return group.add(index);
+    const shared = this.#shared.used().find((item) => item.name === name);
+    if (shared !== undefined && fits(address, shared.address)) return withoutFile(shared);
+    if (group !== undefined || shared !== undefined) {
+      const held = describeAddress((group?.address ?? shared?.address)!);
+      const message = `cannot listen on ${describeAddress(address)}: the workers that serve have ${held} under the name "${name}"`;
+      throw new HandoverError("ERR_LISTEN", message);
+    }
+    const passed = await takeActivated(this.#shared, name, { address, name });
+    if (passed !== undefined) return passed;
+    if (address.kind === "unix") {
+      const item = { ...(await openSocket(address, request, undefined)), name };
+      this.#shared.add(item);
+      return withoutFile(item);
+    }
+    const made = await ListenerGroup.open(request, this.#by, {
+      lend: (loan, fd) => this.#host.lend(loan, name, fd),
+      unlend: (loan) => this.#host.unlend(loan, name),
+    });
+    this.#groups.set(name, made);
+    return made.add(index);
+  }
+
+  #usedBy(index: number): Set<string> {
+    const used = this.#used.get(index) ?? new Set();
+    this.#used.set(index, used);
+    return used;
+  }
+}
+
+/** The file of a Unix listener is the supervisor's: no worker unlinks it. */
+function withoutFile({ file: _, ...item }: InventoryItem): InventoryItem {
+  return item;
+}

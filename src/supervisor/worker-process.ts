@@ -1,0 +1,290 @@
+import type { InventoryEntry, Message, Peer, ServiceTimes, WorkerPlace } from "../channel/messages.js";
+import type { HandoverError } from "../errors.js";
+import { closeAll } from "../platform/descriptors.js";
+import type { Command } from "../process/command.js";
+import type { Env } from "../process/env.js";
+import { HeartbeatWatch } from "../process/heartbeat.js";
+import type { Legacy } from "../process/inheritance.js";
+import { Successor } from "../process/successor.js";
+
+/** What the supervisor learns from a worker. Answers that are late or come twice are reported, too. */
+export interface WorkerListener {
+  /** It is ready; comes again when it takes more descriptors into use, and when it is asked to wait. */
+  ready(worker: WorkerProcess): void;
+  /** It accepts. */
+  acknowledged(worker: WorkerProcess): void;
+  /** It has released its roles; or not, for a reason. */
+  yielded(worker: WorkerProcess, failure: string | undefined): void;
+  ceased(worker: WorkerProcess, fence: number): void;
+  resumed(worker: WorkerProcess): void;
+  /** The length of its silence, in ms, several times a second. */
+  silent(worker: WorkerProcess, silence: number): void;
+  /** It asks for a listener, an operation, or the end of one. */
+  request(worker: WorkerProcess, request: WorkerRequest): void;
+  /** The next worker of its index inherits the descriptor. */
+  keep(worker: WorkerProcess, entry: InventoryEntry, fd: number): void;
+  /** It has closed the descriptor of this name. */
+  release(worker: WorkerProcess, name: string): void;
+}
+
+export type WorkerRequest = Message & { type: "open" | "ask" | "cancel" };
+
+/** One process of the program, from its start to its death. */
+export class WorkerProcess {
+  readonly index: number;
+  readonly generation: number;
+  /** ms of the clock. */
+  readonly started: number;
+  readonly #successor: Successor;
+  readonly #env: WorkerEnv;
+  readonly #listener: WorkerListener;
+  #watch: HeartbeatWatch | undefined;
+  #readySince: number | undefined;
+  #isAccepting = false;
+  #connections = 0;
+  #silence = 0;
+  #used: ReadonlySet<string> = new Set();
+  #ticketKeys: Record<string, string> = {};
+  #times: ServiceTimes | undefined;
+
+  /** @throws {HandoverError} `ERR_SPAWN` */
+  static async start(
+    env: WorkerEnv,
+    command: Command,
+    legacy: Legacy & { place: Omit<WorkerPlace, "peers"> },
+    listener: WorkerListener,
+  ): Promise<WorkerProcess> {
+    const worker = { current: undefined as WorkerProcess | undefined };
+    const of = (): WorkerProcess => worker.current!;
+    const successor = await Successor.start(env, command, legacy, {
+      acknowledged: () => of().#onAcknowledged(),
+      stopping: () => {},
+      channelFailed: () => {},
+      progress: () => ({ connections: 0, remaining: 0 }),
+      ofWorker: (message, fds) => of().#receive(message, fds),
+    });
+    return (worker.current = new WorkerProcess(env, legacy.place, successor, listener));
+  }
+
+  private constructor(
+    env: WorkerEnv,
+    { index, generation }: Omit<WorkerPlace, "peers">,
+    successor: Successor,
+    listener: WorkerListener,
+  ) {
+    this.index = index;
+    this.generation = generation;
+    this.started = env.clock.now();
+    this.#env = env;
+    this.#successor = successor;
+    this.#listener = listener;
+    void this.dead.then(() => {
+      this.#isAccepting = false;
+      this.#watch?.stop();
+      successor.close();
+    });
+    // A worker that dies before it is ready is reported by its death.
+    successor.ready.catch(() => {});
+  }
+
+  get pid(): number {
+    return this.#successor.pid;
+  }
+
+  get peer(): Peer {
+    return { generation: this.generation, pid: this.pid };
+  }
+
+  /** Resolves when it is ready. Rejects with the way it died. */
+  get whenReady(): Promise<void> {
+    return this.#successor.ready;
+  }
+
+  /** Resolves when no process of it is left, with the way it died. */
+  get dead(): Promise<HandoverError> {
+    return this.#successor.dead.then((how) => this.#successor.failure ?? how);
+  }
+
+  /** Resolves with {@link dead}; or when it cannot be killed, with that error. */
+  get deadOrUnkillable(): Promise<HandoverError> {
+    return this.#successor.deadOrUnkillable;
+  }
+
+  get isDead(): boolean {
+    return this.#successor.isDead;
+  }
+
+  /** When it became ready, in ms of the clock. */
+  get readySince(): number | undefined {
+    return this.#readySince;
+  }
+
+  /** Whether it has said that it accepts, and was not told to cease since. */
+  get isAccepting(): boolean {
+    return this.#isAccepting;
+  }
+
+  /** As of its last heartbeat. */
+  get connections(): number {
+    return this.#connections;
+  }
+
+  /** ms since its last heartbeat. */
+  get silence(): number {
+    return this.#silence;
+  }
+
+  /** Whether it has sent a sign of life since it accepts. */
+  get hasHeartbeat(): boolean {
+    return this.#successor.heartbeats > 0;
+  }
+
+  /** Whether a debugger may stop it. */
+  get isInspected(): boolean {
+    return this.#successor.isInspected;
+  }
+
+  /** The names of the service's listeners and descriptors that it uses. */
+  get used(): ReadonlySet<string> {
+    return this.#used;
+  }
+
+  /** The keys of its TLS servers, by the names of their listeners. */
+  get ticketKeys(): Record<string, string> {
+    return this.#ticketKeys;
+  }
+
+  /** The times of its own options that are the service's. */
+  get times(): ServiceTimes | undefined {
+    return this.#times;
+  }
+
+  /** @param roles whether it acquires the roles of the service */
+  commit(ticketKeys: Record<string, string>, fence: number, roles: boolean): void {
+    this.#successor.send({ type: "commit", predecessors: [], ticketKeys, fence, roles });
+    this.#watch = new HeartbeatWatch(this.#env.clock, this.#successor, (silence) => {
+      this.#silence = silence;
+      this.#listener.silent(this, silence);
+    });
+  }
+
+  confirm(): void {
+    this.#successor.send({ type: "confirmed" });
+  }
+
+  yield(): void {
+    this.#successor.send({ type: "yield" });
+  }
+
+  cease({ generation, pid }: Peer): void {
+    this.#isAccepting = false;
+    this.#successor.send({ type: "cease", generation, pid });
+  }
+
+  retire(): void {
+    this.#successor.send({ type: "retire" });
+  }
+
+  resume({ code, message }: HandoverError, roles: boolean, fence: number): void {
+    this.#isAccepting = true;
+    this.#successor.send({ type: "resume", code, message, roles, fence });
+  }
+
+  /** @param fd one end of a channel; it stays the caller's */
+  connect(side: "successor" | "predecessor", { generation, pid, index }: Peer & { index: number }, fd: number): void {
+    this.#successor.send({ type: "peer", side, index, generation, pid }, [fd]);
+  }
+
+  roles(held: boolean, fence: number): void {
+    this.#successor.send({ type: "roles", held, fence });
+  }
+
+  /** @param fd stays the caller's */
+  lend(name: string, index: number, fd: number): void {
+    this.#successor.send({ type: "lend", name, index }, [fd]);
+  }
+
+  unlend(name: string, index: number): void {
+    this.#successor.send({ type: "unlend", name, index });
+  }
+
+  stop(): void {
+    this.#isAccepting = false;
+    this.#successor.send({ type: "stop" });
+  }
+
+  /** Holds a worker that is ready for a later upgrade. False if it does not answer. */
+  async stage(ttl: number): Promise<boolean> {
+    return this.#successor.stage(ttl);
+  }
+
+  /** Ends a worker that was started for a rehearsal. */
+  async endRehearsal(): Promise<void> {
+    await this.#successor.endRehearsal();
+  }
+
+  /** @param fd stays the caller's */
+  answer(message: Message & { type: "opened" | "asked" }, fd?: number): void {
+    this.#successor.send(message, fd === undefined ? [] : [fd]);
+  }
+
+  /** Kills it. {@link dead} resolves with `reason`. */
+  fail(reason: HandoverError): void {
+    this.#successor.fail(reason);
+  }
+
+  #onAcknowledged(): void {
+    this.#isAccepting = true;
+    this.#listener.acknowledged(this);
+  }
+
+  #receive(message: Message, fds: number[]): boolean {
+    switch (message.type) {
+      case "ready":
+        return this.#onReady(message);
+      case "heartbeat":
+        this.#connections = message.connections ?? 0;
+        return false;
+      case "yielded":
+        this.#listener.yielded(this, message.message);
+        break;
+      case "ceased":
+        this.#listener.ceased(this, message.fence);
+        break;
+      case "resumed":
+        this.#listener.resumed(this);
+        break;
+      case "open":
+      case "ask":
+      case "cancel":
+        this.#listener.request(this, message);
+        break;
+      case "release":
+        this.#listener.release(this, message.name);
+        break;
+      case "keep":
+        if (fds.length !== 1) break;
+        this.#listener.keep(this, message.entry, fds[0]!);
+        return true;
+      default:
+        return false;
+    }
+    closeAll(fds);
+    return true;
+  }
+
+  #onReady({ used, ticketKeys = {}, times }: Message & { type: "ready" }): boolean {
+    this.#readySince ??= this.#env.clock.now();
+    this.#used = new Set(used);
+    this.#ticketKeys = ticketKeys;
+    this.#times = times;
+    // After the message has been handled, so that the process is known to be ready.
+    queueMicrotask(() => this.isDead || this.#listener.ready(this));
+    return false;
+  }
+}
+
+export type WorkerEnv = Pick<Env, "pid" | "spawn" | "clock">;
+
+/** An end of a channel to another worker, and who is at the other one. */
+export type PeerLink = Peer & { readonly index: number; readonly fd: number };

@@ -1,0 +1,301 @@
+import { native, check } from "../platform/native.js";
+import { closeAll } from "../platform/descriptors.js";
+import { HandoverError } from "../errors.js";
+import type { Timings } from "../events.js";
+import { DOUBTFUL_SILENCE } from "../process/heartbeat.js";
+import type { Clock } from "../util/clock.js";
+import { deferred } from "../util/deferred.js";
+import { commitError } from "./commit-failure.js";
+import type {
+  CommitEffect,
+  CommitEvent,
+  CommitPhase,
+  CommitPlan,
+  CommitState,
+  CommitUndone,
+} from "./commit-types.js";
+import { beginCommit, partnerOf, stepCommit } from "./commit.js";
+import { newRoleHolder } from "./role-holder.js";
+import type { PeerLink, WorkerProcess } from "./worker-process.js";
+
+/** The supervisor, as an upgrade of its workers uses it. */
+export interface UpgradeHost {
+  readonly clock: Clock;
+  readonly readyTimeout: number;
+  readonly probation: number;
+  /** Starts a new worker, with the links to the old ones that it replaces. */
+  start(index: number, peers: readonly PeerLink[]): Promise<WorkerProcess>;
+  /** Tells a new worker to accept. */
+  commit(worker: WorkerProcess, roles: boolean): void;
+  /** Tells an old worker to accept again. */
+  resume(worker: WorkerProcess, reason: HandoverError, roles: boolean): void;
+}
+
+/** How an upgrade of workers ended. */
+export type UpgradeEnd =
+  | { readonly how: "done" }
+  | ({ readonly how: "failed" | "rolledBack"; readonly error: HandoverError } & Pick<
+      CommitUndone,
+      "dead" | "silent" | "unkillable"
+    >);
+
+/** Drives one upgrade of workers by its table. */
+export class WorkersUpgrade {
+  /** Resolves when all new workers accept; rejects if the upgrade failed before. */
+  readonly committed: Promise<Timings>;
+  /** Resolves at the end. */
+  readonly ended: Promise<UpgradeEnd>;
+  readonly #host: UpgradeHost;
+  readonly #olds: ReadonlyMap<number, WorkerProcess>;
+  readonly #news = new Map<number, WorkerProcess>();
+  readonly #committed = deferred<Timings>();
+  readonly #ended = deferred<UpgradeEnd>();
+  readonly #plan: CommitPlan;
+  #state: CommitState;
+  #holder: number | undefined;
+  #cancelTimer: () => void = () => {};
+  /** Why a worker failed, for the error. */
+  #cause: Error | undefined;
+  /** The service stops: the deaths of its workers mean nothing. */
+  #isAbandoned = false;
+  readonly #marks: Partial<Record<CommitPhase | "begin" | "spawned", number>> = {};
+
+  /**
+   * Begins at once.
+   *
+   * @param olds the workers that serve
+   * @param staged new workers that are ready
+   * @param holder the index of the worker that holds the roles
+   */
+  constructor(
+    host: UpgradeHost,
+    plan: CommitPlan,
+    olds: ReadonlyMap<number, WorkerProcess>,
+    staged: ReadonlyMap<number, WorkerProcess>,
+    holder: number | undefined,
+  ) {
+    this.#host = host;
+    this.#plan = plan;
+    this.#olds = olds;
+    this.#holder = holder;
+    this.committed = this.#committed.promise;
+    this.ended = this.#ended.promise;
+    this.committed.catch(() => {});
+    this.#mark("begin");
+    for (const [index, worker] of staged) this.#add(index, worker);
+    const { state, effects } = beginCommit(plan);
+    this.#state = state;
+    queueMicrotask(() => this.#run(effects));
+  }
+
+  get phase(): CommitPhase {
+    return this.#state.phase;
+  }
+
+  /** The new workers that were started. */
+  get news(): ReadonlyMap<number, WorkerProcess> {
+    return this.#news;
+  }
+
+  /** Whether a worker is one of the new ones. */
+  hasNew(worker: WorkerProcess): boolean {
+    return this.#news.get(worker.index) === worker;
+  }
+
+  /** The worker that holds the roles. */
+  get holder(): number | undefined {
+    return this.#holder;
+  }
+
+  /** Gives up before the first commit. After it, the service that stops only needs to stop both generations. */
+  abort(error: HandoverError): void {
+    if (this.#state.committed.length > 0 && error.code === "ERR_STOPPED") return this.#abandon();
+    this.#cause ??= error;
+    this.dispatch({ type: "abort", code: error.code === "ERR_STOPPED" ? "ERR_STOPPED" : "ERR_ABORTED" });
+  }
+
+  dispatch(event: CommitEvent): void {
+    if (this.#isAbandoned) return;
+    const { state, effects } = stepCommit(this.#state, event);
+    const before = this.#state.phase;
+    this.#state = state;
+    if (state.phase !== before) this.#mark(state.phase);
+    this.#run(effects);
+  }
+
+  /** The silence of a new worker that was told to accept. */
+  onSilence(worker: WorkerProcess, silence: number): void {
+    const limit = Math.max(this.#host.probation, MIN_SILENCE);
+    if (!worker.isInspected && silence >= limit) this.dispatch({ type: "newHung", index: worker.index });
+  }
+
+  #run(effects: readonly CommitEffect[]): void {
+    for (const effect of effects) this.#perform(effect);
+  }
+
+  #perform(effect: CommitEffect): void {
+    switch (effect.type) {
+      case "start":
+        for (const index of effect.indexes) void this.#start(index);
+        break;
+      case "yield":
+        for (const old of this.#those(effect.indexes)) old.yield();
+        break;
+      case "cease":
+        for (const old of this.#those(effect.indexes))
+          old.cease(this.#news.get(partnerOf(this.#plan, old.index))!.peer);
+        break;
+      case "commit":
+        this.#commit(effect.indexes);
+        break;
+      case "retire":
+        this.#olds.get(effect.index)!.retire();
+        break;
+      case "kill":
+        for (const index of effect.indexes) this.#kill(index);
+        break;
+      case "resume":
+        for (const old of this.#those(effect.indexes))
+          this.#host.resume(old, this.#error, old.index === this.#holder);
+        break;
+      case "confirm":
+        for (const index of effect.news) this.#news.get(index)?.confirm();
+        for (const old of this.#those(effect.olds)) old.confirm();
+        break;
+      case "setTimer":
+        this.#setTimer(effect.phase);
+        break;
+      case "clearTimer":
+        this.#cancelTimer();
+        break;
+      case "done":
+        this.#onAllCommitted();
+        this.#ended.resolve({ how: "done" });
+        break;
+      case "failed":
+      case "rolledBack":
+        this.#end(effect);
+        break;
+      default:
+    }
+  }
+
+  async #start(index: number): Promise<void> {
+    const partners = [...this.#olds.values()].filter((old) => partnerOf(this.#plan, old.index) === index);
+    const links: PeerLink[] = [];
+    const other: number[] = [];
+    try {
+      for (const old of partners) {
+        const [own, end] = check(native().socketpair(), "make", "a pair of sockets");
+        other.push(end);
+        links.push({ ...old.peer, index: old.index, fd: own });
+      }
+      const worker = await this.#host.start(index, links);
+      for (const [n, old] of partners.entries())
+        old.connect("successor", { ...worker.peer, index }, other[n]!);
+      this.#add(index, worker);
+      if (this.#state.phase !== "starting" && this.#state.phase !== "ended") this.#kill(index);
+      else this.#mark("spawned");
+    } catch (error) {
+      this.#cause ??= error as Error;
+      this.dispatch({ type: "newDied", index });
+    } finally {
+      closeAll([...other, ...links.map(({ fd }) => fd)]);
+    }
+  }
+
+  #add(index: number, worker: WorkerProcess): void {
+    this.#news.set(index, worker);
+    void worker.dead.then((how) => {
+      if (this.#state.phase !== "killing") this.#cause ??= how;
+      this.dispatch({ type: "newDied", index });
+    });
+  }
+
+  #commit(indexes: readonly number[]): void {
+    const holder = newRoleHolder(this.#plan, this.#holder, indexes);
+    this.#holder = holder ?? this.#holder;
+    for (const index of indexes) this.#host.commit(this.#news.get(index)!, index === holder);
+  }
+
+  #kill(index: number): void {
+    const worker = this.#news.get(index);
+    // It is killed when it has been started.
+    if (worker === undefined) return;
+    worker.fail(this.#error);
+  }
+
+  #those(indexes: readonly number[]): WorkerProcess[] {
+    return indexes.map((index) => this.#olds.get(index)!);
+  }
+
+  get #error(): HandoverError {
+    const { failure } = this.#state;
+    return failure === undefined
+      ? new HandoverError("ERR_STOPPED", "the upgrade is over")
+      : commitError(failure, this.#cause);
+  }
+
+  #setTimer(phase: CommitPhase): void {
+    this.#cancelTimer();
+    if (phase === "probation") return this.#watchProbation();
+    const timeout = phase === "starting" ? this.#host.readyTimeout : TIMEOUTS[phase] ?? MIN_SILENCE;
+    const limit = phase === "committing" ? Math.max(this.#host.probation, MIN_SILENCE) : timeout;
+    this.#cancelTimer = this.#host.clock.after(limit, () => {
+      // The answer may have arrived while this process was too busy to read it.
+      setImmediate(() => this.dispatch({ type: "timeout", phase }));
+    });
+  }
+
+  /** Probation is over when its time is, and every new worker is known to be well. */
+  #watchProbation(): void {
+    this.#onAllCommitted();
+    const end = this.#host.clock.now() + this.#host.probation;
+    const look = (): void => {
+      const isWell = [...this.#news.values()].every(
+        (one) => one.hasHeartbeat && (one.isInspected || one.silence < DOUBTFUL_SILENCE),
+      );
+      if (isWell && this.#host.clock.now() >= end) this.dispatch({ type: "probationOver" });
+      else this.#cancelTimer = this.#host.clock.after(LOOK_EVERY, look);
+    };
+    this.#cancelTimer = this.#host.clock.after(Math.min(this.#host.probation, LOOK_EVERY), look);
+  }
+
+  #onAllCommitted(): void {
+    const { begin = 0, spawned = begin, yielding = spawned } = this.#marks;
+    const commit = this.#host.clock.now() - yielding;
+    this.#committed.resolve({ spawn: spawned - begin, ready: Math.max(0, yielding - spawned), commit });
+  }
+
+  #abandon(): void {
+    this.#isAbandoned = true;
+    this.#cancelTimer();
+    this.#onAllCommitted();
+    this.#ended.resolve({ how: "done" });
+  }
+
+  #end({ type, dead, silent, unkillable }: CommitUndone): void {
+    const error = this.#error;
+    this.#committed.reject(error);
+    this.#ended.resolve({ how: type, error, dead, silent, unkillable });
+  }
+
+  #mark(what: CommitPhase | "begin" | "spawned"): void {
+    this.#marks[what] = this.#host.clock.now();
+  }
+}
+
+/** ms */
+const TIMEOUTS: Partial<Record<CommitPhase, number>> = {
+  // A role of a worker may take as long as its own timeout.
+  yielding: 30_000,
+  ceasing: 1_000,
+  killing: 6_000,
+  resuming: 5_000,
+};
+
+/** ms. A worker that is silent for less is never killed. */
+const MIN_SILENCE = 3_000;
+
+/** ms between two looks at the new workers on probation. */
+const LOOK_EVERY = 250;
