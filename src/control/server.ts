@@ -8,13 +8,7 @@ import { native } from "../platform/native.js";
 import { LONGEST_TIMEOUT } from "../util/clock.js";
 import { VERSION } from "../util/version.js";
 import type { ControlBinding } from "./binding.js";
-import {
-  readLines,
-  writeLine,
-  type Answer,
-  type Phase,
-  type Status,
-} from "./protocol.js";
+import { readLines, writeLine, type Answer, type Phase, type Status } from "./protocol.js";
 import { isAutomatic, newSocketPath } from "./runtime-directory.js";
 
 /** The process that clients of the control socket control. */

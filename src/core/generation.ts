@@ -113,7 +113,8 @@ export class Generation {
     if (this.state.name === "starting") pidFile?.prepare();
     try {
       const { controlSocket } = settings;
-      if (controlSocket !== false) await this.#control?.open(inheritedBinding(sockets, inventory), controlSocket);
+      if (controlSocket !== false)
+        await this.#control?.open(inheritedBinding(sockets, inventory), controlSocket);
     } catch (error) {
       pidFile?.discard();
       throw error;

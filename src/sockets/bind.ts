@@ -17,7 +17,6 @@ export interface OpenOptions {
   family?: 4 | 6;
 }
 
-
 /**
  * Binds an address, and listens on it: `bind` alone would reserve nothing.
  *

@@ -40,7 +40,12 @@ export class ListenerGroup {
     }
   }
 
-  private constructor(request: OpenRequest, bound: SocketDescription, by: "random" | "source", host: GroupHost) {
+  private constructor(
+    request: OpenRequest,
+    bound: SocketDescription,
+    by: "random" | "source",
+    host: GroupHost,
+  ) {
     this.name = request.name;
     this.address = request.address;
     this.#backlog = request.backlog;

@@ -2,13 +2,14 @@ import { readFileSync } from "node:fs";
 import type { Status, WorkerStatus } from "../control/protocol.js";
 import type { Env } from "../process/env.js";
 import { VERSION } from "../util/version.js";
-import type { Supervisor, WorkerRecord } from "./supervisor.js";
+import type { Supervisor } from "./supervisor.js";
+import type { WorkerRecord } from "./worker-pool.js";
 import type { WorkerProcess } from "./worker-process.js";
 
 /** The status of the service, and of each worker. */
 export function supervisorStatus(supervisor: Supervisor, env: Env): Status {
-  const { settings, generation, staged } = supervisor;
-  const workers = supervisor.workers.map((record, index) => statusOf(supervisor, record, index, env));
+  const { settings, generation, staged, pool } = supervisor;
+  const workers = pool.records.map((record, index) => statusOf(record, index, pool.holder, env));
   return {
     state: supervisor.state,
     generation,
@@ -19,22 +20,22 @@ export function supervisorStatus(supervisor: Supervisor, env: Env): Status {
     listeners: supervisor.listeners.all,
     connections: workers.reduce((sum, { connections = 0 }) => sum + connections, 0),
     memory: process.memoryUsage.rss(),
-    predecessors: supervisor.retired.map(({ generation: of, pid, connections }) => ({
+    predecessors: pool.retired.map(({ generation: of, pid, connections }) => ({
       generation: of,
       pid,
       connections,
     })),
     ...(staged === undefined ? {} : { staged }),
-    upgrades: supervisor.records,
+    upgrades: supervisor.upgrades,
     name: settings.name,
     workers,
   };
 }
 
 function statusOf(
-  { holder }: Supervisor,
   { current, restarts, lastExit, hasFailed }: Readonly<WorkerRecord>,
   index: number,
+  holder: number | undefined,
   { clock }: Env,
 ): WorkerStatus {
   const state = hasFailed ? "failed" : current === undefined ? "waiting" : stateOf(current);

@@ -124,6 +124,11 @@ export class WorkerProcess {
     return this.#isAccepting;
   }
 
+  /** Whether it was told to accept. */
+  get isCommitted(): boolean {
+    return this.#watch !== undefined;
+  }
+
   /** As of its last heartbeat. */
   get connections(): number {
     return this.#connections;
@@ -191,7 +196,11 @@ export class WorkerProcess {
   }
 
   /** @param fd one end of a channel; it stays the caller's */
-  connect(side: "successor" | "predecessor", { generation, pid, index }: Peer & { index: number }, fd: number): void {
+  connect(
+    side: "successor" | "predecessor",
+    { generation, pid, index }: Peer & { index: number },
+    fd: number,
+  ): void {
     this.#successor.send({ type: "peer", side, index, generation, pid }, [fd]);
   }
 

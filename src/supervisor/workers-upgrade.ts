@@ -123,6 +123,12 @@ export class WorkersUpgrade {
     this.#run(effects);
   }
 
+  /** An old worker has released its roles; or not, for a reason. */
+  onYielded(index: number, failure: string | undefined): void {
+    if (failure !== undefined) this.#cause ??= new Error(failure);
+    this.dispatch({ type: "yielded", index, failed: failure !== undefined });
+  }
+
   /** The silence of a new worker that was told to accept. */
   onSilence(worker: WorkerProcess, silence: number): void {
     const limit = Math.max(this.#host.probation, MIN_SILENCE);
@@ -239,7 +245,7 @@ export class WorkersUpgrade {
   #setTimer(phase: CommitPhase): void {
     this.#cancelTimer();
     if (phase === "probation") return this.#watchProbation();
-    const timeout = phase === "starting" ? this.#host.readyTimeout : TIMEOUTS[phase] ?? MIN_SILENCE;
+    const timeout = phase === "starting" ? this.#host.readyTimeout : (TIMEOUTS[phase] ?? MIN_SILENCE);
     const limit = phase === "committing" ? Math.max(this.#host.probation, MIN_SILENCE) : timeout;
     this.#cancelTimer = this.#host.clock.after(limit, () => {
       // The answer may have arrived while this process was too busy to read it.

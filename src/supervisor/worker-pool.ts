@@ -1,0 +1,287 @@
+import type { WorkerPlace } from "../channel/messages.js";
+import { reasonOf, toHandoverError, HandoverError } from "../errors.js";
+import { stateError } from "../lifecycle.js";
+import type { Env } from "../process/env.js";
+import { report } from "./report.js";
+import { RestartPolicy } from "./restart-policy.js";
+import { nextFence, roleHolder } from "./role-holder.js";
+import type { ServiceListeners } from "./service-listeners.js";
+import type { SupervisorSettings } from "./settings.js";
+import { workerCommand } from "./worker-command.js";
+import { WorkerProcess, type PeerLink, type WorkerListener } from "./worker-process.js";
+
+/** The worker of one index, as the service knows it over the lives of its processes. */
+export interface WorkerRecord {
+  readonly policy: RestartPolicy;
+  /** The process that serves, or starts outside of an upgrade. */
+  current: WorkerProcess | undefined;
+  /** How often it was started again. */
+  restarts: number;
+  /** Why its last process died. */
+  lastExit: string | undefined;
+  /** It has died too often, and is not started again. */
+  hasFailed: boolean;
+  cancelRestart: () => void;
+}
+
+/** The service that the workers belong to. */
+interface PoolHost {
+  readonly listener: WorkerListener;
+  readonly listeners: ServiceListeners;
+  generation(): number;
+  /** Whether the service stops: no worker is started. */
+  isStopping(): boolean;
+  /** The new worker of an index in the upgrade that is under way. */
+  newWorker(index: number): WorkerProcess | undefined;
+  /** Whether an upgrade takes note of the death: the new worker of this index is to serve instead. */
+  onOldDeath(index: number): boolean;
+  /** A worker accepts, or has failed. */
+  changed(): void;
+  /** The last worker has failed. */
+  allFailed(): void;
+}
+
+/** The workers of the service: their processes, their restarts, and what one of them holds for all. */
+export class WorkerPool {
+  readonly #settings: SupervisorSettings;
+  readonly #env: Env;
+  readonly #host: PoolHost;
+  readonly #records: WorkerRecord[];
+  /** Workers that were replaced, and drain. */
+  readonly #retired = new Set<WorkerProcess>();
+  /** The index of the worker that holds the roles. */
+  #holder: number | undefined;
+  #fence = 0;
+  /** The keys of TLS sessions, which all workers share: a client comes back to any of them. */
+  #ticketKeys: Record<string, string> = {};
+
+  constructor(settings: SupervisorSettings, env: Env, host: PoolHost) {
+    this.#settings = settings;
+    this.#env = env;
+    this.#host = host;
+    this.#records = Array.from({ length: settings.workers }, () => newRecord(settings));
+  }
+
+  /** By index. */
+  get records(): readonly Readonly<WorkerRecord>[] {
+    return this.#records;
+  }
+
+  get indexes(): number[] {
+    return [...this.#records.keys()];
+  }
+
+  get retired(): readonly WorkerProcess[] {
+    return [...this.#retired];
+  }
+
+  get holder(): number | undefined {
+    return this.#holder;
+  }
+
+  /** Whether every worker accepts or has failed. */
+  get isSettled(): boolean {
+    return this.#records.every(({ current, hasFailed }) => hasFailed || current?.isAccepting === true);
+  }
+
+  isCurrent(worker: WorkerProcess): boolean {
+    return this.#records[worker.index]?.current === worker;
+  }
+
+  /** The worker of an index that accepts, also one on probation. */
+  acceptor(index: number): WorkerProcess | undefined {
+    const both = [this.#host.newWorker(index), this.#records[index]?.current];
+    return both.find((worker) => worker?.isAccepting === true);
+  }
+
+  /** The workers of these indexes that accept. */
+  serving(indexes: readonly number[] = this.indexes): Map<number, WorkerProcess> {
+    const all = indexes.map((index) => [index, this.#records[index]!.current] as const);
+    return new Map(all.filter((one): one is [number, WorkerProcess] => one[1]?.isAccepting === true));
+  }
+
+  /** The workers that have not exited, without those of an upgrade that is under way. */
+  living(): WorkerProcess[] {
+    const serving = this.#records.flatMap(({ current }) => current ?? []);
+    return [...serving, ...this.#retired].filter((worker) => !worker.isDead);
+  }
+
+  /** Starts the worker of an index outside of an upgrade. */
+  start(index: number): void {
+    const record = this.#records[index]!;
+    record.cancelRestart();
+    void this.spawn(index, this.#host.generation(), []).then(
+      (worker) => {
+        if (this.#host.isStopping()) return this.abandon(worker);
+        record.current = worker;
+        this.#watch(worker, this.#killIfLate(worker));
+      },
+      (error: unknown) =>
+        this.#onDeath(index, undefined, toHandoverError(error, "ERR_SPAWN", "start a worker")),
+    );
+  }
+
+  /** Starts the workers that no process serves for, unless they have failed. */
+  startMissing(): void {
+    for (const [index, { current, hasFailed }] of this.#records.entries())
+      if (current === undefined && !hasFailed) this.start(index);
+  }
+
+  /** Starts no worker again. */
+  cancelRestarts(indexes: readonly number[] = this.indexes): void {
+    for (const index of indexes) this.#records[index]!.cancelRestart();
+  }
+
+  /**
+   * Starts a process of the program.
+   *
+   * @param peers the workers that it replaces
+   * @throws {HandoverError} `ERR_SPAWN`, `ERR_OPTION` (of the environment's file)
+   */
+  async spawn(index: number, generation: number, peers: readonly PeerLink[]): Promise<WorkerProcess> {
+    const messages = peers.map((peer) => ({ type: "peer" as const, side: "predecessor" as const, ...peer }));
+    const items = this.#host.listeners.itemsFor(index);
+    const legacy = { generation, items, place: this.#placeOf(index, generation), peers: messages };
+    return WorkerProcess.start(this.#env, workerCommand(this.#settings, index), legacy, this.#host.listener);
+  }
+
+  /** A worker that was started outside of an upgrade is ready: it accepts. */
+  admit(worker: WorkerProcess): void {
+    const holdsRoles = this.#holder === undefined;
+    if (holdsRoles) this.#holder = worker.index;
+    this.commit(worker, holdsRoles);
+  }
+
+  /** @param roles whether it acquires the roles */
+  commit(worker: WorkerProcess, roles: boolean): void {
+    // The keys of the first worker are those of all.
+    this.#ticketKeys = { ...worker.ticketKeys, ...this.#ticketKeys };
+    worker.commit(this.#ticketKeys, this.#nextFence(), roles);
+  }
+
+  /** An old worker accepts again. */
+  resume(worker: WorkerProcess, reason: HandoverError, roles: boolean): void {
+    worker.resume(reason, roles, this.#nextFence());
+  }
+
+  /** Later fences are above this one. */
+  advanceFence(fence: number): void {
+    this.#fence = Math.max(this.#fence, fence);
+  }
+
+  /** The new workers of an upgrade have taken their places. */
+  install(news: ReadonlyMap<number, WorkerProcess>): void {
+    for (const [index, worker] of news) {
+      const record = this.#records[index]!;
+      if (record.current !== undefined && !record.current.isDead) this.#retire(record.current);
+      Object.assign(record, { current: worker, hasFailed: false });
+      record.policy.forget();
+      this.#watch(worker, () => {});
+    }
+  }
+
+  /**
+   * Ends the workers of these indexes that do not accept yet: they have nothing that could move to the workers of an upgrade.
+   */
+  discardStarting(indexes: readonly number[]): void {
+    for (const index of indexes) {
+      const record = this.#records[index]!;
+      const { current } = record;
+      if (current === undefined || current.isAccepting) continue;
+      record.current = undefined;
+      this.#retire(current);
+      current.fail(new HandoverError("ERR_ABORTED", "an upgrade replaced it before it was ready"));
+    }
+  }
+
+  /** Ends a worker that was started in vain. */
+  abandon(worker: WorkerProcess): void {
+    this.#retire(worker);
+    worker.fail(stateError("ERR_STOPPED", "start a worker"));
+  }
+
+  /** @param holder the index of the worker that holds the roles after an upgrade */
+  setHolder(holder: number | undefined): void {
+    this.#holder = holder;
+    this.assignRoles();
+  }
+
+  /** One worker holds the roles, unless none serves. */
+  assignRoles(): void {
+    const holder = roleHolder(this.#holder, [...this.serving().keys()]);
+    if (holder === this.#holder) return;
+    this.#holder = holder;
+    if (holder !== undefined) this.#records[holder]!.current!.roles(true, this.#nextFence());
+  }
+
+  #placeOf(index: number, generation: number): Omit<WorkerPlace, "peers"> {
+    const { name, pidFile, controlSocket } = this.#settings;
+    return {
+      index,
+      count: this.#records.length,
+      name,
+      generation,
+      ...(pidFile === undefined ? {} : { pidFile }),
+      ...(typeof controlSocket === "string" ? { controlSocket } : {}),
+    };
+  }
+
+  #killIfLate(worker: WorkerProcess): () => void {
+    const { readyTimeout } = this.#settings;
+    return this.#env.clock.after(readyTimeout, () => {
+      const message = `worker ${worker.index} (pid ${worker.pid}) was not ready within ${readyTimeout} ms, and was killed`;
+      if (worker.readySince === undefined) worker.fail(new HandoverError("ERR_UPGRADE_TIMEOUT", message));
+    });
+  }
+
+  #watch(worker: WorkerProcess, cancel: () => void): void {
+    void worker.dead.then((how) => {
+      cancel();
+      this.#onDeath(worker.index, worker, how);
+    });
+  }
+
+  #retire(worker: WorkerProcess): void {
+    this.#retired.add(worker);
+    void worker.dead.then(() => this.#retired.delete(worker));
+  }
+
+  #onDeath(index: number, worker: WorkerProcess | undefined, how: HandoverError): void {
+    const record = this.#records[index];
+    if (record === undefined || record.current !== worker) return;
+    Object.assign(record, { current: undefined, lastExit: reasonOf(how) });
+    this.#host.listeners.steer();
+    if (this.#host.isStopping() || this.#host.onOldDeath(index)) return;
+    this.assignRoles();
+    const delay = record.policy.died(this.#env.clock.now(), worker?.readySince);
+    const who = worker === undefined ? `worker ${index}` : `worker ${index} (pid ${worker.pid})`;
+    if (delay === "failed") {
+      record.hasFailed = true;
+      report(`${who} has failed: ${record.lastExit}; it is not started again`);
+      if (this.#records.every(({ hasFailed }) => hasFailed)) this.#host.allFailed();
+      else this.#host.changed();
+      return;
+    }
+    report(
+      `${who} has died: ${record.lastExit}; it is started again ${delay === 0 ? "now" : `in ${delay} ms`}`,
+    );
+    record.restarts++;
+    record.cancelRestart = this.#env.clock.after(delay, () => this.start(index));
+  }
+
+  #nextFence(): number {
+    this.#fence = nextFence([this.#fence], Date.now());
+    return this.#fence;
+  }
+}
+
+function newRecord({ backoff, restarts, restartWindow }: SupervisorSettings): WorkerRecord {
+  return {
+    policy: new RestartPolicy({ backoff, restarts, restartWindow }),
+    current: undefined,
+    restarts: 0,
+    lastExit: undefined,
+    hasFailed: false,
+    cancelRestart: () => {},
+  };
+}
