@@ -89,7 +89,9 @@ export const INITS: ReadonlySet<string> = new Set([
 
 /** Its program and the first argument, for a message; the others may have secrets. */
 export function describeParent({ words, name, pid }: Ancestor): string {
-  const [program = name, ...rest] = words.join(" ").trim().split(" ");
+  const given = words.filter((word) => word !== "");
+  // A title, as npm sets one, is a single word; any other blank is part of a path.
+  const [program = name, ...rest] = given.length === 1 ? given[0]!.split(" ") : given;
   return `${[program, ...rest.slice(0, 1)].map((word) => basename(word)).join(" ")} (pid ${pid})`;
 }
 

@@ -1,4 +1,4 @@
-import { writeFileSync } from "node:fs";
+import { symlinkSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { detectProcessManager } from "../../dist/process/parents.js";
@@ -29,13 +29,11 @@ test.each([
   expect(detectProcessManager(env, found, true)).toBe(manager);
 });
 
-const wrapper = [process.execPath, fixturePath("runs-command.js")];
-
 describe.each([
-  ["a Node that runs a command", (program: string[]) => [...wrapper, ...program], "node runs-command.js"],
+  ["a Node that runs a command", (program: string[]) => [...wrapper(), ...program], "node runs-command.js"],
   [
     "a Node that runs a command by a shell",
-    (program) => [...wrapper, "sh", "-c", '"$@"; exit', "sh", ...program],
+    (program) => [...wrapper(), "sh", "-c", '"$@"; exit', "sh", ...program],
     "node runs-command.js",
   ],
   ["npm", npmStart, "npm start"],
@@ -60,7 +58,7 @@ describe.each([
 
 test.skipIf(isSkipped)(`a program is warned of a waiting parent that is PID 1${asRoot}`, async () => {
   const unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
-  const service = Service.start("", { command: [...unshare, ...wrapper, ...words("http.js")] });
+  const service = Service.start("", { command: [...unshare, ...wrapper(), ...words("http.js")] });
   await service.until("accepting");
   expect(await service.untilNoise(/HANDOVER_MANAGER.*/)).toMatch(/node runs-command\.js \(pid 1\) waits for/);
 });
@@ -100,6 +98,13 @@ test("on a terminal the first process says that the service goes on, and how to 
   await service.ended();
   expect(service.noise.match(/this process leaves/g)).toHaveLength(1);
 });
+
+/** A Node that runs a command. A blank in its path is no end of a word. */
+function wrapper(): string[] {
+  const directory = join(temporaryDirectory(), "a blank and ü");
+  symlinkSync(fixturePath("."), directory);
+  return [process.execPath, join(directory, "runs-command.js")];
+}
 
 /** `npm start` in a directory whose package starts the program. */
 function npmStart(program: string[]): string[] {
