@@ -7,7 +7,7 @@ import { readBlock } from "../platform/proc.js";
 import { text, wrongOption } from "../util/validation.js";
 import { withoutCompileCache } from "./compile-cache.js";
 import { withOtherInspectorPort } from "./inspector.js";
-import { ownOptionsOf } from "./node-words.js";
+import { ownOptionsOf, wordsOfNodeOptions } from "./node-words.js";
 import { withoutPreload } from "./preload.js";
 
 /** The command that starts a successor. `argv0` is the name by which it sees itself called. */
@@ -101,7 +101,7 @@ function withoutInheritance(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
 function withInspectorOptions(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   const options = env["NODE_OPTIONS"];
   if (options === undefined) return env;
-  const words = options.trim().split(/ +/);
+  const words = wordsOfNodeOptions(options);
   const others = withOtherInspectorPort(words);
   return others.every((word, n) => word === words[n]) ? env : { ...env, NODE_OPTIONS: others.join(" ") };
 }

@@ -1,3 +1,11 @@
+/**
+ * The words of `NODE_OPTIONS`, as Node splits them. Each keeps its quotes: a path in quotes may have blanks, which a split
+ * at every blank would lose when the words are joined again.
+ */
+export function wordsOfNodeOptions(text = ""): string[] {
+  return text.match(/(?:[^ "]|"(?:\\.|[^"\\])*")+/gs) ?? [];
+}
+
 /** The words before the script, which are options of Node itself; without a script all words. */
 export function ownOptionsOf(args: readonly string[]): string[] {
   for (let n = 0; n < args.length; n++) {

@@ -1,4 +1,5 @@
 import { subscribe } from "node:diagnostics_channel";
+import { wordsOfNodeOptions } from "./node-words.js";
 
 /*
  * The preload runs in a successor before its program, and only reports errors that are not caught: of a syntax error, or of
@@ -60,7 +61,7 @@ export function withoutPreload(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
  * CommonJS files of worker threads, by the loader of ES modules: later, and only with the file extensions that it knows.
  */
 export function doesPreloadShow(): boolean {
-  const options = [...process.execArgv, ...(process.env["NODE_OPTIONS"] ?? "").split(" ")];
+  const options = [...process.execArgv, ...wordsOfNodeOptions(process.env["NODE_OPTIONS"])];
   if (options.some((option) => USES_MODULE_LOADER.test(option))) return false;
   return process.mainModule !== undefined || process.argv[1] === undefined || hasHadWorkers;
 }

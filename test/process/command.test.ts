@@ -110,8 +110,10 @@ test.each([
 
 test.each([
   [' --inspect  --require "a b"', '--inspect=0 --require "a b"'],
+  ['--import="/a  blank/ü.js" --inspect', '--import="/a  blank/ü.js" --inspect=0'],
   ['"--inspect=localhost:9229" --no-warnings', '"--inspect=localhost:0" --no-warnings'],
   ["--inspect-port 9229", "--inspect-port 0"],
+  ['--require "/a --inspect b/x.js"', '--require "/a --inspect b/x.js"'],
   ["--title=a  --no-warnings ", "--title=a  --no-warnings "],
 ])("NODE_OPTIONS=%j is %j for a successor", (NODE_OPTIONS, expected) => {
   const { env } = successorCommand({ ...from, env: { NODE_OPTIONS } }, {});

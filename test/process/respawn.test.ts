@@ -163,6 +163,23 @@ describe.each([
   });
 });
 
+test("a path with blanks in NODE_OPTIONS survives the change of the inspector's port", async () => {
+  const directory = join(home, "two  blanks and ü");
+  mkdirSync(directory);
+  write(join(directory, "hook.cjs"), "");
+  // Without --inspect this port opens nothing.
+  const NODE_OPTIONS = `--require "${join(directory, "hook.cjs")}" --inspect-port=9229`;
+  const service = Service.start("", {
+    command: [process.execPath, "server.js"],
+    cwd: current,
+    env: { NODE_OPTIONS },
+  });
+  await service.until("accepting");
+  await service.replace();
+  const { environ } = await started(service, 1);
+  expect(environ).toContain(`NODE_OPTIONS=${NODE_OPTIONS.replace("9229", "0")}`);
+});
+
 describe("the option spawn", () => {
   test("the option spawn replaces the command, its arguments, the directory and the environment", async () => {
     const to = join(home, "releases", "2");

@@ -1,5 +1,5 @@
 import { inspectorPortOf } from "../../../process/inspector.js";
-import { ownOptionsOf } from "../../../process/node-words.js";
+import { ownOptionsOf, wordsOfNodeOptions } from "../../../process/node-words.js";
 import { isFixed, type PortRange } from "../../../sockets/unmanaged.js";
 import type { Facts } from "../facts.js";
 import { canonical, portOf, type Listener } from "../listener-facts.js";
@@ -48,7 +48,7 @@ function isInspector(
   { words, env }: NonNullable<Facts["process"]>,
   ephemeral: PortRange,
 ): boolean {
-  const ofEnvironment = (env["NODE_OPTIONS"] ?? "").split(" ");
+  const ofEnvironment = wordsOfNodeOptions(env["NODE_OPTIONS"]);
   const inspector = inspectorPortOf([...ofEnvironment, ...ownOptionsOf(words.slice(1))]);
   return inspector === 0 ? !isFixed(port, ephemeral, undefined) : port === inspector;
 }
