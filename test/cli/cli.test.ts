@@ -1,6 +1,6 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { handover, jsonLines, startHandover } from "../support/program.js";
 import { openRequest } from "../support/requests.js";
@@ -57,7 +57,8 @@ describe("the program", () => {
   });
 
   test("handover loads only the modules of the command that runs", async () => {
-    const NODE_OPTIONS = `--import=${resolve("test/fixtures/prints-loaded-modules.js")}`;
+    const hook = new URL("../fixtures/prints-loaded-modules.js", import.meta.url);
+    const NODE_OPTIONS = `--import=${hook.href}`;
     const { stderr } = await startHandover(["status", 99_999_999], { NODE_OPTIONS }).ended;
     expect(stderr).toMatch(/\/dist\/bundle\/cli-status-command-\w+\.js\n/);
     expect(stderr).not.toMatch(/\/dist\/bundle\/cli-(doctor|unit|demo|completion|only-service|list)/);

@@ -124,7 +124,7 @@ const literals = [...sources.join("\n").matchAll(/`((?:[^`\\]|\\.)*)`|"((?:[^"\\
 function pattern(message: string): RegExp {
   const text = escape(message)
     .replaceAll("…", ".*")
-    .replaceAll(/(?<![\w.])\/[\w./-]+/g, "\\S+")
+    .replaceAll(/(?<![\w.])\/[\w./-]+/g, ".+")
     .replaceAll(/\d+/g, "\\d+");
   return new RegExp(`^${text}$`);
 }

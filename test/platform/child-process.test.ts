@@ -14,6 +14,7 @@ import {
 } from "../../dist/platform/child-process.js";
 import { check, native } from "../../dist/platform/native.js";
 import { readStat } from "../../dist/platform/proc.js";
+import { forAnotherUser } from "../support/another-user.js";
 import { asRoot, isSkipped } from "../support/root.js";
 import { descriptorCount, temporaryDirectory } from "../support/service.js";
 
@@ -338,9 +339,8 @@ describe.skipIf(isSkipped)(`another user${asRoot}`, () => {
   it("another user is told of a directory that may not be entered, and of having too many processes", async () => {
     const closed = join(home, "closed");
     fs.mkdirSync(closed, { mode: 0o700 });
-    const fixture = fileURLToPath(new URL("../fixtures/native/starts-when-told.js", import.meta.url));
     const user = ["--reuid=65533", "--clear-groups"];
-    const child = spawn("setpriv", [...user, process.execPath, fixture], {
+    const child = spawn("setpriv", [...user, ...forAnotherUser().fixture("native/starts-when-told.js")], {
       stdio: ["pipe", "pipe", "inherit"],
     });
     onTestFinished(() => void child.kill("SIGKILL"));
