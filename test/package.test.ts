@@ -1,6 +1,7 @@
 import { execFileSync } from "node:child_process";
 import {
   cpSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -224,9 +225,20 @@ test("a package without its addon is refused in new Upgrader(), with the command
   const [, command] = /^ERR_NOT_SUPPORTED cannot load the addon .* or .*; to build it, .*: (npm .*)\n$/.exec(
     answer(),
   )!;
-  run("/bin/sh", ["-c", `${command} >/dev/null`]);
+  run("/bin/sh", ["-c", `${command} >/dev/null`], project, withoutDownload(other));
   expect(answer()).toBe("works\n");
 });
+
+/**
+ * The environment of a user without settings of npm, who can download no headers of Node. If none are installed with this
+ * Node, the build has to download them.
+ */
+function withoutDownload(HOME: string): NodeJS.ProcessEnv {
+  if (!existsSync(join(dirname(dirname(process.execPath)), "include/node/node_version.h")))
+    return process.env;
+  const others = Object.entries(process.env).filter(([name]) => !name.startsWith("npm_"));
+  return { ...Object.fromEntries(others), HOME, npm_config_dist_url: "http://127.0.0.1:1" };
+}
 
 function filesOf(directory: string): string[] {
   return readdirSync(directory, { recursive: true, withFileTypes: true })
@@ -234,6 +246,6 @@ function filesOf(directory: string): string[] {
     .map((entry) => join(entry.parentPath, entry.name).slice(directory.length).replace(/^\//, ""));
 }
 
-function run(command: string, args: string[], cwd = project): string {
-  return execFileSync(command, args, { cwd, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
+function run(command: string, args: string[], cwd = project, env = process.env): string {
+  return execFileSync(command, args, { cwd, env, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
 }
