@@ -18,6 +18,7 @@ import {
   withCompileCache,
   withoutCompileCache,
 } from "../../dist/process/compile-cache.js";
+import { asRoot, isSkipped } from "../support/root.js";
 import { brief, Service } from "../support/service.js";
 
 const hasCache = "enableCompileCache" in module;
@@ -74,7 +75,7 @@ describe("the directory of the compile cache", () => {
     prepareCompileCache(directory);
   });
 
-  test.skipIf(process.geteuid?.() !== 0)("is refused if it belongs to another user (needs root)", () => {
+  test.skipIf(isSkipped)(`is refused if it belongs to another user${asRoot}`, () => {
     const directory = privateDirectory();
     chownSync(directory, 12_345, 12_345);
     expect(() => prepareCompileCache(directory)).toThrow(/belongs to uid 12345$/);
