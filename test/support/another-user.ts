@@ -16,11 +16,14 @@ export interface ForAnotherUser {
   fixture: (name: string, settings?: object) => string[];
 }
 
-/** Copies the package, and `node` if that user cannot run it, to a directory that the test removes. */
+/**
+ * Copies the package, and `node` if that user cannot run it, to a directory that the test removes. Its path is one that a
+ * command must quote.
+ */
 export function forAnotherUser(): ForAnotherUser {
   const directory = temporaryDirectory();
   chmodSync(directory, 0o755);
-  const root = join(directory, "handover");
+  const root = join(directory, "a blank and ü");
   for (const part of [
     "package.json",
     "bin",
