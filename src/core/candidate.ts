@@ -1,5 +1,6 @@
 import { HandoverError, reasonOf } from "../errors.js";
 import type { Timings } from "../events.js";
+import { stateError } from "../lifecycle.js";
 import { successorCommand, type Command } from "../process/command.js";
 import { withCompileCache } from "../process/compile-cache.js";
 import { lastUncaught } from "../process/exit-reason.js";
@@ -21,15 +22,17 @@ export class Candidate {
    * Starts the successor, with every listener that is being bound right now. If none is, its process exists when this
    * returns: another listener of the signal that requested the upgrade may end this one in the same turn.
    *
-   * @throws {HandoverError} `ERR_SPAWN`, `ERR_OPTION` (of `spawn`), `ERR_ABORTED`
+   * @throws {HandoverError} `ERR_SPAWN`, `ERR_OPTION` (of `spawn`), `ERR_ABORTED`, `ERR_STOPPED`
    */
   static async start(
     context: ProcessContext,
     listener: SuccessorListener,
     signal: AbortSignal | undefined,
   ): Promise<Candidate> {
-    const { env, sockets, inventory, generation } = context;
+    const { env, sockets, inventory, generation, state } = context;
     if (sockets.isBinding) await sockets.bound();
+    // A successor that is started while this process ends would take the end for a crash, and accept.
+    if (state().name !== "upgrading") throw stateError("ERR_STOPPED", "upgrade");
     if (signal?.aborted) throw abortError(signal);
     const start = env.clock.now();
     const command = plannedCommand(context);

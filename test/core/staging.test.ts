@@ -240,6 +240,20 @@ test("a stop while an upgrade asks the staged successor kills it, and the upgrad
   expect(driven.spawns).toBe(1);
 });
 
+test("a stop while an upgrade waits for the death of a successor that was unstaged starts no other one", async () => {
+  const { driven } = await ready();
+  await hold(driven);
+  driven.successor.isBlocked = true;
+  driven.generation.unstage();
+  const upgrade = driven.generation.upgrade(undefined);
+  upgrade.catch(() => {});
+  void driven.generation.stop();
+  driven.clock.advance(1_000);
+  await expect(upgrade).rejects.toMatchObject({ code: "ERR_STOPPED" });
+  await driven.generation.exit;
+  expect(driven.spawns).toBe(1);
+});
+
 test("a staged successor that dies on probation is rolled back, and can be staged again", async () => {
   const { driven } = await ready();
   await hold(driven);
