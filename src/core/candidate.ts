@@ -109,20 +109,14 @@ export class Candidate {
    * Asks a successor that is ready to wait for a later upgrade. When this rejects, the successor is dead.
    *
    * @param ttl for how long, in ms
-   * @throws {HandoverError} `ERR_NOT_SUPPORTED` by its version of handover, `ERR_UNRESPONSIVE`
+   * @throws {HandoverError} `ERR_NOT_SUPPORTED` by its version of handover, `ERR_UNRESPONSIVE`, `ERR_CHILD_EXITED`
    */
   async stage(ttl: number): Promise<void> {
-    const { successor } = this;
-    if (successor.canBeStaged && (await successor.stage(ttl))) return;
-    const reason = successor.canBeStaged
-      ? new HandoverError("ERR_UNRESPONSIVE", `cannot stage an upgrade: ${this.#silence}`)
-      : new HandoverError(
-          "ERR_NOT_SUPPORTED",
-          "cannot stage an upgrade: the new code has a version of handover that cannot wait for it",
-        );
-    this.kill(reason);
-    const how = await successor.deadOrUnkillable;
-    throw successor.isDead ? reason : how;
+    const why = this.successor.canBeStaged ? await this.#askToWait(ttl) : tooOld();
+    if (why === undefined) return;
+    this.kill(why);
+    const how = await this.successor.deadOrUnkillable;
+    throw this.isDead ? why : how;
   }
 
   /** Whether the successor has every listener and descriptor that this process has now, and no other. */
@@ -144,13 +138,17 @@ export class Candidate {
     } catch (error) {
       return reasonOf(error);
     }
-    if (!(await this.successor.stage(settings.upgradeTimeout))) return this.#silence;
+    const silence = await this.#askToWait(settings.upgradeTimeout);
+    if (silence !== undefined) return silence.message;
     this.#timings = { spawn: 0, ready: env.clock.now() - start };
     return undefined;
   }
 
-  get #silence(): string {
-    return `the successor (pid ${this.pid}) did not answer`;
+  /** Returns why the successor does not wait for `ttl` ms: it is dead, or does not answer. Undefined if it waits. */
+  async #askToWait(ttl: number): Promise<HandoverError | undefined> {
+    if (await this.successor.stage(ttl)) return undefined;
+    if (this.isDead) return this.dead;
+    return new HandoverError("ERR_UNRESPONSIVE", `the successor (pid ${this.pid}) did not answer`);
   }
 
   /** Kills the successor: {@link ready} rejects with `reason`, once it is dead. */
@@ -179,6 +177,13 @@ export class Candidate {
 function plannedCommand({ env, settings }: ProcessContext): Command {
   const command = successorCommand(env.launch, settings.spawn());
   return { ...command, env: withCompileCache(command.env, settings.compileCache) };
+}
+
+function tooOld(): HandoverError {
+  return new HandoverError(
+    "ERR_NOT_SUPPORTED",
+    "cannot stage an upgrade: the new code has a version of handover that cannot wait for it",
+  );
 }
 
 /** The error of an upgrade that was aborted. */

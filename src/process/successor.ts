@@ -6,7 +6,7 @@ import { LocalExchange } from "../exchange/local-exchange.js";
 import { closeAll } from "../platform/descriptors.js";
 import { systemCause } from "../platform/native.js";
 import type { Clock } from "../util/clock.js";
-import { deferred } from "../util/deferred.js";
+import { deferred, type Deferred } from "../util/deferred.js";
 import type { Command } from "./command.js";
 import type { Env } from "./env.js";
 import {
@@ -55,7 +55,7 @@ export class Successor {
   #used: ReadonlySet<string> = new Set();
   readonly #resolveReady: () => void;
   /** Resolves when the successor says again that it is ready. */
-  #stageAnswer = deferred<void>();
+  #stageAnswer: Deferred<boolean> | undefined;
   readonly #resolveGone: () => void;
   readonly #clock: Clock;
 
@@ -211,12 +211,13 @@ export class Successor {
    * still is ready: it hangs, or is dead.
    */
   async stage(ttl: number): Promise<boolean> {
-    this.#stageAnswer = deferred<void>();
-    if (!this.#channel.send({ type: "stage", ttl })) return false;
-    const late = deferred<void>();
-    const cancel = this.#clock.after(STAGE_TIMEOUT, late.resolve);
-    const answered = this.#stageAnswer.promise.then(() => true);
-    const isReady = await Promise.race([answered, Promise.race([late.promise, this.dead]).then(() => false)]);
+    const answer = deferred<boolean>();
+    this.#stageAnswer = answer;
+    // If it has closed the channel, it is dead soon, and the way it died says more than its silence.
+    this.#channel.send({ type: "stage", ttl });
+    const cancel = this.#clock.after(STAGE_TIMEOUT, () => answer.resolve(false));
+    void this.dead.then(() => answer.resolve(false));
+    const isReady = await answer.promise;
     cancel();
     return isReady;
   }
@@ -311,7 +312,7 @@ export class Successor {
       return this.fail(new HandoverError("ERR_PROTOCOL", message));
     }
     this.#used = new Set(used);
-    this.#stageAnswer.resolve();
+    this.#stageAnswer?.resolve(true);
     return this.#resolveReady();
   }
 

@@ -254,6 +254,21 @@ test("a stop while an upgrade waits for the death of a successor that was unstag
   expect(driven.spawns).toBe(1);
 });
 
+test("stage() rejects with the way a successor died that was ready, and did not answer", async () => {
+  const { driven } = await ready();
+  const staging = driven.generation.stage();
+  await until(() => driven.successors.length === 1, "a successor");
+  driven.successor.isBlocked = true;
+  driven.successor.readyToBeStaged();
+  await driven.successor.receives("stage");
+  driven.successor.exit(7);
+  await expect(staging).rejects.toMatchObject({
+    code: "ERR_CHILD_EXITED",
+    message: expect.stringContaining("exited with code 7") as unknown,
+  });
+  expect(driven.state).toBe("ready");
+});
+
 test("a staged successor that dies on probation is rolled back, and can be staged again", async () => {
   const { driven } = await ready();
   await hold(driven);
