@@ -57,7 +57,11 @@ export class Staging {
   /** Throws away the successor that is held: it is told to exit. */
   end(reason: string): void {
     const candidate = this.take();
-    if (candidate !== undefined) void this.#endTaken(candidate, reason).catch(() => {});
+    if (candidate === undefined) return;
+    this.#endTaken(candidate, reason).catch((error: unknown) => {
+      const failure = toHandoverError(error, "ERR_INTERNAL", "end a staged successor");
+      this.#context.emit("failed", { error: failure });
+    });
   }
 
   /**
@@ -67,7 +71,7 @@ export class Staging {
    * @throws {HandoverError} `ERR_UNKILLABLE`
    */
   async isUsable(candidate: Candidate): Promise<boolean> {
-    const why = candidate.isDead ? reasonOf(await candidate.dead) : await candidate.whyOutdated();
+    const why = await candidate.whyOutdated();
     if (why !== undefined) await this.#endTaken(candidate, why);
     return why === undefined;
   }
@@ -98,11 +102,6 @@ export class Staging {
   #awaitEnd(candidate: Candidate, ending: Promise<unknown>): void {
     const ended = ending.then(() => {});
     this.#ending = ended;
-    ended.catch((error: unknown) => {
-      this.#context.emit("failed", {
-        error: toHandoverError(error, "ERR_INTERNAL", "end a staged successor"),
-      });
-    });
     void candidate.dead.then(() => {
       candidate.cleanUp();
       if (this.#ending === ended) this.#ending = undefined;

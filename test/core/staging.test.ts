@@ -269,6 +269,21 @@ test("stage() rejects with the way a successor died that was ready, and did not 
   expect(driven.state).toBe("ready");
 });
 
+test("a staged successor that cannot be killed makes an upgrade fail once", async () => {
+  const { driven } = await ready();
+  await hold(driven);
+  Object.assign(driven.successor, { isBlocked: true, isUnkillable: true });
+  const upgrade = driven.generation.upgrade(undefined);
+  upgrade.catch(() => {});
+  await until(() => driven.successor.types.filter((type) => type === "stage").length === 2, "the question");
+  driven.clock.advance(1_000);
+  await driven.successor.receives("rehearsed");
+  driven.clock.advance(1_000);
+  driven.clock.advance(5_000);
+  await expect(upgrade).rejects.toMatchObject({ code: "ERR_UNKILLABLE" });
+  expect(driven.events.filter((name) => name === "failed")).toHaveLength(1);
+});
+
 test("a staged successor that dies on probation is rolled back, and can be staged again", async () => {
   const { driven } = await ready();
   await hold(driven);
