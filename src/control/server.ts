@@ -6,6 +6,7 @@ import { descriptorOf } from "../platform/node-internals.js";
 import type { Outcome } from "../lifecycle.js";
 import { native } from "../platform/native.js";
 import { LONGEST_TIMEOUT } from "../util/clock.js";
+import { withTimeout } from "../util/timeout.js";
 import { VERSION } from "../util/version.js";
 import type { ControlBinding } from "./binding.js";
 import { readLines, writeLine, type Answer, type Phase, type Status } from "./protocol.js";
@@ -74,10 +75,9 @@ export class ControlServer {
 
   /** Answers the pending requests and closes every connection, within `timeout` ms. */
   async close(timeout: number): Promise<void> {
-    const late = setTimeout(() => this.#clients.forEach((client) => client.destroy()), timeout);
-    await Promise.all(this.#answers);
-    await Promise.all([...this.#clients].map((client) => ended(client)));
-    clearTimeout(late);
+    const answered = Promise.all(this.#answers).then(() => Promise.all([...this.#clients].map(ended)));
+    await withTimeout(timeout, answered);
+    for (const client of this.#clients) client.destroy();
   }
 
   #greet(client: Socket): void {
@@ -125,18 +125,18 @@ export class ControlServer {
       case "stop":
         return this.#stop(client);
       case "upgrade":
-        return this.#withTimeout(client, timeout, async (signal, why) => {
+        return this.#withPhases(client, timeout, async (signal, why) => {
           const { settled, ...result } = await this.#controlled.upgrade(signal, force === true);
           if ((await settled) === "confirmed") return { answer: "upgraded", ...result };
           throw new HandoverError("ERR_ROLLED_BACK", `rolled back: ${why()}`);
         });
       case "rehearse":
-        return this.#withTimeout(client, timeout, async (signal) => {
+        return this.#withPhases(client, timeout, async (signal) => {
           return { answer: "rehearsed", ...(await this.#controlled.rehearse(signal, force === true)) };
         });
       case "stage": {
         const ttl = requireTimeout(request["ttl"]);
-        return this.#withTimeout(client, timeout, async (signal) => {
+        return this.#withPhases(client, timeout, async (signal) => {
           return { answer: "staged", ...(await this.#controlled.stage(ttl, signal, force === true)) };
         });
       }
@@ -157,7 +157,7 @@ export class ControlServer {
   }
 
   /** Reports the phases while `work` runs. After a commit the signal has no effect. */
-  async #withTimeout(
+  async #withPhases(
     client: Socket,
     timeout: unknown,
     work: (signal: AbortSignal, whyRolledBack: () => string) => Promise<Answer>,

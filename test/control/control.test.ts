@@ -6,7 +6,9 @@ import { dirname, join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { ControlClient } from "../../dist/control/client.js";
 import { connectToPid } from "../../dist/control/discover.js";
+import { ControlServer } from "../../dist/control/server.js";
 import { forAnotherUser, NOBODY } from "../support/another-user.js";
+import { DrivenProcess, until } from "../support/fake-env.js";
 import { handover } from "../support/program.js";
 import { openRequest } from "../support/requests.js";
 import { asRoot, isSkipped } from "../support/root.js";
@@ -83,6 +85,23 @@ describe("the control socket", () => {
     expect(await stop).toMatchObject({ answer: "stopped", outcome: "stopped", destroyed: 0 });
     await expect(silent.ask({ command: "status" })).rejects.toMatchObject({ code: "ERR_CONTROL" });
     await service.ended();
+  });
+
+  test("the control socket closes in time although a request is never answered", async () => {
+    const driven = new DrivenProcess({ controlSocket: false });
+    await driven.generation.ready();
+    const { sockets, inventory } = driven.generation.context;
+    let isAsked = false;
+    const stage = async (): Promise<never> => {
+      isAsked = true;
+      return new Promise(() => {});
+    };
+    const server = new ControlServer(Object.assign(driven.generation, { stage }), driven.emitter);
+    const control = join(temporaryDirectory(), "control");
+    await server.open(sockets, inventory, control);
+    const answer = (await ControlClient.connect(control)).ask({ command: "stage" });
+    await until(() => isAsked, "the request");
+    await Promise.all([expect(answer).rejects.toMatchObject({ code: "ERR_CONTROL" }), server.close(1)]);
   });
 
   test("the control socket refuses a second upgrade while one is in progress", async () => {
