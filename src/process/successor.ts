@@ -47,9 +47,8 @@ export class Successor {
   readonly #channel: Channel;
   readonly #listener: SuccessorListener;
   readonly #exchange: LocalExchange;
-  #hasGreeted = false;
-  #hasHeartbeat = false;
-  #canBeStaged = false;
+  /** Of its hello; undefined before. */
+  #capabilities: readonly string[] | undefined;
   #isInspected = false;
   #heartbeats = 0;
   #used: ReadonlySet<string> = new Set();
@@ -146,12 +145,12 @@ export class Successor {
 
   /** Whether the successor acknowledges the commit and sends heartbeats; an earlier version does not. */
   get hasHeartbeat(): boolean {
-    return this.#hasHeartbeat;
+    return this.#capabilities?.includes(HEARTBEAT_CAPABILITY) === true;
   }
 
   /** Whether the successor can wait for a later upgrade; an earlier version cannot. */
   get canBeStaged(): boolean {
-    return this.#canBeStaged;
+    return this.#capabilities?.includes(STAGE_CAPABILITY) === true;
   }
 
   /** Signs of life since the commit. */
@@ -272,10 +271,8 @@ export class Successor {
     closeAll(fds);
     switch (message.type) {
       case "hello":
-        this.#hasGreeted = true;
         this.#process.identify(sender);
-        this.#hasHeartbeat = message.capabilities.includes(HEARTBEAT_CAPABILITY);
-        this.#canBeStaged = message.capabilities.includes(STAGE_CAPABILITY);
+        this.#capabilities = message.capabilities;
         this.#isInspected = message.inspected ?? false;
         break;
       case "commit-ack":
@@ -307,7 +304,7 @@ export class Successor {
 
   /** Comes again when the successor takes more descriptors into use before the commit. */
   #onReady(used: readonly string[]): void {
-    if (!this.#hasGreeted) {
+    if (this.#capabilities === undefined) {
       const message = `the successor (pid ${this.pid}) did not say hello`;
       return this.fail(new HandoverError("ERR_PROTOCOL", message));
     }
