@@ -3,6 +3,7 @@ import { Command, InvalidArgumentError } from "commander";
 import { ControlClient } from "../control/client.js";
 import type { Status } from "../control/protocol.js";
 import type { UpgradeRecord } from "../events.js";
+import { isReserved } from "../util/validation.js";
 import { interruptible } from "./interrupt.js";
 import { clearScreen, count, duration, paint, writeJson, writeText } from "./output.js";
 import { connectToProcess, withProcessOptions, type ProcessOptions } from "./process-options.js";
@@ -119,7 +120,7 @@ function describeStaged({ pid, generation, expires }: NonNullable<Status["staged
 
 /** The listeners of the program: without the control socket. */
 export function ownListeners({ listeners }: Status): Status["listeners"] {
-  return listeners.filter(({ name }) => !name.startsWith("handover:"));
+  return listeners.filter(({ name }) => !isReserved(name));
 }
 
 /** A name often contains the address. */

@@ -5,9 +5,10 @@ import { writeCompileCache } from "../process/compile-cache.js";
 import type { ControlLink } from "../process/control-link.js";
 import { Heartbeat, isInspected } from "../process/heartbeat.js";
 import type { Predecessor } from "../process/predecessor.js";
-import { LONGEST_TIMEOUT } from "../util/clock.js";
 import { stopReporting } from "../process/uncaught-error.js";
+import { LONGEST_TIMEOUT } from "../util/clock.js";
 import { deferred } from "../util/deferred.js";
+import { isReserved } from "../util/validation.js";
 import type { ProcessContext } from "./context.js";
 
 /** How a process comes to accept: from its start until its predecessor, if it has one, has committed. */
@@ -162,7 +163,7 @@ export class Startup {
   /** Clients wait in the queues of the listeners, and a forgotten `ready()` looks like a server that hangs. */
   #remind(): void {
     const listeners = this.#context.inventory.used().map(({ name }) => name);
-    const own = listeners.filter((name) => !name.startsWith("handover:"));
+    const own = listeners.filter((name) => !isReserved(name));
     if (own.length === 0) return;
     const message = `this process listens on ${own.join(", ")} for ${REMIND_AFTER / 1_000} s and does not accept: it waits for ready()`;
     process.emitWarning(message, { code: "HANDOVER_NOT_READY" });

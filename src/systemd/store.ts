@@ -1,6 +1,7 @@
 import { fstatSync } from "node:fs";
 import { native } from "../platform/native.js";
 import type { InventoryItem } from "../sockets/inventory.js";
+import { isReserved } from "../util/validation.js";
 import type { Notifier } from "./notify.js";
 
 /**
@@ -60,7 +61,7 @@ const MAX_NAME_LENGTH = 255;
 
 function* entryOf(item: InventoryItem): Generator<[string, number]> {
   // systemd has the sockets of a socket unit anyway, and clients do not use the control socket.
-  if (item.activation !== undefined || item.name.startsWith("handover:")) return;
+  if (item.activation !== undefined || isReserved(item.name)) return;
   const socket = native().describe(item.fd);
   if (typeof socket === "number" || !(socket.listening || socket.type === "dgram")) return;
   const name = [

@@ -84,11 +84,16 @@ export function text(name: string, value: unknown): string | undefined {
  * @throws {HandoverError} `ERR_OPTION`
  */
 export function requireOwnName(what: string, name: string): void {
-  if (!name.startsWith(RESERVED)) return;
+  if (!isReserved(name)) return;
   throw new HandoverError(
     "ERR_OPTION",
     `${what} cannot be "${name}": names that begin with "${RESERVED}" are reserved for handover itself`,
   );
+}
+
+/** Whether only the library itself may use a name, as `handover:control`. */
+export function isReserved(name: string): boolean {
+  return name.startsWith(RESERVED);
 }
 
 const RESERVED = "handover:";

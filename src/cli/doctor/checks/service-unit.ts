@@ -1,5 +1,6 @@
 import { constants } from "node:os";
 import type { Status } from "../../../control/protocol.js";
+import { isReserved } from "../../../util/validation.js";
 import { DIRECTIVES } from "../../unit-file/directives.js";
 import type { Facts } from "../facts.js";
 import { error, ok, warning, type Check, type Finding } from "../findings.js";
@@ -142,7 +143,7 @@ function examineStore(facts: Facts): Finding | undefined {
 
 /** systemd keeps the sockets of a socket unit anyway; clients do not use the control socket, or files. */
 function isKept({ name, address, passed }: Status["listeners"][number]): boolean {
-  return address !== undefined && passed !== true && !name.startsWith("handover:");
+  return address !== undefined && passed !== true && !isReserved(name);
 }
 
 function examineOomPolicy(facts: Facts): Finding | undefined {
