@@ -1,7 +1,8 @@
 import { Command } from "commander";
 import { findServices, readStatus, startOf, type FoundService } from "../control/services.js";
 import type { Status } from "../control/protocol.js";
-import { duration, paint, quoteForShell, writeJson, writeText } from "./output.js";
+import { quoteForShell } from "../platform/shell.js";
+import { duration, paint, writeJson, writeText } from "./output.js";
 import { describeListener, ownListeners } from "./status-command.js";
 
 /** `handover list` */

@@ -1,7 +1,7 @@
 import type { ControlClient } from "../control/client.js";
 import { findServices, readStatus, startOf, type FoundService } from "../control/services.js";
 import { HandoverError } from "../errors.js";
-import { quoteForShell } from "./output.js";
+import { quoteForShell } from "../platform/shell.js";
 
 /**
  * Connects to the only service of this user.

@@ -2,6 +2,7 @@ import { join, resolve } from "node:path";
 import { getSystemErrorName } from "node:util";
 import { HandoverError, reasonOf } from "../errors.js";
 import { findPackage, OWN_DIRECTORY } from "./installation.js";
+import { quoteForShell } from "./shell.js";
 
 /**
  * All functions of the addon. Each of them is one system call without any policy: it returns the result of the call, or
@@ -291,6 +292,5 @@ export const ADDON = "handover.node";
  * install script.
  */
 export function buildCommand(root: string): string {
-  const directory = /^[\w./@+-]+$/.test(root) ? root : `'${root.replaceAll("'", `'\\''`)}'`;
-  return `npm run build:native --prefix ${directory}`;
+  return `npm run build:native --prefix ${quoteForShell(root)}`;
 }
