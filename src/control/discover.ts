@@ -1,6 +1,6 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { HandoverError, reasonOf } from "../errors.js";
-import { socketInodes } from "../platform/proc.js";
+import { readStat, socketInodes } from "../platform/proc.js";
 import { parseUnixSockets } from "../platform/proc-net.js";
 import { ControlClient, isSocket } from "./client.js";
 import { CONTROL_SOCKET_MODE } from "./protocol.js";
@@ -104,7 +104,7 @@ export function readPid(file: string): number {
 export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
-    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+    return readStat(pid)[0] !== "Z";
   } catch (error) {
     return (error as NodeJS.ErrnoException).code !== "ESRCH";
   }

@@ -1,6 +1,7 @@
 import { syncBuiltinESMExports } from "node:module";
 import { constants } from "node:os";
 import type { Settings } from "../options.js";
+import { signalName } from "../platform/child-process.js";
 import { hasTerminal, isForeground, isSessionEnding } from "./terminal.js";
 
 interface SignalListener {
@@ -92,7 +93,7 @@ class OwnSignals {
     const kill = process.kill.bind(process);
     process.kill = (pid, signal = "SIGTERM") => {
       const done = kill(pid, signal);
-      const name = nameOf(signal);
+      const name = typeof signal === "string" ? (signal as NodeJS.Signals) : signalName(signal);
       const reachesItself = pid === process.pid || pid === 0 || pid === -process.pid;
       if (reachesItself && name !== undefined && counted.has(name)) this.#count(name, 1);
       return done;
@@ -111,12 +112,6 @@ class OwnSignals {
   #count(name: NodeJS.Signals, change: 1 | -1): void {
     this.#sent.set(name, (this.#sent.get(name) ?? 0) + change);
   }
-}
-
-function nameOf(signal: string | number): NodeJS.Signals | undefined {
-  if (typeof signal === "string") return signal as NodeJS.Signals;
-  const [name] = Object.entries(constants.signals).find(([, number]) => number === signal) ?? [];
-  return name as NodeJS.Signals | undefined;
 }
 
 /** A SIGHUP that the kernel sends when the terminal or the session's leader is gone does not request an upgrade. */

@@ -10,15 +10,15 @@ const FIELD = { group: 2, session: 3, terminal: 4, foregroundGroup: 5, flags: 6 
 /** `PF_EXITING` of the kernel. */
 const EXITING = 0x4;
 
-export function hasTerminal(): boolean {
-  const terminal = readFields()?.[FIELD.terminal];
+export function hasTerminal(fields = readFields()): boolean {
+  const terminal = fields?.[FIELD.terminal];
   return terminal !== undefined && terminal !== 0;
 }
 
 /** Whether this process's group gets what is typed on the terminal, Ctrl-C included. */
 export function isForeground(): boolean {
   const fields = readFields();
-  return fields !== undefined && hasTerminal() && fields[FIELD.group] === fields[FIELD.foregroundGroup];
+  return hasTerminal(fields) && fields?.[FIELD.group] === fields?.[FIELD.foregroundGroup];
 }
 
 /**
