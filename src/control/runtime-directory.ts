@@ -71,14 +71,16 @@ async function removeStale(directory: string): Promise<string[]> {
   const paths = readdirSync(directory)
     .map((name) => join(directory, name))
     .filter(isAutomatic);
-  const alive = await Promise.all(paths.map(async (path) => !(await isAbandoned(path))));
-  for (const path of paths.filter((_, n) => !alive[n])) rmSync(path, { force: true });
-  return paths.filter((_, n) => alive[n]);
-}
-
-/** A socket that is bound, and does not listen yet, refuses connections as one that was abandoned does. */
-async function isAbandoned(path: string): Promise<boolean> {
-  return !boundPaths().has(path) && (await isStale(path)) && !boundPaths().has(path);
+  const bound = boundPaths();
+  const unbound = paths.filter((path) => !bound.has(path));
+  const refuses = await Promise.all(unbound.map(async (path) => isStale(path)));
+  const stale = unbound.filter((_, n) => refuses[n]);
+  if (stale.length === 0) return paths;
+  // A socket that was bound meanwhile, and does not listen yet, refuses connections as one that was abandoned does.
+  const boundMeanwhile = boundPaths();
+  const abandoned = new Set(stale.filter((path) => !boundMeanwhile.has(path)));
+  for (const path of abandoned) rmSync(path, { force: true });
+  return paths.filter((path) => !abandoned.has(path));
 }
 
 /** The paths of the Unix sockets of this network namespace. */
