@@ -22,9 +22,7 @@ export class WatchedWrites {
         return write(...args);
       }
       // Nothing may follow a close frame; the rest of a frame that it has cut would complete a wrong message.
-      const written = args.findLast((arg) => typeof arg === "function");
-      if (written !== undefined) process.nextTick(written);
-      return true;
+      return discardWrite(args);
     });
   }
 
@@ -68,5 +66,12 @@ export class WatchedWrites {
   }
 }
 
+/** Discards a call of `write` or `end`, whose caller is told that it has succeeded. Returns the result of `write`. */
+export function discardWrite(args: readonly unknown[]): true {
+  const written = args.findLast((arg) => typeof arg === "function");
+  if (written !== undefined) process.nextTick(written);
+  return true;
+}
+
 /** A close frame without a mask, whose two bytes are 1012. It is never compressed. */
-const CLOSE_1012 = Buffer.from("880203f4", "hex");
+export const CLOSE_1012 = Buffer.from("880203f4", "hex");

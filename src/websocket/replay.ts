@@ -1,6 +1,7 @@
 import { IncomingMessage, type Server } from "node:http";
 import { Socket } from "node:net";
 import type { Handover } from "../connections/adapter.js";
+import { CLOSE_1012, discardWrite } from "../connections/watched-writes.js";
 import { HandoverError } from "../errors.js";
 import { setHeaders, overrideMember } from "../platform/node-internals.js";
 
@@ -94,8 +95,7 @@ export class Replay {
 
   /** Discards the bytes that the server writes, and reads its decision in them. */
   #answer(args: unknown[]): boolean {
-    const written = args.findLast((arg) => typeof arg === "function");
-    if (written !== undefined) process.nextTick(written);
+    discardWrite(args);
     if (this.#phase !== "open") return true;
     const line = String(args[0]).split("\r\n", 1)[0]!;
     if (!line.startsWith("HTTP/1.1 101")) {
@@ -118,9 +118,6 @@ export class Replay {
     socket.destroySoon();
   }
 }
-
-/** A close frame without a mask, whose two bytes are 1012. */
-const CLOSE_1012 = Buffer.from("880203f4", "hex");
 
 /** ms, for asynchronous authentication. */
 const ANSWER_TIMEOUT = 10_000;
