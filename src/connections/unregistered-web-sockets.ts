@@ -97,7 +97,11 @@ export class UnregisteredWebSockets implements CloseStrategy {
   /** The first write begins the answer. */
   readonly #onUpgrade = ({ headers }: IncomingMessage, socket: Socket): void => {
     if (headers.upgrade?.toLowerCase() !== "websocket") return;
+    let isFirst = true;
     const restore = wrapMember(socket, "write", (write) => (...args) => {
+      // It stays where the program has wrapped the member since: to look at every write would take time.
+      if (!isFirst) return write(...args);
+      isFirst = false;
       restore();
       if (String(args[0]).startsWith("HTTP/1.1 101 ")) this.#open.add(socket.on("close", this.#onClose));
       return write(...args);

@@ -1,8 +1,9 @@
 import { once } from "node:events";
 import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
+import { connect, type AddressInfo } from "node:net";
 import { expect, onTestFinished, test } from "vitest";
 import { WebSocketServer } from "ws";
+import { UnregisteredWebSockets } from "../../dist/connections/unregistered-web-sockets.js";
 import { Client, selfSigned } from "../support/client.js";
 import { brief, Service } from "../support/service.js";
 import { frame, openRaw, WebSocketClient } from "../support/websocket.js";
@@ -140,6 +141,25 @@ test("sends no close frame to a client that has got no 101, or speaks another pr
   expect(clients.map(({ text }) => text)).toEqual(["", ""]);
   expect(await service.until("exit", { generation: 0 })).toMatchObject({ destroyed: 2 });
   expect(warnings(service)).toEqual([]);
+});
+
+test("looks at the first write of an answer only, also if the program wraps the writes", async () => {
+  const server = createServer().listen(0, "127.0.0.1");
+  const webSockets = new UnregisteredWebSockets(server);
+  onTestFinished(() => webSockets.dispose());
+  onTestFinished(() => void server.close());
+  server.on("upgrade", (_, socket) => {
+    const write = socket.write.bind(socket) as (text: string) => boolean;
+    Object.assign(socket, { write: (text: string) => write(text) });
+    socket.write("HTTP/1.1 400 Bad Request\r\n\r\n");
+    socket.write("HTTP/1.1 101 as the rest of an answer");
+  });
+  await once(server, "listening");
+  const client = connect((server.address() as AddressInfo).port, "127.0.0.1");
+  onTestFinished(() => void client.destroy());
+  client.write("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+  await once(client, "data");
+  expect(webSockets.open).toEqual([]);
 });
 
 test("changes nothing for a server that upgrades no connections, or only for a while", async () => {
