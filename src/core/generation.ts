@@ -3,15 +3,14 @@ import type { Status } from "../control/protocol.js";
 import { inheritedBinding } from "../control/binding.js";
 import { ControlServer } from "../control/server.js";
 import { HandoverError, reasonOf, toHandoverError } from "../errors.js";
-import {
-  publish,
-  type DrainSummary,
-  type Emit,
-  type Rehearsal,
-  type Staged,
-  type UpgradeRecord,
-  type UpgradeResult,
-  type UpgraderEvents,
+import type {
+  DrainSummary,
+  Emit,
+  Rehearsal,
+  Staged,
+  UpgradeRecord,
+  UpgradeResult,
+  UpgraderEvents,
 } from "../events.js";
 import { assertAcceptsNew, stateError, type Event, type Outcome, type State } from "../lifecycle.js";
 import type { Settings } from "../options.js";
@@ -27,6 +26,7 @@ import { runAll } from "../util/run-all.js";
 import { withTimeout } from "../util/timeout.js";
 import { abortError, Candidate } from "./candidate.js";
 import { createContext, type ProcessContext } from "./context.js";
+import { emitTo } from "./emit.js";
 import { closeEverything, waitForGenerations } from "./exit.js";
 import { statusOf } from "./process-status.js";
 import { Shutdown } from "./shutdown.js";
@@ -46,7 +46,7 @@ import { Worker } from "./worker.js";
 export class Generation {
   readonly context: ProcessContext;
   readonly #machine: StateMachine;
-  readonly #emitter: EventEmitter<UpgraderEvents>;
+  readonly #emit: Emit;
   readonly #startup: Startup;
   readonly #staging: Staging;
   readonly #control: ControlServer | undefined;
@@ -72,7 +72,7 @@ export class Generation {
    * @throws {HandoverError} `ERR_CHANNEL`, `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_DESCRIPTOR`
    */
   constructor(settings: Settings, env: Env, emitter: EventEmitter<UpgraderEvents>) {
-    this.#emitter = emitter;
+    this.#emit = emitTo(emitter, () => this.context.serviceManager);
     this.#machine = new StateMachine(this.#effects, {
       onTransition: (...step) => this.context.serviceManager.onTransition(...step),
       onError: (...failure) => this.#onStepError(...failure),
@@ -467,24 +467,6 @@ export class Generation {
     await withTimeout(START_TIMEOUT, this.#staging.ending).catch(() => {});
     if (outcome === "stopped") await waitForGenerations(this.context, this.#takeover?.gone);
   }
-
-  /** The one door for events. systemd is notified first; a listener's exception is the program's own. */
-  readonly #emit: Emit = (event, payload) => {
-    try {
-      this.context.serviceManager.onEvent(event, payload);
-    } catch (error) {
-      // Thrown further it would keep an event, or the end of this process, from the program.
-      process.emitWarning(`cannot report to systemd: ${reasonOf(error)}`, { code: "HANDOVER_SYSTEMD" });
-    }
-    publish(event, payload);
-    try {
-      (this.#emitter as EventEmitter).emit(event, payload);
-    } catch (error) {
-      process.nextTick(() => {
-        throw error;
-      });
-    }
-  };
 
   /** The other effects have run. The process must still end where this effect would have led to its end. */
   #onStepError(step: Step, cause: unknown): void {
