@@ -19,6 +19,32 @@ export function withProcessOptions(command: Command): Command {
     .option("--json", "print JSON, one object per line");
 }
 
+/** Options of the commands that start the new code. */
+export interface AttemptOptions extends ProcessOptions {
+  timeout?: number;
+  force?: true;
+}
+
+/**
+ * Adds the options of a command that starts the new code.
+ *
+ * @param doing what `--force` allows: `upgrade`
+ */
+export function withAttemptOptions(command: Command, doing: string): Command {
+  return command
+    .option(
+      "--timeout <ms>",
+      "give up after this time, if the process's own upgradeTimeout is longer",
+      milliseconds,
+    )
+    .option("--force", `${doing} under a process manager such as PM2, too, which is refused otherwise`);
+}
+
+/** These options as a request has them. */
+export function attemptOf({ timeout, force }: AttemptOptions): { timeout?: number; force?: true } {
+  return { ...(timeout === undefined ? {} : { timeout }), ...(force === undefined ? {} : { force }) };
+}
+
 /** How a command line names a process. */
 const WAYS = "by its PID, --pid-file or --control";
 

@@ -1,17 +1,19 @@
 import { Command } from "commander";
 import { duration, paint, writeJson, writeText } from "./output.js";
 import {
+  attemptOf,
   connectToProcess,
-  milliseconds,
   timeWithUnit,
+  withAttemptOptions,
   withProcessOptions,
+  type AttemptOptions,
   type ProcessOptions,
 } from "./process-options.js";
 import { Progress, withServingPid } from "./progress.js";
 
 /** `handover stage` */
 export function stageCommand(): Command {
-  return withProcessOptions(new Command("stage"))
+  const command = withProcessOptions(new Command("stage"))
     .summary("start the new code now, for an upgrade at once later")
     .description(
       "Starts the new code of a running server and brings it to its ready(), where it waits. The next upgrade " +
@@ -22,14 +24,9 @@ export function stageCommand(): Command {
       "throw the new process away after this time: 500ms, 60s, 5m (default: 60s)",
       timeWithUnit,
     )
-    .option(
-      "--timeout <ms>",
-      "give up after this time, if the process's own upgradeTimeout is longer",
-      milliseconds,
-    )
-    .option("--force", "stage under a process manager such as PM2, too, which is refused otherwise")
     .addHelpText("after", EXAMPLES)
     .action(stage);
+  return withAttemptOptions(command, "stage");
 }
 
 const EXAMPLES = `
@@ -48,20 +45,17 @@ export function unstageCommand(): Command {
     .action(unstage);
 }
 
-interface StageOptions extends ProcessOptions {
+interface StageOptions extends AttemptOptions {
   ttl?: number;
-  timeout?: number;
-  force?: true;
 }
 
 async function stage(pid: number | undefined, options: StageOptions, self: Command): Promise<void> {
   const client = await connectToProcess(pid, options, self);
-  const { ttl, timeout, force, json } = options;
+  const { ttl, json } = options;
   const request = {
     command: "stage" as const,
     ...(ttl === undefined ? {} : { ttl }),
-    ...(timeout === undefined ? {} : { timeout }),
-    ...(force === undefined ? {} : { force }),
+    ...attemptOf(options),
   };
   const progress = new Progress();
   try {

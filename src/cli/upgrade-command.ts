@@ -3,16 +3,17 @@ import type { ControlClient } from "../control/client.js";
 import type { Request } from "../control/protocol.js";
 import { duration, paint, writeJson, writeText } from "./output.js";
 import {
+  attemptOf,
   connectToProcess,
-  milliseconds,
+  withAttemptOptions,
   withProcessOptions,
-  type ProcessOptions,
+  type AttemptOptions,
 } from "./process-options.js";
 import { Progress, step, withServingPid } from "./progress.js";
 
 /** `handover upgrade` */
 export function upgradeCommand(): Command {
-  return withProcessOptions(new Command("upgrade"))
+  const command = withProcessOptions(new Command("upgrade"))
     .alias("reload")
     .summary("replace a process with its new code")
     .description(
@@ -20,14 +21,9 @@ export function upgradeCommand(): Command {
         "upgrade can no longer be rolled back. If anything fails, the old process keeps serving.",
     )
     .option("--dry-run", "start the new code up to its ready(), stop it and report; nothing is replaced")
-    .option(
-      "--timeout <ms>",
-      "give up after this time, if the process's own upgradeTimeout is longer",
-      milliseconds,
-    )
-    .option("--force", "upgrade under a process manager such as PM2, too, which is refused otherwise")
     .addHelpText("after", EXAMPLES)
     .action(upgrade);
+  return withAttemptOptions(command, "upgrade");
 }
 
 const EXAMPLES = `
@@ -41,21 +37,14 @@ Exit codes: 0 upgraded, or the dry run passed, 1 failed or rolled back, 2 wrong 
 
 type UpgradeRequest = Extract<Request, { command: "upgrade" | "rehearse" }>;
 
-interface Options extends ProcessOptions {
+interface Options extends AttemptOptions {
   dryRun?: true;
-  timeout?: number;
-  force?: true;
 }
 
 async function upgrade(pid: number | undefined, options: Options, self: Command): Promise<void> {
   const client = await connectToProcess(pid, options, self);
-  const { dryRun, timeout, force, json } = options;
-  const command = dryRun ? ("rehearse" as const) : ("upgrade" as const);
-  const request: UpgradeRequest = {
-    command,
-    ...(timeout === undefined ? {} : { timeout }),
-    ...(force === undefined ? {} : { force }),
-  };
+  const { dryRun, json } = options;
+  const request: UpgradeRequest = { command: dryRun ? "rehearse" : "upgrade", ...attemptOf(options) };
   try {
     if (json) writeJson(await client.ask(request, writeJson));
     else await showProgress(client, request);
