@@ -52,9 +52,14 @@ function isFile(path: string): boolean {
   }
 }
 
+/** Whether a word names a file, and not a command on `PATH`. */
+export function isPath(word: string): boolean {
+  return word.includes("/") || SCRIPT.test(extname(word));
+}
+
 /** Why a word is not a command; undefined if it is one. */
 function whyNoCommand(word: string, file: string, cwd: string): string | undefined {
-  if (word.includes("/") || SCRIPT.test(extname(word))) {
+  if (isPath(word)) {
     if (isFile(file)) return undefined;
     const other = statSync(file, { throwIfNoEntry: false });
     return other === undefined ? `there is no file ${file}` : `${file} is not a file`;

@@ -26,6 +26,7 @@ function readVariables(file: string | undefined): NodeJS.ProcessEnv {
     const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
     // The kernel would take a value only up to there.
     if (text.includes("\0")) throw new Error("it contains a NUL");
+    requireAssignments(text);
     return parseEnv(text);
   } catch (cause) {
     throw new WrongOption("envFile", `names a file that cannot be read, ${file}: ${reasonOf(cause)}`, {
@@ -33,6 +34,17 @@ function readVariables(file: string | undefined): NodeJS.ProcessEnv {
     });
   }
 }
+
+/** Node ignores a line that it does not understand, and Node 20 the next one, too: a variable would be missing. */
+function requireAssignments(text: string): void {
+  let end = 0;
+  for (const [line] of text.matchAll(LINE)) end += line.length;
+  if (end < text.length) throw new Error(`line ${text.slice(0, end).split("\n").length} is not NAME=value`);
+}
+
+/** Empty, a comment, or an assignment, whose value may have several lines between quotes. */
+const LINE =
+  /[ \t]*(?:#.*|(?:export[ \t]+)?[\w.-]+[ \t]*=[ \t]*(?:"[^"]*"|'[^']*'|`[^`]*`)?.*)?(?:\r?\n|$)/gy;
 
 /** Bytes. The kernel refuses a longer environment. */
 const LONGEST = 1_024 ** 2;
