@@ -231,6 +231,19 @@ Napi::Value ReapJs(const CallbackInfo& info) {
   return object;
 }
 
+Napi::Value PeekExitedJs(const CallbackInfo& info) { return Number(info, PeekExited()); }
+
+Napi::Value BecomeSubreaperJs(const CallbackInfo& info) { return Number(info, BecomeSubreaper()); }
+
+Napi::Value ExecveJs(const CallbackInfo& info) {
+  Arguments arguments(info, "execve");
+  Program program;
+  program.path = arguments.CString(0, "path");
+  program.arguments = arguments.CStrings(1, "words");
+  program.environment = arguments.CStrings(2, "environment");
+  return Number(info, Execve(program, arguments.Fds(3, "fds", INT_MAX)));
+}
+
 Napi::Value PidfdOpenJs(const CallbackInfo& info) {
   return Number(info, PidfdOpen(Arguments(info, "pidfdOpen").Integer(0, "pid", 1, INT_MAX)));
 }
@@ -290,6 +303,9 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   add("memfdSealed", MemfdSealedJs);
   add("spawn", SpawnJs);
   add("reap", ReapJs);
+  add("peekExited", PeekExitedJs);
+  add("becomeSubreaper", BecomeSubreaperJs);
+  add("execve", ExecveJs);
   add("pidfdOpen", PidfdOpenJs);
   add("pidfdKill", PidfdKillJs);
   add("readinessCreate", ReadinessCreateJs);

@@ -1,13 +1,16 @@
 #include "process.h"
 
 #ifdef __linux__
+#include <pthread.h>
 #include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <uv.h>
 
 #include <csignal>
 #include <deque>
+#include <utility>
 #endif
 
 #include "descriptor.h"
@@ -117,6 +120,47 @@ int AddDescriptors(posix_spawn_file_actions_t* actions, const std::vector<int>& 
   return 0;
 }
 
+// Descriptors that a program which replaces this process keeps, unless this ends before.
+class Kept {
+ public:
+  Kept() = default;
+  Kept(const Kept&) = delete;
+  Kept& operator=(const Kept&) = delete;
+  ~Kept() {
+    int saved = errno;
+    // Backwards, for one that was added twice.
+    for (auto one = before_.rbegin(); one != before_.rend(); one++) fcntl(one->first, F_SETFD, one->second);
+    errno = saved;
+  }
+
+  int Add(int fd) {
+    int flags = fcntl(fd, F_GETFD);
+    if (flags < 0 || fcntl(fd, F_SETFD, flags & ~FD_CLOEXEC) < 0) return -errno;
+    before_.push_back({fd, flags});
+    return 0;
+  }
+
+ private:
+  std::vector<std::pair<int, int>> before_;
+};
+
+// No signal is blocked on this thread, until this ends.
+class Unblocked {
+ public:
+  Unblocked() {
+    sigset_t none;
+    sigemptyset(&none);
+    pthread_sigmask(SIG_SETMASK, &none, &before_);
+  }
+  Unblocked(const Unblocked&) = delete;
+  Unblocked& operator=(const Unblocked&) = delete;
+  // It does not touch errno.
+  ~Unblocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+ private:
+  sigset_t before_;
+};
+
 }  // namespace
 
 pid_t Spawn(const Program& program, const std::vector<int>& fds) {
@@ -145,6 +189,29 @@ int Reap(pid_t pid, Ended* ended) {
   return 0;
 }
 
+// Only looks, as a wait for any child would take the exit status of those that libuv has started.
+pid_t PeekExited() {
+  siginfo_t info{};
+  if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0) return -errno;
+  return info.si_pid == 0 ? -EAGAIN : info.si_pid;
+}
+
+int BecomeSubreaper() { return Result(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)); }
+
+int Execve(const Program& program, const std::vector<int>& fds) {
+  // Worker threads would see their own process end in the middle of a statement.
+  if (syscall(SYS_gettid) != getpid()) return -EPERM;
+  Kept kept;
+  for (int fd : fds) {
+    int result = kept.Add(fd);
+    if (result < 0) return result;
+  }
+  std::vector<char*> arguments = Pointers(program.arguments);
+  std::vector<char*> environment = Pointers(program.environment);
+  Unblocked unblocked;
+  return Result(execve(program.path.c_str(), arguments.data(), environment.data()));
+}
+
 // The kernel makes it close-on-exec.
 int PidfdOpen(pid_t pid) { return Result(syscall(SYS_pidfd_open, pid, 0)); }
 
@@ -157,6 +224,9 @@ int PidfdKill(int pidfd, int signal) {
 // uv_spawn() of macOS calls posix_spawn(3) itself.
 pid_t Spawn(const Program&, const std::vector<int>&) { return -ENOSYS; }
 int Reap(pid_t, Ended*) { return -ENOSYS; }
+pid_t PeekExited() { return -ENOSYS; }
+int BecomeSubreaper() { return -ENOSYS; }
+int Execve(const Program&, const std::vector<int>&) { return -ENOSYS; }
 int PidfdOpen(pid_t) { return -ENOSYS; }
 int PidfdKill(int, int) { return -ENOSYS; }
 

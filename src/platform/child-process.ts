@@ -144,6 +144,22 @@ function isOpen(fd: number): boolean {
 }
 
 /**
+ * A child of this process that another program started, which this process was until it was replaced by execve(2).
+ *
+ * @param pid must be that of a child that was not reaped
+ */
+export function adoptChild(pid: number): ChildProcess {
+  return new OwnChild(pid);
+}
+
+/** The child with this pid, if it was started here or adopted, and has not been reaped. */
+export function findOwnChild(pid: number): ChildProcess | undefined {
+  return ownChildren.get(pid);
+}
+
+const ownChildren = new Map<number, OwnChild>();
+
+/**
  * A child that libuv does not know. libuv waits for each of its own pids alone, and this for its own alone, so neither
  * takes the exit status of the other's children. The pid means this child until it is reaped here.
  */
@@ -159,6 +175,7 @@ class OwnChild implements ChildProcess {
 
   constructor(pid: number) {
     this.pid = pid;
+    ownChildren.set(pid, this);
     let resolveExited!: (status: ExitStatus) => void;
     this.exited = new Promise((resolve) => (resolveExited = resolve));
     this.#resolveExited = resolveExited;
@@ -179,6 +196,7 @@ class OwnChild implements ChildProcess {
     const ended = native().reap(this.pid);
     if (ended === -EAGAIN) return;
     this.#hasExited = true;
+    ownChildren.delete(this.pid);
     this.#pidfd?.close();
     clearInterval(this.#timer);
     this.#resolveExited(typeof ended === "number" ? UNKNOWN : exitStatus(ended));

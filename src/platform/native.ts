@@ -101,6 +101,33 @@ export interface Native {
    */
   reap(pid: number): Ended | number;
   /**
+   * The pid of a child that has exited and was not reaped (waitid(2) with WNOWAIT): it stays as it is, and the same comes
+   * again until someone reaps it. -EAGAIN if no child has exited, -ECHILD without children; -ENOSYS on macOS.
+   */
+  peekExited(): number;
+  /**
+   * Makes this process the parent of those that its descendants leave behind, as PID 1 is of all (PR_SET_CHILD_SUBREAPER).
+   * A program that replaces this process by {@link execve} stays it; -ENOSYS on macOS.
+   */
+  becomeSubreaper(): number;
+  /**
+   * Replaces this process by the program in the file `path` (execve(2)), which keeps its pid, its children, its directory
+   * and the descriptors `fds`, each under its number. The others are closed, as each of Node's own is close-on-exec, 0, 1
+   * and 2 too. No signal is blocked, each has its default action. Nothing runs afterwards, no "exit" listener either.
+   *
+   * Returns only if it has failed, and everything is as before then: -ENOENT, -EACCES, -E2BIG, …; -EBADF if one of `fds` is
+   * not open, -EPERM in a worker thread, -ENOSYS on macOS.
+   *
+   * @param words the first is the name by which the program sees itself called
+   * @param environment `NAME=value`
+   */
+  execve(
+    path: string,
+    words: readonly string[],
+    environment: readonly string[],
+    fds: readonly number[],
+  ): number;
+  /**
    * A descriptor for a process (pidfd_open(2)), which is readable when the process has ended; -ESRCH if it has been
    * reaped, -ENOSYS before Linux 5.3 and on macOS.
    */

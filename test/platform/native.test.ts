@@ -20,6 +20,7 @@ const {
   EADDRNOTAVAIL,
   EAGAIN,
   EBADF,
+  ECHILD,
   ECONNRESET,
   EINVAL,
   EMSGSIZE,
@@ -623,6 +624,20 @@ describe("a pidfd", () => {
   });
 });
 
+describe("a child that has exited", () => {
+  it("is shown until it is reaped", async () => {
+    expect(native().peekExited()).toBe(-ECHILD);
+    const child = spawn("true");
+    const exited = once(child, "exit");
+    // The event loop does not turn, so libuv does not reap it.
+    let seen = native().peekExited();
+    while (seen === -EAGAIN) seen = native().peekExited();
+    expect([seen, native().peekExited()]).toEqual([child.pid, child.pid]);
+    expect(await exited).toEqual([0, null]);
+    expect(native().peekExited()).toBe(-ECHILD);
+  });
+});
+
 describe("a watcher", () => {
   it("a watcher calls back when the descriptor is readable, in the context in which it was made", async () => {
     const [left, right] = pair();
@@ -834,6 +849,10 @@ describe("a wrong argument", () => {
     ["spawn", "`directory` must be a string, got a number", TypeError, ["/bin/true", [], [], 1, []]],
     ["spawn", "`fds` must be an array, got undefined", TypeError, ["/bin/true", [], [], "/"]],
     ["reap", "`pid` must be an integer from 1 to 2147483647, got 0", RangeError, [0]],
+    ["execve", "`path` must be a string, got undefined", TypeError, []],
+    ["execve", "`words[0]` must be a string, got a number", TypeError, ["/nowhere", [1], [], []]],
+    ["execve", "`environment[0]` must not contain NUL", RangeError, ["/nowhere", [], ["A=\0"], []]],
+    ["execve", "`fds` must be an array, got undefined", TypeError, ["/nowhere", [], []]],
     ["pidfdOpen", "`pid` must be an integer from 1 to 2147483647, got 0", RangeError, [0]],
     ["pidfdKill", `${fdWords} undefined`, TypeError, []],
     ["pidfdKill", "`signal` must be an integer from 0 to 64, got 65", RangeError, [1, 65]],
