@@ -126,12 +126,15 @@ export class Startup {
     }
   }
 
-  /** Tells the predecessor that this process accepts, and that its event loop turns. */
+  /**
+   * Tells the predecessor that this process accepts. The acknowledgement is the last message of the turn, so that each
+   * heartbeat after it says that the event loop turns; the one before it tells of a debugger.
+   */
   acknowledge(): void {
     const { controlLink, connections } = this.#context;
     if (controlLink === undefined || controlLink.isGone) return;
-    controlLink.sendCommitAck();
     this.#heartbeat = new Heartbeat(() => controlLink.sendHeartbeat(isInspected(), connections.size));
+    controlLink.sendCommitAck();
     void controlLink.gone.then(() => this.#endHeartbeat());
   }
 

@@ -130,20 +130,24 @@ export class Takeover implements Succession {
   }
 
   /**
-   * Probation is over when its time is, and the successor is known to be well. One that is silent for a whole probation
-   * hangs: it is killed, which rolls back. A debugger may stop one for longer: silence says nothing of it once it has
-   * acknowledged, and until then it has the time that it had to get ready.
+   * Probation is over when its time is, and the successor is known to be well: it has sent a heartbeat after the turn in which
+   * it began to accept, and has one of about the end of probation or later. One that was sent long before, and was read late,
+   * says nothing. A successor that is silent for a whole probation hangs: it is killed, which rolls back. A debugger may stop
+   * one for longer: silence says nothing of it once it has acknowledged, and until then it has the time that it had to get
+   * ready.
    */
   #watch(): void {
     const { successor } = this.#candidate;
     const { clock } = this.#context.env;
     const { probation, upgradeTimeout } = this.#context.settings;
     const end = clock.now() + probation;
-    const isWell = (silence: number): boolean =>
-      successor.heartbeats > 0 && (successor.isInspected || silence < DOUBTFUL_SILENCE);
-    const watch = new HeartbeatWatch(clock, successor, (silence) => {
+    const isWell = (aliveAt: number): boolean => {
+      if (successor.isInspected || probation === 0) return successor.hasAcknowledged;
+      return successor.hasTurned && aliveAt > end - DOUBTFUL_SILENCE;
+    };
+    const watch = new HeartbeatWatch(clock, successor, ({ silence, aliveAt }) => {
       const limit = Math.max(probation, MIN_SILENCE, successor.isInspected ? upgradeTimeout : 0);
-      if (isWell(silence) && clock.now() >= end) {
+      if (clock.now() >= end && isWell(aliveAt)) {
         watch.stop();
         this.#endProbation();
       } else if (silence >= limit) {

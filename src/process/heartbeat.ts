@@ -12,15 +12,18 @@ export function isInspected(): boolean {
 /** Sends a heartbeat several times a second, as long as the event loop of this process turns. */
 export class Heartbeat {
   readonly #timer: NodeJS.Timeout;
+  readonly #nextTurn: NodeJS.Immediate;
 
-  /** The first heartbeat is sent at once. */
+  /** The first heartbeat is sent at once, and the second when the turn is over: it says that nothing in it has blocked. */
   constructor(send: () => void) {
     this.#timer = setInterval(send, INTERVAL).unref();
+    this.#nextTurn = setImmediate(send).unref();
     send();
   }
 
   stop(): void {
     clearInterval(this.#timer);
+    clearImmediate(this.#nextTurn);
   }
 }
 
@@ -32,21 +35,31 @@ interface Patient {
   readonly heartbeats: number;
 }
 
+/** What is known of a process that sends heartbeats. */
+interface Pulse {
+  /** ms for which it has been silent. */
+  readonly silence: number;
+  /** The latest time at which it certainly lived, on the clock of the watch. */
+  readonly aliveAt: number;
+}
+
 /**
  * Measures how long a process has been silent. Time in which the watching process itself was late does not count: after a
- * pause of its own it would take every other process for dead.
+ * pause of its own it would take every other process for dead. Nor does that time count for the other process: a heartbeat that
+ * was read late says nothing of the time since the tick before.
  */
 export class HeartbeatWatch {
   readonly #clock: Clock;
   readonly #patient: Patient;
-  readonly #onTick: (silence: number) => void;
+  readonly #onTick: (pulse: Pulse) => void;
   #lastTick: number;
   #heartbeats = 0;
   #silence = 0;
+  #aliveAt = -Infinity;
   #cancel: () => void;
 
-  /** @param onTick called several times a second with the length of the silence, in ms */
-  constructor(clock: Clock, patient: Patient, onTick: (silence: number) => void) {
+  /** @param onTick called several times a second */
+  constructor(clock: Clock, patient: Patient, onTick: (pulse: Pulse) => void) {
     this.#clock = clock;
     this.#patient = patient;
     this.#onTick = onTick;
@@ -60,20 +73,22 @@ export class HeartbeatWatch {
 
   #tick(): void {
     const now = this.#clock.now();
+    const before = this.#lastTick;
     // A tick that is late by more than one interval says that this process was busy.
-    this.#silence += Math.min(now - this.#lastTick, 2 * INTERVAL);
+    this.#silence += Math.min(now - before, 2 * INTERVAL);
     this.#lastTick = now;
     this.#cancel = this.#clock.after(INTERVAL, () => this.#tick());
     this.#patient.readNow();
     const { heartbeats } = this.#patient;
-    if (heartbeats > this.#heartbeats) this.#silence = 0;
+    if (heartbeats > this.#heartbeats) {
+      this.#silence = 0;
+      // The tick before has read everything that had been sent by then.
+      this.#aliveAt = before;
+    }
     this.#heartbeats = heartbeats;
-    this.#onTick(this.#silence);
+    this.#onTick({ silence: this.#silence, aliveAt: this.#aliveAt });
   }
 }
 
-/**
- * ms of silence after which a process is not known to be well: a heartbeat is missing. It is confirmed by the next one, so that
- * a process which hangs from its acknowledgement on is not confirmed at the end of a short probation.
- */
+/** ms of silence after which a process is not known to be well: a heartbeat is missing. The next one shows that it is. */
 export const DOUBTFUL_SILENCE = 1.5 * INTERVAL;

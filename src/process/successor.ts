@@ -51,6 +51,8 @@ export class Successor {
   #capabilities: readonly string[] | undefined;
   #isInspected = false;
   #heartbeats = 0;
+  #hasAcknowledged = false;
+  #hasTurned = false;
   #used: ReadonlySet<string> = new Set();
   readonly #resolveReady: () => void;
   /** Resolves when the successor says again that it is ready. */
@@ -156,6 +158,16 @@ export class Successor {
   /** Signs of life since the commit. */
   get heartbeats(): number {
     return this.#heartbeats;
+  }
+
+  /** Whether the successor has read the commit, and begun to accept. */
+  get hasAcknowledged(): boolean {
+    return this.#hasAcknowledged;
+  }
+
+  /** Whether its event loop has turned since: its program may block for ever in the turn in which it begins to accept. */
+  get hasTurned(): boolean {
+    return this.#hasTurned;
   }
 
   /** Whether a debugger may stop the successor. */
@@ -277,10 +289,12 @@ export class Successor {
         break;
       case "commit-ack":
         this.#heartbeats++;
+        this.#hasAcknowledged = true;
         this.#listener.acknowledged();
         break;
       case "heartbeat":
         this.#heartbeats++;
+        this.#hasTurned = this.#hasAcknowledged;
         this.#isInspected = message.inspected ?? false;
         break;
       case "ready":

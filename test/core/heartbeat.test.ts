@@ -1,5 +1,6 @@
+import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { DrivenProcess, until } from "../support/fake-env.js";
+import { DrivenProcess, successorOf, until } from "../support/fake-env.js";
 
 const INTERVAL = 250;
 
@@ -77,6 +78,46 @@ describe("a successor with heartbeats", () => {
     expect(await settled).toBe("rolledBack");
   });
 
+  test.each([500, 750, 1_500])(
+    "a successor that acknowledges %i ms after the commit, and hangs from then on, is killed and rolled back",
+    async (late) => {
+      const { driven, settled } = await commit({ probation: 1_000 });
+      await pass(driven, late);
+      await acknowledge(driven);
+      await pass(driven, 3_000);
+      expect(driven.state).toBe("replaced");
+      await pass(driven, INTERVAL);
+      expect(driven.successor.isKilled).toBe(true);
+      expect(await settled).toBe("rolledBack");
+    },
+  );
+
+  test("a heartbeat that was read late does not confirm a successor that hangs since it sent it", async () => {
+    const { driven, settled } = await commit({ probation: 1_000 });
+    await acknowledge(driven);
+    driven.successor.send({ type: "heartbeat" });
+    driven.clock.advance(60_000);
+    await turn();
+    expect(driven.state).toBe("replaced");
+    await pass(driven, 3_000);
+    expect(driven.successor.isKilled).toBe(true);
+    expect(await settled).toBe("rolledBack");
+  });
+
+  test("a predecessor that is late at every tick confirms a successor whose heartbeats come, and kills one that hangs", async () => {
+    const { driven, settled } = await commit({ probation: 1_000 });
+    await acknowledge(driven);
+    for (let n = 0; n < 2; n++) {
+      driven.successor.send({ type: "heartbeat" });
+      driven.clock.advance(60_000);
+    }
+    expect(await settled).toBe("confirmed");
+    const hanging = await commit({ probation: 1_000 });
+    await acknowledge(hanging.driven);
+    for (let n = 0; n < 7; n++) hanging.driven.clock.advance(60_000);
+    expect(await hanging.settled).toBe("rolledBack");
+  });
+
   test("a successor that is silent on probation for as long as it lasts is killed", async () => {
     const { driven, settled } = await commit({ probation: 4_000 });
     await acknowledge(driven);
@@ -151,4 +192,22 @@ describe("a successor with heartbeats", () => {
     await pass(driven, 10_000);
     expect(driven.successor.isKilled).toBe(false);
   });
+});
+
+test("a successor acknowledges the commit as its last word of that turn, and sends a heartbeat in the next one", async () => {
+  const { driven, predecessor } = successorOf();
+  const accepted = driven.generation.ready();
+  await predecessor.receives("ready");
+  const { length } = predecessor.types;
+  const words = (): string[] => predecessor.types.slice(length);
+  let wordsOfTheTurn: string[] | undefined;
+  driven.emitter.once("ready", () => {
+    predecessor.channel.readNow();
+    wordsOfTheTurn = words();
+  });
+  predecessor.send({ type: "commit", predecessors: [] });
+  await accepted;
+  expect(wordsOfTheTurn).toEqual(["heartbeat", "commit-ack"]);
+  await until(() => words().length > 2, "a heartbeat");
+  expect(words()).toEqual(["heartbeat", "commit-ack", "heartbeat"]);
 });

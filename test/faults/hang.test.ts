@@ -37,6 +37,13 @@ test.each(["before-commit", "at-accept"])(
   },
 );
 
+test("a successor that reads the commit late, and is blocked for ever from then on, is killed", async () => {
+  const running = await start({ hang: "at-accept", delay: 750 });
+  await running.service.upgrade("hanging");
+  expect(await rollBack(running)).toMatch(UNRESPONSIVE);
+  await finish(running);
+});
+
 test("a successor that is stopped by SIGSTOP on probation is killed, and the upgrade is rolled back", async () => {
   // Longer than it takes to accept on a busy machine: a process that is confirmed is not killed.
   const running = await start({ hang: "stopped", probation: 3_000 });
