@@ -7,6 +7,7 @@ import { lastUncaught } from "../process/exit-reason.js";
 import { changeOf, identifyLaunch, type LaunchIdentity } from "../process/launch-identity.js";
 import { Successor, type SuccessorListener } from "../process/successor.js";
 import type { InventoryItem } from "../sockets/inventory.js";
+import { awaitInput } from "../util/clock.js";
 import type { ProcessContext } from "./context.js";
 
 /** A successor before the commit: it was started, and becomes ready or dies. */
@@ -86,18 +87,13 @@ export class Candidate {
     const { clock } = this.#context.env;
     const { upgradeTimeout } = this.#context.settings;
     const start = clock.now();
-    let isReady = false;
-    const cancelTimeout = clock.after(upgradeTimeout, () => {
-      // Its message may have arrived while this process was too busy to read it.
-      this.successor.readNow();
-      setImmediate(() => isReady || this.kill(this.#lateError(upgradeTimeout)));
-    });
+    const onLate = (): void => this.kill(this.#lateError(upgradeTimeout));
+    const cancelTimeout = awaitInput(clock, upgradeTimeout, () => this.successor.readNow(), onLate);
     const abort = (): void => this.kill(abortError(signal));
     if (signal?.aborted) abort();
     signal?.addEventListener("abort", abort, { once: true });
     try {
       await this.successor.ready;
-      isReady = true;
       this.#timings = { ...this.#timings, ready: clock.now() - start };
     } finally {
       cancelTimeout();

@@ -5,8 +5,8 @@ import { writeCompileCache } from "../process/compile-cache.js";
 import type { ControlLink } from "../process/control-link.js";
 import { Heartbeat, isInspected } from "../process/heartbeat.js";
 import type { Predecessor } from "../process/predecessor.js";
+import { awaitInput, LONGEST_TIMEOUT } from "../util/clock.js";
 import { stopReporting } from "../process/uncaught-error.js";
-import { LONGEST_TIMEOUT } from "../util/clock.js";
 import { deferred } from "../util/deferred.js";
 import { isReserved } from "../util/validation.js";
 import type { ProcessContext } from "./context.js";
@@ -60,10 +60,10 @@ export class Startup {
     this.#reportReady(controlLink);
   }
 
-  #waitForCommit({ pid }: ControlLink, timeout: number): void {
+  #waitForCommit(link: ControlLink, timeout: number): void {
     this.#cancelTimeout();
-    const onTimeout = (): void => this.#fail(handoverTimeout(pid, timeout));
-    this.#cancelTimeout = this.#context.env.clock.after(timeout, onTimeout);
+    const onLate = (): void => this.#fail(handoverTimeout(link.pid, timeout));
+    this.#cancelTimeout = awaitInput(this.#context.env.clock, timeout, () => link.readNow(), onLate);
   }
 
   #reportReady(link: ControlLink): void {

@@ -1,7 +1,7 @@
 import type { Channel } from "../channel/channel.js";
 import { HandoverError } from "../errors.js";
 import type { ExitStatus } from "../platform/child-process.js";
-import type { Clock } from "../util/clock.js";
+import { awaitInput, type Clock } from "../util/clock.js";
 import { deferred } from "../util/deferred.js";
 import { exitError } from "./exit-reason.js";
 import { PeerProcess } from "./peer-process.js";
@@ -115,7 +115,8 @@ export class SuccessorProcess {
     if (this.#hasExited) return this.#die();
     const message = `the successor (pid ${this.pid}) closed its channel, but kept running`;
     const reason = new HandoverError("ERR_PROTOCOL", message);
-    this.#cancelDeathTimeout = this.#clock.after(DEATH_TIMEOUT, () => this.fail(reason));
+    const requestStatus = (): void => this.#spawned.requestStatus();
+    this.#cancelDeathTimeout = awaitInput(this.#clock, DEATH_TIMEOUT, requestStatus, () => this.fail(reason));
   }
 
   #onExit(): void {
@@ -135,12 +136,12 @@ export class SuccessorProcess {
   }
 
   #awaitHangUp(timeout: number): void {
-    this.#cancelHangUpTimeout ??= this.#clock.after(timeout, () => this.#onNoHangUp());
+    const readNow = (): void => this.#channel.readNow();
+    this.#cancelHangUpTimeout ??= awaitInput(this.#clock, timeout, readNow, () => this.#onNoHangUp());
   }
 
   /** The channel has not ended, although the successor was killed or has exited. */
   #onNoHangUp(): void {
-    this.#channel.readNow();
     if (this.#isDead || !this.#isOwned) return;
     if (this.#hasExited) return this.#endHolders();
     const message = `the successor (pid ${this.pid}) cannot be killed; no upgrade starts before it has exited`;

@@ -5,7 +5,7 @@ import type { Exchange } from "../exchange/exchange.js";
 import { LocalExchange } from "../exchange/local-exchange.js";
 import { closeAll } from "../platform/descriptors.js";
 import { systemCause } from "../platform/native.js";
-import type { Clock } from "../util/clock.js";
+import { awaitInput, type Clock } from "../util/clock.js";
 import { deferred, type Deferred } from "../util/deferred.js";
 import type { Command } from "./command.js";
 import type { Env } from "./env.js";
@@ -226,7 +226,8 @@ export class Successor {
     this.#stageAnswer = answer;
     // If it has closed the channel, it is dead soon, and the way it died says more than its silence.
     this.#channel.send({ type: "stage", ttl });
-    const cancel = this.#clock.after(STAGE_TIMEOUT, () => answer.resolve(false));
+    const onLate = (): void => answer.resolve(false);
+    const cancel = awaitInput(this.#clock, STAGE_TIMEOUT, () => this.readNow(), onLate);
     void this.dead.then(() => answer.resolve(false));
     const isReady = await answer.promise;
     cancel();

@@ -6,6 +6,25 @@ export interface Clock {
   after(ms: number, run: () => void): () => void;
 }
 
+/**
+ * Waits for another process for `ms`. Returns a function that ends the wait. A timer that is late runs before the input that
+ * came while this process was busy: without a look at it, a process that has answered in time would be taken for silent.
+ *
+ * @param read reads what has arrived, without waiting for the event loop; it may end the wait
+ * @param onLate called once, when nothing in that input has ended the wait
+ */
+export function awaitInput(clock: Clock, ms: number, read: () => void, onLate: () => void): () => void {
+  let isLate: NodeJS.Immediate | undefined;
+  const cancel = clock.after(ms, () => {
+    isLate = setImmediate(onLate);
+    read();
+  });
+  return () => {
+    cancel();
+    clearImmediate(isLate);
+  };
+}
+
 /** ms; a longer timer of Node would fire at once. */
 export const LONGEST_TIMEOUT = 2 ** 31 - 1;
 
