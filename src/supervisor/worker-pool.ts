@@ -2,6 +2,7 @@ import type { WorkerPlace } from "../channel/messages.js";
 import { reasonOf, toHandoverError, HandoverError } from "../errors.js";
 import { stateError } from "../lifecycle.js";
 import type { Env } from "../process/env.js";
+import { awaitInput } from "../util/clock.js";
 import { report } from "./report.js";
 import { RestartPolicy } from "./restart-policy.js";
 import { nextFence, roleHolder } from "./role-holder.js";
@@ -228,7 +229,8 @@ export class WorkerPool {
 
   #killIfLate(worker: WorkerProcess): () => void {
     const { readyTimeout } = this.#settings;
-    return this.#env.clock.after(readyTimeout, () => {
+    const readNow = (): void => worker.readNow();
+    return awaitInput(this.#env.clock, readyTimeout, readNow, () => {
       const message = `worker ${worker.index} (pid ${worker.pid}) was not ready within ${readyTimeout} ms, and was killed`;
       if (worker.readySince === undefined) worker.fail(new HandoverError("ERR_UPGRADE_TIMEOUT", message));
     });

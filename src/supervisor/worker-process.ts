@@ -3,7 +3,7 @@ import type { HandoverError } from "../errors.js";
 import { closeAll } from "../platform/descriptors.js";
 import type { Command } from "../process/command.js";
 import type { Env } from "../process/env.js";
-import { HeartbeatWatch } from "../process/heartbeat.js";
+import { DOUBTFUL_SILENCE, HeartbeatWatch } from "../process/heartbeat.js";
 import type { Legacy } from "../process/inheritance.js";
 import { Successor } from "../process/successor.js";
 
@@ -43,6 +43,7 @@ export class WorkerProcess {
   #isAccepting = false;
   #connections = 0;
   #silence = 0;
+  #aliveAt = -Infinity;
   #used: ReadonlySet<string> = new Set();
   #ticketKeys: Record<string, string> = {};
   #times: ServiceTimes | undefined;
@@ -139,9 +140,13 @@ export class WorkerProcess {
     return this.#silence;
   }
 
-  /** Whether it has sent a sign of life since it accepts. */
-  get hasHeartbeat(): boolean {
-    return this.#successor.heartbeats > 0;
+  /**
+   * Whether its event loop turns: it has sent a heartbeat after the turn in which it began to accept, and one at about `since`
+   * or later, in ms of the clock. A debugger may stop one that is well.
+   */
+  isWell(since: number): boolean {
+    const { isInspected, hasAcknowledged, hasTurned } = this.#successor;
+    return isInspected ? hasAcknowledged : hasTurned && this.#aliveAt > since - DOUBTFUL_SILENCE;
   }
 
   /** Whether a debugger may stop it. */
@@ -164,11 +169,17 @@ export class WorkerProcess {
     return this.#times;
   }
 
+  /** Reads the messages that have arrived, without waiting for the event loop. */
+  readNow(): void {
+    this.#successor.readNow();
+  }
+
   /** @param roles whether it acquires the roles of the service */
   commit(ticketKeys: Record<string, string>, fence: number, roles: boolean): void {
     this.#successor.send({ type: "commit", predecessors: [], ticketKeys, fence, roles });
-    this.#watch = new HeartbeatWatch(this.#env.clock, this.#successor, (silence) => {
+    this.#watch = new HeartbeatWatch(this.#env.clock, this.#successor, ({ silence, aliveAt }) => {
       this.#silence = silence;
+      this.#aliveAt = aliveAt;
       this.#listener.silent(this, silence);
     });
   }

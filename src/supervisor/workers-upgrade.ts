@@ -2,8 +2,7 @@ import { native, check } from "../platform/native.js";
 import { closeAll } from "../platform/descriptors.js";
 import { HandoverError } from "../errors.js";
 import type { Timings } from "../events.js";
-import { DOUBTFUL_SILENCE } from "../process/heartbeat.js";
-import type { Clock } from "../util/clock.js";
+import { awaitInput, type Clock } from "../util/clock.js";
 import { deferred } from "../util/deferred.js";
 import { commitError } from "./commit-failure.js";
 import type {
@@ -247,10 +246,11 @@ export class WorkersUpgrade {
     if (phase === "probation") return this.#watchProbation();
     const timeout = phase === "starting" ? this.#host.readyTimeout : (TIMEOUTS[phase] ?? MIN_SILENCE);
     const limit = phase === "committing" ? Math.max(this.#host.probation, MIN_SILENCE) : timeout;
-    this.#cancelTimer = this.#host.clock.after(limit, () => {
-      // The answer may have arrived while this process was too busy to read it.
-      setImmediate(() => this.dispatch({ type: "timeout", phase }));
-    });
+    const readAll = (): void => {
+      for (const worker of [...this.#olds.values(), ...this.#news.values()]) worker.readNow();
+    };
+    const onLate = (): void => this.dispatch({ type: "timeout", phase });
+    this.#cancelTimer = awaitInput(this.#host.clock, limit, readAll, onLate);
   }
 
   /** Probation is over when its time is, and every new worker is known to be well. */
@@ -258,9 +258,7 @@ export class WorkersUpgrade {
     this.#onAllCommitted();
     const end = this.#host.clock.now() + this.#host.probation;
     const look = (): void => {
-      const isWell = [...this.#news.values()].every(
-        (one) => one.hasHeartbeat && (one.isInspected || one.silence < DOUBTFUL_SILENCE),
-      );
+      const isWell = [...this.#news.values()].every((worker) => worker.isWell(end));
       if (isWell && this.#host.clock.now() >= end) this.dispatch({ type: "probationOver" });
       else this.#cancelTimer = this.#host.clock.after(LOOK_EVERY, look);
     };
