@@ -48,11 +48,17 @@ export function detectProcessManager(
   if (env["WATCH_REPORT_DEPENDENCIES"] !== undefined) return "node --watch";
   // nodemon may have a shell between it and the program.
   const nearest = ancestors.slice(0, 3);
-  if (nearest.some(({ words }) => words.slice(0, 3).some((word) => NODEMON.test(word)))) return "nodemon";
+  for (const [name, command] of WATCHERS) {
+    if (nearest.some(({ words }) => command.test(words.slice(0, 3).join("\n")))) return name;
+  }
   return isFirst ? nearest.slice(0, 2).find(({ name }) => SUPERVISORS.has(name))?.name : undefined;
 }
 
-const NODEMON = /(^|\/)nodemon(\.js)?$/;
+/** Programs that start the service again when a file changes, by their first words, one a line. */
+const WATCHERS: readonly (readonly [name: string, command: RegExp])[] = [
+  ["nodemon", /(^|\/)nodemon(\.js)?$/m],
+  ["tsx watch", /(^|\/)tsx(\/dist\/cli\.mjs)?\nwatch$/m],
+];
 
 const SUPERVISORS = new Set([
   "supervisord",

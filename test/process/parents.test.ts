@@ -1,33 +1,11 @@
 import { symlinkSync, writeFileSync } from "node:fs";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { detectProcessManager } from "../../dist/process/parents.js";
 import { fixturePath, words } from "../support/faults.js";
 import { handover } from "../support/program.js";
 import { asRoot, isSkipped } from "../support/root.js";
 import { Service, temporaryDirectory } from "../support/service.js";
 
-test.each([
-  [{ pm_id: "0", PM2_HOME: "/root/.pm2" }, [], "PM2"],
-  [{ pm_id: "0" }, [], undefined],
-  [{ WATCH_REPORT_DEPENDENCIES: "1" }, [], "node --watch"],
-  [{}, [["node", "/usr/bin/nodemon", "server.js"]], "nodemon"],
-  [
-    {},
-    [
-      ["sh", "-c", "x"],
-      ["node", "nodemon.js"],
-    ],
-    "nodemon",
-  ],
-  [{}, [["node", "server.js", "x", "nodemon"]], undefined],
-  [{}, [["node", "my-nodemon-clone"]], undefined],
-  [{}, [["supervisord"]], "supervisord"],
-  [{}, [], undefined],
-])("under the environment %o and the ancestors %o the manager is %s", (env, ancestors, manager) => {
-  const found = ancestors.map((one, n) => ({ pid: n + 2, name: basename(one[0]!), words: one }));
-  expect(detectProcessManager(env, found, true)).toBe(manager);
-});
 
 describe.each([
   ["a Node that runs a command", (program: string[]) => [...wrapper(), ...program], "node runs-command.js"],
@@ -68,23 +46,6 @@ test("a program that a Node keeps apart, with an output of its own, is not warne
   await service.until("accepting");
   await service.stop();
   expect(service.noise).toBe("");
-});
-
-test("under PM2 an upgrade is refused unless it is forced", async () => {
-  const pidFile = join(temporaryDirectory(), "pid");
-  const env = { pm_id: "0", PM2_HOME: "/root/.pm2" };
-  const service = Service.start("http.js", { settings: { pidFile, probation: 50 }, env });
-  await service.until("accepting");
-  expect(await service.upgrade("failed")).toMatchObject({ code: "ERR_MANAGER" });
-  for (const option of ["--dry-run", "--json"]) {
-    const { code, stderr } = await handover("upgrade", "--pid-file", pidFile, option);
-    expect([code, stderr]).toEqual([1, expect.stringMatching(/it runs under PM2, .* keeps serving\n$/)]);
-  }
-  expect(service.alive()).toEqual([service.pid]);
-  const rehearsal = await handover("upgrade", "--pid-file", pidFile, "--dry-run", "--force");
-  expect(rehearsal).toMatchObject({ code: 0, stderr: "" });
-  expect(await handover("upgrade", "--pid-file", pidFile, "--force")).toMatchObject({ code: 0, stderr: "" });
-  expect(service.accepting).toMatchObject({ generation: 1 });
 });
 
 test("on a terminal the first process says that the service goes on, and how to stop it", async () => {

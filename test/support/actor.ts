@@ -11,10 +11,10 @@ export class Actor {
   readonly #directory: string;
 
   /** Generation 0, when it accepts. */
-  static async start(fixture: string, settings: object = {}): Promise<Actor> {
+  static async start(fixture: string, settings: object = {}, env: NodeJS.ProcessEnv = {}): Promise<Actor> {
     const directory = temporaryDirectory();
     const options = { probation: 100, exitTimeout: 5_000, ...settings, directory };
-    const service = Service.start(fixture, { settings: options });
+    const service = Service.start(fixture, { settings: options, env });
     return new Actor(service, await service.until("accepting"), directory);
   }
 
