@@ -352,6 +352,13 @@ describe.each<{ of: string; cases: Case[] }>([
         /PID 1 is sh/,
       ],
       [
+        "npm is PID 1",
+        (f) => (f.process!.ancestors = [ancestor("npm start", 1)]),
+        "pid-1",
+        "warning",
+        /PID 1 is npm start/,
+      ],
+      [
         "it runs under PM2",
         (f) => (f.process!.env = { pm_id: "0", PM2_HOME: "/" }),
         "manager",
@@ -566,10 +573,13 @@ describe.each<{ of: string; cases: Case[] }>([
 });
 
 test("a later generation is not checked for its terminal or its ancestors", () => {
-  const facts = healthy();
-  facts.status!.generation = 1;
-  Object.assign(facts.process!, { hasTerminal: true, ancestors: [ancestor("tini", 1)] });
-  expect(examine(facts).filter(({ severity }) => severity !== "ok")).toEqual([]);
+  for (const name of ["tini", "sh", "supervisord"]) {
+    const facts = healthy();
+    facts.status!.generation = 1;
+    const parent = ancestor(name, 1);
+    Object.assign(facts.process!, { hasTerminal: true, ancestors: [parent], waitingParent: parent });
+    expect(examine(facts).filter(({ severity }) => severity !== "ok")).toEqual([]);
+  }
 });
 
 test.each([

@@ -27,7 +27,7 @@ function examinePidOne({ process, status }: Facts): Finding | undefined {
     return error(`${init.name} (pid ${init.pid}) waits for it`, why, STAYS);
   }
   const top = process.ancestors.at(-1);
-  if (isFirst(status) && top?.pid === 1 && SHELLS.has(top.name)) {
+  if (isFirst(status) && top?.pid === 1 && SHELLS.has(top.name.split(" ", 1)[0]!)) {
     const why =
       "if it waits for this process only, it exits after the first upgrade, and the container with it";
     return warning(`PID 1 is ${top.name}`, why, STAYS);
@@ -40,6 +40,7 @@ function isFirst(status: Facts["status"]): boolean {
   return (status?.generation ?? 0) === 0;
 }
 
+/** By the first word of the name: npm's has its arguments. */
 const SHELLS = new Set(["sh", "bash", "dash", "ash", "busybox", "node", "npm"]);
 
 function examineManager({ process, status }: Facts): Finding | undefined {
