@@ -15,7 +15,7 @@ export function assertNoManager(doing: string, isFirst: boolean): void {
 }
 
 /**
- * Warns under a process manager, and under a parent that ends with this process.
+ * Warns under a process manager, and under a parent that waits for this process.
  *
  * @param isFirst whether this is the first generation: a successor's parent is its predecessor
  */
@@ -28,8 +28,8 @@ export function warnAboutParents(isFirst: boolean): void {
       ? `handover cannot work under ${manager}: it watches the process that it started itself, so after an upgrade it ` +
         "takes the service for dead, and starts or kills it again. Start the program with node."
       : waiting !== undefined
-        ? `${describeParent(waiting)} waits for this process and ends with it, which is at the first upgrade: whoever has ` +
-          "started it takes the service for ended. Start the program with node."
+        ? `${describeParent(waiting)} waits for this process, and takes the first upgrade for the end of the service: it ` +
+          "ends too, or starts the program again. Start the program with node."
         : undefined;
   if (message !== undefined) process.emitWarning(message, { code: "HANDOVER_MANAGER" });
 }
@@ -71,7 +71,7 @@ const SUPERVISORS = new Set([
 ]);
 
 /**
- * The parent that waits for a process and ends with it: an init of a container, or a Node whose group and output the process
+ * The parent that waits for the end of a process: an init of a container, or a Node whose group and output the process
  * shares, as it does under npm, tsx, dotenv-cli and others. A Node that keeps its child apart does something else with it.
  */
 export function findWaitingParent(

@@ -21,7 +21,7 @@ export interface ProcessFacts {
   resident: number;
   /** The nearest first. */
   ancestors: Ancestor[];
-  /** The parent that ends with it. */
+  /** The parent that waits for its end. */
   waitingParent: Ancestor | undefined;
   /** Its paths lead to other files than the same paths here. */
   hasOtherRoot: boolean;

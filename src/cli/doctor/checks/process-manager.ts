@@ -54,7 +54,7 @@ function examineManager({ process, status }: Facts): Finding | undefined {
   }
   if (waitingParent === undefined || !isFirst(status)) return ok("no process manager has started it");
   const why =
-    "it ends with the first process, which looks like the end of the service to the program that has started it";
+    "it takes the first upgrade for the end of the service: it ends too, or starts the program again";
   return warning(`${describeParent(waitingParent)} waits for it`, why, "start the program with node");
 }
 
