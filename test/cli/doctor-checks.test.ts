@@ -600,6 +600,17 @@ test.each([
   }
 });
 
+test.each([
+  ["RuntimeDirectory", '"a blank and ü" app', "/run/a blank and ü/app.pid"],
+  ["ReadWritePaths", '/srv/app "-/srv/a \\"blank\\" and ü"', '/srv/a "blank" and ü/app.pid'],
+])("a PID file may be in a directory that systemctl quotes, %s=%s", (name, value, pidFile) => {
+  const facts: Mutable = healthy();
+  set("ProtectSystem", "strict")(facts);
+  set(name, value)(facts);
+  facts.settings.pidFile = pidFile;
+  expect(examine(facts).filter(({ check }) => check === "sandbox")).toEqual([]);
+});
+
 test("a UDP socket that only sends is not taken for a listener", () => {
   const facts = healthy();
   listens("udp", "0.0.0.0:40000")(facts);

@@ -2,6 +2,7 @@ import { constants } from "node:os";
 import type { Status } from "../../../control/protocol.js";
 import { isReserved } from "../../../util/validation.js";
 import { DIRECTIVES } from "../../unit-file/directives.js";
+import { splitWords } from "../../unit-file/quote.js";
 import type { Facts } from "../facts.js";
 import { error, ok, warning, type Check, type Finding } from "../findings.js";
 import { examineReload } from "./reload.js";
@@ -188,10 +189,8 @@ function examineSandbox(facts: Facts): readonly Finding[] | undefined {
 
 function isWritable(facts: Facts, file: string): boolean {
   const list = (name: string, root: string): string[] =>
-    property(facts.unit, name)
-      .split(" ")
-      .filter(Boolean)
-      .map((one) => root + one.replace(/^[-+]+/, ""));
+    // systemctl quotes a path that has a blank.
+    splitWords(property(facts.unit, name)).map((one) => root + one.replace(/^[-+]+/, ""));
   const roots = [
     ...list("ReadWritePaths", ""),
     ...list("RuntimeDirectory", "/run/"),
