@@ -76,7 +76,7 @@ export class ServiceManager {
       this.#successor = undefined;
       this.#lastFailure = undefined;
       this.#send({ RELOADING: 1, MONOTONIC_USEC: monotonic() });
-    } else if (event === "rehearsed" || event === "staged") this.#send({ READY: 1 });
+    } else if (before.name === "upgrading" && after.name === "ready") this.#send({ READY: 1 });
     else if (!("outcome" in before) && "outcome" in after) {
       if (after.outcome === "upgraded") this.#passMainPidOn();
       else this.#stop();
@@ -114,14 +114,15 @@ export class ServiceManager {
       // A wrapper may have been spawned: its child is the successor.
       this.#successor = events.upgraded.pid;
       this.#send({});
-    } else if (events.failed !== undefined) this.#reportFailure("upgrade failed", events.failed.error);
-    else if (events.rollback !== undefined) this.#reportFailure("rolled back", events.rollback.error);
+    } else if (events.failed !== undefined) this.#reportFailure("upgrade failed", events.failed.error, {});
+    else if (events.rollback !== undefined)
+      this.#reportFailure("rolled back", events.rollback.error, { READY: 1 });
   }
 
-  /** The upgrade failed, and this process serves as before. */
-  #reportFailure(what: string, error: Error): void {
+  /** This process serves as before. */
+  #reportFailure(what: string, error: Error, message: Message): void {
     this.#lastFailure = `${what}: ${error.message}`;
-    if (this.#service.state().name === "ready") this.#send({ READY: 1 });
+    if (this.#service.state().name === "ready") this.#send(message);
   }
 
   /** The predecessor has named this process to systemd. If it died before it could, this process has to. */

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
+import { ControlClient } from "../../dist/control/client.js";
 import { Manager } from "../support/manager.js";
 import { brief, descriptorCount, Service, temporaryDirectory } from "../support/service.js";
 
@@ -61,9 +62,21 @@ describe("the messages to systemd", () => {
     process.kill(service.pid, "SIGHUP");
     const { message } = await service.until("failed");
     await manager.until({
-      READY: "1",
       STATUS: `upgrade failed: ${message as string}; generation 0 accepts, 0 connections`,
     });
+    expect(manager.said(...MILESTONES)).toEqual(
+      ["READY=1", "RELOADING=1", "READY=1"].map((said) => `${said}@${service.pid}`),
+    );
+  });
+
+  test("a process reports to systemd that it serves on after a successor could not be staged", async () => {
+    const controlSocket = join(temporaryDirectory(), "control");
+    const service = start("faulty-successor.js", { ...brief, fault: "exit", controlSocket });
+    await service.until("accepting");
+    const client = await ControlClient.connect(controlSocket);
+    await expect(client.ask({ command: "stage" })).rejects.toMatchObject({ code: "ERR_CHILD_EXITED" });
+    const reloading = manager.told.indexOf(await manager.until({ RELOADING: "1" }));
+    await manager.until({ READY: "1" }, reloading + 1);
     expect(manager.said(...MILESTONES)).toEqual(
       ["READY=1", "RELOADING=1", "READY=1"].map((said) => `${said}@${service.pid}`),
     );
