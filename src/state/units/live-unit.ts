@@ -7,6 +7,7 @@ import { MAX_ATTEMPTS, warnStateFailed } from "../failed-state.js";
 import { decodeOwn, encode } from "../encoding.js";
 import type { UnitKind } from "./unit-definition.js";
 import { nextPhase, type UnitEvent, type UnitPhase } from "./unit-phase.js";
+import { UnitRun } from "./unit-run.js";
 
 /** The kind of the parcels that carry units. */
 export const UNIT_KIND = "unit";
@@ -27,22 +28,12 @@ export interface MoveTerms {
  */
 export type MoveResult = "taken" | "returned" | "lost" | Refusal | undefined;
 
-/** One run of a unit, from `run` until its signal aborts. A rollback begins another run. */
-interface Run {
-  readonly controller: AbortController;
-  /** Resolves with the result of `run`. */
-  started: Promise<unknown>;
-  isStarted: boolean;
-  /** The result of `run`; undefined before. */
-  value: unknown;
-}
-
 /** One unit in this process. */
 export class Unit {
   readonly id: string;
   readonly #kind: UnitKind;
   #phase: UnitPhase = "running";
-  #run: Run;
+  #run: UnitRun;
   /** The state as it was frozen: as `freeze` returned it, or encoded. */
   #frozen: { readonly state: unknown } | { readonly parcel: Parcel } | undefined;
   /** Why the unit could not be frozen. The program is asked once. */
@@ -81,7 +72,7 @@ export class Unit {
 
   /** Whether the signal of the unit has aborted. */
   get hasAborted(): boolean {
-    return this.#run.controller.signal.aborted;
+    return this.#run.hasAborted;
   }
 
   /** Whether so many processes have died with the unit that it is not offered again. */
@@ -142,7 +133,7 @@ export class Unit {
   async stop(timeout: number, count: (code: string) => void): Promise<boolean> {
     const run = this.#run;
     const isStopped = await this.#callStop(timeout, count);
-    run.controller.abort(ENDED);
+    run.abort();
     // After a rollback the unit may run again, and a late `stop` must not end that run.
     if (this.#run === run) this.#apply(isStopped ? "ended" : "failed");
     return isStopped;
@@ -151,7 +142,7 @@ export class Unit {
   /** Ends the unit without a `stop`: its signal aborts. */
   end(): void {
     this.#apply("ended");
-    this.#run.controller.abort(ENDED);
+    this.#run.abort();
   }
 
   /**
@@ -188,20 +179,11 @@ export class Unit {
     return "parcel" in this.#frozen ? decodeOwn(this.#kind.schema, this.#frozen.parcel) : this.#frozen.state;
   }
 
-  #begin(state: unknown, fence: number): Run {
-    const run = { controller: new AbortController(), isStarted: false, value: undefined } as Run;
-    run.started = this.#callRun(run, state, fence);
-    run.started.catch(() => {});
+  #begin(state: unknown, fence: number): UnitRun {
+    const run = new UnitRun(this.#kind, this.id, state, fence);
     // A `run` that has returned already needs no promise: thousands of units start in one turn.
     if (!run.isStarted) this.#wait(run.started);
     return run;
-  }
-
-  async #callRun(run: Run, state: unknown, fence: number): Promise<unknown> {
-    const running = this.#kind.definition.run(this.id, state, { signal: run.controller.signal, fence });
-    run.value = isThenable(running) ? await running : running;
-    run.isStarted = true;
-    return run.value;
   }
 
   #wait(work: Promise<unknown>): void {
@@ -240,7 +222,7 @@ export class Unit {
   #storeFrozen(state: unknown): void {
     this.#frozen = { state };
     this.#apply("froze");
-    this.#run.controller.abort(ENDED);
+    this.#run.abort();
   }
 
   /** Replaces the frozen state by its encoded form. Returns why that failed. */
@@ -298,6 +280,3 @@ export class Unit {
     }
   }
 }
-
-/** The reason of every signal. An exception of its own for each of 100,000 units would take half a second. */
-const ENDED = new DOMException("the unit no longer runs in this process", "AbortError");
