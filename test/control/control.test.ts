@@ -6,6 +6,7 @@ import { dirname, join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { ControlClient } from "../../dist/control/client.js";
 import { connectToPid } from "../../dist/control/discover.js";
+import { inheritedBinding } from "../../dist/control/binding.js";
 import { ControlServer } from "../../dist/control/server.js";
 import { forAnotherUser, NOBODY } from "../support/another-user.js";
 import { DrivenProcess, until } from "../support/fake-env.js";
@@ -98,7 +99,7 @@ describe("the control socket", () => {
     };
     const server = new ControlServer(Object.assign(driven.generation, { stage }), driven.emitter);
     const control = join(temporaryDirectory(), "control");
-    await server.open(sockets, inventory, control);
+    await server.open(inheritedBinding(sockets, inventory), control);
     const answer = (await ControlClient.connect(control)).ask({ command: "stage" });
     await until(() => isAsked, "the request");
     await Promise.all([expect(answer).rejects.toMatchObject({ code: "ERR_CONTROL" }), server.close(1)]);

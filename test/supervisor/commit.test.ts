@@ -266,11 +266,10 @@ function play(
   return { state, effects };
 }
 
-function of<T extends Exclude<(typeof events)[keyof typeof events], { failed: boolean }>["type"]>(
-  type: T,
-  index: number,
-): CommitEvent {
-  return { type, index } as CommitEvent;
+type Simple = Extract<CommitEvent, { index: number }>["type"];
+
+function of(type: Exclude<Simple, "yielded">, index: number): CommitEvent {
+  return { type, index };
 }
 
 function yielding(index: number, failed = false): CommitEvent {
