@@ -5,7 +5,7 @@ export interface SteeringPlan {
    * accepts: the kernel's hash goes on to choose, and connections wait in the queues.
    */
   readonly steer?: readonly number[];
-  /** Loans that end, before others begin. A worker that is dead cannot be told, and has given all back. */
+  /** Loans that end, before others begin. A worker that is dead cannot be told: it has no descriptor any longer. */
   readonly unlend: readonly Loan[];
   readonly lend: readonly Loan[];
 }
@@ -31,6 +31,11 @@ export class Steering {
   /** The members whose worker has this listener open, and accepts. */
   readonly #accepting = new Set<number>();
   #loans: Loans = new Map();
+  /**
+   * Loans that ended since the last plan, because the member was closed or the worker stopped accepting. Before the next plan
+   * another process or another socket may have the index again, and would be taken for the one that had the loan.
+   */
+  #ended: Loan[] = [];
 
   /** The member of a new index listens. Its worker does not accept yet. */
   add(index: number): void {
@@ -43,26 +48,39 @@ export class Steering {
     if (position < 0) return;
     const last = this.#group.pop()!;
     if (last !== index) this.#group[position] = last;
-    this.#accepting.delete(index);
+    this.setAccepting(index, false);
+    this.#end((loan) => loan.member === index);
   }
 
   /** Whether the worker of a member accepts: one that is dead, hangs or has closed the listener does not. */
   setAccepting(index: number, isAccepting: boolean): void {
-    if (isAccepting && this.#group.includes(index)) this.#accepting.add(index);
-    else this.#accepting.delete(index);
+    if (isAccepting && this.#group.includes(index)) {
+      this.#accepting.add(index);
+    } else {
+      this.#accepting.delete(index);
+      this.#end((loan) => loan.to === index);
+    }
   }
 
   /** What has to change since the last plan. */
   plan(): SteeringPlan {
     const before = this.#loans;
     const after = this.#evenLoans();
+    const ended = this.#ended;
     this.#loans = after;
+    this.#ended = [];
     const steer = [...this.#group.keys()].filter((position) => this.#accepting.has(this.#group[position]!));
     return {
       ...(steer.length > 0 && { steer }),
-      unlend: missingIn(after, before),
+      unlend: [...ended, ...missingIn(after, before)],
       lend: missingIn(before, after),
     };
+  }
+
+  #end(isOver: (loan: Loan) => boolean): void {
+    const over = listed(this.#loans).filter(isOver);
+    for (const { member } of over) this.#loans.delete(member);
+    this.#ended.push(...over);
   }
 
   /** Each loan that can stay does, unless the worker has more than its share: a loan that moves is work for two workers. */
@@ -77,7 +95,7 @@ export class Steering {
     };
     for (const member of members) {
       const to = this.#loans.get(member);
-      if (to !== undefined && loads.has(to) && loads.get(to)! < share) lend(member, to);
+      if (to !== undefined && loads.get(to)! < share) lend(member, to);
     }
     for (const member of members) {
       if (loads.size > 0 && !loans.has(member)) lend(member, leastLoaded(loads));
@@ -91,7 +109,11 @@ type Loans = Map<number, number>;
 
 /** The loans of `all` that are not among `others`. */
 function missingIn(others: Loans, all: Loans): Loan[] {
-  return [...all].filter(([member, to]) => others.get(member) !== to).map(([member, to]) => ({ member, to }));
+  return listed(all).filter(({ member, to }) => others.get(member) !== to);
+}
+
+function listed(loans: Loans): Loan[] {
+  return [...loans].map(([member, to]) => ({ member, to }));
 }
 
 function leastLoaded(loads: ReadonlyMap<number, number>): number {
