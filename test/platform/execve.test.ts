@@ -35,7 +35,11 @@ describe("a program that replaces a process", () => {
       const script = 'while IFS= read -r line; do echo "$line"; done < /proc/$$/status; echo "--- $0 $1 $NAME"; for fd in 0 1 2 ' + kept + " " + closed +
         "; do [ -e /proc/$$/fd/$fd ] && echo open || echo closed; done";
       module.exports.execve("/bin/sh", ["a shell", "-c", script, "zero", "one"], ["NAME=a b"], [0, 1, 2, kept]);`;
-    const child = spawn(process.execPath, ["-e", program], { stdio: ["ignore", "pipe", "inherit"] });
+    // Node itself blocks SIGUSR1 then, since version 22.
+    const flags = ["--disable-sigusr1"].filter((flag) => process.allowedNodeEnvironmentFlags.has(flag));
+    const child = spawn(process.execPath, [...flags, "-e", program], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
     const [before, after, rest] = (await child.stdout.setEncoding("latin1").toArray()).join("").split("---");
     expect(rest).toBe(" zero one a b\nopen\nopen\nopen\nopen\nclosed\n");
     expect(lineOf(after!, "SigBlk")).toMatch(/:\t0+$/);

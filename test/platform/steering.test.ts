@@ -1,9 +1,12 @@
+import { spawn } from "node:child_process";
 import { createSocket, type Socket as DatagramSocket } from "node:dgram";
 import { once } from "node:events";
 import { connect, createServer, type Server } from "node:net";
 import { constants } from "node:os";
+import { fileURLToPath } from "node:url";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { check, native, type Steering } from "../../dist/platform/native.js";
+import { asRoot, isSkipped } from "../support/root.js";
 
 const { EINVAL, ENOENT, ENOTSOCK } = constants.errno;
 
@@ -90,6 +93,21 @@ describe("a group of listeners", () => {
     expect(members(group)).toHaveLength(1);
     expect(group.counts[0]).toBe(0);
   });
+
+  it.skipIf(isSkipped)(
+    `keeps each of 100 IPv6 addresses at one member, and all of them have some${asRoot}`,
+    async () => {
+      const fixture = fileURLToPath(new URL("../fixtures/native/steers-ipv6.js", import.meta.url));
+      const script =
+        'ip link set lo up; ip -6 route add local fd00::/64 dev lo; echo 1 > /proc/sys/net/ipv6/ip_nonlocal_bind; exec "$0" "$1"';
+      const words = ["--net", "sh", "-ec", script, process.execPath, fixture];
+      const child = spawn("unshare", words, { stdio: ["ignore", "pipe", "inherit"] });
+      onTestFinished(() => void child.kill("SIGKILL"));
+      const reached = JSON.parse((await child.stdout.setEncoding("utf8").toArray()).join("")) as string[][];
+      expect(reached.map(({ length }) => length)).toEqual(Array(100).fill(1));
+      expect(new Set(reached.flat())).toEqual(new Set(["0", "1", "2", "3"]));
+    },
+  );
 
   it("gives the position of a closed member to its last one", async () => {
     const group = await listeners(3, "127.0.0.1");
