@@ -2,7 +2,7 @@ import { Command, CommanderError } from "commander";
 import { reasonOf } from "../errors.js";
 import { VERSION } from "../util/version.js";
 import { Interrupted } from "./interrupt.js";
-import { printable, Reported, writeJson } from "./output.js";
+import { printable, Reported, WrongUsage, writeJson } from "./output.js";
 
 /** The program `handover`. Resolves with its exit code. */
 export async function main(args: string[]): Promise<number> {
@@ -22,7 +22,9 @@ export async function main(args: string[]): Promise<number> {
     return DONE;
   } catch (error) {
     const command = find(program, words[0]!);
-    return reportError(error, args.includes("--json"), `handover ${command?.name() ?? ""}`.trim());
+    // After "--" they belong to a program.
+    const own = args.includes("--") ? args.slice(0, args.indexOf("--")) : args;
+    return reportError(error, own.includes("--json"), `handover ${command?.name() ?? ""}`.trim());
   }
 }
 
@@ -44,6 +46,7 @@ const WRONG_USAGE = 2;
 
 /** The commands by their names, in the order of the help. Each is loaded only if it runs: loading takes most of the time. */
 const COMMANDS: readonly (readonly [names: readonly string[], load: () => Promise<Command>])[] = [
+  [["run"], async () => (await import("./run/run-command.js")).runCommand()],
   [["upgrade", "reload"], async () => (await import("./upgrade-command.js")).upgradeCommand()],
   [["stage"], async () => (await import("./stage-command.js")).stageCommand()],
   [["unstage"], async () => (await import("./stage-command.js")).unstageCommand()],
@@ -64,6 +67,8 @@ async function createProgram(name?: string): Promise<Command> {
   const program = new Command("handover")
     .description("Upgrades running Node servers without dropping a connection.")
     .version(VERSION, "-v, --version", "print the version")
+    // So that the options of a program that run starts are not taken for those of run.
+    .enablePositionalOptions()
     .helpCommand("help [command]", "show what a command does")
     .addHelpText("after", MORE_HELP);
   const named = COMMANDS.filter(([names]) => names.includes(name ?? ""));
@@ -92,11 +97,13 @@ function reportError(error: unknown, json: boolean, words: string): number {
   if (error instanceof Reported) return FAILED;
   // The help that was printed is the message.
   if (error instanceof CommanderError && error.code === "commander.help") return WRONG_USAGE;
-  const isUsage = error instanceof CommanderError;
+  const isUsage = error instanceof CommanderError || error instanceof WrongUsage;
   const message = reasonOf(error).replace(/^error: /, "");
   const { code } = error as { code?: unknown };
   if (json) writeJson({ answer: "failed", code: isUsage ? "ERR_OPTION" : code, message });
-  process.stderr.write(`handover: ${printable(message.replaceAll("\n", " "))}\n`);
+  for (const line of error instanceof WrongUsage ? error.faults : [message]) {
+    process.stderr.write(`handover: ${printable(line.replaceAll("\n", " "))}\n`);
+  }
   if (isUsage) process.stderr.write(`Try: ${words} --help\n`);
   if (error instanceof Interrupted) return error.exitCode;
   return isUsage ? WRONG_USAGE : FAILED;

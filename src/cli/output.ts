@@ -76,6 +76,16 @@ export function count(n: number, noun: string): string {
 /** The command has failed, and has printed why. */
 export class Reported extends Error {}
 
+/** Wrong usage, with all its faults: each is printed as a line. */
+export class WrongUsage extends Error {
+  readonly faults: readonly string[];
+
+  constructor(faults: readonly string[]) {
+    super(faults.join("; "));
+    this.faults = faults;
+  }
+}
+
 function clear(): string {
   return process.stdout.isTTY ? "\r\u001b[2K" : "";
 }

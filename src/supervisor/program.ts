@@ -85,13 +85,13 @@ export function defaultName({ command, args, cwd }: WorkerCommand): string {
   const script = isNode ? scriptOf(args) : undefined;
   const file = resolve(cwd, script ?? command);
   const name = packageName(script === undefined ? cwd : dirname(file)) ?? basename(file, extname(file));
-  return (
-    name
-      .replace(/^@.*\//, "")
-      .replaceAll(/[^\w.-]+/g, "-")
-      .replace(/^[-.]+/, "")
-      .slice(0, 100) || "app"
-  );
+  return toServiceName(name.replace(/^@.*\//, ""));
+}
+
+/** The nearest name that the option `name` takes. */
+export function toServiceName(text: string): string {
+  const name = text.replaceAll(/[^\w.-]+/g, "-").replace(/^[-.]+/, "");
+  return name.slice(0, 100) || "app";
 }
 
 /** Of the nearest package, from a directory upwards. */

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { SUPERVISOR_OPTIONS } from "../../dist/supervisor/settings.js";
 import { Page } from "../support/page.js";
 import { handover, jsonLines } from "../support/program.js";
 import { Sandbox, UNTIL_SERVED } from "../support/sandbox.js";
@@ -29,6 +30,12 @@ test.each(synopses)("the options of %s in docs/cli.md are those of its help", as
   // An ellipsis stands for more options.
   const expected = has.filter((one) => one !== "--help" && (!line.includes(" …") || named.includes(one)));
   expect(named.toSorted()).toEqual(expected.toSorted());
+});
+
+test("docs/cli.md has every setting of handover.config.json", () => {
+  const rows = [...page.text.matchAll(/^\| .*? \| ((?:`\w+`(?:, )?)+) *\|/gm)];
+  const named = rows.flatMap(([, cell]) => [...cell!.matchAll(/\w+/g)].map(([name]) => name));
+  expect([...new Set(named)].toSorted()).toEqual(SUPERVISOR_OPTIONS.toSorted());
 });
 
 describe("the fields of answers in JSON", () => {
