@@ -16,6 +16,8 @@ const cases = [
   ["handover reload --ti", "handover reload --timeout "],
   ["handover unit --type notify-r", "handover unit --type notify-reload "],
   ["handover status --pid-file bla", "handover status --pid-file black.pid "],
+  ["handover run --sti", "handover run --sticky "],
+  ["handover run bla", "handover run black.pid "],
   ["handover help comp", "handover help completion "],
   ["handover completion z", "handover completion zsh "],
 ] as const;

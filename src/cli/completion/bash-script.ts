@@ -38,7 +38,8 @@ function valueAction(value: NonNullable<CompletedOption["value"]>): string {
   return value === "other" ? "return" : `words='${value.join(" ")}'`;
 }
 
-function commandCase({ names, options, words }: CompletedCommand): string {
+function commandCase({ names, options, words, takesPath }: CompletedCommand): string {
   const all = [...words, ...options.map(({ long }) => long)];
-  return `          ${names.join(" | ")}) words='${all.join(" ")}' ;;`;
+  const paths = takesPath ? "; compopt -o default 2>/dev/null" : "";
+  return `          ${names.join(" | ")}) words='${all.join(" ")}'${paths} ;;`;
 }

@@ -13,12 +13,14 @@ function nameLines({ names, summary }: CompletedCommand): string[] {
   return names.map((name) => line("__fish_use_subcommand", `--arguments ${name}`, summary));
 }
 
-function wordLines({ names, options, words }: CompletedCommand): string[] {
+function wordLines({ names, options, words, takesPath }: CompletedCommand): string[] {
   const condition = `__fish_seen_subcommand_from ${names.join(" ")}`;
   const lines = options.map(({ long, summary, value }) =>
     line(condition, `--long-option ${long.slice(2)}${valueFlags(value)}`, summary),
   );
-  return words.length === 0 ? lines : [...lines, line(condition, `--arguments '${words.join(" ")}'`)];
+  if (words.length > 0) lines.push(line(condition, `--arguments '${words.join(" ")}'`));
+  if (takesPath) lines.push(line(condition, "--force-files"));
+  return lines;
 }
 
 function valueFlags(value: CompletedOption["value"]): string {

@@ -8,6 +8,8 @@ export interface CompletedCommand {
   options: CompletedOption[];
   /** The words that may follow as its argument. */
   words: string[];
+  /** Whether a path may follow, too. */
+  takesPath: boolean;
 }
 
 export interface CompletedOption {
@@ -28,6 +30,7 @@ export function vocabularyOf(program: Command): CompletedCommand[] {
     summary: command.summary() || command.description(),
     options: help.visibleOptions(command).flatMap(completedOption),
     words: command.name() === "help" ? names : command.registeredArguments.flatMap(choicesOf),
+    takesPath: command.registeredArguments.some((one) => one.name() === "program"),
   }));
 }
 

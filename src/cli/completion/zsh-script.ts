@@ -28,9 +28,10 @@ fi
 `;
 }
 
-function commandCase({ names, options, words }: CompletedCommand): string {
+function commandCase({ names, options, words, takesPath }: CompletedCommand): string {
+  const path = takesPath ? [quote("*:path:_files")] : [];
   const argument = words.length === 0 ? [] : [quote(`1:argument:(${words.join(" ")})`)];
-  const specifications = [...options.map(specification), ...argument];
+  const specifications = [...options.map(specification), ...argument, ...path];
   return `    ${names.join(" | ")}) _arguments ${specifications.join(" ")} ;;`;
 }
 
