@@ -1,13 +1,7 @@
-import { builtins } from "../platform/builtins.js";
 import type { Clock } from "../util/clock.js";
 
 /** ms between two heartbeats. */
 const INTERVAL = 250;
-
-/** Whether a debugger may stop this process, which is then silent without being ill. */
-export function isInspected(): boolean {
-  return builtins.inspector.url() !== undefined;
-}
 
 /** Sends a heartbeat several times a second, as long as the event loop of this process turns. */
 export class Heartbeat {

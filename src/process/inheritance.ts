@@ -15,7 +15,7 @@ import { native } from "../platform/native.js";
 import type { InventoryItem } from "../sockets/inventory.js";
 import { batches } from "../util/batches.js";
 import { VERSION } from "../util/version.js";
-import { isInspected } from "./heartbeat.js";
+import { isInspected } from "./inspector.js";
 import { Predecessor } from "./predecessor.js";
 import { SupervisorLink } from "./supervisor-link.js";
 import { reportUncaught, stopReporting } from "./uncaught-error.js";

@@ -1,3 +1,10 @@
+import { builtins } from "../platform/builtins.js";
+
+/** Whether a debugger may stop this process, which is then silent without being ill. */
+export function isInspected(): boolean {
+  return builtins.inspector.url() !== undefined;
+}
+
 /**
  * The options of Node with which its inspector listens on a port of the system's choice. On a fixed port the successor would
  * have no inspector, because this process still holds it. Node prints the port.
