@@ -42,16 +42,10 @@ Napi::Value WithDescriptors(const int* fds, size_t count, Make make) {
   }
 }
 
-Napi::Value SocketpairJs(const CallbackInfo& info) {
+template <int make(int*)>
+Napi::Value PairJs(const CallbackInfo& info) {
   int fds[2];
-  int result = Socketpair(fds);
-  if (result < 0) return Number(info, result);
-  return WithDescriptors(fds, 2, [&] { return ArrayOf(info.Env(), fds, 2); });
-}
-
-Napi::Value StreamPairJs(const CallbackInfo& info) {
-  int fds[2];
-  int result = StreamPair(fds);
+  int result = make(fds);
   if (result < 0) return Number(info, result);
   return WithDescriptors(fds, 2, [&] { return ArrayOf(info.Env(), fds, 2); });
 }
@@ -277,8 +271,8 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   auto add = [&](const char* name, auto function) {
     exports.Set(name, Napi::Function::New(env, function, name));
   };
-  add("socketpair", SocketpairJs);
-  add("streamPair", StreamPairJs);
+  add("socketpair", PairJs<Socketpair>);
+  add("streamPair", PairJs<StreamPair>);
   add("send", SendJs);
   add("receive", ReceiveJs);
   add("passCredentials", PassCredentialsJs);
