@@ -46,6 +46,17 @@ test("a loan that can stay does not move", () => {
   expect(steering.plan()).toEqual({ steer: [2, 3], unlend: [], lend: [{ member: 4, to: 2 }] });
 });
 
+test("a worker that has more than its share of the loans gives one to a worker that accepts again", () => {
+  const steering = groupOf(0, 1, 2, 3);
+  steering.setAccepting(0, true);
+  expect(steering.plan().lend.map(({ to }) => to)).toEqual([0, 0, 0]);
+  steering.setAccepting(1, true);
+  const ended = [1, 3].map((member) => ({ member, to: 0 }));
+  const plan = steering.plan();
+  expect(plan.unlend).toEqual(expect.arrayContaining(ended));
+  expect(plan).toMatchObject({ steer: [0, 1], lend: [{ member: 3, to: 1 }] });
+});
+
 test("a worker that dies and is started again before the next plan is lent everything anew", () => {
   const steering = groupOf(0, 1);
   steering.setAccepting(0, true);
