@@ -2,7 +2,8 @@ import { Command } from "commander";
 import { HandoverError } from "../../errors.js";
 import { launchInfo } from "../../process/command.js";
 import type { SupervisorSettings } from "../../supervisor/settings.js";
-import { printable, quoteForShell, writeJson, writeText } from "../output.js";
+import { quoteForShell } from "../../platform/shell.js";
+import { printable, writeJson, writeText } from "../output.js";
 import { withFlags, type Flags } from "./flags.js";
 import { loadSettings } from "./load-settings.js";
 
