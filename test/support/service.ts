@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { onTestFailed, onTestFinished } from "vitest";
+import { onTestFinished } from "vitest";
 import { readStat } from "../../dist/platform/proc.js";
 
 /** One line that a fixture program prints: the process, the event and its fields. */
@@ -44,6 +44,8 @@ export class Service {
   readonly exited: Promise<[number | null, NodeJS.Signals | null]>;
   readonly #process: ChildProcess;
   readonly #waiting = new Set<() => void>();
+  /** What the test waits for. */
+  readonly #waits = new Set<string>();
   readonly #closed: Promise<void>;
   #isClosed = false;
 
@@ -83,9 +85,9 @@ export class Service {
         resolve();
       }),
     );
-    // A test that waits in vain fails without a word about its service.
-    onTestFailed(() => console.error(this.transcript()));
-    onTestFinished(async () => {
+    onTestFinished(async ({ task }) => {
+      // A test that waits in vain fails without a word about its service. The processes are looked at before they are killed.
+      if (task.result?.state === "fail") console.error(this.#report());
       this.killAll();
       await this.#closed;
     });
@@ -115,7 +117,8 @@ export class Service {
 
   /** The body of the answer to one HTTP request to {@link port}, by default on a connection of its own. */
   async ask(path = "/", agent: Agent | false = false): Promise<string> {
-    return ask(this.port, path, agent);
+    const { port } = this;
+    return this.#wait(`an answer to ${path} on port ${port}`, ask(port, path, agent));
   }
 
   /**
@@ -165,7 +168,7 @@ export class Service {
 
   /** Waits until every process of the service has closed its output, as it does at its end. */
   async ended(): Promise<void> {
-    await this.#closed;
+    await this.#wait("the end of every process", this.#closed);
   }
 
   /** The PIDs of all its processes that are alive; a process that has ended but was not reaped does not count. */
@@ -205,8 +208,19 @@ export class Service {
       const found = look();
       if (found !== undefined) return found;
       if (this.#isClosed) throw new Error(`the service ended without ${what}\n${this.transcript()}`);
-      await new Promise<void>((resolve) => this.#waiting.add(resolve));
+      await this.#wait(what, new Promise<void>((resolve) => this.#waiting.add(resolve)));
     }
+  }
+
+  async #wait<T>(what: string, work: Promise<T>): Promise<T> {
+    this.#waits.add(what);
+    return work.finally(() => this.#waits.delete(what));
+  }
+
+  /** What explains a failure: the output, what the test waits for, and what each process does. */
+  #report(): string {
+    const waits = [...this.#waits].map((what) => `the test waits for ${what}`);
+    return [this.transcript(), ...waits, ...this.alive().map(describeProcess)].join("\n");
   }
 
   /** All output, for the message of a failing test. */
@@ -265,6 +279,12 @@ export function descriptorCount(pid: number): number {
 function groupOf(pid: number): number | undefined {
   const group = statOf(pid)?.[2];
   return group === undefined ? undefined : Number(group);
+}
+
+/** Fields of proc(5)'s stat: the state, the parent, and the ticks of processor time. */
+function describeProcess(pid: number): string {
+  const [state, parent, ...rest] = statOf(pid) ?? [];
+  return `process ${pid} of parent ${parent}: state ${state}, ${rest[9]} ticks in its program, ${rest[10]} in the kernel`;
 }
 
 /** Undefined of a process that is gone. */
