@@ -77,8 +77,6 @@ export type CommitEffect =
   | { readonly type: "cease"; readonly indexes: readonly number[] }
   /** Tell new workers to accept. */
   | { readonly type: "commit"; readonly indexes: readonly number[] }
-  /** Give the two workers the two ends of an exchange link. */
-  | { readonly type: "pair"; readonly old: number; readonly new: number }
   /** Tell an old worker to move and end what it holds. */
   | { readonly type: "retire"; readonly index: number }
   /** Kill new workers, at once. */

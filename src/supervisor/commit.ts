@@ -183,10 +183,7 @@ function commit(state: CommitState, effects: readonly CommitEffect[]): CommitSte
 /** The old workers whose partner has acknowledged move everything to it. */
 function retire(state: CommitState, partner: number): CommitEffect[] {
   const olds = oldsOfBatch(state).filter((old) => partnerOf(state.plan, old) === partner);
-  return olds.flatMap((old): CommitEffect[] => [
-    { type: "pair", old, new: partner },
-    { type: "retire", index: old },
-  ]);
+  return olds.map((index) => ({ type: "retire", index }));
 }
 
 function leaveBatch(state: CommitState, effects: readonly CommitEffect[]): CommitStep {

@@ -87,6 +87,11 @@ export class ListenerGroup {
     for (const loan of lend) this.#host.lend(loan, this.#members.get(loan.member)!);
   }
 
+  /** Another process has the place of this index: what was lent to the one before is to be lent again. */
+  forgetLoansTo(index: number): void {
+    this.#steering.setAccepting(index, false);
+  }
+
   /** Closes the member of an index. Clients in its queue are reset: it has to be empty. */
   remove(index: number): void {
     const fd = this.#members.get(index);

@@ -314,7 +314,7 @@ export class Supervisor implements ControlledProcess {
       if (end.how === "rolledBack") this.events.emit("rollback", { pid: this.#env.pid, error });
       else this.events.emit("failed", { error });
     }
-    this.listeners.steer();
+    this.listeners.replaced(upgrade.news.keys());
     if (this.#state === "ready") {
       this.pool.setHolder(upgrade.holder);
       this.pool.startMissing();

@@ -78,7 +78,7 @@ const table: Record<Situation, Partial<Record<EventName, string>>> = {
     timeout: "killing: kill 0+1, timer killing",
   },
   committing: {
-    "acknowledged 1": "probation: pair 1>1, retire 1, timer probation",
+    "acknowledged 1": "probation: retire 1, timer probation",
     "newDied 1": "killing: kill 0, timer killing",
     "newHung 1": "killing: kill 0+1, timer killing",
     timeout: "killing: kill 0+1, timer killing",
@@ -149,7 +149,7 @@ describe("the effects of an upgrade, in their order", () => {
   test("of three workers to two: the third old worker goes to the first new one", () => {
     const plan = { olds: [0, 1, 2], news: [0, 1], batches: [[0, 1]], probation: false };
     expect(run(plan)).toBe(
-      "start 0+1, yield 0+1+2, cease 0+1+2, commit 0+1, pair 0>0, retire 0, pair 2>0, retire 2, pair 1>1, retire 1, " +
+      "start 0+1, yield 0+1+2, cease 0+1+2, commit 0+1, retire 0, retire 2, retire 1, " +
         "clear, confirm 0+1 and 0+1+2, done",
     );
   });
@@ -157,22 +157,22 @@ describe("the effects of an upgrade, in their order", () => {
   test("of three workers to two, one at a time: the third old worker ceases with the first", () => {
     const plan = { olds: [0, 1, 2], news: [0, 1], batches: [[0], [1]], probation: false };
     expect(run(plan)).toBe(
-      "start 0, yield 0+2, cease 0+2, commit 0, pair 0>0, retire 0, pair 2>0, retire 2, " +
-        "start 1, yield 1, cease 1, commit 1, pair 1>1, retire 1, clear, confirm 0+1 and 0+1+2, done",
+      "start 0, yield 0+2, cease 0+2, commit 0, retire 0, retire 2, " +
+        "start 1, yield 1, cease 1, commit 1, retire 1, clear, confirm 0+1 and 0+1+2, done",
     );
   });
 
   test("of one worker to three: the further new workers take nothing", () => {
     const plan = { olds: [0], news: [0, 1, 2], batches: [[0, 1, 2]], probation: false };
     expect(run(plan)).toBe(
-      "start 0+1+2, yield 0, cease 0, commit 0+1+2, pair 0>0, retire 0, clear, confirm 0+1+2 and 0, done",
+      "start 0+1+2, yield 0, cease 0, commit 0+1+2, retire 0, clear, confirm 0+1+2 and 0, done",
     );
   });
 
   test("of two workers, one at a time: the probation is one, over both", () => {
     expect(run(rolling)).toBe(
-      "start 0, yield 0, cease 0, commit 0, pair 0>0, retire 0, " +
-        "start 1, yield 1, cease 1, commit 1, pair 1>1, retire 1, probation, clear, confirm 0+1 and 0+1, done",
+      "start 0, yield 0, cease 0, commit 0, retire 0, " +
+        "start 1, yield 1, cease 1, commit 1, retire 1, probation, clear, confirm 0+1 and 0+1, done",
     );
   });
 
@@ -192,7 +192,7 @@ describe("the effects of an upgrade, in their order", () => {
 
   test("of staged workers: they are not started again", () => {
     expect(run({ ...two, probation: false, staged: true })).toBe(
-      "yield 0+1, cease 0+1, commit 0+1, pair 0>0, retire 0, pair 1>1, retire 1, clear, confirm 0+1 and 0+1, done",
+      "yield 0+1, cease 0+1, commit 0+1, retire 0, retire 1, clear, confirm 0+1 and 0+1, done",
     );
   });
 
@@ -210,7 +210,7 @@ describe("the effects of an upgrade, in their order", () => {
 
   test("of one worker of several: the others have no part", () => {
     expect(run({ olds: [2], news: [2], batches: [[2]], probation: false })).toBe(
-      "start 2, yield 2, cease 2, commit 2, pair 2>2, retire 2, clear, confirm 2 and 2, done",
+      "start 2, yield 2, cease 2, commit 2, retire 2, clear, confirm 2 and 2, done",
     );
   });
 
@@ -286,8 +286,6 @@ function inWords({ state, effects }: CommitStep): string {
 
 function inWord(effect: CommitEffect): string {
   switch (effect.type) {
-    case "pair":
-      return `pair ${effect.old}>${effect.new}`;
     case "retire":
       return `retire ${effect.index}`;
     case "confirm":

@@ -220,10 +220,6 @@ export class SimulatedUpgrade {
           this.#order(this.#olds.get(index)!, "resume", index === this.#holderAgain(effect.indexes));
         }
         return;
-      case "pair":
-        if (!this.#news.get(effect.new)!.hasAcknowledged)
-          throw this.#broken("pairs before the acknowledgement");
-        return;
       case "kill":
         for (const index of effect.indexes) {
           const worker = this.#news.get(index)!;
