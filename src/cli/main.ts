@@ -31,7 +31,7 @@ export async function main(args: string[]): Promise<number> {
 /** Commands that other programs have, and what to do here. */
 const ABSENT: Record<string, string> = {
   start:
-    "there is no command start: start the program itself, or let systemd start it (handover unit --install)",
+    "there is no command start: start the program itself, or several workers of it by handover run, or let systemd start it (handover unit --install)",
   restart: "there is no command restart: handover upgrade replaces the process, and no client notices",
   logs: "there is no command logs: a service prints where it was started, and under systemd into the journal",
 };

@@ -1,9 +1,8 @@
 import { Command } from "commander";
-import { HandoverError } from "../../errors.js";
 import { launchInfo } from "../../process/command.js";
 import type { SupervisorSettings } from "../../supervisor/settings.js";
 import { quoteForShell } from "../../platform/shell.js";
-import { printable, writeJson, writeText } from "../output.js";
+import { printable, Reported, writeJson, writeText } from "../output.js";
 import { withFlags, type Flags } from "./flags.js";
 import { loadSettings } from "./load-settings.js";
 
@@ -38,7 +37,10 @@ async function run(program: string | undefined, args: string[], flags: Flags): P
   const { settings, notes } = await loadSettings(flags, words, launchInfo.logicalCwd);
   for (const note of notes) process.stderr.write(`handover: ${printable(note)}\n`);
   if (flags.dryRun) return show(settings, flags.json === true);
-  throw new HandoverError("ERR_NOT_SUPPORTED", "only --dry-run is possible yet");
+  const { run: supervise } = await import("../../supervisor/index.js");
+  const code = await supervise(settings);
+  // The supervisor has said why.
+  if (code !== 0) throw new Reported();
 }
 
 function show({ readEnv: _, command, ...settings }: SupervisorSettings, json: boolean): void {
