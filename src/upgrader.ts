@@ -12,7 +12,6 @@ import { readOptions, type UpgraderOptions } from "./options.js";
 import { prepareCompileCache } from "./process/compile-cache.js";
 import { systemEnv } from "./process/env.js";
 import { native } from "./platform/native.js";
-import { warnAboutParents } from "./process/parents.js";
 import { onSignals } from "./process/signals.js";
 import { assertSupported } from "./process/support.js";
 import { Fds } from "./sockets/fds.js";
@@ -98,7 +97,6 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     }
     this.fds = new Fds(inventory, () => this.#generation.assertAcceptsNew("add a descriptor"));
     if (warning !== undefined) process.emitWarning(warning, { code: "HANDOVER_COMMAND" });
-    if (supervisor === undefined) warnAboutParents(generation === 0);
   }
 
   /** It is `draining` from the commit of an upgrade, or from a stop, and `ready` again after a rollback. */

@@ -40,7 +40,8 @@ export class TrackedServer {
   readonly #movables = new WeakMap<Socket, OpenConnection>();
   /** TLS sockets, as the program sees them. */
   readonly #secure = new Set<Socket>();
-  readonly #dormant: DormantConnections;
+  /** Made for the first one. */
+  #dormant: DormantConnections | undefined;
   /** The adapters by which its connections move. */
   readonly adapters: GuardedAdapter[] = [];
   /** The program's own adapters: they also close connections over TLS. */
@@ -85,10 +86,6 @@ export class TrackedServer {
     }
     this.http2 = new Http2Sessions(server);
     this.webSockets = this.http1 === undefined ? undefined : new UnregisteredWebSockets(server);
-    this.#dormant = new DormantConnections(this, {
-      wake: (...woken) => this.#wake(...woken),
-      ended: () => listener.ended(),
-    });
     server.prependListener("connection", this.#onConnection);
     this.#restoreEmit = Object.hasOwn(server, "emit") ? this.#wrapEmit() : undefined;
     if (isTlsServer(server)) server.prependListener("secureConnection", this.#onSecureConnection);
@@ -108,18 +105,17 @@ export class TrackedServer {
   /** Connections that can move, the dormant ones first. */
   get movable(): readonly Movable[] {
     if (this.adapters.length === 0) return [];
-    const movable: Movable[] = [...this.#dormant];
+    const movable: Movable[] = [...(this.#dormant ?? [])];
     for (const socket of this.#open.keys()) movable.push(this.#movableOf(socket));
     return movable;
   }
 
   get size(): number {
-    return this.#open.size + this.#dormant.size;
+    return this.#open.size + (this.#dormant?.size ?? 0);
   }
 
   get closeStrategies(): readonly CloseStrategy[] {
-    const ofHttp1 = [this.http1, this.webSockets].filter((one) => one !== undefined);
-    return [...ofHttp1, this.http2, this.#dormant];
+    return [this.http1, this.webSockets, this.http2, this.#dormant].filter((one) => one !== undefined);
   }
 
   /** Reports the end of each response of HTTP/1.1, or no longer. */
@@ -150,7 +146,7 @@ export class TrackedServer {
     const refusal = adapter === this.http1 ? this.http1?.refuse() : undefined;
     if (refusal !== undefined) return refusal;
     const timeout = unread === undefined ? adapter.idleTimeout?.(state) : undefined;
-    if (timeout !== undefined && this.#dormant.adopt(fd, state, adapter, timeout)) return "taken";
+    if (timeout !== undefined && this.#adoptDormant(fd, state, adapter, timeout)) return "taken";
     // A socket closes its descriptor, and the exchange closes that of a refused parcel.
     const duplicate = check(native().duplicate(fd), "duplicate", "a connection");
     countConnection(this.server, 1);
@@ -159,9 +155,17 @@ export class TrackedServer {
     return "taken";
   }
 
+  #adoptDormant(...connection: Parameters<DormantConnections["adopt"]>): boolean {
+    this.#dormant ??= new DormantConnections(this, {
+      wake: (...woken) => this.#wake(...woken),
+      ended: () => this.#listener.ended(),
+    });
+    return this.#dormant.adopt(...connection);
+  }
+
   destroyAll(): void {
     for (const socket of this.#open.keys()) socket.destroy();
-    this.#dormant.destroyAll();
+    this.#dormant?.destroyAll();
   }
 
   dispose(): void {
@@ -171,7 +175,7 @@ export class TrackedServer {
     this.http1?.dispose();
     this.http2.dispose();
     this.webSockets?.dispose();
-    this.#dormant.dispose();
+    this.#dormant?.dispose();
   }
 
   readonly #onConnection = (socket: Socket): void => {
@@ -248,7 +252,7 @@ export class TrackedServer {
   #wake(connection: DormantConnection, isSilent: boolean, expire?: (socket: Socket) => void): void {
     try {
       const socket = this.#attach(connection, isSilent);
-      if (this.#dormant.isStaying(connection)) this.#movableOf(socket).markStaying();
+      if (this.#dormant?.isStaying(connection)) this.#movableOf(socket).markStaying();
       expire?.(socket);
     } catch (error) {
       reportFailure(connection.adapter, "thaw", error);

@@ -55,7 +55,11 @@ interface ContextOwner {
  */
 export function createContext(settings: Settings, env: Env, owner: ContextOwner): ProcessContext {
   const fences = new FencingTokens();
-  const inheritance = readInheritance(env.channelVariable, env.pid, settings.upgradeTimeout, fences);
+  const { channelVariable } = env;
+  const inheritance =
+    channelVariable === undefined
+      ? undefined
+      : readInheritance(channelVariable, env.pid, settings.upgradeTimeout, fences);
   const { items, stored } =
     inheritance === undefined
       ? takeActivation(process.env)

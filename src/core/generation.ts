@@ -24,6 +24,7 @@ import { LONGEST_TIMEOUT } from "../util/clock.js";
 import { deferred } from "../util/deferred.js";
 import { runAll } from "../util/run-all.js";
 import { withTimeout } from "../util/timeout.js";
+import { afterStart } from "./after-start.js";
 import { abortError, Candidate } from "./candidate.js";
 import { createContext, type ProcessContext } from "./context.js";
 import { emitTo } from "./emit.js";
@@ -35,7 +36,7 @@ import { Startup } from "./startup.js";
 import { StateMachine, type Effects, type Step } from "./state-machine.js";
 import type { Succession } from "./succession.js";
 import { Takeover } from "./takeover.js";
-import { assertUpgradable, warnAboutUnmanaged } from "./upgrade-checks.js";
+import { assertUpgradable } from "./upgrade-checks.js";
 import { Worker } from "./worker.js";
 
 /**
@@ -122,8 +123,8 @@ export class Generation {
     await sockets.bound();
     this.#machine.dispatch("ready");
     await this.#startup.accepted;
-    warnAboutUnmanaged(this.context);
     warnAboutListeners(settings.signals.upgrade);
+    setImmediate(() => afterStart(this.context));
   }
 
   async upgrade(signal: AbortSignal | undefined, force = false): Promise<UpgradeResult> {
@@ -260,6 +261,7 @@ export class Generation {
   async #startCandidate(signal: AbortSignal | undefined, record?: UpgradeRecord): Promise<Candidate> {
     const { ending } = this.#staging;
     if (ending !== undefined) await ending;
+    this.context.history.open();
     const starting = Candidate.start(this.context, this.#fromSuccessor, signal);
     this.#starting = starting;
     const candidate = await starting;

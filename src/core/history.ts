@@ -17,7 +17,8 @@ interface Snapshot {
 export class UpgradeHistory {
   readonly #generation: number;
   readonly #pid: number;
-  readonly #slot: Slot<Snapshot>;
+  readonly #state: ProcessState;
+  #opened: Slot<Snapshot> | undefined;
   /** Called for each upgrade that is over, in the process that serves after it. */
   readonly #onRecorded: (record: UpgradeRecord) => void;
   readonly #own = noTotals();
@@ -37,16 +38,25 @@ export class UpgradeHistory {
     this.#generation = generation;
     this.#pid = pid;
     this.#onRecorded = onRecorded;
-    this.#slot = state.ownSlot<Snapshot>("handover:journal", { version: 1 });
-    this.#slot.subscribe(({ data }) => this.#merge(data));
-    void this.#slot.initiate(() => this.#snapshot());
-    void this.#copyPredecessor();
+    this.#state = state;
+    // The first process has nothing to take.
+    if (generation > 0) this.open();
+  }
+
+  /** Takes the history of the predecessor, and has it ready for a successor. */
+  open(): void {
+    if (this.#opened !== undefined) return;
+    const slot = this.#state.ownSlot<Snapshot>("handover:journal", { version: 1 });
+    this.#opened = slot;
+    slot.subscribe(({ data }) => this.#merge(data));
+    void slot.initiate(() => this.#snapshot());
+    void this.#copyPredecessor(slot);
   }
 
   /** Copies the predecessor's history for the time before it moves. Figures are incomplete until the copy arrives. */
-  async #copyPredecessor(): Promise<void> {
+  async #copyPredecessor(slot: Slot<Snapshot>): Promise<void> {
     try {
-      const copy = await this.#slot.peek();
+      const copy = await slot.peek();
       if (copy !== undefined) this.#merge(copy);
     } catch {
       // The predecessor's version is unknown here: the history begins with this process.
@@ -96,7 +106,8 @@ export class UpgradeHistory {
       const { failed, stopped } = report;
       this.#own.units = add(this.#own.units, { moved: report.moved, failed, stopped });
     }
-    await this.#slot.initiate(this.#snapshot());
+    this.open();
+    await this.#opened!.initiate(this.#snapshot());
   }
 
   #snapshot(): Snapshot {

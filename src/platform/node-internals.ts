@@ -9,6 +9,14 @@ import { builtins } from "./builtins.js";
  * without one of them is refused at once, and does not fail later and elsewhere.
  */
 
+/**
+ * Whether this is the main thread. `node:worker_threads` says so, too, but to load it would take a fiftieth of the time in
+ * which Node starts. In a worker thread the functions that change the whole process are marked.
+ */
+export function isMainThread(): boolean {
+  return (process.abort as { disabled?: boolean }).disabled !== true;
+}
+
 /** The descriptor of a connection. */
 export function descriptorOf(socket: Socket): number {
   const fd = (socket as unknown as { _handle?: { fd?: unknown } })._handle?.fd;

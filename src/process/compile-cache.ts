@@ -1,8 +1,8 @@
 import { mkdirSync } from "node:fs";
-import { isMainThread } from "node:worker_threads";
 import { HandoverError, reasonOf } from "../errors.js";
+import { isMainThread } from "../platform/node-internals.js";
 import { whyWritableByOthers } from "../platform/path.js";
-import { channelVariable } from "./inheritance.js";
+import { channelVariable } from "./channel-variable.js";
 
 /*
  * V8 keeps the compiled code of a program's modules in a directory, if NODE_COMPILE_CACHE names one when Node starts (Node 22.1
@@ -14,7 +14,7 @@ const MARK = "HANDOVER_COMPILE_CACHE";
 const VARIABLE = "NODE_COMPILE_CACHE";
 
 /** Both are taken out of the environment when this module loads: other programs that this one starts have no such cache. */
-if (isMainThread && process.env[MARK] !== undefined) {
+if (isMainThread() && process.env[MARK] !== undefined) {
   delete process.env[MARK];
   delete process.env[VARIABLE];
 }

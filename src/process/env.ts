@@ -1,6 +1,7 @@
 import { systemClock, type Clock } from "../util/clock.js";
-import { launchInfo, type Command, type LaunchInfo } from "./command.js";
-import { channelVariable } from "./inheritance.js";
+import { channelVariable } from "./channel-variable.js";
+import type { Command } from "./command.js";
+import { launchInfo, type LaunchInfo } from "./launch-info.js";
 import { spawnProcess, type SpawnedProcess } from "./spawn.js";
 
 /**

@@ -1,5 +1,4 @@
 import { fstatSync } from "node:fs";
-import { isMainThread } from "node:worker_threads";
 import { Channel } from "../channel/channel.js";
 import {
   ENTRIES_PER_MESSAGE,
@@ -15,10 +14,11 @@ import { native } from "../platform/native.js";
 import type { InventoryItem } from "../sockets/inventory.js";
 import { batches } from "../util/batches.js";
 import { VERSION } from "../util/version.js";
+import { CHANNEL_VARIABLE } from "./channel-variable.js";
 import { isInspected } from "./inspector.js";
 import { Predecessor } from "./predecessor.js";
 import { SupervisorLink } from "./supervisor-link.js";
-import { reportUncaught, stopReporting } from "./uncaught-error.js";
+import { stopReporting } from "./uncaught-error.js";
 
 /** What a successor inherits. */
 interface Inheritance {
@@ -33,17 +33,8 @@ interface Inheritance {
   items: InventoryItem[];
 }
 
-/** Its value names the descriptor of the channel, and that descriptor's inode: `3:12345`. */
-export const CHANNEL_VARIABLE = "HANDOVER_CHANNEL";
-
 /**
- * The value of {@link CHANNEL_VARIABLE}. It is taken out of the environment when this module loads, so that programs that
- * this process starts are not taken for successors.
- */
-export const channelVariable = takeVariable();
-
-/**
- * Reads the inheritance from the channel, and blocks until it is complete. Undefined in a process without a predecessor.
+ * Reads the inheritance from the channel, and blocks until it is complete. Undefined if the predecessor is not to be trusted.
  *
  * @param variable the value of {@link CHANNEL_VARIABLE}
  * @param pid of this process
@@ -52,12 +43,12 @@ export const channelVariable = takeVariable();
  * @throws {HandoverError} `ERR_CHANNEL`, `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_DESCRIPTOR`
  */
 export function readInheritance(
-  variable: string | undefined,
+  variable: string,
   pid: number,
   timeout: number,
   fences: FencingTokens,
 ): Inheritance | undefined {
-  const fd = variable === undefined ? undefined : verifyChannel(variable);
+  const fd = verifyChannel(variable);
   if (fd === undefined) return undefined;
   const channel = new Channel(fd);
   const deadline = performance.now() + timeout;
@@ -190,14 +181,6 @@ function readPeers(channel: Channel, count: number, deadline: number, fences: Fe
     peers.push(new Predecessor(new Channel(fds[0]!), message, fences));
   }
   return peers;
-}
-
-function takeVariable(): string | undefined {
-  if (!isMainThread) return undefined;
-  const value = process.env[CHANNEL_VARIABLE];
-  delete process.env[CHANNEL_VARIABLE];
-  if (value !== undefined) reportUncaught(value);
-  return value;
 }
 
 /** The descriptor, if it is the socket that the variable names, and the same user is at its other end. */

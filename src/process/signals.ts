@@ -116,7 +116,12 @@ class OwnSignals {
 
 /** A SIGHUP that the kernel sends when the terminal or the session's leader is gone does not request an upgrade. */
 class Terminal {
-  #had = hasTerminal();
+  #had = false;
+
+  constructor() {
+    // Not before this process listens: clients would wait for it.
+    setImmediate(() => (this.#had = hasTerminal()));
+  }
 
   /** True once after the terminal was lost. */
   wasLost(): boolean {

@@ -10,7 +10,8 @@ import {
 } from "../platform/child-process.js";
 import { check, native } from "../platform/native.js";
 import { TIMED_OUT, withTimeout } from "../util/timeout.js";
-import type { Command, LaunchInfo } from "./command.js";
+import type { Command } from "./command.js";
+import type { LaunchInfo } from "./launch-info.js";
 import { PeerProcess } from "./peer-process.js";
 import { doesPreloadShow, withPreload } from "./preload.js";
 

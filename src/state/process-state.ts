@@ -27,7 +27,7 @@ export class ProcessState implements SlotHost, UnitHost {
   readonly predecessors: StateHost["predecessors"];
   readonly assertMayRun: StateHost["assertMayRun"];
   readonly #isLeaving: StateHost["isLeaving"];
-  readonly #slots: Slots;
+  #openedSlots: Slots | undefined;
   readonly #units = new Map<string, UnitRegistry>();
   /** The exchanges to predecessors. They learn of kinds that are added later. */
   readonly #subscribed = new Set<Exchange>();
@@ -41,7 +41,11 @@ export class ProcessState implements SlotHost, UnitHost {
     this.#isLeaving = isLeaving;
     this.assertMayRun = assertMayRun;
     this.roles = new Roles(fences);
-    this.#slots = new Slots(this);
+  }
+
+  /** Made at their first use, as most starts need none. */
+  get #slots(): Slots {
+    return (this.#openedSlots ??= new Slots(this));
   }
 
   get isLeaving(): boolean {

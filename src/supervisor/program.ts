@@ -3,7 +3,7 @@ import { basename, dirname, extname, resolve } from "node:path";
 import type { CommandOverride } from "../options.js";
 import { readManifest } from "../platform/installation.js";
 import { findOnPath, isExecutable, isSameFile } from "../platform/path.js";
-import { launchInfo } from "../process/command.js";
+import { launchInfo } from "../process/launch-info.js";
 import { scriptOf } from "../process/node-words.js";
 import { WrongOption, wrongOption } from "../util/validation.js";
 

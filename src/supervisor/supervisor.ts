@@ -1,6 +1,6 @@
 import { EventEmitter } from "node:events";
 import type { Status } from "../control/protocol.js";
-import type { ControlledProcess } from "../control/server.js";
+import type { ControlledProcess } from "../control/session.js";
 import { HandoverError } from "../errors.js";
 import type {
   DrainSummary,

@@ -1,7 +1,8 @@
 import { basename, dirname, extname, resolve } from "node:path";
 import { startProgram } from "../platform/child-process.js";
 import { readManifest } from "../platform/installation.js";
-import { launchInfo, successorCommand, type Command } from "../process/command.js";
+import { successorCommand, type Command } from "../process/command.js";
+import { launchInfo } from "../process/launch-info.js";
 import { scriptOf } from "../process/node-words.js";
 import { withPreload } from "../process/preload.js";
 import type { SpawnedProcess } from "../process/spawn.js";

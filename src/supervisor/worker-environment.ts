@@ -1,7 +1,7 @@
 import { readFileSync, statSync } from "node:fs";
 import { parseEnv } from "node:util";
 import { reasonOf } from "../errors.js";
-import { launchInfo } from "../process/command.js";
+import { launchInfo } from "../process/launch-info.js";
 import { WrongOption } from "../util/validation.js";
 
 /**

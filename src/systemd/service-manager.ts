@@ -1,7 +1,7 @@
 import type { UpgraderEvents } from "../events.js";
 import type { Event, State } from "../lifecycle.js";
 import { withTimeout } from "../util/timeout.js";
-import type { LaunchInfo } from "../process/command.js";
+import type { LaunchInfo } from "../process/launch-info.js";
 import { isStartedBySystemd } from "../process/spawn.js";
 import type { InventoryItem } from "../sockets/inventory.js";
 import { warnAboutUnused } from "./activation.js";

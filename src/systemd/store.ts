@@ -20,6 +20,7 @@ export class DescriptorStore {
 
   /** Stores the sockets among these items, and removes other entries of this package. */
   sync(items: readonly InventoryItem[]): void {
+    if (!this.#notifier.isConnected) return;
     const wanted = new Map(items.flatMap((item) => [...entryOf(item)]));
     for (const name of this.#stored) {
       if (wanted.has(name)) continue;

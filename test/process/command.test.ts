@@ -2,7 +2,8 @@ import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { successorCommand, type LaunchInfo } from "../../dist/process/command.js";
+import { successorCommand } from "../../dist/process/command.js";
+import type { LaunchInfo } from "../../dist/process/launch-info.js";
 
 const home = realpathSync(mkdtempSync(join(tmpdir(), "handover-")));
 const directory = join(home, "release");

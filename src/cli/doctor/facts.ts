@@ -1,7 +1,7 @@
 import type { Status } from "../../control/protocol.js";
 import { reasonOf } from "../../errors.js";
 import { readOptions } from "../../options.js";
-import { launchInfo } from "../../process/command.js";
+import { launchInfo } from "../../process/launch-info.js";
 import { readCapacity, type Capacity } from "./cgroup.js";
 import { readListeners, type ListenerFacts } from "./listener-facts.js";
 import { readPidFile, readRequiredPaths, type PidFileFacts, type RequiredPath } from "./paths.js";

@@ -1,6 +1,6 @@
 import { isAbsolute } from "node:path";
 import type { Status } from "../../control/protocol.js";
-import { launchInfo } from "../../process/command.js";
+import { launchInfo } from "../../process/launch-info.js";
 import type { ProcessFacts } from "./process-facts.js";
 import type { UnitFacts } from "./systemctl.js";
 import type { Target } from "./target.js";

@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import { launchInfo } from "../../process/command.js";
+import { launchInfo } from "../../process/launch-info.js";
 import type { SupervisorSettings } from "../../supervisor/settings.js";
 import { quoteForShell } from "../../platform/shell.js";
 import { printable, Reported, writeJson, writeText } from "../output.js";

@@ -2,7 +2,7 @@ import { existsSync, readFileSync, realpathSync } from "node:fs";
 import { createRequire } from "node:module";
 import { basename, dirname, isAbsolute, join, resolve } from "node:path";
 import { HandoverError, reasonOf } from "../../errors.js";
-import { launchInfo } from "../../process/command.js";
+import { launchInfo } from "../../process/launch-info.js";
 import { ownPackage } from "../../platform/installation.js";
 import { findOnPath } from "../../platform/path.js";
 import { splitWords } from "./quote.js";
