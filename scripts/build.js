@@ -6,8 +6,10 @@ import { readFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
+import { splitLater } from "./later.js";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
+const sources = join(root, "src");
 const dist = join(root, "dist");
 const outdir = join(dist, "bundle");
 
@@ -59,16 +61,29 @@ function neededDeclarations() {
 }
 
 /**
- * Bundles the entries and the command. Every entry needs all modules, so that esbuild puts them into one chunk: a process has
- * each module once, whichever entries it imports, and an entry reads two files.
+ * Bundles the entries, once for Node and once for bundlers, and the command. Every entry imports the modules of `index`, so that
+ * esbuild puts these into one chunk: a process has each module once, whichever entries it imports.
  */
 async function bundleAll() {
   const names = Object.keys(entries);
-  const sources = Object.values(entries).map((source) => JSON.stringify(join(root, "src", `${source}.ts`)));
-  const textOf = (name) =>
-    `export * from ${sources[names.indexOf(name)]}; import ${sources.join("; import ")};`;
-  const files = Object.fromEntries(names.map((name) => [name, `entry:${name}`]));
-  const virtual = {
+  const { options, text, withoutLater } = splitLater(sources);
+  const files = Object.fromEntries([...names, "later"].map((name) => [name, `entry:${name}`]));
+  await bundle(files, { ...options, plugins: [entryFiles(text), builtinModules(withoutLater)] });
+  // A bundler would not find the file that is loaded later: it gets everything in one.
+  const { later: _, ...whole } = files;
+  await bundle(whole, { outdir: join(outdir, "whole"), plugins: [entryFiles(""), builtinModules()] });
+  const commander = { packages: "bundle", external: ["handover"], chunkNames: "cli-[name]-[hash]" };
+  await bundle({ cli: "src/cli/main.ts" }, { plugins: [builtinModules()], ...commander });
+  // Its licence asks for that.
+  copyFileSync(join(root, "node_modules", "commander", "LICENSE"), join(outdir, "commander.LICENSE"));
+}
+
+const sourceOf = (name) => JSON.stringify(join(sources, `${entries[name]}.ts`));
+
+/** @param later the text of the entry of that name */
+function entryFiles(later) {
+  const textOf = (name) => (name === "later" ? later : `export * from ${sourceOf(name)};`);
+  return {
     name: "entries",
     setup({ onResolve, onLoad }) {
       onResolve({ filter: /^entry:/ }, ({ path }) => ({
@@ -76,16 +91,11 @@ async function bundleAll() {
         namespace: "entry",
       }));
       onLoad({ filter: /^/, namespace: "entry" }, ({ path }) => ({
-        contents: textOf(path),
+        contents: `import ${sourceOf("index")};${textOf(path)}`,
         resolveDir: root,
       }));
     },
   };
-  await bundle(files, { plugins: [virtual, builtinModules] });
-  const commander = { packages: "bundle", external: ["handover"], chunkNames: "cli-[name]-[hash]" };
-  await bundle({ cli: "src/cli/main.ts" }, { plugins: [builtinModules], ...commander });
-  // Its licence asks for that.
-  copyFileSync(join(root, "node_modules", "commander", "LICENSE"), join(outdir, "commander.LICENSE"));
 }
 
 async function bundle(entryPoints, options) {
@@ -111,11 +121,11 @@ async function bundle(entryPoints, options) {
  * Takes Node's own modules from Node, without the ES module that an import makes of each: all their members, also those that
  * load yet other modules, would be read at every start.
  */
-const builtinModules = {
+const builtinModules = (edit = (_, text) => text) => ({
   name: "builtin-modules",
   setup({ onLoad }) {
     onLoad({ filter: /\/src\/.*\.ts$/ }, async ({ path }) => {
-      const text = await readFile(path, "utf8");
+      const text = edit(path, await readFile(path, "utf8"));
       return { contents: text.replaceAll(IMPORT_OF_BUILTIN, takeFromNode), loader: "ts" };
     });
     // An ES module has no require().
@@ -126,7 +136,7 @@ const builtinModules = {
       };
     });
   },
-};
+});
 const IMPORT_OF_BUILTIN = /^import \{([^}]*)\} from ("node:[^"]+");$/gm;
 
 /** `import { a, type B, c as d } from "node:x";` as `const { a, c: d } = process.getBuiltinModule("node:x");`, on as many lines. */

@@ -1,4 +1,4 @@
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync, type StdioOptions } from "node:child_process";
 import {
   cpSync,
   existsSync,
@@ -30,6 +30,8 @@ beforeAll(() => {
   cpSync(join(ROOT, headers), join(project, headers), { recursive: true });
 });
 afterAll(() => rmSync(project, { recursive: true }));
+
+const FULL_OPTIONS = 'pidFile: "app.pid", controlSocket: "control.sock"';
 
 test.each([
   ["import", "consumer.mjs", 'import { HandoverError, Upgrader } from "handover";'],
@@ -143,7 +145,7 @@ test("the package contains every entry with its types, and no test", () => {
   const named = [...JSON.stringify([exports, bin]).matchAll(/"(?:\.\/)?([^"]+\.(?:ts|js|json))"/g)].map(
     ([, name]) => name,
   );
-  expect(new Set(named).size).toBe(4 * 4 + 2);
+  expect(new Set(named).size).toBe(4 * 5 + 2);
   expect(files).toEqual(expect.arrayContaining(named));
   // Sources and declarations of the entry handover/testing have the word in their path.
   const others = files.filter((name) => !/^(src|dist\/(types|cjs))\/testing\//.test(name));
@@ -170,6 +172,56 @@ test("an entry of the package reads two files", () => {
     const imports = [...text.matchAll(/ from "(.*)"/g)].map(([, path]) => path!);
     expect(imports).toEqual([expect.stringMatching(/^\.\/chunk-\w+\.js$/)]);
     expect(readFileSync(join(installed, "dist", "bundle", imports[0]!), "utf8")).not.toMatch(/^import /m);
+  }
+});
+
+/** A start that reads one of the later functions loads them all, and takes a quarter longer. */
+test.each([
+  ["without options", "", {}],
+  ["with a PID file and a control socket", FULL_OPTIONS, {}],
+  ["under systemd", "", { NOTIFY_SOCKET: "@handover-test-nobody", WATCHDOG_USEC: "10000000" }],
+])("what a start does not need is loaded right after ready(), once: %s", (_, options, env) => {
+  const file = join(installed, "dist", "bundle", "later.js");
+  const text = readFileSync(file, "utf8");
+  writeFileSync(file, `console.log("later");${text}`);
+  const program = `
+    import { createServer } from "node:http";
+    import { http, Upgrader } from "handover";
+    const upg = new Upgrader({ ${options} });
+    void upg.role("leader", { acquire() {}, release() {} });
+    const connections = http({ version: 1, save: () => 1 });
+    await upg.listen(createServer(), { port: 0, host: "127.0.0.1", connections });
+    await upg.ready();
+    console.log("ready");
+    setImmediate(() => setImmediate(() => { console.log("next turn"); void upg.stop(); }));`;
+  writeFileSync(join(project, "starts.mjs"), program);
+  try {
+    expect(run(process.execPath, ["starts.mjs"], project, env)).toBe("ready\nlater\nnext turn\n");
+  } finally {
+    writeFileSync(file, text);
+  }
+});
+
+test("a process does not mix its modules with those of a package that was replaced while it started", () => {
+  const file = join(installed, "dist", "bundle", "later.js");
+  const text = readFileSync(file, "utf8");
+  writeFileSync(file, "export class HandoverError {}");
+  const program = `
+    import { Upgrader } from "handover";
+    const upg = new Upgrader();
+    process.on("uncaughtException", ({ code, message }) => { console.log(code, message); process.exit(1); });
+    await upg.ready();
+    console.log("ready");`;
+  writeFileSync(join(project, "replaced.mjs"), program);
+  try {
+    const { status, stdout } = spawnSync(process.execPath, ["replaced.mjs"], {
+      cwd: project,
+      encoding: "utf8",
+    });
+    expect(stdout).toMatch(/^ready\nERR_NOT_SUPPORTED cannot load the rest of handover: .* was replaced/);
+    expect(status).toBe(1);
+  } finally {
+    writeFileSync(file, text);
   }
 });
 
@@ -247,6 +299,7 @@ function filesOf(directory: string): string[] {
     .map((entry) => join(entry.parentPath, entry.name).slice(directory.length).replace(/^\//, ""));
 }
 
-function run(command: string, args: string[], cwd = project, env = process.env): string {
-  return execFileSync(command, args, { cwd, env, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
+function run(command: string, args: string[], cwd = project, env: NodeJS.ProcessEnv = {}): string {
+  const stdio: StdioOptions = ["ignore", "pipe", "inherit"];
+  return execFileSync(command, args, { cwd, env: { ...process.env, ...env }, encoding: "utf8", stdio });
 }

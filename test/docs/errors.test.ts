@@ -97,6 +97,7 @@ const ELSEWHERE = new RegExp(
     "rolled back: ",
     "PID 1",
     "load the addon",
+    "the rest of handover",
     "processes have died",
     "attempts have failed",
     "systemd has passed",
