@@ -1,4 +1,7 @@
 #!/usr/bin/env node
-import { main } from "../dist/bundle/cli.js";
+// In CommonJS, as the directory's package.json says: to load an ES module takes several milliseconds more.
+const { main } = require("../dist/bundle/cli/main.js");
 
-process.exitCode = await main(process.argv.slice(2));
+void main(process.argv.slice(2)).then((code) => {
+  process.exitCode = code;
+});

@@ -3,9 +3,9 @@
 import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { dirname, join, relative } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
+import { build, transform } from "esbuild";
 import { splitLater } from "./later.js";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -72,10 +72,50 @@ async function bundleAll() {
   // A bundler would not find the file that is loaded later: it gets everything in one.
   const { later: _, ...whole } = files;
   await bundle(whole, { outdir: join(outdir, "whole"), plugins: [entryFiles(""), builtinModules()] });
-  const commander = { packages: "bundle", external: ["handover"], chunkNames: "cli-[name]-[hash]" };
-  await bundle({ cli: "src/cli/main.ts" }, { plugins: [builtinModules()], ...commander });
+  await bundleCommand(join(outdir, "cli"));
+}
+
+/**
+ * Bundles the command as CommonJS: to load an ES module takes Node several milliseconds more. As esbuild splits only ES modules, its
+ * files are converted afterwards.
+ */
+async function bundleCommand(directory) {
+  const main = join(sources, "cli", "main.ts");
+  // What is loaded only if it runs imports all of `main`, so that esbuild puts that into one chunk.
+  const withMain = (path, text) =>
+    /^cli\/(?:[\w-]+\/|only-service)/.test(relative(sources, path))
+      ? `${text}import ${JSON.stringify(main)};`
+      : text;
+  const { outputFiles } = await bundle(
+    { main },
+    {
+      outdir: directory,
+      packages: "bundle",
+      external: ["handover"],
+      plugins: [builtinModules(withMain)],
+      sourcemap: "inline",
+      write: false,
+    },
+  );
+  mkdirSync(directory, { recursive: true });
+  for (const { path, text } of outputFiles) {
+    const { code, map } = await transform(text, {
+      format: "cjs",
+      platform: "node",
+      target: "node20.19",
+      sourcefile: basename(path),
+      sourcemap: "external",
+      sourcesContent: false,
+      // As it would load the file as an ES module.
+      supported: { "dynamic-import": false },
+      logOverride: { "empty-import-meta": "silent" },
+    });
+    writeFileSync(path, `${code}//# sourceMappingURL=${basename(path)}.map\n`);
+    writeFileSync(`${path}.map`, map);
+  }
+  writeFileSync(join(directory, "package.json"), '{ "type": "commonjs" }\n');
   // Its licence asks for that.
-  copyFileSync(join(root, "node_modules", "commander", "LICENSE"), join(outdir, "commander.LICENSE"));
+  copyFileSync(join(root, "node_modules", "commander", "LICENSE"), join(directory, "commander.LICENSE"));
 }
 
 const sourceOf = (name) => JSON.stringify(join(sources, `${entries[name]}.ts`));
@@ -99,7 +139,7 @@ function entryFiles(later) {
 }
 
 async function bundle(entryPoints, options) {
-  await build({
+  return build({
     absWorkingDir: root,
     entryPoints,
     outdir,
@@ -128,12 +168,14 @@ const builtinModules = (edit = (_, text) => text) => ({
       const text = edit(path, await readFile(path, "utf8"));
       return { contents: text.replaceAll(IMPORT_OF_BUILTIN, takeFromNode), loader: "ts" };
     });
-    // An ES module has no require().
+    // An ES module has no require(). Commander needs to start processes only for commands in files of their own.
     onLoad({ filter: /\/commander\/.*\.js$/ }, async ({ path }) => {
       const text = await readFile(path, "utf8");
-      return {
-        contents: text.replaceAll(/require\('(node:\w+)'\)/g, "globalThis.process.getBuiltinModule('$1')"),
-      };
+      const contents = text
+        .replace("const childProcess = require('node:child_process');\n", "\n")
+        .replaceAll("childProcess.", "require('node:child_process').")
+        .replaceAll(/require\('(node:\w+)'\)/g, "globalThis.process.getBuiltinModule('$1')");
+      return { contents };
     });
   },
 });

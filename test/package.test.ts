@@ -196,7 +196,7 @@ test.each([
     setImmediate(() => setImmediate(() => { console.log("next turn"); void upg.stop(); }));`;
   writeFileSync(join(project, "starts.mjs"), program);
   try {
-    expect(run(process.execPath, ["starts.mjs"], project, env)).toBe("ready\nlater\nnext turn\n");
+    expect(run(process.execPath, ["starts.mjs"], project, { ...process.env, ...env })).toBe("ready\nlater\nnext turn\n");
   } finally {
     writeFileSync(file, text);
   }
@@ -299,7 +299,7 @@ function filesOf(directory: string): string[] {
     .map((entry) => join(entry.parentPath, entry.name).slice(directory.length).replace(/^\//, ""));
 }
 
-function run(command: string, args: string[], cwd = project, env: NodeJS.ProcessEnv = {}): string {
+function run(command: string, args: string[], cwd = project, env = process.env): string {
   const stdio: StdioOptions = ["ignore", "pipe", "inherit"];
-  return execFileSync(command, args, { cwd, env: { ...process.env, ...env }, encoding: "utf8", stdio });
+  return execFileSync(command, args, { cwd, env, encoding: "utf8", stdio });
 }

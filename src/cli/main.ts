@@ -2,7 +2,12 @@ import { Command, CommanderError } from "commander";
 import { reasonOf } from "../errors.js";
 import { VERSION } from "../util/version.js";
 import { Interrupted } from "./interrupt.js";
+import { listCommand } from "./list-command.js";
 import { printable, Reported, WrongUsage, writeJson } from "./output.js";
+import { stageCommand, unstageCommand } from "./stage-command.js";
+import { statusCommand } from "./status-command.js";
+import { stopCommand } from "./stop-command.js";
+import { upgradeCommand } from "./upgrade-command.js";
 
 /** The program `handover`. Resolves with its exit code. */
 export async function main(args: string[]): Promise<number> {
@@ -44,15 +49,18 @@ const DONE = 0;
 const FAILED = 1;
 const WRONG_USAGE = 2;
 
-/** The commands by their names, in the order of the help. Each is loaded only if it runs: loading takes most of the time. */
-const COMMANDS: readonly (readonly [names: readonly string[], load: () => Promise<Command>])[] = [
+/**
+ * The commands by their names, in the order of the help. Those that operate a service must be quick, and are in one file with
+ * this one; each of the others is loaded only if it runs.
+ */
+const COMMANDS: readonly (readonly [names: readonly string[], load: () => Command | Promise<Command>])[] = [
   [["run"], async () => (await import("./run/run-command.js")).runCommand()],
-  [["upgrade", "reload"], async () => (await import("./upgrade-command.js")).upgradeCommand()],
-  [["stage"], async () => (await import("./stage-command.js")).stageCommand()],
-  [["unstage"], async () => (await import("./stage-command.js")).unstageCommand()],
-  [["list"], async () => (await import("./list-command.js")).listCommand()],
-  [["status"], async () => (await import("./status-command.js")).statusCommand()],
-  [["stop"], async () => (await import("./stop-command.js")).stopCommand()],
+  [["upgrade", "reload"], upgradeCommand],
+  [["stage"], stageCommand],
+  [["unstage"], unstageCommand],
+  [["list"], listCommand],
+  [["status"], statusCommand],
+  [["stop"], stopCommand],
   [["doctor"], async () => (await import("./doctor/doctor-command.js")).doctorCommand()],
   [["unit"], async () => (await import("./unit-file/unit-command.js")).unitCommand()],
   [["demo"], async () => (await import("./demo/demo-command.js")).demoCommand()],
@@ -72,7 +80,7 @@ async function createProgram(name?: string): Promise<Command> {
     .helpCommand("help [command]", "show what a command does")
     .addHelpText("after", MORE_HELP);
   const named = COMMANDS.filter(([names]) => names.includes(name ?? ""));
-  const loading = (named.length > 0 ? named : COMMANDS).map(([, load]) => load());
+  const loading = (named.length > 0 ? named : COMMANDS).map(async ([, load]) => load());
   for (const command of await Promise.all(loading)) program.addCommand(command);
   for (const command of [program, ...program.commands]) {
     command.exitOverride().configureOutput({ outputError: () => {} });
