@@ -19,6 +19,7 @@ const entries = {
   ws: "websocket/index",
   metrics: "metrics/index",
   testing: "testing/index",
+  supervisor: "supervisor/index",
 };
 
 /** By the compiler's path: two versions of TypeScript are installed, and `.bin/tsc` may be either. */
@@ -65,13 +66,15 @@ function neededDeclarations() {
  * esbuild puts these into one chunk: a process has each module once, whichever entries it imports.
  */
 async function bundleAll() {
-  const names = Object.keys(entries);
+  // A supervisor is a process of its own, and stays small: it shares no module with a program.
+  const names = Object.keys(entries).filter((name) => name !== "supervisor");
   const { options, text, withoutLater } = splitLater(sources);
   const files = Object.fromEntries([...names, "later"].map((name) => [name, `entry:${name}`]));
   await bundle(files, { ...options, plugins: [entryFiles(text), builtinModules(withoutLater)] });
   // A bundler would not find the file that is loaded later: it gets everything in one.
   const { later: _, ...whole } = files;
   await bundle(whole, { outdir: join(outdir, "whole"), plugins: [entryFiles(""), builtinModules()] });
+  await bundle({ supervisor: sourceFile("supervisor") }, { plugins: [builtinModules()] });
   await bundleCommand(join(outdir, "cli"));
 }
 
@@ -118,7 +121,8 @@ async function bundleCommand(directory) {
   copyFileSync(join(root, "node_modules", "commander", "LICENSE"), join(directory, "commander.LICENSE"));
 }
 
-const sourceOf = (name) => JSON.stringify(join(sources, `${entries[name]}.ts`));
+const sourceFile = (name) => join(sources, `${entries[name]}.ts`);
+const sourceOf = (name) => JSON.stringify(sourceFile(name));
 
 /** @param later the text of the entry of that name */
 function entryFiles(later) {

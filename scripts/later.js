@@ -8,12 +8,12 @@ const LATER = Object.entries({
   channel: "",
   connections: "connection-parcel dormant drain freeze mover paused-socket silence-watch use watched-writes",
   control: "session",
-  core: "after-start candidate exit process-status shutdown takeover upgrade-checks",
+  core: "after-start candidate exit process-status shutdown takeover upgrade-checks worker worker-takeover",
   exchange: "drain-context inbox local-exchange memory-file outbox queries",
   platform: "child-process descriptors pidfd proc-net",
   process:
-    "command exit-reason heartbeat inheritance inspector launch-identity node-words parents peer-process predecessor " +
-    "spawn successor successor-process",
+    "command exchange-link exit-reason heartbeat inheritance inspector launch-identity node-words parents peer-process " +
+    "predecessor spawn successor successor-process supervisor-link",
   sockets: "port-owner unmanaged",
   "state/slots": "",
   "state/units": "",
