@@ -7,7 +7,7 @@ import { expect, test } from "vitest";
 import { isTlsServer } from "../../dist/platform/builtins.js";
 
 /** Modules that handover needs at every start, beside those that `server.listen()` loads. */
-const NEEDED = ["os", "timers/promises", "worker_threads"];
+const NEEDED = ["os"];
 
 test("a start with handover loads no module of Node that a start does not need", () => {
   const bare = modulesOf(
@@ -25,12 +25,12 @@ test("a start with handover loads no module of Node that a start does not need",
   expect(own.filter((name) => !bare.includes(name) && !NEEDED.includes(name))).toEqual([]);
 });
 
-test("handover status loads neither HTTP nor cryptography", () => {
+test("handover status loads neither HTTP nor cryptography, and starts no process", () => {
   const status = modulesOf(`
-    import { main } from "./dist/bundle/cli.js";
-    await main(["status", "--control", "no/such/socket"]);`);
+    import command from "./dist/bundle/cli/main.js";
+    await command.main(["status", "--control", "no/such/socket"]);`);
   expect(status).toContain("net");
-  expect(status.filter((name) => ["http", "crypto", "tls"].includes(name))).toEqual([]);
+  expect(status.filter((name) => ["http", "crypto", "tls", "child_process"].includes(name))).toEqual([]);
 });
 
 test("servers of tls, https and http2 with TLS are told from others", () => {
