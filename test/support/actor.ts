@@ -27,16 +27,7 @@ export class Actor {
 
   /** Runs one of the fixture's commands in this process; resolves with its value, or rejects with its error. */
   async tell(command: string, ...args: unknown[]): Promise<unknown> {
-    const socket = connect(join(this.#directory, String(this.pid)));
-    let text = "";
-    socket.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
-    const ended = once(socket, "end");
-    socket.write(`${JSON.stringify([command, ...args])}\n`);
-    await ended;
-    socket.destroy();
-    const { value, error } = JSON.parse(text) as { value?: unknown; error?: { message: string } };
-    if (error !== undefined) throw Object.assign(new Error(error.message), error);
-    return value;
+    return obeys(this.#directory, this.pid, command, ...args);
   }
 
   /** Waits for the first line of this process with this event and these fields. */
@@ -81,4 +72,23 @@ export class Actor {
     await this.says("exited", { outcome });
     return this.says("exit");
   }
+}
+
+/** Runs a command in a process whose fixture obeys; resolves with its value, or rejects with its error. */
+export async function obeys(
+  directory: string,
+  pid: number,
+  command: string,
+  ...args: unknown[]
+): Promise<unknown> {
+  const socket = connect(join(directory, String(pid)));
+  let text = "";
+  socket.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
+  const ended = once(socket, "end");
+  socket.write(`${JSON.stringify([command, ...args])}\n`);
+  await ended;
+  socket.destroy();
+  const { value, error } = JSON.parse(text) as { value?: unknown; error?: { message: string } };
+  if (error !== undefined) throw Object.assign(new Error(error.message), error);
+  return value;
 }
