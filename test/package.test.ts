@@ -141,7 +141,8 @@ test("the package contains every entry with its types, and no test", () => {
     exports: Record<string, object | string>;
     bin: object;
   };
-  expect(Object.keys(exports)).toEqual([".", "./ws", "./metrics", "./testing", "./package.json"]);
+  const entries = [".", "./ws", "./metrics", "./testing", "./supervisor", "./package.json"];
+  expect(Object.keys(exports)).toEqual(entries);
   const named = [...JSON.stringify([exports, bin]).matchAll(/"(?:\.\/)?([^"]+\.(?:ts|js|json))"/g)].map(
     ([, name]) => name,
   );

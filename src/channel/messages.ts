@@ -26,7 +26,7 @@ export type Message =
   /** To the successor: descriptors beside it, in the order of the entries. The last one has `more: false`. */
   | { type: "inventory"; entries: InventoryEntry[]; more: boolean }
   /** To the predecessor: ready. `used`: the names it took from the inventory. The last one before `commit` counts. */
-  | { type: "ready"; used: string[]; ticketKeys?: Record<string, string>; times?: ServiceTimes }
+  | { type: "ready"; used: string[]; ticketKeys?: Record<string, string> }
   /**
    * To the successor: accept. Beside it, the channels to generations that still drain. `ticketKeys`, in base64 by the
    * names of listeners, let clients of TLS resume their sessions. Every `fence` of the successor is above this one. A
@@ -154,15 +154,18 @@ export interface WorkerPlace {
   generation: number;
   /** Messages `peer` that follow the inventory. */
   peers: number;
+  /** The supervisor's; those of the worker are ignored. */
+  limits: ServiceLimits;
   /** The files of the service, which the supervisor owns. */
   pidFile?: string;
   controlSocket?: string;
 }
 
-/** Options of `new Upgrader()` that are the service's, in ms, as one worker has them. */
-export interface ServiceTimes {
+/** Options of `new Upgrader()` that are the service's; two of them in ms. */
+export interface ServiceLimits {
   probation: number;
   upgradeTimeout: number;
+  maxDraining: number;
 }
 
 export type Operation = "upgrade" | "rehearse" | "stage" | "unstage" | "stop";

@@ -129,6 +129,7 @@ export const MESSAGE_SCHEMAS: Record<MessageType, Record<string, Validator>> = {
         name: isString,
         generation: isCount,
         peers: isCount,
+        limits: record({ probation: isCount, upgradeTimeout: isCount, maxDraining: isCount }),
         pidFile: optional(isString),
         controlSocket: optional(isString),
       }),
@@ -138,7 +139,6 @@ export const MESSAGE_SCHEMAS: Record<MessageType, Record<string, Validator>> = {
   ready: {
     used: listOf(isString),
     ticketKeys: optional(isTicketKeys),
-    times: optional(record({ probation: isCount, upgradeTimeout: isCount })),
   },
   commit: {
     predecessors: listOf(isGeneration),

@@ -68,13 +68,11 @@ export class Startup {
   }
 
   #reportReady(link: ControlLink): void {
-    const { inventory, supervisor, sockets, settings } = this.#context;
-    const { probation, upgradeTimeout } = settings;
+    const { inventory, supervisor, sockets } = this.#context;
     try {
       inventory.reportUsed((used) => {
-        if (supervisor === undefined) return link.sendReady(used);
-        const ticketKeys = sockets.ticketKeys();
-        return supervisor.sendReady(used, { ticketKeys, times: { probation, upgradeTimeout } });
+        if (supervisor === undefined) link.sendReady(used);
+        else supervisor.sendReady(used, sockets.ticketKeys());
       });
     } catch (error) {
       this.#fail(toHandoverError(error, "ERR_INTERNAL", "get ready"));

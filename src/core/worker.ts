@@ -47,7 +47,7 @@ export class Worker implements SupervisorListener {
     this.#context = context;
     this.#host = host;
     link.subscribe(this);
-    warnAboutOwnFiles(link, context.settings);
+    warnAboutIgnored(link, context.settings);
     void link.failed.then((error) => {
       context.emit("failed", { error });
       this.#leave();
@@ -200,13 +200,23 @@ export class Worker implements SupervisorListener {
   }
 }
 
-/** The service has one PID file and one control socket. One worker says so, once. */
-function warnAboutOwnFiles({ place }: SupervisorLink, { pidFile, controlSocket }: Settings): void {
-  const own = [pidFile, typeof controlSocket === "string" ? controlSocket : undefined];
-  if (place.index > 0 || place.generation > 0 || own.every((one) => one === undefined)) return;
-  const files = `the service has ${place.pidFile ?? "no PID file"} and ${place.controlSocket ?? "no control socket"}`;
+/** Says of options that are the service's that they have no effect here. One worker says so, once. */
+function warnAboutIgnored({ place }: SupervisorLink, settings: Settings): void {
+  if (place.index > 0 || place.generation > 0) return;
+  const { pidFile, controlSocket, probation, upgradeTimeout, maxDraining } = settings;
+  const { limits } = place;
+  const ignored = [
+    pidFile !== undefined && `pidFile (the service has ${place.pidFile ?? "none"})`,
+    typeof controlSocket === "string" &&
+      `controlSocket (the service has ${place.controlSocket ?? "one of its own"})`,
+    probation !== limits.probation && `probation (the service has ${limits.probation} ms)`,
+    upgradeTimeout !== limits.upgradeTimeout &&
+      `upgradeTimeout (the service has ${limits.upgradeTimeout} ms)`,
+    maxDraining !== limits.maxDraining && `maxDraining (the service has ${limits.maxDraining})`,
+  ].filter((one) => one !== false);
+  if (ignored.length === 0) return;
   process.emitWarning(
-    `the options pidFile and controlSocket of new Upgrader() are ignored in a worker: ${files}, which its supervisor owns`,
+    `these options of new Upgrader() are ignored in a worker, because they are its supervisor's: ${ignored.join(", ")}`,
     { code: "HANDOVER_WORKER" },
   );
 }

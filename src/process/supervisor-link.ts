@@ -1,5 +1,5 @@
 import type { Channel } from "../channel/channel.js";
-import type { Message, Operation, Peer, ServiceTimes, WorkerPlace } from "../channel/messages.js";
+import type { Message, Operation, Peer, WorkerPlace } from "../channel/messages.js";
 import { HandoverError, type ErrorCode } from "../errors.js";
 import { closeAll } from "../platform/descriptors.js";
 import { deferred, type Deferred } from "../util/deferred.js";
@@ -83,9 +83,9 @@ export class SupervisorLink implements ControlLink {
     this.sendStopping();
   }
 
-  /** @param more the keys of TLS servers, and options that are the service's */
-  sendReady(used: string[], more: { ticketKeys?: Record<string, string>; times?: ServiceTimes } = {}): void {
-    this.#channel.send({ type: "ready", used, ...more });
+  /** @param ticketKeys of TLS servers, in base64, by the names of their listeners */
+  sendReady(used: string[], ticketKeys: Record<string, string> = {}): void {
+    this.#channel.send({ type: "ready", used, ticketKeys });
   }
 
   sendCommitAck(): void {

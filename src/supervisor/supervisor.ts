@@ -140,6 +140,7 @@ export class Supervisor implements ControlledProcess {
 
   async upgrade(signal?: AbortSignal): Promise<UpgradeResult> {
     this.#assertIdle("upgrade");
+    if (this.pool.isCrowded) throw stateError("ERR_TOO_MANY_DRAINING", "upgrade");
     if (signal?.aborted) throw abortReason(signal);
     const staged = await this.#trial.take();
     this.#assertIdle("upgrade");

@@ -23,6 +23,8 @@ export interface WorkerRecord {
   /** It has died too often, and is not started again. */
   hasFailed: boolean;
   cancelRestart: () => void;
+  /** Grows when a start that is under way is no longer wanted. */
+  attempt: number;
 }
 
 /** The service that the workers belong to. */
@@ -76,6 +78,11 @@ export class WorkerPool {
     return [...this.#retired];
   }
 
+  /** Whether another upgrade would leave too many generations that drain. */
+  get isCrowded(): boolean {
+    return new Set([...this.#retired].map(({ generation }) => generation)).size >= MAX_DRAINING;
+  }
+
   get holder(): number | undefined {
     return this.#holder;
   }
@@ -111,14 +118,18 @@ export class WorkerPool {
   start(index: number): void {
     const record = this.#records[index]!;
     record.cancelRestart();
+    const attempt = ++record.attempt;
     void this.spawn(index, this.#host.generation(), []).then(
       (worker) => {
-        if (this.#host.isStopping()) return this.abandon(worker);
+        // An upgrade, which starts another one, has begun meanwhile, or the service stops.
+        if (this.#host.isStopping() || record.attempt !== attempt) return this.abandon(worker);
         record.current = worker;
         this.#watch(worker, this.#killIfLate(worker));
       },
-      (error: unknown) =>
-        this.#onDeath(index, undefined, toHandoverError(error, "ERR_SPAWN", "start a worker")),
+      (error: unknown) => {
+        if (record.attempt === attempt)
+          this.#onDeath(index, undefined, toHandoverError(error, "ERR_SPAWN", "start a worker"));
+      },
     );
   }
 
@@ -130,7 +141,10 @@ export class WorkerPool {
 
   /** Starts no worker again. */
   cancelRestarts(indexes: readonly number[] = this.indexes): void {
-    for (const index of indexes) this.#records[index]!.cancelRestart();
+    for (const index of indexes) {
+      this.#records[index]!.cancelRestart();
+      this.#records[index]!.attempt++;
+    }
   }
 
   /**
@@ -216,12 +230,13 @@ export class WorkerPool {
   }
 
   #placeOf(index: number, generation: number): Omit<WorkerPlace, "peers"> {
-    const { name, pidFile, controlSocket } = this.#settings;
+    const { name, pidFile, controlSocket, probation, readyTimeout } = this.#settings;
     return {
       index,
       count: this.#records.length,
       name,
       generation,
+      limits: { probation, upgradeTimeout: readyTimeout, maxDraining: MAX_DRAINING },
       ...(pidFile === undefined ? {} : { pidFile }),
       ...(typeof controlSocket === "string" ? { controlSocket } : {}),
     };
@@ -277,6 +292,9 @@ export class WorkerPool {
   }
 }
 
+/** Generations that may drain at the same time: each of them holds the memory of all its workers. */
+const MAX_DRAINING = 4;
+
 function newRecord({ backoff, restarts, restartWindow }: SupervisorSettings): WorkerRecord {
   return {
     policy: new RestartPolicy({ backoff, restarts, restartWindow }),
@@ -285,5 +303,6 @@ function newRecord({ backoff, restarts, restartWindow }: SupervisorSettings): Wo
     lastExit: undefined,
     hasFailed: false,
     cancelRestart: () => {},
+    attempt: 0,
   };
 }

@@ -1,4 +1,4 @@
-import type { InventoryEntry, Message, Peer, ServiceTimes, WorkerPlace } from "../channel/messages.js";
+import type { InventoryEntry, Message, Peer, WorkerPlace } from "../channel/messages.js";
 import type { HandoverError } from "../errors.js";
 import { closeAll } from "../platform/descriptors.js";
 import type { Command } from "../process/command.js";
@@ -46,7 +46,6 @@ export class WorkerProcess {
   #aliveAt = -Infinity;
   #used: ReadonlySet<string> = new Set();
   #ticketKeys: Record<string, string> = {};
-  #times: ServiceTimes | undefined;
 
   /** @throws {HandoverError} `ERR_SPAWN` */
   static async start(
@@ -162,11 +161,6 @@ export class WorkerProcess {
   /** The keys of its TLS servers, by the names of their listeners. */
   get ticketKeys(): Record<string, string> {
     return this.#ticketKeys;
-  }
-
-  /** The times of its own options that are the service's. */
-  get times(): ServiceTimes | undefined {
-    return this.#times;
   }
 
   /** Reads the messages that have arrived, without waiting for the event loop. */
@@ -293,11 +287,10 @@ export class WorkerProcess {
     return true;
   }
 
-  #onReady({ used, ticketKeys = {}, times }: Message & { type: "ready" }): boolean {
+  #onReady({ used, ticketKeys = {} }: Message & { type: "ready" }): boolean {
     this.#readySince ??= this.#env.clock.now();
     this.#used = new Set(used);
     this.#ticketKeys = ticketKeys;
-    this.#times = times;
     // After the message has been handled, so that the process is known to be ready.
     queueMicrotask(() => this.isDead || this.#listener.ready(this));
     return false;
