@@ -1,8 +1,9 @@
 import { join } from "node:path";
 import { expect } from "vitest";
 import { ControlClient } from "../../dist/control/client.js";
-import type { Answer, Status, WorkerStatus } from "../../dist/control/protocol.js";
+import type { Answer, Phase, Status, WorkerStatus } from "../../dist/control/protocol.js";
 import type { SupervisorOptions } from "../../dist/supervisor/index.js";
+import { deferred } from "../../dist/util/deferred.js";
 import { obeys } from "./actor.js";
 import { fixturePath } from "./faults.js";
 import { Service, temporaryDirectory, type Line } from "./service.js";
@@ -15,6 +16,14 @@ export interface SupervisedOptions extends Partial<SupervisorOptions> {
   environment?: NodeJS.ProcessEnv;
   /** Words before those that start the supervisor. */
   before?: string[];
+}
+
+/** An upgrade that was asked for. */
+export interface UpgradeUnderWay {
+  /** Resolves when the new workers are confirmed. Rejects with the failure. */
+  answer: Promise<Extract<Answer, { answer: "upgraded" }>>;
+  /** Resolves when the new workers accept. Rejects with the failure. */
+  committed: Promise<void>;
 }
 
 /**
@@ -96,10 +105,24 @@ export class Supervised {
     return (await this.workers()).map(({ pid }) => pid!);
   }
 
-  /** Resolves when the new workers accept; they may be on probation. Rejects with the failure. */
+  /** Resolves when the new workers are confirmed. Rejects with the failure. */
   async upgrade(timeout?: number): Promise<Extract<Answer, { answer: "upgraded" }>> {
+    return (await this.beginUpgrade(timeout)).answer;
+  }
+
+  /** Asks for an upgrade, and waits for nothing. */
+  async beginUpgrade(timeout?: number): Promise<UpgradeUnderWay> {
     const client = await this.client();
-    return client.ask({ command: "upgrade", ...(timeout === undefined ? {} : { timeout }) });
+    const committed = deferred<void>();
+    const onPhase = ({ phase }: Phase): void => {
+      if (phase === "committed") committed.resolve();
+    };
+    const request = { command: "upgrade" as const, ...(timeout === undefined ? {} : { timeout }) };
+    const answer = client.ask(request, onPhase);
+    // A test may look at it later than it fails.
+    answer.catch(committed.reject);
+    committed.promise.catch(() => {});
+    return { answer, committed: committed.promise };
   }
 
   /** Upgrades, and waits until the new workers are confirmed and the old ones have left. */
