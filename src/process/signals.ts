@@ -8,6 +8,8 @@ interface SignalListener {
   /** @param isOwn whether this process has sent the signal to itself */
   upgrade(isOwn: boolean): void;
   stop(): void;
+  /** The process ends now, by a second stop signal: what it would leave behind is to end, too. */
+  end?(): void;
 }
 
 /**
@@ -33,7 +35,9 @@ export function onSignals(signals: Settings["signals"], listener: SignalListener
         stoppedAt = performance.now();
         return listener.stop();
       }
-      if (!isOwn && isOfPerson(name, stoppedAt)) endBySignal(name);
+      if (isOwn || !isOfPerson(name, stoppedAt)) return;
+      listener.end?.();
+      endBySignal(name);
     });
   }
   for (const [name, handler] of handlers) {

@@ -4,12 +4,14 @@
  * @module
  */
 import { systemEnv, type Env } from "../process/env.js";
+import { native } from "../platform/native.js";
 import { PidFile } from "../process/pid-file.js";
-import { onSignals } from "../process/signals.js";
 import { takeActivation } from "../systemd/activation.js";
 import { ControlServer } from "../control/server.js";
+import { OrphanReaper } from "./orphans.js";
 import { OwnBinding } from "./own-binding.js";
 import { readSupervisorOptions, type SupervisorOptions, type SupervisorSettings } from "./settings.js";
+import { handleSignals } from "./signals.js";
 import { Supervisor } from "./supervisor.js";
 import { startWorker } from "./worker-command.js";
 
@@ -27,6 +29,9 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
 
 /** {@link supervise} with settings that were read before. */
 export async function run(settings: SupervisorSettings): Promise<number> {
+  // What workers leave behind comes to this process, and would otherwise never be reaped in a container.
+  if (process.pid !== 1) native().becomeSubreaper();
+  const reaper = OrphanReaper.start();
   const env: Env = { ...systemEnv, spawn: startWorker };
   const pidFile = settings.pidFile === undefined ? undefined : new PidFile(settings.pidFile, env.pid);
   const supervisor = new Supervisor(settings, env, takeActivation(process.env).items);
@@ -39,10 +44,7 @@ export async function run(settings: SupervisorSettings): Promise<number> {
     pidFile?.discard();
     throw error;
   }
-  onSignals(settings.signals, {
-    upgrade: () => void supervisor.upgrade().catch(reportFailedUpgrade),
-    stop: () => supervisor.stop(),
-  });
+  handleSignals(settings, supervisor);
   supervisor.start();
   await supervisor.ready;
   if (supervisor.state === "ready") pidFile?.publish();
@@ -51,11 +53,8 @@ export async function run(settings: SupervisorSettings): Promise<number> {
   await control.close(ANSWER_TIMEOUT);
   binding.close();
   pidFile?.remove();
+  reaper.stop();
   return code;
-}
-
-function reportFailedUpgrade(error: Error): void {
-  process.stderr.write(`handover: upgrade failed: ${error.message}\n`);
 }
 
 /** ms in which clients of the control socket have to read their answers. */

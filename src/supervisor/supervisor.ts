@@ -199,6 +199,21 @@ export class Supervisor implements ControlledProcess {
     this.#stop(0);
   }
 
+  /** Sends a signal to the workers that accept or drain: one that starts may have no handler yet, and would die. */
+  signalWorkers(name: NodeJS.Signals): void {
+    for (const worker of this.#workers) if (worker.isCommitted) worker.signal(name);
+  }
+
+  /** Kills every worker. */
+  killWorkers(): void {
+    for (const worker of this.#workers) worker.fail(stateError("ERR_STOPPED", "drain"));
+  }
+
+  /** An upgrade that has begun to commit has two generations. */
+  get #workers(): Set<WorkerProcess> {
+    return new Set([...this.pool.living(), ...(this.#upgrade?.news.values() ?? [])]);
+  }
+
   get #isStopping(): boolean {
     return this.#state === "stopping" || this.#state === "ended";
   }
@@ -218,8 +233,7 @@ export class Supervisor implements ControlledProcess {
   }
 
   async #stopWorkers(): Promise<void> {
-    // An upgrade that has begun to commit has two generations: both are stopped.
-    const all = new Set([...this.pool.living(), ...(this.#upgrade?.news.values() ?? [])]);
+    const all = this.#workers;
     for (const worker of all) worker.stop();
     const dead = Promise.all([...all].map(async (worker) => worker.deadOrUnkillable));
     const { stopTimeout } = this.settings;

@@ -227,6 +227,14 @@ export class WorkerProcess {
     this.#successor.send({ type: "stop" });
   }
 
+  signal(name: NodeJS.Signals): void {
+    try {
+      if (!this.isDead) process.kill(this.pid, name);
+    } catch {
+      // It has exited.
+    }
+  }
+
   /** Holds a worker that is ready for a later upgrade. False if it does not answer. */
   async stage(ttl: number): Promise<boolean> {
     return this.#successor.stage(ttl);
