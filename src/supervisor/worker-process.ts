@@ -45,6 +45,8 @@ export class WorkerProcess {
   #silence = 0;
   #aliveAt = -Infinity;
   #used: ReadonlySet<string> = new Set();
+  /** The names of the listeners that it has asked for: it says that it uses those that it has inherited. */
+  readonly #opened = new Set<string>();
   #ticketKeys: Record<string, string> = {};
 
   /** @throws {HandoverError} `ERR_SPAWN` */
@@ -155,7 +157,7 @@ export class WorkerProcess {
 
   /** The names of the service's listeners and descriptors that it uses. */
   get used(): ReadonlySet<string> {
-    return this.#used;
+    return new Set([...this.#used, ...this.#opened]);
   }
 
   /** The keys of its TLS servers, by the names of their listeners. */
@@ -247,6 +249,7 @@ export class WorkerProcess {
 
   /** @param fd stays the caller's */
   answer(message: Message & { type: "opened" | "asked" }, fd?: number): void {
+    if (message.type === "opened" && message.entry !== undefined) this.#opened.add(message.entry.name);
     this.#successor.send(message, fd === undefined ? [] : [fd]);
   }
 
@@ -282,6 +285,7 @@ export class WorkerProcess {
         this.#listener.request(this, message);
         break;
       case "release":
+        this.#opened.delete(message.name);
         this.#listener.release(this, message.name);
         break;
       case "keep":
