@@ -86,3 +86,6 @@ export class HeartbeatWatch {
 
 /** ms of silence after which a process is not known to be well: a heartbeat is missing. The next one shows that it is. */
 export const DOUBTFUL_SILENCE = 1.5 * INTERVAL;
+
+/** ms of silence after which no further connection goes to a worker: three heartbeats are missing. */
+export const MISSED_HEARTBEATS = 3 * INTERVAL;

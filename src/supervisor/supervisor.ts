@@ -16,6 +16,7 @@ import type { InventoryItem } from "../sockets/inventory.js";
 import { deferred } from "../util/deferred.js";
 import { TIMED_OUT, withTimeout } from "../util/timeout.js";
 import { abortReason } from "./abort-reason.js";
+import { HangWatch } from "./hang-watch.js";
 import { report } from "./report.js";
 import { ServiceListeners } from "./service-listeners.js";
 import type { SupervisorSettings } from "./settings.js";
@@ -37,6 +38,7 @@ export class Supervisor implements ControlledProcess {
   readonly listeners: ServiceListeners;
   readonly pool: WorkerPool;
   readonly #env: Env;
+  readonly #hangs: HangWatch;
   readonly #trial: Trial;
   readonly #requests: WorkerRequests;
   readonly #ready = deferred<void>();
@@ -53,7 +55,7 @@ export class Supervisor implements ControlledProcess {
     const by = settings.sticky === "ip" ? "source" : "random";
     this.listeners = new ServiceListeners(
       {
-        isAccepting: (index) => this.pool.acceptor(index) !== undefined,
+        isAccepting: (index) => this.#hangs.isServing(index),
         lend: ({ member, to }, name, fd) => this.pool.acceptor(to)?.lend(name, member, fd),
         unlend: ({ member, to }, name) => this.pool.acceptor(to)?.unlend(name, member),
       },
@@ -75,6 +77,13 @@ export class Supervisor implements ControlledProcess {
         report("every worker has failed: the service ends");
         this.#stop(1);
       },
+    });
+    this.#hangs = new HangWatch({
+      clock: env.clock,
+      hangTimeout: settings.hangTimeout,
+      pool: this.pool,
+      changed: () => this.listeners.steer(),
+      replace: () => false,
     });
     this.#trial = new Trial(settings, env, this.pool, ({ pid, generation }, reason) =>
       this.events.emit("unstaged", { pid, generation, reason }),
@@ -373,11 +382,8 @@ export class Supervisor implements ControlledProcess {
   }
 
   #onSilence(worker: WorkerProcess, silence: number): void {
-    if (this.#upgrade?.hasNew(worker) === true) return this.#upgrade.onSilence(worker, silence);
-    const { hangTimeout } = this.settings;
-    if (hangTimeout === 0 || worker.isInspected || silence < hangTimeout) return;
-    if (!this.pool.isCurrent(worker)) return;
-    worker.fail(new HandoverError("ERR_UNRESPONSIVE", `it did not respond for ${Math.round(silence)} ms`));
+    this.#hangs.onSilence(worker, silence);
+    if (this.#upgrade?.hasNew(worker) === true) this.#upgrade.onSilence(worker, silence);
   }
 
   #beginRecord(to: number): UpgradeRecord {
