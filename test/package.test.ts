@@ -198,7 +198,9 @@ test.each([
     setImmediate(() => setImmediate(() => { console.log("next turn"); void upg.stop(); }));`;
   writeFileSync(join(project, "starts.mjs"), program);
   try {
-    expect(run(process.execPath, ["starts.mjs"], project, { ...process.env, ...env })).toBe("ready\nlater\nnext turn\n");
+    expect(run(process.execPath, ["starts.mjs"], project, { ...process.env, ...env })).toBe(
+      "ready\nlater\nnext turn\n",
+    );
   } finally {
     writeFileSync(file, text);
   }
