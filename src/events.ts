@@ -49,6 +49,8 @@ export interface UpgradeResult {
   timings: Timings;
   /** Whether the successor had been staged: it was ready before the request. */
   staged: boolean;
+  /** Under a supervisor, whose PID is named then: the number of new workers. */
+  workers?: number;
   /** Resolves at the end of probation. */
   settled: Promise<"confirmed" | "rolledBack">;
 }
@@ -58,6 +60,8 @@ export interface Rehearsal {
   /** The successor's. */
   pid: number;
   generation: number;
+  /** Under a supervisor, whose PID is named then: the number of workers that were started. */
+  workers?: number;
   timings: Pick<Timings, "spawn" | "ready">;
 }
 
@@ -68,6 +72,8 @@ export interface Staged {
   generation: number;
   /** When it is thrown away, in ms since 1970. */
   expires: number;
+  /** Under a supervisor, whose PID is named then: the number of workers that are held. */
+  workers?: number;
 }
 
 /** One upgrade of the service. */
@@ -139,4 +145,15 @@ export interface DrainReport {
 export interface DrainSummary extends ConnectionSummary {
   /** By the kind of the units. */
   units: Record<string, DrainReport>;
+}
+
+/** How a process has left the service: how what it held has ended. */
+export interface Departure {
+  /** That it had when it began to drain. */
+  connections: number;
+  summary: DrainSummary;
+}
+
+export function noSummary(): DrainSummary {
+  return { moved: 0, stayed: {}, destroyed: 0, unsettled: 0, units: {} };
 }

@@ -1,4 +1,5 @@
 import type { FileIdentity, RequestedAddress } from "../address.js";
+import type { Departure } from "../events.js";
 
 /**
  * A message between two generations. It is one packet of the channel: a JSON object in UTF-8; if it has a body, a NUL byte,
@@ -131,6 +132,8 @@ export type Message =
   | { type: "unlend"; name: string; index: number }
   /** To a worker: the service stops. */
   | { type: "stop" }
+  /** To the supervisor, as the last message: the worker has drained, and exits. */
+  | ({ type: "left" } & Departure)
   /** To the supervisor: an operation of the whole service. */
   | { type: "ask"; request: number; operation: Operation; ttl?: number; force?: boolean }
   /** To the supervisor: the operation of this request is not wanted any longer. */

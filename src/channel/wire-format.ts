@@ -196,6 +196,16 @@ export const MESSAGE_SCHEMAS: Record<MessageType, Record<string, Validator>> = {
   },
   keep: { entry: isEntry },
   release: { name: isString },
+  left: {
+    connections: isCount,
+    summary: record({
+      moved: isCount,
+      stayed: isRecord,
+      destroyed: isCount,
+      unsettled: isCount,
+      units: isRecord,
+    }),
+  },
   peer: { side: (value) => SIDES.has(value), index: isCount, generation: isCount, pid: isCount },
   yield: {},
   yielded: { message: optional(isString) },

@@ -2,8 +2,8 @@ import { Command } from "commander";
 import { findServices, readStatus, startOf, type FoundService } from "../control/services.js";
 import type { Status } from "../control/protocol.js";
 import { quoteForShell } from "../platform/shell.js";
-import { duration, paint, writeJson, writeText } from "./output.js";
-import { describeListener, ownListeners } from "./status-command.js";
+import { duration, table, writeJson, writeText } from "./output.js";
+import { describeListener, ownListeners } from "./describe-status.js";
 
 /** `handover list` */
 export function listCommand(): Command {
@@ -32,29 +32,38 @@ async function list({ json }: { json?: true }): Promise<void> {
   if (json) return writeJson({ answer: "list", services: services.map(toJson) });
   if (services.length === 0) return writeText("no service of this user runs");
   const rows = services.map((one) => (one.status === undefined ? silentRow(one) : row(one.status)));
-  const widths = HEADER.map((_, n) => Math.max(...[HEADER, ...rows].map((cells) => cells[n]!.length)));
-  for (const [n, cells] of [HEADER, ...rows].entries()) {
-    const text = cells.map((cell, column) => cell.padEnd(widths[column]!)).join("  ");
-    writeText(n === 0 ? paint("bold", text.trimEnd()) : text.trimEnd());
-  }
+  for (const line of table(HEADER, rows)) writeText(line);
 }
 
 type Listed = FoundService & { status: Status | undefined };
 
 function toJson({ path, pid, status }: Listed): object {
   if (status === undefined) return { pid, control: path, state: "silent" };
-  const { generation, state, uptime, listeners } = status;
-  return { pid: status.pid, generation, state, uptime, listeners, ...startOf(status), control: path };
+  const { generation, state, uptime, listeners, name, workers } = status;
+  const supervised = workers === undefined ? {} : { name, workers: workers.length };
+  return {
+    pid: status.pid,
+    generation,
+    state,
+    uptime,
+    listeners,
+    ...startOf(status),
+    control: path,
+    ...supervised,
+  };
 }
 
-const HEADER = ["pid", "generation", "uptime", "listeners", "command", "directory"];
+/** Only a service that a supervisor runs has a name and workers. */
+const HEADER = ["pid", "name", "workers", "generation", "uptime", "listeners", "command", "directory"];
 
 function row(status: Status): string[] {
-  const { pid, generation, uptime } = status;
+  const { pid, generation, uptime, name = "", workers } = status;
   const { command = ["unknown"], directory = "unknown" } = startOf(status);
   const listeners = ownListeners(status).map(describeListener).join(", ") || "none";
   return [
     String(pid),
+    name,
+    workers === undefined ? "" : String(workers.length),
     String(generation),
     duration(uptime * 1_000),
     listeners,
@@ -64,5 +73,5 @@ function row(status: Status): string[] {
 }
 
 function silentRow({ pid, path }: FoundService): string[] {
-  return [String(pid ?? "unknown"), "does not answer", "", "", "", path];
+  return [String(pid ?? "unknown"), "", "", "does not answer", "", "", "", path];
 }

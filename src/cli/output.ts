@@ -68,6 +68,23 @@ export function duration(ms: number): string {
   return h < 24 ? `${h} h ${min % 60} min` : `${Math.floor(h / 24)} d ${h % 24} h`;
 }
 
+export function mebibytes(bytes: number): string {
+  return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+}
+
+/** A table for people: the lines of aligned columns. A column without any cell is left out. */
+export function table(header: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  const shown = header.flatMap((_, n) => (rows.some((cells) => cells[n] !== "") ? [n] : []));
+  const widths = shown.map((n) => Math.max(...[header, ...rows].map((cells) => cells[n]!.length)));
+  const lines = [header, ...rows].map((cells) =>
+    shown
+      .map((n, column) => cells[n]!.padEnd(widths[column]!))
+      .join("  ")
+      .trimEnd(),
+  );
+  return [paint("bold", lines[0]!), ...lines.slice(1)];
+}
+
 /** `1 connection`, `2 connections`. */
 export function count(n: number, noun: string): string {
   return `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;

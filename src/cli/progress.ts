@@ -23,24 +23,35 @@ export class Progress {
   /** When the request was about to be sent, in ms since this command was started. */
   readonly #start = performance.now();
   #ticking: NodeJS.Timeout | undefined;
+  /** Of a supervisor; undefined for any other process. */
+  #workers: number | undefined;
 
   show(phase: Phase): void {
     this.end();
     switch (phase.phase) {
       case "spawned":
+        this.#workers = phase.workers;
         writeText(
-          step(phase.staged ? "staged" : "spawned", `pid ${phase.pid}, generation ${phase.generation}`),
+          step(phase.staged ? "staged" : "spawned", `${startedBy(phase)}, generation ${phase.generation}`),
         );
         return phase.staged ? undefined : this.#tick("initialising");
+      case "worker-ready":
+        if (phase.ready === phase.workers) return undefined;
+        return this.#tick(`initialising: ${phase.ready} of ${phase.workers} are ready`);
       case "unstaged":
-        return writeText(step("unstaged", `pid ${phase.pid} is not used: ${phase.reason}`));
+        return writeText(
+          step(
+            "unstaged",
+            `${startedBy(phase)} ${phase.workers === undefined ? "is" : "are"} not used: ${phase.reason}`,
+          ),
+        );
       case "committed":
         writeText(step("ready", `after ${duration(phase.timings.spawn + phase.timings.ready)}`));
         if (phase.staged) writeText(step("took", this.#describeTime(phase.timings)));
-        return writeText(step("committed", "new connections go to the new process"));
+        return writeText(step("committed", `new connections go to the new ${this.#name}`));
       case "draining":
-        writeText(step("draining", `${count(phase.connections, "connection")} of the old process`));
-        writeText(step("probation", "if the new process dies now, the old one takes over again"));
+        writeText(step("draining", `${count(phase.connections, "connection")} of the old ${this.#name}`));
+        writeText(step("probation", this.#describeProbation()));
         return this.#tick("probation");
       default:
         // The process may run a later version.
@@ -51,6 +62,16 @@ export class Progress {
   /** The command itself, most of it the start of Node, takes longer than the upgrade. */
   #describeTime({ spawn, ready, commit }: Timings): string {
     return `${duration(spawn + ready + commit)} from the request to the commit; ${duration(this.#start)} before it for this command`;
+  }
+
+  get #name(): string {
+    return this.#workers === undefined ? "process" : "workers";
+  }
+
+  #describeProbation(): string {
+    return this.#workers === undefined
+      ? "if the new process dies now, the old one takes over again"
+      : "if a new worker dies now, the old workers take over again";
   }
 
   end(): void {
@@ -65,6 +86,11 @@ export class Progress {
     paintNow();
     this.#ticking = setInterval(paintNow, 1_000);
   }
+}
+
+/** Who was started: a process, or the workers of a supervisor. */
+export function startedBy({ pid, workers }: { pid?: number; workers?: number }): string {
+  return workers === undefined ? `pid ${pid}` : count(workers, "new worker");
 }
 
 export function step(name: string, text: string): string {

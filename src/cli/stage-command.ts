@@ -9,7 +9,7 @@ import {
   type AttemptOptions,
   type ProcessOptions,
 } from "./process-options.js";
-import { Progress, withServingPid } from "./progress.js";
+import { Progress, startedBy, withServingPid } from "./progress.js";
 
 /** `handover stage` */
 export function stageCommand(): Command {
@@ -61,10 +61,11 @@ async function stage(pid: number | undefined, options: StageOptions, self: Comma
   try {
     if (json) return writeJson(await client.ask(request, writeJson));
     writeText(`staging an upgrade of pid ${client.pid}`);
-    const { pid: staged, expires } = await client.ask(request, (phase) => progress.show(phase));
+    const staged = await client.ask(request, (phase) => progress.show(phase));
     progress.end();
-    const left = duration(Math.max(0, expires - Date.now()));
-    writeText(paint("green", `staged: pid ${staged} is ready, and waits ${left} for "handover upgrade"`));
+    const left = duration(Math.max(0, staged.expires - Date.now()));
+    const is = (staged.workers ?? 1) === 1 ? "is ready, and waits" : "are ready, and wait";
+    writeText(paint("green", `staged: ${startedBy(staged)} ${is} ${left} for "handover upgrade"`));
   } catch (error) {
     throw withServingPid(error, client.pid);
   } finally {
@@ -77,6 +78,8 @@ async function unstage(pid: number | undefined, options: ProcessOptions, self: C
   const answer = await client.ask({ command: "unstage" });
   if (options.json) return writeJson(answer);
   const ended =
-    answer.pid === undefined ? "nothing was staged" : `unstaged: pid ${answer.pid} was told to exit`;
+    answer.pid === undefined
+      ? "nothing was staged"
+      : `unstaged: ${startedBy(answer)} ${(answer.workers ?? 1) === 1 ? "was" : "were"} told to exit`;
   return writeText(ended);
 }

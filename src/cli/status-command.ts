@@ -2,10 +2,9 @@ import { setTimeout } from "node:timers/promises";
 import { Command, InvalidArgumentError } from "commander";
 import { ControlClient } from "../control/client.js";
 import type { Status } from "../control/protocol.js";
-import type { UpgradeRecord } from "../events.js";
-import { isReserved } from "../util/validation.js";
+import { describeStatus } from "./describe-status.js";
 import { interruptible } from "./interrupt.js";
-import { clearScreen, count, duration, paint, writeJson, writeText } from "./output.js";
+import { clearScreen, paint, writeJson, writeText } from "./output.js";
 import { connectToProcess, withProcessOptions, type ProcessOptions } from "./process-options.js";
 
 /** `handover status` */
@@ -83,7 +82,7 @@ async function ask(client: ControlClient, signal?: AbortSignal): Promise<Status>
 
 function print(status: Status, path: string, { json }: Options): void {
   if (json) return writeJson(status);
-  for (const [name, values] of describe(status, path)) {
+  for (const [name, values] of describeStatus(status, path)) {
     const [first = "none", ...rest] = values;
     writeText(`${paint("bold", name.padEnd(WIDTH))}${first}`);
     for (const value of rest) writeText(" ".repeat(WIDTH) + value);
@@ -96,63 +95,3 @@ function seconds(text: string): number {
 }
 
 const WIDTH = 14;
-
-function describe(status: Status, control: string): [string, string[]][] {
-  return [
-    ["pid", [String(status.pid)]],
-    ["generation", [String(status.generation)]],
-    ["state", [status.state]],
-    ["uptime", [duration(status.uptime * 1_000)]],
-    ["version", [`handover ${status.version}, Node ${status.node}`]],
-    ["control", [control]],
-    ["listeners", ownListeners(status).map(describeListener)],
-    ["connections", [String(status.connections)]],
-    ["memory", [status.memory === undefined ? "unknown" : mebibytes(status.memory)]],
-    ["predecessors", status.predecessors.map(describePredecessor)],
-    ["staged", status.staged === undefined ? [] : [describeStaged(status.staged)]],
-    ["upgrades", (status.upgrades ?? []).map(describeUpgrade)],
-  ];
-}
-
-function describeStaged({ pid, generation, expires }: NonNullable<Status["staged"]>): string {
-  return `pid ${pid}, generation ${generation}: ${duration(Math.max(0, expires - Date.now()))} left`;
-}
-
-/** The listeners of the program: without the control socket. */
-export function ownListeners({ listeners }: Status): Status["listeners"] {
-  return listeners.filter(({ name }) => !isReserved(name));
-}
-
-/** A name often contains the address. */
-export function describeListener({ name, address }: Status["listeners"][number]): string {
-  return address === undefined || name.endsWith(`:${address}`) ? name : `${name} (${address})`;
-}
-
-function describePredecessor({
-  pid,
-  generation,
-  connections,
-  moved,
-  remaining,
-  drained,
-}: Status["predecessors"][number]): string {
-  const who = `pid ${pid}, generation ${generation}`;
-  if (connections === undefined || remaining === undefined) return `${who}: no report`;
-  const left = moved === undefined ? "" : `${moved.toLocaleString("en")} moved, `;
-  if (drained === true) return `${who}: has drained, ${left}waits until the upgrade is confirmed`;
-  return `${who}: drains, ${left}${count(connections, "connection")} left, ${duration(remaining)} left`;
-}
-
-function mebibytes(bytes: number): string {
-  return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
-}
-
-function describeUpgrade({ at, from, to, outcome, timings, code, reason }: UpgradeRecord): string {
-  const when = new Date(at).toISOString().replace("T", " ").slice(0, 19);
-  const took = timings && `${duration(timings.spawn + timings.ready + timings.commit)} to the commit`;
-  const why = code && `${code}: ${reason}`;
-  const what = [when, `generation ${from} → ${to}`, (NAMES[outcome] ?? outcome).padEnd(12), took, why];
-  return what.filter((part) => part !== undefined).join("  ");
-}
-
-const NAMES: Record<string, string> = { rolledBack: "rolled back" };

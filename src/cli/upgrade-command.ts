@@ -9,7 +9,7 @@ import {
   withProcessOptions,
   type AttemptOptions,
 } from "./process-options.js";
-import { Progress, step, withServingPid } from "./progress.js";
+import { Progress, startedBy, step, withServingPid } from "./progress.js";
 
 /** `handover upgrade` */
 export function upgradeCommand(): Command {
@@ -60,11 +60,13 @@ async function showProgress(client: ControlClient, request: UpgradeRequest): Pro
   try {
     const answer = await client.ask(request, (phase) => progress.show(phase));
     progress.end();
-    const { pid, generation, timings } = answer;
+    const { pid, generation, timings, workers } = answer;
     if (isRehearsal) writeText(step("ready", `after ${duration(timings.spawn + timings.ready)}`));
     const done = isRehearsal
       ? `dry run passed: the new code started and was stopped again; pid ${client.pid} is still serving`
-      : `done: pid ${pid} serves as generation ${generation}`;
+      : workers === undefined
+        ? `done: pid ${pid} serves as generation ${generation}`
+        : `done: ${startedBy(answer)} of pid ${pid} ${workers === 1 ? "serves" : "serve"} as generation ${generation}`;
     writeText(paint("green", done));
   } finally {
     progress.end();

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { HandoverError, reasonOf } from "../errors.js";
-import { readStat, socketInodes } from "../platform/proc.js";
+import { ancestorsOf, readBlock, readStat, socketInodes } from "../platform/proc.js";
 import { parseUnixSockets } from "../platform/proc-net.js";
 import { ControlClient, isSocket } from "./client.js";
 import { CONTROL_SOCKET_MODE } from "./protocol.js";
@@ -78,7 +78,29 @@ function whyNotFound(pid: number, other: ControlClient | undefined, paths: strin
   const removed = paths.find((path) => !isSocket(path));
   if (removed !== undefined)
     return `cannot reach process ${pid}: it listens at ${removed}, and that file was removed; an upgrade by signal creates a control socket again`;
+  const worker = workerOf(pid);
+  if (worker !== undefined)
+    return `process ${pid} is worker ${worker.index} of a service, and its supervisor, process ${worker.supervisor}, answers for it`;
   return `cannot find a control socket of process ${pid}: ${HINT}`;
+}
+
+/** The supervisor of a worker, or of a process that a worker has started; undefined of any other process. */
+export function workerOf(pid: number): { index: string; supervisor: number } | undefined {
+  const index = workerIndex(pid);
+  if (index === undefined) return undefined;
+  const supervisor = ancestorsOf(pid).find((one) => workerIndex(one.pid) === undefined);
+  return supervisor === undefined ? undefined : { index, supervisor: supervisor.pid };
+}
+
+/** From its environment; undefined if this user may not read that. */
+function workerIndex(pid: number): string | undefined {
+  try {
+    return readBlock(pid, "environ")
+      .find((line) => line.startsWith("HANDOVER_WORKER="))
+      ?.slice("HANDOVER_WORKER=".length);
+  } catch {
+    return undefined;
+  }
 }
 
 /**

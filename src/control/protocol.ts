@@ -1,6 +1,7 @@
 import type { HandoverError } from "../errors.js";
-import type { DrainSummary, Rehearsal, Staged, Timings, UpgradeRecord } from "../events.js";
+import type { DrainSummary, Rehearsal, Staged, Timings, UpgradeRecord, UpgradeResult } from "../events.js";
 import type { Outcome } from "../lifecycle.js";
+import type { Totals } from "../metrics/totals.js";
 import type { Settings } from "../options.js";
 import type { NextCommand } from "../process/command.js";
 
@@ -29,18 +30,27 @@ export type Request =
   | { command: "unstage" };
 
 export type Phase =
-  /** `staged`: it had been started before. */
-  | { phase: "spawned"; pid: number; generation: number; staged?: true }
+  /** `staged`: it had been started before. `workers`: a supervisor, whose PID this is, starts so many. */
+  | { phase: "spawned"; pid: number; generation: number; staged?: true; workers?: number }
+  /** Of a supervisor: one more of its new workers is ready. */
+  | { phase: "worker-ready"; ready: number; workers: number }
   /** The successor that had been staged is not used. */
-  | { phase: "unstaged"; pid: number; generation: number; reason: string }
-  | { phase: "committed"; pid: number; generation: number; timings: Timings; staged: boolean }
+  | { phase: "unstaged"; pid: number; generation: number; workers?: number; reason: string }
+  | {
+      phase: "committed";
+      pid: number;
+      generation: number;
+      timings: Timings;
+      staged: boolean;
+      workers?: number;
+    }
   /** After a commit, probation begins at the same time. */
   | { phase: "draining"; connections: number };
 
 export type Answer =
   | { answer: "status"; status: Status }
   | ({ answer: "stopped"; outcome: Outcome } & DrainSummary)
-  | { answer: "upgraded"; pid: number; generation: number; timings: Timings; staged: boolean }
+  | ({ answer: "upgraded" } & Omit<UpgradeResult, "settled">)
   | ({ answer: "rehearsed" } & Rehearsal)
   | ({ answer: "staged" } & Staged)
   /** Without fields if none was staged. */
@@ -74,16 +84,18 @@ export interface Status {
   staged?: Staged;
   /** The last upgrades, the newest last. Earlier versions leave it out. */
   upgrades?: readonly UpgradeRecord[];
-  /** The options of `new Upgrader()`. Earlier versions leave them out. */
-  settings?: Omit<Settings, "spawn" | "computesSpawn">;
+  /** The options of `new Upgrader()`; of a supervisor, those that it has as well. Earlier versions leave them out. */
+  settings?: Partial<Omit<Settings, "spawn" | "computesSpawn">>;
   /** The names of other listeners for the signal that requests an upgrade. Earlier versions leave them out. */
   signalListeners?: string[];
   /** The name of a service that a supervisor runs. */
   name?: string;
   /** The workers of a supervisor, by index. */
   workers?: WorkerStatus[];
+  /** Of a service that a supervisor runs, since the supervisor has started. */
+  totals?: Totals;
   /**
-   * The command of the next successor. Left out if the option `spawn` is a function, which only an upgrade may call.
+   * The command of the next successor, or of the next workers. Left out if the option `spawn` is a function, which only an upgrade may call.
    */
   command?: NextCommand | undefined;
 }
@@ -91,8 +103,11 @@ export interface Status {
 /** One worker of a supervisor. */
 export interface WorkerStatus {
   index: number;
-  /** `waiting`: its process has died, and is started again soon. `failed`: it is not started again. */
-  state: "starting" | "ready" | "waiting" | "failed";
+  /**
+   * `draining`: it no longer accepts. `waiting`: its process has died, and is started again soon. `failed`: it is not started
+   * again.
+   */
+  state: "starting" | "ready" | "draining" | "waiting" | "failed";
   pid?: number;
   generation?: number;
   /** in s, since its process started */

@@ -1,11 +1,10 @@
 import { createServer, type Server, type Socket } from "node:net";
 import type { EventEmitter } from "node:events";
 import type { HandoverError } from "../errors.js";
-import type { UpgraderEvents } from "../events.js";
 import { withTimeout } from "../util/timeout.js";
 import type { ControlBinding } from "./binding.js";
 import { isAutomatic, newSocketPath } from "./runtime-directory.js";
-import { ControlSession, type ControlledProcess } from "./session.js";
+import { ControlSession, type ControlEvents, type ControlledProcess } from "./session.js";
 
 /**
  * The server of the control socket. A client that is connected when its process is replaced stays with that process,
@@ -14,12 +13,12 @@ import { ControlSession, type ControlledProcess } from "./session.js";
 export class ControlServer {
   readonly #server: Server;
   readonly #controlled: ControlledProcess;
-  readonly #events: EventEmitter<UpgraderEvents>;
+  readonly #events: EventEmitter<ControlEvents>;
   readonly #clients = new Set<Socket>();
   readonly #answers = new Set<Promise<void>>();
   #isOpen = false;
 
-  constructor(controlled: ControlledProcess, events: EventEmitter<UpgraderEvents>) {
+  constructor(controlled: ControlledProcess, events: EventEmitter<ControlEvents>) {
     this.#controlled = controlled;
     this.#events = events;
     this.#server = createServer((client) => this.#greet(client));

@@ -9,6 +9,15 @@ import { LONGEST_TIMEOUT } from "../util/clock.js";
 import { VERSION } from "../util/version.js";
 import { readLines, writeLine, type Answer, type Phase, type Status } from "./protocol.js";
 
+/** What clients are told of. A supervisor says how many workers it is about. */
+export interface ControlEvents extends UpgraderEvents {
+  upgrading: [UpgraderEvents["upgrading"][0] & { workers?: number }];
+  unstaged: [UpgraderEvents["unstaged"][0] & { workers?: number }];
+  upgraded: [UpgraderEvents["upgraded"][0] & { workers?: number }];
+  /** One more new worker of a supervisor is ready. */
+  workerReady: [{ ready: number; workers: number }];
+}
+
 /** The process that clients of the control socket control. */
 export interface ControlledProcess {
   upgrade(signal: AbortSignal | undefined, force?: boolean): Promise<UpgradeResult>;
@@ -24,9 +33,9 @@ export interface ControlledProcess {
 export class ControlSession {
   readonly #client: Socket;
   readonly #controlled: ControlledProcess;
-  readonly #events: EventEmitter<UpgraderEvents>;
+  readonly #events: EventEmitter<ControlEvents>;
 
-  constructor(client: Socket, controlled: ControlledProcess, events: EventEmitter<UpgraderEvents>) {
+  constructor(client: Socket, controlled: ControlledProcess, events: EventEmitter<ControlEvents>) {
     this.#client = client;
     this.#controlled = controlled;
     this.#events = events;
@@ -129,9 +138,10 @@ export class ControlSession {
     let why = "";
     const send = (phase: Phase): void => writeLine(this.#client, phase);
     const handlers = {
-      upgrading: (payload: UpgraderEvents["upgrading"][0]) => send({ phase: "spawned", ...payload }),
-      unstaged: (payload: UpgraderEvents["unstaged"][0]) => send({ phase: "unstaged", ...payload }),
-      upgraded: (payload: UpgraderEvents["upgraded"][0]) => send({ phase: "committed", ...payload }),
+      upgrading: (payload: ControlEvents["upgrading"][0]) => send({ phase: "spawned", ...payload }),
+      workerReady: (payload: ControlEvents["workerReady"][0]) => send({ phase: "worker-ready", ...payload }),
+      unstaged: (payload: ControlEvents["unstaged"][0]) => send({ phase: "unstaged", ...payload }),
+      upgraded: (payload: ControlEvents["upgraded"][0]) => send({ phase: "committed", ...payload }),
       draining: ({ connections }: UpgraderEvents["draining"][0]) => send({ phase: "draining", connections }),
       rollback: ({ error }: UpgraderEvents["rollback"][0]) => void (why = error.message),
     };

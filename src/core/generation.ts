@@ -3,14 +3,15 @@ import type { Status } from "../control/protocol.js";
 import { inheritedBinding } from "../control/binding.js";
 import { ControlServer } from "../control/server.js";
 import { HandoverError, reasonOf, toHandoverError } from "../errors.js";
-import type {
-  DrainSummary,
-  Emit,
-  Rehearsal,
-  Staged,
-  UpgradeRecord,
-  UpgradeResult,
-  UpgraderEvents,
+import {
+  noSummary,
+  type DrainSummary,
+  type Emit,
+  type Rehearsal,
+  type Staged,
+  type UpgradeRecord,
+  type UpgradeResult,
+  type UpgraderEvents,
 } from "../events.js";
 import { assertAcceptsNew, stateError, type Event, type Outcome, type State } from "../lifecycle.js";
 import type { Settings } from "../options.js";
@@ -64,7 +65,7 @@ export class Generation {
   #shutdown: Shutdown | undefined;
   /** Why the successor could not be told everything. */
   #channelFailure: { error?: HandoverError } = {};
-  #summary: DrainSummary = { moved: 0, stayed: {}, destroyed: 0, unsettled: 0, units: {} };
+  #summary: DrainSummary = noSummary();
 
   /**
    * Reads the inheritance.
@@ -449,6 +450,7 @@ export class Generation {
     try {
       await closeEverything(this.context, outcome);
     } finally {
+      this.#worker?.leave({ connections: this.#shutdown?.held ?? 0, summary: this.#summary });
       this.#emit("exit", { outcome, ...this.#channelFailure, ...this.#summary });
       if (outcome === "upgraded" && this.context.generation === 0 && this.#worker === undefined)
         announceSuccessor(this.#takeover!.pid);

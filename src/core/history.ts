@@ -1,6 +1,6 @@
 import type { HandoverError } from "../errors.js";
 import type { DrainSummary, UpgradeOutcome, UpgradeRecord } from "../events.js";
-import { add, noTotals, observe, sumOf, type Totals } from "../metrics/totals.js";
+import { add, endsOf, noTotals, observePhases, sumOf, type Totals } from "../metrics/totals.js";
 import type { ProcessState } from "../state/process-state.js";
 import type { Slot } from "../state/slots/slots.js";
 
@@ -99,13 +99,10 @@ export class UpgradeHistory {
   }
 
   /** This process ends: counts how its `connections` and units ended, and moves the history to the successor. */
-  async end(connections: number, { moved, destroyed, unsettled, units }: DrainSummary): Promise<void> {
-    const drained = Math.max(0, connections - moved - destroyed - unsettled);
-    this.#own.connections = add(this.#own.connections, { moved, drained, destroyed, unsettled });
-    for (const report of Object.values(units)) {
-      const { failed, stopped } = report;
-      this.#own.units = add(this.#own.units, { moved: report.moved, failed, stopped });
-    }
+  async end(connections: number, summary: DrainSummary): Promise<void> {
+    const ends = endsOf(connections, summary);
+    this.#own.connections = add(this.#own.connections, ends.connections);
+    this.#own.units = add(this.#own.units, ends.units);
     this.open();
     await this.#opened!.initiate(this.#snapshot());
   }
@@ -158,11 +155,7 @@ export class UpgradeHistory {
   #count(record: UpgradeRecord): void {
     const { outcome, timings } = record;
     this.#own.upgrades[outcome as UpgradeOutcome]++;
-    if (timings !== undefined) {
-      for (const phase of ["spawn", "ready", "commit"] as const) {
-        observe(this.#own.durations[phase], timings[phase] / 1_000);
-      }
-    }
+    if (timings !== undefined) observePhases(this.#own.durations, timings);
     this.#onRecorded(record);
   }
 }

@@ -10,6 +10,8 @@ import type { ProcessContext } from "./context.js";
 export class Shutdown {
   /** Resolves when nothing is left here. Stays pending after {@link cancel}. Rejects if a step of the drain failed. */
   readonly drained: Promise<DrainSummary>;
+  /** Connections at its beginning. */
+  readonly held: number;
   readonly #context: ProcessContext;
   readonly #clock: DrainContext;
   readonly #connections: Drain;
@@ -24,6 +26,7 @@ export class Shutdown {
     const { settings, connections, processState, emit } = context;
     const { size } = connections;
     const timeout = settings.drainTimeout;
+    this.held = size;
     this.#context = context;
     this.#clock = new DrainContext(exchange, confirmed, timeout);
     processState.beginDrain(this.#clock);

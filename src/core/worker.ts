@@ -1,6 +1,6 @@
 import type { Message, Operation } from "../channel/messages.js";
 import type { HandoverError } from "../errors.js";
-import type { Rehearsal, Staged, UpgradeRecord, UpgradeResult } from "../events.js";
+import type { Departure, Rehearsal, Staged, UpgradeRecord, UpgradeResult } from "../events.js";
 import type { Peer } from "../exchange/parcel.js";
 import { acceptPhase, type Event } from "../lifecycle.js";
 import { ExchangeLink } from "../process/exchange-link.js";
@@ -50,11 +50,11 @@ export class Worker implements SupervisorListener {
     warnAboutIgnored(link, context.settings);
     void link.failed.then((error) => {
       context.emit("failed", { error });
-      this.#leave();
+      this.#stopWithoutSupervisor();
     });
     void link.gone.then((error) => {
       if (error !== undefined) context.emit("failed", { error });
-      this.#leave();
+      this.#stopWithoutSupervisor();
     });
   }
 
@@ -144,6 +144,11 @@ export class Worker implements SupervisorListener {
     this.#host.dispatch("stop");
   }
 
+  /** Tells the supervisor how what this worker held has ended. */
+  leave(departure: Departure): void {
+    this.#link.sendLeft(departure);
+  }
+
   /** Asks for an upgrade of the service. This worker is replaced, too. */
   async askToUpgrade(signal: AbortSignal | undefined, force: boolean): Promise<UpgradeResult> {
     const result = await this.#ask<Omit<UpgradeResult, "settled">>("upgrade", { force }, signal);
@@ -194,7 +199,7 @@ export class Worker implements SupervisorListener {
   }
 
   /** Without its supervisor a worker could be neither upgraded nor restarted: the service is to be started again. */
-  #leave(): void {
+  #stopWithoutSupervisor(): void {
     process.exitCode = 1;
     this.#host.dispatch("stop");
   }

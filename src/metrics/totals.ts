@@ -1,4 +1,4 @@
-import type { UpgradeOutcome } from "../events.js";
+import type { DrainSummary, Timings, UpgradeOutcome } from "../events.js";
 
 /** The counts of a service over all its generations. */
 export interface Totals {
@@ -35,8 +35,35 @@ export function noTotals(): Totals {
   };
 }
 
+/**
+ * How what a process held has ended.
+ *
+ * @param connections that it had when it began to drain
+ */
+export function endsOf(
+  connections: number,
+  { moved, destroyed, unsettled, units }: DrainSummary,
+): Pick<Totals, "connections" | "units"> {
+  const drained = Math.max(0, connections - moved - destroyed - unsettled);
+  const kinds = Object.values(units).map((one) => ({
+    moved: one.moved,
+    failed: one.failed,
+    stopped: one.stopped,
+  }));
+  return {
+    connections: { moved, drained, destroyed, unsettled },
+    units: kinds.reduce((sum, one) => add(sum, one), noTotals().units),
+  };
+}
+
+/** Adds the phases of an upgrade to the distributions of a service. */
+export function observePhases(durations: Totals["durations"], timings: Timings): void {
+  for (const phase of ["spawn", "ready", "commit"] as const)
+    observe(durations[phase], timings[phase] / 1_000);
+}
+
 /** Adds a value to a distribution. */
-export function observe(distribution: Distribution, seconds: number): void {
+function observe(distribution: Distribution, seconds: number): void {
   distribution.count++;
   distribution.sum += seconds;
   BOUNDS.forEach((bound, n) => {

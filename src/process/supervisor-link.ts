@@ -1,5 +1,6 @@
 import type { Channel } from "../channel/channel.js";
 import type { Message, Operation, Peer, WorkerPlace } from "../channel/messages.js";
+import type { Departure } from "../events.js";
 import { HandoverError, type ErrorCode } from "../errors.js";
 import { closeAll } from "../platform/descriptors.js";
 import { deferred, type Deferred } from "../util/deferred.js";
@@ -98,6 +99,10 @@ export class SupervisorLink implements ControlLink {
 
   sendStopping(): void {
     this.#channel.send({ type: "stopping" });
+  }
+
+  sendLeft(departure: Departure): void {
+    this.#channel.send({ type: "left", ...departure });
   }
 
   /**

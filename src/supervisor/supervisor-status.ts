@@ -1,5 +1,7 @@
 import { readFileSync } from "node:fs";
 import type { Status, WorkerStatus } from "../control/protocol.js";
+import { readStat } from "../platform/proc.js";
+import { launchInfo, nextCommand } from "../process/launch-info.js";
 import type { Env } from "../process/env.js";
 import { VERSION } from "../util/version.js";
 import type { Supervisor } from "./supervisor.js";
@@ -9,7 +11,13 @@ import type { WorkerProcess } from "./worker-process.js";
 /** The status of the service, and of each worker. */
 export function supervisorStatus(supervisor: Supervisor, env: Env): Status {
   const { settings, generation, staged, pool } = supervisor;
-  const workers = pool.records.map((record, index) => statusOf(record, index, pool.holder, env));
+  const serving = pool.records.map(({ current }, index) => pool.acceptor(index) ?? current);
+  const workers = pool.records.map((record, index) =>
+    statusOf({ ...record, current: serving[index] }, index, pool.holder, env),
+  );
+  // On probation the workers that were replaced still have their records.
+  const replaced = pool.living().filter((worker) => !serving.includes(worker));
+  const connections = [...serving, ...replaced].reduce((sum, worker) => sum + (worker?.connections ?? 0), 0);
   return {
     state: supervisor.state,
     generation,
@@ -18,18 +26,28 @@ export function supervisorStatus(supervisor: Supervisor, env: Env): Status {
     version: VERSION,
     node: process.version,
     listeners: supervisor.listeners.all,
-    connections: workers.reduce((sum, { connections = 0 }) => sum + connections, 0),
+    connections,
     memory: process.memoryUsage.rss(),
-    predecessors: pool.retired.map(({ generation: of, pid, connections }) => ({
-      generation: of,
-      pid,
-      connections,
+    predecessors: replaced.map((worker) => ({
+      generation: worker.generation,
+      pid: worker.pid,
+      connections: worker.connections,
     })),
     ...(staged === undefined ? {} : { staged }),
     upgrades: supervisor.upgrades,
+    settings: sharedSettings(supervisor),
     name: settings.name,
     workers,
+    totals: supervisor.totals.all,
+    command: nextCommand(launchInfo, settings.command),
   };
+}
+
+/** The settings that `new Upgrader()` has as well. */
+function sharedSettings({ settings }: Supervisor): NonNullable<Status["settings"]> {
+  const { pidFile, controlSocket, signals, probation, readyTimeout, stopTimeout } = settings;
+  const drain = stopTimeout === undefined ? {} : { drainTimeout: stopTimeout, exitTimeout: 0 };
+  return { pidFile, controlSocket, signals, probation, upgradeTimeout: readyTimeout, ...drain };
 }
 
 function statusOf(
@@ -58,22 +76,22 @@ function statusOf(
   };
 }
 
-function stateOf({ isAccepting }: WorkerProcess): WorkerStatus["state"] {
-  return isAccepting ? "ready" : "starting";
+function stateOf({ isAccepting, isCommitted }: WorkerProcess): WorkerStatus["state"] {
+  if (isAccepting) return "ready";
+  return isCommitted ? "draining" : "starting";
 }
 
 /** Resident memory in bytes, and the processor time so far in ms; nothing without /proc. */
 function usageOf(pid: number): { memory?: number; cpu?: number } {
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    const [, resident = "0"] = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? [];
+    const fields = readStat(pid);
     const ticks = Number(fields[11]) + Number(fields[12]);
-    return { memory: Number(fields[21]) * PAGE, cpu: ticks * (1_000 / TICKS) };
+    return { memory: Number(resident) * 1_024, cpu: ticks * TICK };
   } catch {
     return {};
   }
 }
 
-/** Bytes of a page, and clock ticks of a second, as the kernel reports them to programs on every system that Node supports. */
-const PAGE = 4_096;
-const TICKS = 100;
+/** ms. The kernel shows times in units of its own on every architecture of Node alike: USER_HZ is 100. */
+const TICK = 10;

@@ -1,15 +1,8 @@
 import { EventEmitter } from "node:events";
 import type { Status } from "../control/protocol.js";
-import type { ControlledProcess } from "../control/session.js";
+import type { ControlEvents, ControlledProcess } from "../control/session.js";
 import { HandoverError } from "../errors.js";
-import type {
-  DrainSummary,
-  Rehearsal,
-  Staged,
-  UpgradeRecord,
-  UpgradeResult,
-  UpgraderEvents,
-} from "../events.js";
+import type { DrainSummary, Rehearsal, Staged, UpgradeRecord, UpgradeResult } from "../events.js";
 import { stateError, type Outcome } from "../lifecycle.js";
 import type { Env } from "../process/env.js";
 import type { InventoryItem } from "../sockets/inventory.js";
@@ -19,6 +12,7 @@ import { abortReason } from "./abort-reason.js";
 import { HangWatch } from "./hang-watch.js";
 import { report } from "./report.js";
 import { ServiceListeners } from "./service-listeners.js";
+import { ServiceTotals } from "./service-totals.js";
 import type { SupervisorSettings } from "./settings.js";
 import { supervisorStatus } from "./supervisor-status.js";
 import { Trial, type StagedWorkers } from "./trial.js";
@@ -34,9 +28,10 @@ import { WorkersUpgrade, type UpgradeEnd } from "./workers-upgrade.js";
 export class Supervisor implements ControlledProcess {
   readonly settings: SupervisorSettings;
   /** The events of upgrades, for the control socket. */
-  readonly events = new EventEmitter<UpgraderEvents>();
+  readonly events = new EventEmitter<ControlEvents>();
   readonly listeners: ServiceListeners;
   readonly pool: WorkerPool;
+  readonly totals = new ServiceTotals();
   readonly #env: Env;
   readonly #hangs: HangWatch;
   readonly #trial: Trial;
@@ -85,9 +80,11 @@ export class Supervisor implements ControlledProcess {
       changed: () => this.listeners.steer(),
       replace: () => false,
     });
-    this.#trial = new Trial(settings, env, this.pool, ({ pid, generation }, reason) =>
-      this.events.emit("unstaged", { pid, generation, reason }),
-    );
+    this.#trial = new Trial(settings, env, this.pool, {
+      started: (generation, workers) => this.events.emit("upgrading", { pid: env.pid, generation, workers }),
+      ready: (ready, workers) => this.events.emit("workerReady", { ready, workers }),
+      unstaged: ({ expires: _, ...staged }, reason) => this.events.emit("unstaged", { ...staged, reason }),
+    });
     this.#requests = new WorkerRequests(this.listeners, async (operation, ttl, signal) => {
       switch (operation) {
         case "upgrade": {
@@ -196,7 +193,7 @@ export class Supervisor implements ControlledProcess {
   async stopAndDrain(): Promise<{ outcome: Outcome } & DrainSummary> {
     this.stop();
     await this.ended;
-    return { outcome: "stopped", moved: 0, stayed: {}, destroyed: 0, unsettled: 0, units: {} };
+    return { outcome: "stopped", ...this.totals.stopped };
   }
 
   async status(): Promise<Status> {
@@ -230,6 +227,9 @@ export class Supervisor implements ControlledProcess {
   #stop(code: number): void {
     if (this.#isStopping) return;
     this.#state = "stopping";
+    this.totals.beginStop();
+    const timeout = this.settings.stopTimeout ?? 0;
+    this.events.emit("draining", { connections: connectionsOf(this.pool.living()), timeout });
     this.#ready.resolve();
     this.#trial.stop();
     this.#upgrade?.abort(stateError("ERR_STOPPED", "upgrade"));
@@ -285,6 +285,7 @@ export class Supervisor implements ControlledProcess {
       ...isStaged,
     };
     const record = this.#beginRecord(generation);
+    const workers = indexes.length;
     const upgrade = new WorkersUpgrade(
       {
         clock,
@@ -300,7 +301,7 @@ export class Supervisor implements ControlledProcess {
       pool.holder,
     );
     this.#upgrade = upgrade;
-    this.events.emit("upgrading", { pid, generation, ...isStaged });
+    this.events.emit("upgrading", { pid, generation, workers, ...isStaged });
     const abort = (): void => upgrade.abort(abortReason(signal));
     signal?.addEventListener("abort", abort, { once: true });
     const settled = upgrade.ended.then((end) => {
@@ -309,7 +310,7 @@ export class Supervisor implements ControlledProcess {
     });
     try {
       const timings = await upgrade.committed;
-      const result = { pid, generation, timings, staged: staged !== undefined };
+      const result = { pid, generation, timings, staged: staged !== undefined, workers };
       Object.assign(record, { timings, ...(record.outcome === "running" ? { outcome: "probation" } : {}) });
       this.events.emit("upgraded", result);
       this.events.emit("draining", { connections: connectionsOf(olds.values()), timeout: 0 });
@@ -338,6 +339,7 @@ export class Supervisor implements ControlledProcess {
       if (end.how === "rolledBack") this.events.emit("rollback", { pid: this.#env.pid, error });
       else this.events.emit("failed", { error });
     }
+    this.totals.count(record);
     this.listeners.replaced(upgrade.news.keys());
     if (this.#state === "ready") {
       this.pool.setHolder(upgrade.holder);
@@ -348,8 +350,7 @@ export class Supervisor implements ControlledProcess {
 
   readonly #fromWorker: WorkerListener = {
     ready: (worker) => {
-      if (this.#upgrade?.hasNew(worker) === true)
-        this.#upgrade.dispatch({ type: "workerReady", index: worker.index });
+      if (this.#upgrade?.hasNew(worker) === true) this.#onNewReady(this.#upgrade, worker);
       else if (this.pool.isCurrent(worker) && !worker.isCommitted) this.pool.admit(worker);
     },
     acknowledged: (worker) => {
@@ -371,7 +372,16 @@ export class Supervisor implements ControlledProcess {
     release: (worker, name) => {
       if (this.pool.isCurrent(worker)) this.listeners.release(worker.index, name);
     },
+    gone: ({ departure }) => this.totals.add(departure),
   };
+
+  /** Comes again if the worker takes more descriptors into use. */
+  #onNewReady(upgrade: WorkersUpgrade, { index }: WorkerProcess): void {
+    const { size } = upgrade.ready;
+    upgrade.onReady(index);
+    const ready = upgrade.ready.size;
+    if (ready > size) this.events.emit("workerReady", { ready, workers: upgrade.workers });
+  }
 
   #onServing(): void {
     this.listeners.steer();

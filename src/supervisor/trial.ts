@@ -17,26 +17,29 @@ export interface StagedWorkers {
   readonly cancelExpiry: () => void;
 }
 
+/** What becomes of new workers, for those who watch. */
+interface TrialWatch {
+  started(generation: number, workers: number): void;
+  /** One more of them is ready. */
+  ready(ready: number, workers: number): void;
+  unstaged(staged: Staged, reason: string): void;
+}
+
 /** New workers that are started without a commit: for a rehearsal, or to be staged. There is one set of them at a time. */
 export class Trial {
   readonly #settings: SupervisorSettings;
   readonly #env: Env;
   readonly #pool: WorkerPool;
-  readonly #onUnstaged: (staged: Staged, reason: string) => void;
+  readonly #watch: TrialWatch;
   /** The workers that are being started. */
   #starting: Map<number, WorkerProcess> | undefined;
   #held: StagedWorkers | undefined;
 
-  constructor(
-    settings: SupervisorSettings,
-    env: Env,
-    pool: WorkerPool,
-    onUnstaged: (staged: Staged, reason: string) => void,
-  ) {
+  constructor(settings: SupervisorSettings, env: Env, pool: WorkerPool, watch: TrialWatch) {
     this.#settings = settings;
     this.#env = env;
     this.#pool = pool;
-    this.#onUnstaged = onUnstaged;
+    this.#watch = watch;
   }
 
   /** Whether new workers are being started, or end. */
@@ -72,7 +75,7 @@ export class Trial {
       throw new HandoverError("ERR_UNRESPONSIVE", "cannot stage an upgrade: a new worker did not answer");
     }
     this.#starting = undefined;
-    const staged = { pid: result.pid, generation, expires: Date.now() + ttl };
+    const staged = { pid: result.pid, generation, workers: workers.size, expires: Date.now() + ttl };
     const cancelExpiry = this.#env.clock.after(ttl, () => this.unstage(`its time of ${ttl} ms is over`));
     this.#held = { workers, staged, launch, cancelExpiry };
     for (const worker of workers.values()) {
@@ -90,7 +93,7 @@ export class Trial {
     this.#held = undefined;
     held.cancelExpiry();
     this.#end(held.workers);
-    this.#onUnstaged(held.staged, reason);
+    this.#watch.unstaged(held.staged, reason);
     return held.staged;
   }
 
@@ -153,9 +156,10 @@ export class Trial {
       });
       const all = await Promise.race([Promise.all(starting), failed.promise]);
       const spawned = clock.now();
-      await Promise.race([Promise.all(all.map(async (worker) => worker.whenReady)), failed.promise]);
+      this.#watch.started(generation, all.length);
+      await Promise.race([this.#allReady(all), failed.promise]);
       const timings = { spawn: spawned - begin, ready: clock.now() - spawned };
-      return { workers, result: { pid, generation, timings } };
+      return { workers, result: { pid, generation, workers: all.length, timings } };
     } catch (error) {
       this.#end(workers);
       throw toHandoverError(error, "ERR_INTERNAL", doing);
@@ -164,6 +168,15 @@ export class Trial {
       failed.promise.catch(() => {});
       signal?.removeEventListener("abort", abort);
     }
+  }
+
+  async #allReady(workers: readonly WorkerProcess[]): Promise<void> {
+    let ready = 0;
+    const each = workers.map(async (worker) => {
+      await worker.whenReady;
+      this.#watch.ready(++ready, workers.length);
+    });
+    await Promise.all(each);
   }
 
   #end(workers: ReadonlyMap<number, WorkerProcess> | undefined): void {

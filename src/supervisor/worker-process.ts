@@ -1,4 +1,5 @@
 import type { InventoryEntry, Message, Peer, WorkerPlace } from "../channel/messages.js";
+import { noSummary, type Departure } from "../events.js";
 import type { HandoverError } from "../errors.js";
 import { closeAll } from "../platform/descriptors.js";
 import type { Command } from "../process/command.js";
@@ -25,6 +26,8 @@ export interface WorkerListener {
   keep(worker: WorkerProcess, entry: InventoryEntry, fd: number): void;
   /** It has closed the descriptor of this name. */
   release(worker: WorkerProcess, name: string): void;
+  /** No process of it is left. */
+  gone(worker: WorkerProcess): void;
 }
 
 export type WorkerRequest = Message & { type: "open" | "ask" | "cancel" };
@@ -48,6 +51,7 @@ export class WorkerProcess {
   /** The names of the listeners that it has asked for: it says that it uses those that it has inherited. */
   readonly #opened = new Set<string>();
   #ticketKeys: Record<string, string> = {};
+  #departure: Departure | undefined;
 
   /** @throws {HandoverError} `ERR_SPAWN` */
   static async start(
@@ -84,6 +88,7 @@ export class WorkerProcess {
       this.#isAccepting = false;
       this.#watch?.stop();
       successor.close();
+      listener.gone(this);
     });
     // A worker that dies before it is ready is reported by its death.
     successor.ready.catch(() => {});
@@ -134,6 +139,12 @@ export class WorkerProcess {
   /** As of its last heartbeat. */
   get connections(): number {
     return this.#connections;
+  }
+
+  /** How what it held has ended. The connections of a worker that died without a word are lost with it. */
+  get departure(): Departure {
+    const destroyed = this.#connections;
+    return this.#departure ?? { connections: destroyed, summary: { ...noSummary(), destroyed } };
   }
 
   /** ms since its last heartbeat. */
@@ -283,6 +294,9 @@ export class WorkerProcess {
       case "ask":
       case "cancel":
         this.#listener.request(this, message);
+        break;
+      case "left":
+        this.#departure = { connections: message.connections, summary: message.summary };
         break;
       case "release":
         this.#opened.delete(message.name);

@@ -57,6 +57,7 @@ export class WorkersUpgrade {
   #cause: Error | undefined;
   /** The service stops: the deaths of its workers mean nothing. */
   #isAbandoned = false;
+  readonly #ready = new Set<number>();
   readonly #marks: Partial<Record<CommitPhase | "begin" | "spawned", number>> = {};
 
   /**
@@ -96,6 +97,16 @@ export class WorkersUpgrade {
     return this.#news;
   }
 
+  /** How many new workers there are to be. */
+  get workers(): number {
+    return this.#plan.news.length;
+  }
+
+  /** The indexes of the new workers that have become ready. */
+  get ready(): ReadonlySet<number> {
+    return this.#ready;
+  }
+
   /** Whether a worker is one of the new ones. */
   hasNew(worker: WorkerProcess): boolean {
     return this.#news.get(worker.index) === worker;
@@ -120,6 +131,12 @@ export class WorkersUpgrade {
     this.#state = state;
     if (state.phase !== before) this.#mark(state.phase);
     this.#run(effects);
+  }
+
+  /** A new worker is ready. */
+  onReady(index: number): void {
+    this.#ready.add(index);
+    this.dispatch({ type: "workerReady", index });
   }
 
   /** An old worker has released its roles; or not, for a reason. */

@@ -33,6 +33,14 @@ const examples: [Message, string][] = [
     '{"type":"commit","predecessors":[{"generation":3,"pid":4}]}',
   ],
   [{ type: "confirmed" }, '{"type":"confirmed"}'],
+  [
+    {
+      type: "left",
+      connections: 2,
+      summary: { moved: 1, stayed: { a: 1 }, destroyed: 1, unsettled: 0, units: {} },
+    },
+    '{"type":"left","connections":2,"summary":{"moved":1,"stayed":{"a":1},"destroyed":1,"unsettled":0,"units":{}}}',
+  ],
   [{ type: "rehearsed" }, '{"type":"rehearsed"}'],
   [{ type: "stopping" }, '{"type":"stopping"}'],
   [

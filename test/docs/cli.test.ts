@@ -5,10 +5,12 @@ import { Page } from "../support/page.js";
 import { handover, jsonLines } from "../support/program.js";
 import { Sandbox, UNTIL_SERVED } from "../support/sandbox.js";
 import { Service, temporaryDirectory } from "../support/service.js";
+import { Supervised } from "../support/supervised.js";
 
 const page = Page.open("cli");
 const synopsis = page.block("text");
 const commands = page.blocks("sh");
+const ofSupervisor = page.block("console", "handover status");
 
 const synopses = synopsis
   .trim()
@@ -56,11 +58,33 @@ describe("the fields of answers in JSON", () => {
     const service = await start();
     expect((await handover("stage", service.pid)).code).toBe(0);
     const [status] = jsonLines(await handover("status", service.pid, "--json"));
-    const rows = page.text.slice(page.text.indexOf("| field "));
-    const documented = [...rows.matchAll(/^\| ((?:`\w+`(?:, )?)+) *\|/gm)].flatMap(([, cell]) =>
-      [...cell!.matchAll(/\w+/g)].map(([name]) => name),
+    expect(Object.keys(status!).toSorted()).toEqual(fieldsBelow("| field ").toSorted());
+  });
+
+  test("of status and list of a supervisor are those of docs/cli.md", async () => {
+    const supervised = await Supervised.start("http.js");
+    expect((await handover("stage", supervised.pid)).code).toBe(0);
+    const [first = 0] = await supervised.pids();
+    process.kill(first, "SIGKILL");
+    await supervised.eventually(
+      ({ workers: [one] = [] }) => one?.restarts === 1 && one.state === "ready" && one.memory! > 0,
     );
-    expect(Object.keys(status!).toSorted()).toEqual(documented.toSorted());
+    const [status] = jsonLines(await handover("status", supervised.pid, "--json"));
+    const plain = fieldsBelow("| field ").filter((name) => name !== "signalListeners");
+    const own = fieldsBelow("| of a supervisor ");
+    expect(Object.keys(status!).toSorted()).toEqual([...plain, ...own].toSorted());
+    const [, fields] = /An object of `workers` is\n`\{ (.*?) \}`/.exec(page.text)!;
+    const { workers } = status as { workers: object[] };
+    const keys = new Set(workers.flatMap((one) => Object.keys(one)));
+    expect([...keys].toSorted()).toEqual(fields!.split(", ").toSorted());
+    const { stdout } = await handover("status", supervised.pid);
+    expect(namesOf(stdout)).toEqual(expect.arrayContaining(namesOf(ofSupervisor)));
+    const [list] = jsonLines(await handover("list", "--json"));
+    const services = list!["services"] as Record<string, unknown>[];
+    expect(services.find(({ pid }) => pid === supervised.pid)).toMatchObject({
+      name: "handover",
+      workers: 2,
+    });
   });
 
   test("of stage, unstage and an upgrade that does not use the staged process are those of docs/cli.md", async () => {
@@ -103,6 +127,19 @@ async function start(): Promise<Service> {
   const service = Service.start("http.js", { settings });
   await service.until("accepting");
   return service;
+}
+
+/** The rows of a status, and the columns of its workers. */
+function namesOf(text: string): string[] {
+  return [...text.matchAll(/^\w+|(?<=\n.*index .*)\w+/gm)].map(([name]) => name);
+}
+
+/** The names in the first column of a table. */
+function fieldsBelow(header: string): string[] {
+  const [table = ""] = page.text.slice(page.text.indexOf(header)).split("\n\n");
+  return [...table.matchAll(/^\| ((?:`\w+`(?:, )?)+) *\|/gm)].flatMap(([, cell]) =>
+    [...cell!.matchAll(/\w+/g)].map(([name]) => name),
+  );
 }
 
 /** What a line is about, and its fields. */

@@ -27,7 +27,7 @@ export interface Facts {
   /** Why there is no status. */
   silence: string | undefined;
   /** The options of the process, or their defaults. */
-  settings: NonNullable<Status["settings"]>;
+  settings: Required<NonNullable<Status["settings"]>>;
   pidFile: PidFileFacts | undefined;
   paths: RequiredPath[];
   listeners: ListenerFacts | undefined;
@@ -48,7 +48,7 @@ export async function gather(target: Target): Promise<Facts> {
   const { unit, pid, pidFile, status, silence } = await findTarget(target);
   const { process, hidden } = examineProcess(pid, unit);
   const { spawn: _, computesSpawn: __, ...defaults } = readOptions({}, "/");
-  const settings = status?.settings ?? defaults;
+  const settings = { ...defaults, ...status?.settings };
   const file =
     pidFile ??
     (settings.pidFile === undefined || process === undefined ? undefined : readPidFile(settings.pidFile));

@@ -108,7 +108,7 @@ function examineDraining({ status, settings }: Facts): Finding | undefined {
 }
 
 function examineSignals({ status }: Facts): Finding | undefined {
-  const signal = status?.settings?.signals.upgrade;
+  const signal = status?.settings?.signals?.upgrade;
   if (signal === undefined || status?.signalListeners === undefined) return undefined;
   if (status.signalListeners.length === 0) return ok(`${signal} upgrades it, and runs no other listener`);
   return warning(
