@@ -1,7 +1,8 @@
 import { readFileSync } from "node:fs";
 import type { Status, WorkerStatus } from "../control/protocol.js";
 import { readStat } from "../platform/proc.js";
-import { launchInfo, nextCommand } from "../process/launch-info.js";
+import { nextCommand } from "../process/command.js";
+import { launchInfo } from "../process/launch-info.js";
 import type { Env } from "../process/env.js";
 import { VERSION } from "../util/version.js";
 import type { Supervisor } from "./supervisor.js";
