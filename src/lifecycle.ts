@@ -143,6 +143,11 @@ export function acceptPhase(state: State): "holding" | "accepting" | "stopped" {
   }
 }
 
+/** Whether a process in `state` serves, and cannot be rolled back: the state that it takes is final. */
+export function isConfirmed(state: State): boolean {
+  return state.name === "upgrading" || (state.name === "ready" && !state.onProbation);
+}
+
 /** Why nothing can be begun in `state`: a code, or undefined where it can. */
 export function busyWith(state: State): ErrorCode | undefined {
   switch (state.name) {

@@ -114,8 +114,11 @@ export type Message =
    * supervisor's.
    */
   | { type: "peer"; side: "successor" | "predecessor"; index: number; generation: number; pid: number }
-  /** To a worker: an upgrade is about to be committed. It releases its roles, and answers. */
-  | { type: "yield" }
+  /**
+   * To a worker: an upgrade is about to be committed, or the worker `leaves` without a next one of its index. It releases its
+   * roles, and answers.
+   */
+  | { type: "yield"; leaves?: true }
   | { type: "yielded"; message?: string }
   /** To a worker: it stops accepting in this turn, and answers with its last fence. */
   | { type: "cease"; generation: number; pid: number }

@@ -207,7 +207,7 @@ export const MESSAGE_SCHEMAS: Record<MessageType, Record<string, Validator>> = {
     }),
   },
   peer: { side: (value) => SIDES.has(value), index: isCount, generation: isCount, pid: isCount },
-  yield: {},
+  yield: { leaves: optional(isBoolean) },
   yielded: { message: optional(isString) },
   cease: { generation: isCount, pid: isCount },
   ceased: { fence: isCount },

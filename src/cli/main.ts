@@ -4,6 +4,8 @@ import { VERSION } from "../util/version.js";
 import { Interrupted } from "./interrupt.js";
 import { listCommand } from "./list-command.js";
 import { printable, Reported, WrongUsage, writeJson } from "./output.js";
+import { restartCommand } from "./restart-command.js";
+import { scaleCommand } from "./scale-command.js";
 import { stageCommand, unstageCommand } from "./stage-command.js";
 import { statusCommand } from "./status-command.js";
 import { stopCommand } from "./stop-command.js";
@@ -37,7 +39,6 @@ export async function main(args: string[]): Promise<number> {
 const ABSENT: Record<string, string> = {
   start:
     "there is no command start: start the program itself, or several workers of it by handover run, or let systemd start it (handover unit --install)",
-  restart: "there is no command restart: handover upgrade replaces the process, and no client notices",
   logs: "there is no command logs: a service prints where it was started, and under systemd into the journal",
 };
 
@@ -56,6 +57,8 @@ const WRONG_USAGE = 2;
 const COMMANDS: readonly (readonly [names: readonly string[], load: () => Command | Promise<Command>])[] = [
   [["run"], async () => (await import("./run/run-command.js")).runCommand()],
   [["upgrade", "reload"], upgradeCommand],
+  [["scale"], scaleCommand],
+  [["restart"], restartCommand],
   [["stage"], stageCommand],
   [["unstage"], unstageCommand],
   [["list"], listCommand],

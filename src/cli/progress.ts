@@ -53,6 +53,10 @@ export class Progress {
         writeText(step("draining", `${count(phase.connections, "connection")} of the old ${this.#name}`));
         writeText(step("probation", this.#describeProbation()));
         return this.#tick("probation");
+      case "joined":
+        return writeText(step("joined", `worker ${phase.index}, pid ${phase.pid}, accepts`));
+      case "leaving":
+        return writeText(step("leaving", `worker ${phase.index}, pid ${phase.pid}, moves what it has`));
       default:
         // The process may run a later version.
         return undefined;

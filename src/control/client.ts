@@ -125,6 +125,8 @@ interface Answers {
   rehearse: "rehearsed";
   stage: "staged";
   unstage: "unstaged";
+  scale: "scaled";
+  restart: "restarted";
 }
 
 /** ms */

@@ -27,7 +27,11 @@ export type Request =
   | { command: "rehearse"; timeout?: number; force?: true }
   /** The successor waits for `ttl` ms, by default for as long as `stage()` lets it. */
   | { command: "stage"; timeout?: number; ttl?: number; force?: true }
-  | { command: "unstage" };
+  | { command: "unstage" }
+  /** Only of a supervisor: changes the number of workers. */
+  | { command: "scale"; workers: number }
+  /** Only of a supervisor: replaces the worker of this index; without an index each one, one at a time. */
+  | { command: "restart"; index?: number; timeout?: number };
 
 export type Phase =
   /** `staged`: it had been started before. `workers`: a supervisor, whose PID this is, starts so many. */
@@ -45,7 +49,15 @@ export type Phase =
       workers?: number;
     }
   /** After a commit, probation begins at the same time. */
-  | { phase: "draining"; connections: number };
+  | { phase: "draining"; connections: number }
+  | ScalePhase;
+
+/** A worker accepts that is new; or one that leaves moves what it has to another one. */
+export interface ScalePhase {
+  phase: "joined" | "leaving";
+  index: number;
+  pid: number;
+}
 
 export type Answer =
   | { answer: "status"; status: Status }
@@ -55,6 +67,9 @@ export type Answer =
   | ({ answer: "staged" } & Staged)
   /** Without fields if none was staged. */
   | ({ answer: "unstaged" } & Partial<Staged>)
+  /** The number of workers before and now. */
+  | { answer: "scaled"; from: number; workers: number }
+  | { answer: "restarted"; pid: number; generation: number; timings: Timings; staged: boolean }
   | { answer: "failed"; code: HandoverError["code"]; message: string };
 
 export interface Status {

@@ -7,7 +7,7 @@ import { native } from "../platform/native.js";
 import { descriptorOf } from "../platform/node-internals.js";
 import { LONGEST_TIMEOUT } from "../util/clock.js";
 import { VERSION } from "../util/version.js";
-import { readLines, writeLine, type Answer, type Phase, type Status } from "./protocol.js";
+import { readLines, writeLine, type Answer, type Phase, type ScalePhase, type Status } from "./protocol.js";
 
 /** What clients are told of. A supervisor says how many workers it is about. */
 export interface ControlEvents extends UpgraderEvents {
@@ -27,6 +27,10 @@ export interface ControlledProcess {
   /** Resolves when the drain is over. */
   stopAndDrain(): Promise<{ outcome: Outcome } & DrainSummary>;
   status(): Promise<Status>;
+  /** Changes the number of workers. Undefined in a process that is no supervisor. */
+  scale?(workers: number, onPhase: (phase: ScalePhase) => void): Promise<{ from: number; workers: number }>;
+  /** Replaces the worker of an index, or all. Undefined in a process that is no supervisor. */
+  restart?(index: number | undefined, signal: AbortSignal | undefined): Promise<UpgradeResult>;
 }
 
 /** One client of the control socket, which is greeted, and has one request. */
@@ -100,6 +104,22 @@ export class ControlSession {
           return { answer: "staged", ...(await this.#controlled.stage(ttl, signal, force === true)) };
         });
       }
+      case "scale": {
+        if (this.#controlled.scale === undefined) throw notSupported("scale");
+        const send = (phase: ScalePhase): void => writeLine(this.#client, phase);
+        return {
+          answer: "scaled",
+          ...(await this.#controlled.scale(request["workers"] as number, send)),
+        };
+      }
+      case "restart":
+        if (this.#controlled.restart === undefined) throw notSupported("restart");
+        return this.#withPhases(timeout, async (signal, why) => {
+          const index = request["index"] as number | undefined;
+          const { settled, ...result } = await this.#controlled.restart!(index, signal);
+          if ((await settled) === "confirmed") return { answer: "restarted", ...result };
+          throw new HandoverError("ERR_ROLLED_BACK", `rolled back: ${why()}`);
+        });
       case "unstage":
         return { answer: "unstaged", ...this.#controlled.unstage() };
       default:
@@ -152,6 +172,12 @@ export class ControlSession {
       whyRolledBack: () => why,
     };
   }
+}
+
+/** The error of a process that has no workers. */
+function notSupported(command: string): HandoverError {
+  const message = `there is no ${command} of this process, which runs alone: handover upgrade replaces it, and handover run starts a service of several workers`;
+  return new HandoverError("ERR_NOT_SUPPORTED", message);
 }
 
 /** A timer of Node that is longer runs at once. */

@@ -34,7 +34,7 @@ export class Startup {
     this.#context = context;
     this.accepted = this.#accepted.promise;
     this.failed = this.#failed.promise;
-    for (const one of context.predecessors.alive) this.#takeFrom(one);
+    for (const one of context.predecessors.alive) this.#subscribeTo(one);
     this.#cancelReminder = context.env.clock.after(REMIND_AFTER, () => this.#remind());
   }
 
@@ -81,13 +81,16 @@ export class Startup {
 
   /** The predecessor has committed. Its own predecessors, which still drain, are read here from now on. */
   takeOver(others: readonly Predecessor[], ticketKeys: Record<string, string>): void {
-    const { predecessors, sockets, generation, env } = this.#context;
-    for (const one of others) {
-      this.#takeFrom(one);
-      one.takeChannelOver({ generation, pid: env.pid });
-    }
-    predecessors.add(others);
+    const { sockets, generation, env } = this.#context;
+    this.takeFrom(others);
+    for (const one of others) one.takeChannelOver({ generation, pid: env.pid });
     sockets.setTicketKeys(ticketKeys);
+  }
+
+  /** Takes the parcels that further processes offer. */
+  takeFrom(others: readonly Predecessor[]): void {
+    for (const one of others) this.#subscribeTo(one);
+    this.#context.predecessors.add(others);
   }
 
   /** The supervisor has committed this worker; with the roles of the service if no other worker holds them. */
@@ -150,7 +153,7 @@ export class Startup {
   }
 
   /** Takes the parcels that an older generation offers. */
-  #takeFrom({ exchange }: Predecessor): void {
+  #subscribeTo({ exchange }: Predecessor): void {
     const { connections, processState } = this.#context;
     exchange.subscribe(CONNECTION_KIND, undefined, connections.adopt);
     processState.subscribeTo(exchange);

@@ -14,27 +14,28 @@ export class WorkerTakeover implements Succession {
   readonly #generation: number;
   readonly #context: ProcessContext;
   readonly #link: ExchangeLink | undefined;
-  readonly #record: UpgradeRecord;
+  readonly #record: UpgradeRecord | undefined;
   readonly #settled = deferred<"confirmed" | "rolledBack">();
   readonly #probation = deferred<HandoverError | undefined>();
   #reason: HandoverError | undefined;
 
   /**
    * @param link to the successor
-   * @param record of the upgrade, which is kept up to date
+   * @param record of the upgrade, which is kept up to date; undefined if this worker leaves without a next one
    */
   constructor(
     context: ProcessContext,
     { pid, generation }: Peer,
     link: ExchangeLink | undefined,
-    record: UpgradeRecord,
+    record: UpgradeRecord | undefined,
   ) {
     this.#context = context;
     this.pid = pid;
     this.#generation = generation;
     this.#link = link;
     this.#record = record;
-    Object.assign(record, { pid, to: generation, outcome: "probation", timings: NO_TIMINGS });
+    if (record !== undefined)
+      Object.assign(record, { pid, to: generation, outcome: "probation", timings: NO_TIMINGS });
   }
 
   get exchange(): Exchange | undefined {
@@ -91,7 +92,7 @@ export class WorkerTakeover implements Succession {
   recordRollback(): HandoverError {
     const error = this.#reason!;
     this.#settled.resolve("rolledBack");
-    this.#context.history.fail(this.#record, "rolledBack", error);
+    if (this.#record !== undefined) this.#context.history.fail(this.#record, "rolledBack", error);
     return error;
   }
 }

@@ -2,12 +2,13 @@ import type { Message, Operation } from "../channel/messages.js";
 import type { HandoverError } from "../errors.js";
 import type { Departure, Rehearsal, Staged, UpgradeRecord, UpgradeResult } from "../events.js";
 import type { Peer } from "../exchange/parcel.js";
-import { acceptPhase, type Event } from "../lifecycle.js";
+import { acceptPhase, isConfirmed, type Event } from "../lifecycle.js";
 import { ExchangeLink } from "../process/exchange-link.js";
 import type { Settings } from "../options.js";
-import type { DrainProgress } from "../process/predecessor.js";
 import type { SupervisorLink, SupervisorListener } from "../process/supervisor-link.js";
+import { Channel } from "../channel/channel.js";
 import { native } from "../platform/native.js";
+import { Predecessor, type DrainProgress, type PredecessorListener } from "../process/predecessor.js";
 import type { ProcessContext } from "./context.js";
 import type { Startup } from "./startup.js";
 import type { Succession } from "./succession.js";
@@ -34,7 +35,7 @@ export class Worker implements SupervisorListener {
   readonly #link: SupervisorLink;
   readonly #context: ProcessContext;
   readonly #host: WorkerHost;
-  /** To the next worker of this index. */
+  /** To the worker that takes what this one has: the next one of its index, or another one. */
   #successorLink: ExchangeLink | undefined;
   #record: UpgradeRecord | undefined;
   #takeover: WorkerTakeover | undefined;
@@ -47,6 +48,7 @@ export class Worker implements SupervisorListener {
     this.#context = context;
     this.#host = host;
     link.subscribe(this);
+    this.#hear(context.predecessors.alive);
     warnAboutIgnored(link, context.settings);
     void link.failed.then((error) => {
       context.emit("failed", { error });
@@ -88,16 +90,23 @@ export class Worker implements SupervisorListener {
     this.#context.processState.answerQueriesOf(this.#successorLink.exchange);
   }
 
-  async yield(): Promise<void> {
+  predecessor(fd: number, peer: Peer): void {
+    if (acceptPhase(this.#context.state()) === "stopped") return void native().close(fd);
+    const { fences } = this.#context.processState;
+    const others = [new Predecessor(new Channel(fd), peer, fences)];
+    this.#host.startup.takeFrom(others);
+    this.#hear(others);
+  }
+
+  async yield(leaves: boolean): Promise<void> {
     assertManaged(this.#context, "upgrade");
     await this.#host.request("upgrade");
-    this.#record = this.#context.history.begin();
+    this.#record = leaves ? undefined : this.#context.history.begin();
     await this.#context.processState.roles.release();
   }
 
   cease(successor: Peer): number {
     if (this.#context.state().name === "upgrading") {
-      this.#record ??= this.#context.history.begin();
       this.#takeover = new WorkerTakeover(this.#context, successor, this.#successorLink, this.#record);
       this.#host.replace(this.#takeover);
     }
@@ -181,6 +190,26 @@ export class Worker implements SupervisorListener {
   async askToStop(): Promise<void> {
     if (acceptPhase(this.#context.state()) === "stopped" || this.#link.isGone) return this.stop();
     await this.#ask("stop", {});
+  }
+
+  readonly #fromPredecessor: PredecessorListener = {
+    commit: (others) => {
+      this.#host.startup.takeOver(others, {});
+      this.#hear(others);
+    },
+    // The supervisor says the rest.
+    confirmed: () => {},
+    stopping: () => {},
+    stage: () => {},
+    rehearsed: () => {},
+  };
+
+  /** What these workers offer stays with this one, unless it can still be rolled back itself. */
+  #hear(others: readonly Predecessor[]): void {
+    for (const one of others) {
+      one.subscribe(this.#fromPredecessor);
+      if (isConfirmed(this.#context.state())) one.sendConfirmed();
+    }
   }
 
   async #ask<T>(operation: Operation, options: AskOptions, signal?: AbortSignal): Promise<T> {

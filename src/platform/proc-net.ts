@@ -24,6 +24,32 @@ export function parseInetSockets(table: string): InetSocket[] {
   });
 }
 
+/** What waits at the listening sockets of `tcp` or `tcp6`. */
+export interface TcpQueues {
+  /** Each listening socket, and the connections that wait to be accepted there. */
+  listening: { inode: string; port: number; queued: number }[];
+  /** Handshakes that have begun: the local port, and both ends. */
+  handshakes: { port: number; ends: string }[];
+}
+
+/**
+ * Reads whole lines of the table `tcp` or `tcp6`, of which a busy host has many thousands: only the lines that matter are taken
+ * apart.
+ */
+export function parseTcpQueues(lines: string): TcpQueues {
+  const queues: TcpQueues = { listening: [], handshakes: [] };
+  for (const [, local, remote, state, queued, inode] of lines.matchAll(QUEUE)) {
+    const port = Number.parseInt(local!.slice(-4), 16);
+    if (state === OPEN_STATE.tcp)
+      queues.listening.push({ inode: inode!, port, queued: Number.parseInt(queued!, 16) });
+    else queues.handshakes.push({ port, ends: `${local} ${remote}` });
+  }
+  return queues;
+}
+
+/** A socket in the state TCP_LISTEN or TCP_SYN_RECV: its ends, the state, the length of its queue, and the inode. */
+const QUEUE = /^ *\d+: ([\dA-F]+:[\dA-F]{4}) (\S+) (0A|03) [\dA-F]+:([\dA-F]+) \S+ \S+ +\d+ +\d+ (\d+)/gm;
+
 /** `127.0.0.1` or `[0:0:0:0:0:0:0:1]`. */
 export function formatHost(host: string): string {
   // The kernel prints an address as 32-bit numbers in the byte order of the machine.

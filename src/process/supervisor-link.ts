@@ -18,8 +18,14 @@ export interface SupervisorListener {
   rehearsed(): void;
   /** The link to the next worker of this index, which is being started. */
   successor(fd: number, peer: Peer): void;
-  /** Release the roles. Resolves when that is done. */
-  yield(): Promise<void>;
+  /** The link to a worker that gives what it has to this one, while this one serves. */
+  predecessor(fd: number, peer: Peer): void;
+  /**
+   * Release the roles. Resolves when that is done.
+   *
+   * @param leaves whether no next worker of this index comes
+   */
+  yield(leaves: boolean): Promise<void>;
   /** Stop accepting in this turn. Returns the last fence. */
   cease(successor: Peer): number;
   retire(): void;
@@ -189,9 +195,10 @@ export class SupervisorLink implements ControlLink {
       case "asked":
         return this.#answer(message.request, { ...message, fds });
       case "peer":
-        if (message.side === "successor" && fds.length === 1 && listener !== undefined)
-          return listener.successor(fds[0]!, message);
-        break;
+        if (fds.length !== 1 || listener === undefined) break;
+        return message.side === "successor"
+          ? listener.successor(fds[0]!, message)
+          : listener.predecessor(fds[0]!, message);
       case "lend":
         if (fds.length === 1 && listener !== undefined)
           return listener.lend(message.name, message.index, fds[0]!);
@@ -213,7 +220,7 @@ export class SupervisorLink implements ControlLink {
       case "rehearsed":
         return listener.rehearsed();
       case "yield":
-        return void listener.yield().then(
+        return void listener.yield(message.leaves === true).then(
           () => this.#channel.send({ type: "yielded" }),
           (error: Error) => this.#channel.send({ type: "yielded", message: error.message }),
         );

@@ -92,12 +92,16 @@ export class ListenerGroup {
     this.#steering.setAccepting(index, false);
   }
 
-  /** Closes the member of an index. Clients in its queue are reset: it has to be empty. */
+  /**
+   * Removes the member of an index from the group. Clients in its queue are reset: it has to be empty. The member leaves the
+   * kernel's group at once: workers that have its descriptor would keep it there, and the filter counts the group's members.
+   */
   remove(index: number): void {
     const fd = this.#members.get(index);
     if (fd === undefined) return;
     this.#members.delete(index);
     this.#steering.remove(index);
+    if (this.address.kind === "tcp") native().shutdown(fd);
     native().close(fd);
   }
 

@@ -55,6 +55,8 @@ export class ServiceListeners {
     this.#last = opening.catch(() => {});
     const item = await opening;
     this.#usedBy(index).add(item.name);
+    // A new member may get connections before its worker accepts, where the kernel refuses to steer.
+    this.steer();
     return item;
   }
 
@@ -116,6 +118,12 @@ export class ServiceListeners {
     this.#kept.delete(index);
     this.#used.delete(index);
     this.steer();
+  }
+
+  /** The descriptors of the members of an index that accept connections. */
+  queuesOf(index: number): number[] {
+    const items = [...this.#groups.values()].flatMap((group) => group.item(index) ?? []);
+    return items.flatMap(({ address, fd }) => (address?.kind === "tcp" ? [fd] : []));
   }
 
   /** After an upgrade: closes the listeners that no worker uses. */

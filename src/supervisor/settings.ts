@@ -206,7 +206,7 @@ function time(least: number, otherwise: number): (value: unknown, name: string) 
 }
 
 /** The sockets of one listener go in one message. */
-const MOST_WORKERS = MAX_FDS;
+export const MOST_WORKERS = MAX_FDS;
 
 function optional<T>(value: unknown, read: () => T): T | undefined {
   return value === undefined ? undefined : read();

@@ -1,5 +1,5 @@
 import { EventEmitter } from "node:events";
-import type { Status } from "../control/protocol.js";
+import type { ScalePhase, Status } from "../control/protocol.js";
 import type { ControlEvents, ControlledProcess } from "../control/session.js";
 import { HandoverError } from "../errors.js";
 import type { DrainSummary, Rehearsal, Staged, UpgradeRecord, UpgradeResult } from "../events.js";
@@ -13,9 +13,10 @@ import { HangWatch } from "./hang-watch.js";
 import { report } from "./report.js";
 import { ServiceListeners } from "./service-listeners.js";
 import { ServiceTotals } from "./service-totals.js";
-import type { SupervisorSettings } from "./settings.js";
+import { MOST_WORKERS, type SupervisorSettings } from "./settings.js";
 import { supervisorStatus } from "./supervisor-status.js";
 import { Trial, type StagedWorkers } from "./trial.js";
+import { Scaling } from "./scaling.js";
 import { WorkerPool } from "./worker-pool.js";
 import type { WorkerListener, WorkerProcess } from "./worker-process.js";
 import { WorkerRequests } from "./worker-requests.js";
@@ -42,6 +43,7 @@ export class Supervisor implements ControlledProcess {
   #state: "starting" | "ready" | "stopping" | "ended" = "starting";
   #generation = 0;
   #upgrade: WorkersUpgrade | undefined;
+  #scaling: Scaling | undefined;
 
   /** @param activated the sockets that systemd has passed */
   constructor(settings: SupervisorSettings, env: Env, activated: readonly InventoryItem[]) {
@@ -63,9 +65,9 @@ export class Supervisor implements ControlledProcess {
       generation: () => this.#generation,
       isStopping: () => this.#isStopping,
       newWorker: (index) => this.#upgrade?.news.get(index),
-      onOldDeath: (index) => {
+      onDeath: (index) => {
         this.#upgrade?.dispatch({ type: "oldDied", index });
-        return this.#upgrade !== undefined;
+        return this.#upgrade !== undefined || this.#scaling?.died(index) === true;
       },
       changed: () => this.#onServing(),
       allFailed: () => {
@@ -161,16 +163,46 @@ export class Supervisor implements ControlledProcess {
   }
 
   /**
-   * Replaces the worker of one index by the code of today.
+   * Replaces the worker of one index by the code of today; without an index each worker, one at a time. The generation stays.
    *
    * @throws {HandoverError} `ERR_OPTION` if there is no such worker; as {@link upgrade}
    */
-  async restart(index: number, signal?: AbortSignal): Promise<UpgradeResult> {
-    this.#assertIdle(`restart worker ${index}`);
+  async restart(index?: number, signal?: AbortSignal): Promise<UpgradeResult> {
     const { length } = this.pool.records;
-    if (!(index in this.pool.records))
-      throw new HandoverError("ERR_OPTION", `there is no worker ${index}: the service has ${length}`);
-    return this.#replace([index], 1, this.#generation, undefined, signal);
+    if (index !== undefined && !(Number.isInteger(index) && index in this.pool.records)) {
+      const message = `there is no worker ${index}: the service has ${length}, from 0 on`;
+      throw new HandoverError("ERR_OPTION", message);
+    }
+    this.#assertIdle(index === undefined ? "restart the workers" : `restart worker ${index}`);
+    if (signal?.aborted) throw abortReason(signal);
+    const indexes = index === undefined ? this.pool.indexes : [index];
+    return this.#replace(indexes, 1, this.#generation, undefined, signal);
+  }
+
+  /**
+   * Changes the number of workers. Resolves when the new ones accept, or those that leave have begun to move what they have.
+   *
+   * @throws {HandoverError} `ERR_OPTION` for a number that is not from 1 to 253; `ERR_CEASE_TIMEOUT`, `ERR_CHILD_EXITED`,
+   *   `ERR_NOT_READY`, `ERR_ROLE`: nothing has changed; `ERR_STOPPED`, `ERR_UPGRADE_IN_PROGRESS`
+   */
+  async scale(
+    workers: number,
+    onPhase: (phase: ScalePhase) => void,
+  ): Promise<{ from: number; workers: number }> {
+    if (!Number.isInteger(workers) || workers < 1 || workers > MOST_WORKERS) {
+      const message = `the number of workers must be a whole number from 1 to ${MOST_WORKERS}, not ${JSON.stringify(workers)}`;
+      throw new HandoverError("ERR_OPTION", message);
+    }
+    this.#assertIdle("scale");
+    const from = this.pool.records.length;
+    const scaling = new Scaling(this.pool, this.listeners, this.#env.clock, onPhase);
+    this.#scaling = scaling;
+    try {
+      await scaling.run(workers);
+      return { from, workers };
+    } finally {
+      this.#scaling = undefined;
+    }
   }
 
   async rehearse(signal?: AbortSignal): Promise<Rehearsal> {
@@ -233,6 +265,7 @@ export class Supervisor implements ControlledProcess {
     this.#ready.resolve();
     this.#trial.stop();
     this.#upgrade?.abort(stateError("ERR_STOPPED", "upgrade"));
+    this.#scaling?.stop();
     this.pool.cancelRestarts();
     void this.#stopWorkers().then(() => {
       this.#state = "ended";
@@ -260,6 +293,9 @@ export class Supervisor implements ControlledProcess {
     if (this.#state === "starting") throw stateError("ERR_NOT_READY", doing);
     if (this.#state !== "ready") throw stateError("ERR_STOPPED", doing);
     if (this.#upgrade !== undefined || this.#trial.isBusy) throw stateError("ERR_UPGRADE_IN_PROGRESS", doing);
+    if (this.#scaling === undefined) return;
+    const message = `cannot ${doing}: the number of workers is being changed`;
+    throw new HandoverError("ERR_UPGRADE_IN_PROGRESS", message);
   }
 
   /** Replaces the workers of these indexes, `rolling` at a time. */
@@ -274,7 +310,7 @@ export class Supervisor implements ControlledProcess {
     const { clock, pid } = this.#env;
     const { readyTimeout, probation } = this.settings;
     pool.cancelRestarts(indexes);
-    pool.discardStarting(indexes);
+    pool.discardStarting(indexes, "an upgrade replaced it");
     const olds = pool.serving(indexes);
     const isStaged = staged === undefined ? {} : { staged: true as const };
     const plan = {
@@ -351,7 +387,8 @@ export class Supervisor implements ControlledProcess {
   readonly #fromWorker: WorkerListener = {
     ready: (worker) => {
       if (this.#upgrade?.hasNew(worker) === true) this.#onNewReady(this.#upgrade, worker);
-      else if (this.pool.isCurrent(worker) && !worker.isCommitted) this.pool.admit(worker);
+      else if (this.pool.isCurrent(worker) && !worker.isCommitted && this.#scaling?.holds(worker) !== true)
+        this.pool.admit(worker);
     },
     acknowledged: (worker) => {
       this.listeners.setUsed(worker.index, worker.used);
@@ -360,12 +397,19 @@ export class Supervisor implements ControlledProcess {
       worker.confirm();
       this.#onServing();
     },
-    yielded: ({ index }, failure) => this.#upgrade?.onYielded(index, failure),
-    ceased: ({ index }, fence) => {
-      this.pool.advanceFence(fence);
-      this.#upgrade?.dispatch({ type: "ceased", index });
+    yielded: (worker, failure) => {
+      this.#upgrade?.onYielded(worker.index, failure);
+      this.#scaling?.answered(worker, "yielded", failure);
     },
-    resumed: ({ index }) => this.#upgrade?.dispatch({ type: "resumed", index }),
+    ceased: (worker, fence) => {
+      this.pool.advanceFence(fence);
+      this.#upgrade?.dispatch({ type: "ceased", index: worker.index });
+      this.#scaling?.answered(worker, "ceased");
+    },
+    resumed: (worker) => {
+      this.#upgrade?.dispatch({ type: "resumed", index: worker.index });
+      this.#scaling?.answered(worker, "resumed");
+    },
     silent: (worker, silence) => this.#onSilence(worker, silence),
     request: (worker, request) => this.#requests.receive(worker, request),
     keep: ({ index }, entry, fd) => this.listeners.keep(index, entry, fd),
@@ -385,6 +429,7 @@ export class Supervisor implements ControlledProcess {
 
   #onServing(): void {
     this.listeners.steer();
+    this.#scaling?.changed();
     if (this.#state !== "starting" || !this.pool.isSettled) return;
     this.#state = "ready";
     this.#ready.resolve();

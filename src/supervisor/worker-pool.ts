@@ -22,6 +22,8 @@ export interface WorkerRecord {
   lastExit: string | undefined;
   /** It has died too often, and is not started again. */
   hasFailed: boolean;
+  /** It is about to end without a next one: it gets no connections and no roles. */
+  isLeaving: boolean;
   cancelRestart: () => void;
   /** Grows when a start that is under way is no longer wanted. */
   attempt: number;
@@ -36,8 +38,8 @@ interface PoolHost {
   isStopping(): boolean;
   /** The new worker of an index in the upgrade that is under way. */
   newWorker(index: number): WorkerProcess | undefined;
-  /** Whether an upgrade takes note of the death: the new worker of this index is to serve instead. */
-  onOldDeath(index: number): boolean;
+  /** Whether an upgrade or a scaling takes note of the death: the worker is not started again. */
+  onDeath(index: number): boolean;
   /** A worker accepts, or has failed. */
   changed(): void;
   /** The last worker has failed. */
@@ -96,8 +98,9 @@ export class WorkerPool {
     return this.#records[worker.index]?.current === worker;
   }
 
-  /** The worker of an index that accepts, also one on probation. */
+  /** The worker of an index that accepts and stays, also one on probation. */
   acceptor(index: number): WorkerProcess | undefined {
+    if (this.#records[index]?.isLeaving) return undefined;
     const both = [this.#host.newWorker(index), this.#records[index]?.current];
     return both.find((worker) => worker?.isAccepting === true);
   }
@@ -121,8 +124,9 @@ export class WorkerPool {
     const attempt = ++record.attempt;
     void this.spawn(index, this.#host.generation(), []).then(
       (worker) => {
-        // An upgrade, which starts another one, has begun meanwhile, or the service stops.
-        if (this.#host.isStopping() || record.attempt !== attempt) return this.abandon(worker);
+        // An upgrade, which starts another one, has begun meanwhile; or the index was removed, or the service stops.
+        const isWanted = record.attempt === attempt && this.#records[index] === record;
+        if (this.#host.isStopping() || !isWanted) return this.abandon(worker);
         record.current = worker;
         this.#watch(worker, this.#killIfLate(worker));
       },
@@ -137,6 +141,43 @@ export class WorkerPool {
   startMissing(): void {
     for (const [index, { current, hasFailed }] of this.#records.entries())
       if (current === undefined && !hasFailed) this.start(index);
+  }
+
+  /** Adds indexes up to `count`, without a worker. Returns them. */
+  grow(count: number): number[] {
+    const added: number[] = [];
+    for (let index = this.#records.length; index < count; index++) {
+      this.#records.push(newRecord(this.#settings));
+      added.push(index);
+    }
+    return added;
+  }
+
+  /** Whether the workers of these indexes are about to end. */
+  setLeaving(indexes: readonly number[], isLeaving: boolean): void {
+    for (const index of indexes) this.#records[index]!.isLeaving = isLeaving;
+  }
+
+  /** Removes the indexes from `count` on. Their workers drain, or are ended if they do not accept yet. */
+  shrink(count: number): void {
+    const indexes = this.indexes.slice(count);
+    this.cancelRestarts(indexes);
+    const starting = indexes.filter((index) => this.#records[index]!.current?.isCommitted === false);
+    this.discardStarting(starting, "its index was removed");
+    for (const { current } of this.#records.splice(count))
+      if (current !== undefined && !current.isDead) this.#retire(current);
+    this.assignRoles();
+  }
+
+  /** Starts the workers that have failed again, and forgets their deaths. Returns their indexes. */
+  reviveFailed(indexes: readonly number[]): number[] {
+    const failed = indexes.filter((index) => this.#records[index]!.hasFailed);
+    for (const index of failed) {
+      this.#records[index]!.hasFailed = false;
+      this.#records[index]!.policy.forget();
+      this.start(index);
+    }
+    return failed;
   }
 
   /** Starts no worker again. */
@@ -196,16 +237,18 @@ export class WorkerPool {
   }
 
   /**
-   * Ends the workers of these indexes that do not accept yet: they have nothing that could move to the workers of an upgrade.
+   * Ends the workers of these indexes that do not accept yet: they have nothing that could move to other workers.
+   *
+   * @param why for their ends
    */
-  discardStarting(indexes: readonly number[]): void {
+  discardStarting(indexes: readonly number[], why: string): void {
     for (const index of indexes) {
       const record = this.#records[index]!;
       const { current } = record;
       if (current === undefined || current.isAccepting) continue;
       record.current = undefined;
       this.#retire(current);
-      current.fail(new HandoverError("ERR_ABORTED", "an upgrade replaced it before it was ready"));
+      current.fail(new HandoverError("ERR_ABORTED", `${why} before it was ready`));
     }
   }
 
@@ -223,7 +266,10 @@ export class WorkerPool {
 
   /** One worker holds the roles, unless none serves. */
   assignRoles(): void {
-    const holder = roleHolder(this.#holder, [...this.serving().keys()]);
+    // A holder that leaves releases them first.
+    if (this.#holder !== undefined && this.#records[this.#holder]?.isLeaving) return;
+    const ready = [...this.serving().keys()].filter((index) => !this.#records[index]!.isLeaving);
+    const holder = roleHolder(this.#holder, ready);
     if (holder === this.#holder) return;
     this.#holder = holder;
     if (holder !== undefined) this.#records[holder]!.current!.roles(true, this.#nextFence());
@@ -268,7 +314,7 @@ export class WorkerPool {
     if (record === undefined || record.current !== worker) return;
     Object.assign(record, { current: undefined, lastExit: reasonOf(how) });
     this.#host.listeners.steer();
-    if (this.#host.isStopping() || this.#host.onOldDeath(index)) return;
+    if (this.#host.isStopping() || this.#host.onDeath(index)) return;
     this.assignRoles();
     const delay = record.policy.died(this.#env.clock.now(), worker?.readySince);
     const who = worker === undefined ? `worker ${index}` : `worker ${index} (pid ${worker.pid})`;
@@ -302,6 +348,7 @@ function newRecord({ backoff, restarts, restartWindow }: SupervisorSettings): Wo
     restarts: 0,
     lastExit: undefined,
     hasFailed: false,
+    isLeaving: false,
     cancelRestart: () => {},
     attempt: 0,
   };

@@ -195,8 +195,9 @@ export class WorkerProcess {
     this.#successor.send({ type: "confirmed" });
   }
 
-  yield(): void {
-    this.#successor.send({ type: "yield" });
+  /** @param leaves whether no next worker of its index comes */
+  yield(leaves = false): void {
+    this.#successor.send({ type: "yield", ...(leaves ? { leaves } : {}) });
   }
 
   cease({ generation, pid }: Peer): void {
