@@ -51,18 +51,23 @@ export class PausedSocket {
       socket.setTimeout(this.#timeout);
       startReading(socket);
     }
+    delete (socket as Partial<Socket>).write;
+    delete (socket as Partial<Socket>).end;
     this.#replayWrites();
   }
 
   /** The connection has moved: the callbacks of its writes are called with an error. */
   discard(): void {
-    this.#socket.destroy();
+    const socket = this.#socket;
+    socket.destroy();
+    // To delete the members would make a table of all members of each socket: for thousands that takes most of a move.
+    const { write, end } = Object.getPrototypeOf(socket) as Socket;
+    socket.write = write;
+    socket.end = end;
     this.#replayWrites();
   }
 
   #replayWrites(): void {
-    delete (this.#socket as Partial<Socket>).write;
-    delete (this.#socket as Partial<Socket>).end;
     for (const { member, call } of this.#heldWrites) {
       try {
         call();
