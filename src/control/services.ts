@@ -1,4 +1,5 @@
 import { readlinkSync } from "node:fs";
+import { ADDON_FILE } from "../platform/native.js";
 import { findUsersOf, readBlock } from "../platform/proc.js";
 import { TIMED_OUT, withTimeout } from "../util/timeout.js";
 import { ControlClient, NoAnswer } from "./client.js";
@@ -72,12 +73,9 @@ const STATUS_TIMEOUT = 5_000;
 /** The private sockets of each process of this user that has loaded handover's addon. */
 function pathsOfProcesses(): Map<number, string[]> {
   const user = process.geteuid?.();
-  const pids = user === undefined ? [] : [...findUsersOf(ADDON, user)];
+  const pids = user === undefined ? [] : [...findUsersOf(ADDON_FILE, user)];
   return new Map(pids.map((pid) => [pid, pathsOf(pid)]));
 }
-
-/** Also of a copy beside a bundle, or of a release that was removed. */
-const ADDON = /\/handover[^/\n]*\.node( \(deleted\))?$/m;
 
 function pathsOf(pid: number): string[] {
   try {

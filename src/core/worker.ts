@@ -227,10 +227,14 @@ export class Worker implements SupervisorListener {
       this.#context.emit("failed", { error });
   }
 
-  /** Without its supervisor a worker could be neither upgraded nor restarted: the service is to be started again. */
+  /**
+   * Without its supervisor a worker could be neither upgraded nor restarted: the service is to be started again. So every
+   * listener is closed in this turn: the next supervisor cannot bind an address that is held.
+   */
   #stopWithoutSupervisor(): void {
     process.exitCode = 1;
     this.#host.dispatch("stop");
+    this.#context.sockets.releaseDatagrams();
   }
 }
 

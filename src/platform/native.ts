@@ -315,6 +315,11 @@ export function packagedAddons(root: string): string[] {
 export const ADDON = "handover.node";
 
 /**
+ * The addon among the files of a process, also a copy beside a bundle, or of a release that was removed.
+ */
+export const ADDON_FILE = /\/handover[^/\n]*\.node( \(deleted\))?$/m;
+
+/**
  * The command that builds the addon of the package in `root`, for a shell. `npm rebuild` does nothing: the package has no
  * install script.
  */

@@ -77,7 +77,8 @@ function processes(): number[] {
   }
 }
 
-function hasLoaded(pid: number, file: RegExp, user: number): boolean {
+/** Whether a process of a user has loaded a file whose path matches; false if it may not be looked at. */
+export function hasLoaded(pid: number, file: RegExp, user: number): boolean {
   try {
     return statSync(`/proc/${pid}`).uid === user && file.test(readFileSync(`/proc/${pid}/maps`, "utf8"));
   } catch {

@@ -88,6 +88,14 @@ export class HeldDatagram {
     if (this.#phase !== "over") this.#close();
   }
 
+  /** Closes the socket although the program may still use it: another service needs the address. What it sends is lost. */
+  release(): void {
+    if (this.#phase === "over") return;
+    this.#close();
+    overrideMember(this.socket, "address", () => this.address);
+    for (const name of ["send", "close"] as const) overrideMember(this.socket, name, callBackOnly as never);
+  }
+
   /** A wrong argument can no longer throw in the program's call of `send()`, and must not reject its `ready()`. */
   #send(args: Parameters<Socket["send"]>): void {
     try {
@@ -114,6 +122,12 @@ export class HeldDatagram {
 }
 
 const OVERRIDDEN = ["address", "send", "addMembership", "addSourceSpecificMembership", "close"] as const;
+
+function callBackOnly(this: Socket, ...args: unknown[]): Socket {
+  const callback = args.at(-1);
+  if (typeof callback === "function") process.nextTick(callback);
+  return this;
+}
 
 /** The generations share one socket: a group that the predecessor has joined, its successor cannot join again. */
 function joining<A extends unknown[]>(join: (...args: A) => void): (...args: A) => void {

@@ -11,16 +11,21 @@ export function findPortOwner(
   address: RequestedAddress,
   predecessor: number | undefined,
 ): string | undefined {
+  const pids = findPortOwners(address);
+  const pid = pids.find((one) => one === predecessor) ?? pids.find((one) => one !== process.pid) ?? pids[0];
+  if (pid === undefined) return undefined;
+  if (pid === predecessor) return `pid ${pid}, the predecessor`;
+  return pid === process.pid ? "this process" : `pid ${pid}`;
+}
+
+/** The processes that hold an address, as far as Linux's `/proc` shows them to this user. */
+export function findPortOwners(address: RequestedAddress): number[] {
   try {
     const inodes =
       address.kind === "unix" ? unixInodes(address.path) : portInodes(address.kind, address.port);
-    const pids = [...findSocketOwners(new Set(inodes))];
-    const pid = pids.find((one) => one === predecessor) ?? pids.find((one) => one !== process.pid) ?? pids[0];
-    if (pid === undefined) return undefined;
-    if (pid === predecessor) return `pid ${pid}, the predecessor`;
-    return pid === process.pid ? "this process" : `pid ${pid}`;
+    return [...findSocketOwners(new Set(inodes))];
   } catch {
-    return undefined;
+    return [];
   }
 }
 

@@ -152,6 +152,11 @@ export class Sockets {
     runAll([...this.#all].map((one) => () => one.closeSpare()));
   }
 
+  /** Closes every datagram socket, in this turn: {@link stop} only ends its reading, and it would hold its address. */
+  releaseDatagrams(): void {
+    runAll([...this.#all].map((one) => () => one instanceof HeldDatagram && one.release()));
+  }
+
   /** Closes every server and socket. */
   closeAll(): void {
     const all = [...this.#all];

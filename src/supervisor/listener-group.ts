@@ -2,8 +2,8 @@ import type { RequestedAddress } from "../address.js";
 import { HandoverError, reasonOf } from "../errors.js";
 import { check, MAX_STEERED, native, type SocketDescription } from "../platform/native.js";
 import type { OpenRequest } from "../process/supervisor-link.js";
-import { openSocket } from "../sockets/bind.js";
 import type { InventoryItem } from "../sockets/inventory.js";
+import { openWhenFree } from "./open-socket.js";
 import { Steering, type Loan } from "./steering.js";
 
 /** Runs the loans of a group. */
@@ -31,7 +31,7 @@ export class ListenerGroup {
    * @throws {HandoverError} `ERR_LISTEN`
    */
   static async open(request: OpenRequest, by: "random" | "source", host: GroupHost): Promise<ListenerGroup> {
-    const probe = await openSocket(request.address, request, undefined);
+    const probe = await openWhenFree(request.address, request);
     try {
       const bound = check(native().describe(probe.fd), "describe the descriptor of", request.name);
       return new ListenerGroup(request, bound, by, host);

@@ -3,11 +3,11 @@ import type { InventoryEntry } from "../channel/messages.js";
 import { HandoverError } from "../errors.js";
 import { native } from "../platform/native.js";
 import type { OpenRequest } from "../process/supervisor-link.js";
-import { openSocket } from "../sockets/bind.js";
 import { boundTo } from "../sockets/describe.js";
 import { Inventory, type InventoryItem } from "../sockets/inventory.js";
 import { takeActivated } from "../sockets/systemd-match.js";
 import { ListenerGroup } from "./listener-group.js";
+import { openWhenFree } from "./open-socket.js";
 import type { Loan } from "./steering.js";
 
 /** What the listeners need of the workers. */
@@ -161,7 +161,7 @@ export class ServiceListeners {
     const passed = await takeActivated(this.#shared, name, { address, name });
     if (passed !== undefined) return passed;
     if (address.kind === "unix") {
-      const item = { ...(await openSocket(address, request, undefined)), name };
+      const item = { ...(await openWhenFree(address, request)), name };
       this.#shared.add(item);
       return withoutFile(item);
     }
