@@ -26,6 +26,7 @@ export type ErrorCode =
   | "ERR_STOPPED"
   | "ERR_TOO_LARGE"
   | "ERR_TOO_MANY_DRAINING"
+  | "ERR_UNHEALTHY"
   | "ERR_UNIT"
   | "ERR_UNKILLABLE"
   | "ERR_UNRESPONSIVE"

@@ -133,6 +133,11 @@ export type Message =
   /** To a worker: it accepts on the descriptor beside it, too, in place of the worker of this index. */
   | { type: "lend"; name: string; index: number }
   | { type: "unlend"; name: string; index: number }
+  /**
+   * To a worker: the server of the listener with this name, or its only HTTP server, answers the request that comes over the
+   * socket beside it. The worker may not accept yet.
+   */
+  | { type: "probe"; name?: string }
   /** To a worker: the service stops. */
   | { type: "stop" }
   /** To the supervisor, as the last message: the worker has drained, and exits. */

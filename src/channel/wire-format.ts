@@ -217,6 +217,7 @@ export const MESSAGE_SCHEMAS: Record<MessageType, Record<string, Validator>> = {
   roles: { held: isBoolean, fence: isCount },
   lend: { name: isString, index: isCount },
   unlend: { name: isString, index: isCount },
+  probe: { name: optional(isString) },
   stop: {},
   ask: {
     request: isCount,

@@ -1,4 +1,5 @@
 import type { Message, Operation } from "../channel/messages.js";
+import { answerProbe } from "../connections/probe.js";
 import type { HandoverError } from "../errors.js";
 import type { Departure, Rehearsal, Staged, UpgradeRecord, UpgradeResult } from "../events.js";
 import type { Peer } from "../exchange/parcel.js";
@@ -143,6 +144,10 @@ export class Worker implements SupervisorListener {
 
   lend(name: string, index: number, fd: number): void {
     this.#context.sockets.lend(name, index, fd);
+  }
+
+  probe(name: string | undefined, fd: number): void {
+    answerProbe(this.#context.sockets.servers(), name, fd);
   }
 
   unlend(name: string, index: number): void {

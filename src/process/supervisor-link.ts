@@ -34,6 +34,8 @@ export interface SupervisorListener {
   roles(held: boolean, fence: number): void;
   lend(name: string, index: number, fd: number): void;
   unlend(name: string, index: number): void;
+  /** A server is to answer what comes over the descriptor; without a name the only HTTP server. */
+  probe(name: string | undefined, fd: number): void;
   stop(): void;
 }
 
@@ -202,6 +204,9 @@ export class SupervisorLink implements ControlLink {
       case "lend":
         if (fds.length === 1 && listener !== undefined)
           return listener.lend(message.name, message.index, fds[0]!);
+        break;
+      case "probe":
+        if (fds.length === 1 && listener !== undefined) return listener.probe(message.name, fds[0]!);
         break;
       default:
     }

@@ -114,10 +114,15 @@ export class Sockets {
     }
   }
 
-  #secureServers(): [string, TlsServer][] {
-    return [...this.#all].flatMap((one): [string, TlsServer][] =>
-      one instanceof HeldServer && isTlsServer(one.server) ? [[one.name, one.server]] : [],
+  /** The servers, with the names of their listeners. */
+  servers(): [string, Server][] {
+    return [...this.#all].flatMap((one): [string, Server][] =>
+      one instanceof HeldServer ? [[one.name, one.server]] : [],
     );
+  }
+
+  #secureServers(): [string, TlsServer][] {
+    return this.servers().filter((one): one is [string, TlsServer] => isTlsServer(one[1]));
   }
 
   /** Stops accepting, within this turn. */

@@ -1,7 +1,7 @@
 import { EventEmitter } from "node:events";
 import type { ScalePhase, Status } from "../control/protocol.js";
 import type { ControlEvents, ControlledProcess } from "../control/session.js";
-import { HandoverError } from "../errors.js";
+import { HandoverError, reasonOf } from "../errors.js";
 import type { DrainSummary, Rehearsal, Staged, UpgradeRecord, UpgradeResult } from "../events.js";
 import { stateError, type Outcome } from "../lifecycle.js";
 import type { Env } from "../process/env.js";
@@ -10,6 +10,7 @@ import { deferred } from "../util/deferred.js";
 import { TIMED_OUT, withTimeout } from "../util/timeout.js";
 import { abortReason } from "./abort-reason.js";
 import { HangWatch } from "./hang-watch.js";
+import { HealthChecks } from "./health-checks.js";
 import { report } from "./report.js";
 import { ServiceListeners } from "./service-listeners.js";
 import { ServiceTotals } from "./service-totals.js";
@@ -35,6 +36,7 @@ export class Supervisor implements ControlledProcess {
   readonly totals = new ServiceTotals();
   readonly #env: Env;
   readonly #hangs: HangWatch;
+  readonly #health: HealthChecks;
   readonly #trial: Trial;
   readonly #requests: WorkerRequests;
   readonly #ready = deferred<void>();
@@ -80,7 +82,13 @@ export class Supervisor implements ControlledProcess {
       hangTimeout: settings.hangTimeout,
       pool: this.pool,
       changed: () => this.listeners.steer(),
-      replace: () => false,
+      replace: (worker, reason) => this.#renew(worker, `is not healthy (${reason})`) !== undefined,
+    });
+    this.#health = new HealthChecks(settings, {
+      clock: env.clock,
+      isResponding: (worker) => this.#hangs.isResponding(worker),
+      isServing: (worker) => worker.isAccepting,
+      judged: (worker, sick) => this.#hangs.setHealth(worker, sick),
     });
     this.#trial = new Trial(settings, env, this.pool, {
       started: (generation, workers) => this.events.emit("upgrading", { pid: env.pid, generation, workers }),
@@ -385,6 +393,7 @@ export class Supervisor implements ControlledProcess {
   }
 
   readonly #fromWorker: WorkerListener = {
+    admit: async (worker) => this.#health.admit(worker),
     ready: (worker) => {
       if (this.#upgrade?.hasNew(worker) === true) this.#onNewReady(this.#upgrade, worker);
       else if (this.pool.isCurrent(worker) && !worker.isCommitted && this.#scaling?.holds(worker) !== true)
@@ -392,6 +401,7 @@ export class Supervisor implements ControlledProcess {
     },
     acknowledged: (worker) => {
       this.listeners.setUsed(worker.index, worker.used);
+      this.#health.watch(worker);
       if (this.#upgrade?.hasNew(worker) === true)
         return this.#upgrade.dispatch({ type: "acknowledged", index: worker.index });
       worker.confirm();
@@ -439,6 +449,22 @@ export class Supervisor implements ControlledProcess {
   #onSilence(worker: WorkerProcess, silence: number): void {
     this.#hangs.onSilence(worker, silence);
     if (this.#upgrade?.hasNew(worker) === true) this.#upgrade.onSilence(worker, silence);
+  }
+
+  /**
+   * Starts a new worker beside one that is to be replaced, and replaces it if the new one gets ready. Resolves at the end;
+   * undefined if that cannot begin now.
+   */
+  #renew(worker: WorkerProcess, why: string): Promise<void> | undefined {
+    const { index, pid } = worker;
+    try {
+      this.#assertIdle(`replace worker ${index}`);
+    } catch {
+      return undefined;
+    }
+    report(`worker ${index} (pid ${pid}) ${why}: a new one replaces it`);
+    const failed = (error: unknown): void => report(`cannot replace worker ${index}: ${reasonOf(error)}`);
+    return this.restart(index).then(async ({ settled }) => void (await settled), failed);
   }
 
   #beginRecord(to: number): UpgradeRecord {

@@ -7,10 +7,13 @@ import type { Env } from "../process/env.js";
 import { DOUBTFUL_SILENCE, HeartbeatWatch } from "../process/heartbeat.js";
 import type { Legacy } from "../process/inheritance.js";
 import { Successor } from "../process/successor.js";
+import { deferred } from "../util/deferred.js";
 
 /** What the supervisor learns from a worker. Answers that are late or come twice are reported, too. */
 export interface WorkerListener {
-  /** It is ready; comes again when it takes more descriptors into use, and when it is asked to wait. */
+  /** Resolves when a worker that is ready may accept; stays pending if it was killed instead. */
+  admit(worker: WorkerProcess): Promise<void>;
+  /** It is ready, and may accept; comes again when it takes more descriptors into use, and when it is asked to wait. */
   ready(worker: WorkerProcess): void;
   /** It accepts. */
   acknowledged(worker: WorkerProcess): void;
@@ -41,6 +44,7 @@ export class WorkerProcess {
   readonly #successor: Successor;
   readonly #env: WorkerEnv;
   readonly #listener: WorkerListener;
+  readonly #admitted: Promise<void>;
   #watch: HeartbeatWatch | undefined;
   #readySince: number | undefined;
   #isAccepting = false;
@@ -91,7 +95,11 @@ export class WorkerProcess {
       listener.gone(this);
     });
     // A worker that dies before it is ready is reported by its death.
-    successor.ready.catch(() => {});
+    const died = deferred<never>();
+    void this.dead.then(died.reject);
+    died.promise.catch(() => {});
+    this.#admitted = successor.ready.then(async () => Promise.race([listener.admit(this), died.promise]));
+    this.#admitted.catch(() => {});
   }
 
   get pid(): number {
@@ -102,9 +110,9 @@ export class WorkerProcess {
     return { generation: this.generation, pid: this.pid };
   }
 
-  /** Resolves when it is ready. Rejects with the way it died. */
+  /** Resolves when it is ready, and may accept. Rejects with the way it died. */
   get whenReady(): Promise<void> {
-    return this.#successor.ready;
+    return this.#admitted;
   }
 
   /** Resolves when no process of it is left, with the way it died. */
@@ -236,6 +244,11 @@ export class WorkerProcess {
     this.#successor.send({ type: "unlend", name, index });
   }
 
+  /** @param fd on which the server of the listener `name`, or the only HTTP server, answers; it stays the caller's */
+  probe(name: string | undefined, fd: number): void {
+    this.#successor.send({ type: "probe", ...(name === undefined ? {} : { name }) }, [fd]);
+  }
+
   stop(): void {
     this.#isAccepting = false;
     this.#successor.send({ type: "stop" });
@@ -318,8 +331,10 @@ export class WorkerProcess {
     this.#readySince ??= this.#env.clock.now();
     this.#used = new Set(used);
     this.#ticketKeys = ticketKeys;
-    // After the message has been handled, so that the process is known to be ready.
-    queueMicrotask(() => this.isDead || this.#listener.ready(this));
+    void this.#admitted.then(
+      () => this.isDead || this.#listener.ready(this),
+      () => {},
+    );
     return false;
   }
 }

@@ -1,0 +1,108 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { temporaryDirectory } from "../support/service.js";
+import { Supervised } from "../support/supervised.js";
+
+const path = "/health";
+
+const command = (script: string): { command: string[] } => ({ command: ["sh", "-c", script] });
+
+describe("a path of --health", () => {
+  test("is asked before a worker accepts, and while it serves", async () => {
+    const service = await Supervised.start("obeys-work.js", { workers: 2, health: path });
+    for (const pid of await service.pids()) {
+      const before = Number(await service.tell(pid, "asked"));
+      expect(before).toBeGreaterThan(0);
+      await expect.poll(async () => service.tell(pid, "asked")).toBeGreaterThan(before);
+    }
+    await service.stop();
+  });
+
+  test("fails the upgrade if a new worker beside healthy ones is sick, and says which path and which answer", async () => {
+    const settings = { sick: { worker: 1, generation: 1, code: 503 } };
+    const service = await Supervised.start("obeys-work.js", { workers: 2, health: path, settings });
+    const olds = await service.pids();
+    await expect(service.upgrade()).rejects.toThrow(
+      "the new process of worker 1 has died: it is not healthy: GET /health answered 503 Service Unavailable",
+    );
+    expect(await service.pids()).toEqual(olds);
+    expect(
+      service.service.lines.filter(({ generation, event }) => generation === 1 && event === "accepting"),
+    ).toEqual([]);
+    await service.stop();
+  });
+
+  test("fails a rehearsal, too", async () => {
+    const settings = { sick: { generation: 1, code: 500 } };
+    const service = await Supervised.start("obeys-work.js", { workers: 1, health: path, settings });
+    const client = await service.client();
+    await expect(client.ask({ command: "rehearse" })).rejects.toThrow("GET /health answered 500");
+    await service.stop();
+  });
+
+  test("that is not answered at all fails the upgrade", async () => {
+    const settings = { sick: { generation: 1, code: 0 } };
+    const service = await Supervised.start("obeys-work.js", { workers: 1, health: path, settings });
+    await expect(service.upgrade()).rejects.toThrow("GET /health did not answer within 5000 ms");
+    await service.stop();
+  });
+
+  test("of an unknown listener fails the upgrade, and names those that there are", async () => {
+    const service = Supervised.begin("obeys-work.js", { workers: 1, health: "web:/health", restarts: 0 });
+    expect(
+      await service.service.untilNoise(
+        /GET web:\/health answered 501 this worker has no HTTP server "web", but tcp:127.0.0.1:0/,
+      ),
+    ).toContain("tcp:127.0.0.1:0");
+    await service.ends(1);
+  });
+
+  test("replaces a worker that stops to be healthy by a new one, and the old one drains", async () => {
+    const service = await Supervised.start("obeys-work.js", { workers: 2, health: path, hangTimeout: 500 });
+    const [first, second] = await service.pids();
+    await service.tell(second!, "setHealth", 503);
+    await service.service.untilNoise(/worker 1 \(pid \d+\) is not healthy: GET \/health answered 503/);
+    const { workers } = await service.eventually(
+      ({ state, workers: [, one] = [] }) => state === "ready" && one!.pid !== second,
+    );
+    expect(workers![0]!.pid).toBe(first);
+    // It was replaced, and did not die.
+    expect(workers![1]).toMatchObject({ state: "ready", restarts: 0 });
+    await service.until("exited", { pid: second!, outcome: "upgraded" });
+    await service.stop();
+  });
+});
+
+describe("a command of --health", () => {
+  test("runs with the index and the PID of the worker, and succeeds with the code 0", async () => {
+    const health = command('kill -0 "$HANDOVER_WORKER_PID" && test "$HANDOVER_WORKER" -lt 2');
+    const service = await Supervised.start("obeys-work.js", { workers: 2, health });
+    expect((await service.replace()).generation).toBe(1);
+    await service.stop();
+  });
+
+  test("fails the upgrade by any other code, and the error has the last line that it wrote", async () => {
+    const script = 'echo first >&2; echo "worker $HANDOVER_WORKER has no database" >&2; test ! -e sick';
+    const directory = temporaryDirectory();
+    const service = await Supervised.start("obeys-work.js", {
+      workers: 1,
+      cwd: directory,
+      health: command(script),
+    });
+    writeFileSync(join(directory, "sick"), "");
+    await expect(service.upgrade()).rejects.toThrow(
+      "it is not healthy: sh exited with 1: worker 0 has no database",
+    );
+    await service.stop();
+  });
+
+  test("is killed after its time", async () => {
+    const health = command("exec sleep 100");
+    const service = Supervised.begin("obeys-work.js", { workers: 1, health, restarts: 0 });
+    expect(await service.service.untilNoise(/it is not healthy: sh did .*/)).toContain(
+      "not exit within 5000 ms",
+    );
+    await service.ends(1);
+  });
+});
