@@ -1,7 +1,7 @@
 import { EventEmitter } from "node:events";
 import type { ScalePhase, Status } from "../control/protocol.js";
 import type { ControlEvents, ControlledProcess } from "../control/session.js";
-import { HandoverError, reasonOf } from "../errors.js";
+import { HandoverError } from "../errors.js";
 import type { DrainSummary, Rehearsal, Staged, UpgradeRecord, UpgradeResult } from "../events.js";
 import { stateError, type Outcome } from "../lifecycle.js";
 import type { Env } from "../process/env.js";
@@ -9,8 +9,6 @@ import type { InventoryItem } from "../sockets/inventory.js";
 import { deferred } from "../util/deferred.js";
 import { TIMED_OUT, withTimeout } from "../util/timeout.js";
 import { abortReason } from "./abort-reason.js";
-import { HangWatch } from "./hang-watch.js";
-import { HealthChecks } from "./health-checks.js";
 import { report } from "./report.js";
 import { ServiceListeners } from "./service-listeners.js";
 import { ServiceTotals } from "./service-totals.js";
@@ -18,6 +16,7 @@ import { MOST_WORKERS, type SupervisorSettings } from "./settings.js";
 import { supervisorStatus } from "./supervisor-status.js";
 import { Trial, type StagedWorkers } from "./trial.js";
 import { Scaling } from "./scaling.js";
+import { WorkerCare } from "./worker-care.js";
 import { WorkerPool } from "./worker-pool.js";
 import type { WorkerListener, WorkerProcess } from "./worker-process.js";
 import { WorkerRequests } from "./worker-requests.js";
@@ -35,8 +34,7 @@ export class Supervisor implements ControlledProcess {
   readonly pool: WorkerPool;
   readonly totals = new ServiceTotals();
   readonly #env: Env;
-  readonly #hangs: HangWatch;
-  readonly #health: HealthChecks;
+  readonly #care: WorkerCare;
   readonly #trial: Trial;
   readonly #requests: WorkerRequests;
   readonly #ready = deferred<void>();
@@ -54,7 +52,7 @@ export class Supervisor implements ControlledProcess {
     const by = settings.sticky === "ip" ? "source" : "random";
     this.listeners = new ServiceListeners(
       {
-        isAccepting: (index) => this.#hangs.isServing(index),
+        isAccepting: (index) => this.#care.isServing(index),
         lend: ({ member, to }, name, fd) => this.pool.acceptor(to)?.lend(name, member, fd),
         unlend: ({ member, to }, name) => this.pool.acceptor(to)?.unlend(name, member),
       },
@@ -77,18 +75,12 @@ export class Supervisor implements ControlledProcess {
         this.#stop(1);
       },
     });
-    this.#hangs = new HangWatch({
+    this.#care = new WorkerCare(settings, {
       clock: env.clock,
-      hangTimeout: settings.hangTimeout,
       pool: this.pool,
       changed: () => this.listeners.steer(),
-      replace: (worker, reason) => this.#renew(worker, `is not healthy (${reason})`) !== undefined,
-    });
-    this.#health = new HealthChecks(settings, {
-      clock: env.clock,
-      isResponding: (worker) => this.#hangs.isResponding(worker),
-      isServing: (worker) => worker.isAccepting,
-      judged: (worker, sick) => this.#hangs.setHealth(worker, sick),
+      isIdle: () => this.state === "ready" && !this.#trial.isBusy && this.#scaling === undefined,
+      restart: async (index) => this.restart(index),
     });
     this.#trial = new Trial(settings, env, this.pool, {
       started: (generation, workers) => this.events.emit("upgrading", { pid: env.pid, generation, workers }),
@@ -152,6 +144,7 @@ export class Supervisor implements ControlledProcess {
   /** Starts the workers. */
   start(): void {
     this.pool.startMissing();
+    this.#care.start();
   }
 
   async upgrade(signal?: AbortSignal): Promise<UpgradeResult> {
@@ -272,6 +265,7 @@ export class Supervisor implements ControlledProcess {
     this.events.emit("draining", { connections: connectionsOf(this.pool.living()), timeout });
     this.#ready.resolve();
     this.#trial.stop();
+    this.#care.stop();
     this.#upgrade?.abort(stateError("ERR_STOPPED", "upgrade"));
     this.#scaling?.stop();
     this.pool.cancelRestarts();
@@ -393,7 +387,7 @@ export class Supervisor implements ControlledProcess {
   }
 
   readonly #fromWorker: WorkerListener = {
-    admit: async (worker) => this.#health.admit(worker),
+    admit: async (worker) => this.#care.admit(worker),
     ready: (worker) => {
       if (this.#upgrade?.hasNew(worker) === true) this.#onNewReady(this.#upgrade, worker);
       else if (this.pool.isCurrent(worker) && !worker.isCommitted && this.#scaling?.holds(worker) !== true)
@@ -401,7 +395,7 @@ export class Supervisor implements ControlledProcess {
     },
     acknowledged: (worker) => {
       this.listeners.setUsed(worker.index, worker.used);
-      this.#health.watch(worker);
+      this.#care.begin(worker);
       if (this.#upgrade?.hasNew(worker) === true)
         return this.#upgrade.dispatch({ type: "acknowledged", index: worker.index });
       worker.confirm();
@@ -447,24 +441,8 @@ export class Supervisor implements ControlledProcess {
   }
 
   #onSilence(worker: WorkerProcess, silence: number): void {
-    this.#hangs.onSilence(worker, silence);
+    this.#care.onSilence(worker, silence);
     if (this.#upgrade?.hasNew(worker) === true) this.#upgrade.onSilence(worker, silence);
-  }
-
-  /**
-   * Starts a new worker beside one that is to be replaced, and replaces it if the new one gets ready. Resolves at the end;
-   * undefined if that cannot begin now.
-   */
-  #renew(worker: WorkerProcess, why: string): Promise<void> | undefined {
-    const { index, pid } = worker;
-    try {
-      this.#assertIdle(`replace worker ${index}`);
-    } catch {
-      return undefined;
-    }
-    report(`worker ${index} (pid ${pid}) ${why}: a new one replaces it`);
-    const failed = (error: unknown): void => report(`cannot replace worker ${index}: ${reasonOf(error)}`);
-    return this.restart(index).then(async ({ settled }) => void (await settled), failed);
   }
 
   #beginRecord(to: number): UpgradeRecord {
