@@ -20,6 +20,7 @@ const entries = {
   metrics: "metrics/index",
   testing: "testing/index",
   supervisor: "supervisor/index",
+  auto: "auto/index",
 };
 
 /** By the compiler's path: two versions of TypeScript are installed, and `.bin/tsc` may be either. */
@@ -67,7 +68,7 @@ function neededDeclarations() {
  */
 async function bundleAll() {
   // A supervisor is a process of its own, and stays small: it shares no module with a program.
-  const names = Object.keys(entries).filter((name) => name !== "supervisor");
+  const names = Object.keys(entries).filter((name) => name !== "supervisor" && name !== "auto");
   const { options, text, withoutLater } = splitLater(sources);
   const files = Object.fromEntries([...names, "later"].map((name) => [name, `entry:${name}`]));
   await bundle(files, { ...options, plugins: [entryFiles(text), builtinModules(withoutLater)] });
@@ -75,6 +76,7 @@ async function bundleAll() {
   const { later: _, ...whole } = files;
   await bundle(whole, { outdir: join(outdir, "whole"), plugins: [entryFiles(""), builtinModules()] });
   await bundle({ supervisor: sourceFile("supervisor") }, { plugins: [builtinModules()] });
+  await bundle({ auto: sourceFile("auto") }, { plugins: [upgraderOfIndex, builtinModules()] });
   await bundleCommand(join(outdir, "cli"));
 }
 
@@ -120,6 +122,14 @@ async function bundleCommand(directory) {
   // Its licence asks for that.
   copyFileSync(join(root, "node_modules", "commander", "LICENSE"), join(directory, "commander.LICENSE"));
 }
+
+/** `handover/auto` is loaded in every process of a shell: it loads the rest of the package with the first server. */
+const upgraderOfIndex = {
+  name: "upgrader-of-index",
+  setup({ onResolve }) {
+    onResolve({ filter: /^\.\.\/upgrader\.js$/ }, () => ({ path: "./index.js", external: true }));
+  },
+};
 
 const sourceFile = (name) => join(sources, `${entries[name]}.ts`);
 const sourceOf = (name) => JSON.stringify(sourceFile(name));

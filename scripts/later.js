@@ -6,7 +6,8 @@ import { dirname, join, resolve } from "node:path";
 /** The modules of `src/` that are loaded later, by their folders; none means the whole folder. A start loads the others. */
 const LATER = Object.entries({
   channel: "",
-  connections: "connection-parcel dormant drain freeze mover paused-socket probe silence-watch use watched-writes",
+  connections:
+    "connection-parcel dormant drain freeze mover paused-socket probe silence-watch use watched-writes",
   control: "session",
   core: "after-start candidate exit process-status shutdown takeover upgrade-checks worker worker-takeover",
   exchange: "drain-context inbox local-exchange memory-file outbox queries",

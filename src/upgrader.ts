@@ -51,6 +51,11 @@ interface AttemptOptions {
  * From the constructor until {@link Upgrader.exit} resolves it keeps the event loop alive.
  */
 export class Upgrader extends EventEmitter<UpgraderEvents> {
+  /** The one of this process, whoever has made it; undefined if there is none. */
+  static get current(): Upgrader | undefined {
+    return (globalThis as { [EXISTS]?: Upgrader })[EXISTS];
+  }
+
   /** 0 for the first process of the service; each upgrade adds 1. */
   readonly generation: number;
   /** Whether this process was started by an upgrade. */
@@ -77,7 +82,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     const { logicalCwd, warning } = systemEnv.launch;
     const settings = readOptions(options, logicalCwd);
     if (settings.compileCache !== undefined) prepareCompileCache(settings.compileCache);
-    requireOnlyUpgrader();
+    claimProcess(this);
     this.#generation = new Generation(settings, systemEnv, this);
     this.#context = this.#generation.context;
     onSignals(settings.signals, {
@@ -293,15 +298,12 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
 }
 
 /** Claimed for the whole process: there may be two copies of this package in it. */
-function requireOnlyUpgrader(): void {
-  const claimed = globalThis as { [EXISTS]?: true };
-  if (claimed[EXISTS]) {
-    throw new HandoverError(
-      "ERR_UPGRADER_EXISTS",
-      "this process has an Upgrader already: there can be only one",
-    );
+function claimProcess(upgrader: Upgrader): void {
+  if (Upgrader.current !== undefined) {
+    const message = "this process has an Upgrader already, which is Upgrader.current: there can be only one";
+    throw new HandoverError("ERR_UPGRADER_EXISTS", message);
   }
-  claimed[EXISTS] = true;
+  (globalThis as { [EXISTS]?: Upgrader })[EXISTS] = upgrader;
 }
 
 const EXISTS = Symbol.for("handover.upgrader");

@@ -27,6 +27,8 @@ export class HeldServer {
   #phase: "held" | "accepting" | "stopped" | "over" = "held";
   /** To accept with after the commit, or a rollback, which must not fail for want of a descriptor. */
   #spare: number | undefined;
+  /** Whether the server has emitted `listening` before it accepts. */
+  #isAnnounced = false;
   /** Further listeners, by the index of the worker whose they are. */
   readonly #lent = new Map<number, Server>();
 
@@ -50,6 +52,14 @@ export class HeldServer {
     overrideMember(server, "close", (callback?: (error?: Error) => void) => this.#close(callback));
   }
 
+  /** While it is held the server says that it listens, and emits `listening` in the next tick. */
+  announce(): void {
+    const { server } = this;
+    Object.defineProperty(server, "listening", { value: true, configurable: true });
+    this.#isAnnounced = true;
+    process.nextTick(() => this.#phase === "over" || server.emit("listening"));
+  }
+
   /** Accepts; resolves when the server has emitted `listening`. If it cannot, the server is as before `listen()`. */
   async accept(): Promise<void> {
     if (this.#phase !== "held") return;
@@ -58,11 +68,18 @@ export class HeldServer {
       const { server } = this;
       const onOutcome = (error?: Error): void => {
         for (const event of OUTCOMES) server.removeListener(event, onOutcome);
+        endSwallowing();
         if (error === undefined) return resolve();
         this.#finish();
         reject(this.#cannotAccept(error));
       };
       for (const event of OUTCOMES) server.once(event, onOutcome);
+      let endSwallowing = (): void => {};
+      if (this.#isAnnounced) {
+        delete (server as Partial<{ listening: boolean }>).listening;
+        // It has been emitted before.
+        endSwallowing = swallowOnce(server, "listening", () => onOutcome());
+      }
       try {
         this.#listen();
       } catch (error) {
@@ -178,6 +195,7 @@ export class HeldServer {
   #restoreMembers(): void {
     delete (this.server as Partial<Server>).address;
     delete (this.server as Partial<Server>).close;
+    if (this.#isAnnounced) delete (this.server as Partial<{ listening: boolean }>).listening;
   }
 
   #cannotAccept(cause: Error): HandoverError {
@@ -188,10 +206,13 @@ export class HeldServer {
 /** A server that is closed in the turn in which it listens never emits `listening`. */
 const OUTCOMES = ["listening", "error", "close"];
 
-function swallowOnce(server: Server, event: string): void {
+/** Keeps the next event of this name from the program. Returns a function that ends this. */
+function swallowOnce(server: Server, event: string, then = (): void => {}): () => void {
   const restore = wrapMember(server, "emit", (emit) => (...args) => {
     if (args[0] !== event) return emit(...args);
     restore();
+    then();
     return true;
   });
+  return restore;
 }

@@ -32,6 +32,11 @@ export interface ListenOptions {
   /** Closes the server when it is aborted. */
   signal?: AbortSignal;
   /**
+   * The server emits `listening` as soon as it has its address, and not first when it accepts: for a program that waits for that
+   * event before it calls `ready()`. Default false.
+   */
+  early?: boolean;
+  /**
    * How the connections move to the next process: by an adapter, by `http()` together with a state of the program, or, if
    * false, not at all. Plain HTTP/1.1 has an adapter of its own.
    */
@@ -57,6 +62,7 @@ export interface ListenRequest {
   backlog: number;
   mode: number;
   signal: AbortSignal | undefined;
+  early?: boolean;
   connections?: ConnectionAdapter | HttpConnections | false | undefined;
 }
 
@@ -128,6 +134,7 @@ export function readListenOptions(
     backlog,
     mode: modeOf(given),
     signal: signalOf(given.signal),
+    early: earlyOf(given.early),
     connections: connectionsOf(given.connections, server),
   };
 }
@@ -164,6 +171,7 @@ const KNOWN = [
   "mode",
   "name",
   "signal",
+  "early",
   "connections",
 ] satisfies (keyof ListenOptions)[];
 
@@ -196,6 +204,11 @@ function modeOf({ mode, readableAll, writableAll, path }: ListenOptions): number
   if (mode === undefined) return 0o700 | (readableAll ? 0o444 : 0) | (writableAll ? 0o222 : 0);
   if (Number.isInteger(mode) && mode >= 0 && mode <= 0o777) return mode;
   throw wrongOption("mode", "a file mode from 0 to 0o777", mode);
+}
+
+function earlyOf(value: unknown = false): boolean {
+  if (typeof value === "boolean") return value;
+  throw wrongOption("early", "true or false", value);
 }
 
 function signalOf(value: AbortSignal | undefined): AbortSignal | undefined {

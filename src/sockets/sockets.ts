@@ -58,6 +58,7 @@ export class Sockets {
     });
     if (tracked) this.#tracker.watch(server, held.name, request.connections);
     if (this.#host.phase() === "accepting") await held.accept();
+    else if (request.early === true) held.announce();
     closeAt(request.signal, server);
     return held.address;
   }

@@ -1,0 +1,21 @@
+/**
+ * `node --import handover/auto server.js`: upgrades a program that does not know of handover. It takes over the servers that the
+ * program opens on fixed addresses.
+ *
+ * @module
+ */
+import { isMainThread } from "../platform/node-internals.js";
+import { interceptListen } from "./intercept.js";
+
+const interception = isMainThread() ? interceptListen() : undefined;
+
+/**
+ * Declares the program initialised, with `HANDOVER_READY=manual`; otherwise a successor counts as initialised when no further server
+ * was opened for a moment. Resolves when this process accepts; at once in a process whose servers were not taken over.
+ *
+ * @throws {HandoverError} as `Upgrader.ready()`
+ */
+export async function ready(): Promise<void> {
+  const taken = await interception?.upgrader();
+  await taken?.ready();
+}

@@ -1,0 +1,50 @@
+import { readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import type { UpgraderOptions } from "../options.js";
+
+/** The options that can be given without a line of code, by the names of their variables. */
+const VARIABLES = {
+  HANDOVER_PID_FILE: ["pidFile", String],
+  HANDOVER_CONTROL_SOCKET: ["controlSocket", (text: string) => (text === "false" ? false : text)],
+  HANDOVER_UPGRADE_TIMEOUT: ["upgradeTimeout", Number],
+  HANDOVER_DRAIN_TIMEOUT: ["drainTimeout", Number],
+  HANDOVER_EXIT_TIMEOUT: ["exitTimeout", Number],
+  HANDOVER_PROBATION: ["probation", Number],
+  HANDOVER_MAX_DRAINING: ["maxDraining", Number],
+  HANDOVER_UNMANAGED: ["unmanaged", String],
+  HANDOVER_COMPILE_CACHE: ["compileCache", (text: string) => (text === "true" ? true : text)],
+} as const satisfies Record<string, readonly [keyof UpgraderOptions, (text: string) => unknown]>;
+
+/** The variables of the options, for the documentation and its test. */
+export const OPTION_VARIABLES = Object.keys(VARIABLES);
+
+/**
+ * The options of a program that does not know of handover: the key `handover` of its package.json, and the environment, which
+ * wins. They are checked where they are used.
+ *
+ * @param script the program's file
+ */
+export function readAutoOptions(env: NodeJS.ProcessEnv, script: string): UpgraderOptions {
+  const options: Record<string, unknown> = { ...packageOptions(dirname(script)) };
+  for (const [variable, [name, read]] of Object.entries(VARIABLES)) {
+    const text = env[variable];
+    if (text !== undefined && text !== "") options[name] = read(text);
+  }
+  return options as UpgraderOptions;
+}
+
+/** Of the nearest package.json, from a directory upwards. */
+function packageOptions(directory: string): object {
+  try {
+    const manifest = JSON.parse(readFileSync(join(directory, "package.json"), "utf8")) as {
+      handover?: unknown;
+    };
+    return typeof manifest.handover === "object" && manifest.handover !== null ? manifest.handover : {};
+  } catch (error) {
+    // A file that is not JSON ends Node before.
+    const parent = dirname(directory);
+    return (error as NodeJS.ErrnoException).code === "ENOENT" && parent !== directory
+      ? packageOptions(parent)
+      : {};
+  }
+}
