@@ -25,7 +25,7 @@ export function interceptListen(): Interception {
   const isSuccessor = process.env[CHANNEL_VARIABLE] !== undefined;
   if (process.env[OWNER_VARIABLE] !== undefined && !isSuccessor) return { upgrader: async () => undefined };
   const exit = new ProgramExit();
-  const listen = Server.prototype.listen as (this: Server, ...args: unknown[]) => Server;
+  const { listen } = Server.prototype as unknown as { listen: (this: Server, ...args: unknown[]) => Server };
   let loading: Promise<AutoUpgrader | undefined> | undefined;
   const load = async (): Promise<AutoUpgrader | undefined> => {
     const [{ AutoUpgrader: Auto }, { Upgrader }] = await Promise.all([

@@ -30,7 +30,7 @@ export function readAutoOptions(env: NodeJS.ProcessEnv, script: string): Upgrade
     const text = env[variable];
     if (text !== undefined && text !== "") options[name] = read(text);
   }
-  return options as UpgraderOptions;
+  return options;
 }
 
 /** Of the nearest package.json, from a directory upwards. */

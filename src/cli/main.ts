@@ -55,6 +55,7 @@ const WRONG_USAGE = 2;
  * this one; each of the others is loaded only if it runs.
  */
 const COMMANDS: readonly (readonly [names: readonly string[], load: () => Command | Promise<Command>])[] = [
+  [["auto"], async () => (await import("./auto-command.js")).autoCommand()],
   [["run"], async () => (await import("./run/run-command.js")).runCommand()],
   [["upgrade", "reload"], upgradeCommand],
   [["scale"], scaleCommand],

@@ -66,15 +66,15 @@ export class HeldServer {
     this.#phase = "accepting";
     await new Promise<void>((resolve, reject) => {
       const { server } = this;
+      let endSwallowing: (() => void) | undefined;
       const onOutcome = (error?: Error): void => {
         for (const event of OUTCOMES) server.removeListener(event, onOutcome);
-        endSwallowing();
+        endSwallowing?.();
         if (error === undefined) return resolve();
         this.#finish();
         reject(this.#cannotAccept(error));
       };
       for (const event of OUTCOMES) server.once(event, onOutcome);
-      let endSwallowing = (): void => {};
       if (this.#isAnnounced) {
         delete (server as Partial<{ listening: boolean }>).listening;
         // It has been emitted before.

@@ -14,6 +14,7 @@ export type WorkerCommand = Required<Omit<CommandOverride, "env">>;
  * How a program is started: a script by this Node, anything else as a command.
  *
  * @param cwd where the program is looked up
+ * @param isForNode whether it is known that Node runs the file
  * @throws {HandoverError} `ERR_OPTION`
  */
 export function findProgram(
@@ -21,12 +22,13 @@ export function findProgram(
   nodeArgs: readonly string[],
   args: readonly string[],
   cwd: string,
+  isForNode = false,
 ): WorkerCommand {
   if (typeof value !== "string" || value === "" || value.includes("\0")) {
     throw wrongOption("program", "a file or a command", value);
   }
   const file = resolve(cwd, value);
-  if (isScript(file)) return { command: nodeWord(), args: [...nodeArgs, file, ...args], cwd };
+  if (isForNode || isScript(file)) return { command: nodeWord(), args: [...nodeArgs, file, ...args], cwd };
   const why = whyNoCommand(value, file, cwd);
   if (why !== undefined) throw new WrongOption("program", `cannot be run: ${why}`);
   if (nodeArgs.length > 0) {

@@ -8,6 +8,8 @@ import { integer, milliseconds, refuseUnknown, WrongOption, wrongOption } from "
 import { readHealth, type Health } from "./health-option.js";
 import { readMemory } from "./memory-option.js";
 import { defaultName, findProgram, requireWords, type WorkerCommand } from "./program.js";
+import { withAuto } from "./auto-option.js";
+import { unwrapProgram } from "./unwrap-program.js";
 import { environmentReader } from "./worker-environment.js";
 
 /** Options of `supervise()`. Times are in milliseconds. */
@@ -67,6 +69,11 @@ export interface SupervisorOptions {
   sticky?: "ip";
   /** Whether idle connections move between workers where they are spread unevenly. Default true. */
   rebalance?: boolean;
+  /**
+   * Whether handover takes over the servers of a program that does not know of it, by `handover/auto`. Then `program` may also be a
+   * command of a package, with or without npx. Default false.
+   */
+  auto?: boolean;
   /** Whether each line that a worker prints begins with its index. Default false: its output is not touched. */
   prefix?: boolean;
 }
@@ -139,13 +146,22 @@ export function checkSupervisorOptions(
   const cwd = read("cwd", (value) => readDirectory(value, directory)) ?? directory;
   const args = read("args", requireWords) ?? [];
   const nodeArgs = read("nodeArgs", requireWords) ?? [];
-  const command = read("program", (value) => findProgram(value, nodeArgs, args, cwd));
+  const isAuto = read("auto", (value = false, name) => boolean(name, value)) ?? false;
+  const command = read("program", (value) => {
+    const unwrapped = isAuto && typeof value === "string" ? unwrapProgram([value, ...args], cwd) : undefined;
+    if (unwrapped === undefined) return findProgram(value, nodeArgs, args, cwd);
+    const [program, ...rest] = unwrapped.words;
+    return findProgram(program, nodeArgs, rest, cwd, unwrapped.isScript);
+  });
   const pidFile = read("pidFile", (value, name) => path(name, value, directory));
   const env = read("env", readVariables) ?? {};
   const settings = {
     name: read("name", (value) => readName(value) ?? (command && defaultName(command))),
     command,
-    readEnv: read("envFile", (value, name) => environmentReader(path(name, value, directory), env)),
+    readEnv: read("envFile", (value, name) => {
+      const readEnv = environmentReader(path(name, value, directory), env);
+      return isAuto ? () => withAuto(readEnv()) : readEnv;
+    }),
     workers: read("workers", readWorkers),
     rolling: read("rolling", (value, name) => optional(value, () => integer(name, value, 1, MOST_WORKERS))),
     pidFile,
@@ -198,6 +214,7 @@ export const SUPERVISOR_OPTIONS = Object.keys({
   sticky: true,
   rebalance: true,
   prefix: true,
+  auto: true,
 } satisfies Record<keyof SupervisorOptions, true>) as (keyof SupervisorOptions)[];
 
 /** Reads a time of at least `least` ms. */

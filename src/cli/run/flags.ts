@@ -28,6 +28,7 @@ export interface Flags {
   sticky?: "ip";
   rebalance?: boolean;
   prefix?: true;
+  auto?: true;
   dryRun?: true;
   json?: true;
 }
@@ -59,6 +60,7 @@ export function withFlags(command: Command): Command {
     .option("--rebalance", "move idle connections between workers (default)")
     .option("--no-rebalance", "leave them where they are")
     .option("--prefix", "begin each line that a worker prints with its index")
+    .option("--auto", "let handover take over the servers of a program that does not know of it")
     .option("--dry-run", "check everything and print the settings; start nothing")
     .option("--json", "print errors, and the settings of --dry-run, as JSON");
 }
