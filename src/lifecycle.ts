@@ -311,7 +311,8 @@ const REASONS: Partial<Record<ErrorCode, string>> = {
   ERR_ON_PROBATION: "this process is on probation itself, and its predecessor may still take over again",
   ERR_TOO_MANY_DRAINING: "too many older generations are still draining",
   ERR_STOPPED: "this process is stopping",
-  ERR_PID_1: "this process is PID 1, and the kernel would end the container with it",
+  ERR_PID_1:
+    "this process is PID 1, and the kernel would end the container with it; start the program by handover run",
 };
 
 /** The error of a successor whose predecessor lives, but does not commit in time. */

@@ -14,6 +14,7 @@ export const LISTENER_CHECKS: readonly Check[] = [
 function examineOwn(facts: Facts): readonly Finding[] | Finding | undefined {
   const { listeners, status } = facts;
   if (listeners === undefined || status === undefined) return undefined;
+  if (status.workers !== undefined) return ok("the supervisor, which stays, has every listener");
   const known = new Set(status.listeners.map(({ address }) => address && canonical(address)));
   const unknown = listeners.own.filter(({ address }) => !known.has(address));
   const found = unknown.flatMap((one) => judge(one, facts));

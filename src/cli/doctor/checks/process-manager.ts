@@ -11,10 +11,12 @@ export const PROCESS_MANAGER_CHECKS: readonly Check[] = [
   { name: "terminal", examine: examineTerminal },
 ];
 
-const STAYS = "start it under systemd, or under a PID 1 that runs as long as the service does";
+const STAYS = "start it by handover run, or under systemd";
 
 function examinePidOne({ process, status }: Facts): Finding | undefined {
   if (process === undefined) return undefined;
+  if (status?.workers !== undefined)
+    return ok("it is a supervisor, which stays when its workers are replaced");
   if (process.innerPid === 1) {
     const why =
       "an upgrade is refused with ERR_PID_1: when PID 1 exits, the kernel kills every process of the container";
