@@ -9,6 +9,8 @@ export interface InventoryItem extends InventoryEntry {
   readonly fd: number;
   /** It was in systemd's descriptor store, and is not used yet. */
   readonly stored?: boolean;
+  /** It is one of a reuse-port group: that of the worker of this index, at this position of the kernel's order. */
+  readonly member?: { readonly index: number; readonly position: number };
 }
 
 interface InventoryListener {
@@ -90,7 +92,10 @@ export class Inventory {
   }
 
   /** Takes a descriptor that systemd has passed into use, under the name and address that the program requested. */
-  rename({ stored: _, ...item }: InventoryItem, as: Pick<InventoryItem, "name" | "address">): InventoryItem {
+  rename(
+    { stored: _, member: __, ...item }: InventoryItem,
+    as: Pick<InventoryItem, "name" | "address">,
+  ): InventoryItem {
     const inherited = this.#inherited.get(item.name)!;
     const adopted = { ...item, ...as };
     this.#inherited.delete(item.name);

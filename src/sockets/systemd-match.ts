@@ -29,6 +29,11 @@ export async function takeActivated(
   return found && inventory.rename(found, { name, address });
 }
 
+/** Whether a descriptor is bound as requested. */
+export async function isBoundAs(address: RequestedAddress, item: InventoryItem): Promise<boolean> {
+  return isAlike(address, item) && isBoundTo(address, await hostsOf(address), item);
+}
+
 function isActivated(item: InventoryItem): boolean {
   return item.stored === true || item.activation !== undefined;
 }

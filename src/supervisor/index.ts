@@ -13,6 +13,7 @@ import { OwnBinding } from "./own-binding.js";
 import { readSupervisorOptions, type SupervisorOptions, type SupervisorSettings } from "./settings.js";
 import { handleSignals } from "./signals.js";
 import { Supervisor } from "./supervisor.js";
+import { SystemdReports } from "./systemd-reports.js";
 import { startWorker } from "./worker-command.js";
 
 export type { SupervisorOptions } from "./settings.js";
@@ -34,7 +35,9 @@ export async function run(settings: SupervisorSettings): Promise<number> {
   const reaper = OrphanReaper.start();
   const env: Env = { ...systemEnv, spawn: startWorker };
   const pidFile = settings.pidFile === undefined ? undefined : new PidFile(settings.pidFile, env.pid);
-  const supervisor = new Supervisor(settings, env, takeActivation(process.env).items);
+  const { items, stored } = takeActivation(process.env, process.pid, true);
+  const supervisor = new Supervisor(settings, env, items);
+  const reports = new SystemdReports(supervisor, env.launch, stored);
   const control = new ControlServer(supervisor, supervisor.events);
   const binding = new OwnBinding();
   pidFile?.prepare();
@@ -54,6 +57,7 @@ export async function run(settings: SupervisorSettings): Promise<number> {
   binding.close();
   pidFile?.remove();
   reaper.stop();
+  reports.close();
   return code;
 }
 

@@ -40,6 +40,28 @@ export class ListenerGroup {
     }
   }
 
+  /**
+   * A group that outlived a supervisor in systemd's descriptor store; undefined if its order in the kernel is not known.
+   *
+   * @param members the group's own from now on, unless the result is undefined
+   */
+  static restore(
+    request: OpenRequest,
+    members: readonly InventoryItem[],
+    by: "random" | "source",
+    host: GroupHost,
+  ): ListenerGroup | undefined {
+    const ordered = members.toSorted((a, b) => a.member!.position - b.member!.position);
+    if (ordered.length === 0 || ordered.some(({ member }, n) => member!.position !== n)) return undefined;
+    const bound = check(native().describe(ordered[0]!.fd), "describe the descriptor of", request.name);
+    const group = new ListenerGroup(request, bound, by, host);
+    for (const { fd, member } of ordered) {
+      group.#members.set(member!.index, fd);
+      group.#steering.add(member!.index);
+    }
+    return group;
+  }
+
   private constructor(
     request: OpenRequest,
     bound: SocketDescription,
@@ -66,6 +88,14 @@ export class ListenerGroup {
       this.#steering.add(index);
     }
     return this.item(index)!;
+  }
+
+  /** All members, as the descriptor store has them. */
+  get stored(): InventoryItem[] {
+    return this.#steering.order.map((index, position) => ({
+      ...this.item(index)!,
+      member: { index, position },
+    }));
   }
 
   item(index: number): InventoryItem | undefined {

@@ -5,7 +5,7 @@ import { native } from "../platform/native.js";
 import type { OpenRequest } from "../process/supervisor-link.js";
 import { boundTo } from "../sockets/describe.js";
 import { Inventory, type InventoryItem } from "../sockets/inventory.js";
-import { takeActivated } from "../sockets/systemd-match.js";
+import { isBoundAs, takeActivated } from "../sockets/systemd-match.js";
 import { ListenerGroup } from "./listener-group.js";
 import { openWhenFree } from "./open-socket.js";
 import type { Loan } from "./steering.js";
@@ -28,6 +28,8 @@ export class ServiceListeners {
   readonly #groups = new Map<string, ListenerGroup>();
   /** Listeners with one queue for all workers: Unix sockets, and sockets that systemd has passed. */
   readonly #shared: Inventory;
+  /** Members of reuse-port groups that outlived a supervisor, by the name of the listener, until a worker asks for it. */
+  readonly #outlived = new Map<string, InventoryItem[]>();
   /** Descriptors that workers have added themselves, by index and name. */
   readonly #kept = new Map<number, Map<string, InventoryItem>>();
   /** The listeners that each worker uses, by index. */
@@ -42,7 +44,13 @@ export class ServiceListeners {
   constructor(host: ListenersHost, by: "random" | "source", activated: readonly InventoryItem[]) {
     this.#host = host;
     this.#by = by;
-    this.#shared = new Inventory(activated, { changed: () => {} });
+    this.#shared = new Inventory(
+      activated.filter((item) => !isMember(item)),
+      { changed: () => {} },
+    );
+    for (const item of activated.filter(isMember)) {
+      this.#outlived.set(item.name, [...(this.#outlived.get(item.name) ?? []), item]);
+    }
   }
 
   /**
@@ -68,10 +76,31 @@ export class ServiceListeners {
   }
 
   /** The listeners of the service, for its status. */
-  get all(): { name: string; address?: string }[] {
+  get all(): { name: string; address?: string; passed?: true }[] {
     const groups = [...this.#groups.values()].map(({ name, fd }) => ({ name, ...boundTo(fd) }));
-    const shared = this.#shared.forSuccessor().map(({ name, fd }) => ({ name, ...boundTo(fd) }));
+    const shared = this.#shared.forSuccessor().map(({ name, fd, activation }) => ({
+      name,
+      ...boundTo(fd),
+      ...(activation === undefined ? {} : { passed: true as const }),
+    }));
     return [...groups, ...shared];
+  }
+
+  /** What belongs into the descriptor store of systemd. */
+  get stored(): InventoryItem[] {
+    return [...[...this.#groups.values()].flatMap((group) => group.stored), ...this.#shared.used()];
+  }
+
+  /** Sockets that systemd has passed, and that no worker has asked for. */
+  get unused(): InventoryItem[] {
+    return this.#shared.inherited().filter(({ activation }) => activation !== undefined);
+  }
+
+  /** Closes the listeners of an earlier supervisor that no worker has asked for. */
+  closeStored(): void {
+    for (const name of this.#outlived.keys()) this.#closeOutlived(name);
+    this.#shared.closeUnused();
+    this.#shared.endLoan();
   }
 
   /** A worker has taken these listeners into use, and accepts or soon will. */
@@ -144,6 +173,7 @@ export class ServiceListeners {
     for (const group of this.#groups.values()) group.close();
     this.#shared.closeUsed(new Set());
     for (const kept of this.#kept.values()) for (const { fd } of kept.values()) native().close(fd);
+    for (const name of this.#outlived.keys()) this.#closeOutlived(name);
     for (const map of [this.#groups, this.#kept, this.#used]) map.clear();
   }
 
@@ -165,12 +195,33 @@ export class ServiceListeners {
       this.#shared.add(item);
       return withoutFile(item);
     }
-    const made = await ListenerGroup.open(request, this.#by, {
-      lend: (loan, fd) => this.#host.lend(loan, name, fd),
-      unlend: (loan) => this.#host.unlend(loan, name),
-    });
+    const host = {
+      lend: (loan: Loan, fd: number): void => this.#host.lend(loan, name, fd),
+      unlend: (loan: Loan): void => this.#host.unlend(loan, name),
+    };
+    const made = (await this.#restore(request, host)) ?? (await ListenerGroup.open(request, this.#by, host));
     this.#groups.set(name, made);
     return made.add(index);
+  }
+
+  async #restore(
+    request: OpenRequest,
+    host: Parameters<typeof ListenerGroup.restore>[3],
+  ): Promise<ListenerGroup | undefined> {
+    const { name, address } = request;
+    const members = this.#outlived.get(name) ?? [];
+    const areBound = await Promise.all(members.map(async (item) => isBoundAs(address, item)));
+    const group = areBound.includes(false)
+      ? undefined
+      : ListenerGroup.restore(request, members, this.#by, host);
+    if (group === undefined) this.#closeOutlived(name);
+    else this.#outlived.delete(name);
+    return group;
+  }
+
+  #closeOutlived(name: string): void {
+    for (const { fd } of this.#outlived.get(name) ?? []) native().close(fd);
+    this.#outlived.delete(name);
   }
 
   #usedBy(index: number): Set<string> {
@@ -178,6 +229,11 @@ export class ServiceListeners {
     this.#used.set(index, used);
     return used;
   }
+}
+
+/** Whether an item of the descriptor store is one of a reuse-port group. */
+function isMember({ member }: InventoryItem): boolean {
+  return member !== undefined;
 }
 
 /** The file of a Unix listener is the supervisor's: no worker unlinks it. */

@@ -42,6 +42,11 @@ export class Steering {
     if (!this.#group.includes(index)) this.#group.push(index);
   }
 
+  /** The members in the kernel's order. */
+  get order(): readonly number[] {
+    return this.#group;
+  }
+
   /** The member is closed. */
   remove(index: number): void {
     const position = this.#group.indexOf(index);

@@ -18,7 +18,6 @@ export function supervisorStatus(supervisor: Supervisor, env: Env): Status {
   );
   // On probation the workers that were replaced still have their records.
   const replaced = pool.living().filter((worker) => !serving.includes(worker));
-  const connections = [...serving, ...replaced].reduce((sum, worker) => sum + (worker?.connections ?? 0), 0);
   return {
     state: supervisor.state,
     generation,
@@ -27,7 +26,7 @@ export function supervisorStatus(supervisor: Supervisor, env: Env): Status {
     version: VERSION,
     node: process.version,
     listeners: supervisor.listeners.all,
-    connections,
+    connections: supervisor.connections,
     memory: process.memoryUsage.rss(),
     predecessors: replaced.map((worker) => ({
       generation: worker.generation,

@@ -131,6 +131,11 @@ export class Supervisor implements ControlledProcess {
     return this.#trial.staged;
   }
 
+  /** Of all workers, as of their last heartbeats. */
+  get connections(): number {
+    return connectionsOf(this.#workers);
+  }
+
   /** Resolves when every worker accepts or has failed, or at a stop. */
   get ready(): Promise<void> {
     return this.#ready.promise;
@@ -262,7 +267,7 @@ export class Supervisor implements ControlledProcess {
     this.#state = "stopping";
     this.totals.beginStop();
     const timeout = this.settings.stopTimeout ?? 0;
-    this.events.emit("draining", { connections: connectionsOf(this.pool.living()), timeout });
+    this.events.emit("draining", { connections: this.connections, timeout });
     this.#ready.resolve();
     this.#trial.stop();
     this.#care.stop();
@@ -383,6 +388,7 @@ export class Supervisor implements ControlledProcess {
       this.pool.setHolder(upgrade.holder);
       this.pool.startMissing();
     }
+    this.events.emit("recorded", record);
     return end.how === "done" ? "confirmed" : "rolledBack";
   }
 

@@ -14,8 +14,10 @@ interface Activation {
  * Takes the descriptors of `LISTEN_FDS`, if they are meant for this process. Deletes the variables from `env`,
  * because the descriptors are not meant for programs that this one starts. Descriptors from the store get their old
  * names; others get the `activation` of their FileDescriptorName=.
+ *
+ * @param keepsMembers whether all members of a reuse-port group are taken; otherwise one of them
  */
-export function takeActivation(env: NodeJS.ProcessEnv, pid = process.pid): Activation {
+export function takeActivation(env: NodeJS.ProcessEnv, pid = process.pid, keepsMembers = false): Activation {
   const { LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES = "" } = env;
   for (const name of VARIABLES) delete env[name];
   const count = Number(LISTEN_PID) === pid ? Number(LISTEN_FDS) : 0;
@@ -32,9 +34,10 @@ export function takeActivation(env: NodeJS.ProcessEnv, pid = process.pid): Activ
       stored === undefined
         ? { name: uniqueName(fdName, taken), fd, activation: fdName }
         : restore(stored, fd);
-    if (item === undefined || taken.has(item.name)) native().close(fd);
+    const key = keepsMembers && item?.member !== undefined ? fdName : (item?.name ?? "");
+    if (item === undefined || taken.has(key)) native().close(fd);
     else activation.items.push(item);
-    taken.add(item?.name ?? "");
+    taken.add(key);
   }
   return activation;
 }
@@ -74,10 +77,11 @@ function uniqueName(name: string, taken: ReadonlySet<string>): string {
 
 /** Undefined for a Unix listener that no client can reach, because its file was removed or replaced. */
 function restore(
-  { name, dev, ino }: NonNullable<ReturnType<typeof readStoreName>>,
+  { name, dev, ino, member }: NonNullable<ReturnType<typeof readStoreName>>,
   fd: number,
 ): InventoryItem | undefined {
-  if (dev === undefined || ino === undefined) return { name, fd, stored: true };
+  if (dev === undefined || ino === undefined)
+    return { name, fd, stored: true, ...(member === undefined ? {} : { member }) };
   const { address } = check(native().describe(fd), "describe the descriptor of", name);
   try {
     const file = identify(address);

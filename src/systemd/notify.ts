@@ -36,6 +36,11 @@ export class Notifier {
   }
 }
 
+/** CLOCK_MONOTONIC in µs, which is what Node's high-resolution time is. */
+export function monotonic(): string {
+  return String(process.hrtime.bigint() / 1_000n);
+}
+
 /** ms; systemd reads hundreds of messages in this time, even while it reloads its units. */
 const QUEUE_TIMEOUT = 1_000;
 

@@ -6,7 +6,7 @@ import { isStartedBySystemd } from "../process/spawn.js";
 import type { InventoryItem } from "../sockets/inventory.js";
 import { warnAboutUnused } from "./activation.js";
 import { readEnvironment } from "./environment.js";
-import { Notifier, type Message } from "./notify.js";
+import { monotonic, Notifier, type Message } from "./notify.js";
 import { describeStatus } from "./status-line.js";
 import { DescriptorStore } from "./store.js";
 
@@ -200,8 +200,3 @@ export class ServiceManager {
 
 /** ms between two beats. */
 const MAX_INTERVAL = 5_000;
-
-/** CLOCK_MONOTONIC in µs, which is what Node's high-resolution time is. */
-function monotonic(): string {
-  return String(process.hrtime.bigint() / 1_000n);
-}

@@ -42,20 +42,35 @@ export function storeNames(items: readonly InventoryItem[]): string[] {
 }
 
 /** Reads a name in the store; undefined for an entry that this package has not made. */
-export function readStoreName(fdName: string): { name: string; dev?: string; ino?: string } | undefined {
+export function readStoreName(fdName: string): StoredName | undefined {
   const [prefix, name, socket, dev, ino] = fdName.split(";");
   if (prefix !== PREFIX || name === undefined || socket === undefined) return undefined;
+  const [, index, position] = /^(\d+)\.(\d+)$/.exec(dev === MEMBER ? (ino ?? "") : "") ?? [];
   try {
     return {
       name: decodeURIComponent(name),
-      ...(dev === undefined || ino === undefined ? {} : { dev, ino }),
+      ...(position === undefined
+        ? dev === undefined || ino === undefined
+          ? {}
+          : { dev, ino }
+        : { member: { index: Number(index), position: Number(position) } }),
     };
   } catch {
     return undefined;
   }
 }
 
+/** The name of a descriptor in the store: of a Unix listener with its file, of a reuse-port group with its place there. */
+interface StoredName extends Pick<InventoryItem, "member"> {
+  name: string;
+  dev?: string;
+  ino?: string;
+}
+
 const PREFIX = "handover";
+
+/** In the place of the device, of which this is no number. */
+const MEMBER = "member";
 
 /** FDNAME_MAX of systemd. */
 const MAX_NAME_LENGTH = 255;
@@ -71,6 +86,7 @@ function* entryOf(item: InventoryItem): Generator<[string, number]> {
     // New code may use the same name for another socket.
     fstatSync(item.fd, { bigint: true }).ino,
     ...(item.file === undefined ? [] : [item.file.dev, item.file.ino]),
+    ...(item.member === undefined ? [] : [MEMBER, `${item.member.index}.${item.member.position}`]),
   ].join(";");
   if (name.length <= MAX_NAME_LENGTH) yield [name, item.fd];
 }

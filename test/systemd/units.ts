@@ -7,14 +7,22 @@ export interface Plan {
   /** The argument of `listen()`. */
   listen?: string;
   options?: string;
+  /** Whether it has a PID file of its own. Default true. */
+  pidFile?: boolean;
 }
 
 /** An HTTP server that answers with its PID; what is held when there is a SIGUSR2. */
 export function program(name: string, port: number, plan: Plan = {}): string {
-  const { initialise = "", begin = "", options = "", listen = `{ port: ${port}, host: "127.0.0.1" }` } = plan;
+  const {
+    initialise = "",
+    begin = "",
+    options = "",
+    pidFile = true,
+    listen = `{ port: ${port}, host: "127.0.0.1" }`,
+  } = plan;
   return `import { createServer } from "node:http";
 import { Upgrader } from "/srv/handover/dist/bundle/index.js";
-const upg = new Upgrader({ pidFile: "/run/${name}/pid", probation: 300, ${options} });
+const upg = new Upgrader({ ${pidFile ? `pidFile: "/run/${name}/pid", ` : ""}probation: 300, ${options} });
 const held = [];
 process.on("SIGUSR2", () => held.forEach((response) => response.end(String(process.pid))));
 const server = createServer((request, response) => {
@@ -52,6 +60,25 @@ export function service(
     [`/etc/systemd/system/${name}.service`]: `[Service]\n${lines.join("\n")}\n`,
     [`/srv/app/${name}.mjs`]: program(name, port, plan),
   };
+}
+
+/** The unit of such a program under a supervisor with two workers, and the program. */
+export function supervised(
+  name: string,
+  port: number,
+  directives: Record<string, string | undefined> = {},
+  plan: Plan = {},
+): Record<string, string> {
+  const handover = `${process.execPath} /srv/handover/bin/handover.js`;
+  const options = `--name ${name} --workers 2 --pid-file /run/${name}/pid --probation 300ms`;
+  const own = {
+    Type: "notify",
+    ExecStart: `${handover} run ${options} -- /srv/app/${name}.mjs`,
+    KillMode: "mixed",
+    Restart: "on-failure",
+    RestartSec: "0",
+  };
+  return service(name, port, { ...own, ...directives }, { ...plan, pidFile: false });
 }
 
 /** A socket unit for the service of the same name. */
