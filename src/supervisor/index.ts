@@ -10,6 +10,7 @@ import { takeActivation } from "../systemd/activation.js";
 import { ControlServer } from "../control/server.js";
 import { OrphanReaper } from "./orphans.js";
 import { OwnBinding } from "./own-binding.js";
+import { PrefixedOutput } from "./prefixed-output.js";
 import { readSupervisorOptions, type SupervisorOptions, type SupervisorSettings } from "./settings.js";
 import { handleSignals } from "./signals.js";
 import { Supervisor } from "./supervisor.js";
@@ -33,7 +34,9 @@ export async function run(settings: SupervisorSettings): Promise<number> {
   // What workers leave behind comes to this process, and would otherwise never be reaped in a container.
   if (process.pid !== 1) native().becomeSubreaper();
   const reaper = OrphanReaper.start();
-  const env: Env = { ...systemEnv, spawn: startWorker };
+  const output = settings.prefix ? new PrefixedOutput() : undefined;
+  const spawn: Env["spawn"] = async (...how) => output?.start(...how) ?? startWorker(...how);
+  const env: Env = { ...systemEnv, spawn };
   const pidFile = settings.pidFile === undefined ? undefined : new PidFile(settings.pidFile, env.pid);
   const { items, stored } = takeActivation(process.env, process.pid, true);
   const supervisor = new Supervisor(settings, env, items);
@@ -56,6 +59,7 @@ export async function run(settings: SupervisorSettings): Promise<number> {
   await control.close(ANSWER_TIMEOUT);
   binding.close();
   pidFile?.remove();
+  await output?.end();
   reaper.stop();
   reports.close();
   return code;

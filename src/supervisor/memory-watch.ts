@@ -51,7 +51,7 @@ export class MemoryWatch {
 
   async #look(): Promise<void> {
     const host = this.#host;
-    for (const worker of [...host.workers()]) {
+    for (const worker of host.workers()) {
       const excess = this.#startedOver.has(worker) ? undefined : this.#excessOf(worker);
       const last = this.#renewed.get(worker.index) ?? -Infinity;
       if (excess === undefined || host.clock.now() - last < AT_MOST_EVERY) continue;

@@ -21,14 +21,19 @@ export function workerCommand({ command, readEnv }: SupervisorSettings, index: n
   return { ...planned, env };
 }
 
-/** Starts a worker, whose descriptor 3 is `channel`. */
+/**
+ * Starts a worker, whose descriptor 3 is `channel`.
+ *
+ * @param standard its stdin, stdout and stderr
+ */
 export async function startWorker(
   command: Command,
   channel: number,
   env: NodeJS.ProcessEnv,
+  standard: readonly number[] = [0, 1, 2],
 ): Promise<SpawnedProcess> {
   const program = { ...command, env: mayPreload(command) ? withPreload(env) : env };
-  const child = await startProgram(program, [0, 1, 2, channel]);
+  const child = await startProgram(program, [...standard, channel]);
   return Object.assign(child, { detach: async () => {} });
 }
 
