@@ -41,6 +41,8 @@ export class Worker implements SupervisorListener {
   #record: UpgradeRecord | undefined;
   #takeover: WorkerTakeover | undefined;
   #staged: Staged | undefined;
+  /** Resolves when this worker accepts again: it takes no loan before. */
+  #resuming: Promise<unknown> = Promise.resolve();
   /** Whether the roles of the service are this worker's. */
   #holdsRoles = false;
 
@@ -126,6 +128,7 @@ export class Worker implements SupervisorListener {
     this.#takeover = undefined;
     if (takeover !== undefined) {
       takeover.settle(reason);
+      this.#resuming = takeover.confirmed;
       return void (await takeover.confirmed);
     }
     if (this.#context.state().name !== "upgrading") return;
@@ -143,7 +146,7 @@ export class Worker implements SupervisorListener {
   }
 
   lend(name: string, index: number, fd: number): void {
-    this.#context.sockets.lend(name, index, fd);
+    void this.#resuming.then(() => this.#context.sockets.lend(name, index, fd));
   }
 
   probe(name: string | undefined, fd: number): void {
@@ -151,7 +154,7 @@ export class Worker implements SupervisorListener {
   }
 
   unlend(name: string, index: number): void {
-    this.#context.sockets.unlend(name, index);
+    void this.#resuming.then(() => this.#context.sockets.unlend(name, index));
   }
 
   stop(): void {

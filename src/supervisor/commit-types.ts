@@ -65,6 +65,8 @@ export type CommitEvent =
   | { readonly type: "probationOver" }
   /** A new worker that was told to accept has been silent for too long. */
   | { readonly type: "newHung"; readonly index: number }
+  /** An old worker has been silent for too long. */
+  | { readonly type: "oldHung"; readonly index: number }
   /** A caller or a stop ends the upgrade. It has no meaning after the first commit: a stop has to come after the upgrade. */
   | { readonly type: "abort"; readonly code: "ERR_ABORTED" | "ERR_STOPPED" };
 
@@ -89,6 +91,11 @@ export type CommitEffect =
   | { readonly type: "setTimer"; readonly phase: CommitPhase }
   | { readonly type: "clearTimer" }
   | { readonly type: "done" }
+  /**
+   * Every old worker has died before the new ones were ready. Those that were started serve in their place, each as soon as it
+   * is ready: the last effect.
+   */
+  | { readonly type: "orphaned" }
   | CommitUndone;
 
 /** The last effect of an upgrade that failed before its first commit, or was rolled back after it. */

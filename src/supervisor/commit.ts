@@ -23,10 +23,11 @@ import type {
  * - An old worker retires only after the new worker that takes what it holds has acknowledged the commit: a new worker that
  *   hangs from its start on has taken nothing.
  * - Before the first commit every failure leaves the old workers as they were. After it a failure rolls back all batches.
- * - Every phase has a timer, so every upgrade ends: as done, failed or rolled back.
+ * - Every phase has a timer, so every upgrade ends: as done, failed, rolled back or orphaned.
  * - An event that the phase does not wait for changes nothing: a second answer, a late one, one of an unknown worker.
  *
- * An old worker that dies is not started again before the end: the new worker of its index is to serve instead.
+ * An old worker that dies is not started again before the end: the new worker of its index is to serve instead. If the last
+ * one dies before a new one was told to accept, the upgrade ends: the new workers are started like any others.
  */
 
 /** The first step of an upgrade. */
@@ -46,6 +47,9 @@ export function stepCommit(state: CommitState, event: CommitEvent): CommitStep {
     case "newHung":
       if (!state.committed.includes(event.index)) return unchanged(state);
       return undo(state, { code: "ERR_UNRESPONSIVE", indexes: [event.index] });
+    case "oldHung":
+      if (!isAwaited(state, "yielding", event.index)) return unchanged(state);
+      return undo(state, { code: "ERR_CEASE_TIMEOUT", indexes: [event.index] });
     case "abort":
       if (state.committed.length > 0) return unchanged(state);
       return undo(state, { code: event.code, indexes: [] });
@@ -100,6 +104,12 @@ function buryNew(state: CommitState, index: number): CommitStep {
 function buryOld(state: CommitState, index: number): CommitStep {
   if (!state.plan.olds.includes(index) || state.deadOlds.includes(index)) return unchanged(state);
   const buried = { ...state, deadOlds: [...state.deadOlds, index] };
+  if (
+    state.phase === "starting" &&
+    living(buried, state.plan.olds).length === 0 &&
+    state.committed.length === 0
+  )
+    return orphan(buried);
   const waitsForOlds = ["yielding", "ceasing", "resuming"].includes(state.phase);
   return waitsForOlds ? answer(buried, state.phase, index) : unchanged(buried);
 }
@@ -203,6 +213,12 @@ function confirm(state: CommitState, effects: readonly CommitEffect[] = []): Com
     state: { ...state, phase: "ended" },
     effects: [...effects, { type: "clearTimer" }, told, { type: "done" }],
   };
+}
+
+/** With no worker that serves, a new one must not wait for the others, nor be killed because one of them fails. */
+function orphan(state: CommitState): CommitStep {
+  const effects = [{ type: "clearTimer" }, { type: "orphaned" }] as const;
+  return { state: { ...state, phase: "ended", awaited: [] }, effects };
 }
 
 /** Kills every new worker. No old one accepts again before the last of them is dead. */

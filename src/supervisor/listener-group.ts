@@ -117,11 +117,6 @@ export class ListenerGroup {
     for (const loan of lend) this.#host.lend(loan, this.#members.get(loan.member)!);
   }
 
-  /** Another process has the place of this index: what was lent to the one before is to be lent again. */
-  forgetLoansTo(index: number): void {
-    this.#steering.setAccepting(index, false);
-  }
-
   /**
    * Removes the member of an index from the group. Clients in its queue are reset: it has to be empty. The member leaves the
    * kernel's group at once: workers that have its descriptor would keep it there, and the filter counts the group's members.

@@ -134,12 +134,6 @@ export class ServiceListeners {
     }
   }
 
-  /** Other processes have the places of these indexes. */
-  replaced(indexes: Iterable<number>): void {
-    for (const index of indexes) for (const group of this.#groups.values()) group.forgetLoansTo(index);
-    this.steer();
-  }
-
   /** Closes the members of an index, whose worker is gone, and whose queues are empty or lent. */
   removeIndex(index: number): void {
     for (const group of this.#groups.values()) group.remove(index);

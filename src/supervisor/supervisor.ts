@@ -65,10 +65,7 @@ export class Supervisor implements ControlledProcess {
       generation: () => this.#generation,
       isStopping: () => this.#isStopping,
       newWorker: (index) => this.#upgrade?.news.get(index),
-      onDeath: (index) => {
-        this.#upgrade?.dispatch({ type: "oldDied", index });
-        return this.#upgrade !== undefined || this.#scaling?.died(index) === true;
-      },
+      onDeath: (index) => this.#onDeath(index),
       changed: () => this.#onServing(),
       allFailed: () => {
         report("every worker has failed: the service ends");
@@ -335,13 +332,14 @@ export class Supervisor implements ControlledProcess {
         readyTimeout,
         probation,
         start: async (index, peers) => pool.spawn(index, generation, peers),
+        holder: () => pool.holder,
         commit: (worker, roles) => pool.commit(worker, roles),
         resume: (worker, reason, roles) => pool.resume(worker, reason, roles),
+        changed: () => this.listeners.steer(),
       },
       plan,
       olds,
       staged?.workers ?? new Map(),
-      pool.holder,
     );
     this.#upgrade = upgrade;
     this.events.emit("upgrading", { pid, generation, workers, ...isStaged });
@@ -378,14 +376,20 @@ export class Supervisor implements ControlledProcess {
       this.listeners.closeUnused();
     } else {
       const { error } = end;
-      Object.assign(record, { outcome: end.how, code: error.code, reason: error.message });
+      if (end.how === "orphaned") this.#generation = generation;
+      Object.assign(record, {
+        outcome: end.how === "rolledBack" ? "rolledBack" : "failed",
+        code: error.code,
+        reason: error.message,
+      });
       if (end.how === "rolledBack") this.events.emit("rollback", { pid: this.#env.pid, error });
       else this.events.emit("failed", { error });
     }
     this.totals.count(record);
-    this.listeners.replaced(upgrade.news.keys());
+    this.listeners.steer();
     if (this.#state === "ready") {
-      this.pool.setHolder(upgrade.holder);
+      this.pool.assignRoles();
+      if (end.how === "orphaned") this.pool.adopt(upgrade.news);
       this.pool.startMissing();
     }
     this.events.emit("recorded", record);
@@ -448,7 +452,17 @@ export class Supervisor implements ControlledProcess {
 
   #onSilence(worker: WorkerProcess, silence: number): void {
     this.#care.onSilence(worker, silence);
-    if (this.#upgrade?.hasNew(worker) === true) this.#upgrade.onSilence(worker, silence);
+    this.#upgrade?.onSilence(worker, silence);
+  }
+
+  /** A worker that serves has died. Returns whether the new worker of an upgrade takes its place. */
+  #onDeath(index: number): boolean {
+    const upgrade = this.#upgrade;
+    // While the roles move, or have moved, the upgrade says who holds them.
+    if (upgrade === undefined || upgrade.phase === "starting") this.pool.assignRoles();
+    if (upgrade?.replaces(index) !== true) return this.#scaling?.died(index) === true;
+    upgrade.dispatch({ type: "oldDied", index });
+    return true;
   }
 
   #beginRecord(to: number): UpgradeRecord {

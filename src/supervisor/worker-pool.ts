@@ -203,15 +203,14 @@ export class WorkerPool {
 
   /** A worker that was started outside of an upgrade is ready: it accepts. */
   admit(worker: WorkerProcess): void {
-    const holdsRoles = this.#holder === undefined;
-    if (holdsRoles) this.#holder = worker.index;
-    this.commit(worker, holdsRoles);
+    this.commit(worker, this.#holder === undefined);
   }
 
   /** @param roles whether it acquires the roles */
   commit(worker: WorkerProcess, roles: boolean): void {
     // The keys of the first worker are those of all.
     this.#ticketKeys = { ...worker.ticketKeys, ...this.#ticketKeys };
+    if (roles) this.#holder = worker.index;
     worker.commit(this.#ticketKeys, this.#nextFence(), roles);
   }
 
@@ -233,6 +232,16 @@ export class WorkerPool {
       Object.assign(record, { current: worker, hasFailed: false });
       record.policy.forget();
       this.#watch(worker, () => {});
+    }
+  }
+
+  /** The new workers of an upgrade serve although it has failed: no other worker does. */
+  adopt(news: ReadonlyMap<number, WorkerProcess>): void {
+    for (const [index, worker] of news) {
+      if (worker.isDead) continue;
+      this.#records[index]!.current = worker;
+      this.#watch(worker, this.#killIfLate(worker));
+      if (worker.readySince !== undefined) this.admit(worker);
     }
   }
 
@@ -258,21 +267,23 @@ export class WorkerPool {
     worker.fail(stateError("ERR_STOPPED", "start a worker"));
   }
 
-  /** @param holder the index of the worker that holds the roles after an upgrade */
-  setHolder(holder: number | undefined): void {
-    this.#holder = holder;
-    this.assignRoles();
-  }
-
   /** One worker holds the roles, unless none serves. */
   assignRoles(): void {
     // A holder that leaves releases them first.
     if (this.#holder !== undefined && this.#records[this.#holder]?.isLeaving) return;
-    const ready = [...this.serving().keys()].filter((index) => !this.#records[index]!.isLeaving);
+    const ready = this.indexes.filter(
+      (index) => this.#mayHold(index) !== undefined && !this.#records[index]!.isLeaving,
+    );
     const holder = roleHolder(this.#holder, ready);
     if (holder === this.#holder) return;
     this.#holder = holder;
-    if (holder !== undefined) this.#records[holder]!.current!.roles(true, this.#nextFence());
+    if (holder !== undefined) this.#mayHold(holder)!.roles(true, this.#nextFence());
+  }
+
+  /** The worker of an index that accepts, or was told to: it may have acquired the roles by then. */
+  #mayHold(index: number): WorkerProcess | undefined {
+    const both = [this.#host.newWorker(index), this.#records[index]!.current];
+    return both.find((worker) => worker?.isCommitted === true && !worker.isDead);
   }
 
   #placeOf(index: number, generation: number): Omit<WorkerPlace, "peers"> {
@@ -315,7 +326,6 @@ export class WorkerPool {
     Object.assign(record, { current: undefined, lastExit: reasonOf(how) });
     this.#host.listeners.steer();
     if (this.#host.isStopping() || this.#host.onDeath(index)) return;
-    this.assignRoles();
     const delay = record.policy.died(this.#env.clock.now(), worker?.readySince);
     const who = worker === undefined ? `worker ${index}` : `worker ${index} (pid ${worker.pid})`;
     if (delay === "failed") {

@@ -24,15 +24,21 @@ export interface UpgradeHost {
   readonly probation: number;
   /** Starts a new worker, with the links to the old ones that it replaces. */
   start(index: number, peers: readonly PeerLink[]): Promise<WorkerProcess>;
+  /** The index of the worker that holds the roles. */
+  holder(): number | undefined;
   /** Tells a new worker to accept. */
   commit(worker: WorkerProcess, roles: boolean): void;
   /** Tells an old worker to accept again. */
   resume(worker: WorkerProcess, reason: HandoverError, roles: boolean): void;
+  /** Other workers accept than before. */
+  changed(): void;
 }
 
 /** How an upgrade of workers ended. */
 export type UpgradeEnd =
   | { readonly how: "done" }
+  /** No worker serves, and the new ones that were started have to. */
+  | { readonly how: "orphaned"; readonly error: HandoverError }
   | ({ readonly how: "failed" | "rolledBack"; readonly error: HandoverError } & Pick<
       CommitUndone,
       "dead" | "silent" | "unkillable"
@@ -51,7 +57,6 @@ export class WorkersUpgrade {
   readonly #ended = deferred<UpgradeEnd>();
   readonly #plan: CommitPlan;
   #state: CommitState;
-  #holder: number | undefined;
   #cancelTimer: () => void = () => {};
   /** Why a worker failed, for the error. */
   #cause: Error | undefined;
@@ -65,19 +70,16 @@ export class WorkersUpgrade {
    *
    * @param olds the workers that serve
    * @param staged new workers that are ready
-   * @param holder the index of the worker that holds the roles
    */
   constructor(
     host: UpgradeHost,
     plan: CommitPlan,
     olds: ReadonlyMap<number, WorkerProcess>,
     staged: ReadonlyMap<number, WorkerProcess>,
-    holder: number | undefined,
   ) {
     this.#host = host;
     this.#plan = plan;
     this.#olds = olds;
-    this.#holder = holder;
     this.committed = this.#committed.promise;
     this.ended = this.#ended.promise;
     this.committed.catch(() => {});
@@ -107,14 +109,14 @@ export class WorkersUpgrade {
     return this.#ready;
   }
 
+  /** Whether this upgrade replaces the worker of an index. */
+  replaces(index: number): boolean {
+    return this.#plan.news.includes(index) || this.#plan.olds.includes(index);
+  }
+
   /** Whether a worker is one of the new ones. */
   hasNew(worker: WorkerProcess): boolean {
     return this.#news.get(worker.index) === worker;
-  }
-
-  /** The worker that holds the roles. */
-  get holder(): number | undefined {
-    return this.#holder;
   }
 
   /** Gives up before the first commit. After it, the service that stops only needs to stop both generations. */
@@ -131,6 +133,7 @@ export class WorkersUpgrade {
     this.#state = state;
     if (state.phase !== before) this.#mark(state.phase);
     this.#run(effects);
+    if (state.phase !== before) this.#host.changed();
   }
 
   /** A new worker is ready. */
@@ -145,10 +148,14 @@ export class WorkersUpgrade {
     this.dispatch({ type: "yielded", index, failed: failure !== undefined });
   }
 
-  /** The silence of a new worker that was told to accept. */
+  /** The silence of a worker that was told to accept. */
   onSilence(worker: WorkerProcess, silence: number): void {
-    const limit = Math.max(this.#host.probation, MIN_SILENCE);
-    if (!worker.isInspected && silence >= limit) this.dispatch({ type: "newHung", index: worker.index });
+    const { index, isInspected } = worker;
+    const isNew = this.hasNew(worker);
+    const limit = isNew ? Math.max(this.#host.probation, MIN_SILENCE) : MIN_SILENCE;
+    if (isInspected || silence < limit) return;
+    if (isNew) this.dispatch({ type: "newHung", index });
+    else if (this.#olds.get(index) === worker) this.dispatch({ type: "oldHung", index });
   }
 
   #run(effects: readonly CommitEffect[]): void {
@@ -178,7 +185,7 @@ export class WorkersUpgrade {
         break;
       case "resume":
         for (const old of this.#those(effect.indexes))
-          this.#host.resume(old, this.#error, old.index === this.#holder);
+          this.#host.resume(old, this.#error, old.index === this.#host.holder());
         break;
       case "confirm":
         for (const index of effect.news) this.#news.get(index)?.confirm();
@@ -193,6 +200,9 @@ export class WorkersUpgrade {
       case "done":
         this.#onAllCommitted();
         this.#ended.resolve({ how: "done" });
+        break;
+      case "orphaned":
+        this.#onOrphaned();
         break;
       case "failed":
       case "rolledBack":
@@ -216,7 +226,7 @@ export class WorkersUpgrade {
       for (const [n, old] of partners.entries())
         old.connect("successor", { ...worker.peer, index }, other[n]!);
       this.#add(index, worker);
-      if (this.#state.phase !== "starting" && this.#state.phase !== "ended") this.#kill(index);
+      if (this.#state.phase !== "starting" || this.#isAbandoned) this.#kill(index);
       else this.#mark("spawned");
     } catch (error) {
       this.#cause ??= error as Error;
@@ -235,8 +245,7 @@ export class WorkersUpgrade {
   }
 
   #commit(indexes: readonly number[]): void {
-    const holder = newRoleHolder(this.#plan, this.#holder, indexes);
-    this.#holder = holder ?? this.#holder;
+    const holder = newRoleHolder(this.#plan, this.#host.holder(), indexes);
     for (const index of indexes) this.#host.commit(this.#news.get(index)!, index === holder);
   }
 
@@ -293,6 +302,14 @@ export class WorkersUpgrade {
     this.#cancelTimer();
     this.#onAllCommitted();
     this.#ended.resolve({ how: "done" });
+  }
+
+  #onOrphaned(): void {
+    const message =
+      "cannot upgrade: every worker that served has died; the new workers serve, each as soon as it is ready";
+    const error = new HandoverError("ERR_CHILD_EXITED", message);
+    this.#committed.reject(error);
+    this.#ended.resolve({ how: "orphaned", error });
   }
 
   #end({ type, dead, silent, unkillable }: CommitUndone): void {

@@ -26,7 +26,7 @@ const luck: fc.Arbitrary<BadLuck> = fc.record({
 
 test("an upgrade of workers that fail at random keeps its promises, and ends", () => {
   const upgrades = fc.property(plans, luck, (plan, bad) => {
-    expect(["done", "failed", "rolledBack"]).toContain(new SimulatedUpgrade(plan, bad).run().end.type);
+    expect(["done", "orphaned", "failed", "rolledBack"]).toContain(new SimulatedUpgrade(plan, bad).run().end.type);
   });
   fc.assert(upgrades, { numRuns: 5_000 });
 });
@@ -46,6 +46,7 @@ test("upgrades of workers that fail at random end in every way", () => {
   expect([...ends].toSorted()).toEqual(
     [
       "done",
+      "orphaned",
       "with a dead worker",
       "with a silent worker",
       "with an unkillable worker",

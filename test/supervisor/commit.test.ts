@@ -21,6 +21,7 @@ const events = {
   "newDied 1": { type: "newDied", index: 1 },
   "oldDied 1": { type: "oldDied", index: 1 },
   "newHung 1": { type: "newHung", index: 1 },
+  "oldHung 1": { type: "oldHung", index: 1 },
   probationOver: { type: "probationOver" },
   abort: { type: "abort", code: "ERR_ABORTED" },
 } as const satisfies Record<string, CommitEvent>;
@@ -67,6 +68,7 @@ const table: Record<Situation, Partial<Record<EventName, string>>> = {
     "yielded 1, failed": "killing: kill 0+1, timer killing",
     "newDied 1": "killing: kill 0, timer killing",
     "oldDied 1": "ceasing: cease 0, timer ceasing",
+    "oldHung 1": "killing: kill 0+1, timer killing",
     abort: "killing: kill 0+1, timer killing",
     timeout: "killing: kill 0+1, timer killing",
   },
@@ -202,9 +204,15 @@ describe("the effects of an upgrade, in their order", () => {
     );
   });
 
-  test("of workers that are all dead: the new ones accept as soon as they are ready", () => {
-    expect(run({ ...two, probation: false }, [of("oldDied", 0), of("oldDied", 1)])).toBe(
+  test("of workers that are all dead: the new ones accept when all are ready", () => {
+    expect(run({ ...two, olds: [], probation: false })).toBe(
       "start 0+1, commit 0+1, clear, confirm 0+1 and , done",
+    );
+  });
+
+  test("of workers that all die while the new ones start: it ends, and the new ones live", () => {
+    expect(run(two, [of("oldDied", 0), of("workerReady", 0), of("oldDied", 1)])).toBe(
+      "start 0+1, clear, orphaned",
     );
   });
 
@@ -295,7 +303,8 @@ function inWord(effect: CommitEffect): string {
     case "clearTimer":
       return "clear";
     case "done":
-      return "done";
+    case "orphaned":
+      return effect.type;
     case "failed":
     case "rolledBack": {
       const { type, failure, dead, silent, unkillable } = effect;

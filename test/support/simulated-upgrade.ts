@@ -175,7 +175,9 @@ export class SimulatedUpgrade {
   #expire(): void {
     const phase = this.#timer!;
     const silent = [...this.#news.values()].find((worker) => worker.hangs && worker.lives);
-    if (phase !== "probation") this.#step({ type: "timeout", phase });
+    if (phase === "yielding" && this.#dice.percent(20))
+      this.#step({ type: "oldHung", index: this.#dice.pick(this.plan.olds) });
+    else if (phase !== "probation") this.#step({ type: "timeout", phase });
     else if (silent === undefined) this.#step({ type: "probationOver" });
     else {
       this.#mustFail = true;
@@ -268,9 +270,12 @@ export class SimulatedUpgrade {
 
   #checkEnd(): void {
     if (this.#timer !== undefined) throw this.#broken("leaves a timer");
-    const ends = this.effects.filter(({ type }) => ["done", "failed", "rolledBack"].includes(type));
+    const ends = this.effects.filter(({ type }) =>
+      ["done", "orphaned", "failed", "rolledBack"].includes(type),
+    );
     if (ends.length !== 1 || ends[0] !== this.end) throw this.#broken("ends twice");
     if (this.end.type === "done") this.#checkDone();
+    else if (this.end.type === "orphaned") this.#checkOrphaned();
     else this.#checkUndone(this.end as CommitUndone);
   }
 
@@ -287,6 +292,12 @@ export class SimulatedUpgrade {
       if (times > 1 || (times === 0 && old.lives)) throw this.#broken(`retires a worker ${times} times`);
     }
     this.#checkHolder(this.#news);
+  }
+
+  #checkOrphaned(): void {
+    if ([...this.#olds.values()].some((old) => old.lives)) throw this.#broken("takes a worker for dead");
+    if ([...this.#news.values()].some((one) => one.isKilled))
+      throw this.#broken("kills a worker that has to serve");
   }
 
   #checkUndone({ type, dead, silent, unkillable }: CommitUndone): void {
