@@ -21,13 +21,19 @@ type CommitFailureCode = Extract<
 /**
  * The error of an upgrade that failed.
  *
- * @param cause what is known of the fault: the exit of a worker, the message of a role
+ * @param cause what is known of the fault: the exit of a worker, the message of a role. Where a new worker could not be started,
+ *   or was killed for a reason, the code is that of the cause
  */
 export function commitError({ code, indexes }: CommitFailure, cause?: Error): HandoverError {
   const workers = `${indexes.length === 1 ? "worker" : "the workers"} ${indexes.join(", ")}`;
+  if (code === "ERR_CHILD_EXITED" && cause instanceof HandoverError && cause.code !== code)
+    return new HandoverError(cause.code, `cannot upgrade: ${workers}: ${cause.message}`, { cause });
   const detail = cause === undefined ? "" : `: ${cause.message}`;
   return new HandoverError(code, `cannot upgrade: ${SENTENCES[code](workers)}${detail}`, { cause });
 }
+
+/** Why a new process that has sent nothing is not ready. */
+export const NOT_GREETED = "its program has not created an Upgrader";
 
 const SENTENCES: Record<CommitFailureCode, (workers: string) => string> = {
   ERR_ABORTED: () => "the upgrade was aborted",

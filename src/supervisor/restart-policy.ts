@@ -2,7 +2,7 @@
 export interface RestartLimits {
   /** The delay before the second restart in a row. The first has none, and each further one doubles the delay. */
   readonly backoff: number;
-  /** A worker that dies more often than this within `restartWindow` has failed. */
+  /** A worker that dies more often than this within `restartWindow`, or in a row, has failed. */
   readonly restarts: number;
   readonly restartWindow: number;
 }
@@ -35,9 +35,10 @@ export class RestartPolicy {
   died(now: number, readySince: number | undefined): number | "failed" {
     const { backoff, restarts, restartWindow } = this.#limits;
     this.#deaths = [...this.#deaths.filter((death) => now - death < restartWindow), now];
-    if (this.#deaths.length > restarts) return "failed";
     if (readySince !== undefined && now - readySince >= STEADY) this.#inARow = 0;
     const turn = this.#inARow++;
+    // One that takes long to die, or waits long for its restart, would die for ever with few deaths in each window.
+    if (this.#deaths.length > restarts || this.#inARow > restarts) return "failed";
     return turn === 0 ? 0 : Math.min(backoff * 2 ** (turn - 1), LONGEST_BACKOFF);
   }
 

@@ -291,6 +291,8 @@ export class Supervisor implements ControlledProcess {
       for (const worker of all) worker.fail(reason);
     }
     await dead;
+    // One that was still being started is killed when it has been.
+    await this.#upgrade?.ended;
   }
 
   #assertIdle(doing: string): void {

@@ -8,6 +8,7 @@ import { RestartPolicy } from "./restart-policy.js";
 import { nextFence, roleHolder } from "./role-holder.js";
 import type { ServiceListeners } from "./service-listeners.js";
 import type { SupervisorSettings } from "./settings.js";
+import { NOT_GREETED } from "./commit-failure.js";
 import { workerCommand } from "./worker-command.js";
 import { WorkerProcess, type PeerLink, type WorkerListener } from "./worker-process.js";
 
@@ -24,6 +25,8 @@ export interface WorkerRecord {
   hasFailed: boolean;
   /** It is about to end without a next one: it gets no connections and no roles. */
   isLeaving: boolean;
+  /** Whether a restart is under way, or waits for its time. */
+  isRestarting: boolean;
   cancelRestart: () => void;
   /** Grows when a start that is under way is no longer wanted. */
   attempt: number;
@@ -121,13 +124,14 @@ export class WorkerPool {
   start(index: number): void {
     const record = this.#records[index]!;
     record.cancelRestart();
+    record.isRestarting = true;
     const attempt = ++record.attempt;
     void this.spawn(index, this.#host.generation(), []).then(
       (worker) => {
         // An upgrade, which starts another one, has begun meanwhile; or the index was removed, or the service stops.
         const isWanted = record.attempt === attempt && this.#records[index] === record;
         if (this.#host.isStopping() || !isWanted) return this.abandon(worker);
-        record.current = worker;
+        Object.assign(record, { current: worker, isRestarting: false });
         this.#watch(worker, this.#killIfLate(worker));
       },
       (error: unknown) => {
@@ -137,10 +141,10 @@ export class WorkerPool {
     );
   }
 
-  /** Starts the workers that no process serves for, unless they have failed. */
+  /** Starts the workers that no process serves for, unless they have failed or wait for their restart. */
   startMissing(): void {
-    for (const [index, { current, hasFailed }] of this.#records.entries())
-      if (current === undefined && !hasFailed) this.start(index);
+    for (const [index, { current, hasFailed, isRestarting }] of this.#records.entries())
+      if (current === undefined && !hasFailed && !isRestarting) this.start(index);
   }
 
   /** Adds indexes up to `count`, without a worker. Returns them. */
@@ -183,8 +187,9 @@ export class WorkerPool {
   /** Starts no worker again. */
   cancelRestarts(indexes: readonly number[] = this.indexes): void {
     for (const index of indexes) {
-      this.#records[index]!.cancelRestart();
-      this.#records[index]!.attempt++;
+      const record = this.#records[index]!;
+      record.cancelRestart();
+      Object.assign(record, { isRestarting: false, attempt: record.attempt + 1 });
     }
   }
 
@@ -303,7 +308,7 @@ export class WorkerPool {
     const { readyTimeout } = this.#settings;
     const readNow = (): void => worker.readNow();
     return awaitInput(this.#env.clock, readyTimeout, readNow, () => {
-      const message = `worker ${worker.index} (pid ${worker.pid}) was not ready within ${readyTimeout} ms, and was killed`;
+      const message = `it was not ready within ${readyTimeout} ms, and was killed${worker.hasGreeted ? "" : `: ${NOT_GREETED}`}`;
       if (worker.readySince === undefined) worker.fail(new HandoverError("ERR_UPGRADE_TIMEOUT", message));
     });
   }
@@ -323,7 +328,7 @@ export class WorkerPool {
   #onDeath(index: number, worker: WorkerProcess | undefined, how: HandoverError): void {
     const record = this.#records[index];
     if (record === undefined || record.current !== worker) return;
-    Object.assign(record, { current: undefined, lastExit: reasonOf(how) });
+    Object.assign(record, { current: undefined, isRestarting: false, lastExit: reasonOf(how) });
     this.#host.listeners.steer();
     if (this.#host.isStopping() || this.#host.onDeath(index)) return;
     const delay = record.policy.died(this.#env.clock.now(), worker?.readySince);
@@ -339,6 +344,7 @@ export class WorkerPool {
       `${who} has died: ${record.lastExit}; it is started again ${delay === 0 ? "now" : `in ${delay} ms`}`,
     );
     record.restarts++;
+    record.isRestarting = true;
     record.cancelRestart = this.#env.clock.after(delay, () => this.start(index));
   }
 
@@ -359,6 +365,7 @@ function newRecord({ backoff, restarts, restartWindow }: SupervisorSettings): Wo
     lastExit: undefined,
     hasFailed: false,
     isLeaving: false,
+    isRestarting: false,
     cancelRestart: () => {},
     attempt: 0,
   };

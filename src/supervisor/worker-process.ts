@@ -1,13 +1,14 @@
 import type { InventoryEntry, Message, Peer, WorkerPlace } from "../channel/messages.js";
 import { noSummary, type Departure } from "../events.js";
-import type { HandoverError } from "../errors.js";
+import { HandoverError } from "../errors.js";
 import { closeAll } from "../platform/descriptors.js";
 import type { Command } from "../process/command.js";
 import type { Env } from "../process/env.js";
 import { DOUBTFUL_SILENCE, HeartbeatWatch } from "../process/heartbeat.js";
-import type { Legacy } from "../process/inheritance.js";
+import { SUPERVISED_CAPABILITY, type Legacy } from "../process/inheritance.js";
 import { Successor } from "../process/successor.js";
 import { deferred } from "../util/deferred.js";
+import { VERSION } from "../util/version.js";
 
 /** What the supervisor learns from a worker. Answers that are late or come twice are reported, too. */
 export interface WorkerListener {
@@ -47,6 +48,7 @@ export class WorkerProcess {
   readonly #admitted: Promise<void>;
   #watch: HeartbeatWatch | undefined;
   #readySince: number | undefined;
+  #hasGreeted = false;
   #isAccepting = false;
   #connections = 0;
   #silence = 0;
@@ -137,6 +139,11 @@ export class WorkerProcess {
   /** Whether it has said that it accepts, and was not told to cease since. */
   get isAccepting(): boolean {
     return this.#isAccepting;
+  }
+
+  /** Whether its program has created an Upgrader. */
+  get hasGreeted(): boolean {
+    return this.#hasGreeted;
   }
 
   /** Whether it was told to accept. */
@@ -290,6 +297,9 @@ export class WorkerProcess {
 
   #receive(message: Message, fds: number[]): boolean {
     switch (message.type) {
+      case "hello":
+        this.#onHello(message);
+        return false;
       case "ready":
         return this.#onReady(message);
       case "heartbeat":
@@ -325,6 +335,14 @@ export class WorkerProcess {
     }
     closeAll(fds);
     return true;
+  }
+
+  /** An earlier version would bind the listeners itself, and accept for ever. */
+  #onHello({ capabilities, version }: Message & { type: "hello" }): void {
+    this.#hasGreeted = true;
+    if (capabilities.includes(SUPERVISED_CAPABILITY)) return;
+    const message = `the program uses handover ${version}, which cannot be a worker; its supervisor has ${VERSION}`;
+    this.fail(new HandoverError("ERR_PROTOCOL", message));
   }
 
   #onReady({ used, ticketKeys = {} }: Message & { type: "ready" }): boolean {

@@ -4,7 +4,7 @@ import { HandoverError } from "../errors.js";
 import type { Timings } from "../events.js";
 import { awaitInput, type Clock } from "../util/clock.js";
 import { deferred } from "../util/deferred.js";
-import { commitError } from "./commit-failure.js";
+import { commitError, NOT_GREETED } from "./commit-failure.js";
 import type {
   CommitEffect,
   CommitEvent,
@@ -275,7 +275,11 @@ export class WorkersUpgrade {
     const readAll = (): void => {
       for (const worker of [...this.#olds.values(), ...this.#news.values()]) worker.readNow();
     };
-    const onLate = (): void => this.dispatch({ type: "timeout", phase });
+    const onLate = (): void => {
+      if (this.#state.awaited.some((index) => this.#news.get(index)?.hasGreeted === false))
+        this.#cause ??= new Error(NOT_GREETED);
+      this.dispatch({ type: "timeout", phase });
+    };
     this.#cancelTimer = awaitInput(this.#host.clock, limit, readAll, onLate);
   }
 

@@ -26,7 +26,9 @@ const luck: fc.Arbitrary<BadLuck> = fc.record({
 
 test("an upgrade of workers that fail at random keeps its promises, and ends", () => {
   const upgrades = fc.property(plans, luck, (plan, bad) => {
-    expect(["done", "orphaned", "failed", "rolledBack"]).toContain(new SimulatedUpgrade(plan, bad).run().end.type);
+    expect(["done", "orphaned", "failed", "rolledBack"]).toContain(
+      new SimulatedUpgrade(plan, bad).run().end.type,
+    );
   });
   fc.assert(upgrades, { numRuns: 5_000 });
 });

@@ -31,14 +31,20 @@ describe("the limit of restarts", () => {
     { restarts: 0, deaths: [1], last: "failed" },
     { restarts: 1, deaths: [1], last: 0 },
     { restarts: 1, deaths: [1, 2], last: "failed" },
-    { restarts: 2, deaths: [1, 2], last: 100 },
-    { restarts: 2, deaths: [1, 2, 1_000], last: "failed" },
-    { restarts: 2, deaths: [1, 2, 1_001], last: 200 },
-    { restarts: 2, deaths: [1, 600, 1_001, 1_599], last: "failed" },
-    { restarts: 2, deaths: [1, 600, 1_001, 1_600], last: 400 },
-  ])("$restarts restarts in 1000 ms: the death at the end of $deaths gives $last", (one) => {
-    const policy = new RestartPolicy({ backoff: 100, restarts: one.restarts, restartWindow: 1_000 });
-    expect(one.deaths.map((now) => policy.died(now, undefined)).at(-1)).toBe(one.last);
+    { restarts: 2, deaths: [1, 2, 100], last: "failed" },
+    { restarts: 2, deaths: [1, 2, 101], last: 0 },
+    { restarts: 2, deaths: [1, 60, 101, 159], last: "failed" },
+    { restarts: 2, deaths: [1, 60, 101, 160], last: 0 },
+  ])("$restarts restarts in 100 s: the death at the end of $deaths gives $last", (one) => {
+    const policy = new RestartPolicy({ backoff: 100, restarts: one.restarts, restartWindow: 100_000 });
+    const deaths = one.deaths.map((second) => second * 1_000);
+    expect(deaths.map((now) => policy.died(now, now - 10_000)).at(-1)).toBe(one.last);
+  });
+
+  test("a worker that dies in a row fails, however long it takes to", () => {
+    const policy = new RestartPolicy({ backoff: 100, restarts: 2, restartWindow: 60_000 });
+    const deaths = [60_000, 120_000, 180_000];
+    expect(deaths.map((now) => policy.died(now, undefined))).toEqual([0, 100, "failed"]);
   });
 
   test("a worker that is up for long in between fails, too, if it dies too often", () => {
