@@ -111,6 +111,9 @@ async function bundleCommand(directory) {
       sourcefile: basename(path),
       sourcemap: "external",
       sourcesContent: false,
+      // A supervisor keeps the text in memory.
+      minifyWhitespace: true,
+      minifySyntax: true,
       // As it would load the file as an ES module.
       supported: { "dynamic-import": false },
       logOverride: { "empty-import-meta": "silent" },

@@ -1,4 +1,3 @@
-import { builtins } from "../platform/builtins.js";
 import { closeMemory, digest, readMemory, writeMemory } from "./memory-file.js";
 import { closeAll } from "../platform/descriptors.js";
 import type { Message, ParcelHead, Topic } from "../channel/messages.js";
@@ -12,7 +11,7 @@ export class Queries {
   readonly #handlers = new Map<string, QueryHandler>();
   readonly #requests = new Map<number, (answer: Answer | undefined) => void>();
   /** Not from 0: answers to another generation, which has read the same channel before, may still arrive. */
-  #asked = builtins.crypto.randomInt(2 ** 47);
+  #asked = Math.floor(Math.random() * 2 ** 47);
   #isOpen = true;
 
   constructor(link: Link) {

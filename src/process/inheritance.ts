@@ -58,7 +58,7 @@ export function readInheritance(
   }
   const place = hello.supervisor;
   const generation = place?.generation ?? hello.generation + 1;
-  sendOrThrow(channel, greeting(generation, pid));
+  sendOrThrow(channel, { ...greeting(generation, pid), inspected: isInspected() });
   const items = readItems(channel, deadline);
   if (place === undefined) {
     const predecessor = new Predecessor(channel, hello, fences);
@@ -143,7 +143,6 @@ function greeting(generation: number, pid: number): Message & { type: "hello" } 
     version: VERSION,
     pid,
     generation,
-    inspected: isInspected(),
   };
 }
 

@@ -5,6 +5,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  readSync,
   renameSync,
   rmSync,
   statSync,
@@ -12,7 +13,6 @@ import {
 } from "node:fs";
 import { constants as system } from "node:os";
 import { basename, dirname, join } from "node:path";
-import { builtins } from "../platform/builtins.js";
 import { HandoverError, reasonOf } from "../errors.js";
 import { systemError } from "../platform/native.js";
 
@@ -42,7 +42,7 @@ export class PidFile {
     this.discard();
     try {
       this.#assertReplaceable();
-      const file = `${this.path}.${this.#pid}.${builtins.crypto.randomBytes(NAME_BYTES).toString("hex")}`;
+      const file = `${this.path}.${this.#pid}.${randomBytes(NAME_BYTES).toString("hex")}`;
       const fd = openSync(file, CREATE, 0o666);
       this.#prepared = file;
       try {
@@ -122,6 +122,18 @@ export class PidFile {
 const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 
 const NAME_BYTES = 8;
+
+/** As that of `node:crypto`, which is a megabyte that a supervisor needs for nothing else. */
+function randomBytes(size: number): Buffer {
+  const fd = openSync("/dev/urandom", "r");
+  try {
+    const bytes = Buffer.alloc(size);
+    readSync(fd, bytes);
+    return bytes;
+  } finally {
+    closeSync(fd);
+  }
+}
 
 /** The end of the name of a prepared file. */
 const RANDOM = /^[0-9a-f]{16}$/;
