@@ -62,19 +62,19 @@ export class DocumentedProgram {
 
 /** Runs a documented module to its end; everything that it prints. */
 export async function runModule(text: string): Promise<string> {
-  const directory = project();
-  writeFileSync(join(directory, "program.js"), text);
+  const directory = project({ "program.js": text });
   const { stdout, stderr } = await run(process.execPath, ["program.js"], { cwd: directory });
   return stdout + stderr;
 }
 
-/** An empty project in which handover and ws are installed. */
-function project(): string {
+/** A project of ES modules in which handover and ws are installed; its directory. */
+export function project(files: Record<string, string> = {}): string {
   const directory = temporaryDirectory();
   mkdirSync(join(directory, "node_modules"));
   symlinkSync(resolve("."), join(directory, "node_modules", "handover"));
   symlinkSync(resolve("node_modules/ws"), join(directory, "node_modules", "ws"));
   writeFileSync(join(directory, "package.json"), '{ "type": "module" }');
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(directory, name), text);
   return directory;
 }
 
