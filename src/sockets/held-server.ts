@@ -4,6 +4,8 @@ import { HandoverError } from "../errors.js";
 import {
   allowClose,
   closeListener,
+  countConnection,
+  joinServer,
   requireClosable,
   overrideMember,
   wrapMember,
@@ -123,7 +125,13 @@ export class HeldServer {
       options;
     const given = { allowHalfOpen, pauseOnConnect, noDelay, keepAlive, keepAliveInitialDelay, highWaterMark };
     const defined = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-    const extra = createServer(defined, (socket) => server.emit("connection", socket));
+    const extra = createServer(defined, (socket) => {
+      // As a connection of another server it could not move.
+      countConnection(extra, -1);
+      countConnection(server, 1);
+      joinServer(server, socket);
+      server.emit("connection", socket);
+    });
     // The worker of that index accepts again, or another one empties the queue.
     extra.on("error", () => this.unlend(index));
     extra.listen({ fd }, this.#backlog as unknown as () => void);
