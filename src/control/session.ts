@@ -107,10 +107,8 @@ export class ControlSession {
       case "scale": {
         if (this.#controlled.scale === undefined) throw notSupported("scale");
         const send = (phase: ScalePhase): void => writeLine(this.#client, phase);
-        return {
-          answer: "scaled",
-          ...(await this.#controlled.scale(request["workers"] as number, send)),
-        };
+        const scaled = await this.#controlled.scale(request["workers"] as number, send);
+        return { answer: "scaled", ...scaled };
       }
       case "restart":
         if (this.#controlled.restart === undefined) throw notSupported("restart");

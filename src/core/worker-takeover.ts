@@ -60,9 +60,10 @@ export class WorkerTakeover implements Succession {
     return this.#probation.promise;
   }
 
-  /** Gives the channels to older generations, which still drain, to the successor. */
+  /** Gives the channels to older generations, which still drain, to the successor, and the last fence. */
   passOn(): void {
-    this.#link?.passOn(this.#context.predecessors.alive);
+    const { predecessors, processState } = this.#context;
+    this.#link?.passOn(predecessors.alive, processState.fences.last);
   }
 
   /** The supervisor has decided: the successor stays, or the upgrade is rolled back for `reason`. */

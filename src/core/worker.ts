@@ -105,7 +105,7 @@ export class Worker implements SupervisorListener {
     assertManaged(this.#context, "upgrade");
     await this.#host.request("upgrade");
     this.#record = leaves ? undefined : this.#context.history.begin();
-    await this.#context.processState.roles.release();
+    await Promise.all([this.#context.processState.roles.release(), this.#successorLink?.subscribed]);
   }
 
   cease(successor: Peer): number {
@@ -131,6 +131,7 @@ export class Worker implements SupervisorListener {
       this.#resuming = takeover.confirmed;
       return void (await takeover.confirmed);
     }
+    this.#successorLink?.close();
     if (this.#context.state().name !== "upgrading") return;
     if (this.#record !== undefined) this.#context.history.fail(this.#record, "failed", reason);
     this.#context.emit("failed", { error: reason });

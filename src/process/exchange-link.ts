@@ -16,8 +16,11 @@ export class ExchangeLink {
   readonly exchange: LocalExchange;
   /** Resolves when the channel has ended or is closed. */
   readonly gone: Promise<void>;
+  /** Resolves when the other worker has said what it takes: a drain that begins earlier would find no taker. */
+  readonly subscribed: Promise<void>;
   readonly #channel: Channel;
   readonly #gone = deferred<void>();
+  readonly #subscribed = deferred<void>();
 
   /** @param progress of this process's drain, for the successor's queries */
   constructor(fd: number, { generation, pid }: Peer, progress: () => DrainProgress) {
@@ -26,9 +29,12 @@ export class ExchangeLink {
     this.#channel = new Channel(fd);
     this.exchange = new LocalExchange(this.#channel, { generation, pid }, needsNoFence);
     this.gone = this.#gone.promise;
+    this.subscribed = this.#subscribed.promise;
     this.#channel.listen({
       message: (message, fds, body) => {
-        if (this.exchange.receive(message, fds, body)) return;
+        const isOfExchange = this.exchange.receive(message, fds, body);
+        if (message.type === "subscriptions") this.#subscribed.resolve();
+        if (isOfExchange) return;
         closeAll(fds);
         if (message.type === "confirmed") this.exchange.confirm();
         if (message.type === "progress-query") this.#channel.send({ type: "progress", ...progress() });
@@ -42,12 +48,14 @@ export class ExchangeLink {
     });
   }
 
-  /** Gives the channels to generations that still drain to the successor. */
-  passOn(predecessors: readonly Predecessor[]): void {
-    if (predecessors.length === 0) return;
+  /**
+   * Gives the channels to generations that still drain to the successor, and this process's last fence: those of what moves
+   * are above it.
+   */
+  passOn(predecessors: readonly Predecessor[], fence: number): void {
     const peers = predecessors.map(({ generation, pid }) => ({ generation, pid }));
     this.#channel.send(
-      { type: "commit", predecessors: peers },
+      { type: "commit", predecessors: peers, fence },
       predecessors.map((one) => one.passChannelOn()),
     );
   }
@@ -62,6 +70,7 @@ export class ExchangeLink {
 
   #end(): void {
     this.exchange.end();
+    this.#subscribed.resolve();
     this.#gone.resolve();
   }
 }

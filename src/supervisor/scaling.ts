@@ -19,6 +19,7 @@ export class Scaling {
   readonly #pool: WorkerPool;
   readonly #listeners: ServiceListeners;
   readonly #clock: Clock;
+  readonly #isWell: (worker: WorkerProcess) => boolean;
   readonly #onPhase: (phase: ScalePhase) => void;
   /** Indexes whose workers are not started again if they die: new ones, and those that leave. */
   readonly #mortal = new Set<number>();
@@ -37,11 +38,13 @@ export class Scaling {
     pool: WorkerPool,
     listeners: ServiceListeners,
     clock: Clock,
+    isWell: (worker: WorkerProcess) => boolean,
     onPhase: (phase: ScalePhase) => void,
   ) {
     this.#pool = pool;
     this.#listeners = listeners;
     this.#clock = clock;
+    this.#isWell = isWell;
     this.#onPhase = onPhase;
   }
 
@@ -120,8 +123,8 @@ export class Scaling {
     this.#setLeaving(indexes, true);
     const leaving = [...this.#pool.serving(indexes).values()];
     try {
+      const pairs = this.#pair(leaving, count);
       await this.#ask(leaving, "yielded", YIELD_TIMEOUT, (one) => one.yield(true));
-      const pairs = this.#pair(leaving, this.#pool.serving(this.#pool.indexes.slice(0, count)), count);
       await this.#ask(leaving, "ceased", CEASE_TIMEOUT, (one) => one.cease(pairs.get(one)!.peer));
       for (const [worker, { index, isDead }] of pairs)
         if (isDead && !worker.isDead)
@@ -152,16 +155,14 @@ export class Scaling {
   }
 
   /** Gives each worker that leaves an exchange link to one that stays. */
-  #pair(
-    leaving: readonly WorkerProcess[],
-    staying: ReadonlyMap<number, WorkerProcess>,
-    count: number,
-  ): Map<WorkerProcess, WorkerProcess> {
-    const takers = [...staying.values()];
+  #pair(leaving: readonly WorkerProcess[], count: number): Map<WorkerProcess, WorkerProcess> {
+    const staying = [...this.#pool.serving(this.#pool.indexes.slice(0, count)).values()];
+    const takers = staying.filter((one) => this.#isWell(one));
     if (takers.length === 0) throw scaleError("ERR_NOT_READY", "no worker that stays accepts");
     return new Map(
       leaving.map((worker) => {
-        const taker = staying.get(worker.index % count) ?? takers[worker.index % takers.length]!;
+        const own = takers.find(({ index }) => index === worker.index % count);
+        const taker = own ?? takers[worker.index % takers.length]!;
         link(worker, taker);
         return [worker, taker];
       }),

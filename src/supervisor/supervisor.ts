@@ -198,7 +198,8 @@ export class Supervisor implements ControlledProcess {
     }
     this.#assertIdle("scale");
     const from = this.pool.records.length;
-    const scaling = new Scaling(this.pool, this.listeners, this.#env.clock, onPhase);
+    const isWell = (worker: WorkerProcess): boolean => this.#care.isWell(worker);
+    const scaling = new Scaling(this.pool, this.listeners, this.#env.clock, isWell, onPhase);
     this.#scaling = scaling;
     try {
       await scaling.run(workers);

@@ -58,6 +58,11 @@ export class WorkerCare {
     this.#memory.start();
   }
 
+  /** Whether a worker responds, and is healthy. */
+  isWell(worker: WorkerProcess): boolean {
+    return this.#hangs.isWell(worker);
+  }
+
   stop(): void {
     this.#memory.stop();
   }

@@ -37,7 +37,6 @@ describe("the program", () => {
     [["help", "upgarde"], /^handover: unknown command 'upgarde' .*upgrade/],
     [["start", "app.js", "--fast"], /^handover: there is no command start: .*handover unit --install/],
     [["help", "start"], /^handover: there is no command start: /],
-    [["restart", 4711], /^handover: there is no command restart: handover upgrade replaces the process/],
     [["logs", "-f"], /^handover: there is no command logs: .*journal/],
     [["reload", "--jsn", 1], /^handover: unknown option '--jsn' .*\nTry: handover upgrade --help\n$/],
     [["completion", "csh"], /^handover: .*'csh' is invalid.* bash, zsh, fish/],

@@ -98,6 +98,20 @@ describe("the fields of answers in JSON", () => {
     expect(shapeOf(upgraded[0]!)).toEqual(["spawned", "generation", "pid", "staged"]);
   });
 
+  test("of scale and restart are those of docs/cli.md", async () => {
+    const service = await Supervised.start("http.js", { workers: 1 });
+    const where = ["--control", service.controlSocket, "--json"];
+    const more = jsonLines(await handover("scale", 2, ...where));
+    expect(more.map(shapeOf)).toEqual([shapes("joined"), shapes("scaled")]);
+    const restarted = jsonLines(await handover("restart", ...where));
+    expect(restarted.map(shapeOf)).toEqual(
+      ["spawned", "committed", "draining", "restarted"].map((name) => shapes(name)),
+    );
+    const fewer = jsonLines(await handover("scale", 1, ...where));
+    expect(fewer.map(shapeOf)).toEqual([shapes("leaving"), shapes("scaled")]);
+    await service.stop();
+  });
+
   test("of list are those of docs/cli.md", async () => {
     const service = await start();
     const [list] = jsonLines(await handover("list", "--json"));
@@ -172,9 +186,14 @@ describe.skipIf(Sandbox.missing)(`a host of its own${Sandbox.why}`, () => {
     await sandbox.run(`node server.js >/srv/log 2>&1 & ${UNTIL_SERVED}`);
     const order = ["status", "doctor", "--dry-run", "handover stage", "unstage", "upgrade", "stop"];
     const rank = (text: string): number => order.findIndex((word) => text.includes(word));
-    for (const command of commands.toSorted((a, b) => rank(a) - rank(b))) {
+    const ofWorkers = commands.filter((text) => /scale|restart/.test(text));
+    const ofAll = commands.filter((text) => !ofWorkers.includes(text));
+    const runs = async (command: string): Promise<void> =>
       expect({ command, ...(await sandbox.run(command)) }).toMatchObject({ command, code: 0, stderr: "" });
-    }
+    for (const command of ofAll.toSorted((a, b) => rank(a) - rank(b))) await runs(command);
+    const start = "handover run --workers 1 --pid-file /run/app/app.pid -- server.js >/srv/log 2>&1 &";
+    await sandbox.run(`${start} ${UNTIL_SERVED}`);
+    for (const command of ofWorkers) await runs(command);
   });
 });
 

@@ -134,6 +134,16 @@ export class Supervised {
     );
   }
 
+  /** Changes the number of workers. */
+  async scale(workers: number): Promise<Extract<Answer, { answer: "scaled" }>> {
+    return (await this.client()).ask({ command: "scale", workers });
+  }
+
+  /** Replaces the worker of an index, or each one. Resolves when the new processes are confirmed. */
+  async restart(index?: number): Promise<Extract<Answer, { answer: "restarted" }>> {
+    return (await this.client()).ask({ command: "restart", ...(index === undefined ? {} : { index }) });
+  }
+
   /** Runs a command in a worker whose fixture obeys. */
   async tell(pid: number, command: string, ...args: unknown[]): Promise<unknown> {
     return obeys(this.directory, pid, command, ...args);
