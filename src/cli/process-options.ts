@@ -85,3 +85,10 @@ export function wholeNumber(text: string): number {
   if (/^[1-9]\d{0,9}$/.test(text)) return Number(text);
   throw new InvalidArgumentError("It must be a whole number, at least 1.");
 }
+
+/** Reads an option that is a number of workers. */
+export function numberOrMax(text: string): number | "max" {
+  if (text === "max") return text;
+  if (/^\d{1,10}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError("It must be a whole number, or max.");
+}

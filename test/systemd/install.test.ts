@@ -68,6 +68,23 @@ process.exit();
     expect([after, after === before]).toEqual([expect.stringMatching(/^\d+$/), false]);
   });
 
+  test("runs workers with --workers, which systemctl reload upgrades under the same main process", async () => {
+    const directory = await makeProject("mall", 8107);
+    const { code, stdout, stderr } = await unit(directory, "--install --workers 2");
+    expect({ code, stdout, stderr }).toEqual({
+      code: 0,
+      stdout:
+        "written: /etc/systemd/system/mall.service\ndone: mall runs\n" +
+        "systemctl reload mall upgrades it, if it has new Upgrader()\n",
+      stderr: "",
+    });
+    const { MainPID } = await systemd.until("mall", { StatusText: /^generation 0: 2 of 2 workers accept/ });
+    await systemd.manage("reload", "mall");
+    const after = await systemd.until("mall", { StatusText: /^generation 1: 2 of 2 workers accept/ });
+    expect(after["MainPID"]).toBe(MainPID);
+    expect(await served(8107)).toMatch(/^\d+$/);
+  });
+
   test("changes nothing if the unit is as it should be, and replaces an edited one with --force only", async () => {
     const directory = await makeProject("cafe", 8102);
     await unit(directory, "--install");

@@ -1,7 +1,7 @@
 import { InvalidArgumentError, Option, type Command } from "commander";
 import { resolve } from "node:path";
 import { isPath } from "../../supervisor/program.js";
-import { timeWithUnit } from "../process-options.js";
+import { numberOrMax, timeWithUnit } from "../process-options.js";
 import { splitWords } from "../unit-file/quote.js";
 import type { RawOptions } from "./config-file.js";
 
@@ -98,12 +98,6 @@ export function optionsOf(flags: Flags, [program, ...args]: readonly string[], h
 function number(text: string): number {
   if (/^\d{1,10}$/.test(text)) return Number(text);
   throw new InvalidArgumentError("It must be a whole number.");
-}
-
-function numberOrMax(text: string): number | "max" {
-  if (text === "max") return text;
-  if (/^\d{1,10}$/.test(text)) return Number(text);
-  throw new InvalidArgumentError("It must be a whole number, or max.");
 }
 
 function time(text: string): number {

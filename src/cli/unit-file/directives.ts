@@ -7,4 +7,6 @@ export const DIRECTIVES = {
   Restart: "on-failure",
   /** Each listener takes one. systemd drops listeners beyond the limit; a higher limit costs nothing. */
   FileDescriptorStoreMax: 64,
+  /** The same for workers: each listener takes one for each of them. */
+  storeMaxOfWorkers: 1_024,
 } as const;

@@ -23,12 +23,17 @@ export interface Plan {
   user?: string | undefined;
   /** Addresses on which systemd listens. */
   sockets: string[];
+  /** Under `handover run`: how many. */
+  workers?: number | "max" | undefined;
   /** in s */
   watchdog?: number | undefined;
   /** in ms; the options of the program's Upgrader */
   upgradeTimeout: number;
   drainTimeout: number;
 }
+
+/** ms */
+export const USUAL_UPGRADE_TIMEOUT = 60_000;
 
 export const UNIT_TYPES = ["notify", "notify-reload", "simple", "forking"] as const;
 type UnitType = (typeof UNIT_TYPES)[number];
@@ -54,6 +59,8 @@ export function planUnit({ exec, user, ...request }: Request): Plan {
     const message = `cannot run the service with ${words[0]}: systemd would supervise it instead of the program; set --exec to the command that it runs`;
     throw new HandoverError("ERR_OPTION", message);
   }
+  if (request.workers !== undefined && request.type === "forking")
+    throw new HandoverError("ERR_OPTION", "cannot combine --workers with --type forking: use --type notify");
   const workingDirectory = resolve(here, request.workingDirectory ?? directoryOf(words) ?? ".");
   const [word, ...args] = words ?? startOf(workingDirectory);
   const name = request.name ?? nameOf(workingDirectory);

@@ -2,7 +2,7 @@ import { dirname } from "node:path";
 import { VERSION } from "../../util/version.js";
 import { DIRECTIVES } from "./directives.js";
 import { listenStreams } from "./socket-file.js";
-import { runtimeDirectoryOf, type Plan } from "./plan.js";
+import { runtimeDirectoryOf, USUAL_UPGRADE_TIMEOUT, type Plan } from "./plan.js";
 import { plainValue, quote, quoteProgram, quoteWord } from "./quote.js";
 import { renderUnit, type Entry } from "./render.js";
 
@@ -24,7 +24,8 @@ export function renderService(plan: Plan): string {
 }
 
 /** The line of the program without which a reload does not work. */
-export function requirement({ pidFile }: Plan): string {
+export function requirement({ pidFile, workers }: Plan): string {
+  if (workers !== undefined) return "new Upgrader()";
   return `new Upgrader({ pidFile: ${JSON.stringify(pidFile)} })`;
 }
 
@@ -56,20 +57,28 @@ function service(plan: Plan): Entry[] {
       `TimeoutStopSec=${seconds(drainTimeout) + 15}`,
     ],
     [
-      "A stop signals the main process only, which exits when its predecessors have drained, too.",
+      plan.workers === undefined
+        ? "A stop signals the main process only, which exits when its predecessors have drained, too."
+        : "A stop signals the supervisor only, which stops its workers and exits last.",
       line("KillMode"),
     ],
     watchdog !== undefined && [
-      "Restarts the service if its event loop is blocked for this many seconds.",
+      plan.workers === undefined
+        ? "Restarts the service if its event loop is blocked for this many seconds."
+        : "Restarts the service if the supervisor is blocked, or no worker serves, for this many seconds.",
       `WatchdogSec=${watchdog}`,
     ],
     ["Starts the service again after a crash, but not after `handover stop`.", line("Restart")],
     [
       "systemd keeps the listeners, too: after a crash the next process serves the clients in their queues.",
-      line("FileDescriptorStoreMax"),
+      plan.workers === undefined
+        ? line("FileDescriptorStoreMax")
+        : `FileDescriptorStoreMax=${DIRECTIVES.storeMaxOfWorkers}`,
     ],
     [
-      "A new process that runs out of memory makes the upgrade fail, but does not end the service.",
+      plan.workers === undefined
+        ? "A new process that runs out of memory makes the upgrade fail, but does not end the service."
+        : "A worker that runs out of memory is started again, and does not end the service.",
       line("OOMPolicy"),
     ],
     [
@@ -88,15 +97,28 @@ const TYPES: Record<Plan["type"], string> = {
   forking: "Started when the program is ready and has written its PID file. Type=notify needs no shell.",
 };
 
-function start({ type, command: [program = "", ...args], workingDirectory: directory }: Plan): Entry[] {
+/** The command that systemd starts: the program, or its supervisor. */
+function commandOf({ workers, command, handover, name, pidFile, upgradeTimeout }: Plan): string[] {
+  if (workers === undefined) return command;
+  const options = ["--workers", String(workers), "--name", name, "--pid-file", pidFile];
+  const readyTimeout =
+    upgradeTimeout === USUAL_UPGRADE_TIMEOUT ? [] : ["--ready-timeout", `${upgradeTimeout}ms`];
+  return [...handover, "run", ...options, ...readyTimeout, "--", ...command];
+}
+
+function start(plan: Plan): Entry[] {
+  const { type, workingDirectory: directory, workers } = plan;
+  const [program = "", ...args] = commandOf(plan);
   const words =
     type === "forking"
       ? ["/bin/sh", "-c", quoteWord('"$0" "$@" &'), quoteWord(program), ...args.map(quoteWord)]
       : [quoteProgram(program), ...args.map(quoteWord)];
   return [
-    [TYPES[type], `Type=${type}`],
+    [workers === undefined ? TYPES[type] : TYPES_OF_WORKERS[type], `Type=${type}`],
     [
-      "Only the main process reports to systemd; it names the next one when an upgrade is confirmed.",
+      workers === undefined
+        ? "Only the main process reports to systemd; it names the next one when an upgrade is confirmed."
+        : "Only the supervisor reports to systemd.",
       line("NotifyAccess"),
     ],
     [
@@ -109,11 +131,19 @@ function start({ type, command: [program = "", ...args], workingDirectory: direc
       `Environment=${quote(`PWD=${directory}`)}`,
     ],
     [
-      "Every generation gets the environment of the first process: a change of it needs a restart.",
+      workers === undefined
+        ? "Every generation gets the environment of the first process: a change of it needs a restart."
+        : "Workers get it, too: a change needs a restart, unless it is in the --env-file of handover run.",
       "Environment=NODE_ENV=production",
     ],
   ];
 }
+
+const TYPES_OF_WORKERS: Record<Plan["type"], string> = {
+  ...TYPES,
+  notify: "Started when every worker is ready. The supervisor stays the main process.",
+  simple: "Started at once, ready or not. Type=notify waits until every worker is ready.",
+};
 
 function ownership(plan: Plan): Entry[] {
   const { user, pidFile, workingDirectory, sockets, manager } = plan;
@@ -137,7 +167,8 @@ function ownership(plan: Plan): Entry[] {
       `RuntimeDirectory=${quote(runtime).replaceAll(":", "\\:")}`,
     ],
     keeps && ["It holds systemd's socket, which must outlive the service.", "RuntimeDirectoryPreserve=yes"],
-    [
+    // The supervisor is the main process, whatever happens.
+    plan.workers === undefined && [
       "Names the serving process. If the old one is killed during an upgrade, systemd finds the new one here.",
       `PIDFile=${plainValue("the PID file", pidFile)}`,
     ],

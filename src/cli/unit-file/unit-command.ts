@@ -2,9 +2,9 @@ import { resolve } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { HandoverError } from "../../errors.js";
 import { paint, writeJson, writeLines, writeText } from "../output.js";
-import { milliseconds, wholeNumber } from "../process-options.js";
+import { milliseconds, numberOrMax, wholeNumber } from "../process-options.js";
 import { installUnits, managerOption, writeUnits, type UnitFile } from "./install.js";
-import { planUnit, UNIT_TYPES, type Plan, type Request } from "./plan.js";
+import { planUnit, UNIT_TYPES, USUAL_UPGRADE_TIMEOUT, type Plan, type Request } from "./plan.js";
 import { renderService, requirement } from "./service-file.js";
 import { renderSocket } from "./socket-file.js";
 
@@ -42,8 +42,14 @@ export function unitCommand(): Command {
         .choices(UNIT_TYPES)
         .default("notify"),
     )
+    .option("--workers <n>", "run so many workers by handover run; max: one for each processor", numberOrMax)
     .option("--watchdog <s>", "restart it when its event loop is blocked for this time", wholeNumber)
-    .option("--upgrade-timeout <ms>", "the upgradeTimeout of its new Upgrader()", milliseconds, 60_000)
+    .option(
+      "--upgrade-timeout <ms>",
+      "the upgradeTimeout of its new Upgrader()",
+      milliseconds,
+      USUAL_UPGRADE_TIMEOUT,
+    )
     .option("--drain-timeout <ms>", "the drainTimeout of its new Upgrader()", milliseconds, 30_000)
     .addOption(
       new Option("--install", "write the files where systemd reads them, enable and start").conflicts(
@@ -61,6 +67,7 @@ const EXAMPLES = `
 Examples:
   $ handover unit --user app > /etc/systemd/system/app.service
   $ handover unit --name app --user app --exec '/usr/bin/node /srv/app/current/server.js'
+  $ handover unit --user app --workers max --watchdog 30 > /etc/systemd/system/app.service
   $ handover unit --user app --socket 8080 --write /etc/systemd/system
   $ sudo handover unit --user app --install  as a service of the machine
   $ handover unit --user --install           as a service of your own
