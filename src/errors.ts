@@ -9,6 +9,7 @@ export type ErrorCode =
   | "ERR_CHILD_EXITED"
   | "ERR_CONTROL"
   | "ERR_DESCRIPTOR"
+  | "ERR_ELSEWHERE"
   | "ERR_ENCODING"
   | "ERR_INTERNAL"
   | "ERR_LISTEN"
@@ -59,6 +60,14 @@ export type RefusalCode =
   | "ERR_TIMEOUT"
   | "ERR_VERSION";
 
+/** The process that has a unit. */
+export interface UnitOwner {
+  readonly generation: number;
+  readonly pid: number;
+  /** Of a worker: its index. */
+  readonly index?: number;
+}
+
 /**
  * The error class of this package. `code` is stable; the message says what was being done, on what, and why it failed;
  * `cause` is the error of the system or of the program, where there is one.
@@ -67,10 +76,17 @@ export class HandoverError extends Error {
   override readonly name = "HandoverError";
   /** A {@link RefusalCode} only where state that has arrived is read: by `slot.peek()` and by a codec. */
   readonly code: ErrorCode | RefusalCode;
+  /** Of `ERR_ELSEWHERE`: the process that runs the unit. */
+  declare readonly owner?: UnitOwner;
 
-  constructor(code: ErrorCode | RefusalCode, message: string, options?: ErrorOptions) {
+  constructor(
+    code: ErrorCode | RefusalCode,
+    message: string,
+    options?: ErrorOptions & { owner?: UnitOwner },
+  ) {
     super(message, options);
     this.code = code;
+    if (options?.owner !== undefined) this.owner = options.owner;
   }
 }
 

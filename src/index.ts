@@ -1,5 +1,5 @@
 export { Upgrader } from "./upgrader.js";
-export { HandoverError, type ErrorCode, type RefusalCode } from "./errors.js";
+export { HandoverError, type ErrorCode, type RefusalCode, type UnitOwner } from "./errors.js";
 export type { Rehearsal, UpgradeResult, UpgraderEvents } from "./events.js";
 export type { ConnectionAdapter, Handover } from "./connections/adapter.js";
 export { http, type HttpConnections, type HttpOptions } from "./connections/http-connections.js";
@@ -16,7 +16,7 @@ export type { InitiateOptions, Slot } from "./state/slots/slots.js";
 export type { SlotState } from "./state/slots/subscribers.js";
 export type { DrainOptions, UnitDefinition } from "./state/units/unit-definition.js";
 export type { DrainReport } from "./events.js";
-export type { Units } from "./state/units/unit-registry.js";
+export type { Units } from "./state/units/units.js";
 export type { Timings, UpgradeRecord } from "./events.js";
 export type { Distribution, Totals } from "./metrics/totals.js";
 export type { UpgradeOutcome } from "./events.js";

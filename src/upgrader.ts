@@ -28,7 +28,7 @@ import type { RoleDefinition } from "./state/roles.js";
 import type { StateSchema } from "./state/schema.js";
 import type { Slot } from "./state/slots/slots.js";
 import type { UnitDefinition } from "./state/units/unit-definition.js";
-import type { Units } from "./state/units/unit-registry.js";
+import type { Units } from "./state/units/units.js";
 import { milliseconds, refuseUnknown } from "./util/validation.js";
 
 /** Options of `stage()`. */

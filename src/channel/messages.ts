@@ -148,6 +148,17 @@ export type Message =
   | { type: "cancel"; request: number; message: string }
   /** The answer. */
   | { type: "asked"; request: number; result?: Record<string, unknown>; code?: string; message?: string }
+  /**
+   * To the supervisor: asks for units of a kind, which then run in this worker and in no other. `from` is the PID of a worker
+   * that offers them to this one.
+   */
+  | { type: "own"; request: number; kind: string; ids: string[]; from?: number }
+  /** To the supervisor: asks which worker owns a unit. */
+  | { type: "where"; request: number; kind: string; id: string }
+  /** The answer to both: the fence of each unit that is the asker's, or its owner. To `where`, of no owner: none. */
+  | { type: "owned"; request: number; results: (number | WorkerName)[] }
+  /** To the supervisor: this worker gives units up. `fences` are those with which it owned them. */
+  | { type: "disown"; kind: string; ids: string[]; fences: number[] }
   /** The answer to a type this version does not know. */
   | { type: "unsupported"; unknown: string };
 
@@ -227,6 +238,11 @@ export interface Topic {
 export interface Peer {
   generation: number;
   pid: number;
+}
+
+/** A process of a worker. */
+export interface WorkerName extends Peer {
+  index: number;
 }
 
 export const PROTOCOL = 1;

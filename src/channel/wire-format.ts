@@ -112,6 +112,7 @@ const isTicketKeys: Validator = (value) => isRecord(value) && Object.values(valu
 const OPERATIONS = new Set<unknown>(["upgrade", "rehearse", "stage", "unstage", "stop"]);
 const SIDES = new Set<unknown>(["successor", "predecessor"]);
 const isGeneration = record({ generation: isCount, pid: isCount });
+const isOwner = record({ index: isCount, generation: isCount, pid: isCount });
 
 /** The fields that each type must have. Others are ignored, so that a newer peer may add some. */
 export const MESSAGE_SCHEMAS: Record<MessageType, Record<string, Validator>> = {
@@ -232,6 +233,10 @@ export const MESSAGE_SCHEMAS: Record<MessageType, Record<string, Validator>> = {
     code: optional(isString),
     message: optional(isString),
   },
+  own: { request: isCount, kind: isString, ids: listOf(isString), from: optional(isCount) },
+  where: { request: isCount, kind: isString, id: isString },
+  owned: { request: isCount, results: listOf((value) => isCount(value) || isOwner(value)) },
+  disown: { kind: isString, ids: listOf(isString), fences: listOf(isCount) },
   unsupported: { unknown: isString },
 };
 

@@ -84,6 +84,12 @@ export function createContext(settings: Settings, env: Env, owner: ContextOwner)
     hasPredecessor: () => parentPid() !== undefined,
   });
   const processState = new ProcessState(fences, {
+    self: {
+      generation,
+      pid: env.pid,
+      ...(supervisor === undefined ? {} : { index: supervisor.place.index }),
+    },
+    directory: supervisor?.directory,
     predecessors: () => predecessors.alive.map(({ exchange }) => exchange),
     isLeaving: () => acceptPhase(owner.state()) === "stopped",
     assertMayRun: (doing) => assertMayRun(owner.state(), parentPid() !== undefined, doing),

@@ -42,6 +42,8 @@ export type TakeResult = "taken" | Refusal;
 export interface Delivery {
   /** Above the fence of every owner before; the fence of this owner if the parcel is taken. */
   readonly fence: number;
+  /** The process that offers it. */
+  readonly from: Peer;
   /** Aborts when the parcel is withdrawn: the handler must undo its work, and its result is ignored. */
   readonly signal: AbortSignal;
   /** Records a refusal while the parcel may still be taken. Its owner receives it if the parcel is withdrawn. */

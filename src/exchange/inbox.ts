@@ -11,6 +11,7 @@ import {
   refusalOf,
   shortened,
   type Parcel,
+  type Peer,
   type Refusal,
 } from "./parcel.js";
 
@@ -20,6 +21,8 @@ interface InboxListener {
   /** The handler that takes such a parcel. */
   handler(kind: string, label: string): DeliveryHandler | undefined;
   nextFence(): number;
+  /** The process at the other end. */
+  peer(): Peer;
   settled(results: SettlementResult[]): void;
 }
 
@@ -95,8 +98,7 @@ export class Inbox {
   }
 
   #open({ number }: ParcelHead): OpenDelivery {
-    const delivery =
-      this.#deliveries.get(number) ?? new OpenDelivery(number, () => this.#listener.nextFence());
+    const delivery = this.#deliveries.get(number) ?? new OpenDelivery(number, this.#listener);
     this.#deliveries.set(number, delivery);
     return delivery;
   }
@@ -157,18 +159,22 @@ const REFUSAL = 6 * (MAX_CODE + MAX_REASON) + 32;
 class OpenDelivery implements Delivery {
   readonly number: number;
   readonly refusals: Refusal[] = [];
-  readonly #nextFence: () => number;
+  readonly #listener: Pick<InboxListener, "nextFence" | "peer">;
   #fence: number | undefined;
   #controller: AbortController | undefined;
   #isAborted = false;
 
-  constructor(number: number, nextFence: () => number) {
+  constructor(number: number, listener: Pick<InboxListener, "nextFence" | "peer">) {
     this.number = number;
-    this.#nextFence = nextFence;
+    this.#listener = listener;
   }
 
   get fence(): number {
-    return (this.#fence ??= this.#nextFence());
+    return (this.#fence ??= this.#listener.nextFence());
+  }
+
+  get from(): Peer {
+    return this.#listener.peer();
   }
 
   /** Made when it is asked for: thousands of connections do not. */

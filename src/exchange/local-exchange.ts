@@ -38,6 +38,7 @@ export class LocalExchange implements Exchange {
       handler: (kind, label) =>
         this.#handlers.get(topicKey(kind, label)) ?? this.#handlers.get(topicKey(kind)),
       nextFence,
+      peer: () => this.#peer,
       maxSize: link.maxSize,
       settled: (results) => void link.send({ type: "settle", results }),
     });

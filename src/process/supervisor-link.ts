@@ -5,7 +5,9 @@ import { HandoverError, type ErrorCode } from "../errors.js";
 import { closeAll } from "../platform/descriptors.js";
 import { deferred, type Deferred } from "../util/deferred.js";
 import type { InventoryItem } from "../sockets/inventory.js";
+import type { Directory } from "../exchange/directory.js";
 import type { ControlLink } from "./control-link.js";
+import { SupervisorDirectory } from "./supervisor-directory.js";
 
 /** The messages of the supervisor. */
 export interface SupervisorListener {
@@ -49,6 +51,8 @@ export class SupervisorLink implements ControlLink {
   readonly place: WorkerPlace;
   readonly gone: Promise<HandoverError | undefined>;
   readonly failed: Promise<HandoverError>;
+  /** Of the service's units. */
+  readonly directory: Directory;
   readonly #channel: Channel;
   readonly #gone = deferred<HandoverError | undefined>();
   readonly #failed = deferred<HandoverError>();
@@ -68,6 +72,15 @@ export class SupervisorLink implements ControlLink {
     this.#known = new Map(items.map(({ name, fd }) => [name, fd]));
     this.gone = this.#gone.promise;
     this.failed = this.#failed.promise;
+    this.directory = new SupervisorDirectory({
+      maxSize: channel.maxSize,
+      send: (message) => void channel.send(message),
+      request: async (message) => {
+        const answer = await this.#request(message);
+        if (answer.results === undefined) throw errorOf(answer, "ERR_INTERNAL");
+        return answer.results;
+      },
+    });
     channel.listen({
       message: (message, fds) => this.#receive(message, fds),
       fail: (error) => this.#failed.resolve(error),
@@ -195,6 +208,7 @@ export class SupervisorLink implements ControlLink {
     switch (message.type) {
       case "opened":
       case "asked":
+      case "owned":
         return this.#answer(message.request, { ...message, fds });
       case "peer":
         if (fds.length !== 1 || listener === undefined) break;
@@ -261,7 +275,8 @@ export class SupervisorLink implements ControlLink {
 /** The answer to a request, with the descriptors beside it. */
 type Answer = Partial<
   Pick<Message & { type: "opened" }, "entry" | "code" | "message"> &
-    Pick<Message & { type: "asked" }, "result">
+    Pick<Message & { type: "asked" }, "result"> &
+    Pick<Message & { type: "owned" }, "results">
 > & { fds: number[] };
 
 const SUPERVISOR_GONE: Answer = { fds: [], code: "ERR_STOPPED", message: "the supervisor is gone" };

@@ -1,5 +1,6 @@
-import { HandoverError } from "../errors.js";
+import { HandoverError, type UnitOwner } from "../errors.js";
 import type { DrainReport } from "../events.js";
+import type { Directory } from "../exchange/directory.js";
 import type { DrainContext } from "../exchange/drain-context.js";
 import type { Exchange } from "../exchange/exchange.js";
 import type { FencingTokens } from "../exchange/fencing.js";
@@ -8,10 +9,14 @@ import { requireProgramName, type StateSchema } from "./schema.js";
 import { Slots, type Slot, type SlotHost } from "./slots/slots.js";
 import { UNIT_KIND } from "./units/live-unit.js";
 import { readKind, type UnitDefinition } from "./units/unit-definition.js";
-import { UnitRegistry, type UnitHost, type Units } from "./units/unit-registry.js";
+import { UnitRegistry } from "./units/unit-registry.js";
+import type { UnitHost, Units } from "./units/units.js";
 
 /** The process that the state is part of. */
 interface StateHost {
+  readonly self: UnitOwner;
+  /** Of the units of all workers; undefined without a supervisor. */
+  readonly directory: Directory | undefined;
   /** The exchanges to the predecessors that live, the direct one first. */
   readonly predecessors: () => readonly Exchange[];
   /** Whether this process was replaced or stopped. Its drain may begin later, when the successor has acknowledged. */
@@ -23,6 +28,8 @@ interface StateHost {
 /** The state that a process holds in memory: its slots, units and roles. Slots and units read its drain here. */
 export class ProcessState implements SlotHost, UnitHost {
   readonly fences: FencingTokens;
+  readonly self: UnitOwner;
+  readonly directory: Directory | undefined;
   readonly roles: Roles;
   readonly predecessors: StateHost["predecessors"];
   readonly assertMayRun: StateHost["assertMayRun"];
@@ -35,11 +42,13 @@ export class ProcessState implements SlotHost, UnitHost {
   /** Connections move first. Slots move afterwards. */
   #areSlotsMoving = false;
 
-  constructor(fences: FencingTokens, { predecessors, isLeaving, assertMayRun }: StateHost) {
+  constructor(fences: FencingTokens, { self, directory, ...host }: StateHost) {
+    this.self = self;
+    this.directory = directory;
     this.fences = fences;
-    this.predecessors = predecessors;
-    this.#isLeaving = isLeaving;
-    this.assertMayRun = assertMayRun;
+    this.predecessors = host.predecessors;
+    this.#isLeaving = host.isLeaving;
+    this.assertMayRun = host.assertMayRun;
     this.roles = new Roles(fences);
   }
 

@@ -84,7 +84,7 @@ export class Supervisor implements ControlledProcess {
       ready: (ready, workers) => this.events.emit("workerReady", { ready, workers }),
       unstaged: ({ expires: _, ...staged }, reason) => this.events.emit("unstaged", { ...staged, reason }),
     });
-    this.#requests = new WorkerRequests(this.listeners, async (operation, ttl, signal) => {
+    this.#requests = new WorkerRequests(this.listeners, this.pool.units, async (operation, ttl, signal) => {
       switch (operation) {
         case "upgrade": {
           const { settled: _, ...result } = await this.upgrade(signal);

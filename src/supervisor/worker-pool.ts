@@ -9,6 +9,7 @@ import { nextFence, roleHolder } from "./role-holder.js";
 import type { ServiceListeners } from "./service-listeners.js";
 import type { SupervisorSettings } from "./settings.js";
 import { NOT_GREETED } from "./commit-failure.js";
+import { UnitDirectory } from "./unit-directory.js";
 import { workerCommand } from "./worker-command.js";
 import { WorkerProcess, type PeerLink, type WorkerListener } from "./worker-process.js";
 
@@ -51,6 +52,8 @@ interface PoolHost {
 
 /** The workers of the service: their processes, their restarts, and what one of them holds for all. */
 export class WorkerPool {
+  /** Which worker has which unit. */
+  readonly units = new UnitDirectory();
   readonly #settings: SupervisorSettings;
   readonly #env: Env;
   readonly #host: PoolHost;
@@ -203,7 +206,15 @@ export class WorkerPool {
     const messages = peers.map((peer) => ({ type: "peer" as const, side: "predecessor" as const, ...peer }));
     const items = this.#host.listeners.itemsFor(index);
     const legacy = { generation, items, place: this.#placeOf(index, generation), peers: messages };
-    return WorkerProcess.start(this.#env, workerCommand(this.#settings, index), legacy, this.#host.listener);
+    const { listener } = this.#host;
+    const worker = await WorkerProcess.start(
+      this.#env,
+      workerCommand(this.#settings, index),
+      legacy,
+      listener,
+    );
+    void worker.deadOrUnkillable.then(() => this.units.bury(worker));
+    return worker;
   }
 
   /** A worker that was started outside of an upgrade is ready: it accepts. */

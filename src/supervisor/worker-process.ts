@@ -24,7 +24,7 @@ export interface WorkerListener {
   resumed(worker: WorkerProcess): void;
   /** The length of its silence, in ms, several times a second. */
   silent(worker: WorkerProcess, silence: number): void;
-  /** It asks for a listener, an operation, or the end of one. */
+  /** It asks for a listener, an operation or the end of one, or for units; or it gives units up. */
   request(worker: WorkerProcess, request: WorkerRequest): void;
   /** The next worker of its index inherits the descriptor. */
   keep(worker: WorkerProcess, entry: InventoryEntry, fd: number): void;
@@ -34,7 +34,7 @@ export interface WorkerListener {
   gone(worker: WorkerProcess): void;
 }
 
-export type WorkerRequest = Message & { type: "open" | "ask" | "cancel" };
+export type WorkerRequest = Message & { type: "open" | "ask" | "cancel" | "own" | "where" | "disown" };
 
 /** One process of the program, from its start to its death. */
 export class WorkerProcess {
@@ -280,7 +280,7 @@ export class WorkerProcess {
   }
 
   /** @param fd stays the caller's */
-  answer(message: Message & { type: "opened" | "asked" }, fd?: number): void {
+  answer(message: Message & { type: "opened" | "asked" | "owned" }, fd?: number): void {
     if (message.type === "opened" && message.entry !== undefined) this.#opened.add(message.entry.name);
     this.#successor.send(message, fd === undefined ? [] : [fd]);
   }
@@ -317,6 +317,9 @@ export class WorkerProcess {
       case "open":
       case "ask":
       case "cancel":
+      case "own":
+      case "where":
+      case "disown":
         this.#listener.request(this, message);
         break;
       case "left":

@@ -1,6 +1,7 @@
 import type { Operation } from "../channel/messages.js";
 import { HandoverError, toHandoverError } from "../errors.js";
 import type { ServiceListeners } from "./service-listeners.js";
+import type { UnitDirectory } from "./unit-directory.js";
 import type { WorkerProcess, WorkerRequest } from "./worker-process.js";
 
 /** Performs an operation of the service. */
@@ -10,15 +11,17 @@ export type Perform = (
   signal: AbortSignal,
 ) => Promise<Record<string, unknown>>;
 
-/** What workers ask for: listeners, and operations of the whole service. Each is answered. */
+/** What workers ask for: listeners, units, and operations of the whole service. Each is answered. */
 export class WorkerRequests {
   readonly #listeners: ServiceListeners;
+  readonly #units: UnitDirectory;
   readonly #perform: Perform;
   /** Operations that are under way, and can be taken back. */
   readonly #running = new WeakMap<WorkerProcess, Map<number, AbortController>>();
 
-  constructor(listeners: ServiceListeners, perform: Perform) {
+  constructor(listeners: ServiceListeners, units: UnitDirectory, perform: Perform) {
     this.#listeners = listeners;
+    this.#units = units;
     this.#perform = perform;
   }
 
@@ -33,6 +36,17 @@ export class WorkerRequests {
           .get(worker)
           ?.get(request.request)
           ?.abort(new HandoverError("ERR_ABORTED", request.message));
+      case "own": {
+        const results = this.#units.own(worker, request.kind, request.ids, request.from);
+        return worker.answer({ type: "owned", request: request.request, results });
+      }
+      case "where": {
+        const owner = this.#units.where(request.kind, request.id);
+        const results = owner === undefined ? [] : [owner];
+        return worker.answer({ type: "owned", request: request.request, results });
+      }
+      case "disown":
+        return this.#units.disown(worker, request.kind, request.ids, request.fences);
     }
   }
 

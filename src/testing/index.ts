@@ -19,7 +19,7 @@ import type { RoleDefinition } from "../state/roles.js";
 import type { Slot } from "../state/slots/slots.js";
 import { ProcessState } from "../state/process-state.js";
 import type { UnitDefinition } from "../state/units/unit-definition.js";
-import type { Units } from "../state/units/unit-registry.js";
+import type { Units } from "../state/units/units.js";
 import { type Outcome, stateError } from "../lifecycle.js";
 import { readOptions, type UpgraderOptions } from "../options.js";
 import type { Fds } from "../sockets/fds.js";
@@ -37,6 +37,8 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   readonly fds: Pick<Fds, keyof Fds> = new StubFds();
   readonly #sockets = new StubSockets();
   readonly #processState = new ProcessState(new FencingTokens(), {
+    self: { generation: 0, pid: process.pid },
+    directory: undefined,
     predecessors: () => [],
     isLeaving: () => false,
     assertMayRun: (doing) => this.#requireOpen(doing),

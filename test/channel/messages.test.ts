@@ -32,6 +32,22 @@ const examples: [Message, string][] = [
     { type: "commit", predecessors: [{ generation: 3, pid: 4 }] },
     '{"type":"commit","predecessors":[{"generation":3,"pid":4}]}',
   ],
+  [
+    { type: "own", request: 1, kind: "room", ids: ["a", "b"], from: 7 },
+    '{"type":"own","request":1,"kind":"room","ids":["a","b"],"from":7}',
+  ],
+  [
+    { type: "where", request: 2, kind: "room", id: "a" },
+    '{"type":"where","request":2,"kind":"room","id":"a"}',
+  ],
+  [
+    { type: "owned", request: 1, results: [12, { index: 1, generation: 2, pid: 3 }] },
+    '{"type":"owned","request":1,"results":[12,{"index":1,"generation":2,"pid":3}]}',
+  ],
+  [
+    { type: "disown", kind: "room", ids: ["a"], fences: [12] },
+    '{"type":"disown","kind":"room","ids":["a"],"fences":[12]}',
+  ],
   [{ type: "confirmed" }, '{"type":"confirmed"}'],
   [
     {
@@ -118,7 +134,7 @@ const examples: [Message, string][] = [
 ];
 
 /** Fields whose absence has a meaning. */
-const ADDED = new Set(["ticketKeys", "fence", "lost", "reader", "topics", "name", "code", "stack"]);
+const ADDED = new Set(["ticketKeys", "fence", "lost", "reader", "topics", "name", "code", "stack", "from"]);
 
 describe.each(examples)("the message %o", (message, text) => {
   test(`the message ${message.type} is encoded to its documented bytes`, () => {

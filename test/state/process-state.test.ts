@@ -32,7 +32,13 @@ function open(...hooks: Parameters<typeof openPair>): States {
 
 function always(): void {}
 
-const alone = { predecessors: () => [], isLeaving: () => false, assertMayRun: always };
+const alone = {
+  self: { generation: 0, pid: 1 },
+  directory: undefined,
+  predecessors: () => [],
+  isLeaving: () => false,
+  assertMayRun: always,
+};
 
 const plain = {
   version: 1,

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { Actor } from "../support/actor.js";
+import { expectOneRunAtATime } from "../support/runs.js";
 import type { Line } from "../support/service.js";
 
 const start = (settings: object = {}): Promise<Actor> => Actor.start("obeys-units.js", settings);
@@ -16,24 +17,6 @@ async function lose(old: Actor, successor: Actor): Promise<void> {
 async function reportOf(actor: Actor, outcome = "upgraded", kind = "room"): Promise<Record<string, unknown>> {
   const { units } = await actor.leaves(outcome);
   return (units as Record<string, Record<string, unknown>>)[kind]!;
-}
-
-/** That each unit ran in one process at a time, with a fence above that of every run before. */
-function expectOneRunAtATime(lines: readonly Line[]): void {
-  const running = new Set<unknown>();
-  const twice: unknown[] = [];
-  const fences = new Map<unknown, number>();
-  const happened = lines.filter(({ event }) => event === "run" || event === "abort");
-  for (const { id, event, fence } of happened.toSorted((a, b) => Number(a["at"]) - Number(b["at"]))) {
-    if (event === "abort") running.delete(id);
-    else {
-      if (running.has(id) || (fences.get(id) ?? 0) >= Number(fence)) twice.push(id);
-      running.add(id);
-      fences.set(id, Number(fence));
-    }
-  }
-  expect(twice).toEqual([]);
-  expect(fences.size).toBeGreaterThan(0);
 }
 
 describe("start()", () => {

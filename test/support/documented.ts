@@ -14,8 +14,12 @@ export class DocumentedProgram {
   readonly #directory: string;
   readonly #pidFile: string;
 
-  /** Starts it as printed, but with a PID file and a port of its own, and a line that says when it accepts. */
-  static async start(text: string): Promise<DocumentedProgram> {
+  /**
+   * Starts it as printed, but with a PID file and a port of its own, and a line that says when it accepts.
+   *
+   * @param words of `handover` that run it under a supervisor
+   */
+  static async start(text: string, words?: readonly string[]): Promise<DocumentedProgram> {
     const directory = project();
     const pidFile = join(directory, "app.pid");
     const program = text
@@ -26,7 +30,9 @@ export class DocumentedProgram {
         `console.log(JSON.stringify({ event: "accepting", pid: process.pid }));\n$&`,
       );
     writeFileSync(join(directory, "server.js"), program);
-    const service = Service.start("", { command: [process.execPath, "server.js"], cwd: directory });
+    const supervised = words === undefined ? [] : [commandOf(directory), ...words, "--pid-file", pidFile];
+    const command = [process.execPath, ...supervised, "server.js"];
+    const service = Service.start("", { command, cwd: directory });
     await service.until("accepting");
     const status = JSON.parse(await handover(directory, "status", "--pid-file", pidFile, "--json")) as {
       listeners: { address: string }[];
@@ -79,7 +85,10 @@ export function project(files: Record<string, string> = {}): string {
 }
 
 async function handover(directory: string, ...args: string[]): Promise<string> {
-  const program = join(directory, "node_modules", "handover", "bin", "handover.js");
-  const { stdout } = await run(process.execPath, [program, ...args]);
+  const { stdout } = await run(process.execPath, [commandOf(directory), ...args]);
   return stdout;
+}
+
+function commandOf(directory: string): string {
+  return join(directory, "node_modules", "handover", "bin", "handover.js");
 }

@@ -2,7 +2,7 @@ import { reasonOf } from "../../errors.js";
 import type { DrainContext } from "../../exchange/drain-context.js";
 import type { Exchange } from "../../exchange/exchange.js";
 import type { FencingTokens } from "../../exchange/fencing.js";
-import { makeRefusal, type Parcel } from "../../exchange/parcel.js";
+import { makeRefusal, type Parcel, type Peer } from "../../exchange/parcel.js";
 import { TIMED_OUT } from "../../util/timeout.js";
 import { milliseconds, refuseUnknown, wrongOption } from "../../util/validation.js";
 import { resolveSchema, type ResolvedSchema, type StateSchema } from "../schema.js";
@@ -50,6 +50,7 @@ export interface InitiateOptions {
 
 /** The process that the slots are part of. */
 export interface SlotHost {
+  readonly self: Peer;
   readonly fences: FencingTokens;
   /** The exchanges to the predecessors that live, the direct one first. */
   readonly predecessors: () => readonly Exchange[];
@@ -139,7 +140,8 @@ export class Slots {
         // A controller for each: one signal would search all its listeners whenever another is added.
         const controller = new AbortController();
         this.#givenBack.add(controller);
-        const delivery = { fence: this.#host.fences.next(), signal: controller.signal, note: () => {} };
+        const { fences, self } = this.#host;
+        const delivery = { fence: fences.next(), from: self, signal: controller.signal, note: () => {} };
         const result = await this.#subscribersOf(label).take(parcel, delivery);
         this.#givenBack.delete(controller);
         return result === "taken";

@@ -1,4 +1,5 @@
 import { codeOf, reasonOf, toHandoverError, type ErrorCode, type RefusalCode } from "../../errors.js";
+import type { Ownership } from "../../exchange/directory.js";
 import type { DrainContext } from "../../exchange/drain-context.js";
 import type { Offered } from "../../exchange/exchange.js";
 import { makeRefusal, type Parcel, type Refusal, type Settlement } from "../../exchange/parcel.js";
@@ -28,6 +29,9 @@ export interface MoveTerms {
  */
 export type MoveResult = "taken" | "returned" | "lost" | Refusal | undefined;
 
+/** The phases of units that this process does not have. */
+const OVER: ReadonlySet<UnitPhase> = new Set(["moved", "ended", "failed"]);
+
 /** One unit in this process. */
 export class Unit {
   readonly id: string;
@@ -42,12 +46,23 @@ export class Unit {
   #pending: Promise<void> | undefined;
   #offer: Offered | undefined;
   #confirmed: Promise<boolean> | undefined;
+  /** With which this process owns the unit. */
+  #fence: number;
+  #isOwned = true;
+  readonly #onLeft: (unit: Ownership) => void;
   /** How many processes have died with the unit. */
   #deaths = 0;
 
-  constructor(kind: UnitKind, id: string, state: unknown, fence: number) {
+  /**
+   * Runs at once.
+   *
+   * @param onLeft is called when this process has ended the unit, or another one has it for certain
+   */
+  constructor(kind: UnitKind, id: string, state: unknown, fence: number, onLeft: (unit: Ownership) => void) {
     this.#kind = kind;
     this.id = id;
+    this.#fence = fence;
+    this.#onLeft = onLeft;
     this.#run = this.#begin(state, fence);
   }
 
@@ -143,6 +158,25 @@ export class Unit {
   end(): void {
     this.#apply("ended");
     this.#run.abort();
+    this.leave();
+  }
+
+  /** The unit is no longer this process's. */
+  leave(): void {
+    if (!this.#isOwned) return;
+    this.#isOwned = false;
+    this.#onLeft({ id: this.id, fence: this.#fence });
+  }
+
+  /** After a rollback: the successor is dead, so that no answer of it is missing. */
+  takeBack(): void {
+    this.#apply("returned");
+  }
+
+  /** This process owns the unit again. */
+  own(fence: number): void {
+    this.#fence = fence;
+    this.#isOwned = true;
   }
 
   /**
@@ -150,8 +184,9 @@ export class Unit {
    * state.
    */
   async restart(fence: number): Promise<boolean> {
+    this.own(fence);
     this.#freezing = undefined;
-    await this.#pending;
+    if (this.#pending !== undefined) await this.#pending;
     if (this.#phase === "running") return true;
     if (this.#frozen === undefined || nextPhase(this.#phase, "restarted") !== "running") return false;
     const state = this.#state;
@@ -164,6 +199,7 @@ export class Unit {
 
   #apply(event: UnitEvent): void {
     this.#phase = nextPhase(this.#phase, event);
+    if (OVER.has(this.#phase)) this.leave();
   }
 
   get #subject(): string {

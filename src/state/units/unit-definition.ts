@@ -22,6 +22,11 @@ export interface UnitDefinition<State, Unit> extends StateSchema<State> {
   priority?(id: string, unit: Unit): number;
   /** In the successor, before `run`: false refuses the unit. Default: every unit is taken. */
   accept?(id: string): boolean | PromiseLike<boolean>;
+  /**
+   * Where a unit runs once. `"host"`: in one worker of all that the supervisor has. `"process"`: in each worker that starts it.
+   * Without a supervisor both mean the same. Default `"host"`.
+   */
+  scope?: "process" | "host";
   /** The settings of the drain. */
   drain?: DrainOptions;
 }
@@ -46,19 +51,26 @@ export type DrainSettings = Required<DrainOptions>;
 export interface UnitKind {
   readonly name: string;
   readonly schema: ResolvedSchema<unknown>;
-  readonly definition: Omit<UnitDefinition<unknown, unknown>, keyof StateSchema<unknown> | "drain">;
+  readonly definition: Omit<UnitDefinition<unknown, unknown>, keyof StateSchema<unknown> | "drain" | "scope">;
+  readonly scope: "process" | "host";
   readonly drainSettings: DrainSettings;
 }
 
 /** @throws {HandoverError} `ERR_OPTION` */
 export function readKind(name: string, definition: UnitDefinition<unknown, unknown>): UnitKind {
-  const own = [...REQUIRED, ...OPTIONAL, "drain"];
+  const own = [...REQUIRED, ...OPTIONAL, "drain", "scope"];
   return {
     name,
     schema: resolveSchema(`units("${name}")`, definition, own),
     definition: functionsOf(definition, REQUIRED, OPTIONAL),
+    scope: readScope(definition.scope),
     drainSettings: readDrainSettings(definition.drain ?? {}, DEFAULTS),
   };
+}
+
+function readScope(value: unknown = "host"): UnitKind["scope"] {
+  if (value !== "process" && value !== "host") throw wrongOption("scope", '"process" or "host"', value);
+  return value;
 }
 
 /** @throws {HandoverError} `ERR_OPTION` */

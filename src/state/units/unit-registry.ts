@@ -1,14 +1,14 @@
-import { HandoverError, reasonOf } from "../../errors.js";
+import { HandoverError, reasonOf, type UnitOwner } from "../../errors.js";
 import type { DrainReport } from "../../events.js";
 import { DrainContext } from "../../exchange/drain-context.js";
 import type { Delivery, Exchange, TakeResult } from "../../exchange/exchange.js";
-import type { FencingTokens } from "../../exchange/fencing.js";
-import { makeRefusal, type Parcel } from "../../exchange/parcel.js";
+import { makeRefusal, type Parcel, type Refusal } from "../../exchange/parcel.js";
 import { isThenable } from "../../util/timeout.js";
 import { requireStateName } from "../schema.js";
 import { decode } from "../encoding.js";
 import { Arrivals } from "./arrivals.js";
 import { UNIT_KIND, Unit } from "./live-unit.js";
+import { UnitClaims } from "./unit-claims.js";
 import {
   readDrainSettings,
   type DrainOptions,
@@ -18,37 +18,7 @@ import {
 import { UnitDrain } from "./unit-drain.js";
 import type { UnitPhase } from "./unit-phase.js";
 import { UnitQueue } from "./unit-queue.js";
-
-/** The units of one kind that run in this process. */
-export interface Units<State, Unit> {
-  /**
-   * The unit of this name: the one that runs here, else the one that arrives from a predecessor, else a new one with the
-   * state `initial`.
-   *
-   * @throws {HandoverError} `ERR_NOT_READY` in a successor that does not accept yet; `ERR_ALREADY_UPGRADED` and
-   *   `ERR_STOPPED` in a process that drains; `ERR_UNIT` if a predecessor does not release the unit in time. And the
-   *   exception of `run`
-   */
-  start(id: string, initial: State): Promise<Unit>;
-  /** For a unit that has ended by itself: its `signal` aborts, and it does not move. False if it does not run here. */
-  release(id: string): boolean;
-  get(id: string): Unit | undefined;
-  /** The number of units that run here. */
-  readonly size: number;
-  /** Moves or stops all units. An upgrade and a stop call it. The first call decides the options. */
-  drain(options?: DrainOptions): Promise<DrainReport>;
-}
-
-/** The process that the units are part of. */
-export interface UnitHost {
-  readonly fences: FencingTokens;
-  /** The exchanges to the predecessors that live. */
-  readonly predecessors: () => readonly Exchange[];
-  /** @throws {HandoverError} where no unit can be started yet, or any longer */
-  readonly assertMayRun: (doing: string) => void;
-  /** The drain of the process, until a rollback. */
-  readonly drainContext: DrainContext | undefined;
-}
+import type { UnitHost, Units } from "./units.js";
 
 /** The phases of units that still move or end. */
 const LEFT: ReadonlySet<UnitPhase> = new Set(["running", "frozen", "offered"]);
@@ -59,6 +29,8 @@ export class UnitRegistry implements Units<unknown, unknown> {
   readonly #host: UnitHost;
   readonly #units = new Map<string, Unit>();
   readonly #arrivals = new Arrivals();
+  /** Undefined if this process asks no other one before it runs a unit. */
+  readonly #claims: UnitClaims | undefined;
   /** The order in which units move. The successor can ask for one before they do. */
   #queue = new UnitQueue();
   #drain: UnitDrain | undefined;
@@ -68,6 +40,8 @@ export class UnitRegistry implements Units<unknown, unknown> {
   constructor(kind: UnitKind, host: UnitHost) {
     this.#kind = kind;
     this.#host = host;
+    if (kind.scope === "host" && host.directory !== undefined)
+      this.#claims = new UnitClaims(host.directory, kind.name, host.self);
   }
 
   get size(): number {
@@ -95,7 +69,24 @@ export class UnitRegistry implements Units<unknown, unknown> {
     const running = this.#running(id);
     if (running !== undefined) return running.started;
     this.#host.assertMayRun(doing);
-    return this.#begin(id, initial, this.#host.fences.next()).started;
+    const claims = this.#claims;
+    if (claims === undefined) return this.#begin(id, initial, this.#host.fences.next()).started;
+    const { unitTimeout } = this.#kind.drainSettings;
+    if (claims.isPending(id)) {
+      await claims.settled(id, unitTimeout, doing);
+      return this.start(id, initial);
+    }
+    const unit = await claims.begin(id, unitTimeout, doing, (fence) => {
+      this.#host.assertMayRun(doing);
+      return this.#begin(id, initial, fence);
+    });
+    return unit.started;
+  }
+
+  async where(id: string): Promise<UnitOwner | undefined> {
+    requireStateName("the id of a unit", id);
+    if (this.#claims !== undefined) return this.#claims.where(id);
+    return this.#running(id) === undefined ? undefined : this.#host.self;
   }
 
   release(id: string): boolean {
@@ -138,12 +129,34 @@ export class UnitRegistry implements Units<unknown, unknown> {
   rollBack(): void {
     this.#drain = undefined;
     this.#queue = new UnitQueue();
-    for (const unit of this.#units.values()) void this.#restart(unit);
+    for (const unit of this.#units.values()) {
+      if (this.#claims === undefined) void this.#restart(unit, this.#host.fences.next());
+      else void this.#ownAgain(this.#claims, unit);
+    }
   }
 
-  async #restart(unit: Unit): Promise<void> {
+  /** The successor is dead, so a unit that it had is this process's; one that this process has stopped may run elsewhere. */
+  async #ownAgain(claims: UnitClaims, unit: Unit): Promise<void> {
+    unit.takeBack();
+    const { id } = unit;
     try {
-      if (!(await unit.restart(this.#host.fences.next()))) this.#remove(unit);
+      await claims.own(id, undefined, (result) => {
+        if (this.#units.get(id) !== unit) {
+          if ("fence" in result) claims.disown({ id, fence: result.fence });
+        } else if (!("fence" in result)) this.#remove(unit);
+        else if (this.#host.drainContext === undefined) void this.#restart(unit, result.fence);
+        // The next upgrade, or a stop, has begun: it moves or stops the unit as it is.
+        else if (LEFT.has(unit.phase)) unit.own(result.fence);
+        else claims.disown({ id, fence: result.fence });
+      });
+    } catch {
+      // Without its supervisor this process stops, and its units with it.
+    }
+  }
+
+  async #restart(unit: Unit, fence: number): Promise<void> {
+    try {
+      if (!(await unit.restart(fence))) this.#remove(unit);
     } catch (error) {
       this.#remove(unit);
       const what = `${this.#subject(unit.id)} does not run again after a rollback`;
@@ -162,11 +175,28 @@ export class UnitRegistry implements Units<unknown, unknown> {
     const accepting = accept?.(id);
     const isAccepted = isThenable(accepting) ? await accepting : accepting;
     if (isAccepted === false) return makeRefusal("ERR_REFUSED");
-    if (this.#units.has(id)) return makeRefusal("ERR_RUNNING");
+    const claims = this.#claims;
+    if (this.#units.has(id) || claims?.isPending(id) === true) return makeRefusal("ERR_RUNNING");
+    const refusal = this.#whyNotNow(delivery);
+    if (refusal !== undefined) return refusal;
+    const state = decode(this.#kind.schema, parcel);
+    if (claims === undefined) return this.#runTaken(id, state, delivery, delivery.fence);
+    return claims.own(id, delivery.from, (result) => {
+      if (!("fence" in result)) return makeRefusal("ERR_RUNNING", `worker ${result.owner.index} has it`);
+      const late = this.#whyNotNow(delivery);
+      if (late === undefined) return this.#runTaken(id, state, delivery, result.fence);
+      claims.disown({ id, fence: result.fence });
+      return late;
+    });
+  }
+
+  #whyNotNow({ signal }: Delivery): Refusal | undefined {
     if (this.#host.drainContext !== undefined) return makeRefusal("ERR_STOPPED");
-    const { signal } = delivery;
-    if (signal.aborted) return makeRefusal("ERR_TIMEOUT");
-    const unit = this.#begin(id, decode(this.#kind.schema, parcel), delivery.fence);
+    return signal.aborted ? makeRefusal("ERR_TIMEOUT") : undefined;
+  }
+
+  async #runTaken(id: string, state: unknown, { signal }: Delivery, fence: number): Promise<TakeResult> {
+    const unit = this.#begin(id, state, fence);
     signal.addEventListener("abort", () => this.#remove(unit), { once: true });
     await unit.started;
     if (!signal.aborted) this.#arrivals.arrived(id);
@@ -187,7 +217,7 @@ export class UnitRegistry implements Units<unknown, unknown> {
   }
 
   #begin(id: string, state: unknown, fence: number): Unit {
-    const unit = new Unit(this.#kind, id, state, fence);
+    const unit = new Unit(this.#kind, id, state, fence, (left) => this.#claims?.disown(left));
     this.#units.set(id, unit);
     unit.started.catch(() => this.#remove(unit));
     return unit;
@@ -199,7 +229,11 @@ export class UnitRegistry implements Units<unknown, unknown> {
   }
 
   #forget(isOver: (unit: Unit) => boolean): void {
-    for (const unit of this.#units.values()) if (isOver(unit)) this.#units.delete(unit.id);
+    for (const unit of this.#units.values()) {
+      if (!isOver(unit)) continue;
+      this.#units.delete(unit.id);
+      unit.leave();
+    }
   }
 
   #subject(id: string): string {
