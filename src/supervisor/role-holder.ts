@@ -29,6 +29,8 @@ export function newRoleHolder(
   batch: readonly number[],
 ): number | undefined {
   if (holder === undefined) return lowest(batch);
+  // Not every index is replaced: a worker that only goes on serving keeps its roles.
+  if (!plan.olds.includes(holder) && !plan.news.includes(holder)) return undefined;
   if (!batch.includes(partnerOf(plan, holder))) return undefined;
   return batch.includes(holder) ? holder : lowest(batch);
 }
