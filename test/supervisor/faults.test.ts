@@ -62,7 +62,9 @@ async function expectServing({ service, crowd, descriptors }: Faulty, generation
     (status) =>
       status.state === "ready" &&
       status.predecessors.length === 0 &&
-      status.workers!.every((one) => one.state === "ready" && one.generation === generation) &&
+      status.workers!.every(
+        (one) => one.state === "ready" && one.generation === generation && one.silence! < 1_000,
+      ) &&
       service.service.alive().length === status.workers!.length + 1 &&
       // The connection that asks is one more.
       descriptorCount(service.pid) <= descriptors + 1,
