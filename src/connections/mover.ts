@@ -15,14 +15,15 @@ export class ConnectionMover {
   readonly counts: MoveCounts = { moved: 0, stayed: {} };
   readonly #tracker: Tracker;
   readonly #exchange: Exchange;
-  /** Connections that may be idle. */
+  /** Connections of the last look that were not visited yet. */
+  #unvisited: Iterator<Movable> | undefined;
+  /** Connections that were reported since, as they may be idle. */
   readonly #candidates = new Set<Movable>();
   readonly #offered = new Set<Movable>();
   /** The identities of connections that do not move: refused by the successor, or with an adapter that failed. */
   readonly #staying = new WeakSet<object>();
   readonly #unsubscribe: () => void;
   readonly #timer: NodeJS.Timeout;
-  #first: NodeJS.Timeout | undefined;
   #immediate: NodeJS.Immediate | undefined;
   /** Batches that are not settled. */
   #unsettled = 0;
@@ -62,41 +63,43 @@ export class ConnectionMover {
     this.#swept.resolve();
     this.#unsubscribe();
     clearInterval(this.#timer);
-    clearTimeout(this.#first);
     clearImmediate(this.#immediate);
+    this.#unvisited = undefined;
     this.#candidates.clear();
     this.#endAllQuiescing();
   }
 
-  /** Unless candidates of the last look are left. */
+  /** Unless connections of the last look are left. */
   #lookAtAll(): void {
     if (this.#exchange.peers(CONNECTION_KIND).length === 0) return this.#endAllQuiescing();
-    if (this.#candidates.size > 0) return;
-    for (const connection of this.#tracker.movable) this.#consider(connection);
-    // To list thousands has taken long enough: other work of the event loop comes first.
-    if (this.#candidates.size > MANY) this.#first = setTimeout(() => this.#send(), 0);
-    else this.#send();
+    this.#unvisited ??= this.#tracker.movable();
+    this.#send();
   }
 
   /** In the next turn: at the end of a response Node has not looked for the next request yet. */
   #reconsider(connection: Movable): void {
     // An adapter may report a connection after it was told to stop quiescing.
-    if (this.#isStopped) return;
-    this.#consider(connection);
+    if (this.#isStopped || !this.#mayMove(connection)) return;
+    this.#candidates.add(connection);
+    this.#sendLater();
+  }
+
+  #sendLater(): void {
     this.#immediate ??= setImmediate(() => {
       this.#immediate = undefined;
       this.#send();
     });
   }
 
-  #consider(connection: Movable): void {
-    if (this.#staying.has(connection.identity) || this.#offered.has(connection)) return;
-    this.#candidates.add(connection);
+  #mayMove(connection: Movable): boolean {
+    return !this.#staying.has(connection.identity) && !this.#offered.has(connection);
   }
 
-  /** Until there are no candidates, or {@link WINDOW} batches are unsettled. */
+  /** Until every connection is visited, or {@link WINDOW} batches are unsettled. It continues later if that takes long. */
   #send(): void {
-    while (this.#unsettled < WINDOW && this.#candidates.size > 0) {
+    const end = performance.now() + SLICE;
+    while (this.#unsettled < WINDOW && (this.#candidates.size > 0 || this.#unvisited !== undefined)) {
+      if (performance.now() >= end) return this.#sendLater();
       const batch = this.#fillBatch();
       if (batch.length > 0) void this.#offer(batch);
     }
@@ -112,12 +115,13 @@ export class ConnectionMover {
     this.#send();
   }
 
+  /** May be empty although connections are left. */
   #fillBatch(): FrozenConnection[] {
     const batch: FrozenConnection[] = [];
     let size = 0;
-    for (const connection of this.#candidates) {
-      if (batch.length === BATCH || size > BATCH_SIZE) break;
-      this.#candidates.delete(connection);
+    for (let visited = 0; visited < VISITS && batch.length < BATCH && size <= BATCH_SIZE; visited++) {
+      const connection = this.#next();
+      if (connection === undefined) break;
       const frozen = this.#tryFreeze(connection);
       if (frozen === undefined) continue;
       size += frozen.parcel.body.length;
@@ -125,6 +129,21 @@ export class ConnectionMover {
       batch.push(frozen);
     }
     return batch;
+  }
+
+  #next(): Movable | undefined {
+    if (this.#candidates.size > 0) {
+      const [first] = this.#candidates;
+      this.#candidates.delete(first!);
+      return first;
+    }
+    for (;;) {
+      const next = this.#unvisited?.next();
+      if (next === undefined || next.done === true) break;
+      if (this.#mayMove(next.value)) return next.value;
+    }
+    this.#unvisited = undefined;
+    return undefined;
   }
 
   #tryFreeze(connection: Movable): FrozenConnection | undefined {
@@ -173,7 +192,7 @@ export class ConnectionMover {
   }
 
   #endAllQuiescing(): void {
-    for (const connection of this.#tracker.movable) connection.endQuiescing();
+    for (const connection of this.#tracker.movable()) connection.endQuiescing();
   }
 }
 
@@ -185,8 +204,11 @@ const WINDOW = 2;
 
 const HALF_MOVED: RefusalCode = "ERR_HALF_MOVED";
 
-/** Connections that take more than a few milliseconds to look at. */
-const MANY = 1_000;
+/** ms of one turn, after which no batch is begun: other work of the event loop comes in between. */
+const SLICE = 3;
+
+/** Connections that are visited for one batch: most may be busy. */
+const VISITS = 512;
 
 /** Connections in one offer, and bytes of their bodies. */
 const BATCH = 64;

@@ -37,7 +37,7 @@ export class TrackedServer {
   /** When each was accepted, in ms of `performance.now()`; {@link NOT_HTTP} for one that another adapter has adopted. */
   readonly #open = new Map<Socket, number>();
   /** Made when they are to move. */
-  readonly #movables = new WeakMap<Socket, OpenConnection>();
+  readonly #movables = new Map<Socket, OpenConnection>();
   /** TLS sockets, as the program sees them. */
   readonly #secure = new Set<Socket>();
   /** Made for the first one. */
@@ -50,6 +50,7 @@ export class TrackedServer {
 
   readonly #onClose = onClose((socket) => {
     this.#secure.delete(socket);
+    this.#movables.delete(socket);
     if (this.#open.delete(socket)) this.#listener.ended();
   });
   readonly #forHttp1: Http1Connections = {
@@ -102,12 +103,13 @@ export class TrackedServer {
     return adapter !== this.#chosen && this.http1?.isIntercepted(socket) ? INTERCEPTED : undefined;
   }
 
-  /** Connections that can move, the dormant ones first. */
-  get movable(): readonly Movable[] {
-    if (this.adapters.length === 0) return [];
-    const movable: Movable[] = [...(this.#dormant ?? [])];
-    for (const socket of this.#open.keys()) movable.push(this.#movableOf(socket));
-    return movable;
+  /** Connections that can move, the dormant ones first; of those that are there now, without those that end meanwhile. */
+  *movable(): Generator<Movable> {
+    if (this.adapters.length === 0) return;
+    const sockets = [...this.#open.keys()];
+    const dormant = [...(this.#dormant ?? [])];
+    yield* dormant;
+    for (const socket of sockets) if (!socket.destroyed) yield this.#movableOf(socket);
   }
 
   get size(): number {

@@ -75,8 +75,9 @@ export class Tracker {
     return [...this.#servers.values()];
   }
 
-  get movable(): readonly Movable[] {
-    return this.servers.flatMap((server) => server.movable);
+  /** Connections that can move. */
+  *movable(): Generator<Movable> {
+    for (const server of this.servers) yield* server.movable();
   }
 
   get closeStrategies(): readonly CloseStrategy[] {
