@@ -115,7 +115,7 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
 
   idleConnections(): Map<Socket, string> {
     const closable = this.#closing ? this.#connections.sockets() : this.#staying;
-    const idle = [...closable].filter((socket) => this.#isIdle(socket));
+    const idle = [...closable].filter((socket) => this.#isIdle(socket, socket.bytesRead));
     return new Map(idle.map((socket) => [socket, `${socket.bytesRead}/${socket.bytesWritten}`]));
   }
 
@@ -137,12 +137,12 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
   }
 
   freeze(socket: Socket): { state: Http1State } | Refusal | undefined {
-    if (!this.#isIdle(socket)) return undefined;
-    const requests = this.#requestsOf(socket);
-    const silentSince = this.#silentSince(socket);
+    const { bytesRead } = socket;
+    if (!this.#isIdle(socket, bytesRead)) return undefined;
+    const requests = this.#requestsOf(socket, bytesRead);
+    const silentSince = this.#silentSince(socket, bytesRead);
     const silence = { requests, silentSince, ...this.#limits.ownTimeout(socket, requests) };
-    if (this.#intercepted.has(socket) && socket.bytesRead === 0)
-      return { state: { ...silence, isNew: true } };
+    if (bytesRead === 0 && this.#intercepted.has(socket)) return { state: { ...silence, isNew: true } };
     if (this.#program?.save === undefined) return { state: silence };
     try {
       return { state: { ...silence, saved: notPromise(this.#program.save(socket)) } };
@@ -190,7 +190,7 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
    * For Node a connection whose last response is still being flushed is idle, and to move or close it would cut the response
    * off. A response that is not finished alone would miss half a header. So both are asked.
    */
-  #isIdle(socket: Socket): boolean {
+  #isIdle(socket: Socket, bytesRead: number): boolean {
     return (
       this.#connections.acceptedAt(socket) !== undefined &&
       responseOf(socket) === undefined &&
@@ -200,28 +200,28 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
       socket.writableCorked === 0 &&
       socket.readableLength === 0 &&
       writeQueueSize(socket) === 0 &&
-      (socket.bytesRead === 0 || this.#idleList.has(socket))
+      (bytesRead === 0 || this.#idleList.has(socket, bytesRead))
     );
   }
 
   /** Of an idle connection. They are counted if there is a limit, else 1 stands for any number. */
-  #requestsOf(socket: Socket): number {
+  #requestsOf(socket: Socket, bytesRead: number): number {
     const before = this.#adopted.get(socket)?.requests ?? 0;
-    return before + (this.#requests.get(socket) ?? (socket.bytesRead > 0 ? 1 : 0));
+    return before + (this.#requests.get(socket) ?? (bytesRead > 0 ? 1 : 0));
   }
 
   /** Of an idle connection; without any time limit nobody needs to know. */
-  #silentSince(socket: Socket): number {
-    const state = this.#adopted.get(socket);
-    if (socket.bytesRead === 0 && state !== undefined) return state.silentSince;
-    const accepted = socket.bytesRead === 0 ? this.#connections.acceptedAt(socket) : undefined;
+  #silentSince(socket: Socket, bytesRead: number): number {
+    const state = bytesRead === 0 ? this.#adopted.get(socket) : undefined;
+    if (state !== undefined) return state.silentSince;
+    const accepted = bytesRead === 0 ? this.#connections.acceptedAt(socket) : undefined;
     const silent = accepted === undefined ? idleTime(socket) : performance.now() - accepted;
     return Math.round(now() - (silent ?? 0));
   }
 
   #mustClose(socket: Socket): boolean {
     if (this.#closing || this.#staying.has(socket)) return true;
-    return this.#limit > 0 && this.#requestsOf(socket) >= this.#limit;
+    return this.#limit > 0 && this.#requestsOf(socket, socket.bytesRead) >= this.#limit;
   }
 
   readonly #onRequest = (message: unknown): void => {

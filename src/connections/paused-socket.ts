@@ -1,5 +1,11 @@
 import type { Socket } from "node:net";
-import { descriptorOf, startReading, stopReading, overrideMember } from "../platform/node-internals.js";
+import {
+  descriptorOf,
+  overrideMember,
+  ownInherited,
+  startReading,
+  stopReading,
+} from "../platform/node-internals.js";
 
 type FailureHandler = (member: "write" | "end", error: unknown) => void;
 
@@ -58,12 +64,9 @@ export class PausedSocket {
 
   /** The connection has moved: the callbacks of its writes are called with an error. */
   discard(): void {
-    const socket = this.#socket;
-    socket.destroy();
-    // To delete the members would make a table of all members of each socket: for thousands that takes most of a move.
-    const { write, end } = Object.getPrototypeOf(socket) as Socket;
-    socket.write = write;
-    socket.end = end;
+    this.#socket.destroy();
+    ownInherited(this.#socket, "write");
+    ownInherited(this.#socket, "end");
     this.#replayWrites();
   }
 

@@ -85,7 +85,8 @@ let listener: unknown;
 
 interface HttpSocket {
   _httpMessage?: ServerResponse | null;
-  parser?: { incoming: IncomingMessage | null } | null;
+  parser?: { incoming: IncomingMessage | null; socket: Socket } | null;
+  server?: Server;
 }
 
 /** The response of HTTP/1.1 that a connection sends now, or next. Later ones of pipelined requests wait behind it. */
@@ -98,14 +99,23 @@ export function newestRequest(socket: Socket): IncomingMessage | undefined {
   return (socket as HttpSocket).parser?.incoming ?? undefined;
 }
 
-/** Visits the sockets of a server on which no request of HTTP/1.1 is partly received; responses may be on their way. */
-export function visitBetweenRequests(server: Server, visit: (socket: Socket) => void): void {
-  // The list is made when the server listens.
+/** Whether a server's parser of HTTP/1.1 reads a connection. */
+export function isParsedBy(server: Server, socket: Socket): boolean {
+  const { parser, server: last } = socket as HttpSocket;
+  return parser?.socket === socket && last === server;
+}
+
+/**
+ * The connections that a server's parser of HTTP/1.1 reads: `idle`, on which no request is partly received (responses may be
+ * on their way), or `active`, the others, also those on which nothing was received. Undefined for a server that has never
+ * listened.
+ */
+export function parsedConnections(server: Server, which: "idle" | "active"): Socket[] | undefined {
   const name = Object.getOwnPropertySymbols(server).find((one) => one.description === CONNECTIONS);
-  if (name === undefined) return;
-  const list = (server as unknown as Record<symbol, { idle(): { socket: Socket }[] }>)[name];
-  requireFunction(list, "idle");
-  for (const { socket } of list!.idle()) visit(socket);
+  if (name === undefined) return undefined;
+  const list = (server as unknown as Record<symbol, Record<typeof which, () => { socket: Socket }[]>>)[name];
+  requireFunction(list, which);
+  return list![which]().map(({ socket }) => socket);
 }
 
 const CONNECTIONS = "http.server.connections";
@@ -210,6 +220,14 @@ function unknownNode(what: string): HandoverError {
 /** Gives an object a member of its own, which hides the inherited one until it is deleted. */
 export function overrideMember<T extends object, K extends keyof T>(object: T, name: K, value: T[K]): void {
   Object.defineProperty(object, name, { value, configurable: true, writable: true, enumerable: false });
+}
+
+/**
+ * Ends {@link overrideMember} for an object that is not used further: it gets the inherited member as its own. To delete
+ * its own one would make V8 keep all its members in a table, which for thousands of sockets takes a quarter of a move.
+ */
+export function ownInherited<T extends object>(object: T, name: keyof T): void {
+  object[name] = (Object.getPrototypeOf(object) as T)[name];
 }
 
 /**
