@@ -120,6 +120,9 @@ export type Message =
    */
   | { type: "yield"; leaves?: true }
   | { type: "yielded"; message?: string }
+  /** To a worker: would an upgrade lose something of it? It answers with the reason, if so. */
+  | { type: "check" }
+  | { type: "checked"; code?: string; message?: string }
   /** To a worker: it stops accepting in this turn, and answers with its last fence. */
   | { type: "cease"; generation: number; pid: number }
   | { type: "ceased"; fence: number }

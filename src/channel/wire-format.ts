@@ -210,6 +210,8 @@ export const MESSAGE_SCHEMAS: Record<MessageType, Record<string, Validator>> = {
   peer: { side: (value) => SIDES.has(value), index: isCount, generation: isCount, pid: isCount },
   yield: { leaves: optional(isBoolean) },
   yielded: { message: optional(isString) },
+  check: {},
+  checked: { code: optional(isString), message: optional(isString) },
   cease: { generation: isCount, pid: isCount },
   ceased: { fence: isCount },
   retire: {},

@@ -101,8 +101,16 @@ export class Worker implements SupervisorListener {
     this.#hear(others);
   }
 
+  check(): HandoverError | undefined {
+    try {
+      assertManaged(this.#context, "upgrade");
+      return undefined;
+    } catch (error) {
+      return error as HandoverError;
+    }
+  }
+
   async yield(leaves: boolean): Promise<void> {
-    assertManaged(this.#context, "upgrade");
     await this.#host.request("upgrade");
     this.#record = leaves ? undefined : this.#context.history.begin();
     await Promise.all([this.#context.processState.roles.release(), this.#successorLink?.subscribed]);

@@ -22,6 +22,8 @@ export interface SupervisorListener {
   successor(fd: number, peer: Peer): void;
   /** The link to a worker that gives what it has to this one, while this one serves. */
   predecessor(fd: number, peer: Peer): void;
+  /** Why an upgrade would lose something of this worker; undefined if it would not. */
+  check(): HandoverError | undefined;
   /**
    * Release the roles. Resolves when that is done.
    *
@@ -243,6 +245,11 @@ export class SupervisorLink implements ControlLink {
           () => this.#channel.send({ type: "yielded" }),
           (error: Error) => this.#channel.send({ type: "yielded", message: error.message }),
         );
+      case "check": {
+        const { code, message: why } = listener.check() ?? {};
+        const answer = code === undefined || why === undefined ? {} : { code, message: why };
+        return void this.#channel.send({ type: "checked", ...answer });
+      }
       case "cease":
         return void this.#channel.send({ type: "ceased", fence: listener.cease(message) });
       case "retire":

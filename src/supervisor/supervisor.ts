@@ -133,7 +133,7 @@ export class Supervisor implements ControlledProcess {
     return connectionsOf(this.#workers);
   }
 
-  /** Resolves when every worker accepts or has failed, or at a stop. */
+  /** Resolves when a worker accepts, and the others do or have died; or at a stop. */
   get ready(): Promise<void> {
     return this.#ready.promise;
   }
@@ -152,7 +152,7 @@ export class Supervisor implements ControlledProcess {
   async upgrade(signal?: AbortSignal): Promise<UpgradeResult> {
     this.#assertIdle("upgrade");
     if (this.pool.isCrowded) throw stateError("ERR_TOO_MANY_DRAINING", "upgrade");
-    if (signal?.aborted) throw abortReason(signal);
+    await this.#assertReplaceable("upgrade", this.pool.indexes, signal);
     const staged = await this.#trial.take();
     this.#assertIdle("upgrade");
     const { indexes } = this.pool;
@@ -176,9 +176,10 @@ export class Supervisor implements ControlledProcess {
       const message = `there is no worker ${index}: the service has ${length}, from 0 on`;
       throw new HandoverError("ERR_OPTION", message);
     }
-    this.#assertIdle(index === undefined ? "restart the workers" : `restart worker ${index}`);
-    if (signal?.aborted) throw abortReason(signal);
     const indexes = index === undefined ? this.pool.indexes : [index];
+    const doing = index === undefined ? "restart the workers" : `restart worker ${index}`;
+    this.#assertIdle(doing);
+    await this.#assertReplaceable(doing, indexes, signal);
     return this.#replace(indexes, 1, this.#generation, undefined, signal);
   }
 
@@ -211,12 +212,14 @@ export class Supervisor implements ControlledProcess {
 
   async rehearse(signal?: AbortSignal): Promise<Rehearsal> {
     this.#assertIdle("rehearse an upgrade");
+    await this.#assertReplaceable("rehearse an upgrade", this.pool.indexes, signal);
     return this.#trial.rehearse(this.#generation + 1, signal);
   }
 
   async stage(ttl = DEFAULT_TTL, signal?: AbortSignal): Promise<Staged> {
     if (this.staged !== undefined) return this.staged;
     this.#assertIdle("stage an upgrade");
+    await this.#assertReplaceable("stage an upgrade", this.pool.indexes, signal);
     const staged = await this.#trial.stage(this.#generation + 1, ttl, signal);
     this.events.emit("staged", staged);
     return staged;
@@ -303,6 +306,22 @@ export class Supervisor implements ControlledProcess {
     if (this.#scaling === undefined) return;
     const message = `cannot ${doing}: the number of workers is being changed`;
     throw new HandoverError("ERR_UPGRADE_IN_PROGRESS", message);
+  }
+
+  /**
+   * Asks the workers of these indexes whether an upgrade would lose something.
+   *
+   * @throws {HandoverError} `ERR_UNMANAGED_LISTENER`; `ERR_ABORTED`, or the error of the state, if that has changed meanwhile
+   */
+  async #assertReplaceable(
+    doing: string,
+    indexes: readonly number[],
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const workers = [...this.pool.serving(indexes).values()];
+    await Promise.all(workers.map(async (worker) => worker.assertReplaceable()));
+    this.#assertIdle(doing);
+    if (signal?.aborted) throw abortReason(signal);
   }
 
   /** Replaces the workers of these indexes, `rolling` at a time. */

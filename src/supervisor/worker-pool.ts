@@ -44,7 +44,7 @@ interface PoolHost {
   newWorker(index: number): WorkerProcess | undefined;
   /** Whether an upgrade or a scaling takes note of the death: the worker is not started again. */
   onDeath(index: number): boolean;
-  /** A worker accepts, or has failed. */
+  /** A worker accepts, or has died. */
   changed(): void;
   /** The last worker has failed. */
   allFailed(): void;
@@ -95,9 +95,17 @@ export class WorkerPool {
     return this.#holder;
   }
 
-  /** Whether every worker accepts or has failed. */
+  /**
+   * Whether a worker accepts, and the others do, or have died: an upgrade must not wait for one that crashes again and again, as
+   * it may be the cure.
+   */
   get isSettled(): boolean {
-    return this.#records.every(({ current, hasFailed }) => hasFailed || current?.isAccepting === true);
+    return (
+      this.serving().size > 0 &&
+      this.#records.every(
+        ({ current, hasFailed, restarts }) => hasFailed || restarts > 0 || current?.isAccepting === true,
+      )
+    );
   }
 
   isCurrent(worker: WorkerProcess): boolean {
@@ -357,6 +365,7 @@ export class WorkerPool {
     record.restarts++;
     record.isRestarting = true;
     record.cancelRestart = this.#env.clock.after(delay, () => this.start(index));
+    this.#host.changed();
   }
 
   #nextFence(): number {

@@ -1,13 +1,13 @@
 import type { InventoryEntry, Message, Peer, WorkerPlace } from "../channel/messages.js";
 import { noSummary, type Departure } from "../events.js";
-import { HandoverError } from "../errors.js";
+import { HandoverError, type ErrorCode } from "../errors.js";
 import { closeAll } from "../platform/descriptors.js";
 import type { Command } from "../process/command.js";
 import type { Env } from "../process/env.js";
 import { DOUBTFUL_SILENCE, HeartbeatWatch } from "../process/heartbeat.js";
 import { SUPERVISED_CAPABILITY, type Legacy } from "../process/inheritance.js";
 import { Successor } from "../process/successor.js";
-import { deferred } from "../util/deferred.js";
+import { deferred, type Deferred } from "../util/deferred.js";
 import { VERSION } from "../util/version.js";
 
 /** What the supervisor learns from a worker. Answers that are late or come twice are reported, too. */
@@ -49,6 +49,8 @@ export class WorkerProcess {
   #watch: HeartbeatWatch | undefined;
   #readySince: number | undefined;
   #hasGreeted = false;
+  /** The answer that is waited for. */
+  #check: Deferred<Checked> | undefined;
   #isAccepting = false;
   #connections = 0;
   #silence = 0;
@@ -269,6 +271,31 @@ export class WorkerProcess {
     }
   }
 
+  /**
+   * Requires that an upgrade would lose nothing of it. One that does not answer in time is not asked further: the upgrade shows
+   * whether it hangs.
+   *
+   * @throws {HandoverError} `ERR_UNMANAGED_LISTENER`
+   */
+  async assertReplaceable(): Promise<void> {
+    this.#check ??= this.#beginCheck();
+    const { code, message = "" } = await this.#check.promise;
+    if (code !== undefined) throw new HandoverError(code as ErrorCode, `worker ${this.index}: ${message}`);
+  }
+
+  #beginCheck(): Deferred<Checked> {
+    const check = deferred<Checked>();
+    const unknown = (): void => check.resolve({ type: "checked" });
+    const cancel = this.#env.clock.after(CHECK_TIMEOUT, unknown);
+    void this.dead.then(unknown);
+    void check.promise.then(() => {
+      cancel();
+      this.#check = undefined;
+    });
+    this.#successor.send({ type: "check" });
+    return check;
+  }
+
   /** Holds a worker that is ready for a later upgrade. False if it does not answer. */
   async stage(ttl: number): Promise<boolean> {
     return this.#successor.stage(ttl);
@@ -305,6 +332,9 @@ export class WorkerProcess {
       case "heartbeat":
         this.#connections = message.connections ?? 0;
         return false;
+      case "checked":
+        this.#check?.resolve(message);
+        break;
       case "yielded":
         this.#listener.yielded(this, message.message);
         break;
@@ -359,6 +389,11 @@ export class WorkerProcess {
     return false;
   }
 }
+
+/** ms in which a worker says whether it can be replaced. */
+const CHECK_TIMEOUT = 1_000;
+
+type Checked = Message & { type: "checked" };
 
 export type WorkerEnv = Pick<Env, "pid" | "spawn" | "clock">;
 

@@ -1,0 +1,80 @@
+import { once } from "node:events";
+import { createServer } from "node:net";
+import { expect, test } from "vitest";
+import { freePort } from "../support/port.js";
+import { Supervised } from "../support/supervised.js";
+
+test("a program with an earlier version of handover is refused, and the service ends with the reason", async () => {
+  const service = Supervised.begin("supervisor/earlier-version.js", { restarts: 0 });
+  await service.ends(1);
+  expect(service.service.noise).toMatch(
+    /worker 0 .* has failed: the program uses handover 0\.0\.9, which cannot be a worker; its supervisor has \d/,
+  );
+});
+
+test("a program without an Upgrader is killed after its time, and the service ends with the reason", async () => {
+  const service = Supervised.begin("supervisor/no-upgrader.js", { readyTimeout: 1, restarts: 0 });
+  await service.ends(1);
+  expect(service.service.noise).toContain(
+    "it was not ready within 1 ms, and was killed: its program has not created an Upgrader; it is not started again",
+  );
+  expect(service.service.noise).toContain("every worker has failed: the service ends");
+});
+
+test("an upgrade is refused while a worker listens without handover, and nothing is started", async () => {
+  const outside = await freePort();
+  const service = await Supervised.start("unmanaged-listener.js", { workers: 1, settings: { outside } });
+  const pids = await service.pids();
+  const refused = {
+    code: "ERR_UNMANAGED_LISTENER",
+    message: expect.stringContaining(`tcp:127.0.0.1:${outside}`),
+  };
+  await expect(service.upgrade()).rejects.toMatchObject(refused);
+  await expect((await service.client()).ask({ command: "rehearse" })).rejects.toMatchObject(refused);
+  await expect((await service.client()).ask({ command: "stage" })).rejects.toMatchObject(refused);
+  expect(await service.pids()).toEqual(pids);
+  expect(service.service.alive()).toHaveLength(2);
+  await service.stop();
+});
+
+test("of two upgrades at once one is refused", async () => {
+  const service = await Supervised.start("http.js");
+  const both = await Promise.allSettled([service.upgrade(), service.upgrade()]);
+  expect(both.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected"]);
+  expect(both.find(({ status }) => status === "rejected")).toMatchObject({
+    reason: { code: "ERR_UPGRADE_IN_PROGRESS" },
+  });
+  expect((await service.status()).generation).toBe(1);
+  await service.stop();
+});
+
+test("an upgrade that its caller gives up ends, and leaves nothing", async () => {
+  const service = await Supervised.start("http.js");
+  const pids = await service.pids();
+  await expect(service.upgrade(1)).rejects.toMatchObject({
+    code: "ERR_UPGRADE_TIMEOUT",
+    message: expect.stringContaining("was not ready within 1 ms"),
+  });
+  await service.settled();
+  expect(await service.pids()).toEqual(pids);
+  expect(service.service.alive()).toHaveLength(3);
+  await service.replace();
+  await service.stop();
+});
+
+test("a port that another program holds is refused with its pid, and so is one of another supervisor", async () => {
+  const holder = createServer().listen(0, "127.0.0.1");
+  await once(holder, "listening");
+  const { port } = holder.address() as { port: number };
+  const listen = { port, host: "127.0.0.1" };
+  const late = Supervised.begin("http.js", { settings: { listen }, restarts: 0 });
+  await late.ends(1);
+  expect(late.service.noise).toContain(`EADDRINUSE (held by pid ${process.pid})`);
+  await new Promise((closed) => holder.close(closed));
+  const first = await Supervised.start("http.js", { settings: { listen } });
+  const second = Supervised.begin("http.js", { settings: { listen }, restarts: 0 });
+  await second.ends(1);
+  expect(second.service.noise).toMatch(/EADDRINUSE \(held by pid \d+\)/);
+  await first.replace();
+  await first.stop();
+});
