@@ -73,6 +73,6 @@ function isNodeScript(file: string): boolean {
 
 /** pnpm's file in `.bin` is a shell script whose last words are `node "$basedir/../next/dist/bin/next" "$@"`. */
 function scriptOfShim(link: string): string | undefined {
-  const [, path] = /exec node +"\$basedir\/([^"]+)"/.exec(readFileSync(link, "utf8")) ?? [];
+  const [, path] = /exec node +\x22\$basedir\/([^\x22]+)\x22/.exec(readFileSync(link, "utf8")) ?? [];
   return path === undefined ? undefined : realpathSync(join(dirname(link), path));
 }

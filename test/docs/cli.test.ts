@@ -104,9 +104,16 @@ describe("the fields of answers in JSON", () => {
     const more = jsonLines(await handover("scale", 2, ...where));
     expect(more.map(shapeOf)).toEqual([shapes("joined"), shapes("scaled")]);
     const restarted = jsonLines(await handover("restart", ...where));
-    expect(restarted.map(shapeOf)).toEqual(
-      ["spawned", "committed", "draining", "restarted"].map((name) => shapes(name)),
-    );
+    const ofWorkers = (name: string): string[] => [...shapes(name), "workers"];
+    const ready = ["worker-ready", "ready", "workers"];
+    expect(restarted.map(shapeOf)).toEqual([
+      ofWorkers("spawned"),
+      ready,
+      ready,
+      ofWorkers("committed"),
+      shapes("draining"),
+      ofWorkers("restarted"),
+    ]);
     const fewer = jsonLines(await handover("scale", 1, ...where));
     expect(fewer.map(shapeOf)).toEqual([shapes("leaving"), shapes("scaled")]);
     await service.stop();

@@ -33,7 +33,7 @@ const sources = readdirSync("src", { recursive: true, encoding: "utf8" })
   .map((name) => readFileSync(join("src", name), "utf8"));
 
 /** Names of environment variables. */
-const VARIABLES = new Set(["HANDOVER_CHANNEL", "HANDOVER_COMPILE_CACHE"]);
+const VARIABLES = new Set(["HANDOVER_AUTO", "HANDOVER_CHANNEL", "HANDOVER_COMPILE_CACHE", "HANDOVER_READY"]);
 
 describe("docs/errors.md and the source", () => {
   test("have the same codes of errors and refusals", () => {
@@ -91,6 +91,8 @@ const ELSEWHERE = new RegExp(
     "cannot understand a message",
     "the channel between two generations",
     "adopt a WebSocket",
+    "it is not healthy: GET",
+    "are ignored in a worker",
     "unregistered WebSocket",
     "cannot acquire the role",
     "a predecessor has it",
@@ -111,7 +113,8 @@ const ELSEWHERE = new RegExp(
 );
 
 /** The texts of the source; a value that is put into one may be anything. */
-const literals = [...sources.join("\n").matchAll(/`((?:[^`\\]|\\.)*)`|"((?:[^"\\\n]|\\.)*)"/g)]
+const literals = sources
+  .flatMap((source) => [...source.matchAll(/`((?:[^`\\]|\\.)*)`|"((?:[^"\\\n]|\\.)*)"/g)])
   .map(([, template, text]) => template ?? text!)
   .filter((text) => text.replaceAll(/\$\{[^}]*\}/g, "").trim().length > 12)
   .map(

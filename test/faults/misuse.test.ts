@@ -18,7 +18,7 @@ async function attempt(attempts: unknown[], fixture = "creates-upgraders.js"): P
 test("a second Upgrader is refused, also after the first one has stopped", async () => {
   expect(await attempt([{}, {}])).toEqual([
     "accepted",
-    "HandoverError ERR_UPGRADER_EXISTS: this process has an Upgrader already: there can be only one",
+    "HandoverError ERR_UPGRADER_EXISTS: this process has an Upgrader already, which is Upgrader.current: there can be only one",
   ]);
 });
 
