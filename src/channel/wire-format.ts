@@ -72,10 +72,10 @@ const listOf =
   (fits: Validator): Validator =>
   (value) =>
     Array.isArray(value) && value.every(fits);
-const record =
-  (shape: Record<string, Validator>): Validator =>
-  (value) =>
-    isRecord(value) && Object.entries(shape).every(([field, fits]) => fits(value[field]));
+const record = (shape: Record<string, Validator>): Validator => {
+  const fields = Object.entries(shape);
+  return (value) => isRecord(value) && fields.every(([field, fits]) => fits(value[field]));
+};
 
 const isInet = record({ kind: isString, host: isString, port: isCount, ipv6Only: isBoolean });
 const isUnix = record({ kind: isString, path: isString });

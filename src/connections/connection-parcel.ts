@@ -20,8 +20,11 @@ interface ConnectionParts {
 /** @throws if the state cannot be JSON */
 export function encodeConnection({ id, label, adapter, state, unread, fd }: ConnectionParts): Parcel {
   const { name: protocol, version } = adapter;
-  const base64 = unread === undefined ? {} : { unread: Buffer.from(unread).toString("base64") };
-  const body = Buffer.from(JSON.stringify({ protocol, state, ...base64 }));
+  const parts =
+    unread === undefined
+      ? { protocol, state }
+      : { protocol, state, unread: Buffer.from(unread).toString("base64") };
+  const body = Buffer.from(JSON.stringify(parts));
   return { kind: CONNECTION_KIND, label, id: String(id), version, codec: "json", body, fds: [fd] };
 }
 
@@ -34,7 +37,9 @@ interface DecodedConnection {
 }
 
 export function decodeConnection(body: Uint8Array): DecodedConnection {
-  const { protocol, state, unread } = JSON.parse(Buffer.from(body).toString()) as {
+  const { protocol, state, unread } = JSON.parse(
+    Buffer.from(body.buffer, body.byteOffset, body.length).toString(),
+  ) as {
     protocol: string;
     state: unknown;
     unread?: string;

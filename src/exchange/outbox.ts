@@ -50,12 +50,11 @@ export class Outbox {
   }
 
   receiveResults(results: readonly SettlementResult[]): void {
+    const taken = { how: "taken", by: this.#peer(), confirmed: this.#confirmed.promise } as const;
     for (const { number, how, refusals = [] } of results) {
-      const [first = makeRefusal("ERR_REFUSED")] = refusals;
-      if (how === "taken")
-        this.#settle(number, { how, by: this.#peer(), confirmed: this.#confirmed.promise });
-      else if (how === "refused") this.#settle(number, { how, ...first });
-      else this.#settle(number, { how, refusals, died: false });
+      if (how === "taken") this.#settle(number, taken);
+      else if (how === "withdrawn") this.#settle(number, { how, refusals, died: false });
+      else this.#settle(number, { how, ...(refusals[0] ?? makeRefusal("ERR_REFUSED")) });
     }
   }
 
@@ -97,7 +96,7 @@ export class Outbox {
       const { fd, sha256 } = await writeMemory(parcel.body);
       this.#unsent.delete(number);
       if (this.#unsettled.has(number)) {
-        const head = { ...headOf(number, parcel), sha256, memory: true };
+        const head = { ...headOf(number, parcel, sha256), memory: true };
         this.#sendPacket({ heads: [head], fds: [fd, ...parcel.fds], bodies: [] });
       }
       closeMemory(fd, parcel.body.length);
@@ -143,10 +142,10 @@ export class Outbox {
   }
 }
 
-/** The head of a parcel, without the hash of its body. */
-export function headOf(number: number, parcel: Parcel): Omit<ParcelHead, "sha256"> {
+/** The head of a parcel whose body is inline. */
+export function headOf(number: number, parcel: Parcel, sha256: string): ParcelHead {
   const { kind, label, id, version, codec, body, fds } = parcel;
-  return { number, kind, label, id, version, codec, size: body.length, fds: fds.length };
+  return { number, kind, label, id, version, codec, size: body.length, sha256, fds: fds.length };
 }
 
 interface Packed {
@@ -162,7 +161,7 @@ interface Packet {
 }
 
 function pack(number: number, parcel: Parcel): Packed {
-  return { head: { ...headOf(number, parcel), sha256: digest(parcel.body) }, parcel };
+  return { head: headOf(number, parcel, digest(parcel.body)), parcel };
 }
 
 function toPacket(packed: readonly Packed[]): Packet {

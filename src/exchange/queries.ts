@@ -97,19 +97,16 @@ export class Queries {
   }
 
   async #sendCopy(request: number, copy: Parcel): Promise<void> {
-    const head = headOf(0, copy);
     const { body } = copy;
     if (isInline(copy, this.#link.maxSize)) {
-      this.#link.send(
-        { type: "answer", request, held: true, copy: { ...head, sha256: digest(body) } },
-        [],
-        body,
-      );
+      const head = headOf(0, copy, digest(body));
+      this.#link.send({ type: "answer", request, held: true, copy: head }, [], body);
       return;
     }
     const { fd, sha256 } = await writeMemory(body);
     try {
-      this.#link.send({ type: "answer", request, held: true, copy: { ...head, sha256, memory: true } }, [fd]);
+      const head = { ...headOf(0, copy, sha256), memory: true };
+      this.#link.send({ type: "answer", request, held: true, copy: head }, [fd]);
     } finally {
       closeMemory(fd, body.length);
     }

@@ -10,15 +10,21 @@ export function batches<T>(
   costsOf: (item: T) => readonly number[],
 ): T[][] {
   const all: T[][] = [];
-  let left: readonly number[] = [];
+  let batch: T[] | undefined;
+  let left: number[] = [];
   for (const item of items) {
     const costs = costsOf(item);
-    if (all.length === 0 || costs.some((cost, n) => cost > left[n]!)) {
-      all.push([]);
-      left = limits;
+    if (batch === undefined || !fits(costs, left)) {
+      all.push((batch = []));
+      left = [...limits];
     }
-    left = left.map((room, n) => room - costs[n]!);
-    all.at(-1)!.push(item);
+    for (let n = 0; n < left.length; n++) left[n]! -= costs[n]!;
+    batch.push(item);
   }
   return all;
+}
+
+function fits(costs: readonly number[], room: readonly number[]): boolean {
+  for (let n = 0; n < room.length; n++) if (costs[n]! > room[n]!) return false;
+  return true;
 }
