@@ -10,6 +10,7 @@ import { deferred } from "../util/deferred.js";
 import { TIMED_OUT, withTimeout } from "../util/timeout.js";
 import { abortReason } from "./abort-reason.js";
 import { report } from "./report.js";
+import { chooseRolling } from "./rolling.js";
 import { ServiceListeners } from "./service-listeners.js";
 import { ServiceTotals } from "./service-totals.js";
 import { MOST_WORKERS, type SupervisorSettings } from "./settings.js";
@@ -156,13 +157,13 @@ export class Supervisor implements ControlledProcess {
     const staged = await this.#trial.take();
     this.#assertIdle("upgrade");
     const { indexes } = this.pool;
-    return this.#replace(
-      indexes,
-      this.settings.rolling ?? indexes.length,
-      this.#generation + 1,
-      staged,
-      signal,
-    );
+    return this.#replace(indexes, this.#rollingFor(indexes, staged), this.#generation + 1, staged, signal);
+  }
+
+  /** Workers that are staged have their memory already. */
+  #rollingFor({ length }: readonly number[], staged: StagedWorkers | undefined): number {
+    const pids = [...this.pool.serving().values()].map(({ pid }) => pid);
+    return this.settings.rolling ?? (staged === undefined ? chooseRolling(pids, length) : length);
   }
 
   /**
