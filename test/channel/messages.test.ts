@@ -57,6 +57,7 @@ const examples: [Message, string][] = [
     },
     '{"type":"left","connections":2,"summary":{"moved":1,"stayed":{"a":1},"destroyed":1,"unsettled":0,"units":{}}}',
   ],
+  [{ type: "probe", name: "web" }, '{"type":"probe","name":"web"}'],
   [{ type: "rehearsed" }, '{"type":"rehearsed"}'],
   [{ type: "stopping" }, '{"type":"stopping"}'],
   [

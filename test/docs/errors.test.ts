@@ -82,6 +82,7 @@ const ELSEWHERE = new RegExp(
     "the step ",
     "did not respond for",
     "did not stop accepting in time",
+    "it is not healthy",
     "without handover",
     "waits for this process",
     "it waits for ready",
