@@ -80,8 +80,11 @@ export interface Status {
   uptime: number;
   version: string;
   node: string;
-  /** Descriptors that a successor inherits. `passed` means that a socket unit of systemd has passed the socket. */
-  listeners: { name: string; address?: string; passed?: true }[];
+  /**
+   * Descriptors that a successor inherits. `passed` means that a socket unit of systemd has passed the socket; `unsteered` that
+   * the kernel, and not the supervisor, chooses the worker of a connection.
+   */
+  listeners: { name: string; address?: string; passed?: true; unsteered?: true }[];
   connections: number;
   /** Resident, in bytes. Earlier versions leave it out. */
   memory?: number;

@@ -23,6 +23,7 @@ export class ListenerGroup {
   readonly #host: GroupHost;
   readonly #members = new Map<number, number>();
   readonly #steering = new Steering();
+  #isSteered = true;
 
   /**
    * Finds out whether the address is free: a socket with SO_REUSEPORT could be bound beside those of another service of this
@@ -76,6 +77,11 @@ export class ListenerGroup {
     this.#host = host;
   }
 
+  /** Whether the kernel does as the steering says, as far as it was asked. */
+  get isSteered(): boolean {
+    return this.#isSteered;
+  }
+
   /** The descriptor of any member. */
   get fd(): number {
     return [...this.#members.values()][0]!;
@@ -112,7 +118,8 @@ export class ListenerGroup {
     for (const index of this.#members.keys()) this.#steering.setAccepting(index, isAccepting(index));
     const { steer, unlend, lend } = this.#steering.plan();
     // Where the kernel refuses, its hash goes on to choose, and the loans still empty every queue.
-    if (steer !== undefined) native().steer(this.fd, steer.slice(0, MAX_STEERED), this.#by);
+    if (steer !== undefined)
+      this.#isSteered = native().steer(this.fd, steer.slice(0, MAX_STEERED), this.#by) >= 0;
     for (const loan of unlend) this.#host.unlend(loan);
     for (const loan of lend) this.#host.lend(loan, this.#members.get(loan.member)!);
   }

@@ -76,8 +76,12 @@ export class ServiceListeners {
   }
 
   /** The listeners of the service, for its status. */
-  get all(): { name: string; address?: string; passed?: true }[] {
-    const groups = [...this.#groups.values()].map(({ name, fd }) => ({ name, ...boundTo(fd) }));
+  get all(): { name: string; address?: string; passed?: true; unsteered?: true }[] {
+    const groups = [...this.#groups.values()].map(({ name, fd, isSteered }) => ({
+      name,
+      ...boundTo(fd),
+      ...(isSteered ? {} : { unsteered: true as const }),
+    }));
     const shared = this.#shared.forSuccessor().map(({ name, fd, activation }) => ({
       name,
       ...boundTo(fd),

@@ -728,6 +728,124 @@ test.each([
   expect(fitsEngines(version, range)).toBe(fits);
 });
 
+describe("the checks of a supervisor", () => {
+  test("the checks find nothing wrong with a healthy supervisor, whatever waits for it", () => {
+    for (const name of ["tini", "sh", "supervisord"]) {
+      const facts = supervised();
+      const parent = ancestor(name, 1);
+      Object.assign(facts.process!, { hasTerminal: true, ancestors: [parent], waitingParent: parent });
+      expect(examine(facts).filter(({ severity }) => severity !== "ok")).toEqual([]);
+    }
+    const facts = supervised();
+    Object.assign(facts.process!, { innerPid: 1 });
+    expect(examine(facts).filter(({ severity }) => severity !== "ok")).toEqual([]);
+  });
+
+  test.each<Case>([
+    [
+      "a worker has failed",
+      (facts) =>
+        Object.assign(facts.status!.workers![1]!, { state: "failed", lastExit: "it exited with code 3" }),
+      "workers",
+      "error",
+      /worker 1 has failed: .* code 3\. .*handover upgrade/,
+    ],
+    [
+      "a worker is started again",
+      (facts) => Object.assign(facts.status!.workers![0]!, { state: "waiting", lastExit: "it was killed" }),
+      "workers",
+      "warning",
+      /worker 0 does not run: .* it was killed/,
+    ],
+    [
+      "a worker hangs",
+      (facts) => (facts.status!.workers![0]!.silence = 5_000),
+      "workers",
+      "warning",
+      /worker 0 is silent for 5 s/,
+    ],
+    [
+      "there are more workers than processors",
+      (facts) => (facts.processors = 1),
+      "processors",
+      "warning",
+      /2 workers for 1 processor: .*--workers 1/,
+    ],
+    [
+      "a socket unit has one queue for all",
+      (facts) => (facts.status!.listeners[0]!.passed = true),
+      "queues",
+      "warning",
+      /comes from systemd: .*one queue/,
+    ],
+    [
+      "the kernel refuses to steer",
+      (facts) => (facts.status!.listeners[0]!.unsteered = true),
+      "queues",
+      "warning",
+      /the kernel does not steer .*SO_ATTACH_REUSEPORT_CBPF/,
+    ],
+    [
+      "a worker listens without handover",
+      (facts) =>
+        facts.workers![1]!.listeners.own.push({ kind: "tcp", address: "127.0.0.1:9301", inode: "9" }),
+      "listeners",
+      "error",
+      /tcp:127\.0\.0\.1:9301 was opened without handover by worker 1 \(pid 22\)/,
+    ],
+    [
+      "PM2 runs it",
+      (facts) => (facts.process!.env = { pm_id: "0", PM2_HOME: "/root/.pm2" }),
+      "manager",
+      "warning",
+      /runs under PM2: .*handover run itself/,
+    ],
+    [
+      "node --watch runs it",
+      (facts) => (facts.process!.env = { WATCH_REPORT_DEPENDENCIES: "1" }),
+      "manager",
+      "warning",
+      /runs under node --watch/,
+    ],
+    [
+      "the descriptor store has no room for each worker",
+      set("FileDescriptorStoreMax", "1"),
+      "descriptor-store",
+      "warning",
+      /FileDescriptorStoreMax=1: /,
+    ],
+    [
+      "there is no memory for a second set",
+      (facts) => (facts.capacity.available = 150 * MIB),
+      "memory",
+      "warning",
+      /a second set of workers may take as much/,
+    ],
+  ])("the checks of a supervisor find: %s", (_, change, check, severity, says) => {
+    const facts = supervised();
+    change(facts);
+    const found = examine(facts).filter((one) => one.severity !== "ok");
+    expect(found.map((one) => [one.check, one.severity])).toEqual([[check, severity]]);
+    const [{ what, why, fix }] = found as [Exclude<(typeof found)[0], { severity: "ok" }>];
+    expect(`${what}: ${why}. ${fix}`).toMatch(says);
+  });
+});
+
+/** The same service as a supervisor with two workers. */
+function supervised(): Mutable {
+  const facts: Mutable = healthy();
+  const process = facts.process!;
+  const listeners = facts.listeners!;
+  facts.status!.name = "app";
+  facts.status!.workers = [0, 1].map((index) => ({ index, pid: 21 + index, state: "ready", restarts: 0 }));
+  facts.workers = [0, 1].map((index) => ({
+    index,
+    process: { ...process, pid: 21 + index, resident: 100 * MIB },
+    listeners: { ...listeners, own: [...listeners.own] },
+  }));
+  return facts;
+}
+
 const examine = (facts: Facts): ReturnType<typeof runChecks> => runChecks(CHECKS, facts);
 
 type Mutable = { -readonly [K in keyof Facts]: Facts[K] } & {
@@ -803,6 +921,8 @@ function healthy(): Facts {
       settings: settings(pidFile),
     },
     hidden: undefined,
+    workers: undefined,
+    processors: 2,
     silence: undefined,
     settings: settings(pidFile),
     pidFile: { file: pidFile, pid: 4711, isAlive: true, problem: undefined },

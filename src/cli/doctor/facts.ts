@@ -1,6 +1,7 @@
 import type { Status } from "../../control/protocol.js";
 import { reasonOf } from "../../errors.js";
 import { readOptions } from "../../options.js";
+import { usableProcessors } from "../../platform/cgroup.js";
 import { launchInfo } from "../../process/launch-info.js";
 import { readCapacity, type Capacity } from "./cgroup.js";
 import { readListeners, type ListenerFacts } from "./listener-facts.js";
@@ -24,6 +25,10 @@ export interface Facts {
   /** Why the process of the unit was not examined. */
   hidden: string | undefined;
   status: Status | undefined;
+  /** The workers of a supervisor that have a process; undefined of any other process. */
+  workers: WorkerFacts[] | undefined;
+  /** The processors that the process may use. */
+  processors: number;
   /** Why there is no status. */
   silence: string | undefined;
   /** The options of the process, or their defaults. */
@@ -37,6 +42,13 @@ export interface Facts {
   startProblem: string | undefined;
   /** The soft limit of descriptors for a process that is started from here. */
   descriptorLimit: number | undefined;
+}
+
+/** A worker of the examined supervisor. */
+export interface WorkerFacts {
+  index: number;
+  process: ProcessFacts;
+  listeners: ListenerFacts;
 }
 
 /**
@@ -64,15 +76,29 @@ export async function gather(target: Target): Promise<Facts> {
     hidden,
     status,
     silence,
+    workers: hidden === undefined ? readWorkers(status) : undefined,
+    processors: usableProcessors(),
     settings,
     pidFile: process?.hasOtherRoot === true ? undefined : file,
-    paths: readRequiredPaths(process, settings),
+    paths: readRequiredPaths(process, settings, status?.workers !== undefined),
     listeners: process === undefined ? undefined : readListeners(process.pid),
     capacity: readCapacity(process?.pid ?? "self"),
     start: start !== undefined && "words" in start ? await readStart(start) : undefined,
     startProblem: start !== undefined && "problem" in start ? start.problem : undefined,
     descriptorLimit: ownDescriptorLimit(),
   };
+}
+
+function readWorkers(status: Status | undefined): WorkerFacts[] | undefined {
+  return status?.workers?.flatMap(({ index, pid }) => {
+    if (pid === undefined) return [];
+    try {
+      return [{ index, process: readProcess(pid), listeners: readListeners(pid) }];
+    } catch {
+      // It has exited meanwhile.
+      return [];
+    }
+  });
 }
 
 function examineProcess(
@@ -97,7 +123,7 @@ function describe(
   const words = [
     unit && `unit ${unit.name}`,
     pidFile && `PID file ${pidFile}`,
-    process && `process ${process.pid}`,
+    process && `${status?.workers === undefined ? "" : "supervisor, "}process ${process.pid}`,
     status && `generation ${status.generation}`,
   ];
   return words.filter(Boolean).join(", ") || `this machine, in ${launchInfo.logicalCwd}`;

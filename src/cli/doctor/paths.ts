@@ -33,17 +33,29 @@ export function readPidFile(file: string): PidFileFacts {
   }
 }
 
-/** The files that the next generation of a process has to create. */
+/**
+ * The files that the next generation of a process has to create.
+ *
+ * @param isKept whether it need not, because the process stays
+ */
 export function readRequiredPaths(
   process: ProcessFacts | undefined,
   settings: Pick<Settings, "pidFile" | "controlSocket">,
+  isKept = false,
 ): RequiredPath[] {
   if (process === undefined || process.hasOtherRoot) return [];
   return (["pidFile", "controlSocket"] as const).flatMap((option) => {
     const file = settings[option];
     // An automatic control socket is not required.
     return typeof file === "string" && !file.startsWith("\0")
-      ? [{ option, file, problem: whyNotReplaceable(file, process.user), exposure: whyExposed(file) }]
+      ? [
+          {
+            option,
+            file,
+            problem: isKept ? undefined : whyNotReplaceable(file, process.user),
+            exposure: whyExposed(file),
+          },
+        ]
       : [];
   });
 }

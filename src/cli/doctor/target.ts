@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { ControlClient } from "../../control/client.js";
-import { connectToPid, isAlive } from "../../control/discover.js";
+import { connectToPid, isAlive, workerOf } from "../../control/discover.js";
 import type { Status } from "../../control/protocol.js";
 import { HandoverError, reasonOf } from "../../errors.js";
 import { listensAt } from "./listener-facts.js";
@@ -40,7 +40,7 @@ export async function findTarget({ unit: name, pid, pidFile: path }: Target): Pr
   const beside = path === undefined || !existsSync(`${path}.sock`) ? undefined : `${path}.sock`;
   if (named === undefined && beside === undefined)
     return { unit, pidFile, pid: named, status: undefined, silence: undefined };
-  const answer = await ask(named, beside);
+  const answer = await askOrItsSupervisor(named, beside);
   if (beside !== undefined && answer.status !== undefined) requireSameNamespace(answer.status.pid, beside);
   return { unit, pidFile, pid: answer.status?.pid ?? named, ...answer };
 }
@@ -55,6 +55,16 @@ function requireSameNamespace(pid: number, socket: string): void {
 
 /** ms a process may take to report its status. */
 const STATUS_TIMEOUT = 5_000;
+
+/** A worker itself does not answer. */
+async function askOrItsSupervisor(
+  pid: number | undefined,
+  socket: string | undefined,
+): Promise<Pick<Found, "status" | "silence">> {
+  const answer = await ask(pid, socket);
+  const worker = answer.status === undefined && pid !== undefined ? workerOf(pid) : undefined;
+  return worker === undefined ? answer : ask(worker.supervisor, undefined);
+}
 
 async function ask(
   pid: number | undefined,

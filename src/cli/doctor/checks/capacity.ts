@@ -50,32 +50,38 @@ function examineDescriptors({ process, status, descriptorLimit }: Facts): Findin
 /** Memory that Node takes before it runs a program. */
 const LEAST_MEMORY = 48 * 1024 * 1024;
 
-function examineMemory({ process, capacity }: Facts): readonly Finding[] | Finding {
-  const needed = process?.resident ?? LEAST_MEMORY;
+function examineMemory({ process, workers, capacity }: Facts): readonly Finding[] | Finding {
+  const needed =
+    workers === undefined
+      ? (process?.resident ?? LEAST_MEMORY)
+      : workers.reduce((sum, one) => sum + one.process.resident, 0);
+  const who = workers === undefined ? "process" : "set of workers";
   const found: Finding[] = [];
   const { memory, throttle, available } = capacity;
-  if (memory !== undefined) found.push(...judge(left(memory), needed, describe(memory)));
+  if (memory !== undefined) found.push(...judge(left(memory), needed, describe(memory), who));
   if (throttle !== undefined && left(throttle) < needed) {
-    const why = `above it the kernel slows the group down, and a second process may take as much as this one: ${mebibytes(needed)}`;
+    const why = `above it the kernel slows the group down, and a second ${who} may take as much as this one: ${mebibytes(needed)}`;
     found.push(warning(describe(throttle), why, "raise it: MemoryHigh= in a unit"));
   }
   if (available !== undefined)
-    found.push(...judge(available, needed, `the machine has ${mebibytes(available)} of memory available`));
+    found.push(
+      ...judge(available, needed, `the machine has ${mebibytes(available)} of memory available`, who),
+    );
   if (found.length > 0) return found;
   return ok(
     process === undefined
       ? "there is memory for a process"
-      : `there is memory for a second process of ${mebibytes(needed)}`,
+      : `there is memory for a second ${who} of ${mebibytes(needed)}`,
   );
 }
 
-function judge(available: number, needed: number, what: string): Finding[] {
+function judge(available: number, needed: number, what: string, who: string): Finding[] {
   const fix =
     "raise the limit (MemoryMax= in a unit, or that of the container), or reduce the memory of the program";
   if (available < LEAST_MEMORY)
     return [error(what, `a second process cannot start: it needs at least ${mebibytes(LEAST_MEMORY)}`, fix)];
   if (available >= needed) return [];
-  return [warning(what, `a second process may take as much as this one: ${mebibytes(needed)}`, fix)];
+  return [warning(what, `a second ${who} may take as much as this one: ${mebibytes(needed)}`, fix)];
 }
 
 function left({ limit, used }: Level): number {

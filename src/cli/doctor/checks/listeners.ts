@@ -2,7 +2,8 @@ import { inspectorPortOf } from "../../../process/inspector.js";
 import { ownOptionsOf, wordsOfNodeOptions } from "../../../process/node-words.js";
 import { isFixed, type PortRange } from "../../../sockets/unmanaged.js";
 import type { Facts } from "../facts.js";
-import { canonical, portOf, type Listener } from "../listener-facts.js";
+import type { ProcessFacts } from "../process-facts.js";
+import { canonical, portOf, type Listener, type ListenerFacts } from "../listener-facts.js";
 import { error, ok, warning, type Check, type Finding } from "../findings.js";
 
 /** Sockets that the new process will not inherit, and sockets of other processes at the same ports. */
@@ -12,25 +13,31 @@ export const LISTENER_CHECKS: readonly Check[] = [
 ];
 
 function examineOwn(facts: Facts): readonly Finding[] | Finding | undefined {
-  const { listeners, status } = facts;
-  if (listeners === undefined || status === undefined) return undefined;
-  if (status.workers !== undefined) return ok("the supervisor, which stays, has every listener");
+  const { listeners, status, process, workers } = facts;
+  if (listeners === undefined || status === undefined || process === undefined) return undefined;
   const known = new Set(status.listeners.map(({ address }) => address && canonical(address)));
-  const unknown = listeners.own.filter(({ address }) => !known.has(address));
-  const found = unknown.flatMap((one) => judge(one, facts));
+  // A supervisor has nothing but the listeners of its workers, and its control socket.
+  const found = (workers ?? [{ listeners, process }]).flatMap((one) =>
+    one.listeners.own
+      .filter(({ address }) => !known.has(address))
+      .flatMap((listener) => judge(listener, one)),
+  );
   return found.length > 0 ? found : ok("the next process inherits every listener");
 }
 
 const FIX =
   "open it with upg.listen(server, …) or upg.bind(socket, …), or pass its descriptor on with upg.fds";
 
-function judge(listener: Listener, { listeners, process }: Facts): Finding[] {
+type Owner = { listeners: ListenerFacts; process: ProcessFacts; index?: number };
+
+function judge(listener: Listener, { listeners, process, index }: Owner): Finding[] {
   const { kind, address } = listener;
-  const what = `${kind}:${address} was opened without handover`;
+  const by = index === undefined ? "" : ` by worker ${index} (pid ${process.pid})`;
+  const what = `${kind}:${address} was opened without handover${by}`;
   const port = portOf(address);
   // Node's inspector: a successor's gets another port.
-  if (kind === "tcp" && isInspector(port, process!, listeners!.ephemeral)) return [];
-  if (!isFixed(port, listeners!.ephemeral, undefined)) {
+  if (kind === "tcp" && isInspector(port, process, listeners.ephemeral)) return [];
+  if (!isFixed(port, listeners.ephemeral, undefined)) {
     // The program asked for port 0; a UDP socket that has sent a datagram is bound to such a port, too.
     const why = "if the program asks for exactly this port, the new process gets EADDRINUSE";
     return kind === "udp" ? [] : [warning(what, why, FIX)];
@@ -44,11 +51,7 @@ function judge(listener: Listener, { listeners, process }: Facts): Finding[] {
   ];
 }
 
-function isInspector(
-  port: number | undefined,
-  { words, env }: NonNullable<Facts["process"]>,
-  ephemeral: PortRange,
-): boolean {
+function isInspector(port: number | undefined, { words, env }: ProcessFacts, ephemeral: PortRange): boolean {
   const ofEnvironment = wordsOfNodeOptions(env["NODE_OPTIONS"]);
   const inspector = inspectorPortOf([...ofEnvironment, ...ownOptionsOf(words.slice(1))]);
   return inspector === 0 ? !isFixed(port, ephemeral, undefined) : port === inspector;

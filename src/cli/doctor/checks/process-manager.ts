@@ -15,8 +15,7 @@ const STAYS = "start it by handover run, or under systemd";
 
 function examinePidOne({ process, status }: Facts): Finding | undefined {
   if (process === undefined) return undefined;
-  if (status?.workers !== undefined)
-    return ok("it is a supervisor, which stays when its workers are replaced");
+  if (isSupervisor(status)) return ok("it keeps its PID, which may be 1");
   if (process.innerPid === 1) {
     const why =
       "an upgrade is refused with ERR_PID_1: when PID 1 exits, the kernel kills every process of the container";
@@ -37,6 +36,11 @@ function examinePidOne({ process, status }: Facts): Finding | undefined {
   return ok("it is not PID 1, and no init waits for it");
 }
 
+/** A supervisor is never replaced: what waits for it, waits for the service. */
+function isSupervisor(status: Facts["status"]): boolean {
+  return status?.workers !== undefined;
+}
+
 /** Only the first generation is a child of the program that started the service. */
 function isFirst(status: Facts["status"]): boolean {
   return (status?.generation ?? 0) === 0;
@@ -48,6 +52,7 @@ const SHELLS = new Set(["sh", "bash", "dash", "ash", "busybox", "node", "npm"]);
 function examineManager({ process, status }: Facts): Finding | undefined {
   if (process === undefined) return undefined;
   const { env, ancestors, waitingParent } = process;
+  if (isSupervisor(status)) return examineManagerOfSupervisor(env, ancestors);
   const manager = detectProcessManager(env, ancestors, isFirst(status));
   if (manager !== undefined) {
     const why =
@@ -60,8 +65,21 @@ function examineManager({ process, status }: Facts): Finding | undefined {
   return warning(`${describeParent(waitingParent)} waits for it`, why, "start the program with node");
 }
 
+function examineManagerOfSupervisor(
+  env: NodeJS.ProcessEnv,
+  ancestors: NonNullable<Facts["process"]>["ancestors"],
+): Finding {
+  const manager = detectProcessManager(env, ancestors, false);
+  if (manager === undefined) return ok("no process manager restarts it");
+  const why =
+    "a reload of its own, or a change of a file, makes it stop the supervisor and all workers: clients are refused meanwhile";
+  return warning(`it runs under ${manager}`, why, "start handover run itself, under systemd for example");
+}
+
 function examineTerminal({ process, status }: Facts): Finding | undefined {
   if (process === undefined) return undefined;
+  if (isSupervisor(status) && process.hasTerminal)
+    return ok("it has a terminal, and ends when the terminal is closed");
   if (!process.hasTerminal) return ok("it has no terminal");
   if (!isFirst(status)) return ok("it has a terminal, and keeps running when the terminal is closed");
   const why =

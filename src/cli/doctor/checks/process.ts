@@ -98,6 +98,10 @@ function examinePaths({ paths }: Facts): readonly Finding[] {
 
 function examineDraining({ status, settings }: Facts): Finding | undefined {
   if (status === undefined) return undefined;
+  if (status.workers !== undefined) {
+    const { length } = status.predecessors;
+    return ok(`${length} replaced worker${length === 1 ? " drains" : "s drain"}`);
+  }
   const [now, most] = [status.predecessors.length, settings.maxDraining];
   const what = `${now} of ${most} predecessors drain`;
   if (now < most - 1 || now === 0) return ok(what);

@@ -56,7 +56,9 @@ function examineType(facts: Facts): Finding | undefined {
     const why = "a oneshot service ends when its process exits, which is at the first upgrade";
     return error("Type=oneshot", why, "set Type=notify");
   }
-  const hasWay = property(facts.unit, "PIDFile") !== "" || isNotified(facts);
+  // The main process of a supervisor does not change.
+  const isSupervised = facts.status?.workers !== undefined;
+  const hasWay = isSupervised || property(facts.unit, "PIDFile") !== "" || isNotified(facts);
   if (hasWay) {
     return type === "forking"
       ? ok("Type=forking")
@@ -133,7 +135,8 @@ function examineKillSignal(facts: Facts): Finding | undefined {
 function examineStore(facts: Facts): Finding | undefined {
   if (facts.unit === undefined) return undefined;
   const most = Number(property(facts.unit, "FileDescriptorStoreMax") || 0);
-  const needed = facts.status?.listeners.filter(isKept).length ?? 1;
+  const listeners = facts.status?.listeners.filter(isKept).length ?? 1;
+  const needed = listeners * (facts.status?.workers?.length ?? 1);
   if (most >= needed) return ok(`FileDescriptorStoreMax=${most}`);
   return warning(
     `FileDescriptorStoreMax=${most}`,
