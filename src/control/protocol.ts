@@ -69,7 +69,7 @@ export type Answer =
   | ({ answer: "unstaged" } & Partial<Staged>)
   /** The number of workers before and now. */
   | { answer: "scaled"; from: number; workers: number }
-  | { answer: "restarted"; pid: number; generation: number; timings: Timings; staged: boolean }
+  | ({ answer: "restarted" } & Omit<UpgradeResult, "settled">)
   | { answer: "failed"; code: HandoverError["code"]; message: string };
 
 export interface Status {

@@ -106,8 +106,11 @@ describe("the fields of answers in JSON", () => {
     const restarted = jsonLines(await handover("restart", ...where));
     expect(restarted.map(({ phase, answer }) => phase ?? answer)).toEqual([
       "spawned",
-      ...["worker-ready", "worker-ready"],
-      ...["committed", "draining", "restarted"],
+      "worker-ready",
+      "worker-ready",
+      "committed",
+      "draining",
+      "restarted",
     ]);
     expect(shapeOf(restarted.at(-1)!)).toEqual(shapes("restarted"));
     const fewer = jsonLines(await handover("scale", 1, ...where));
