@@ -4,6 +4,7 @@ import type { Distribution, Totals } from "./totals.js";
 
 /** The members of an `Upgrader` that the metrics read. */
 export interface Measured {
+  readonly worker?: { readonly index: number } | undefined;
   readonly generation: number;
   readonly connections: number;
   readonly totals: Totals;
@@ -73,6 +74,11 @@ export function instruments(upg: Measured): Instrument[] {
       read: () => ({ "": descriptors() }),
     },
   ];
+}
+
+/** The label by which the metrics of the workers of one service are told apart; none without a supervisor. */
+export function labelsOf({ worker }: Measured): Record<string, string> {
+  return worker === undefined ? {} : { worker: String(worker.index) };
 }
 
 /** Label values in snake case, as both systems use it: `rolled_back` for `rolledBack`. */

@@ -1,6 +1,6 @@
 import type { UpgradeRecord } from "../events.js";
 import { BOUNDS } from "./totals.js";
-import { instruments, type Instrument, type Measured } from "./instruments.js";
+import { instruments, labelsOf, type Instrument, type Measured } from "./instruments.js";
 
 /** The methods of an OpenTelemetry meter that are used. */
 export interface MeterLike {
@@ -26,14 +26,18 @@ type Callback = (result: { observe(value: number, attributes?: Attributes): void
  */
 export function openTelemetry(upg: Measured, meter: MeterLike): () => void {
   const undo = instruments(upg).map((instrument) =>
-    instrument.type === "histogram" ? record(upg, meter, instrument) : observe(meter, instrument),
+    instrument.type === "histogram" ? record(upg, meter, instrument) : observe(upg, meter, instrument),
   );
   return () => {
     for (const one of undo) one();
   };
 }
 
-function observe(meter: MeterLike, instrument: Instrument & { type: "counter" | "gauge" }): () => void {
+function observe(
+  upg: Measured,
+  meter: MeterLike,
+  instrument: Instrument & { type: "counter" | "gauge" },
+): () => void {
   const { name, help, type, label } = instrument;
   const options = { description: help };
   const observable =
@@ -42,7 +46,7 @@ function observe(meter: MeterLike, instrument: Instrument & { type: "counter" | 
       : meter.createObservableGauge(name, options);
   const callback: Callback = (result) => {
     for (const [key, value] of Object.entries(instrument.read())) {
-      result.observe(value, label === undefined ? {} : { [label]: key });
+      result.observe(value, { ...labelsOf(upg), ...(label === undefined ? {} : { [label]: key }) });
     }
   };
   observable.addCallback(callback);
@@ -54,7 +58,7 @@ function record(upg: Measured, meter: MeterLike, { name, help, label }: Instrume
   const histogram = meter.createHistogram(name, { description: help, unit: "s", advice });
   const onRecord = ({ timings }: UpgradeRecord): void => {
     for (const [phase, ms] of Object.entries(timings ?? {}))
-      histogram.record(ms / 1_000, { [label!]: phase });
+      histogram.record(ms / 1_000, { ...labelsOf(upg), [label!]: phase });
   };
   upg.on("recorded", onRecord);
   return () => void upg.off("recorded", onRecord);

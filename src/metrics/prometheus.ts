@@ -1,5 +1,5 @@
 import { BOUNDS } from "./totals.js";
-import { instruments, type Instrument, type Measured } from "./instruments.js";
+import { instruments, labelsOf, type Instrument, type Measured } from "./instruments.js";
 
 /** The methods of a prom-client registry that are used. */
 export interface RegistryLike {
@@ -14,7 +14,7 @@ export interface RegistryLike {
  * @returns a function that removes them
  */
 export function prometheus(upg: Measured, registry: RegistryLike): () => void {
-  const metrics = instruments(upg).map((instrument) => new PrometheusMetric(instrument));
+  const metrics = instruments(upg).map((instrument) => new PrometheusMetric(instrument, labelsOf(upg)));
   for (const metric of metrics) registry.registerMetric(metric as never);
   return () => {
     for (const { name } of metrics) registry.removeSingleMetric(name);
@@ -37,14 +37,17 @@ class PrometheusMetric {
   /** How prom-client combines the values of cluster workers. */
   readonly aggregator = "sum";
   readonly #instrument: Instrument;
+  /** Of every value. */
+  readonly #labels: Record<string, string>;
 
-  constructor(instrument: Instrument) {
+  constructor(instrument: Instrument, labels: Record<string, string>) {
     const { type, help } = instrument;
     const unit = "unit" in instrument ? `_${instrument.unit}` : "";
     this.name = instrument.name.replaceAll(".", "_") + unit + (type === "counter" ? "_total" : "");
     this.type = type;
     this.help = help;
     this.#instrument = instrument;
+    this.#labels = labels;
   }
 
   async get(): Promise<object> {
@@ -57,8 +60,10 @@ class PrometheusMetric {
 
   #values(): Value[] {
     const instrument = this.#instrument;
-    const labelled = (value: string): Record<string, string> =>
-      instrument.label === undefined ? {} : { [instrument.label]: value };
+    const labelled = (value: string): Record<string, string> => ({
+      ...this.#labels,
+      ...(instrument.label === undefined ? {} : { [instrument.label]: value }),
+    });
     if (instrument.type !== "histogram") {
       return Object.entries(instrument.read()).map(([key, value]) => ({ labels: labelled(key), value }));
     }

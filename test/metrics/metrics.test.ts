@@ -9,6 +9,7 @@ import { prometheus } from "../../dist/metrics/index.js";
 import { Registry } from "prom-client";
 import { Client } from "../support/client.js";
 import { Service, temporaryDirectory } from "../support/service.js";
+import { Supervised } from "../support/supervised.js";
 import { handover, startHandover } from "../support/program.js";
 
 describe("the metrics of a service", () => {
@@ -45,6 +46,28 @@ describe("the metrics of a service", () => {
     expect(
       service.lines.filter(({ event }) => event === "recorded").map(({ generation }) => generation),
     ).toEqual([1, 2, 3]);
+  });
+
+  test("each worker of a supervisor has metrics of its own, by its index", async () => {
+    const supervised = await Supervised.start("serves-metrics.js");
+    const texts = new Map<string, string>();
+    while (texts.size < 2) {
+      const text = await supervised.service.ask();
+      texts.set(/worker="(\d)"/.exec(text)![1]!, text);
+    }
+    for (const [index, text] of texts) {
+      const labels = `worker="${index}"`;
+      expect(numbers(text)).toMatchObject({
+        [`handover_generation{${labels}}`]: 0,
+        [`handover_connections{${labels}}`]: expect.any(Number) as number,
+        [`handover_upgrades_total{${labels},outcome="confirmed"}`]: 0,
+      });
+    }
+    expect([...texts.keys()].toSorted((a, b) => Number(a) - Number(b))).toEqual(["0", "1"]);
+    const exported = JSON.parse(await supervised.service.ask("/otel")) as {
+      attributes: { worker: string };
+    }[];
+    expect(new Set(exported.map(({ attributes }) => attributes.worker)).size).toBe(1);
   });
 
   test("the metrics never fall while they are read all the time", async () => {
