@@ -99,9 +99,10 @@ export class ConnectionMover {
   #send(): void {
     const end = performance.now() + SLICE;
     while (this.#unsettled < WINDOW && (this.#candidates.size > 0 || this.#unvisited !== undefined)) {
-      if (performance.now() >= end) return this.#sendLater();
       const batch = this.#fillBatch();
       if (batch.length > 0) void this.#offer(batch);
+      // Not before: each turn makes progress, however busy the machine is.
+      if (performance.now() >= end) return this.#sendLater();
     }
     if (this.#unsettled === 0) this.#swept.resolve();
   }
