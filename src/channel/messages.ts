@@ -133,6 +133,8 @@ export type Message =
   | { type: "resumed" }
   /** To a worker: it holds the roles of the service from now on, or no longer. */
   | { type: "roles"; held: boolean; fence: number }
+  /** To the supervisor: this worker could not acquire the roles, and holds none of them. Its last fence was `fence`. */
+  | { type: "roles-refused"; message: string; fence: number }
   /** To a worker: it accepts on the descriptor beside it, too, in place of the worker of this index. */
   | { type: "lend"; name: string; index: number }
   | { type: "unlend"; name: string; index: number }

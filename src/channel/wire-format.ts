@@ -218,6 +218,7 @@ export const MESSAGE_SCHEMAS: Record<MessageType, Record<string, Validator>> = {
   resume: { roles: isBoolean, fence: isCount, code: isString, message: isString },
   resumed: {},
   roles: { held: isBoolean, fence: isCount },
+  "roles-refused": { message: isString, fence: isCount },
   lend: { name: isString, index: isCount },
   unlend: { name: isString, index: isCount },
   probe: { name: optional(isString) },

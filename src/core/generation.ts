@@ -430,7 +430,7 @@ export class Generation {
   }
 
   async #reacquireRoles(): Promise<void> {
-    if (this.#worker?.holdsRoles === false) return;
+    if (this.#worker !== undefined) return this.#worker.acquireRoles();
     const { roles } = this.context.processState;
     for (const error of await roles.acquireAll()) this.#emit("failed", { error });
   }

@@ -1,5 +1,5 @@
 import { CONNECTION_KIND } from "../connections/connection-parcel.js";
-import { toHandoverError, type HandoverError } from "../errors.js";
+import { reasonOf, toHandoverError, type HandoverError } from "../errors.js";
 import { handoverTimeout } from "../lifecycle.js";
 import { writeCompileCache } from "../process/compile-cache.js";
 import type { ControlLink } from "../process/control-link.js";
@@ -185,16 +185,29 @@ export class Startup {
   }
 
   async #complete(accepting: Promise<unknown>): Promise<void> {
-    const { pidFile, processState, emit, generation, settings } = this.#context;
+    const { pidFile, emit, generation, settings } = this.#context;
     try {
       pidFile?.publish();
     } finally {
       await accepting;
     }
-    if (this.#holdsRoles) await processState.roles.acquire();
+    if (this.#holdsRoles) await this.#acquireRoles();
     emit("ready", { generation });
     // It blocks for some ms, and what the program does next may be urgent.
     if (settings.compileCache !== undefined) setImmediate(writeCompileCache);
+  }
+
+  /** A worker that cannot acquire all roles holds none, and says so: the next one tries. */
+  async #acquireRoles(): Promise<void> {
+    const { supervisor, processState } = this.#context;
+    const { roles, fences } = processState;
+    try {
+      await roles.acquire();
+    } catch (error) {
+      if (supervisor !== undefined && (await roles.releaseAll()).length === 0)
+        supervisor.sendRolesRefused(reasonOf(error), fences.last);
+      throw error;
+    }
   }
 }
 

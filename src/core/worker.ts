@@ -63,10 +63,6 @@ export class Worker implements SupervisorListener {
     });
   }
 
-  get holdsRoles(): boolean {
-    return this.#holdsRoles;
-  }
-
   commit(ticketKeys: Record<string, string>, fence: number, roles: boolean): void {
     this.#holdsRoles = roles;
     this.#host.startup.takePlace(ticketKeys, fence, roles);
@@ -144,13 +140,13 @@ export class Worker implements SupervisorListener {
     if (this.#record !== undefined) this.#context.history.fail(this.#record, "failed", reason);
     this.#context.emit("failed", { error: reason });
     this.#host.dispatch("failed");
-    void this.#acquireRoles();
+    void this.acquireRoles();
   }
 
   roles(held: boolean, fence: number): void {
     this.#context.processState.fences.advanceTo(fence);
     this.#holdsRoles = held;
-    if (held) void this.#acquireRoles();
+    if (held) void this.acquireRoles();
     else void this.#releaseRoles();
   }
 
@@ -233,15 +229,24 @@ export class Worker implements SupervisorListener {
     return (await this.#link.ask(operation, options, signal)) as T;
   }
 
-  async #acquireRoles(): Promise<void> {
+  /** Acquires the roles, if they are this worker's. If it cannot acquire all of them it holds none, and the next one tries. */
+  async acquireRoles(): Promise<void> {
     if (!this.#holdsRoles) return;
-    for (const error of await this.#context.processState.roles.acquireAll())
-      this.#context.emit("failed", { error });
+    const { roles, fences } = this.#context.processState;
+    const [reason, ...others] = await roles.acquireAll();
+    if (reason === undefined) return;
+    for (const error of [reason, ...others]) this.#context.emit("failed", { error });
+    // They may have been taken away meanwhile. One that cannot be released stays here.
+    if (!this.#holdsRoles || !(await this.#releaseRoles())) return;
+    this.#holdsRoles = false;
+    this.#link.sendRolesRefused(reason.message, fences.last);
   }
 
-  async #releaseRoles(): Promise<void> {
-    for (const error of await this.#context.processState.roles.releaseAll())
-      this.#context.emit("failed", { error });
+  /** Returns whether no role is held here. */
+  async #releaseRoles(): Promise<boolean> {
+    const errors = await this.#context.processState.roles.releaseAll();
+    for (const error of errors) this.#context.emit("failed", { error });
+    return errors.length === 0;
   }
 
   /**

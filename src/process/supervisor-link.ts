@@ -120,6 +120,11 @@ export class SupervisorLink implements ControlLink {
     this.#channel.send({ type: "heartbeat", inspected, connections });
   }
 
+  /** This worker holds no role, although the supervisor has told it to acquire them. */
+  sendRolesRefused(message: string, fence: number): void {
+    this.#channel.send({ type: "roles-refused", message: message.slice(0, LONGEST_REASON), fence });
+  }
+
   sendStopping(): void {
     this.#channel.send({ type: "stopping" });
   }
@@ -285,6 +290,9 @@ type Answer = Partial<
     Pick<Message & { type: "asked" }, "result"> &
     Pick<Message & { type: "owned" }, "results">
 > & { fds: number[] };
+
+/** Characters. */
+const LONGEST_REASON = 1_000;
 
 const SUPERVISOR_GONE: Answer = { fds: [], code: "ERR_STOPPED", message: "the supervisor is gone" };
 

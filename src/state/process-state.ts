@@ -142,7 +142,8 @@ export class ProcessState implements SlotHost, UnitHost {
 
   /** The successor is dead: all slots and units are this process's again. */
   rollBack(): void {
-    this.fences.skipAhead();
+    // A supervisor has given a fence that is above those of the successor. Another worker would fall behind this leap.
+    if (this.directory === undefined) this.fences.skipAhead();
     this.#drainContext?.rollBack();
     this.#drainContext = undefined;
     this.#areSlotsMoving = false;

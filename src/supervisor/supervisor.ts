@@ -443,6 +443,10 @@ export class Supervisor implements ControlledProcess {
       this.#upgrade?.dispatch({ type: "ceased", index: worker.index });
       this.#scaling?.answered(worker, "ceased");
     },
+    rolesRefused: (worker, reason, fence) => {
+      this.pool.onRolesRefused(worker, reason, fence);
+      this.#assignRoles();
+    },
     resumed: (worker) => {
       this.#upgrade?.dispatch({ type: "resumed", index: worker.index });
       this.#scaling?.answered(worker, "resumed");
@@ -478,11 +482,15 @@ export class Supervisor implements ControlledProcess {
     this.#upgrade?.onSilence(worker, silence);
   }
 
+  /** While the roles move, or have moved, an upgrade says which worker holds them. */
+  #assignRoles(): void {
+    if (this.#upgrade === undefined || this.#upgrade.phase === "starting") this.pool.assignRoles();
+  }
+
   /** A worker that serves has died. Returns whether the new worker of an upgrade takes its place. */
   #onDeath(index: number): boolean {
     const upgrade = this.#upgrade;
-    // While the roles move, or have moved, the upgrade says who holds them.
-    if (upgrade === undefined || upgrade.phase === "starting") this.pool.assignRoles();
+    this.#assignRoles();
     if (upgrade?.replaces(index) !== true) return this.#scaling?.died(index) === true;
     upgrade.dispatch({ type: "oldDied", index });
     return true;

@@ -6,6 +6,7 @@ import { awaitInput } from "../util/clock.js";
 import { report } from "./report.js";
 import { RestartPolicy } from "./restart-policy.js";
 import { nextFence, roleHolder } from "./role-holder.js";
+import { RoleRefusals } from "./role-refusals.js";
 import type { ServiceListeners } from "./service-listeners.js";
 import type { SupervisorSettings } from "./settings.js";
 import { NOT_GREETED } from "./commit-failure.js";
@@ -62,6 +63,7 @@ export class WorkerPool {
   readonly #retired = new Set<WorkerProcess>();
   /** The index of the worker that holds the roles. */
   #holder: number | undefined;
+  readonly #refusals: RoleRefusals<WorkerProcess>;
   #fence = 0;
   /** The keys of TLS sessions, which all workers share: a client comes back to any of them. */
   #ticketKeys: Record<string, string> = {};
@@ -70,6 +72,7 @@ export class WorkerPool {
     this.#settings = settings;
     this.#env = env;
     this.#host = host;
+    this.#refusals = new RoleRefusals(env.clock, () => this.assignRoles());
     this.#records = Array.from({ length: settings.workers }, () => newRecord(settings));
   }
 
@@ -197,6 +200,7 @@ export class WorkerPool {
 
   /** Starts no worker again. */
   cancelRestarts(indexes: readonly number[] = this.indexes): void {
+    if (this.#host.isStopping()) this.#refusals.cancel();
     for (const index of indexes) {
       const record = this.#records[index]!;
       record.cancelRestart();
@@ -291,13 +295,24 @@ export class WorkerPool {
     worker.fail(stateError("ERR_STOPPED", "start a worker"));
   }
 
-  /** One worker holds the roles, unless none serves. */
+  /** A worker could not acquire the roles, and holds none. */
+  onRolesRefused(worker: WorkerProcess, reason: string, fence: number): void {
+    this.advanceFence(fence);
+    report(`worker ${worker.index} (pid ${worker.pid}) does not hold the roles: ${reason}`);
+    this.#refusals.add(worker);
+    if (this.#holder === worker.index && this.#mayHold(worker.index) === worker) this.#holder = undefined;
+  }
+
+  /** One worker holds the roles, unless none serves or all have refused. */
   assignRoles(): void {
     // A holder that leaves releases them first.
-    if (this.#holder !== undefined && this.#records[this.#holder]?.isLeaving) return;
-    const ready = this.indexes.filter(
+    if (this.#host.isStopping() || (this.#holder !== undefined && this.#records[this.#holder]?.isLeaving))
+      return;
+    const able = this.indexes.filter(
       (index) => this.#mayHold(index) !== undefined && !this.#records[index]!.isLeaving,
     );
+    const ready = able.filter((index) => !this.#refusals.has(this.#mayHold(index)!));
+    if (able.length > 0 && ready.length === 0) this.#refusals.askAgain();
     const holder = roleHolder(this.#holder, ready);
     if (holder === this.#holder) return;
     this.#holder = holder;

@@ -21,6 +21,8 @@ export interface WorkerListener {
   /** It has released its roles; or not, for a reason. */
   yielded(worker: WorkerProcess, failure: string | undefined): void;
   ceased(worker: WorkerProcess, fence: number): void;
+  /** It could not acquire the roles, and holds none. */
+  rolesRefused(worker: WorkerProcess, reason: string, fence: number): void;
   resumed(worker: WorkerProcess): void;
   /** The length of its silence, in ms, several times a second. */
   silent(worker: WorkerProcess, silence: number): void;
@@ -340,6 +342,9 @@ export class WorkerProcess {
         break;
       case "ceased":
         this.#listener.ceased(this, message.fence);
+        break;
+      case "roles-refused":
+        this.#listener.rolesRefused(this, message.message, message.fence);
         break;
       case "resumed":
         this.#listener.resumed(this);

@@ -32,6 +32,7 @@ const examples: [Message, string][] = [
     { type: "commit", predecessors: [{ generation: 3, pid: 4 }] },
     '{"type":"commit","predecessors":[{"generation":3,"pid":4}]}',
   ],
+  [{ type: "roles-refused", message: "a", fence: 12 }, '{"type":"roles-refused","message":"a","fence":12}'],
   [
     { type: "own", request: 1, kind: "room", ids: ["a", "b"], from: 7 },
     '{"type":"own","request":1,"kind":"room","ids":["a","b"],"from":7}',

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { Actor } from "../support/actor.js";
-import type { Line } from "../support/service.js";
+import { expectOneHolderAtATime } from "../support/holders.js";
 
 const start = (settings: object = {}): Promise<Actor> => Actor.start("obeys-roles.js", settings);
 
@@ -11,25 +11,6 @@ function story(actor: Actor, ...events: string[]): string[] {
 }
 
 const held = (actor: Actor): string[] => story(actor, "acquired", "released");
-
-/** That each role was released before somebody else began to acquire it, with a higher fence. */
-function expectOneHolderAtATime(lines: readonly Line[]): void {
-  const holders = new Map<unknown, Line>();
-  const wrong: Line[] = [];
-  const happened = lines.filter(({ event }) => event === "acquire" || event === "released");
-  const fences = new Map<unknown, number>();
-  for (const line of happened.toSorted((a, b) => Number(a["at"]) - Number(b["at"]))) {
-    const { role, event, fence } = line;
-    if (event === "released") holders.delete(role);
-    else {
-      if (holders.has(role) || (fences.get(role) ?? 0) >= Number(fence)) wrong.push(line);
-      holders.set(role, line);
-      fences.set(role, Number(fence));
-    }
-  }
-  expect(wrong).toEqual([]);
-  expect(fences.size).toBeGreaterThan(0);
-}
 
 const ALL = ["acquired a", "acquired b", "acquired c"];
 const NONE = ["released c", "released b", "released a"];
