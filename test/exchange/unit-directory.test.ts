@@ -9,7 +9,11 @@ const limits = { probation: 0, upgradeTimeout: 1, maxDraining: 1 };
 const PLACE = { count: 20, name: "test", generation: 0, peers: 0, limits };
 
 /** A worker's end of a real control link, and the supervisor's end of it. */
-function join(units: UnitDirectory, index: number, seen: (message: Message) => void = () => {}): Member {
+function join(
+  units: UnitDirectory,
+  index: number,
+  seen: (message: Message) => void = () => {},
+): Member & { holder: UnitHolder } {
   const [supervisor, fd] = Channel.pair();
   const worker = new Channel(fd);
   onTestFinished(() => [supervisor, worker].forEach((channel) => channel.close()));
@@ -45,7 +49,7 @@ function join(units: UnitDirectory, index: number, seen: (message: Message) => v
     worker.close();
     units.bury(holder);
   };
-  return { directory, name, die };
+  return { directory, name, die, holder };
 }
 
 testDirectory(() => {
@@ -82,6 +86,16 @@ test("what a worker asks in one turn goes in one message, for each kind and each
     directory.disown("room", [{ id: ids[n]!, fence: (result as { fence: number }).fence }]);
   await directory.where("room", "x");
   expect(sent).toEqual(["own room 100", "own seat 1", "own room 1", "disown room 100", "where"]);
+});
+
+test("the word of a worker that gives a unit up counts when it was sent, although it was not read", async () => {
+  const units = new UnitDirectory();
+  const [a, b] = [join(units, 0), join(units, 1)];
+  const [owned] = await a.directory.own("room", ["x", "y"]);
+  a.directory.disown("room", [{ id: "x", fence: (owned as { fence: number }).fence }]);
+  // It is sent at the end of the turn; the event loop would read it in the next one.
+  await Promise.resolve();
+  expect(units.own(b.holder, "room", ["x", "y"])).toEqual([expect.any(Number), a.name]);
 });
 
 test("a question to a supervisor that is gone is refused", async () => {

@@ -142,6 +142,22 @@ test("a unit that the new worker refuses is the old one's until it has stopped i
   expectOneRunAtATime(supervised.service.lines);
 });
 
+test("a unit that has moved is no longer the old worker's, also while that one still stops others", async () => {
+  const each = { 0: { eligible: { b: false }, stop: { b: "hold" } } };
+  const supervised = await start({ each });
+  const [first] = await supervised.pids();
+  await supervised.tell(first!, "startAll", ["a", "b"]);
+  await supervised.upgrade();
+  await supervised.until("stop", { id: "b" });
+  await supervised.eventually(({ state }) => state === "ready");
+  const [newFirst, newSecond] = await supervised.pids();
+  await expect(supervised.tell(newSecond!, "start", "b")).rejects.toMatchObject(elsewhere(0, 0, first!));
+  await supervised.tell(newFirst!, "release", "a");
+  expect(await supervised.tell(newSecond!, "start", "a")).toEqual({ runs: 1, from: 1 });
+  await supervised.tell(first!, "goOn", "stop b");
+  expectOneRunAtATime(supervised.service.lines);
+});
+
 test("a rollback gives all units back to the old workers, and no other one gets them meanwhile", async () => {
   const supervised = await start({}, { probation: 20_000 });
   const [first, second] = await supervised.pids();
