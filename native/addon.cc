@@ -6,6 +6,7 @@
 #include <climits>
 
 #include "arguments.h"
+#include "descriptor.h"
 #include "connection.h"
 #include "memory.h"
 #include "message.h"
@@ -129,6 +130,10 @@ Napi::Value ListenJs(const CallbackInfo& info) {
 
 Napi::Value DuplicateJs(const CallbackInfo& info) {
   return Number(info, Duplicate(Arguments(info, "duplicate").Fd(0)));
+}
+
+Napi::Value SetCloseOnExecJs(const CallbackInfo& info) {
+  return Number(info, SetCloseOnExec(Arguments(info, "setCloseOnExec").Fd(0)));
 }
 
 Napi::Value SendBufferJs(const CallbackInfo& info) {
@@ -284,6 +289,7 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   add("connectUnix", ConnectUnixJs);
   add("listen", ListenJs);
   add("duplicate", DuplicateJs);
+  add("setCloseOnExec", SetCloseOnExecJs);
   add("sendBuffer", SendBufferJs);
   add("setSendBuffer", SetSendBufferJs);
   add("shutdown", ShutdownJs);

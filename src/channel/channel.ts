@@ -68,6 +68,11 @@ export class Channel {
     return this.#failure;
   }
 
+  /** Whether the socket has taken every message. */
+  get isFlushed(): boolean {
+    return this.#waiting.length === 0;
+  }
+
   /** Messages and the end go to `listener` from now on. */
   listen(listener: ChannelListener): void {
     this.#listener = listener;

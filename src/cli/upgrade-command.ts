@@ -1,6 +1,8 @@
-import { Command } from "commander";
-import type { ControlClient } from "../control/client.js";
+import { setTimeout } from "node:timers/promises";
+import { Command, Option } from "commander";
+import { ControlClient } from "../control/client.js";
 import type { Request } from "../control/protocol.js";
+import { HandoverError } from "../errors.js";
 import { duration, paint, writeJson, writeText } from "./output.js";
 import {
   attemptOf,
@@ -21,6 +23,11 @@ export function upgradeCommand(): Command {
         "upgrade can no longer be rolled back. If anything fails, the old process keeps serving.",
     )
     .option("--dry-run", "start the new code up to its ready(), stop it and report; nothing is replaced")
+    .addOption(
+      new Option("--supervisor", "upgrade the supervisor of handover run itself; its workers stay").conflicts(
+        "dryRun",
+      ),
+    )
     .addHelpText("after", EXAMPLES)
     .action(upgrade);
   return withAttemptOptions(command, "upgrade");
@@ -39,11 +46,13 @@ type UpgradeRequest = Extract<Request, { command: "upgrade" | "rehearse" }>;
 
 interface Options extends AttemptOptions {
   dryRun?: true;
+  supervisor?: true;
 }
 
 async function upgrade(pid: number | undefined, options: Options, self: Command): Promise<void> {
   const client = await connectToProcess(pid, options, self);
   const { dryRun, json } = options;
+  if (options.supervisor) return upgradeSupervisor(client, json === true);
   const request: UpgradeRequest = { command: dryRun ? "rehearse" : "upgrade", ...attemptOf(options) };
   try {
     if (json) writeJson(await client.ask(request, writeJson));
@@ -72,3 +81,36 @@ async function showProgress(client: ControlClient, request: UpgradeRequest): Pro
     progress.end();
   }
 }
+
+async function upgradeSupervisor(client: ControlClient, json: boolean): Promise<void> {
+  const { path, pid } = client;
+  if (!json) writeText(`upgrading the supervisor, pid ${pid}`);
+  const { number, version } = await client.ask({ command: "upgrade-supervisor" });
+  await awaitReplacement(path, number);
+  const done = `done: pid ${pid} runs handover ${version}; its workers were not touched`;
+  if (json) writeJson({ answer: "replaced", pid, version });
+  else writeText(paint("green", done));
+}
+
+/** Clients wait in the queue of the control socket while one program replaces the other. */
+async function awaitReplacement(path: string, number: number): Promise<void> {
+  for (const deadline = Date.now() + REPLACEMENT_TIMEOUT; ;) {
+    const { status } = await ControlClient.connect(path, REPLACEMENT_TIMEOUT)
+      .then(async (client) => client.ask({ command: "status" }))
+      .catch(() => ({ status: undefined }));
+    const replacement = status?.replacement;
+    if (replacement?.number === number) {
+      if (replacement.reason === undefined) return;
+      throw new HandoverError("ERR_ROLLED_BACK", `the former supervisor goes on: ${replacement.reason}`);
+    }
+    if (Date.now() > deadline)
+      throw new HandoverError(
+        "ERR_CONTROL",
+        `the supervisor did not answer at ${path} after it was upgraded`,
+      );
+    await setTimeout(50);
+  }
+}
+
+/** ms */
+const REPLACEMENT_TIMEOUT = 30_000;

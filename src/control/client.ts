@@ -125,6 +125,7 @@ interface Answers {
   rehearse: "rehearsed";
   stage: "staged";
   unstage: "unstaged";
+  "upgrade-supervisor": "replacing";
   scale: "scaled";
   restart: "restarted";
 }

@@ -28,6 +28,8 @@ export type Request =
   /** The successor waits for `ttl` ms, by default for as long as `stage()` lets it. */
   | { command: "stage"; timeout?: number; ttl?: number; force?: true }
   | { command: "unstage" }
+  /** Replaces the program of a supervisor itself. */
+  | { command: "upgrade-supervisor" }
   /** Only of a supervisor: changes the number of workers. */
   | { command: "scale"; workers: number }
   /** Only of a supervisor: replaces the worker of this index; without an index each one, one at a time. */
@@ -70,6 +72,8 @@ export type Answer =
   /** The number of workers before and now. */
   | { answer: "scaled"; from: number; workers: number }
   | ({ answer: "restarted" } & Omit<UpgradeResult, "settled">)
+  /** The next version can go on, and is about to: {@link Status.replacement} with this number says how that ended. */
+  | { answer: "replacing"; number: number; version: string }
   | { answer: "failed"; code: HandoverError["code"]; message: string };
 
 export interface Status {
@@ -106,6 +110,8 @@ export interface Status {
   settings?: Partial<Omit<Settings, "spawn" | "computesSpawn">>;
   /** The names of other listeners for the signal that requests an upgrade. Earlier versions leave them out. */
   signalListeners?: string[];
+  /** How the last upgrade of the supervisor itself ended; absent if there was none. `reason`: why the former version goes on. */
+  replacement?: { number: number; reason?: string };
   /** The name of a service that a supervisor runs. */
   name?: string;
   /** The workers of a supervisor, by index. */

@@ -31,6 +31,17 @@ export interface ControlledProcess {
   scale?(workers: number, onPhase: (phase: ScalePhase) => void): Promise<{ from: number; workers: number }>;
   /** Replaces the worker of an index, or all. Undefined in a process that is no supervisor. */
   restart?(index: number | undefined, signal: AbortSignal | undefined): Promise<UpgradeResult>;
+  /** Prepares the upgrade of a supervisor itself. Undefined in a process that is no supervisor. */
+  upgradeSupervisor?(): Promise<Replacement>;
+}
+
+/** A program that is about to replace the one of this process. */
+export interface Replacement {
+  number: number;
+  /** Of the next program. */
+  version: string;
+  /** Replaces this program: nothing is answered afterwards. Idempotent. */
+  begin(): void;
 }
 
 /** One client of the control socket, which is greeted, and has one request. */
@@ -118,11 +129,23 @@ export class ControlSession {
           if ((await settled) === "confirmed") return { answer: "restarted", ...result };
           throw new HandoverError("ERR_ROLLED_BACK", `rolled back: ${why()}`);
         });
+      case "upgrade-supervisor":
+        return this.#replace();
       case "unstage":
         return { answer: "unstaged", ...this.#controlled.unstage() };
       default:
         throw new HandoverError("ERR_CONTROL", `there is no command ${JSON.stringify(command)}`);
     }
+  }
+
+  async #replace(): Promise<Answer> {
+    if (this.#controlled.upgradeSupervisor === undefined) throw notSupported("upgrade --supervisor");
+    const replacement = await this.#controlled.upgradeSupervisor();
+    const { number, version } = replacement;
+    // When the client can read the answer, or has left.
+    if (this.#client.destroyed) replacement.begin();
+    else for (const event of ["finish", "close"]) this.#client.once(event, () => replacement.begin());
+    return { answer: "replacing", number, version };
   }
 
   async #stop(): Promise<Answer> {

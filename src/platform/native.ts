@@ -54,6 +54,8 @@ export interface Native {
   listen(fd: number, backlog: number): number;
   /** fcntl(F_DUPFD_CLOEXEC), never below 3. The new descriptor. */
   duplicate(fd: number): number;
+  /** fcntl(F_SETFD, FD_CLOEXEC): for a descriptor that another program has left open for this one. */
+  setCloseOnExec(fd: number): number;
   /** The bytes that a socket holds until they are received (SO_SNDBUF), with the kernel's own for each message. */
   sendBuffer(fd: number): number;
   /** Sets it to the double of `bytes`, on macOS to `bytes`; the kernel keeps it within its limits (`net.core.wmem_max`). */

@@ -77,7 +77,7 @@ function logicalPwd(from: LaunchInfo, override: CommandOverride, cwd: string): N
  * `WATCHDOG_PID` names the first process only, and {@link systemdVariables} adds the watchdog again.
  */
 function withoutInheritance(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
-  const own = /^(LISTEN_|WATCHDOG_|NODE_CHANNEL_|NODE_UNIQUE_ID$|HANDOVER_CHANNEL$)/;
+  const own = /^(LISTEN_|WATCHDOG_|NODE_CHANNEL_|NODE_UNIQUE_ID$|HANDOVER_CHANNEL$|HANDOVER_STATE)/;
   return Object.fromEntries(Object.entries(withoutCompileCache(env)).filter(([name]) => !own.test(name)));
 }
 

@@ -62,6 +62,12 @@ export class SuccessorProcess {
     return this.#peer?.pid ?? this.#spawned.pid;
   }
 
+  /** The process that was started, and the one that has said hello if that is another one. */
+  get pids(): { spawned: number; peer?: number } {
+    const { pid: spawned } = this.#spawned;
+    return this.#peer === undefined ? { spawned } : { spawned, peer: this.#peer.pid };
+  }
+
   /** The reason for which this process killed the successor. */
   get failure(): HandoverError | undefined {
     return this.#failure;

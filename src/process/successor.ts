@@ -3,6 +3,7 @@ import type { Message } from "../channel/messages.js";
 import { HandoverError, reasonOf } from "../errors.js";
 import type { Exchange } from "../exchange/exchange.js";
 import { LocalExchange } from "../exchange/local-exchange.js";
+import { adoptChild } from "../platform/child-process.js";
 import { closeAll } from "../platform/descriptors.js";
 import { systemCause } from "../platform/native.js";
 import { awaitInput, type Clock } from "../util/clock.js";
@@ -35,6 +36,21 @@ export interface SuccessorListener {
   ofWorker?(message: Message, fds: number[]): boolean;
 }
 
+/** What is known of a successor, without what its channel still holds. */
+export interface SuccessorState {
+  /** The descriptor. */
+  channel: number;
+  /** The process that was started, and the one that has said hello if that is another one. */
+  spawned: number;
+  peer?: number;
+  capabilities?: readonly string[] | undefined;
+  isInspected: boolean;
+  isReady: boolean;
+  hasAcknowledged: boolean;
+  hasTurned: boolean;
+  used: string[];
+}
+
 /** The successor of this process, and the channel to it. This process owns both until {@link disown}. */
 export class Successor {
   /** Resolves when the successor is ready. Rejects with the reason, once the successor is dead or cannot be killed. */
@@ -51,6 +67,7 @@ export class Successor {
   #capabilities: readonly string[] | undefined;
   #isInspected = false;
   #heartbeats = 0;
+  #isReady = false;
   #hasAcknowledged = false;
   #hasTurned = false;
   #used: ReadonlySet<string> = new Set();
@@ -91,6 +108,27 @@ export class Successor {
     }
   }
 
+  /** Goes on with a successor that another program has started, which this process was until it was replaced by execve(2). */
+  static adopt(
+    clock: Clock,
+    state: SuccessorState,
+    generation: number,
+    listener: SuccessorListener,
+  ): Successor {
+    const { channel, spawned, peer, isReady, ...known } = state;
+    const child = Object.assign(adoptChild(spawned), { detach: async () => {} });
+    const successor = new Successor(clock, new Channel(channel), child, generation, listener);
+    if (peer !== undefined) successor.#process.identify(peer);
+    successor.#capabilities = known.capabilities;
+    successor.#isInspected = known.isInspected;
+    successor.#hasAcknowledged = known.hasAcknowledged;
+    successor.#hasTurned = known.hasTurned;
+    successor.#used = new Set(known.used);
+    successor.#isReady = isReady;
+    if (isReady) successor.#resolveReady();
+    return successor;
+  }
+
   private constructor(
     clock: Clock,
     channel: Channel,
@@ -120,6 +158,25 @@ export class Successor {
       fail: (...failure) => this.#onChannelFailure(...failure),
       end: (error) => this.#onEnd(error),
     });
+  }
+
+  /** For {@link adopt}. */
+  get state(): SuccessorState {
+    return {
+      ...this.#process.pids,
+      channel: this.#channel.fd,
+      capabilities: this.#capabilities,
+      isInspected: this.#isInspected,
+      isReady: this.#isReady,
+      hasAcknowledged: this.#hasAcknowledged,
+      hasTurned: this.#hasTurned,
+      used: [...this.#used],
+    };
+  }
+
+  /** Whether everything that was sent is in the successor's socket. */
+  get isFlushed(): boolean {
+    return this.#channel.isFlushed;
   }
 
   /** Resolves when the successor is dead, with the way it died; or when it cannot be killed, with that error. */
@@ -325,6 +382,7 @@ export class Successor {
     }
     this.#used = new Set(used);
     this.#stageAnswer?.resolve(true);
+    this.#isReady = true;
     return this.#resolveReady();
   }
 

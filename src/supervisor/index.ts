@@ -11,10 +11,13 @@ import { ControlServer } from "../control/server.js";
 import { OrphanReaper } from "./orphans.js";
 import { OwnBinding } from "./own-binding.js";
 import { PrefixedOutput } from "./prefixed-output.js";
+import { SelfUpgrade, type CheckAnswer } from "./self-upgrade.js";
 import { readSupervisorOptions, type SupervisorOptions, type SupervisorSettings } from "./settings.js";
 import { handleSignals } from "./signals.js";
+import { goBack, keepDescriptors, readState, settleState } from "./state.js";
 import { Supervisor } from "./supervisor.js";
 import { SystemdReports } from "./systemd-reports.js";
+import { VERSION } from "../util/version.js";
 import { startWorker } from "./worker-command.js";
 
 export type { SupervisorOptions } from "./settings.js";
@@ -31,18 +34,32 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
 
 /** {@link supervise} with settings that were read before. */
 export async function run(settings: SupervisorSettings): Promise<number> {
+  try {
+    return await start(settings);
+  } catch (error) {
+    goBack(error);
+    throw error;
+  }
+}
+
+async function start(settings: SupervisorSettings): Promise<number> {
+  const inherited = readState();
+  if (inherited?.isCheck === true) return answerCheck();
   // What workers leave behind comes to this process, and would otherwise never be reaped in a container.
   if (process.pid !== 1) native().becomeSubreaper();
-  const reaper = OrphanReaper.start();
+  if (inherited !== undefined) keepDescriptors(inherited.state);
   const output = settings.prefix ? new PrefixedOutput() : undefined;
   const spawn: Env["spawn"] = async (...how) => output?.start(...how) ?? startWorker(...how);
   const env: Env = { ...systemEnv, spawn };
   const pidFile = settings.pidFile === undefined ? undefined : new PidFile(settings.pidFile, env.pid);
-  const { items, stored } = takeActivation(process.env, process.pid, true);
+  const activation = takeActivation(process.env, process.pid, true);
+  const { items, stored } =
+    inherited === undefined ? activation : { items: inherited.state.service.listeners.activated, stored: [] };
   const supervisor = new Supervisor(settings, env, items);
-  const reports = new SystemdReports(supervisor, env.launch, stored);
   const control = new ControlServer(supervisor, supervisor.events);
-  const binding = new OwnBinding();
+  const binding = new OwnBinding(inherited?.state.control);
+  const selfUpgrade = new SelfUpgrade(supervisor, binding, inherited);
+  supervisor.replaceProgram = async () => selfUpgrade.prepare();
   pidFile?.prepare();
   try {
     if (settings.controlSocket !== false) await control.open(binding, settings.controlSocket);
@@ -50,8 +67,16 @@ export async function run(settings: SupervisorSettings): Promise<number> {
     pidFile?.discard();
     throw error;
   }
+  if (inherited !== undefined) supervisor.restore(inherited.state.service);
+  const reports = new SystemdReports(supervisor, env.launch, stored);
+  // It knows the workers that go on by now; what else there is are orphans.
+  const reaper = OrphanReaper.start();
   handleSignals(settings, supervisor);
-  supervisor.start();
+  if (inherited === undefined) supervisor.start();
+  else {
+    settleState();
+    supervisor.goOn();
+  }
   await supervisor.ready;
   if (supervisor.state === "ready") pidFile?.publish();
   else pidFile?.discard();
@@ -63,6 +88,13 @@ export async function run(settings: SupervisorSettings): Promise<number> {
   reaper.stop();
   reports.close();
   return code;
+}
+
+/** This program can read the state, and run the addon. */
+function answerCheck(): number {
+  const answer: CheckAnswer = { answer: "can go on", version: VERSION };
+  process.stdout.write(`${JSON.stringify(answer)}\n`);
+  return 0;
 }
 
 /** ms in which clients of the control socket have to read their answers. */

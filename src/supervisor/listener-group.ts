@@ -4,13 +4,23 @@ import { check, MAX_STEERED, native, type SocketDescription } from "../platform/
 import type { OpenRequest } from "../process/supervisor-link.js";
 import type { InventoryItem } from "../sockets/inventory.js";
 import { openWhenFree } from "./open-socket.js";
-import { Steering, type Loan } from "./steering.js";
+import { Steering, type Loan, type SteeringState } from "./steering.js";
 
 /** Runs the loans of a group. */
-interface GroupHost {
+export interface GroupHost {
   /** @param fd of the member that is lent; it stays the group's */
   lend(loan: Loan, fd: number): void;
   unlend(loan: Loan): void;
+}
+
+/** A group, with the descriptors of its members by index. */
+export interface GroupState {
+  readonly name: string;
+  readonly address: RequestedAddress;
+  readonly backlog: number;
+  readonly bound: SocketDescription;
+  readonly members: readonly (readonly [index: number, fd: number])[];
+  readonly steering: SteeringState;
 }
 
 /** The sockets of one listener, of which each worker has its own: one reuse-port group. */
@@ -63,8 +73,16 @@ export class ListenerGroup {
     return group;
   }
 
+  /** Goes on with the group of the program that this process was before. */
+  static adopt(state: GroupState, by: "random" | "source", host: GroupHost): ListenerGroup {
+    const group = new ListenerGroup(state, state.bound, by, host);
+    for (const [index, fd] of state.members) group.#members.set(index, fd);
+    group.#steering.restore(state.steering);
+    return group;
+  }
+
   private constructor(
-    request: OpenRequest,
+    request: Pick<OpenRequest, "name" | "address" | "backlog">,
     bound: SocketDescription,
     by: "random" | "source",
     host: GroupHost,
@@ -80,6 +98,20 @@ export class ListenerGroup {
   /** Whether the kernel does as the steering says, as far as it was asked. */
   get isSteered(): boolean {
     return this.#isSteered;
+  }
+
+  /** For {@link restore}. */
+  get state(): GroupState {
+    const { name, address } = this;
+    const members = [...this.#members];
+    return {
+      name,
+      address,
+      backlog: this.#backlog,
+      bound: this.#bound,
+      members,
+      steering: this.#steering.state,
+    };
   }
 
   /** The descriptor of any member. */

@@ -7,6 +7,11 @@ export interface RestartLimits {
   readonly restartWindow: number;
 }
 
+export interface RestartState {
+  deaths: number[];
+  inARow: number;
+}
+
 /** ms. No delay is longer. */
 const LONGEST_BACKOFF = 30_000;
 
@@ -40,6 +45,16 @@ export class RestartPolicy {
     // One that takes long to die, or waits long for its restart, would die for ever with few deaths in each window.
     if (this.#deaths.length > restarts || this.#inARow > restarts) return "failed";
     return turn === 0 ? 0 : Math.min(backoff * 2 ** (turn - 1), LONGEST_BACKOFF);
+  }
+
+  /** For {@link restore}; ages in ms. */
+  stateAt(now: number): RestartState {
+    return { deaths: this.#deaths.map((death) => now - death), inARow: this.#inARow };
+  }
+
+  restore({ deaths, inARow }: RestartState, now: number): void {
+    this.#deaths = deaths.map((age) => now - age);
+    this.#inARow = inARow;
   }
 
   /** A request or an upgrade starts the worker afresh: its earlier deaths say nothing of the new one. */

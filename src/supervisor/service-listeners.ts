@@ -6,7 +6,7 @@ import type { OpenRequest } from "../process/supervisor-link.js";
 import { boundTo } from "../sockets/describe.js";
 import { Inventory, type InventoryItem } from "../sockets/inventory.js";
 import { isBoundAs, takeActivated } from "../sockets/systemd-match.js";
-import { ListenerGroup } from "./listener-group.js";
+import { ListenerGroup, type GroupHost, type GroupState } from "./listener-group.js";
 import { openWhenFree } from "./open-socket.js";
 import type { Loan } from "./steering.js";
 
@@ -16,6 +16,16 @@ export interface ListenersHost {
   isAccepting(index: number): boolean;
   lend(loan: Loan, name: string, fd: number): void;
   unlend(loan: Loan, name: string): void;
+}
+
+/** The listeners with their descriptors. */
+export interface ListenersState {
+  groups: GroupState[];
+  shared: InventoryItem[];
+  activated: InventoryItem[];
+  /** By index. */
+  kept: [number, InventoryItem[]][];
+  used: [number, string[]][];
 }
 
 /**
@@ -51,6 +61,26 @@ export class ServiceListeners {
     for (const item of activated.filter(isMember)) {
       this.#outlived.set(item.name, [...(this.#outlived.get(item.name) ?? []), item]);
     }
+  }
+
+  /** For {@link restore}. */
+  get state(): ListenersState {
+    return {
+      groups: [...this.#groups.values()].map((group) => group.state),
+      shared: [...this.#shared.used()],
+      activated: [...this.#shared.inherited(), ...[...this.#outlived.values()].flat()],
+      kept: [...this.#kept].map(([index, items]) => [index, [...items.values()]]),
+      used: [...this.#used].map(([index, names]) => [index, [...names]]),
+    };
+  }
+
+  /** Goes on with the listeners of the program that this process was before; those of systemd were given to the constructor. */
+  restore({ groups, shared, kept, used }: ListenersState): void {
+    for (const state of groups)
+      this.#groups.set(state.name, ListenerGroup.adopt(state, this.#by, this.#groupHost(state.name)));
+    for (const item of shared) this.#shared.add(item);
+    for (const [index, items] of kept) this.#kept.set(index, new Map(items.map((item) => [item.name, item])));
+    for (const [index, names] of used) this.setUsed(index, new Set(names));
   }
 
   /**
@@ -193,19 +223,13 @@ export class ServiceListeners {
       this.#shared.add(item);
       return withoutFile(item);
     }
-    const host = {
-      lend: (loan: Loan, fd: number): void => this.#host.lend(loan, name, fd),
-      unlend: (loan: Loan): void => this.#host.unlend(loan, name),
-    };
+    const host = this.#groupHost(name);
     const made = (await this.#restore(request, host)) ?? (await ListenerGroup.open(request, this.#by, host));
     this.#groups.set(name, made);
     return made.add(index);
   }
 
-  async #restore(
-    request: OpenRequest,
-    host: Parameters<typeof ListenerGroup.restore>[3],
-  ): Promise<ListenerGroup | undefined> {
+  async #restore(request: OpenRequest, host: GroupHost): Promise<ListenerGroup | undefined> {
     const { name, address } = request;
     const members = this.#outlived.get(name) ?? [];
     const areBound = await Promise.all(members.map(async (item) => isBoundAs(address, item)));
@@ -220,6 +244,13 @@ export class ServiceListeners {
   #closeOutlived(name: string): void {
     for (const { fd } of this.#outlived.get(name) ?? []) native().close(fd);
     this.#outlived.delete(name);
+  }
+
+  #groupHost(name: string): GroupHost {
+    return {
+      lend: (loan, fd) => this.#host.lend(loan, name, fd),
+      unlend: (loan) => this.#host.unlend(loan, name),
+    };
   }
 
   #usedBy(index: number): Set<string> {

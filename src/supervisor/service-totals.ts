@@ -15,6 +15,11 @@ export class ServiceTotals {
     return this.#stopped;
   }
 
+  /** Goes on with the counts of another supervisor. */
+  restore(totals: Totals): void {
+    Object.assign(this.#totals, totals);
+  }
+
   beginStop(): void {
     this.#stopped = noSummary();
   }

@@ -14,9 +14,26 @@ export function handleSignals({ signals }: SupervisorSettings, supervisor: Super
     // SIGUSR1 without a handler would start the inspector of this process.
     if (!own.includes(name)) process.on(name, () => supervisor.signalWorkers(name));
   }
+  repeatEarly();
 }
 
+/** Handles the signals that have come before: the command `handover` takes note of them from its first line on. */
+function repeatEarly(): void {
+  const { [EARLY]: early } = globalThis as { [EARLY]?: EarlySignals };
+  if (early === undefined) return;
+  for (const name of EVERY) process.off(name, early.listen);
+  for (const name of early.come.splice(0)) process.emit(name);
+}
+
+interface EarlySignals {
+  readonly come: NodeJS.Signals[];
+  readonly listen: NodeJS.SignalsListener;
+}
+
+const EARLY: unique symbol = Symbol.for("handover.signals");
+
 const PASSED_ON = ["SIGUSR1", "SIGUSR2", "SIGWINCH"] as const;
+const EVERY = ["SIGHUP", "SIGINT", "SIGTERM", ...PASSED_ON] as const;
 
 function reportFailedUpgrade(error: Error): void {
   process.stderr.write(`handover: upgrade failed: ${error.message}\n`);

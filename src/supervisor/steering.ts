@@ -10,6 +10,12 @@ export interface SteeringPlan {
   readonly lend: readonly Loan[];
 }
 
+/** The members in the kernel's order, and the loans. */
+export interface SteeringState {
+  readonly group: readonly number[];
+  readonly loans: readonly Loan[];
+}
+
 /** One member whose queue another worker empties. */
 export interface Loan {
   readonly member: number;
@@ -36,6 +42,19 @@ export class Steering {
    * another process or another socket may have the index again, and would be taken for the one that had the loan.
    */
   #ended: Loan[] = [];
+
+  /** For {@link restore}. */
+  get state(): SteeringState {
+    return { group: this.#group, loans: listed(this.#loans) };
+  }
+
+  restore({ group, loans }: SteeringState): void {
+    this.#group.push(...group);
+    for (const { member, to } of loans) {
+      this.#loans.set(member, to);
+      this.#accepting.add(to);
+    }
+  }
 
   /** The member of a new index listens. Its worker does not accept yet. */
   add(index: number): void {

@@ -35,6 +35,7 @@ export function supervisorStatus(supervisor: Supervisor, env: Env): Status {
     })),
     ...(staged === undefined ? {} : { staged }),
     upgrades: supervisor.upgrades,
+    ...(supervisor.lastReplacement === undefined ? {} : { replacement: supervisor.lastReplacement }),
     settings: sharedSettings(supervisor),
     name: settings.name,
     workers,

@@ -1,8 +1,9 @@
 import { EventEmitter } from "node:events";
 import type { ScalePhase, Status } from "../control/protocol.js";
-import type { ControlEvents, ControlledProcess } from "../control/session.js";
+import type { ControlEvents, ControlledProcess, Replacement } from "../control/session.js";
 import { HandoverError } from "../errors.js";
 import type { DrainSummary, Rehearsal, Staged, UpgradeRecord, UpgradeResult } from "../events.js";
+import type { Totals } from "../metrics/totals.js";
 import { stateError, type Outcome } from "../lifecycle.js";
 import type { Env } from "../process/env.js";
 import type { InventoryItem } from "../sockets/inventory.js";
@@ -11,17 +12,26 @@ import { TIMED_OUT, withTimeout } from "../util/timeout.js";
 import { abortReason } from "./abort-reason.js";
 import { report } from "./report.js";
 import { chooseRolling } from "./rolling.js";
-import { ServiceListeners } from "./service-listeners.js";
+import { ServiceListeners, type ListenersState } from "./service-listeners.js";
 import { ServiceTotals } from "./service-totals.js";
 import { MOST_WORKERS, type SupervisorSettings } from "./settings.js";
 import { supervisorStatus } from "./supervisor-status.js";
 import { Trial, type StagedWorkers } from "./trial.js";
 import { Scaling } from "./scaling.js";
 import { WorkerCare } from "./worker-care.js";
-import { WorkerPool } from "./worker-pool.js";
+import { WorkerPool, type PoolState } from "./worker-pool.js";
 import type { WorkerListener, WorkerProcess } from "./worker-process.js";
 import { WorkerRequests } from "./worker-requests.js";
 import { WorkersUpgrade, type UpgradeEnd } from "./workers-upgrade.js";
+
+/** The service, as another supervisor takes it over. */
+export interface ServiceState {
+  generation: number;
+  upgrades: UpgradeRecord[];
+  totals: Totals;
+  workers: PoolState;
+  listeners: ListenersState;
+}
 
 /**
  * The process that keeps its PID while its workers are replaced. It owns the listeners, starts each worker and starts it again
@@ -45,6 +55,11 @@ export class Supervisor implements ControlledProcess {
   #generation = 0;
   #upgrade: WorkersUpgrade | undefined;
   #scaling: Scaling | undefined;
+  #isReplacing = false;
+  /** Replaces this program by its next version. */
+  replaceProgram: (() => Promise<Replacement>) | undefined;
+  /** How the last try of that ended. */
+  lastReplacement: Status["replacement"];
 
   /** @param activated the sockets that systemd has passed */
   constructor(settings: SupervisorSettings, env: Env, activated: readonly InventoryItem[]) {
@@ -77,7 +92,8 @@ export class Supervisor implements ControlledProcess {
       clock: env.clock,
       pool: this.pool,
       changed: () => this.listeners.steer(),
-      isIdle: () => this.state === "ready" && !this.#trial.isBusy && this.#scaling === undefined,
+      isIdle: () =>
+        this.state === "ready" && !this.#trial.isBusy && this.#scaling === undefined && !this.#isReplacing,
       restart: async (index) => this.restart(index),
     });
     this.#trial = new Trial(settings, env, this.pool, {
@@ -148,6 +164,63 @@ export class Supervisor implements ControlledProcess {
   start(): void {
     this.pool.startMissing();
     this.#care.start();
+  }
+
+  /** For {@link restore}. */
+  get serviceState(): ServiceState {
+    return {
+      generation: this.#generation,
+      upgrades: [...this.#records],
+      totals: this.totals.all,
+      workers: this.pool.state,
+      listeners: this.listeners.state,
+    };
+  }
+
+  /** Goes on with the service of the program that this process was before, in place of {@link start}. */
+  restore({ generation, upgrades, totals, workers, listeners }: ServiceState): void {
+    this.#generation = generation;
+    this.#records.push(...upgrades);
+    this.totals.restore(totals);
+    this.listeners.restore(listeners);
+    this.pool.restore(workers);
+    this.#state = "ready";
+    this.#ready.resolve();
+  }
+
+  /** What {@link restore} has restored is to go on by itself from now on. */
+  goOn(): void {
+    for (const worker of this.pool.living()) if (worker.isAccepting) this.#care.begin(worker);
+    this.#care.start();
+    this.pool.assignRoles();
+    this.pool.startMissing();
+    this.listeners.steer();
+  }
+
+  /**
+   * Nothing else begins from now on, until {@link endReplacement}: another program is to go on with the service.
+   *
+   * @throws {HandoverError} `ERR_NOT_READY`, `ERR_STOPPED`, `ERR_UPGRADE_IN_PROGRESS`
+   */
+  beginReplacement(): void {
+    this.#assertIdle("upgrade the supervisor");
+    this.#trial.unstage("the supervisor is upgraded");
+    this.#isReplacing = true;
+  }
+
+  endReplacement(): void {
+    this.#isReplacing = false;
+  }
+
+  /** Whether all that is known of the workers is in {@link serviceState}, or waits in their channels. */
+  get isQuiet(): boolean {
+    return this.#state === "ready" && this.pool.isQuiet && this.#requests.isQuiet;
+  }
+
+  async upgradeSupervisor(): Promise<Replacement> {
+    if (this.replaceProgram === undefined)
+      throw new HandoverError("ERR_NOT_SUPPORTED", "this supervisor is not a program of its own");
+    return this.replaceProgram();
   }
 
   async upgrade(signal?: AbortSignal): Promise<UpgradeResult> {
@@ -304,6 +377,8 @@ export class Supervisor implements ControlledProcess {
     if (this.#state === "starting") throw stateError("ERR_NOT_READY", doing);
     if (this.#state !== "ready") throw stateError("ERR_STOPPED", doing);
     if (this.#upgrade !== undefined || this.#trial.isBusy) throw stateError("ERR_UPGRADE_IN_PROGRESS", doing);
+    if (this.#isReplacing)
+      throw new HandoverError("ERR_UPGRADE_IN_PROGRESS", `cannot ${doing}: the supervisor is being upgraded`);
     if (this.#scaling === undefined) return;
     const message = `cannot ${doing}: the number of workers is being changed`;
     throw new HandoverError("ERR_UPGRADE_IN_PROGRESS", message);

@@ -16,6 +16,15 @@ interface Claim {
   readonly before: Claim | undefined;
 }
 
+/** The units by kind and ID, each with the PIDs of those that claim it and their fences, the owner first. */
+export interface UnitsState {
+  readonly fence: number;
+  readonly kinds: readonly (readonly [
+    kind: string,
+    units: readonly (readonly [id: string, claims: readonly (readonly [pid: number, fence: number])[]])[],
+  ])[];
+}
+
 /**
  * Which worker owns which unit, over all workers of the service: the supervisor's end of `exchange/directory.ts`. A claim ends
  * with the life of its process, at once.
@@ -24,6 +33,34 @@ export class UnitDirectory {
   readonly #kinds = new Map<string, Map<string, Claim>>();
   readonly #fences = new FencingTokens();
   #isReading = false;
+
+  /** For {@link restore}. */
+  get state(): UnitsState {
+    return {
+      fence: this.#fences.last,
+      kinds: [...this.#kinds].map(([kind, units]) => [
+        kind,
+        [...units].map(([id, owner]) => [id, chainOf(owner).map(({ holder, fence }) => [holder.pid, fence])]),
+      ]),
+    };
+  }
+
+  /** @param holderOf the worker with a PID; undefined if it is gone */
+  restore({ fence, kinds }: UnitsState, holderOf: (pid: number) => UnitHolder | undefined): void {
+    this.#fences.advanceTo(fence);
+    for (const [kind, units] of kinds) {
+      const claims = new Map<string, Claim>();
+      for (const [id, chain] of units) {
+        let claim: Claim | undefined;
+        for (const [pid, of] of chain.toReversed()) {
+          const holder = holderOf(pid);
+          if (holder !== undefined) claim = { holder, fence: of, before: claim };
+        }
+        if (claim !== undefined) claims.set(id, claim);
+      }
+      if (claims.size > 0) this.#kinds.set(kind, claims);
+    }
+  }
 
   /** The number of units that have an owner. */
   get size(): number {
@@ -101,6 +138,11 @@ export class UnitDirectory {
     }
     return true;
   }
+}
+
+/** The claims of a unit, the owner's first. */
+function chainOf(claim: Claim | undefined): Claim[] {
+  return claim === undefined ? [] : [claim, ...chainOf(claim.before)];
 }
 
 /** Keeps the claims of a unit that `isKept`. Returns the owner's. */

@@ -4,15 +4,15 @@ import { stateError } from "../lifecycle.js";
 import type { Env } from "../process/env.js";
 import { awaitInput } from "../util/clock.js";
 import { report } from "./report.js";
-import { RestartPolicy } from "./restart-policy.js";
+import { RestartPolicy, type RestartState } from "./restart-policy.js";
 import { nextFence, roleHolder } from "./role-holder.js";
 import { RoleRefusals } from "./role-refusals.js";
 import type { ServiceListeners } from "./service-listeners.js";
 import type { SupervisorSettings } from "./settings.js";
 import { NOT_GREETED } from "./commit-failure.js";
-import { UnitDirectory } from "./unit-directory.js";
+import { UnitDirectory, type UnitsState } from "./unit-directory.js";
 import { workerCommand } from "./worker-command.js";
-import { WorkerProcess, type PeerLink, type WorkerListener } from "./worker-process.js";
+import { WorkerProcess, type PeerLink, type WorkerListener, type WorkerState } from "./worker-process.js";
 
 /** The worker of one index, as the service knows it over the lives of its processes. */
 export interface WorkerRecord {
@@ -32,6 +32,20 @@ export interface WorkerRecord {
   cancelRestart: () => void;
   /** Grows when a start that is under way is no longer wanted. */
   attempt: number;
+}
+
+/** The workers, as another supervisor takes them over. */
+export interface PoolState {
+  /** By index. */
+  records: (Pick<WorkerRecord, "restarts" | "lastExit" | "hasFailed"> & {
+    policy: RestartState;
+    current?: WorkerState;
+  })[];
+  retired: WorkerState[];
+  holder: number | undefined;
+  fence: number;
+  ticketKeys: Record<string, string>;
+  units: UnitsState;
 }
 
 /** The service that the workers belong to. */
@@ -65,6 +79,8 @@ export class WorkerPool {
   #holder: number | undefined;
   readonly #refusals: RoleRefusals<WorkerProcess>;
   #fence = 0;
+  /** Workers that are being started. */
+  #spawning = 0;
   /** The keys of TLS sessions, which all workers share: a client comes back to any of them. */
   #ticketKeys: Record<string, string> = {};
 
@@ -74,6 +90,56 @@ export class WorkerPool {
     this.#host = host;
     this.#refusals = new RoleRefusals(env.clock, () => this.assignRoles());
     this.#records = Array.from({ length: settings.workers }, () => newRecord(settings));
+  }
+
+  /** For {@link restore}. */
+  get state(): PoolState {
+    const now = this.#env.clock.now();
+    return {
+      records: this.#records.map(({ policy, current, restarts, lastExit, hasFailed }) => ({
+        policy: policy.stateAt(now),
+        ...(current === undefined || current.isDead ? {} : { current: current.state }),
+        restarts,
+        lastExit,
+        hasFailed,
+      })),
+      retired: [...this.#retired].filter((one) => !one.isDead).map((one) => one.state),
+      holder: this.#holder,
+      fence: this.#fence,
+      ticketKeys: this.#ticketKeys,
+      units: this.units.state,
+    };
+  }
+
+  /** Goes on with the workers of the program that this process was before. */
+  restore({ records, retired, holder, fence, ticketKeys, units }: PoolState): void {
+    const adopt = (state: WorkerState): WorkerProcess => {
+      const worker = WorkerProcess.adopt(this.#env, state, this.#host.listener);
+      void worker.deadOrUnkillable.then(() => this.units.bury(worker));
+      return worker;
+    };
+    this.#records.length = 0;
+    for (const { policy, current, ...same } of records) {
+      const record = { ...newRecord(this.#settings), ...same };
+      record.policy.restore(policy, this.#env.clock.now());
+      this.#records.push(record);
+      if (current === undefined) continue;
+      record.current = adopt(current);
+      this.#watch(
+        record.current,
+        current.readyAge === undefined ? this.#killIfLate(record.current) : () => {},
+      );
+    }
+    for (const state of retired) this.#retire(adopt(state));
+    this.#holder = holder;
+    this.#fence = fence;
+    this.#ticketKeys = ticketKeys;
+    this.units.restore(units, (pid) => this.living().find((worker) => worker.pid === pid));
+  }
+
+  /** Whether no worker is being started, and every message is in the socket of its worker. */
+  get isQuiet(): boolean {
+    return this.#spawning === 0 && this.living().every((worker) => worker.isFlushed);
   }
 
   /** By index. */
@@ -218,15 +284,15 @@ export class WorkerPool {
     const messages = peers.map((peer) => ({ type: "peer" as const, side: "predecessor" as const, ...peer }));
     const items = this.#host.listeners.itemsFor(index);
     const legacy = { generation, items, place: this.#placeOf(index, generation), peers: messages };
-    const { listener } = this.#host;
-    const worker = await WorkerProcess.start(
-      this.#env,
-      workerCommand(this.#settings, index),
-      legacy,
-      listener,
-    );
-    void worker.deadOrUnkillable.then(() => this.units.bury(worker));
-    return worker;
+    const command = workerCommand(this.#settings, index);
+    this.#spawning++;
+    try {
+      const worker = await WorkerProcess.start(this.#env, command, legacy, this.#host.listener);
+      void worker.deadOrUnkillable.then(() => this.units.bury(worker));
+      return worker;
+    } finally {
+      this.#spawning--;
+    }
   }
 
   /** A worker that was started outside of an upgrade is ready: it accepts. */

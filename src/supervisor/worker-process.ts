@@ -6,7 +6,7 @@ import type { Command } from "../process/command.js";
 import type { Env } from "../process/env.js";
 import { DOUBTFUL_SILENCE, HeartbeatWatch } from "../process/heartbeat.js";
 import { SUPERVISED_CAPABILITY, type Legacy } from "../process/inheritance.js";
-import { Successor } from "../process/successor.js";
+import { Successor, type SuccessorListener, type SuccessorState } from "../process/successor.js";
 import { deferred, type Deferred } from "../util/deferred.js";
 import { VERSION } from "../util/version.js";
 
@@ -70,27 +70,46 @@ export class WorkerProcess {
     legacy: Legacy & { place: Omit<WorkerPlace, "peers"> },
     listener: WorkerListener,
   ): Promise<WorkerProcess> {
-    const worker = { current: undefined as WorkerProcess | undefined };
-    const of = (): WorkerProcess => worker.current!;
-    const successor = await Successor.start(env, command, legacy, {
+    const worker: { current?: WorkerProcess } = {};
+    const successor = await Successor.start(env, command, legacy, WorkerProcess.#listenerOf(worker));
+    return (worker.current = new WorkerProcess(env, legacy.place, successor, listener));
+  }
+
+  /** @param holder of the worker, which does not exist yet */
+  static #listenerOf(holder: { current?: WorkerProcess }): SuccessorListener {
+    const of = (): WorkerProcess => holder.current!;
+    return {
       acknowledged: () => of().#onAcknowledged(),
       stopping: () => {},
       channelFailed: () => {},
       progress: () => ({ connections: 0, remaining: 0 }),
       ofWorker: (message, fds) => of().#receive(message, fds),
-    });
-    return (worker.current = new WorkerProcess(env, legacy.place, successor, listener));
+    };
+  }
+
+  /** Goes on with a worker of the program that this process was before. Nothing is sent to it. */
+  static adopt(env: WorkerEnv, state: WorkerState, listener: WorkerListener): WorkerProcess {
+    const holder: { current?: WorkerProcess } = {};
+    const successor = Successor.adopt(
+      env.clock,
+      state.successor,
+      state.generation,
+      WorkerProcess.#listenerOf(holder),
+    );
+    const worker = new WorkerProcess(env, state, successor, listener, state);
+    return (holder.current = worker);
   }
 
   private constructor(
     env: WorkerEnv,
-    { index, generation }: Omit<WorkerPlace, "peers">,
+    { index, generation }: Pick<WorkerPlace, "index" | "generation">,
     successor: Successor,
     listener: WorkerListener,
+    before?: WorkerState,
   ) {
     this.index = index;
     this.generation = generation;
-    this.started = env.clock.now();
+    this.started = env.clock.now() - (before?.age ?? 0);
     this.#env = env;
     this.#successor = successor;
     this.#listener = listener;
@@ -104,12 +123,56 @@ export class WorkerProcess {
     const died = deferred<never>();
     void this.dead.then(died.reject);
     died.promise.catch(() => {});
-    this.#admitted = successor.ready.then(async () => Promise.race([listener.admit(this), died.promise]));
+    const isAdmitted = before?.isCommitted === true;
+    this.#admitted = successor.ready.then(async () =>
+      isAdmitted ? undefined : Promise.race([listener.admit(this), died.promise]),
+    );
     this.#admitted.catch(() => {});
+    if (before !== undefined) this.#goOn(before);
+  }
+
+  #goOn(before: WorkerState): void {
+    this.#isAccepting = before.isAccepting;
+    this.#connections = before.connections;
+    this.#hasGreeted = before.hasGreeted;
+    this.#used = new Set(before.used);
+    for (const name of before.opened) this.#opened.add(name);
+    this.#ticketKeys = before.ticketKeys;
+    this.#departure = before.departure;
+    if (before.readyAge === undefined) return;
+    this.#readySince = this.#env.clock.now() - before.readyAge;
+    // A new watch: the time in which one program replaced the other is no silence of the worker's.
+    if (before.isCommitted) this.#beginWatch();
+    else this.#reportReady();
   }
 
   get pid(): number {
     return this.#successor.pid;
+  }
+
+  /** For {@link adopt}. */
+  get state(): WorkerState {
+    const now = this.#env.clock.now();
+    return {
+      index: this.index,
+      generation: this.generation,
+      age: now - this.started,
+      ...(this.#readySince === undefined ? {} : { readyAge: now - this.#readySince }),
+      isCommitted: this.isCommitted,
+      isAccepting: this.#isAccepting,
+      connections: this.#connections,
+      used: [...this.#used],
+      opened: [...this.#opened],
+      hasGreeted: this.#hasGreeted,
+      ticketKeys: this.#ticketKeys,
+      departure: this.#departure,
+      successor: this.#successor.state,
+    };
+  }
+
+  /** Whether everything that was sent is in its socket. */
+  get isFlushed(): boolean {
+    return this.#successor.isFlushed;
   }
 
   get peer(): Peer {
@@ -203,6 +266,10 @@ export class WorkerProcess {
   /** @param roles whether it acquires the roles of the service */
   commit(ticketKeys: Record<string, string>, fence: number, roles: boolean): void {
     this.#successor.send({ type: "commit", predecessors: [], ticketKeys, fence, roles });
+    this.#beginWatch();
+  }
+
+  #beginWatch(): void {
     this.#watch = new HeartbeatWatch(this.#env.clock, this.#successor, ({ silence, aliveAt }) => {
       this.#silence = silence;
       this.#aliveAt = aliveAt;
@@ -387,11 +454,15 @@ export class WorkerProcess {
     this.#readySince ??= this.#env.clock.now();
     this.#used = new Set(used);
     this.#ticketKeys = ticketKeys;
+    this.#reportReady();
+    return false;
+  }
+
+  #reportReady(): void {
     void this.#admitted.then(
       () => this.isDead || this.#listener.ready(this),
       () => {},
     );
-    return false;
   }
 }
 
@@ -399,6 +470,23 @@ export class WorkerProcess {
 const CHECK_TIMEOUT = 1_000;
 
 type Checked = Message & { type: "checked" };
+
+/** One process of the program, as another supervisor takes it over. Ages in ms. */
+export interface WorkerState {
+  index: number;
+  generation: number;
+  age: number;
+  readyAge?: number;
+  isCommitted: boolean;
+  isAccepting: boolean;
+  connections: number;
+  used: string[];
+  opened: string[];
+  hasGreeted: boolean;
+  ticketKeys: Record<string, string>;
+  departure?: Departure | undefined;
+  successor: SuccessorState;
+}
 
 export type WorkerEnv = Pick<Env, "pid" | "spawn" | "clock">;
 

@@ -19,18 +19,25 @@ export class WorkerRequests {
   /** Operations that are under way, and can be taken back. */
   readonly #running = new WeakMap<WorkerProcess, Map<number, AbortController>>();
 
+  #pending = 0;
+
   constructor(listeners: ServiceListeners, units: UnitDirectory, perform: Perform) {
     this.#listeners = listeners;
     this.#units = units;
     this.#perform = perform;
   }
 
+  /** Whether every request has its answer. */
+  get isQuiet(): boolean {
+    return this.#pending === 0;
+  }
+
   receive(worker: WorkerProcess, request: WorkerRequest): void {
     switch (request.type) {
       case "open":
-        return void this.#open(worker, request);
+        return void this.#count(this.#open(worker, request));
       case "ask":
-        return void this.#answer(worker, request);
+        return void this.#count(this.#answer(worker, request));
       case "cancel":
         return this.#running
           .get(worker)
@@ -48,6 +55,11 @@ export class WorkerRequests {
       case "disown":
         return this.#units.disown(worker, request.kind, request.ids, request.fences);
     }
+  }
+
+  async #count(work: Promise<void>): Promise<void> {
+    this.#pending++;
+    await work.finally(() => this.#pending--);
   }
 
   async #open(worker: WorkerProcess, { request, ...wish }: WorkerRequest & { type: "open" }): Promise<void> {

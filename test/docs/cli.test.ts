@@ -69,6 +69,9 @@ describe("the fields of answers in JSON", () => {
     await supervised.eventually(
       ({ workers: [one] = [] }) => one?.restarts === 1 && one.state === "ready" && one.memory! > 0,
     );
+    const replaced = await handover("upgrade", supervised.pid, "--supervisor", "--json");
+    expect(jsonLines(replaced).map(shapeOf)).toEqual([shapes("replaced")]);
+    expect((await handover("stage", supervised.pid)).code).toBe(0);
     const [status] = jsonLines(await handover("status", supervised.pid, "--json"));
     const plain = fieldsBelow("| field ").filter((name) => name !== "signalListeners");
     const own = fieldsBelow("| of a supervisor ");

@@ -33,7 +33,15 @@ const sources = readdirSync("src", { recursive: true, encoding: "utf8" })
   .map((name) => readFileSync(join("src", name), "utf8"));
 
 /** Names of environment variables. */
-const VARIABLES = new Set(["HANDOVER_AUTO", "HANDOVER_CHANNEL", "HANDOVER_COMPILE_CACHE", "HANDOVER_READY"]);
+const VARIABLES = new Set([
+  "HANDOVER_AUTO",
+  "HANDOVER_CHANNEL",
+  "HANDOVER_COMPILE_CACHE",
+  "HANDOVER_READY",
+  "HANDOVER_STATE",
+  "HANDOVER_STATE_CHECK",
+  "HANDOVER_STATE_FAILURE",
+]);
 
 describe("docs/errors.md and the source", () => {
   test("have the same codes of errors and refusals", () => {

@@ -33,6 +33,17 @@ Examples:
 Exit codes: 0 stopped, or the settings are right, 1 failed, or every worker was given up, 2 wrong usage.`;
 
 async function run(program: string | undefined, args: string[], flags: Flags): Promise<void> {
+  try {
+    await runOrGoOn(program, args, flags);
+  } catch (error) {
+    // With a state this process is a supervisor already, of which this program is the next version.
+    if (process.env["HANDOVER_STATE"] !== undefined)
+      (await import("../../supervisor/state.js")).goBack(error);
+    throw error;
+  }
+}
+
+async function runOrGoOn(program: string | undefined, args: string[], flags: Flags): Promise<void> {
   const words = program === undefined ? [] : [program, ...args];
   const { settings, notes } = await loadSettings(flags, words, launchInfo.logicalCwd);
   for (const note of notes) process.stderr.write(`handover: ${printable(note)}\n`);

@@ -1,0 +1,182 @@
+import { readdirSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
+import { readStat } from "../../dist/platform/proc.js";
+import type { Status } from "../../dist/control/protocol.js";
+import { Load } from "../support/clients-in-turn.js";
+import { freePort } from "../support/port.js";
+import { handover, type Run } from "../support/program.js";
+import { asRoot, isSkipped } from "../support/root.js";
+import { descriptorCount, Service, temporaryDirectory } from "../support/service.js";
+
+const HANDOVER = fileURLToPath(new URL("../../bin/handover.js", import.meta.url));
+const BROKEN = fileURLToPath(new URL("../fixtures/supervisor/cannot-go-on.cjs", import.meta.url));
+const PROGRAM = fileURLToPath(new URL("../fixtures/supervisor/tcp-and-udp.js", import.meta.url));
+const AS_PID_1 = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+
+const places = [
+  { name: "a supervisor", around: [] },
+  { name: `a supervisor that is PID 1${asRoot}`, around: AS_PID_1 },
+].filter(({ around }) => around.length === 0 || !isSkipped);
+
+describe.each(places)("$name", ({ around }) => {
+  test("upgrades itself five times under load, and keeps its PID, its workers and its descriptors", async () => {
+    const one = await Supervised.start(around);
+    const pid = one.pid;
+    const workers = await one.workers();
+    const load = new Load(one.service.port);
+    const before = descriptorCount(pid);
+    for (let n = 0; n < 5; n++) {
+      expect(await one.upgradeSupervisor()).toMatchObject({ code: 0, stderr: "" });
+      await load.answered(10);
+    }
+    expect(await load.leave()).toEqual([]);
+    // One is that of a client which has just left.
+    await expect.poll(() => descriptorCount(pid), { interval: 20 }).toBeLessThanOrEqual(before);
+    expect(await one.status()).toMatchObject({ state: "ready", replacement: { number: 5 } });
+    expect(await one.workers()).toEqual(workers);
+    expect(childrenOf(pid)).toHaveLength(2);
+    // It can do all that it could before.
+    expect(await one.run("upgrade")).toMatchObject({ code: 0 });
+    expect(await one.status()).toMatchObject({ generation: 1, pid: around.length === 0 ? pid : 1 });
+    process.kill(pid, "SIGTERM");
+    expect(await one.service.exited).toEqual([0, null]);
+    await one.service.ended();
+  });
+});
+
+test("a worker that dies while its supervisor upgrades itself is started again", async () => {
+  const one = await Supervised.start();
+  const [{ pid: first }] = one.service.lines.filter(({ event }) => event === "accepting") as [
+    { pid: number },
+  ];
+  const upgrading = one.upgradeSupervisor();
+  process.kill(first, "SIGKILL");
+  expect(await upgrading).toMatchObject({ code: 0 });
+  await expect
+    .poll(async () => (await one.status()).workers, { interval: 50 })
+    .toMatchObject([{ state: "ready" }, { state: "ready" }]);
+  expect(await one.workers()).not.toContain(first);
+  expect((await one.status()).workers!.map(({ restarts }) => restarts)).toContain(1);
+});
+
+test("a next version that does not start changes nothing, and the error says why", async () => {
+  const one = await Supervised.start([], { asRelease: true });
+  const workers = await one.workers();
+  one.release("console.error('the release is incomplete'); process.exit(3);");
+  const { code, stderr } = await one.upgradeSupervisor();
+  expect({ code, stderr }).toEqual({
+    code: 1,
+    stderr:
+      "handover: cannot upgrade the supervisor: the new version exited with code 3: the release is incomplete\n",
+  });
+  expect(await one.workers()).toEqual(workers);
+  expect(await one.run("upgrade")).toMatchObject({ code: 0 });
+});
+
+test("a next version that cannot go on after all gives the service back, once it has replaced the former one", async () => {
+  const one = await Supervised.start([], { asRelease: true });
+  const workers = await one.workers();
+  const load = new Load(one.service.port);
+  one.release(`require(${JSON.stringify(BROKEN)});`);
+  const { code, stderr } = await one.upgradeSupervisor();
+  expect(code).toBe(1);
+  expect(stderr).toMatch(/^handover: the former supervisor goes on: .*the disk is broken\n$/);
+  await load.answered(10);
+  expect(await load.leave()).toEqual([]);
+  expect(await one.workers()).toEqual(workers);
+  expect(await one.status()).toMatchObject({ state: "ready", pid: one.pid });
+  // Its words lead to the next release again.
+  one.release(`require(${JSON.stringify(HANDOVER)});`);
+  expect(await one.upgradeSupervisor()).toMatchObject({ code: 0, stderr: "" });
+  expect(await one.workers()).toEqual(workers);
+});
+
+test("a supervisor is not upgraded while its workers are, and a server never", async () => {
+  const one = await Supervised.start([], {}, "--probation", "60s");
+  process.kill(one.pid, "SIGHUP");
+  await one.service.until("accepting", { generation: 1 });
+  expect(await one.upgradeSupervisor()).toMatchObject({
+    code: 1,
+    stderr: "handover: cannot upgrade the supervisor: an upgrade is in progress\n",
+  });
+  const server = Service.start("http.js");
+  await server.until("accepting");
+  const { code, stderr } = await handover("upgrade", server.pid, "--supervisor");
+  expect(code).toBe(1);
+  expect(stderr).toContain("upgrade --supervisor");
+});
+
+/** `handover run` with two workers, which accept. */
+class Supervised {
+  readonly service: Service;
+  readonly #around: readonly string[];
+  readonly #directory = temporaryDirectory();
+
+  static async start(
+    around: readonly string[] = [],
+    { asRelease = false } = {},
+    ...flags: string[]
+  ): Promise<Supervised> {
+    const one = new Supervised(around, await freePort(), asRelease, flags);
+    for (const worker of [0, 1]) await one.service.until("accepting", { worker });
+    return one;
+  }
+
+  private constructor(around: readonly string[], port: number, asRelease: boolean, flags: string[]) {
+    this.#around = around;
+    if (asRelease) this.release(`require(${JSON.stringify(HANDOVER)});`);
+    const file = asRelease ? join(this.#directory, "current") : HANDOVER;
+    const own = ["--workers", "2", "--pid-file", this.#pidFile, "--probation", "100"];
+    const program = [PROGRAM, JSON.stringify({ port, drainTimeout: 5_000, exitTimeout: 5_000 })];
+    const words = [process.execPath, file, "run", ...own, ...flags, "--", ...program];
+    this.service = Service.start("", { command: [...around, ...words] });
+  }
+
+  get #pidFile(): string {
+    return join(this.#directory, "app.pid");
+  }
+
+  /** Of the supervisor, in this namespace. */
+  get pid(): number {
+    return this.#around.length === 0 ? this.service.pid : this.service.children()[0]!;
+  }
+
+  /** The next release of the program handover. */
+  release(text: string): void {
+    const file = join(this.#directory, `release-${readdirSync(this.#directory).length}.cjs`);
+    writeFileSync(file, text);
+    symlinkSync(file, join(this.#directory, "next"));
+    renameSync(join(this.#directory, "next"), join(this.#directory, "current"));
+  }
+
+  async run(...words: string[]): Promise<Run> {
+    return handover(...words, "--control", `${this.#pidFile}.sock`);
+  }
+
+  async upgradeSupervisor(): Promise<Run> {
+    return this.run("upgrade", "--supervisor");
+  }
+
+  async status(): Promise<Status> {
+    return JSON.parse((await this.run("status", "--json")).stdout) as Status;
+  }
+
+  /** Their PIDs. */
+  async workers(): Promise<(number | undefined)[]> {
+    return (await this.status()).workers!.map(({ pid }) => pid);
+  }
+}
+
+function childrenOf(parent: number): string[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => {
+      try {
+        return readStat(Number(pid))[1] === String(parent);
+      } catch {
+        return false;
+      }
+    });
+}
