@@ -143,6 +143,14 @@ export type Message =
    * socket beside it. The worker may not accept yet.
    */
   | { type: "probe"; name?: string }
+  /**
+   * To a worker that goes on serving: it moves up to `count` of its idle connections to the worker at the other end of the
+   * exchange link beside it, and answers when that is over.
+   */
+  | { type: "rebalance"; index: number; generation: number; pid: number; count: number }
+  /** To a worker: an upgrade begins, or another operation. It offers no further connection, and answers `rebalance`. */
+  | { type: "rebalance-end" }
+  | { type: "rebalanced"; moved: number }
   /** To a worker: the service stops. */
   | { type: "stop" }
   /** To the supervisor, as the last message: the worker has drained, and exits. */

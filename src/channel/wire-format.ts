@@ -222,6 +222,9 @@ export const MESSAGE_SCHEMAS: Record<MessageType, Record<string, Validator>> = {
   lend: { name: isString, index: isCount },
   unlend: { name: isString, index: isCount },
   probe: { name: optional(isString) },
+  rebalance: { index: isCount, generation: isCount, pid: isCount, count: isCount },
+  "rebalance-end": {},
+  rebalanced: { moved: isCount },
   stop: {},
   ask: {
     request: isCount,

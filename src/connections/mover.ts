@@ -10,11 +10,15 @@ import { CONNECTION_KIND } from "./connection-parcel.js";
 /**
  * Moves the connections of a replaced process to its successor: the idle ones at once, in batches; the others
  * when they become idle. One that is refused stays, and is asked to close. One that a dead successor has used is closed.
+ *
+ * A process that goes on serving moves some of its idle connections: it stops to read from no busy one, and asks none to close.
  */
 export class ConnectionMover {
   readonly counts: MoveCounts = { moved: 0, stayed: {} };
   readonly #tracker: Tracker;
   readonly #exchange: Exchange;
+  /** Connections that move at most; Infinity: the process is replaced. */
+  readonly #most: number;
   /** Connections of the last look that were not visited yet. */
   #unvisited: Iterator<Movable> | undefined;
   /** Connections that were reported since, as they may be idle. */
@@ -30,13 +34,19 @@ export class ConnectionMover {
   /** Of the next parcel. */
   #id = 0;
   readonly #swept = deferred<void>();
+  readonly #settled = deferred<void>();
   #lost = 0;
   #isStopped = false;
 
-  /** Begins at once. */
-  constructor(tracker: Tracker, exchange: Exchange) {
+  /**
+   * Begins at once.
+   *
+   * @param most how many connections a process that goes on serving moves; by default all of a process that is replaced
+   */
+  constructor(tracker: Tracker, exchange: Exchange, most = Infinity) {
     this.#tracker = tracker;
     this.#exchange = exchange;
+    this.#most = most;
     this.#unsubscribe = tracker.onMayBeIdle((connection) => this.#reconsider(connection));
     this.#timer = setInterval(() => this.#lookAtAll(), LOOK_EVERY);
     this.#lookAtAll();
@@ -57,9 +67,15 @@ export class ConnectionMover {
     return this.#swept.promise;
   }
 
+  /** Resolves when as many as may move have moved, or after {@link stop}, and no offer is open. */
+  get settled(): Promise<void> {
+    return this.#settled.promise;
+  }
+
   /** Offers nothing from now on. Open offers are still settled by the exchange. */
   stop(): void {
     this.#isStopped = true;
+    this.#resolveIfSettled();
     this.#swept.resolve();
     this.#unsubscribe();
     clearInterval(this.#timer);
@@ -98,13 +114,31 @@ export class ConnectionMover {
   /** Until every connection is visited, or {@link WINDOW} batches are unsettled. It continues later if that takes long. */
   #send(): void {
     const end = performance.now() + SLICE;
-    while (this.#unsettled < WINDOW && (this.#candidates.size > 0 || this.#unvisited !== undefined)) {
+    while (
+      this.#unsettled < WINDOW &&
+      this.#room > 0 &&
+      (this.#candidates.size > 0 || this.#unvisited !== undefined)
+    ) {
       const batch = this.#fillBatch();
       if (batch.length > 0) void this.#offer(batch);
       // Not before: each turn makes progress, however busy the machine is.
       if (performance.now() >= end) return this.#sendLater();
     }
     if (this.#unsettled === 0) this.#swept.resolve();
+    this.#resolveIfSettled();
+  }
+
+  /** Connections that may still be offered. */
+  get #room(): number {
+    return this.#most - this.counts.moved - this.#lost - this.#offered.size;
+  }
+
+  get #isDrain(): boolean {
+    return this.#most === Infinity;
+  }
+
+  #resolveIfSettled(): void {
+    if (this.#unsettled === 0 && (this.#isStopped || this.#room <= 0)) this.#settled.resolve();
   }
 
   async #offer(batch: readonly FrozenConnection[]): Promise<void> {
@@ -121,6 +155,7 @@ export class ConnectionMover {
     const batch: FrozenConnection[] = [];
     let size = 0;
     for (let visited = 0; visited < VISITS && batch.length < BATCH && size <= BATCH_SIZE; visited++) {
+      if (this.#room <= 0) break;
       const connection = this.#next();
       if (connection === undefined) break;
       const frozen = this.#tryFreeze(connection);
@@ -150,7 +185,7 @@ export class ConnectionMover {
   #tryFreeze(connection: Movable): FrozenConnection | undefined {
     const frozen = connection.freeze(this.#id);
     if (frozen === undefined) {
-      connection.quiesce(() => this.#reconsider(connection));
+      if (this.#isDrain) connection.quiesce(() => this.#reconsider(connection));
       return undefined;
     }
     if ("code" in frozen) {
@@ -183,6 +218,7 @@ export class ConnectionMover {
   #stay(connection: Movable, code: string): void {
     this.#count(code);
     this.#staying.add(connection.identity);
+    if (!this.#isDrain) return;
     connection.endQuiescing();
     connection.markStaying();
   }
@@ -193,6 +229,7 @@ export class ConnectionMover {
   }
 
   #endAllQuiescing(): void {
+    if (!this.#isDrain) return;
     for (const connection of this.#tracker.movable()) connection.endQuiescing();
   }
 }

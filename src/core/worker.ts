@@ -12,6 +12,7 @@ import { native } from "../platform/native.js";
 import { Predecessor, type DrainProgress, type PredecessorListener } from "../process/predecessor.js";
 import type { ProcessContext } from "./context.js";
 import type { Startup } from "./startup.js";
+import { Rebalance } from "./rebalance.js";
 import type { Succession } from "./succession.js";
 import { assertManaged } from "./upgrade-checks.js";
 import { WorkerTakeover } from "./worker-takeover.js";
@@ -38,6 +39,7 @@ export class Worker implements SupervisorListener {
   readonly #host: WorkerHost;
   /** To the worker that takes what this one has: the next one of its index, or another one. */
   #successorLink: ExchangeLink | undefined;
+  #rebalance: Rebalance | undefined;
   #record: UpgradeRecord | undefined;
   #takeover: WorkerTakeover | undefined;
   #staged: Staged | undefined;
@@ -162,7 +164,24 @@ export class Worker implements SupervisorListener {
     void this.#resuming.then(() => this.#context.sockets.unlend(name, index));
   }
 
+  async rebalance(fd: number, peer: Peer, count: number): Promise<number> {
+    if (this.#context.state().name !== "ready" || this.#rebalance !== undefined) {
+      native().close(fd);
+      return 0;
+    }
+    const link = new ExchangeLink(fd, peer, () => this.#host.progress());
+    this.#rebalance = new Rebalance(this.#context.connections, link, count);
+    const moved = await this.#rebalance.over;
+    this.#rebalance = undefined;
+    return moved;
+  }
+
+  endRebalance(): void {
+    this.#rebalance?.end();
+  }
+
   stop(): void {
+    this.#rebalance?.end();
     this.#host.dispatch("stop");
   }
 

@@ -40,6 +40,12 @@ export interface SupervisorListener {
   unlend(name: string, index: number): void;
   /** A server is to answer what comes over the descriptor; without a name the only HTTP server. */
   probe(name: string | undefined, fd: number): void;
+  /**
+   * Move up to `count` idle connections over the exchange link to `peer`, and go on serving. Resolves with the number that has
+   * moved, when that is over.
+   */
+  rebalance(fd: number, peer: Peer, count: number): Promise<number>;
+  endRebalance(): void;
   stop(): void;
 }
 
@@ -222,6 +228,11 @@ export class SupervisorLink implements ControlLink {
         return message.side === "successor"
           ? listener.successor(fds[0]!, message)
           : listener.predecessor(fds[0]!, message);
+      case "rebalance":
+        if (fds.length !== 1 || listener === undefined) break;
+        return void listener
+          .rebalance(fds[0]!, message, message.count)
+          .then((moved) => this.#channel.send({ type: "rebalanced", moved }));
       case "lend":
         if (fds.length === 1 && listener !== undefined)
           return listener.lend(message.name, message.index, fds[0]!);
@@ -266,6 +277,8 @@ export class SupervisorLink implements ControlLink {
       }
       case "roles":
         return listener.roles(message.held, message.fence);
+      case "rebalance-end":
+        return listener.endRebalance();
       case "unlend":
         return listener.unlend(message.name, message.index);
       case "stop":

@@ -1,12 +1,11 @@
 import type { ScalePhase } from "../control/protocol.js";
 import { HandoverError } from "../errors.js";
 import { stateError } from "../lifecycle.js";
-import { closeAll } from "../platform/descriptors.js";
-import { check, native } from "../platform/native.js";
 import { awaitInput, type Clock } from "../util/clock.js";
 import { deferred } from "../util/deferred.js";
 import { untilEmpty } from "./accept-queues.js";
 import type { ServiceListeners } from "./service-listeners.js";
+import { linkWorkers } from "./worker-link.js";
 import type { WorkerPool } from "./worker-pool.js";
 import type { WorkerProcess } from "./worker-process.js";
 
@@ -163,7 +162,8 @@ export class Scaling {
       leaving.map((worker) => {
         const own = takers.find(({ index }) => index === worker.index % count);
         const taker = own ?? takers[worker.index % takers.length]!;
-        link(worker, taker);
+        const peer = { ...taker.peer, index: taker.index };
+        linkWorkers(worker, taker, (fd) => worker.connect("successor", peer, fd));
         return [worker, taker];
       }),
     );
@@ -253,17 +253,6 @@ export class Scaling {
 }
 
 type Answer = "yielded" | "ceased" | "resumed";
-
-/** Gives two workers the two ends of an exchange link, on which the first one offers what it has to the second. */
-export function link(from: WorkerProcess, to: WorkerProcess): void {
-  const ends = check(native().socketpair(), "make", "a pair of sockets");
-  try {
-    to.connect("predecessor", { ...from.peer, index: from.index }, ends[0]);
-    from.connect("successor", { ...to.peer, index: to.index }, ends[1]);
-  } finally {
-    closeAll(ends);
-  }
-}
 
 function scaleError(
   code: "ERR_CEASE_TIMEOUT" | "ERR_CHILD_EXITED" | "ERR_NOT_READY" | "ERR_ROLE",

@@ -228,6 +228,7 @@ export class Supervisor implements ControlledProcess {
     if (this.pool.isCrowded) throw stateError("ERR_TOO_MANY_DRAINING", "upgrade");
     await this.#assertReplaceable("upgrade", this.pool.indexes, signal);
     const staged = await this.#trial.take();
+    await this.#care.endRebalance();
     this.#assertIdle("upgrade");
     const { indexes } = this.pool;
     return this.#replace(indexes, this.#rollingFor(indexes, staged), this.#generation + 1, staged, signal);
@@ -254,6 +255,8 @@ export class Supervisor implements ControlledProcess {
     const doing = index === undefined ? "restart the workers" : `restart worker ${index}`;
     this.#assertIdle(doing);
     await this.#assertReplaceable(doing, indexes, signal);
+    await this.#care.endRebalance();
+    this.#assertIdle(doing);
     return this.#replace(indexes, 1, this.#generation, undefined, signal);
   }
 
@@ -271,6 +274,8 @@ export class Supervisor implements ControlledProcess {
       const message = `the number of workers must be a whole number from 1 to ${MOST_WORKERS}, not ${JSON.stringify(workers)}`;
       throw new HandoverError("ERR_OPTION", message);
     }
+    this.#assertIdle("scale");
+    await this.#care.endRebalance();
     this.#assertIdle("scale");
     const from = this.pool.records.length;
     const isWell = (worker: WorkerProcess): boolean => this.#care.isWell(worker);
@@ -526,6 +531,7 @@ export class Supervisor implements ControlledProcess {
       this.#upgrade?.dispatch({ type: "resumed", index: worker.index });
       this.#scaling?.answered(worker, "resumed");
     },
+    rebalanced: (worker, moved) => this.#care.onRebalanced(worker, moved),
     silent: (worker, silence) => this.#onSilence(worker, silence),
     request: (worker, request) => this.#requests.receive(worker, request),
     keep: ({ index }, entry, fd) => this.listeners.keep(index, entry, fd),

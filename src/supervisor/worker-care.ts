@@ -5,6 +5,7 @@ import type { Clock } from "../util/clock.js";
 import { HangWatch } from "./hang-watch.js";
 import { HealthChecks } from "./health-checks.js";
 import { MemoryWatch } from "./memory-watch.js";
+import { Rebalancer } from "./rebalancer.js";
 import { report } from "./report.js";
 import type { SupervisorSettings } from "./settings.js";
 import type { WorkerPool } from "./worker-pool.js";
@@ -21,12 +22,16 @@ interface CareHost {
   restart(index: number): Promise<UpgradeResult>;
 }
 
-/** Finds the workers that hang, that are not healthy and that have too much memory, and replaces them. */
+/**
+ * Finds the workers that hang, that are not healthy and that have too much memory, and replaces them; and lets connections move
+ * from a worker that has far more than the others.
+ */
 export class WorkerCare {
   readonly #host: CareHost;
   readonly #hangs: HangWatch;
   readonly #health: HealthChecks;
   readonly #memory: MemoryWatch;
+  readonly #rebalancer: Rebalancer | undefined;
 
   constructor(settings: SupervisorSettings, host: CareHost) {
     const { clock, pool } = host;
@@ -52,10 +57,19 @@ export class WorkerCare {
       memoryOf,
       renew: (worker, why) => this.#renew(worker, why),
     });
+    const isWell = (worker: WorkerProcess): boolean => this.#hangs.isWell(worker);
+    // A sticky client would come to another worker than its connections.
+    if (settings.rebalance && settings.sticky === undefined)
+      this.#rebalancer = new Rebalancer({
+        clock,
+        isIdle: () => host.isIdle(),
+        workers: () => new Map([...pool.serving()].filter(([, worker]) => isWell(worker))),
+      });
   }
 
   start(): void {
     this.#memory.start();
+    this.#rebalancer?.start();
   }
 
   /** Whether a worker responds, and is healthy. */
@@ -65,6 +79,17 @@ export class WorkerCare {
 
   stop(): void {
     this.#memory.stop();
+    this.#rebalancer?.stop();
+  }
+
+  /** Ends the move of connections that is under way. Resolves when it is over. */
+  async endRebalance(): Promise<void> {
+    await this.#rebalancer?.end();
+  }
+
+  /** A worker has moved connections to another one. */
+  onRebalanced(worker: WorkerProcess, moved: number): void {
+    this.#rebalancer?.onRebalanced(worker, moved);
   }
 
   /** Whether new connections go to the worker of an index. */

@@ -30,6 +30,8 @@ export interface WorkerListener {
   request(worker: WorkerProcess, request: WorkerRequest): void;
   /** The next worker of its index inherits the descriptor. */
   keep(worker: WorkerProcess, entry: InventoryEntry, fd: number): void;
+  /** It has moved connections to another worker. */
+  rebalanced(worker: WorkerProcess, moved: number): void;
   /** It has closed the descriptor of this name. */
   release(worker: WorkerProcess, name: string): void;
   /** No process of it is left. */
@@ -309,6 +311,19 @@ export class WorkerProcess {
     this.#successor.send({ type: "peer", side, index, generation, pid }, [fd]);
   }
 
+  /**
+   * Lets it move idle connections to another worker while it serves.
+   *
+   * @param fd one end of a channel to that worker; it stays the caller's
+   */
+  rebalance({ index, peer: { generation, pid } }: WorkerProcess, count: number, fd: number): void {
+    this.#successor.send({ type: "rebalance", index, generation, pid, count }, [fd]);
+  }
+
+  endRebalance(): void {
+    this.#successor.send({ type: "rebalance-end" });
+  }
+
   roles(held: boolean, fence: number): void {
     this.#successor.send({ type: "roles", held, fence });
   }
@@ -415,6 +430,9 @@ export class WorkerProcess {
         break;
       case "resumed":
         this.#listener.resumed(this);
+        break;
+      case "rebalanced":
+        this.#listener.rebalanced(this, message.moved);
         break;
       case "open":
       case "ask":
