@@ -163,6 +163,7 @@ describe("at the same time", () => {
     const { committed, answer } = await service.beginUpgrade();
     answer.catch(() => {});
     const busy = { code: "ERR_UPGRADE_IN_PROGRESS" };
+    await service.eventually(({ state }) => state === "upgrading");
     await expect(service.scale(3)).rejects.toMatchObject(busy);
     await committed;
     await expect(service.scale(3)).rejects.toMatchObject(busy);
