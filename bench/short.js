@@ -1,5 +1,5 @@
-// Runs the benchmarks of starts, of the time between upgrades, of spawning and of moving, each in short: for a first look, not
-// for figures to publish.
+// Runs the benchmarks of starts, of the time between upgrades, of spawning, of moving and of workers, each in short: for a first
+// look, not for figures to publish.
 //
 //   npm run bench [-- --json]
 import { spawnSync } from "node:child_process";
@@ -9,16 +9,23 @@ import { bold } from "./statistics.js";
 
 const { values } = parseArgs({ options: { json: { type: "boolean" } } });
 
+/** Those whose program is not a file of their name. */
+const PROGRAMS = { workers: "workers/run.js" };
+
 const BENCHMARKS = {
   start: ["--runs", "5"],
   steady: ["--rounds", "8", "--connections", "1000"],
   spawn: ["--runs", "10", "--heap", "500"],
   connections: ["--connections", "2000", "--upgrades", "3"],
+  workers:
+    "--only handover,cluster --workers 2 --rounds 4 --connections 500 --upgrades 2 --kills 5 --scales 1 --rest 5 --growth 3".split(
+      " ",
+    ),
 };
 
 for (const [name, options] of Object.entries(BENCHMARKS)) {
   if (!values.json) console.log(`\n${bold(`bench:${name} ${options.join(" ")}`)}\n`);
-  const file = fileURLToPath(new URL(`${name}.js`, import.meta.url));
+  const file = fileURLToPath(new URL(PROGRAMS[name] ?? `${name}.js`, import.meta.url));
   const words = ["--max-old-space-size=8192", file, ...options, ...(values.json ? ["--json"] : [])];
   const { status, signal } = spawnSync(process.execPath, words, { stdio: "inherit" });
   if (status !== 0) {

@@ -42,6 +42,27 @@ test("bench:steady compares with a server that does not import handover, and che
   expect(code).toBe(figures.every(({ isReached }) => isReached) ? 0 : 1);
 });
 
+test("bench:workers judges what it has measured by its goals, and loses nothing", async () => {
+  const few = ["--rounds", "1", "--connections", "50", "--upgrades", "1", "--kills", "2", "--scales", "1"];
+  const args = ["--only", "handover", "--workers", "2", ...few, "--rest", "1", "--growth", "1", "--json"];
+  const { stdout } = await run(process.execPath, ["bench/workers/run.js", ...args]);
+  const { goals } = JSON.parse(stdout) as { goals: Goal[] };
+  const value = (name: string): number => goals.find((goal) => goal.name.startsWith(name))!.value;
+  expect(value("requests that failed in upgrades")).toBe(0);
+  expect(value("connections that were closed in upgrades")).toBe(0);
+  expect(value("connections refused")).toBe(0);
+  expect(value("connections reset")).toBe(0);
+  expect(value("short connections of the busiest of 2")).toBeGreaterThanOrEqual(1);
+  expect(value("memory of the supervisor")).toBeGreaterThan(0);
+  for (const { isReached } of goals) expect(isReached).toEqual(expect.any(Boolean));
+});
+
+interface Goal {
+  name: string;
+  value: number;
+  isReached: boolean;
+}
+
 interface Figure {
   isReached: boolean;
 }

@@ -57,7 +57,7 @@ async function startWithPm2(port) {
 }
 
 /** PM2 has too many dependencies to be a development dependency: it is installed into a cache. */
-async function findPm2() {
+export async function findPm2() {
   const cache = join(environment.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "handover-bench");
   const find = () => createRequire(join(cache, "package.json")).resolve("pm2/bin/pm2");
   try {
