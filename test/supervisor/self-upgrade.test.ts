@@ -48,9 +48,7 @@ describe.each(places)("$name", ({ around }) => {
 
 test("a worker that dies while its supervisor upgrades itself is started again", async () => {
   const one = await Supervised.start();
-  const [{ pid: first }] = one.service.lines.filter(({ event }) => event === "accepting") as [
-    { pid: number },
-  ];
+  const { pid: first } = await one.service.until("accepting");
   const upgrading = one.upgradeSupervisor();
   process.kill(first, "SIGKILL");
   expect(await upgrading).toMatchObject({ code: 0 });
@@ -93,6 +91,22 @@ test("a next version that cannot go on after all gives the service back, once it
   expect(await one.workers()).toEqual(workers);
 });
 
+test("a supervisor that cannot execute the next version serves on, and the error says why", async () => {
+  const one = await Supervised.start([], { asRelease: true });
+  const workers = await one.workers();
+  // It goes once the next version has answered that it can go on.
+  const leave = `process.once("exit", () => require("node:fs").unlinkSync(${JSON.stringify(one.node)}));`;
+  one.release(`${leave} require(${JSON.stringify(HANDOVER)});`);
+  const { code, stderr } = await one.upgradeSupervisor();
+  expect(code).toBe(1);
+  expect(stderr).toBe(`handover: the former supervisor goes on: cannot execute ${one.node}: ENOENT\n`);
+  expect(await one.workers()).toEqual(workers);
+  symlinkSync(process.execPath, one.node);
+  one.release(`require(${JSON.stringify(HANDOVER)});`);
+  expect(await one.run("upgrade")).toMatchObject({ code: 0 });
+  expect(await one.upgradeSupervisor()).toMatchObject({ code: 0, stderr: "" });
+});
+
 test("a supervisor is not upgraded while its workers are, and a server never", async () => {
   const one = await Supervised.start([], {}, "--probation", "60s");
   process.kill(one.pid, "SIGHUP");
@@ -126,12 +140,20 @@ class Supervised {
 
   private constructor(around: readonly string[], port: number, asRelease: boolean, flags: string[]) {
     this.#around = around;
-    if (asRelease) this.release(`require(${JSON.stringify(HANDOVER)});`);
+    if (asRelease) {
+      symlinkSync(process.execPath, this.node);
+      this.release(`require(${JSON.stringify(HANDOVER)});`);
+    }
     const file = asRelease ? join(this.#directory, "current") : HANDOVER;
     const own = ["--workers", "2", "--pid-file", this.#pidFile, "--probation", "100"];
     const program = [PROGRAM, JSON.stringify({ port, drainTimeout: 5_000, exitTimeout: 5_000 })];
-    const words = [process.execPath, file, "run", ...own, ...flags, "--", ...program];
+    const words = [asRelease ? this.node : process.execPath, file, "run", ...own, ...flags, "--", ...program];
     this.service = Service.start("", { command: [...around, ...words] });
+  }
+
+  /** Of a release: it is started by this name. */
+  get node(): string {
+    return join(this.#directory, "node");
   }
 
   get #pidFile(): string {
