@@ -200,8 +200,8 @@ describe.skipIf(Sandbox.missing)(`a host of its own${Sandbox.why}`, () => {
     const runs = async (command: string): Promise<void> =>
       expect({ command, ...(await sandbox.run(command)) }).toMatchObject({ command, code: 0, stderr: "" });
     for (const command of ofAll.toSorted((a, b) => rank(a) - rank(b))) await runs(command);
-    const runs = "handover run --workers 1 --pid-file /run/app/app.pid -- server.js >/srv/log 2>&1 &";
-    await sandbox.run(`${runs} ${UNTIL_SERVED}`);
+    const background = "handover run --workers 1 --pid-file /run/app/app.pid -- server.js >/srv/log 2>&1 &";
+    await sandbox.run(`${background} ${UNTIL_SERVED}`);
     for (const command of ofWorkers) await runs(command);
   });
 });
