@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { getSystemErrorName } from "node:util";
 import { HandoverError, reasonOf } from "../errors.js";
@@ -275,6 +276,11 @@ function load(): Native {
   const places = addonPlaces();
   const failures: unknown[] = [];
   for (const place of places) {
+    // To throw an error for a file that is not there would cost each process 2 MB of memory.
+    if (!existsSync(place)) {
+      failures.push(new Error(`No such file: ${place}`));
+      continue;
+    }
     try {
       // require() would take several times as long to find and load it, and not exist in every bundle.
       const module = { exports: {} as Native };

@@ -14,8 +14,10 @@ export function isSameFile(one: string, other: string): boolean {
 /** Whether a path leads to a file that this user may run. */
 export function isExecutable(file: string): boolean {
   try {
+    // Most directories of PATH do not have it, and exceptions take memory.
+    if (statSync(file, { throwIfNoEntry: false })?.isFile() !== true) return false;
     accessSync(file, constants.X_OK);
-    return statSync(file).isFile();
+    return true;
   } catch {
     return false;
   }

@@ -3,6 +3,7 @@ import { warnAboutUnused } from "../systemd/activation.js";
 import { readEnvironment } from "../systemd/environment.js";
 import { monotonic, Notifier, type Message } from "../systemd/notify.js";
 import { DescriptorStore } from "../systemd/store.js";
+import { systemClock } from "../util/clock.js";
 import type { Supervisor } from "./supervisor.js";
 
 /**
@@ -14,7 +15,7 @@ export class SystemdReports {
   readonly #notifier: Notifier;
   readonly #store: DescriptorStore;
   readonly #watchdog: number | undefined;
-  readonly #began = performance.now();
+  readonly #began = systemClock.now();
   #timer: NodeJS.Timeout | undefined;
   #lastFailure: string | undefined;
   /** The last STATUS. */
@@ -97,7 +98,7 @@ export class SystemdReports {
   /** While workers start or drain systemd's timeouts must wait for those of the supervisor. */
   #extension(): Message {
     const { state, settings } = this.#supervisor;
-    const starts = state === "starting" && performance.now() - this.#began < settings.readyTimeout;
+    const starts = state === "starting" && systemClock.now() - this.#began < settings.readyTimeout;
     // Two beats, which is not longer than the watchdog's interval: systemd extends that as well.
     return starts || state === "upgrading" || state === "draining"
       ? { EXTEND_TIMEOUT_USEC: Math.round(this.#interval * 2 * 1_000) }

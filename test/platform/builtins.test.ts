@@ -1,10 +1,13 @@
 import { execFileSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
 import { createServer as createHttpServer } from "node:http";
 import { createSecureServer, createServer as createHttp2Server } from "node:http2";
 import { createServer as createHttpsServer } from "node:https";
+import { join } from "node:path";
 import { createServer as createTlsServer } from "node:tls";
 import { expect, test } from "vitest";
 import { isTlsServer } from "../../dist/platform/builtins.js";
+import { temporaryDirectory } from "../support/service.js";
 
 /** Modules that handover needs at every start, beside those that `server.listen()` loads. */
 const NEEDED = ["os"];
@@ -31,6 +34,20 @@ test("handover status loads neither HTTP nor cryptography, and starts no process
     await command.main(["status", "--control", "no/such/socket"]);`);
   expect(status).toContain("net");
   expect(status.filter((name) => ["http", "crypto", "tls", "child_process"].includes(name))).toEqual([]);
+});
+
+test("handover run loads neither HTTP, cryptography, the inspector nor perf_hooks", () => {
+  const directory = temporaryDirectory();
+  const program = join(directory, "fails.js");
+  writeFileSync(program, "process.exit(1);");
+  const files = ["--pid-file", join(directory, "pid"), "--control", join(directory, "control")];
+  const words = ["run", "--workers", "1", "--restarts", "0", ...files, "--", program];
+  const loaded = modulesOf(`
+    import command from "./dist/bundle/cli/main.js";
+    await command.main(${JSON.stringify(words)});`);
+  expect(loaded).toContain("net");
+  const heavy = ["http", "crypto", "inspector", "perf_hooks"].filter((name) => !modulesOf("").includes(name));
+  expect(loaded.filter((name) => heavy.includes(name))).toEqual([]);
 });
 
 test("servers of tls, https and http2 with TLS are told from others", () => {
