@@ -79,6 +79,9 @@ export interface Settings {
   readonly computesSpawn: boolean;
 }
 
+/** Defaults of options that are the whole service's under a supervisor. */
+export const DEFAULTS = { upgradeTimeout: 60_000, probation: 3_000, maxDraining: 4 } as const;
+
 /**
  * Checks the options and fills in the defaults. Relative paths are resolved against `directory`.
  *
@@ -87,11 +90,11 @@ export interface Settings {
 export function readOptions(options: UpgraderOptions, directory: string): Settings {
   refuseUnknown("new Upgrader()", options, KNOWN);
   const {
-    upgradeTimeout = 60_000,
+    upgradeTimeout = DEFAULTS.upgradeTimeout,
     drainTimeout = 30_000,
     exitTimeout = 10_000,
-    probation = 3_000,
-    maxDraining = 4,
+    probation = DEFAULTS.probation,
+    maxDraining = DEFAULTS.maxDraining,
     controlSocket,
     signals = {},
     unmanaged = "refuse",

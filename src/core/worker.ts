@@ -5,7 +5,7 @@ import type { Departure, Rehearsal, Staged, UpgradeRecord, UpgradeResult } from 
 import type { Peer } from "../exchange/parcel.js";
 import { acceptPhase, isConfirmed, type Event } from "../lifecycle.js";
 import { ExchangeLink } from "../process/exchange-link.js";
-import type { Settings } from "../options.js";
+import { DEFAULTS, type Settings } from "../options.js";
 import type { SupervisorLink, SupervisorListener } from "../process/supervisor-link.js";
 import { Channel } from "../channel/channel.js";
 import { native } from "../platform/native.js";
@@ -282,17 +282,16 @@ export class Worker implements SupervisorListener {
 /** Says of options that are the service's that they have no effect here. One worker says so, once. */
 function warnAboutIgnored({ place }: SupervisorLink, settings: Settings): void {
   if (place.index > 0 || place.generation > 0) return;
-  const { pidFile, controlSocket, probation, upgradeTimeout, maxDraining } = settings;
-  const { limits } = place;
+  const { pidFile, controlSocket } = settings;
+  const hasSocket = typeof controlSocket === "string" && controlSocket !== `${pidFile}.sock`;
   const ignored = [
-    pidFile !== undefined && `pidFile (the service has ${place.pidFile ?? "none"})`,
-    typeof controlSocket === "string" &&
-      `controlSocket (the service has ${place.controlSocket ?? "one of its own"})`,
-    probation !== limits.probation && `probation (the service has ${limits.probation} ms)`,
-    upgradeTimeout !== limits.upgradeTimeout &&
-      `upgradeTimeout (the service has ${limits.upgradeTimeout} ms)`,
-    maxDraining !== limits.maxDraining && `maxDraining (the service has ${limits.maxDraining})`,
-  ].filter((one) => one !== false);
+    ...(pidFile === undefined ? [] : [`pidFile (the service has ${place.pidFile ?? "none"})`]),
+    ...(hasSocket ? [`controlSocket (the service has ${place.controlSocket ?? "one of its own"})`] : []),
+    // One that has its default was probably not given.
+    ...(["probation", "upgradeTimeout", "maxDraining"] as const)
+      .filter((name) => settings[name] !== DEFAULTS[name] && settings[name] !== place.limits[name])
+      .map((name) => `${name} (the service has ${place.limits[name]})`),
+  ];
   if (ignored.length === 0) return;
   process.emitWarning(
     `these options of new Upgrader() are ignored in a worker, because they are its supervisor's: ${ignored.join(", ")}`,
