@@ -54,6 +54,10 @@ export class Supervisor implements ControlledProcess {
   #state: "starting" | "ready" | "stopping" | "ended" = "starting";
   #generation = 0;
   #upgrade: WorkersUpgrade | undefined;
+  /** Whether further batches of an upgrade follow. */
+  #isRolling = false;
+  /** Of the upgrade, in batches. */
+  #progress: Progress = { done: 0, of: 0 };
   #scaling: Scaling | undefined;
   #isReplacing = false;
   /** Replaces this program by its next version. */
@@ -123,7 +127,7 @@ export class Supervisor implements ControlledProcess {
   get state(): Status["state"] {
     switch (this.#state) {
       case "ready":
-        return this.#upgrade === undefined ? "ready" : "upgrading";
+        return this.#upgrade === undefined && !this.#isRolling ? "ready" : "upgrading";
       case "stopping":
         return "draining";
       case "ended":
@@ -381,7 +385,8 @@ export class Supervisor implements ControlledProcess {
   #assertIdle(doing: string): void {
     if (this.#state === "starting") throw stateError("ERR_NOT_READY", doing);
     if (this.#state !== "ready") throw stateError("ERR_STOPPED", doing);
-    if (this.#upgrade !== undefined || this.#trial.isBusy) throw stateError("ERR_UPGRADE_IN_PROGRESS", doing);
+    if (this.#upgrade !== undefined || this.#isRolling || this.#trial.isBusy)
+      throw stateError("ERR_UPGRADE_IN_PROGRESS", doing);
     if (this.#isReplacing)
       throw new HandoverError("ERR_UPGRADE_IN_PROGRESS", `cannot ${doing}: the supervisor is being upgraded`);
     if (this.#scaling === undefined) return;
@@ -405,7 +410,10 @@ export class Supervisor implements ControlledProcess {
     if (signal?.aborted) throw abortReason(signal);
   }
 
-  /** Replaces the workers of these indexes, `rolling` at a time. */
+  /**
+   * Replaces the workers of these indexes, `rolling` at a time: each batch is confirmed before the next one starts, so that there
+   * are never more than `rolling` workers beside those that serve.
+   */
   async #replace(
     indexes: readonly number[],
     rolling: number,
@@ -413,25 +421,74 @@ export class Supervisor implements ControlledProcess {
     staged: StagedWorkers | undefined,
     signal: AbortSignal | undefined,
   ): Promise<UpgradeResult> {
+    const { pid } = this.#env;
+    const record = this.#beginRecord(generation);
+    const workers = indexes.length;
+    const isStaged = staged === undefined ? {} : { staged: true as const };
+    this.events.emit("upgrading", { pid, generation, workers, ...isStaged });
+    const olds = [...this.pool.serving(indexes).values()];
+    const batches = inBatches(indexes, rolling);
+    const total = { spawn: 0, ready: 0, commit: 0 };
+    try {
+      for (const [n, batch] of batches.entries()) {
+        if (n > 0 && this.#isStopping) throw stateError("ERR_STOPPED", "upgrade");
+        const progress = { done: n * rolling, of: workers };
+        const isLast = n === batches.length - 1;
+        this.#isRolling = !isLast;
+        const batchOlds = [...this.pool.serving(batch).values()];
+        const upgrade = this.#startUpgrade(batch, generation, staged, signal, progress);
+        const ended = upgrade.ended.then((end) =>
+          this.#onUpgradeEnd(
+            upgrade,
+            "error" in end ? { ...end, error: afterEarlier(end.error, progress) } : end,
+            generation,
+            record,
+            isLast,
+          ),
+        );
+        try {
+          const timings = await upgrade.committed;
+          for (const phase of ["spawn", "ready", "commit"] as const) total[phase] += timings[phase];
+        } catch (error) {
+          await ended;
+          throw afterEarlier(error as HandoverError, progress);
+        }
+        if (!isLast) {
+          if ((await ended) === "rolledBack") throw new HandoverError("ERR_ROLLED_BACK", record.reason!);
+          // They need their memory until then.
+          await withTimeout(LEAVE_TIMEOUT, Promise.all(batchOlds.map(async (old) => old.deadOrUnkillable)));
+          continue;
+        }
+        const result = { pid, generation, timings: total, staged: staged !== undefined, workers };
+        Object.assign(record, {
+          timings: total,
+          ...(record.outcome === "running" ? { outcome: "probation" } : {}),
+        });
+        this.events.emit("upgraded", result);
+        this.events.emit("draining", { connections: connectionsOf(olds), timeout: 0 });
+        return { ...result, settled: ended };
+      }
+    } finally {
+      this.#isRolling = false;
+    }
+    throw new HandoverError("ERR_INTERNAL", "cannot upgrade: there is no worker");
+  }
+
+  #startUpgrade(
+    indexes: readonly number[],
+    generation: number,
+    staged: StagedWorkers | undefined,
+    signal: AbortSignal | undefined,
+    progress: Progress,
+  ): WorkersUpgrade {
     const { pool } = this;
-    const { clock, pid } = this.#env;
     const { readyTimeout, probation } = this.settings;
     pool.cancelRestarts(indexes);
     pool.discardStarting(indexes, "an upgrade replaced it");
     const olds = pool.serving(indexes);
-    const isStaged = staged === undefined ? {} : { staged: true as const };
-    const plan = {
-      olds: [...olds.keys()],
-      news: indexes,
-      batches: inBatches(indexes, rolling),
-      probation: probation > 0,
-      ...isStaged,
-    };
-    const record = this.#beginRecord(generation);
-    const workers = indexes.length;
     const upgrade = new WorkersUpgrade(
       {
-        clock,
+        clock: this.#env.clock,
         readyTimeout,
         probation,
         start: async (index, peers) => pool.spawn(index, generation, peers),
@@ -440,63 +497,59 @@ export class Supervisor implements ControlledProcess {
         resume: (worker, reason, roles) => pool.resume(worker, reason, roles),
         changed: () => this.listeners.steer(),
       },
-      plan,
+      {
+        olds: [...olds.keys()],
+        news: indexes,
+        batches: [indexes],
+        probation: probation > 0,
+        ...(staged === undefined ? {} : { staged: true }),
+      },
       olds,
       staged?.workers ?? new Map(),
     );
     this.#upgrade = upgrade;
-    this.events.emit("upgrading", { pid, generation, workers, ...isStaged });
+    this.#progress = progress;
     const abort = (): void => upgrade.abort(abortReason(signal));
+    if (signal?.aborted) abort();
     signal?.addEventListener("abort", abort, { once: true });
-    const settled = upgrade.ended.then((end) => {
-      signal?.removeEventListener("abort", abort);
-      return this.#onUpgradeEnd(upgrade, end, generation, record);
-    });
-    try {
-      const timings = await upgrade.committed;
-      const result = { pid, generation, timings, staged: staged !== undefined, workers };
-      Object.assign(record, { timings, ...(record.outcome === "running" ? { outcome: "probation" } : {}) });
-      this.events.emit("upgraded", result);
-      this.events.emit("draining", { connections: connectionsOf(olds.values()), timeout: 0 });
-      return { ...result, settled };
-    } catch (error) {
-      await settled;
-      throw error;
-    }
+    void upgrade.ended.then(() => signal?.removeEventListener("abort", abort));
+    return upgrade;
   }
 
+  /** @param isLast whether no further batch follows */
   #onUpgradeEnd(
     upgrade: WorkersUpgrade,
     end: UpgradeEnd,
     generation: number,
     record: UpgradeRecord,
+    isLast: boolean,
   ): "confirmed" | "rolledBack" {
-    this.#upgrade = undefined;
-    if (end.how === "done") {
+    const isDone = end.how === "done";
+    if (isDone) {
       this.#generation = generation;
-      record.outcome = "confirmed";
       this.pool.install(upgrade.news);
+    } else if (end.how === "orphaned") this.#generation = generation;
+    this.listeners.steer();
+    this.#upgrade = undefined;
+    if (isDone && !isLast && !this.#isStopping) return "confirmed";
+    if (isDone) {
+      record.outcome = "confirmed";
       this.listeners.closeUnused();
     } else {
       const { error } = end;
-      if (end.how === "orphaned") this.#generation = generation;
-      Object.assign(record, {
-        outcome: end.how === "rolledBack" ? "rolledBack" : "failed",
-        code: error.code,
-        reason: error.message,
-      });
+      const outcome = end.how === "rolledBack" ? "rolledBack" : "failed";
+      Object.assign(record, { outcome, code: error.code, reason: error.message });
       if (end.how === "rolledBack") this.events.emit("rollback", { pid: this.#env.pid, error });
       else this.events.emit("failed", { error });
     }
     this.totals.count(record);
-    this.listeners.steer();
     if (this.#state === "ready") {
       this.pool.assignRoles();
       if (end.how === "orphaned") this.pool.adopt(upgrade.news);
       this.pool.startMissing();
     }
     this.events.emit("recorded", record);
-    return end.how === "done" ? "confirmed" : "rolledBack";
+    return isDone ? "confirmed" : "rolledBack";
   }
 
   readonly #fromWorker: WorkerListener = {
@@ -546,7 +599,8 @@ export class Supervisor implements ControlledProcess {
     const { size } = upgrade.ready;
     upgrade.onReady(index);
     const ready = upgrade.ready.size;
-    if (ready > size) this.events.emit("workerReady", { ready, workers: upgrade.workers });
+    const { done, of } = this.#progress;
+    if (ready > size) this.events.emit("workerReady", { ready: done + ready, workers: of });
   }
 
   #onServing(): void {
@@ -585,6 +639,19 @@ export class Supervisor implements ControlledProcess {
   }
 }
 
+/** How many workers an upgrade has replaced in earlier batches, and how many it is to replace. */
+interface Progress {
+  readonly done: number;
+  readonly of: number;
+}
+
+/** The error of an upgrade that fails in a later batch: the earlier ones stay. */
+function afterEarlier(error: HandoverError, { done, of }: Progress): HandoverError {
+  if (done === 0) return error;
+  const message = `${error.message}; ${done} of ${of} workers have been replaced before, and stay`;
+  return new HandoverError(error.code, message, { cause: error });
+}
+
 function inBatches(indexes: readonly number[], size: number): number[][] {
   const batches: number[][] = [];
   for (let n = 0; n < indexes.length; n += size) batches.push(indexes.slice(n, n + size));
@@ -594,6 +661,9 @@ function inBatches(indexes: readonly number[], size: number): number[][] {
 function connectionsOf(workers: Iterable<WorkerProcess>): number {
   return [...workers].reduce((sum, { connections }) => sum + connections, 0);
 }
+
+/** ms in which the old workers of a batch have to leave before the next batch starts. */
+const LEAVE_TIMEOUT = 30_000;
 
 /** ms that staged workers wait for their upgrade. */
 const DEFAULT_TTL = 60_000;
