@@ -28,7 +28,10 @@ describe.skipIf(Sandbox.missing)(`a container${Sandbox.why}`, () => {
     const sandbox = await startContainer(withFlags("--probation", "300ms"));
     const clients = sandbox.clients();
     await clients.answered(/generation 0/);
-    expect((await sandbox.run("docker exec app cat /run/app/app.pid")).stdout).toBe("1\n");
+    // It is there when all workers accept.
+    const pid = async (): Promise<string> =>
+      (await sandbox.run("docker exec app cat /run/app/app.pid")).stdout;
+    await expect.poll(pid, { timeout: 60_000 }).toBe("1\n");
     expect(await sandbox.run(upgrade)).toMatchObject({
       code: 0,
       stdout: expect.stringMatching(/^dry run for[^]*^done: .* serves? as generation 1$/m) as string,
