@@ -4,6 +4,7 @@
  * @module
  */
 import { systemEnv, type Env } from "../process/env.js";
+import { builtins } from "../platform/builtins.js";
 import { native } from "../platform/native.js";
 import { PidFile } from "../process/pid-file.js";
 import { takeActivation } from "../systemd/activation.js";
@@ -34,6 +35,8 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
 
 /** {@link supervise} with settings that were read before. */
 export async function run(settings: SupervisorSettings): Promise<number> {
+  // It has no code for which optimizing compilers are worth the 4 MB that a first use of them takes.
+  for (const flag of ["--no-opt", "--no-maglev"]) builtins.v8.setFlagsFromString(flag);
   try {
     return await start(settings);
   } catch (error) {
