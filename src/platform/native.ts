@@ -276,7 +276,7 @@ function load(): Native {
   const places = addonPlaces();
   const failures: unknown[] = [];
   for (const place of places) {
-    // To throw an error for a file that is not there would cost each process 2 MB of memory.
+    // To throw an error for a file that is not there would take 1.5 MB of memory.
     if (!existsSync(place)) {
       failures.push(new Error(`No such file: ${place}`));
       continue;
