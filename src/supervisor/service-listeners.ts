@@ -14,8 +14,16 @@ import type { Loan } from "./steering.js";
 export interface ListenersHost {
   /** Whether the worker of an index accepts. */
   isAccepting(index: number): boolean;
+  /** The names of the listeners of the workers that do not accept yet. */
+  waiting(): Iterable<string>;
   lend(loan: Loan, name: string, fd: number): void;
   unlend(loan: Loan, name: string): void;
+}
+
+/** The worker that a listener is opened for. */
+interface ListenerUser {
+  readonly index: number;
+  readonly isAccepting: boolean;
 }
 
 /** The listeners with their descriptors. */
@@ -42,7 +50,7 @@ export class ServiceListeners {
   readonly #outlived = new Map<string, InventoryItem[]>();
   /** Descriptors that workers have added themselves, by index and name. */
   readonly #kept = new Map<number, Map<string, InventoryItem>>();
-  /** The listeners that each worker uses, by index. */
+  /** The listeners of the last worker of each index that accepted: another one that starts may fail. */
   readonly #used = new Map<number, Set<string>>();
   /** Requests run one after the other: several workers ask for the same listener at the same time. */
   #last: Promise<unknown> = Promise.resolve();
@@ -84,15 +92,15 @@ export class ServiceListeners {
   }
 
   /**
-   * The listener for the worker of an index. The descriptor stays this object's.
+   * The listener for a worker. The descriptor stays this object's.
    *
    * @throws {HandoverError} `ERR_LISTEN`
    */
-  async open(index: number, request: OpenRequest): Promise<InventoryItem> {
-    const opening = this.#last.then(async () => this.#open(index, request));
+  async open(user: ListenerUser, request: OpenRequest): Promise<InventoryItem> {
+    const opening = this.#last.then(async () => this.#open(user.index, request));
     this.#last = opening.catch(() => {});
     const item = await opening;
-    this.#usedBy(index).add(item.name);
+    if (user.isAccepting) this.#usedBy(user.index).add(item.name);
     // A new member may get connections before its worker accepts, where the kernel refuses to steer.
     this.steer();
     return item;
@@ -137,7 +145,7 @@ export class ServiceListeners {
     this.#shared.endLoan();
   }
 
-  /** A worker has taken these listeners into use, and accepts or soon will. */
+  /** A worker accepts, and uses these listeners. */
   setUsed(index: number, names: ReadonlySet<string>): void {
     this.#used.set(index, new Set(names));
   }
@@ -174,6 +182,7 @@ export class ServiceListeners {
     for (const { fd } of this.#kept.get(index)?.values() ?? []) native().close(fd);
     this.#kept.delete(index);
     this.#used.delete(index);
+    this.closeUnused();
     this.steer();
   }
 
@@ -183,9 +192,12 @@ export class ServiceListeners {
     return items.flatMap(({ address, fd }) => (address?.kind === "tcp" ? [fd] : []));
   }
 
-  /** After an upgrade: closes the listeners that no worker uses. */
+  /** When workers have left: closes the listeners that none of the others uses. Clients would wait there for ever. */
   closeUnused(): void {
-    const names = new Set([...this.#used.values()].flatMap((some) => [...some]));
+    const names = new Set([
+      ...[...this.#used.values()].flatMap((some) => [...some]),
+      ...this.#host.waiting(),
+    ]);
     for (const [name, group] of this.#groups) {
       if (names.has(name)) continue;
       group.close();

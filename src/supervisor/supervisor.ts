@@ -73,6 +73,7 @@ export class Supervisor implements ControlledProcess {
     this.listeners = new ServiceListeners(
       {
         isAccepting: (index) => this.#care.isServing(index),
+        waiting: () => this.#waiting.flatMap(({ used }) => [...used]),
         lend: ({ member, to }, name, fd) => this.pool.acceptor(to)?.lend(name, member, fd),
         unlend: ({ member, to }, name) => this.pool.acceptor(to)?.unlend(name, member),
       },
@@ -104,6 +105,7 @@ export class Supervisor implements ControlledProcess {
       started: (generation, workers) => this.events.emit("upgrading", { pid: env.pid, generation, workers }),
       ready: (ready, workers) => this.events.emit("workerReady", { ready, workers }),
       unstaged: ({ expires: _, ...staged }, reason) => this.events.emit("unstaged", { ...staged, reason }),
+      ended: () => this.listeners.closeUnused(),
     });
     this.#requests = new WorkerRequests(this.listeners, this.pool.units, async (operation, ttl, signal) => {
       switch (operation) {
@@ -342,6 +344,12 @@ export class Supervisor implements ControlledProcess {
     return new Set([...this.pool.living(), ...(this.#upgrade?.news.values() ?? [])]);
   }
 
+  /** The workers that are, or may soon be, the ones that accept. */
+  get #waiting(): WorkerProcess[] {
+    const currents = this.pool.records.flatMap(({ current }) => current ?? []);
+    return [...currents, ...(this.#upgrade?.news.values() ?? []), ...this.#trial.workers];
+  }
+
   get #isStopping(): boolean {
     return this.#state === "stopping" || this.#state === "ended";
   }
@@ -534,7 +542,6 @@ export class Supervisor implements ControlledProcess {
     if (isDone && !isLast && !this.#isStopping) return "confirmed";
     if (isDone) {
       record.outcome = "confirmed";
-      this.listeners.closeUnused();
     } else {
       const { error } = end;
       const outcome = end.how === "rolledBack" ? "rolledBack" : "failed";
@@ -548,6 +555,7 @@ export class Supervisor implements ControlledProcess {
       if (end.how === "orphaned") this.pool.adopt(upgrade.news);
       this.pool.startMissing();
     }
+    this.listeners.closeUnused();
     this.events.emit("recorded", record);
     return isDone ? "confirmed" : "rolledBack";
   }

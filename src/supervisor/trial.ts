@@ -23,6 +23,8 @@ interface TrialWatch {
   /** One more of them is ready. */
   ready(ready: number, workers: number): void;
   unstaged(staged: Staged, reason: string): void;
+  /** What they had is not needed any longer. */
+  ended(): void;
 }
 
 /** New workers that are started without a commit: for a rehearsal, or to be staged. There is one set of them at a time. */
@@ -51,9 +53,9 @@ export class Trial {
     return this.#held?.staged;
   }
 
-  /** Whether a worker is one of those that are started or staged. */
-  has(worker: WorkerProcess): boolean {
-    return [this.#starting, this.#held?.workers].some((some) => some?.get(worker.index) === worker);
+  /** Those that are started or staged. */
+  get workers(): WorkerProcess[] {
+    return [this.#starting, this.#held?.workers].flatMap((some) => [...(some?.values() ?? [])]);
   }
 
   async rehearse(generation: number, signal: AbortSignal | undefined): Promise<Rehearsal> {
@@ -63,6 +65,7 @@ export class Trial {
       return result;
     } finally {
       this.#starting = undefined;
+      this.#watch.ended();
     }
   }
 
@@ -183,5 +186,6 @@ export class Trial {
     if (workers === undefined) return;
     if (this.#starting === workers) this.#starting = undefined;
     for (const worker of workers.values()) this.#pool.abandon(worker);
+    this.#watch.ended();
   }
 }

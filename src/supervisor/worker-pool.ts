@@ -311,6 +311,7 @@ export class WorkerPool {
   /** An old worker accepts again. */
   resume(worker: WorkerProcess, reason: HandoverError, roles: boolean): void {
     worker.resume(reason, roles, this.#nextFence());
+    this.#host.listeners.setUsed(worker.index, worker.used);
   }
 
   /** Later fences are above this one. */

@@ -447,6 +447,7 @@ export class WorkerProcess {
         break;
       case "release":
         this.#opened.delete(message.name);
+        this.#used = new Set([...this.#used].filter((name) => name !== message.name));
         this.#listener.release(this, message.name);
         break;
       case "keep":

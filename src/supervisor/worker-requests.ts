@@ -64,7 +64,7 @@ export class WorkerRequests {
 
   async #open(worker: WorkerProcess, { request, ...wish }: WorkerRequest & { type: "open" }): Promise<void> {
     try {
-      const { fd, ...entry } = await this.#listeners.open(worker.index, wish);
+      const { fd, ...entry } = await this.#listeners.open(worker, wish);
       worker.answer({ type: "opened", request, entry }, fd);
     } catch (error) {
       const { code, message } = toHandoverError(error, "ERR_LISTEN", `listen on ${wish.name}`);

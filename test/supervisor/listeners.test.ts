@@ -3,7 +3,8 @@ import { once } from "node:events";
 import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { text as readAll } from "node:stream/consumers";
+import { describe, expect, test } from "vitest";
 import { Crowd } from "../support/faults.js";
 import { FaultInjector } from "../support/fault-injector.js";
 import { temporaryDirectory } from "../support/service.js";
@@ -88,6 +89,59 @@ test("where the kernel refuses the filter, its hash spreads connections and noth
   expect(crowd.failures.filter((failure) => !/ECONNRESET|socket hang up/.test(failure))).toEqual([]);
   await service.stop();
 });
+
+describe("a listener that only new workers have opened", () => {
+  test("is closed after a rehearsal, and when they are no longer staged", async () => {
+    const plans = [[listen("old")], [listen("old"), listen("new")]];
+    const service = await Supervised.start("listens-by-plan.js", { settings: { plans } });
+    await (await service.client()).ask({ command: "rehearse" });
+    expect(await names(service)).toEqual(["old"]);
+    await (await service.client()).ask({ command: "stage" });
+    expect(await names(service)).toEqual(["old", "new"]);
+    await (await service.client()).ask({ command: "unstage" });
+    expect(await names(service)).toEqual(["old"]);
+    await service.replace();
+    expect(await names(service)).toEqual(["old", "new"]);
+    await service.stop();
+  });
+
+  test("is closed after a rollback, and clients reach the old workers", async () => {
+    const service = await Supervised.start("listens-by-plan.js", {
+      probation: 60_000,
+      settings: { plans: [[listen("old")], [listen("new")]] },
+    });
+    const pids = await service.pids();
+    const { address } = await service.until("held");
+    const { answer, committed } = await service.beginUpgrade();
+    await committed;
+    const { pid } = await service.until("accepting", { generation: 1 });
+    process.kill(pid, "SIGKILL");
+    await expect(answer).rejects.toMatchObject({ code: "ERR_ROLLED_BACK" });
+    expect(await names(service)).toEqual(["old"]);
+    const { port } = address as { port: number };
+    for (let n = 0; n < 10; n++) expect(pids).toContain(Number(await readAll(connect(port, "127.0.0.1"))));
+    await service.stop();
+  });
+});
+
+test("a listener of one worker is closed when the number of workers no longer reaches its index", async () => {
+  const plans = [[listen("all"), { ...listen("last"), index: 1 }]];
+  const service = await Supervised.start("listens-by-plan.js", { settings: { plans } });
+  expect((await names(service)).toSorted()).toEqual(["all", "last"]);
+  await service.scale(1);
+  expect(await names(service)).toEqual(["all"]);
+  await service.scale(2);
+  expect(await names(service)).toEqual(["all", "last"]);
+  await service.stop();
+});
+
+function listen(name: string): object {
+  return { name, port: 0, host: "127.0.0.1" };
+}
+
+async function names(service: Supervised): Promise<string[]> {
+  return (await service.status()).listeners.map(({ name }) => name);
+}
 
 async function askUnix(path: string): Promise<number> {
   const socket = connect({ path });
