@@ -233,9 +233,14 @@ export class Supervisor implements ControlledProcess {
     this.#assertIdle("upgrade");
     if (this.pool.isCrowded) throw stateError("ERR_TOO_MANY_DRAINING", "upgrade");
     await this.#assertReplaceable("upgrade", this.pool.indexes, signal);
-    const staged = await this.#trial.take();
     await this.#care.endRebalance();
-    this.#assertIdle("upgrade");
+    const staged = await this.#trial.take();
+    try {
+      this.#assertIdle("upgrade");
+    } catch (error) {
+      this.#trial.end(staged?.workers);
+      throw error;
+    }
     const { indexes } = this.pool;
     return this.#replace(indexes, this.#rollingFor(indexes, staged), this.#generation + 1, staged, signal);
   }

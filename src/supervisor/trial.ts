@@ -74,7 +74,7 @@ export class Trial {
     const { workers, result } = await this.#start("stage an upgrade", generation, signal);
     const answers = await Promise.all([...workers.values()].map(async (worker) => worker.stage(ttl)));
     if (answers.includes(false) || this.#starting !== workers) {
-      this.#end(workers);
+      this.end(workers);
       throw new HandoverError("ERR_UNRESPONSIVE", "cannot stage an upgrade: a new worker did not answer");
     }
     this.#starting = undefined;
@@ -95,7 +95,7 @@ export class Trial {
     if (held === undefined) return undefined;
     this.#held = undefined;
     held.cancelExpiry();
-    this.#end(held.workers);
+    this.end(held.workers);
     this.#watch.unstaged(held.staged, reason);
     return held.staged;
   }
@@ -115,7 +115,7 @@ export class Trial {
   /** The service stops. */
   stop(): void {
     this.unstage("the service is stopping");
-    this.#end(this.#starting);
+    this.end(this.#starting);
   }
 
   async #whyOutdated({ workers, launch }: StagedWorkers): Promise<string | undefined> {
@@ -164,7 +164,7 @@ export class Trial {
       const timings = { spawn: spawned - begin, ready: clock.now() - spawned };
       return { workers, result: { pid, generation, workers: all.length, timings } };
     } catch (error) {
-      this.#end(workers);
+      this.end(workers);
       throw toHandoverError(error, "ERR_INTERNAL", doing);
     } finally {
       cancel();
@@ -182,7 +182,8 @@ export class Trial {
     await Promise.all(each);
   }
 
-  #end(workers: ReadonlyMap<number, WorkerProcess> | undefined): void {
+  /** Ends workers that are not used. */
+  end(workers: ReadonlyMap<number, WorkerProcess> | undefined): void {
     if (workers === undefined) return;
     if (this.#starting === workers) this.#starting = undefined;
     for (const worker of workers.values()) this.#pool.abandon(worker);
