@@ -69,7 +69,12 @@ export class Rebalancer {
 
   #begin(from: WorkerProcess, to: WorkerProcess, count: number): void {
     const running = { from, count, over: deferred<void>() };
-    linkWorkers(from, to, (fd) => from.rebalance(to, count, fd));
+    try {
+      linkWorkers(from, to, (fd) => from.rebalance(to, count, fd));
+    } catch {
+      // No descriptor is free: it can wait.
+      return this.#rest(from);
+    }
     this.#running = running;
     const cancel = this.#host.clock.after(LONGEST, () => {
       this.#rest(from);

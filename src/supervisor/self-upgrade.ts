@@ -8,6 +8,7 @@ import { findOnPath } from "../platform/path.js";
 import { successorCommand, type Command } from "../process/command.js";
 import { launchInfo, type LaunchInfo } from "../process/launch-info.js";
 import { scriptOf } from "../process/node-words.js";
+import { systemClock } from "../util/clock.js";
 import type { OwnBinding } from "./own-binding.js";
 import { report } from "./report.js";
 import {
@@ -135,6 +136,7 @@ const CHECK_TIMEOUT = 30_000;
 async function rehearse(next: Execution, cwd: string, state: SupervisorState): Promise<string> {
   const doing = "cannot upgrade the supervisor";
   const [fd, size] = writeState(state);
+  let cancel: (() => void) | undefined;
   try {
     const [argv0 = next.file, ...args] = next.words;
     const child = builtins.childProcess.spawn(next.file, args, {
@@ -142,11 +144,12 @@ async function rehearse(next: Execution, cwd: string, state: SupervisorState): P
       cwd,
       env: checkEnvironment(next.env, size),
       stdio: ["ignore", "pipe", "pipe", fd],
-      timeout: CHECK_TIMEOUT,
-      killSignal: "SIGKILL",
     });
-    const [stdout, stderr] = [child.stdout!, child.stderr!].map(async (one) =>
-      one.setEncoding("utf8").toArray(),
+    // The timer of spawn() itself would keep this process if the child cannot be started.
+    cancel = systemClock.after(CHECK_TIMEOUT, () => child.kill("SIGKILL"));
+    // A process that cannot be started for want of descriptors has no streams.
+    const [stdout, stderr] = [child.stdout, child.stderr].map(
+      async (one: typeof child.stdout | undefined) => one?.setEncoding("utf8").toArray() ?? [],
     );
     const [code, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
       child.once("error", (cause) =>
@@ -161,6 +164,7 @@ async function rehearse(next: Execution, cwd: string, state: SupervisorState): P
     const message = `${doing}: the new version ${how}${code === 0 ? " without an answer" : ""}${said ? `: ${said}` : ""}`;
     throw new HandoverError("ERR_CHILD_EXITED", message);
   } finally {
+    cancel?.();
     native().close(fd);
   }
 }
