@@ -279,7 +279,10 @@ export class Worker implements SupervisorListener {
   }
 }
 
-/** Says of options that are the service's that they have no effect here. One worker says so, once. */
+/**
+ * Says of options that are the service's that they have no effect here. One worker says so, once. The program need not have
+ * given one that is at its default.
+ */
 function warnAboutIgnored({ place }: SupervisorLink, settings: Settings): void {
   if (place.index > 0 || place.generation > 0) return;
   const { pidFile, controlSocket } = settings;

@@ -33,7 +33,8 @@ export function commitError({ code, indexes }: CommitFailure, cause?: Error): Ha
 }
 
 /** Why a new process that has sent nothing is not ready. */
-export const NOT_GREETED = "its program has not created an Upgrader";
+export const NOT_GREETED =
+  "its program has not created an Upgrader (handover run --auto is for one that does not know of handover)";
 
 const SENTENCES: Record<CommitFailureCode, (workers: string) => string> = {
   ERR_ABORTED: () => "the upgrade was aborted",

@@ -429,7 +429,9 @@ export class WorkerPool {
   #onDeath(index: number, worker: WorkerProcess | undefined, how: HandoverError): void {
     const record = this.#records[index];
     if (record === undefined || record.current !== worker) return;
-    Object.assign(record, { current: undefined, isRestarting: false, lastExit: reasonOf(how) });
+    // Its line names the worker and the process: it is no successor to those who read it.
+    const lastExit = reasonOf(how).replace(/^the successor \(pid \d+\) /, "it ");
+    Object.assign(record, { current: undefined, isRestarting: false, lastExit });
     this.#host.listeners.steer();
     if (this.#host.isStopping() || this.#host.onDeath(index)) return;
     const delay = record.policy.died(this.#env.clock.now(), worker?.readySince);

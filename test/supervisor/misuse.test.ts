@@ -16,9 +16,34 @@ test("a program without an Upgrader is killed after its time, and the service en
   const service = Supervised.begin("supervisor/no-upgrader.js", { readyTimeout: 1, restarts: 0 });
   await service.ends(1);
   expect(service.service.noise).toContain(
-    "it was not ready within 1 ms, and was killed: its program has not created an Upgrader; it is not started again",
+    "it was not ready within 1 ms, and was killed: its program has not created an Upgrader (handover run --auto is for one that does not know of handover); it is not started again",
   );
   expect(service.service.noise).toContain("every worker has failed: the service ends");
+});
+
+test("a worker that dies is named once in its line", async () => {
+  const service = Supervised.begin("supervisor/starts-by-index.js", {
+    workers: 1,
+    restarts: 0,
+    settings: { dies: [0] },
+  });
+  await service.ends(1);
+  expect(service.service.noise).toMatch(
+    /^handover: worker 0 \(pid \d+\) has failed: it exited with code 7; .*it is not started again$/m,
+  );
+});
+
+test("a program is told of the options that it has given and that are the service's, and of no others", async () => {
+  const silent = await Supervised.start("http.js", { probation: 100, settings: { drainTimeout: 1_000 } });
+  const told = await Supervised.start("http.js", {
+    probation: 100,
+    settings: { probation: 7, maxDraining: 3 },
+  });
+  await Promise.all([silent.stop(), told.stop()]);
+  expect(silent.service.noise).not.toContain("HANDOVER_WORKER");
+  expect(told.service.noise).toContain(
+    "are its supervisor's: probation (the service has 100 ms), maxDraining (the service has 4)",
+  );
 });
 
 test("an upgrade is refused while a worker listens without handover, and nothing is started", async () => {
