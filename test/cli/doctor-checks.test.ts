@@ -611,14 +611,6 @@ test.each([
   expect(examine(facts).filter(({ check }) => check === "sandbox")).toEqual([]);
 });
 
-test("a supervisor may be PID 1, and its own control socket need not be inherited", () => {
-  const facts: Mutable = healthy();
-  facts.process!.innerPid = 1;
-  facts.status!.workers = [];
-  listens("unix", "/run/app/app.sock")(facts);
-  expect(examine(facts).filter(({ severity }) => severity !== "ok")).toEqual([]);
-});
-
 test("a UDP socket that only sends is not taken for a listener", () => {
   const facts = healthy();
   listens("udp", "0.0.0.0:40000")(facts);
