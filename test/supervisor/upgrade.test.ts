@@ -77,8 +77,10 @@ describe("the roles", () => {
     const holder = await service.until("acquired");
     for (let n = 1; n <= 2; n++) {
       const from = service.service.lines.length;
-      const { answer } = await service.beginUpgrade();
+      const { answer, committed } = await service.beginUpgrade();
       const taker = await service.until("acquired", { generation: 1 }, from);
+      // Before all new workers accept there would be nothing to roll back.
+      await committed;
       process.kill(taker.pid, "SIGKILL");
       await expect(answer).rejects.toMatchObject({ code: "ERR_ROLLED_BACK" });
       await service.until("acquired", { pid: holder.pid }, from);
