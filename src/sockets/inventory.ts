@@ -174,6 +174,12 @@ export class Inventory {
     if (item === undefined) return;
     if (this.#isLent) return void this.#closing.add(name);
     this.#used.delete(name);
+    if (this.#borrowed.has(item) && !this.#hasClosedUnused) {
+      // The predecessor holds the address, so that a second listen() could not bind it.
+      this.#inherited.set(name, item);
+      this.#report?.();
+      return;
+    }
     native().close(item.fd);
     if (this.#borrowed.has(item)) this.#released.add(item);
     else unlinkOwn(item);
