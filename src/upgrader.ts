@@ -10,6 +10,7 @@ import { publicState, type Outcome } from "./lifecycle.js";
 import type { Totals } from "./metrics/totals.js";
 import { readOptions, type UpgraderOptions } from "./options.js";
 import { prepareCompileCache } from "./process/compile-cache.js";
+import { currentUpgrader, setCurrentUpgrader } from "./process/current.js";
 import { systemEnv } from "./process/env.js";
 import { native } from "./platform/native.js";
 import { onSignals } from "./process/signals.js";
@@ -53,7 +54,7 @@ interface AttemptOptions {
 export class Upgrader extends EventEmitter<UpgraderEvents> {
   /** The one of this process, whoever has made it; undefined if there is none. */
   static get current(): Upgrader | undefined {
-    return (globalThis as { [EXISTS]?: Upgrader })[EXISTS];
+    return currentUpgrader() as Upgrader | undefined;
   }
 
   /** 0 for the first process of the service; each upgrade adds 1. */
@@ -303,10 +304,8 @@ function claimProcess(upgrader: Upgrader): void {
     const message = "this process has an Upgrader already, which is Upgrader.current: there can be only one";
     throw new HandoverError("ERR_UPGRADER_EXISTS", message);
   }
-  (globalThis as { [EXISTS]?: Upgrader })[EXISTS] = upgrader;
+  setCurrentUpgrader(upgrader);
 }
-
-const EXISTS = Symbol.for("handover.upgrader");
 
 /** An upgrade that a signal asked for has no caller that could report its error. */
 function reportFailedUpgrade(error: unknown): void {

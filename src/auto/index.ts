@@ -7,15 +7,14 @@
 import { isMainThread } from "../platform/node-internals.js";
 import { interceptListen } from "./intercept.js";
 
-const interception = isMainThread() ? interceptListen() : undefined;
+const declare = isMainThread() ? interceptListen() : undefined;
 
 /**
  * Declares the program initialised, with `HANDOVER_READY=manual`; otherwise a successor counts as initialised when no further server
- * was opened for a moment. Resolves when this process accepts; at once in a process whose servers were not taken over.
+ * was opened for a moment. Resolves when this process accepts; at once in a process whose servers were not taken over, or not yet.
  *
  * @throws {HandoverError} as `Upgrader.ready()`
  */
 export async function ready(): Promise<void> {
-  const taken = await interception?.upgrader();
-  await taken?.ready();
+  await declare?.();
 }

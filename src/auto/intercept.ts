@@ -1,60 +1,104 @@
 import { Server } from "node:net";
 import { builtins } from "../platform/builtins.js";
 import { overrideMember } from "../platform/node-internals.js";
+import { channelVariable } from "../process/channel-variable.js";
+import { currentUpgrader } from "../process/current.js";
+import { launchInfo } from "../process/launch-info.js";
 import { readListenArguments } from "./listen-arguments.js";
+import { PendingServer } from "./pending-server.js";
 import { ProgramExit } from "./program-exit.js";
 import type { AutoUpgrader } from "./takeover.js";
-
-/** The servers of this process that were taken over. */
-interface Interception {
-  /** Undefined if no server was taken over. */
-  upgrader(): Promise<AutoUpgrader | undefined>;
-}
 
 /** A process of this tree has this variable if an older one listens: it is the one that is upgraded. */
 const OWNER_VARIABLE = "HANDOVER_AUTO";
 
-/** The variable by which a process knows that it is a successor, or a worker. */
-const CHANNEL_VARIABLE = "HANDOVER_CHANNEL";
-
 /**
  * Replaces `listen()` of all servers. The rest of the package is loaded with the first server that is taken over: a process that
  * opens none has no signal handler and no file of handover.
+ *
+ * @returns declares the program initialised
  */
-export function interceptListen(): Interception {
-  const isSuccessor = process.env[CHANNEL_VARIABLE] !== undefined;
-  if (process.env[OWNER_VARIABLE] !== undefined && !isSuccessor) return { upgrader: async () => undefined };
+export function interceptListen(): () => Promise<void> {
+  // A successor, or a worker, is not one of the children that stay out.
+  if (channelVariable === undefined && process.env[OWNER_VARIABLE] !== undefined) return async () => {};
+  if (channelVariable !== undefined) process.env[OWNER_VARIABLE] = String(process.pid);
+  // How this process was started is read now: the program may set its title.
+  void launchInfo;
   const exit = new ProgramExit();
   const { listen } = Server.prototype as unknown as { listen: (this: Server, ...args: unknown[]) => Server };
+  const pending = new WeakMap<Server, PendingServer>();
   let loading: Promise<AutoUpgrader | undefined> | undefined;
+  let isDeclared = false;
   const load = async (): Promise<AutoUpgrader | undefined> => {
-    const [{ AutoUpgrader: Auto }, { Upgrader }] = await Promise.all([
-      import("./takeover.js"),
-      import("../upgrader.js"),
-    ]);
+    const { AutoUpgrader: Auto } = await import("./takeover.js");
     // A program that uses handover itself opens its servers with it.
-    return Upgrader.current === undefined ? new Auto(exit) : undefined;
+    return currentUpgrader() === undefined ? new Auto(exit, isDeclared) : undefined;
   };
-  // It takes its channel out of the environment before the program can start other processes.
-  if (isSuccessor) loading = load();
+  const take = async (server: Server, args: unknown[], begun: PendingServer): Promise<void> => {
+    try {
+      const upgrader = await loading;
+      const wish = readListenArguments(args);
+      if (begun.isClosed) server.emit("close");
+      else if (upgrader !== undefined) await upgrader.listen(server, wish!.options, begun);
+      else {
+        begun.end();
+        listen.apply(server, withoutCallback(args));
+      }
+    } catch (error) {
+      begun.end();
+      server.emit("error", error);
+    } finally {
+      if (pending.get(server) === begun) pending.delete(server);
+    }
+  };
   const intercepted = function (this: Server, ...args: unknown[]): Server {
     const wish = readListenArguments(args);
-    if (wish === undefined || this.listening || isClustered()) return listen.apply(this, args);
-    if (loading === undefined) process.env[OWNER_VARIABLE] = String(process.pid);
+    if (wish === undefined) return listen.apply(this, args);
+    if (isClustered()) {
+      warnOfCluster();
+      return listen.apply(this, args);
+    }
+    if (loading === undefined && currentUpgrader() !== undefined) return listen.apply(this, args);
+    if (this.listening || pending.get(this)?.isClosed === false) throw alreadyListens();
+    process.env[OWNER_VARIABLE] = String(process.pid);
     loading ??= load();
-    void loading.then((upgrader) => {
-      if (upgrader === undefined) listen.apply(this, args);
-      else upgrader.listen(this, wish);
-    });
+    if (wish.callback !== undefined) this.once("listening", wish.callback);
+    const begun = new PendingServer(this, wish.options);
+    pending.set(this, begun);
+    void take(this, args, begun);
     return this;
   };
   overrideMember(Server.prototype, "listen", intercepted as typeof Server.prototype.listen);
-  return { upgrader: async () => loading };
+  return async () => {
+    isDeclared = true;
+    await (await loading)?.ready();
+  };
 }
 
 /** The servers of a cluster are its primary's, which opens them when a worker asks. */
 function isClustered(): boolean {
-  if (process.env["NODE_UNIQUE_ID"] !== undefined) return true;
-  const { workers } = builtins.cluster;
-  return workers !== undefined && Object.keys(workers).length > 0;
+  const { isWorker, workers } = builtins.cluster;
+  return isWorker || (workers !== undefined && Object.keys(workers).length > 0);
+}
+
+/** Once, in the primary. */
+function warnOfCluster(): void {
+  if (hasWarned || builtins.cluster.isWorker) return;
+  hasWarned = true;
+  const message =
+    "handover/auto does not take over the servers of node:cluster: this program works as without it, and cannot be upgraded. " +
+    "Let `handover run --auto` run the workers in place of node:cluster";
+  process.emitWarning(message, { code: "HANDOVER_CLUSTER" });
+}
+
+let hasWarned = false;
+
+function withoutCallback(args: unknown[]): unknown[] {
+  return args.filter((arg) => typeof arg !== "function");
+}
+
+/** As Node throws it. */
+function alreadyListens(): Error {
+  const error = new Error("Listen method has been called more than once without closing.");
+  return Object.assign(error, { code: "ERR_SERVER_ALREADY_LISTEN" });
 }

@@ -26,13 +26,13 @@ export function readListenArguments(args: readonly unknown[]): ListenWish | unde
   }
   const port = portOf(first);
   if (port !== undefined) {
-    const host = typeof second === "string" ? { host: second } : {};
-    return {
-      options: { port, ...host, ...backlogOf(typeof second === "string" ? third : second) },
-      callback,
-    };
+    const host = typeof second === "string" && second !== "" ? { host: second } : {};
+    // The backlog is the second or the third argument.
+    const backlog =
+      host.host === undefined ? { ...backlogOf(third), ...backlogOf(second) } : backlogOf(third);
+    return { options: { port, ...host, ...backlog }, callback };
   }
-  if (typeof first !== "string" || isNumber(first)) return undefined;
+  if (typeof first !== "string" || Number(first) >= 0) return undefined;
   return { options: { path: first, ...backlogOf(second) }, callback };
 }
 

@@ -6,14 +6,21 @@ import type { UpgraderOptions } from "../options.js";
 const VARIABLES = {
   HANDOVER_PID_FILE: ["pidFile", String],
   HANDOVER_CONTROL_SOCKET: ["controlSocket", (text: string) => (text === "false" ? false : text)],
-  HANDOVER_UPGRADE_TIMEOUT: ["upgradeTimeout", Number],
-  HANDOVER_DRAIN_TIMEOUT: ["drainTimeout", Number],
-  HANDOVER_EXIT_TIMEOUT: ["exitTimeout", Number],
-  HANDOVER_PROBATION: ["probation", Number],
-  HANDOVER_MAX_DRAINING: ["maxDraining", Number],
+  HANDOVER_UPGRADE_TIMEOUT: ["upgradeTimeout", number],
+  HANDOVER_DRAIN_TIMEOUT: ["drainTimeout", number],
+  HANDOVER_EXIT_TIMEOUT: ["exitTimeout", number],
+  HANDOVER_PROBATION: ["probation", number],
+  HANDOVER_MAX_DRAINING: ["maxDraining", number],
   HANDOVER_UNMANAGED: ["unmanaged", String],
+  HANDOVER_UPGRADE_SIGNAL: ["signals", (text: string) => ({ upgrade: text === "false" ? false : text })],
   HANDOVER_COMPILE_CACHE: ["compileCache", (text: string) => (text === "true" ? true : text)],
 } as const satisfies Record<string, readonly [keyof UpgraderOptions, (text: string) => unknown]>;
+
+/** Text that is no number stays as it is, for the message. */
+function number(text: string): number | string {
+  const value = Number(text);
+  return Number.isNaN(value) ? text : value;
+}
 
 /** The variables of the options, for the documentation and its test. */
 export const OPTION_VARIABLES = Object.keys(VARIABLES);

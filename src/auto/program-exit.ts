@@ -1,4 +1,5 @@
-import { overrideMember } from "../platform/node-internals.js";
+import { constants } from "node:os";
+import { overrideMember, wrapMember } from "../platform/node-internals.js";
 
 /**
  * The stop signals of a program that does not know of handover. Its own listeners close servers and end the process: they run
@@ -12,7 +13,7 @@ export class ProgramExit {
   /** To be made before the program adds a listener: Node binds the function that is there at that time. */
   constructor() {
     const emit = (name: string, ...args: unknown[]): boolean => {
-      if (this.#onStop === undefined || !STOP.has(name)) return this.#emit(name, ...args);
+      if (this.#onStop === undefined || !STOP.has(name as NodeJS.Signals)) return this.#emit(name, ...args);
       this.#onStop();
       return true;
     };
@@ -23,29 +24,37 @@ export class ProgramExit {
   take(onStop: () => void): void {
     this.#onStop = onStop;
     // Without a listener of its own the process would die.
-    for (const name of STOP) process.on(name as NodeJS.Signals, doNothing);
+    for (const name of STOP) process.on(name, doNothing);
   }
 
   /**
-   * Ends the program as if it had been stopped now: by its own listeners, and at the latest after `timeout` ms. The exit code is 0,
-   * unless the program has set another.
+   * Ends the program as if it had been stopped now: by its own listeners, after which it may do what it still has to do. The exit code
+   * is 0, unless the program has set another.
    */
-  end(timeout: number): void {
+  end(): void {
     this.#onStop = undefined;
-    const name = [...STOP].find((one) =>
-      process.listeners(one as NodeJS.Signals).some((own) => own !== doNothing),
-    );
+    for (const name of STOP) process.off(name, doNothing);
     process.exitCode ??= 0;
-    if (name === undefined) process.exit();
-    if (timeout > 0) setTimeout(() => process.exit(), timeout).unref();
-    // A program that has nothing more to do ends by itself. What would keep it are its own servers, and they are closed.
-    this.#emit(name, name, SIGNAL_NUMBERS[name]);
+    const name = [...STOP].find((one) => process.listenerCount(one) > 0);
+    if (name !== undefined) {
+      endInPlaceOfSignal();
+      this.#emit(name, name, constants.signals[name]);
+    } else {
+      this.#emit("beforeExit", process.exitCode);
+      process.exit();
+    }
   }
 }
 
-const STOP: ReadonlySet<string> = new Set(["SIGTERM", "SIGINT"]);
+/** Libraries send the signal again after their clean-up, so that the process ends. It has not been killed, and is to say so. */
+function endInPlaceOfSignal(): void {
+  wrapMember(process, "kill", (kill) => (pid, signal) => {
+    if (pid === process.pid && STOP.has(signal as NodeJS.Signals)) process.exit();
+    return kill(pid, signal);
+  });
+}
 
-const SIGNAL_NUMBERS: Record<string, number> = { SIGTERM: 15, SIGINT: 2 };
+const STOP: ReadonlySet<NodeJS.Signals> = new Set(["SIGTERM", "SIGINT"] as const);
 
 function doNothing(): void {
   // The signal has been dealt with.

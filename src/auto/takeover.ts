@@ -1,24 +1,34 @@
 import type { Server } from "node:net";
+import { constants } from "node:os";
 import type { HandoverError } from "../errors.js";
+import { getSystemErrorMap } from "node:util";
+import { overrideMember } from "../platform/node-internals.js";
 import { Upgrader } from "../upgrader.js";
 import type { ListenWish } from "./listen-arguments.js";
 import { readAutoOptions } from "./options.js";
+import type { PendingServer } from "./pending-server.js";
 import type { ProgramExit } from "./program-exit.js";
 
 /** The servers of a program that does not know of handover, and the Upgrader that was made for it. */
 export class AutoUpgrader {
   readonly #upg: Upgrader;
+  readonly #servers = new Set<Server>();
   /** Calls of `listen()` that are not answered yet. */
   #pending = 0;
   #quiet: NodeJS.Timeout | undefined;
   readonly #isManual: boolean;
 
-  constructor(exit: ProgramExit) {
+  /** @param isDeclared whether the program has called `ready()` already */
+  constructor(exit: ProgramExit, isDeclared: boolean) {
     const options = readAutoOptions(process.env, process.argv[1] ?? process.cwd());
-    this.#isManual = process.env["HANDOVER_READY"] === "manual";
-    this.#upg = new Upgrader({ ...options, signals: { upgrade: "SIGHUP", stop: [] } });
+    this.#isManual = process.env["HANDOVER_READY"] === "manual" && !isDeclared;
+    const signals = { upgrade: "SIGHUP" as const, ...options.signals, stop: [] };
+    this.#upg = new Upgrader({ ...options, signals });
     exit.take(() => void this.#upg.stop());
-    void this.#upg.exit.then(() => exit.end(options.exitTimeout ?? EXIT_TIMEOUT));
+    void this.#upg.exit.then(() => {
+      for (const server of this.#servers) closeAgain(server);
+      exit.end();
+    });
   }
 
   /** Declares the program initialised, in place of the wait for a quiet moment. */
@@ -27,19 +37,24 @@ export class AutoUpgrader {
     await this.#upg.ready();
   }
 
-  /** Does what Node's `listen()` does, on a listener of the service. */
-  listen(server: Server, { options, callback }: ListenWish): void {
-    if (callback !== undefined) server.once("listening", callback);
+  /** Does what Node's `listen()` does, on a listener of the service. An error is the server's event. */
+  async listen(server: Server, options: ListenWish["options"], begun: PendingServer): Promise<void> {
+    this.#servers.add(server);
     this.#pending++;
     clearTimeout(this.#quiet);
-    this.#upg
+    begun.begin();
+    try {
       // A program may wait for the event `listening` before it goes on.
-      .listen(server, { ...options, early: true })
-      .catch((error: HandoverError) => server.emit("error", asNodeError(error, options)))
-      .finally(() => {
-        this.#pending--;
-        this.#awaitQuiet();
-      });
+      await this.#upg.listen(server, { ...options, early: true });
+      begun.end();
+      if (begun.isClosed) server.close();
+    } catch (error) {
+      begun.end();
+      server.emit("error", asNodeError(error as HandoverError, options));
+    } finally {
+      this.#pending--;
+      this.#awaitQuiet();
+    }
   }
 
   #awaitQuiet(): void {
@@ -51,25 +66,30 @@ export class AutoUpgrader {
   }
 }
 
-/** The error that Node emits for an address that cannot be bound. */
-function asNodeError(error: HandoverError, { port, host, path }: ListenWish["options"]): Error {
-  const { code, errno } = (error.cause ?? error) as NodeJS.ErrnoException;
-  if (code === undefined || errno === undefined) return error;
-  const address = path ?? host ?? "::";
-  const where = path ?? `${address}:${port}`;
-  const known = code === "EADDRINUSE" ? "address already in use " : "";
-  const node = new Error(`listen ${code}: ${known}${where}`, { cause: error });
-  return Object.assign(node, {
-    code,
-    errno,
-    syscall: "listen",
-    address,
-    ...(port === undefined ? {} : { port }),
+/** The program closes its servers when it ends. They are closed by then, and Node would call that an error. */
+function closeAgain(server: Server): void {
+  if (server.listening) return;
+  overrideMember(server, "close", (callback?: () => void) => {
+    if (callback !== undefined) process.nextTick(callback);
+    return server;
   });
 }
 
+/** The error that Node emits for an address that cannot be bound. */
+function asNodeError(error: HandoverError, { port, host, path }: ListenWish["options"]): Error {
+  const cause = (error.cause ?? error) as NodeJS.ErrnoException;
+  // As libuv says it of the path of a socket.
+  const { code, errno } = path !== undefined && cause.code === "ENOENT" ? EACCES : cause;
+  // A host that has no address: the error is Node's own.
+  if (code === undefined || errno === undefined || cause.syscall === "getaddrinfo") return cause;
+  const address = path ?? host ?? "::";
+  const where = path ?? `${address}:${port}`;
+  const [, meaning] = getSystemErrorMap().get(errno) ?? [];
+  const node = new Error(`listen ${code}: ${meaning} ${where}`, { cause: error });
+  return Object.assign(node, { code, errno, syscall: "listen", address, port: port ?? -1 });
+}
+
+const EACCES = { code: "EACCES", errno: -constants.errno.EACCES };
+
 /** ms without a call of `listen()` after which a successor counts as initialised. */
 const QUIET = 100;
-
-/** ms, as of the option. */
-const EXIT_TIMEOUT = 10_000;

@@ -1,6 +1,7 @@
 import { dirname } from "node:path";
 import { isSameFile } from "../platform/path.js";
 import { readBlock } from "../platform/proc.js";
+import { VERSION } from "../util/version.js";
 import { withoutPreload } from "./preload.js";
 
 /** How this process was started, before the program could change anything. */
@@ -15,8 +16,11 @@ export interface LaunchInfo {
   warning: string | undefined;
 }
 
+/** The copy of this module in `handover/auto` is loaded first, and reads it for the others. */
+const LAUNCH = Symbol.for(`handover.launch:${VERSION}`);
+
 /** Read when this module loads: `process.title = …` overwrites `/proc/self/cmdline`. */
-export const launchInfo: LaunchInfo = readLaunchInfo();
+export const launchInfo = ((globalThis as { [LAUNCH]?: LaunchInfo })[LAUNCH] ??= readLaunchInfo());
 
 function readLaunchInfo(): LaunchInfo {
   const env = readOwn("environ");

@@ -1,0 +1,12 @@
+/** Under this name the process has its Upgrader, so that every copy of this package finds it. */
+const CURRENT = Symbol.for("handover.upgrader");
+
+/** The Upgrader of this process, whoever has made it; undefined if there is none. */
+export function currentUpgrader(): unknown {
+  return (globalThis as { [CURRENT]?: unknown })[CURRENT];
+}
+
+/** From now on it is the Upgrader of this process. */
+export function setCurrentUpgrader(upgrader: unknown): void {
+  (globalThis as { [CURRENT]?: unknown })[CURRENT] = upgrader;
+}
