@@ -141,7 +141,7 @@ test("the package contains every entry with its types, and no test", () => {
     exports: Record<string, object | string>;
     bin: object;
   };
-  const entries = [".", "./ws", "./metrics", "./testing", "./supervisor", "./package.json"];
+  const entries = [".", "./ws", "./metrics", "./testing", "./supervisor", "./auto", "./package.json"];
   expect(Object.keys(exports)).toEqual(entries);
   const named = [...JSON.stringify([exports, bin]).matchAll(/"(?:\.\/)?([^"]+\.(?:ts|js|json))"/g)].map(
     ([, name]) => name,

@@ -19,7 +19,7 @@ const synopses = synopsis
 
 test("docs/cli.md has every command of handover, each with a heading", async () => {
   const { stdout } = await handover("--help");
-  const all = [...stdout.matchAll(/^ {2}([a-z]+)(?:\|[a-z]+)? (?:\[|<)/gm)].map(([, command]) => command!);
+  const all = [...stdout.matchAll(/^ {2}([a-z]+)(?:\|[a-z]+)? (?:\[|<| )/gm)].map(([, command]) => command!);
   const own = all.filter((command) => command !== "help");
   expect(synopses.map(([command]) => command)).toEqual(own);
   expect(page.headings(2)).toEqual(expect.arrayContaining(own));

@@ -14,6 +14,7 @@ const page = Page.open("README.md");
 const demo = page.block("sh", "npx handover demo");
 const clone = page.block("sh", "npm ci");
 const install = page.block("sh", "npm install");
+const withoutCode = page.block("sh", "handover/auto");
 const commands = page.block("sh", "curl");
 const server = page.block("js", "// server.js");
 const webSockets = page.block("js", "WebSocketServer");
@@ -58,6 +59,10 @@ test("the commands for an installation make a project of ES modules", () => {
   writeFileSync(join(directory, "package.json"), "{}");
   execFileSync("/bin/sh", ["-e", "-c", others.join("\n")], { cwd: directory });
   expect(JSON.parse(readFileSync(join(directory, "package.json"), "utf8"))).toEqual({ type: "module" });
+});
+
+test("README.md starts a program without a line of code as docs/auto.md does", () => {
+  expect(readFileSync("docs/auto.md", "utf8")).toContain(withoutCode);
 });
 
 test("the program of README.md is upgraded", async () => {
@@ -119,7 +124,7 @@ test("the unit of README.md has lines of what handover unit prints", async () =>
 
 test("README.md lists the commands that handover has", async () => {
   const { stdout } = await handover("--help");
-  const has = [...stdout.matchAll(/^ {2}([a-z]+)(?:\|[a-z]+)? (?:\[|<)/gm)].map(([, command]) => command);
+  const has = [...stdout.matchAll(/^ {2}([a-z]+)(?:\|[a-z]+)? (?:\[|<| )/gm)].map(([, command]) => command);
   const lists = [...synopsis.matchAll(/^handover (\w+)/gm)].map(([, command]) => command);
   expect(lists).toEqual(has.filter((command) => command !== "help"));
 });

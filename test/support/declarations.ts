@@ -14,7 +14,7 @@ export function membersOf(type: string): string[] {
   );
   const found = declarations.flatMap((text) => start.exec(text)?.[1] ?? []);
   if (found.length !== 1) throw new Error(`${found.length} declarations of ${type}`);
-  const members = [...found[0]!.matchAll(/^ {4}(?:readonly |get )?([a-z]\w*)\??[(<:]/gim)];
+  const members = [...found[0]!.matchAll(/^ {4}(?:static )?(?:readonly |get )?([a-z]\w*)\??[(<:]/gim)];
   return [...new Set(members.map(([, name]) => name!))].filter((name) => name !== "constructor");
 }
 
