@@ -293,7 +293,7 @@ function warnAboutIgnored({ place }: SupervisorLink, settings: Settings): void {
     // One that has its default was probably not given.
     ...(["probation", "upgradeTimeout", "maxDraining"] as const)
       .filter((name) => settings[name] !== DEFAULTS[name] && settings[name] !== place.limits[name])
-      .map((name) => `${name} (the service has ${place.limits[name]})`),
+      .map((name) => `${name} (the service has ${place.limits[name]}${name === "maxDraining" ? "" : " ms"})`),
   ];
   if (ignored.length === 0) return;
   process.emitWarning(

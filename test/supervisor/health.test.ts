@@ -24,7 +24,7 @@ describe("a path of --health", () => {
     const service = await Supervised.start("obeys-work.js", { workers: 2, health: path, settings });
     const olds = await service.pids();
     await expect(service.upgrade()).rejects.toThrow(
-      "the new process of worker 1 has died: it is not healthy: GET /health answered 503 Service Unavailable",
+      "cannot upgrade: worker 1: it is not healthy: GET /health answered 503 Service Unavailable",
     );
     expect(await service.pids()).toEqual(olds);
     expect(
