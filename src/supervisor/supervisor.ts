@@ -438,7 +438,6 @@ export class Supervisor implements ControlledProcess {
     const record = this.#beginRecord(generation);
     const workers = indexes.length;
     const isStaged = staged === undefined ? {} : { staged: true as const };
-    this.events.emit("upgrading", { pid, generation, workers, ...isStaged });
     const olds = [...this.pool.serving(indexes).values()];
     const batches = inBatches(indexes, rolling);
     const total = { spawn: 0, ready: 0, commit: 0 };
@@ -450,6 +449,8 @@ export class Supervisor implements ControlledProcess {
         this.#isRolling = !isLast;
         const batchOlds = [...this.pool.serving(batch).values()];
         const upgrade = this.#startUpgrade(batch, generation, staged, signal, progress);
+        // Whoever is told asks for the state, which is that of the upgrade from now on.
+        if (n === 0) this.events.emit("upgrading", { pid, generation, workers, ...isStaged });
         const ended = upgrade.ended.then((end) =>
           this.#onUpgradeEnd(
             upgrade,
