@@ -1,14 +1,12 @@
 import type { CommitFailure } from "./commit-failure.js";
 
-/** One upgrade of workers. A worker is named by its index; an old and a new one may have the same. */
+/** One upgrade of workers. A worker is named by its index: a new one replaces the old one of the same index. */
 export interface CommitPlan {
-  /** The indexes of the workers that serve now. */
-  readonly olds: readonly number[];
   /** The indexes of the workers that are to serve; at least one. */
   readonly news: readonly number[];
-  /** The indexes of `news`, each in one batch. */
-  readonly batches: readonly (readonly number[])[];
-  /** Whether the upgrade can be rolled back after its last commit. */
+  /** Those of `news` that have a worker which serves now. */
+  readonly olds: readonly number[];
+  /** Whether the upgrade can be rolled back after its commit. */
   readonly probation: boolean;
   /** Whether the new workers are started and ready already. */
   readonly staged?: boolean;
@@ -16,13 +14,13 @@ export interface CommitPlan {
 
 /** What the commit waits for. Each phase but `ended` has a timer. */
 export type CommitPhase =
-  /** Each new worker of the batch is to become ready. */
+  /** Each new worker is to become ready. */
   | "starting"
-  /** The old workers of the batch release the roles. */
+  /** The old workers release the roles. */
   | "yielding"
-  /** The old workers of the batch stop accepting. */
+  /** The old workers stop accepting. */
   | "ceasing"
-  /** The new workers of the batch acknowledge that they accept. */
+  /** The new workers acknowledge that they accept. */
   | "committing"
   /** Every new worker has to stay well for a while. */
   | "probation"
@@ -35,8 +33,6 @@ export type CommitPhase =
 export interface CommitState {
   readonly plan: CommitPlan;
   readonly phase: CommitPhase;
-  /** The number of the current batch. */
-  readonly batch: number;
   /** The workers whose answer the phase waits for: new ones in starting, committing and killing, else old ones. */
   readonly awaited: readonly number[];
   /** The new workers that were started, and are not known to be dead. */
@@ -67,7 +63,7 @@ export type CommitEvent =
   | { readonly type: "newHung"; readonly index: number }
   /** An old worker has been silent for too long. */
   | { readonly type: "oldHung"; readonly index: number }
-  /** A caller or a stop ends the upgrade. It has no meaning after the first commit: a stop has to come after the upgrade. */
+  /** A caller or a stop ends the upgrade. It has no meaning after the commit: a stop has to come after the upgrade. */
   | { readonly type: "abort"; readonly code: "ERR_ABORTED" | "ERR_STOPPED" };
 
 export type CommitEffect =
@@ -98,7 +94,7 @@ export type CommitEffect =
   | { readonly type: "orphaned" }
   | CommitUndone;
 
-/** The last effect of an upgrade that failed before its first commit, or was rolled back after it. */
+/** The last effect of an upgrade that failed before its commit, or was rolled back after it. */
 export interface CommitUndone {
   readonly type: "failed" | "rolledBack";
   readonly failure: CommitFailure;

@@ -13,16 +13,15 @@ import type {
  * The table of one upgrade of workers: what the supervisor does at each event, from the start of the new workers to the end
  * of their probation. It is pure: the supervisor runs the effects in their order, and reports what happens as events.
  *
- * A batch passes through starting, yielding, ceasing and committing; one batch of all is lockstep. One probation over all
- * batches follows. A failure leads through killing and resuming to the end. What holds at every moment:
+ * It passes through starting, yielding, ceasing, committing and probation, all workers in lockstep. A failure leads through
+ * killing and resuming to the end. What holds at every moment:
  *
- * - A new worker is told to accept only after every old worker of its batch has ceased or died. So an index has one
- *   acceptor, and in lockstep one generation accepts.
+ * - A new worker is told to accept only after every old worker has ceased or died. So one generation accepts.
  * - An old worker is told to accept again only after every new worker is dead. A new one may still accept, and hold the
  *   roles, until then.
- * - An old worker retires only after the new worker that takes what it holds has acknowledged the commit: a new worker that
- *   hangs from its start on has taken nothing.
- * - Before the first commit every failure leaves the old workers as they were. After it a failure rolls back all batches.
+ * - An old worker retires only after the new worker of its index has acknowledged the commit: a new worker that hangs from
+ *   its start on has taken nothing.
+ * - Before the commit every failure leaves the old workers as they were. After it a failure rolls back the upgrade.
  * - Every phase has a timer, so every upgrade ends: as done, failed, rolled back or orphaned.
  * - An event that the phase does not wait for changes nothing: a second answer, a late one, one of an unknown worker.
  *
@@ -34,7 +33,7 @@ import type {
 export function beginCommit(plan: CommitPlan): CommitStep {
   const nothing = { awaited: [], committed: [], yielded: [], deadOlds: [] };
   const started = plan.staged ? plan.news : [];
-  return start({ plan, phase: "starting", batch: 0, started, ...nothing });
+  return start({ plan, phase: "starting", started, ...nothing });
 }
 
 /** The step for `event` in `state`. */
@@ -74,11 +73,6 @@ const WAITS_FOR = {
   resumed: "resuming",
 } as const;
 
-/** The new worker that takes what an old one holds: that of the same index, else they share the rest. */
-export function partnerOf({ olds, news }: Pick<CommitPlan, "olds" | "news">, old: number): number {
-  return news.includes(old) ? old : news[olds.indexOf(old) % news.length]!;
-}
-
 const unchanged = (state: CommitState): CommitStep => ({ state, effects: [] });
 
 function isAwaited(state: CommitState, phase: CommitPhase, index: number): boolean {
@@ -89,7 +83,8 @@ function isAwaited(state: CommitState, phase: CommitPhase, index: number): boole
 function answer(state: CommitState, phase: CommitPhase, index: number): CommitStep {
   if (!isAwaited(state, phase, index)) return unchanged(state);
   const answered = { ...state, awaited: without(state.awaited, index) };
-  const effects = phase === "committing" ? retire(state, index) : [];
+  const retires = phase === "committing" && livingOlds(state).includes(index);
+  const effects: CommitEffect[] = retires ? [{ type: "retire", index }] : [];
   return answered.awaited.length > 0 ? { state: answered, effects } : advance(answered, effects);
 }
 
@@ -104,12 +99,7 @@ function buryNew(state: CommitState, index: number): CommitStep {
 function buryOld(state: CommitState, index: number): CommitStep {
   if (!state.plan.olds.includes(index) || state.deadOlds.includes(index)) return unchanged(state);
   const buried = { ...state, deadOlds: [...state.deadOlds, index] };
-  if (
-    state.phase === "starting" &&
-    living(buried, state.plan.olds).length === 0 &&
-    state.committed.length === 0
-  )
-    return orphan(buried);
+  if (state.phase === "starting" && livingOlds(buried).length === 0) return orphan(buried);
   const waitsForOlds = ["yielding", "ceasing", "resuming"].includes(state.phase);
   return waitsForOlds ? answer(buried, state.phase, index) : unchanged(buried);
 }
@@ -144,7 +134,7 @@ function advance(state: CommitState, effects: readonly CommitEffect[]): CommitSt
     case "ceasing":
       return commit(state, effects);
     case "committing":
-      return leaveBatch(state, effects);
+      return beginProbation(state, effects);
     case "killing":
       return resume(state, effects);
     case "resuming":
@@ -166,39 +156,28 @@ function enter(
   return { state: entered, effects: [...effects, { type: "setTimer", phase }] };
 }
 
-function start(state: CommitState, effects: readonly CommitEffect[] = []): CommitStep {
-  if (state.plan.staged) return enter(state, "starting", [], effects);
-  const indexes = newsOfBatch(state);
-  const started = [...state.started, ...indexes];
-  return enter({ ...state, started }, "starting", indexes, [...effects, { type: "start", indexes }]);
+function start(state: CommitState): CommitStep {
+  const { news, staged } = state.plan;
+  if (staged) return enter(state, "starting", [], []);
+  return enter({ ...state, started: news }, "starting", news, [{ type: "start", indexes: news }]);
 }
 
 function yieldRoles(state: CommitState, effects: readonly CommitEffect[]): CommitStep {
-  const indexes = oldsOfBatch(state);
-  const yielded = [...state.yielded, ...indexes];
-  return enter({ ...state, yielded }, "yielding", indexes, [...effects, ...tell("yield", indexes)]);
+  const yielded = livingOlds(state);
+  return enter({ ...state, yielded }, "yielding", yielded, [...effects, ...tell("yield", yielded)]);
 }
 
 function cease(state: CommitState, effects: readonly CommitEffect[]): CommitStep {
-  const indexes = oldsOfBatch(state);
+  const indexes = livingOlds(state);
   return enter(state, "ceasing", indexes, [...effects, ...tell("cease", indexes)]);
 }
 
 function commit(state: CommitState, effects: readonly CommitEffect[]): CommitStep {
-  const indexes = newsOfBatch(state);
-  const committed = [...state.committed, ...indexes];
-  return enter({ ...state, committed }, "committing", indexes, [...effects, ...tell("commit", indexes)]);
+  const committed = state.plan.news;
+  return enter({ ...state, committed }, "committing", committed, [...effects, ...tell("commit", committed)]);
 }
 
-/** The old workers whose partner has acknowledged move everything to it. */
-function retire(state: CommitState, partner: number): CommitEffect[] {
-  const olds = oldsOfBatch(state).filter((old) => partnerOf(state.plan, old) === partner);
-  return olds.map((index) => ({ type: "retire", index }));
-}
-
-function leaveBatch(state: CommitState, effects: readonly CommitEffect[]): CommitStep {
-  const batch = state.batch + 1;
-  if (batch < state.plan.batches.length) return start({ ...state, batch }, effects);
+function beginProbation(state: CommitState, effects: readonly CommitEffect[]): CommitStep {
   if (!state.plan.probation) return confirm(state, effects);
   return {
     state: { ...state, phase: "probation" },
@@ -207,8 +186,7 @@ function leaveBatch(state: CommitState, effects: readonly CommitEffect[]): Commi
 }
 
 function confirm(state: CommitState, effects: readonly CommitEffect[] = []): CommitStep {
-  const { news, olds } = state.plan;
-  const told = { type: "confirm", news, olds: living(state, olds) } as const;
+  const told = { type: "confirm", news: state.plan.news, olds: livingOlds(state) } as const;
   return {
     state: { ...state, phase: "ended" },
     effects: [...effects, { type: "clearTimer" }, told, { type: "done" }],
@@ -229,7 +207,7 @@ function undo(state: CommitState, failure: CommitFailure): CommitStep {
 }
 
 function resume(state: CommitState, effects: readonly CommitEffect[]): CommitStep {
-  const indexes = living(state, state.yielded);
+  const indexes = state.yielded.filter((old) => !state.deadOlds.includes(old));
   return enter(state, "resuming", indexes, [...effects, ...tell("resume", indexes)]);
 }
 
@@ -258,18 +236,8 @@ function tell(
   return indexes.length > 0 ? [{ type, indexes }] : [];
 }
 
-function newsOfBatch({ plan, batch }: CommitState): readonly number[] {
-  return plan.batches[batch]!;
-}
-
-/** The old workers whose partner is in the current batch, and which live. */
-function oldsOfBatch(state: CommitState): number[] {
-  const news = newsOfBatch(state);
-  return living(state, state.plan.olds).filter((old) => news.includes(partnerOf(state.plan, old)));
-}
-
-function living({ deadOlds }: CommitState, olds: readonly number[]): number[] {
-  return olds.filter((old) => !deadOlds.includes(old));
+function livingOlds({ plan, deadOlds }: CommitState): number[] {
+  return plan.olds.filter((old) => !deadOlds.includes(old));
 }
 
 function without(list: readonly number[], index: number): number[] {

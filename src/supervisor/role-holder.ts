@@ -1,6 +1,3 @@
-import type { CommitPlan } from "./commit-types.js";
-import { partnerOf } from "./commit.js";
-
 /**
  * The worker that is to hold the roles. The holder keeps them while it is ready; another one would only move them without
  * need.
@@ -15,24 +12,15 @@ export function roleHolder(holder: number | undefined, ready: readonly number[])
 }
 
 /**
- * The new worker that acquires the roles at the commit of a batch: that of the holder's index, else the lowest of the batch.
- * The roles stay in the batch in which they were released: a worker of a later batch could acquire them only later.
+ * The new worker that acquires the roles at the commit: that of the holder's index, as the roles then stay where they are.
  *
- * @param holder the old worker that held the roles last; undefined if no worker has held them. Once a new worker has
- *   acquired them there is no further one to choose.
- * @param batch the new workers that are told to accept
- * @returns undefined if the roles stay with the old worker
+ * @param holder the worker that held the roles last; undefined if no worker has held them
+ * @param news the new workers that are told to accept
+ * @returns undefined if the holder is not replaced: it keeps the roles
  */
-export function newRoleHolder(
-  plan: Pick<CommitPlan, "olds" | "news">,
-  holder: number | undefined,
-  batch: readonly number[],
-): number | undefined {
-  if (holder === undefined) return lowest(batch);
-  // Not every index is replaced: a worker that only goes on serving keeps its roles.
-  if (!plan.olds.includes(holder) && !plan.news.includes(holder)) return undefined;
-  if (!batch.includes(partnerOf(plan, holder))) return undefined;
-  return batch.includes(holder) ? holder : lowest(batch);
+export function newRoleHolder(holder: number | undefined, news: readonly number[]): number | undefined {
+  if (holder === undefined) return lowest(news);
+  return news.includes(holder) ? holder : undefined;
 }
 
 /**

@@ -152,7 +152,7 @@ export class Trial {
     });
     try {
       const starting = this.#pool.indexes.map(async (index) => {
-        const worker = await this.#pool.spawn(index, generation, []);
+        const worker = await this.#pool.spawn(index, generation);
         if (this.#starting === workers) workers.set(index, worker);
         else this.#pool.abandon(worker);
         return worker;

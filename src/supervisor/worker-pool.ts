@@ -206,7 +206,7 @@ export class WorkerPool {
     record.cancelRestart();
     record.isRestarting = true;
     const attempt = ++record.attempt;
-    void this.spawn(index, this.#host.generation(), []).then(
+    void this.spawn(index, this.#host.generation()).then(
       (worker) => {
         // An upgrade, which starts another one, has begun meanwhile; or the index was removed, or the service stops.
         const isWanted = record.attempt === attempt && this.#records[index] === record;
@@ -277,13 +277,14 @@ export class WorkerPool {
   /**
    * Starts a process of the program.
    *
-   * @param peers the workers that it replaces
+   * @param predecessor the worker that it replaces
    * @throws {HandoverError} `ERR_SPAWN`, `ERR_OPTION` (of the environment's file)
    */
-  async spawn(index: number, generation: number, peers: readonly PeerLink[]): Promise<WorkerProcess> {
-    const messages = peers.map((peer) => ({ type: "peer" as const, side: "predecessor" as const, ...peer }));
+  async spawn(index: number, generation: number, predecessor?: PeerLink): Promise<WorkerProcess> {
+    const peers =
+      predecessor === undefined ? [] : [{ type: "peer", side: "predecessor", ...predecessor } as const];
     const items = this.#host.listeners.itemsFor(index);
-    const legacy = { generation, items, place: this.#placeOf(index, generation), peers: messages };
+    const legacy = { generation, items, place: this.#placeOf(index, generation), peers };
     const command = workerCommand(this.#settings, index);
     this.#spawning++;
     try {

@@ -13,7 +13,7 @@ import type {
   CommitState,
   CommitUndone,
 } from "./commit-types.js";
-import { beginCommit, partnerOf, stepCommit } from "./commit.js";
+import { beginCommit, stepCommit } from "./commit.js";
 import { newRoleHolder } from "./role-holder.js";
 import type { PeerLink, WorkerProcess } from "./worker-process.js";
 
@@ -22,8 +22,8 @@ export interface UpgradeHost {
   readonly clock: Clock;
   readonly readyTimeout: number;
   readonly probation: number;
-  /** Starts a new worker, with the links to the old ones that it replaces. */
-  start(index: number, peers: readonly PeerLink[]): Promise<WorkerProcess>;
+  /** Starts a new worker, with a link to the old one that it replaces. */
+  start(index: number, predecessor: PeerLink | undefined): Promise<WorkerProcess>;
   /** The index of the worker that holds the roles. */
   holder(): number | undefined;
   /** Tells a new worker to accept. */
@@ -99,11 +99,6 @@ export class WorkersUpgrade {
     return this.#news;
   }
 
-  /** How many new workers there are to be. */
-  get workers(): number {
-    return this.#plan.news.length;
-  }
-
   /** The indexes of the new workers that have become ready. */
   get ready(): ReadonlySet<number> {
     return this.#ready;
@@ -111,7 +106,7 @@ export class WorkersUpgrade {
 
   /** Whether this upgrade replaces the worker of an index. */
   replaces(index: number): boolean {
-    return this.#plan.news.includes(index) || this.#plan.olds.includes(index);
+    return this.#plan.news.includes(index);
   }
 
   /** Whether a worker is one of the new ones. */
@@ -171,8 +166,7 @@ export class WorkersUpgrade {
         for (const old of this.#those(effect.indexes)) old.yield();
         break;
       case "cease":
-        for (const old of this.#those(effect.indexes))
-          old.cease(this.#news.get(partnerOf(this.#plan, old.index))!.peer);
+        for (const old of this.#those(effect.indexes)) old.cease(this.#news.get(old.index)!.peer);
         break;
       case "commit":
         this.#commit(effect.indexes);
@@ -213,18 +207,13 @@ export class WorkersUpgrade {
   }
 
   async #start(index: number): Promise<void> {
-    const partners = [...this.#olds.values()].filter((old) => partnerOf(this.#plan, old.index) === index);
-    const links: PeerLink[] = [];
-    const other: number[] = [];
+    const old = this.#olds.get(index);
+    let ends: [number, number] | undefined;
     try {
-      for (const old of partners) {
-        const [own, end] = check(native().socketpair(), "make", "a pair of sockets");
-        other.push(end);
-        links.push({ ...old.peer, index: old.index, fd: own });
-      }
-      const worker = await this.#host.start(index, links);
-      for (const [n, old] of partners.entries())
-        old.connect("successor", { ...worker.peer, index }, other[n]!);
+      if (old !== undefined) ends = check(native().socketpair(), "make", "a pair of sockets");
+      const link = old && ends && { ...old.peer, index, fd: ends[0] };
+      const worker = await this.#host.start(index, link);
+      if (old && ends) old.connect("successor", { ...worker.peer, index }, ends[1]);
       this.#add(index, worker);
       if (this.#state.phase !== "starting" || this.#isAbandoned) this.#kill(index);
       else this.#mark("spawned");
@@ -232,7 +221,7 @@ export class WorkersUpgrade {
       this.#cause ??= error as Error;
       this.dispatch({ type: "newDied", index });
     } finally {
-      closeAll([...other, ...links.map(({ fd }) => fd)]);
+      closeAll(ends ?? []);
     }
   }
 
@@ -245,7 +234,7 @@ export class WorkersUpgrade {
   }
 
   #commit(indexes: readonly number[]): void {
-    const holder = newRoleHolder(this.#plan, this.#host.holder(), indexes);
+    const holder = newRoleHolder(this.#host.holder(), indexes);
     for (const index of indexes) this.#host.commit(this.#news.get(index)!, index === holder);
   }
 

@@ -28,7 +28,7 @@ const events = {
 type EventName = keyof typeof events | "timeout";
 const eventNames = [...(Object.keys(events) as EventName[]), "timeout"] as const;
 
-const two: CommitPlan = { olds: [0, 1], news: [0, 1], batches: [[0, 1]], probation: true };
+const two: CommitPlan = { olds: [0, 1], news: [0, 1], probation: true };
 
 const ready = [of("workerReady", 0), of("workerReady", 1)];
 const yielded = [...ready, yielding(0), yielding(1)];
@@ -145,51 +145,11 @@ test.each(situations)("an upgrade that is %s ignores late answers and unknown wo
 });
 
 describe("the effects of an upgrade, in their order", () => {
-  const rolling: CommitPlan = { olds: [0, 1], news: [0, 1], batches: [[0], [1]], probation: true };
-  const firstBatch = [of("workerReady", 0), yielding(0), of("ceased", 0), of("acknowledged", 0)];
-
-  test("of three workers to two: the third old worker goes to the first new one", () => {
-    const plan = { olds: [0, 1, 2], news: [0, 1], batches: [[0, 1]], probation: false };
-    expect(run(plan)).toBe(
-      "start 0+1, yield 0+1+2, cease 0+1+2, commit 0+1, retire 0, retire 2, retire 1, " +
-        "clear, confirm 0+1 and 0+1+2, done",
-    );
-  });
-
-  test("of three workers to two, one at a time: the third old worker ceases with the first", () => {
-    const plan = { olds: [0, 1, 2], news: [0, 1], batches: [[0], [1]], probation: false };
-    expect(run(plan)).toBe(
-      "start 0, yield 0+2, cease 0+2, commit 0, retire 0, retire 2, " +
-        "start 1, yield 1, cease 1, commit 1, retire 1, clear, confirm 0+1 and 0+1+2, done",
-    );
-  });
-
-  test("of one worker to three: the further new workers take nothing", () => {
-    const plan = { olds: [0], news: [0, 1, 2], batches: [[0, 1, 2]], probation: false };
+  test("of three workers of which two have died: the new ones of these take nothing", () => {
+    const plan = { olds: [0], news: [0, 1, 2], probation: false };
     expect(run(plan)).toBe(
       "start 0+1+2, yield 0, cease 0, commit 0+1+2, retire 0, clear, confirm 0+1+2 and 0, done",
     );
-  });
-
-  test("of two workers, one at a time: the probation is one, over both", () => {
-    expect(run(rolling)).toBe(
-      "start 0, yield 0, cease 0, commit 0, retire 0, " +
-        "start 1, yield 1, cease 1, commit 1, retire 1, probation, clear, confirm 0+1 and 0+1, done",
-    );
-  });
-
-  test("of two workers, one at a time, of which the second is late: the first is rolled back", () => {
-    const { state, effects } = play(rolling, firstBatch);
-    expect(effects.map(inWord).join(", ")).toContain("retire 0, start 1");
-    expect(run(rolling, [...firstBatch, timeout("starting")], effects.length)).toBe(
-      "kill 0+1, resume 0, clear, rolledBack ERR_UPGRADE_TIMEOUT 1",
-    );
-    expect(inWords(stepCommit(state, of("newDied", 0)))).toBe("killing: kill 1, timer killing");
-  });
-
-  test("of two workers, one at a time: an abort has no effect after the first commit", () => {
-    const { state } = play(rolling, firstBatch);
-    expect(stepCommit(state, { type: "abort", code: "ERR_STOPPED" })).toEqual({ state, effects: [] });
   });
 
   test("of staged workers: they are not started again", () => {
@@ -198,9 +158,9 @@ describe("the effects of an upgrade, in their order", () => {
     );
   });
 
-  test("of staged workers that fail: all of them are killed, also those of later batches", () => {
-    expect(run({ ...rolling, staged: true }, [yielding(0, true)])).toBe(
-      "yield 0, kill 0+1, resume 0, clear, failed ERR_ROLE 0",
+  test("of staged workers that fail: all of them are killed", () => {
+    expect(run({ ...two, staged: true }, [yielding(0, true)])).toBe(
+      "yield 0+1, kill 0+1, resume 0+1, clear, failed ERR_ROLE 0",
     );
   });
 
@@ -217,7 +177,7 @@ describe("the effects of an upgrade, in their order", () => {
   });
 
   test("of one worker of several: the others have no part", () => {
-    expect(run({ olds: [2], news: [2], batches: [[2]], probation: false })).toBe(
+    expect(run({ olds: [2], news: [2], probation: false })).toBe(
       "start 2, yield 2, cease 2, commit 2, retire 2, clear, confirm 2 and 2, done",
     );
   });

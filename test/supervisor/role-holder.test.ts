@@ -13,21 +13,12 @@ test.each([
 });
 
 test.each([
-  { olds: [0, 1], news: [0, 1], holder: 1, batch: [0, 1], next: 1 },
-  { olds: [0, 1], news: [0, 1], holder: 1, batch: [0], next: undefined },
-  { olds: [0, 1], news: [0, 1], holder: 1, batch: [1], next: 1 },
-  { olds: [0, 1], news: [0, 1], holder: undefined, batch: [1], next: 1 },
-  { olds: [], news: [0, 1], holder: undefined, batch: [0, 1], next: 0 },
-  { olds: [0, 1, 2, 3], news: [0, 1], holder: 3, batch: [0, 1], next: 0 },
-  { olds: [0, 1, 2, 3], news: [0, 1], holder: 3, batch: [0], next: undefined },
-  { olds: [0, 1, 2, 3], news: [0, 1], holder: 3, batch: [1], next: 1 },
-  { olds: [0, 1], news: [0, 1, 2, 3], holder: 1, batch: [2, 3], next: undefined },
-  { olds: [2], news: [2], holder: 2, batch: [2], next: 2 },
-  { olds: [1], news: [1], holder: 0, batch: [1], next: undefined },
-  { olds: [], news: [1], holder: 0, batch: [1], next: undefined },
-  { olds: [0], news: [0, 1], holder: 1, batch: [0, 1], next: 1 },
-])("$olds become $news: at the commit of $batch the roles of $holder go to $next", (one) => {
-  expect(newRoleHolder(one, one.holder, one.batch)).toBe(one.next);
+  { news: [0, 1], holder: 1, next: 1 },
+  { news: [0, 1], holder: undefined, next: 0 },
+  { news: [2], holder: 2, next: 2 },
+  { news: [1], holder: 0, next: undefined },
+])("at the commit of the new workers $news the roles of $holder go to $next", ({ news, holder, next }) => {
+  expect(newRoleHolder(holder, news)).toBe(next);
 });
 
 test.each([
