@@ -18,11 +18,11 @@ import { MOST_WORKERS, type SupervisorSettings } from "./settings.js";
 import { supervisorStatus } from "./supervisor-status.js";
 import { Trial, type StagedWorkers } from "./trial.js";
 import { Scaling } from "./scaling.js";
+import { Upgrades } from "./upgrades.js";
 import { WorkerCare } from "./worker-care.js";
 import { WorkerPool, type PoolState } from "./worker-pool.js";
-import type { WorkerListener, WorkerProcess } from "./worker-process.js";
+import { connectionsOf, type WorkerListener, type WorkerProcess } from "./worker-process.js";
 import { WorkerRequests } from "./worker-requests.js";
-import { WorkersUpgrade, type UpgradeEnd } from "./workers-upgrade.js";
 
 /** The service, as another supervisor takes it over. */
 export interface ServiceState {
@@ -50,14 +50,8 @@ export class Supervisor implements ControlledProcess {
   readonly #requests: WorkerRequests;
   readonly #ready = deferred<void>();
   readonly #ended = deferred<number>();
-  readonly #records: UpgradeRecord[] = [];
+  readonly #upgrades: Upgrades;
   #state: "starting" | "ready" | "stopping" | "ended" = "starting";
-  #generation = 0;
-  #upgrade: WorkersUpgrade | undefined;
-  /** Whether further batches of an upgrade follow. */
-  #isRolling = false;
-  /** Of the upgrade, in batches. */
-  #progress: Progress = { done: 0, of: 0 };
   #scaling: Scaling | undefined;
   #isReplacing = false;
   /** Replaces this program by its next version. */
@@ -83,15 +77,23 @@ export class Supervisor implements ControlledProcess {
     this.pool = new WorkerPool(settings, env, {
       listener: this.#fromWorker,
       listeners: this.listeners,
-      generation: () => this.#generation,
+      generation: () => this.generation,
       isStopping: () => this.#isStopping,
-      newWorker: (index) => this.#upgrade?.news.get(index),
+      newWorker: (index) => this.#upgrades.news.get(index),
       onDeath: (index) => this.#onDeath(index),
       changed: () => this.#onServing(),
       allFailed: () => {
         report("every worker has failed: the service ends");
         this.#stop(1);
       },
+    });
+    this.#upgrades = new Upgrades(settings, {
+      env,
+      pool: this.pool,
+      listeners: this.listeners,
+      events: this.events,
+      totals: this.totals,
+      isStopping: () => this.#isStopping,
     });
     this.#care = new WorkerCare(settings, {
       clock: env.clock,
@@ -129,7 +131,7 @@ export class Supervisor implements ControlledProcess {
   get state(): Status["state"] {
     switch (this.#state) {
       case "ready":
-        return this.#upgrade === undefined && !this.#isRolling ? "ready" : "upgrading";
+        return this.#upgrades.isBusy ? "upgrading" : "ready";
       case "stopping":
         return "draining";
       case "ended":
@@ -140,11 +142,11 @@ export class Supervisor implements ControlledProcess {
   }
 
   get generation(): number {
-    return this.#generation;
+    return this.#upgrades.generation;
   }
 
   get upgrades(): readonly UpgradeRecord[] {
-    return this.#records;
+    return this.#upgrades.records;
   }
 
   get staged(): Staged | undefined {
@@ -175,8 +177,8 @@ export class Supervisor implements ControlledProcess {
   /** For {@link restore}. */
   get serviceState(): ServiceState {
     return {
-      generation: this.#generation,
-      upgrades: [...this.#records],
+      generation: this.generation,
+      upgrades: [...this.upgrades],
       totals: this.totals.all,
       workers: this.pool.state,
       listeners: this.listeners.state,
@@ -185,8 +187,7 @@ export class Supervisor implements ControlledProcess {
 
   /** Goes on with the service of the program that this process was before, in place of {@link start}. */
   restore({ generation, upgrades, totals, workers, listeners }: ServiceState): void {
-    this.#generation = generation;
-    this.#records.push(...upgrades);
+    this.#upgrades.restore(generation, upgrades);
     this.totals.restore(totals);
     this.listeners.restore(listeners);
     this.pool.restore(workers);
@@ -242,7 +243,8 @@ export class Supervisor implements ControlledProcess {
       throw error;
     }
     const { indexes } = this.pool;
-    return this.#replace(indexes, this.#rollingFor(indexes, staged), this.#generation + 1, staged, signal);
+    const rolling = this.#rollingFor(indexes, staged);
+    return this.#upgrades.replace(indexes, rolling, this.generation + 1, staged, signal);
   }
 
   /** Workers that are staged have their memory already. */
@@ -268,7 +270,7 @@ export class Supervisor implements ControlledProcess {
     await this.#assertReplaceable(doing, indexes, signal);
     await this.#care.endRebalance();
     this.#assertIdle(doing);
-    return this.#replace(indexes, 1, this.#generation, undefined, signal);
+    return this.#upgrades.replace(indexes, 1, this.generation, undefined, signal);
   }
 
   /**
@@ -303,14 +305,14 @@ export class Supervisor implements ControlledProcess {
   async rehearse(signal?: AbortSignal): Promise<Rehearsal> {
     this.#assertIdle("rehearse an upgrade");
     await this.#assertReplaceable("rehearse an upgrade", this.pool.indexes, signal);
-    return this.#trial.rehearse(this.#generation + 1, signal);
+    return this.#trial.rehearse(this.generation + 1, signal);
   }
 
   async stage(ttl = DEFAULT_TTL, signal?: AbortSignal): Promise<Staged> {
     if (this.staged !== undefined) return this.staged;
     this.#assertIdle("stage an upgrade");
     await this.#assertReplaceable("stage an upgrade", this.pool.indexes, signal);
-    const staged = await this.#trial.stage(this.#generation + 1, ttl, signal);
+    const staged = await this.#trial.stage(this.generation + 1, ttl, signal);
     this.events.emit("staged", staged);
     return staged;
   }
@@ -346,13 +348,13 @@ export class Supervisor implements ControlledProcess {
 
   /** An upgrade that has begun to commit has two generations. */
   get #workers(): Set<WorkerProcess> {
-    return new Set([...this.pool.living(), ...(this.#upgrade?.news.values() ?? [])]);
+    return new Set([...this.pool.living(), ...this.#upgrades.news.values()]);
   }
 
   /** The workers that are, or may soon be, the ones that accept. */
   get #waiting(): WorkerProcess[] {
     const currents = this.pool.records.flatMap(({ current }) => current ?? []);
-    return [...currents, ...(this.#upgrade?.news.values() ?? []), ...this.#trial.workers];
+    return [...currents, ...this.#upgrades.news.values(), ...this.#trial.workers];
   }
 
   get #isStopping(): boolean {
@@ -368,7 +370,7 @@ export class Supervisor implements ControlledProcess {
     this.#ready.resolve();
     this.#trial.stop();
     this.#care.stop();
-    this.#upgrade?.abort(stateError("ERR_STOPPED", "upgrade"));
+    this.#upgrades.stop();
     this.#scaling?.stop();
     this.pool.cancelRestarts();
     void this.#stopWorkers().then(() => {
@@ -392,14 +394,13 @@ export class Supervisor implements ControlledProcess {
     }
     await dead;
     // One that was still being started is killed when it has been.
-    await this.#upgrade?.ended;
+    await this.#upgrades.ended;
   }
 
   #assertIdle(doing: string): void {
     if (this.#state === "starting") throw stateError("ERR_NOT_READY", doing);
     if (this.#state !== "ready") throw stateError("ERR_STOPPED", doing);
-    if (this.#upgrade !== undefined || this.#isRolling || this.#trial.isBusy)
-      throw stateError("ERR_UPGRADE_IN_PROGRESS", doing);
+    if (this.#upgrades.isBusy || this.#trial.isBusy) throw stateError("ERR_UPGRADE_IN_PROGRESS", doing);
     if (this.#isReplacing)
       throw new HandoverError("ERR_UPGRADE_IN_PROGRESS", `cannot ${doing}: the supervisor is being upgraded`);
     if (this.#scaling === undefined) return;
@@ -423,170 +424,26 @@ export class Supervisor implements ControlledProcess {
     if (signal?.aborted) throw abortReason(signal);
   }
 
-  /**
-   * Replaces the workers of these indexes, `rolling` at a time: each batch is confirmed before the next one starts, so that there
-   * are never more than `rolling` workers beside those that serve.
-   */
-  async #replace(
-    indexes: readonly number[],
-    rolling: number,
-    generation: number,
-    staged: StagedWorkers | undefined,
-    signal: AbortSignal | undefined,
-  ): Promise<UpgradeResult> {
-    const { pid } = this.#env;
-    const record = this.#beginRecord(generation);
-    const workers = indexes.length;
-    const isStaged = staged === undefined ? {} : { staged: true as const };
-    const olds = [...this.pool.serving(indexes).values()];
-    const batches = inBatches(indexes, rolling);
-    const total = { spawn: 0, ready: 0, commit: 0 };
-    try {
-      for (const [n, batch] of batches.entries()) {
-        if (n > 0 && this.#isStopping) throw stateError("ERR_STOPPED", "upgrade");
-        const progress = { done: n * rolling, of: workers };
-        const isLast = n === batches.length - 1;
-        this.#isRolling = !isLast;
-        const batchOlds = [...this.pool.serving(batch).values()];
-        const upgrade = this.#startUpgrade(batch, generation, staged, signal, progress);
-        // Whoever is told asks for the state, which is that of the upgrade from now on.
-        if (n === 0) this.events.emit("upgrading", { pid, generation, workers, ...isStaged });
-        const ended = upgrade.ended.then((end) =>
-          this.#onUpgradeEnd(
-            upgrade,
-            "error" in end ? { ...end, error: afterEarlier(end.error, progress) } : end,
-            generation,
-            record,
-            isLast,
-          ),
-        );
-        try {
-          const timings = await upgrade.committed;
-          for (const phase of ["spawn", "ready", "commit"] as const) total[phase] += timings[phase];
-        } catch (error) {
-          await ended;
-          throw afterEarlier(error as HandoverError, progress);
-        }
-        if (!isLast) {
-          if ((await ended) === "rolledBack") throw new HandoverError("ERR_ROLLED_BACK", record.reason!);
-          // They need their memory until then.
-          await withTimeout(LEAVE_TIMEOUT, Promise.all(batchOlds.map(async (old) => old.deadOrUnkillable)));
-          continue;
-        }
-        const result = { pid, generation, timings: total, staged: staged !== undefined, workers };
-        Object.assign(record, {
-          timings: total,
-          ...(record.outcome === "running" ? { outcome: "probation" } : {}),
-        });
-        this.events.emit("upgraded", result);
-        this.events.emit("draining", { connections: connectionsOf(olds), timeout: 0 });
-        return { ...result, settled: ended };
-      }
-    } finally {
-      this.#isRolling = false;
-    }
-    throw new HandoverError("ERR_INTERNAL", "cannot upgrade: there is no worker");
-  }
-
-  #startUpgrade(
-    indexes: readonly number[],
-    generation: number,
-    staged: StagedWorkers | undefined,
-    signal: AbortSignal | undefined,
-    progress: Progress,
-  ): WorkersUpgrade {
-    const { pool } = this;
-    const { readyTimeout, probation } = this.settings;
-    pool.cancelRestarts(indexes);
-    pool.discardStarting(indexes, "an upgrade replaced it");
-    const olds = pool.serving(indexes);
-    const upgrade = new WorkersUpgrade(
-      {
-        clock: this.#env.clock,
-        readyTimeout,
-        probation,
-        start: async (index, predecessor) => pool.spawn(index, generation, predecessor),
-        holder: () => pool.holder,
-        commit: (worker, roles) => pool.commit(worker, roles),
-        resume: (worker, reason, roles) => pool.resume(worker, reason, roles),
-        changed: () => this.listeners.steer(),
-      },
-      {
-        news: indexes,
-        olds: [...olds.keys()],
-        probation: probation > 0,
-        ...(staged === undefined ? {} : { staged: true }),
-      },
-      olds,
-      staged?.workers ?? new Map(),
-    );
-    this.#upgrade = upgrade;
-    this.#progress = progress;
-    const abort = (): void => upgrade.abort(abortReason(signal));
-    if (signal?.aborted) abort();
-    signal?.addEventListener("abort", abort, { once: true });
-    void upgrade.ended.then(() => signal?.removeEventListener("abort", abort));
-    return upgrade;
-  }
-
-  /** @param isLast whether no further batch follows */
-  #onUpgradeEnd(
-    upgrade: WorkersUpgrade,
-    end: UpgradeEnd,
-    generation: number,
-    record: UpgradeRecord,
-    isLast: boolean,
-  ): "confirmed" | "rolledBack" {
-    const isDone = end.how === "done";
-    if (isDone) {
-      this.#generation = generation;
-      this.pool.install(upgrade.news);
-    } else if (end.how === "orphaned") this.#generation = generation;
-    this.listeners.steer();
-    this.#upgrade = undefined;
-    if (isDone && !isLast && !this.#isStopping) return "confirmed";
-    if (isDone) {
-      record.outcome = "confirmed";
-    } else {
-      const { error } = end;
-      const outcome = end.how === "rolledBack" ? "rolledBack" : "failed";
-      Object.assign(record, { outcome, code: error.code, reason: error.message });
-      if (end.how === "rolledBack") this.events.emit("rollback", { pid: this.#env.pid, error });
-      else this.events.emit("failed", { error });
-    }
-    this.totals.count(record);
-    if (this.#state === "ready") {
-      this.pool.assignRoles();
-      if (end.how === "orphaned") this.pool.adopt(upgrade.news);
-      this.pool.startMissing();
-    }
-    this.listeners.closeUnused();
-    this.events.emit("recorded", record);
-    return isDone ? "confirmed" : "rolledBack";
-  }
-
   readonly #fromWorker: WorkerListener = {
     admit: async (worker) => this.#care.admit(worker),
     ready: (worker) => {
-      if (this.#upgrade?.hasNew(worker) === true) this.#onNewReady(this.#upgrade, worker);
-      else if (this.pool.isCurrent(worker) && !worker.isCommitted && this.#scaling?.holds(worker) !== true)
-        this.pool.admit(worker);
+      if (this.#upgrades.onReady(worker) || !this.pool.isCurrent(worker) || worker.isCommitted) return;
+      if (this.#scaling?.holds(worker) !== true) this.pool.admit(worker);
     },
     acknowledged: (worker) => {
       this.listeners.setUsed(worker.index, worker.used);
       this.#care.begin(worker);
-      if (this.#upgrade?.hasNew(worker) === true)
-        return this.#upgrade.dispatch({ type: "acknowledged", index: worker.index });
+      if (this.#upgrades.onAcknowledged(worker)) return;
       worker.confirm();
       this.#onServing();
     },
     yielded: (worker, failure) => {
-      this.#upgrade?.onYielded(worker.index, failure);
+      this.#upgrades.onYielded(worker, failure);
       this.#scaling?.answered(worker, "yielded", failure);
     },
     ceased: (worker, fence) => {
       this.pool.advanceFence(fence);
-      this.#upgrade?.dispatch({ type: "ceased", index: worker.index });
+      this.#upgrades.onCeased(worker);
       this.#scaling?.answered(worker, "ceased");
     },
     rolesRefused: (worker, reason, fence) => {
@@ -594,7 +451,7 @@ export class Supervisor implements ControlledProcess {
       this.#assignRoles();
     },
     resumed: (worker) => {
-      this.#upgrade?.dispatch({ type: "resumed", index: worker.index });
+      this.#upgrades.onResumed(worker);
       this.#scaling?.answered(worker, "resumed");
     },
     rebalanced: (worker, moved) => this.#care.onRebalanced(worker, moved),
@@ -607,79 +464,30 @@ export class Supervisor implements ControlledProcess {
     gone: ({ departure }) => this.totals.add(departure),
   };
 
-  /** Comes again if the worker takes more descriptors into use. */
-  #onNewReady(upgrade: WorkersUpgrade, { index }: WorkerProcess): void {
-    const { size } = upgrade.ready;
-    upgrade.onReady(index);
-    const ready = upgrade.ready.size;
-    const { done, of } = this.#progress;
-    if (ready > size) this.events.emit("workerReady", { ready: done + ready, workers: of });
-  }
-
   #onServing(): void {
     this.listeners.steer();
     this.#scaling?.changed();
     if (this.#state !== "starting" || !this.pool.isSettled) return;
     this.#state = "ready";
     this.#ready.resolve();
-    this.events.emit("ready", { generation: this.#generation });
+    this.events.emit("ready", { generation: this.generation });
   }
 
   #onSilence(worker: WorkerProcess, silence: number): void {
     this.#care.onSilence(worker, silence);
-    this.#upgrade?.onSilence(worker, silence);
+    this.#upgrades.onSilence(worker, silence);
   }
 
-  /** While the roles move, or have moved, an upgrade says which worker holds them. */
   #assignRoles(): void {
-    if (this.#upgrade === undefined || this.#upgrade.phase === "starting") this.pool.assignRoles();
+    if (!this.#upgrades.assignsRoles) this.pool.assignRoles();
   }
 
-  /** A worker that serves has died. Returns whether the new worker of an upgrade takes its place. */
+  /** A worker that serves has died. Returns whether an upgrade or a scaling takes note of it. */
   #onDeath(index: number): boolean {
-    const upgrade = this.#upgrade;
     this.#assignRoles();
-    if (upgrade?.replaces(index) !== true) return this.#scaling?.died(index) === true;
-    upgrade.dispatch({ type: "oldDied", index });
-    return true;
-  }
-
-  #beginRecord(to: number): UpgradeRecord {
-    const record: UpgradeRecord = { at: Date.now(), from: this.#generation, to, outcome: "running" };
-    this.#records.push(record);
-    if (this.#records.length > MAX_RECORDS) this.#records.shift();
-    return record;
+    return this.#upgrades.onDeath(index) || this.#scaling?.died(index) === true;
   }
 }
-
-/** How many workers an upgrade has replaced in earlier batches, and how many it is to replace. */
-interface Progress {
-  readonly done: number;
-  readonly of: number;
-}
-
-/** The error of an upgrade that fails in a later batch: the earlier ones stay. */
-function afterEarlier(error: HandoverError, { done, of }: Progress): HandoverError {
-  if (done === 0) return error;
-  const message = `${error.message}; ${done} of ${of} workers have been replaced before, and stay`;
-  return new HandoverError(error.code, message, { cause: error });
-}
-
-function inBatches(indexes: readonly number[], size: number): number[][] {
-  const batches: number[][] = [];
-  for (let n = 0; n < indexes.length; n += size) batches.push(indexes.slice(n, n + size));
-  return batches;
-}
-
-function connectionsOf(workers: Iterable<WorkerProcess>): number {
-  return [...workers].reduce((sum, { connections }) => sum + connections, 0);
-}
-
-/** ms in which the old workers of a batch have to leave before the next batch starts. */
-const LEAVE_TIMEOUT = 30_000;
 
 /** ms that staged workers wait for their upgrade. */
 const DEFAULT_TTL = 60_000;
-
-/** Upgrades that are remembered. */
-const MAX_RECORDS = 10;

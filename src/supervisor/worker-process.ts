@@ -485,6 +485,11 @@ export class WorkerProcess {
   }
 }
 
+/** The connections of several workers, as of their last heartbeats. */
+export function connectionsOf(workers: Iterable<WorkerProcess>): number {
+  return [...workers].reduce((sum, { connections }) => sum + connections, 0);
+}
+
 /** ms in which a worker says whether it can be replaced. */
 const CHECK_TIMEOUT = 1_000;
 
