@@ -9,7 +9,6 @@ import {
   type Emit,
   type Rehearsal,
   type Staged,
-  type UpgradeRecord,
   type UpgradeResult,
   type UpgraderEvents,
 } from "../events.js";
@@ -24,25 +23,23 @@ import { announceSuccessor } from "../process/terminal.js";
 import { LONGEST_TIMEOUT } from "../util/clock.js";
 import { deferred } from "../util/deferred.js";
 import { runAll } from "../util/run-all.js";
-import { withTimeout } from "../util/timeout.js";
 import { afterStart } from "./after-start.js";
-import { abortError, Candidate } from "./candidate.js";
+import { Attempts } from "./attempts.js";
+import { abortError } from "./candidate.js";
 import { createContext, type ProcessContext } from "./context.js";
 import { emitTo } from "./emit.js";
 import { closeEverything, waitForGenerations } from "./exit.js";
 import { statusOf } from "./process-status.js";
 import { Shutdown } from "./shutdown.js";
-import { Staging } from "./staging.js";
 import { Startup } from "./startup.js";
 import { StateMachine, type Effects, type Step } from "./state-machine.js";
 import type { Succession } from "./succession.js";
 import { Takeover } from "./takeover.js";
-import { assertUpgradable } from "./upgrade-checks.js";
 import { Worker } from "./worker.js";
 
 /**
  * One process of the service, and the one driver of its upgrades. It dispatches events to the state machine and runs the
- * effects. The parts (startup, candidate, takeover, shutdown) do not know each other: they report by promises, and this
+ * effects. The parts (startup, attempts, takeover, shutdown) do not know each other: they report by promises, and this
  * class decides.
  */
 export class Generation {
@@ -50,7 +47,7 @@ export class Generation {
   readonly #machine: StateMachine;
   readonly #emit: Emit;
   readonly #startup: Startup;
-  readonly #staging: Staging;
+  readonly #attempts: Attempts;
   readonly #control: ControlServer | undefined;
   /** This process under its supervisor; undefined without one. */
   readonly #worker: Worker | undefined;
@@ -58,9 +55,6 @@ export class Generation {
   readonly #hold: NodeJS.Timeout;
   readonly #drained = deferred<{ outcome: Outcome } & DrainSummary>();
   readonly #exit = deferred<Outcome>();
-  /** The start of the last candidate. */
-  #starting: Promise<unknown> | undefined;
-  #candidate: Candidate | undefined;
   #takeover: Succession | undefined;
   #shutdown: Shutdown | undefined;
   /** Why the successor could not be told everything. */
@@ -82,9 +76,13 @@ export class Generation {
     this.context = createContext(settings, env, {
       state: () => this.state,
       emit: this.#emit,
-      inventoryChanged: () => this.#staging.inventoryChanged(),
+      inventoryChanged: () => this.#attempts.inventoryChanged(),
     });
-    this.#staging = new Staging(this.context);
+    this.#attempts = new Attempts(this.context, {
+      fromSuccessor: this.#fromSuccessor,
+      dispatch: (event) => this.#machine.dispatch(event),
+      request: (event) => this.#machine.request(event),
+    });
     this.#hold = setInterval(() => {}, LONGEST_TIMEOUT);
     this.#startup = new Startup(this.context);
     void this.#startup.failed.then(() => this.#machine.dispatch("stop"));
@@ -140,50 +138,19 @@ export class Generation {
 
   async rehearse(signal: AbortSignal | undefined, force = false): Promise<Rehearsal> {
     if (this.#worker !== undefined) return this.#worker.askToRehearse(signal, force);
-    const requested = this.#requestUpgrade("rehearse an upgrade", force);
-    if (requested !== undefined) await requested;
-    try {
-      const candidate = await this.#startCandidate(signal);
-      const { pid, generation, timings } = candidate;
-      await candidate.endRehearsal();
-      return { pid, generation, timings };
-    } finally {
-      this.#endAttempt("rehearsed");
-    }
+    return this.#attempts.rehearse(signal, force);
   }
 
   /** Starts a successor, and holds it for at most `ttl` ms once it is ready. If one is held already, it stays. */
   async stage(ttl?: number, signal?: AbortSignal, force = false): Promise<Staged> {
     if (this.#worker !== undefined) return this.#worker.askToStage(ttl, signal, force);
-    return this.#stage(ttl, signal, force);
-  }
-
-  async #stage(ttl = DEFAULT_TTL, signal?: AbortSignal, force = false): Promise<Staged> {
-    const { staged } = this.#staging;
-    if (staged !== undefined && this.state.name === "ready") return staged;
-    const requested = this.#requestUpgrade("stage an upgrade", force);
-    if (requested !== undefined) await requested;
-    try {
-      const candidate = await this.#startCandidate(signal);
-      await candidate.stage(ttl);
-      if (this.state.name !== "upgrading") throw stateError("ERR_STOPPED", "stage an upgrade");
-      // In this turn, without an `await` in between.
-      this.#candidate = undefined;
-      this.#machine.dispatch("staged");
-      return this.#staging.hold(candidate, ttl);
-    } catch (error) {
-      this.#endAttempt("failed");
-      throw error;
-    }
+    return this.#attempts.stage(ttl, signal, force);
   }
 
   /** Ends the successor that is held. Returns it; undefined if there is none. */
   unstage(): Staged | undefined {
     if (this.#worker !== undefined) return this.#worker.askToUnstage();
-    if (this.state.name === "upgrading") throw stateError("ERR_UPGRADE_IN_PROGRESS", "unstage an upgrade");
-    const { staged } = this.#staging;
-    this.#staging.end("it was unstaged");
-    return staged;
+    return this.#attempts.unstage();
   }
 
   async stop(): Promise<void> {
@@ -199,11 +166,11 @@ export class Generation {
   }
 
   async status(): Promise<Status> {
-    return statusOf(this.context, this.#staging.staged);
+    return statusOf(this.context, this.#attempts.staged);
   }
 
   async #upgrade(signal: AbortSignal | undefined, force: boolean): Promise<UpgradeResult> {
-    const requested = this.#requestUpgrade("upgrade", force);
+    const requested = this.#attempts.request("upgrade", force);
     if (requested !== undefined) await requested;
     const { history, predecessors, settings } = this.context;
     const record = history.begin();
@@ -211,10 +178,8 @@ export class Generation {
       if (predecessors.alive.length >= settings.maxDraining)
         throw stateError("ERR_TOO_MANY_DRAINING", "upgrade");
       if (signal?.aborted) throw abortError(signal);
-      const staged = this.#staging.take();
-      const isUsed = staged !== undefined && (await this.#use(staged, record));
-      const candidate = isUsed ? staged : await this.#startCandidate(signal, record);
-      const takeover = new Takeover(this.context, candidate, record, isUsed);
+      const { candidate, isStaged } = await this.#attempts.prepare(record, signal);
+      const takeover = new Takeover(this.context, candidate, record, isStaged);
       try {
         await takeover.prepare();
         takeover.commit(signal);
@@ -227,66 +192,10 @@ export class Generation {
       if (!takeover.isWatched) this.#machine.dispatch("acknowledged");
       return takeover.result;
     } catch (error) {
-      this.#endAttempt("failed");
+      this.#attempts.end("failed");
       history.fail(record, "failed", toHandoverError(error, "ERR_INTERNAL", "upgrade"));
       throw error;
     }
-  }
-
-  /** @returns undefined if the upgrade has begun in this turn, as it does unless it has to wait */
-  #requestUpgrade(doing: string, force: boolean): Promise<void> | undefined {
-    assertUpgradable(this.context, doing, force);
-    // Who knows from the predecessor that the last upgrade is done must not be refused because its message was not read yet.
-    if (this.state.name === "ready" && this.state.onProbation) {
-      const { direct } = this.context.predecessors;
-      direct?.readNow();
-      if (direct?.isGone) return direct.gone.then(async () => this.#machine.request("upgrade"));
-    }
-    return this.#machine.request("upgrade");
-  }
-
-  /** Uses a successor that was staged. Returns false if it had to be thrown away. */
-  async #use(candidate: Candidate, record: UpgradeRecord): Promise<boolean> {
-    this.#candidate = candidate;
-    const isUsable = await this.#staging.isUsable(candidate);
-    if (this.state.name !== "upgrading") throw stateError("ERR_STOPPED", "upgrade");
-    const { pid, generation } = candidate;
-    if (isUsable) {
-      record.pid = pid;
-      this.#emit("upgrading", { pid, generation, staged: true });
-    } else this.#candidate = undefined;
-    return isUsable;
-  }
-
-  /** Starts a successor, and waits until it is ready. */
-  async #startCandidate(signal: AbortSignal | undefined, record?: UpgradeRecord): Promise<Candidate> {
-    const { ending } = this.#staging;
-    if (ending !== undefined) await ending;
-    this.context.history.open();
-    const starting = Candidate.start(this.context, this.#fromSuccessor, signal);
-    this.#starting = starting;
-    const candidate = await starting;
-    const { pid, generation, successor } = candidate;
-    this.#candidate = candidate;
-    if (record !== undefined) record.pid = pid;
-    this.context.processState.answerQueriesOf(successor.exchange);
-    if (this.state.name === "upgrading") this.#emit("upgrading", { pid, generation });
-    // This process was asked to stop while the successor was being started.
-    else candidate.kill(stateError("ERR_STOPPED", "upgrade"));
-    await candidate.ready(signal);
-    return candidate;
-  }
-
-  /** Ends an upgrade without a commit. If the successor cannot be killed, the attempt ends when it exits. */
-  #endAttempt(event: "failed" | "rehearsed"): void {
-    const candidate = this.#candidate;
-    const end = (): void => {
-      candidate?.cleanUp();
-      if (this.#candidate === candidate) this.#candidate = undefined;
-      this.#machine.dispatch(event);
-    };
-    if (candidate === undefined || candidate.isDead) end();
-    else void candidate.dead.then(end);
   }
 
   #subscribeToPredecessor(): void {
@@ -364,8 +273,8 @@ export class Generation {
     },
     lendDescriptors: () => this.context.inventory.lend(),
     reclaimDescriptors: () => this.context.inventory.reclaim(),
-    killSuccessor: () => this.#candidate?.kill(stateError("ERR_STOPPED", "upgrade")),
-    killStaged: () => this.#staging.kill(),
+    killSuccessor: () => this.#attempts.kill(),
+    killStaged: () => this.#attempts.killStaged(),
     stopAccepting: () => this.context.sockets.stop(),
     emitUpgraded: () => {
       const { settled: _, ...upgraded } = this.#takeover!.result;
@@ -390,7 +299,7 @@ export class Generation {
       const { pid } = this.#takeover!;
       const error = this.#takeover!.recordRollback();
       this.#takeover = undefined;
-      this.#candidate = undefined;
+      this.#attempts.onRollback();
       this.#emit("rollback", { pid, error });
     },
     announceStop: () => {
@@ -466,9 +375,7 @@ export class Generation {
   /** Clients of the control socket read their answers; other generations may still drain. */
   async #waitForOthers(outcome: Outcome): Promise<void> {
     await this.#control?.close(ANSWER_TIMEOUT);
-    // A candidate that is started now is killed first: it would take the exit for a crash, and accept.
-    await withTimeout(START_TIMEOUT, this.#starting).catch(() => {});
-    await withTimeout(START_TIMEOUT, this.#staging.ending).catch(() => {});
+    await this.#attempts.ended();
     if (outcome === "stopped") await waitForGenerations(this.context, this.#takeover?.gone);
   }
 
@@ -491,11 +398,5 @@ const INSTEAD_OF: Partial<Record<Step, Event>> = {
   beginProbation: "probationOver",
 };
 
-/** ms that a staged successor waits for its upgrade. */
-const DEFAULT_TTL = 60_000;
-
 /** ms in which clients of the control socket have to read their answers. */
 const ANSWER_TIMEOUT = 1_000;
-
-/** ms. A candidate's process is known sooner: the launcher shell has 5 s to report it. */
-const START_TIMEOUT = 10_000;
