@@ -1,5 +1,5 @@
 import { readlinkSync } from "node:fs";
-import { ADDON_FILE } from "../platform/native.js";
+import { ADDON_FILE } from "../platform/addon.js";
 import { findUsersOf, readBlock } from "../platform/proc.js";
 import { TIMED_OUT, withTimeout } from "../util/timeout.js";
 import { ControlClient, NoAnswer } from "./client.js";

@@ -1,6 +1,6 @@
 import { setTimeout } from "node:timers/promises";
 import { describeAddress, type RequestedAddress } from "../address.js";
-import { ADDON_FILE } from "../platform/native.js";
+import { ADDON_FILE } from "../platform/addon.js";
 import { ancestorsOf, hasLoaded, readBlock } from "../platform/proc.js";
 import { openSocket, type OpenOptions } from "../sockets/bind.js";
 import type { InventoryItem } from "../sockets/inventory.js";

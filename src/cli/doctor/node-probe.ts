@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { reasonOf } from "../../errors.js";
 import { findPackage, ownPackage, readManifest } from "../../platform/installation.js";
-import { ADDON, packagedAddons } from "../../platform/native.js";
+import { ADDON, packagedAddons } from "../../platform/addon.js";
 
 /** The Node that would run the program, and the handover package that the program would import. */
 export interface NodeFacts {

@@ -1,4 +1,4 @@
-import { buildCommand } from "../../../platform/native.js";
+import { buildCommand } from "../../../platform/addon.js";
 import type { Facts } from "../facts.js";
 import { error, ok, warning, type Check, type Finding } from "../findings.js";
 import { fitsEngines } from "../node-probe.js";
