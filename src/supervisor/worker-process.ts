@@ -1,7 +1,6 @@
-import type { InventoryEntry, Message, Peer, WorkerPlace } from "../channel/messages.js";
-import { noSummary, type Departure } from "../events.js";
+import type { Message, Peer, WorkerPlace } from "../channel/messages.js";
+import type { Departure } from "../events.js";
 import { HandoverError, type ErrorCode } from "../errors.js";
-import { closeAll } from "../platform/descriptors.js";
 import type { Command } from "../process/command.js";
 import type { Env } from "../process/env.js";
 import { DOUBTFUL_SILENCE, HeartbeatWatch } from "../process/heartbeat.js";
@@ -9,36 +8,21 @@ import { SUPERVISED_CAPABILITY, type Legacy } from "../process/inheritance.js";
 import { Successor, type SuccessorListener, type SuccessorState } from "../process/successor.js";
 import { deferred, type Deferred } from "../util/deferred.js";
 import { VERSION } from "../util/version.js";
+import { WorkerReports, type ReportListener, type ReportsState } from "./worker-reports.js";
 
-/** What the supervisor learns from a worker. Answers that are late or come twice are reported, too. */
-export interface WorkerListener {
+/** What the supervisor learns from a worker. */
+export interface WorkerListener extends ReportListener<WorkerProcess> {
   /** Resolves when a worker that is ready may accept; stays pending if it was killed instead. */
   admit(worker: WorkerProcess): Promise<void>;
   /** It is ready, and may accept; comes again when it takes more descriptors into use, and when it is asked to wait. */
   ready(worker: WorkerProcess): void;
   /** It accepts. */
   acknowledged(worker: WorkerProcess): void;
-  /** It has released its roles; or not, for a reason. */
-  yielded(worker: WorkerProcess, failure: string | undefined): void;
-  ceased(worker: WorkerProcess, fence: number): void;
-  /** It could not acquire the roles, and holds none. */
-  rolesRefused(worker: WorkerProcess, reason: string, fence: number): void;
-  resumed(worker: WorkerProcess): void;
   /** The length of its silence, in ms, several times a second. */
   silent(worker: WorkerProcess, silence: number): void;
-  /** It asks for a listener, an operation or the end of one, or for units; or it gives units up. */
-  request(worker: WorkerProcess, request: WorkerRequest): void;
-  /** The next worker of its index inherits the descriptor. */
-  keep(worker: WorkerProcess, entry: InventoryEntry, fd: number): void;
-  /** It has moved connections to another worker. */
-  rebalanced(worker: WorkerProcess, moved: number): void;
-  /** It has closed the descriptor of this name. */
-  release(worker: WorkerProcess, name: string): void;
   /** No process of it is left. */
   gone(worker: WorkerProcess): void;
 }
-
-export type WorkerRequest = Message & { type: "open" | "ask" | "cancel" | "own" | "where" | "disown" };
 
 /** One process of the program, from its start to its death. */
 export class WorkerProcess {
@@ -49,6 +33,7 @@ export class WorkerProcess {
   readonly #successor: Successor;
   readonly #env: WorkerEnv;
   readonly #listener: WorkerListener;
+  readonly #reports: WorkerReports<WorkerProcess>;
   readonly #admitted: Promise<void>;
   #watch: HeartbeatWatch | undefined;
   #readySince: number | undefined;
@@ -56,14 +41,8 @@ export class WorkerProcess {
   /** The answer that is waited for. */
   #check: Deferred<Checked> | undefined;
   #isAccepting = false;
-  #connections = 0;
   #silence = 0;
   #aliveAt = -Infinity;
-  #used: ReadonlySet<string> = new Set();
-  /** The names of the listeners that it has asked for: it says that it uses those that it has inherited. */
-  readonly #opened = new Set<string>();
-  #ticketKeys: Record<string, string> = {};
-  #departure: Departure | undefined;
 
   /** @throws {HandoverError} `ERR_SPAWN` */
   static async start(
@@ -115,6 +94,7 @@ export class WorkerProcess {
     this.#env = env;
     this.#successor = successor;
     this.#listener = listener;
+    this.#reports = new WorkerReports<WorkerProcess>(this, listener);
     void this.dead.then(() => {
       this.#isAccepting = false;
       this.#watch?.stop();
@@ -135,12 +115,8 @@ export class WorkerProcess {
 
   #goOn(before: WorkerState): void {
     this.#isAccepting = before.isAccepting;
-    this.#connections = before.connections;
     this.#hasGreeted = before.hasGreeted;
-    this.#used = new Set(before.used);
-    for (const name of before.opened) this.#opened.add(name);
-    this.#ticketKeys = before.ticketKeys;
-    this.#departure = before.departure;
+    this.#reports.restore(before);
     if (before.readyAge === undefined) return;
     this.#readySince = this.#env.clock.now() - before.readyAge;
     // A new watch: the time in which one program replaced the other is no silence of the worker's.
@@ -162,12 +138,8 @@ export class WorkerProcess {
       ...(this.#readySince === undefined ? {} : { readyAge: now - this.#readySince }),
       isCommitted: this.isCommitted,
       isAccepting: this.#isAccepting,
-      connections: this.#connections,
-      used: [...this.#used],
-      opened: [...this.#opened],
       hasGreeted: this.#hasGreeted,
-      ticketKeys: this.#ticketKeys,
-      departure: this.#departure,
+      ...this.#reports.state,
       successor: this.#successor.state,
     };
   }
@@ -222,13 +194,12 @@ export class WorkerProcess {
 
   /** As of its last heartbeat. */
   get connections(): number {
-    return this.#connections;
+    return this.#reports.connections;
   }
 
   /** How what it held has ended. The connections of a worker that died without a word are lost with it. */
   get departure(): Departure {
-    const destroyed = this.#connections;
-    return this.#departure ?? { connections: destroyed, summary: { ...noSummary(), destroyed } };
+    return this.#reports.departure;
   }
 
   /** ms since its last heartbeat. */
@@ -252,12 +223,12 @@ export class WorkerProcess {
 
   /** The names of the service's listeners and descriptors that it uses. */
   get used(): ReadonlySet<string> {
-    return new Set([...this.#used, ...this.#opened]);
+    return this.#reports.used;
   }
 
   /** The keys of its TLS servers, by the names of their listeners. */
   get ticketKeys(): Record<string, string> {
-    return this.#ticketKeys;
+    return this.#reports.ticketKeys;
   }
 
   /** Reads the messages that have arrived, without waiting for the event loop. */
@@ -392,7 +363,7 @@ export class WorkerProcess {
 
   /** @param fd stays the caller's */
   answer(message: Message & { type: "opened" | "asked" | "owned" }, fd?: number): void {
-    if (message.type === "opened" && message.entry !== undefined) this.#opened.add(message.entry.name);
+    if (message.type === "opened" && message.entry !== undefined) this.#reports.opened(message.entry.name);
     this.#successor.send(message, fd === undefined ? [] : [fd]);
   }
 
@@ -412,53 +383,14 @@ export class WorkerProcess {
         this.#onHello(message);
         return false;
       case "ready":
-        return this.#onReady(message);
-      case "heartbeat":
-        this.#connections = message.connections ?? 0;
+        this.#onReady(message);
         return false;
       case "checked":
         this.#check?.resolve(message);
-        break;
-      case "yielded":
-        this.#listener.yielded(this, message.message);
-        break;
-      case "ceased":
-        this.#listener.ceased(this, message.fence);
-        break;
-      case "roles-refused":
-        this.#listener.rolesRefused(this, message.message, message.fence);
-        break;
-      case "resumed":
-        this.#listener.resumed(this);
-        break;
-      case "rebalanced":
-        this.#listener.rebalanced(this, message.moved);
-        break;
-      case "open":
-      case "ask":
-      case "cancel":
-      case "own":
-      case "where":
-      case "disown":
-        this.#listener.request(this, message);
-        break;
-      case "left":
-        this.#departure = { connections: message.connections, summary: message.summary };
-        break;
-      case "release":
-        this.#opened.delete(message.name);
-        this.#used = new Set([...this.#used].filter((name) => name !== message.name));
-        this.#listener.release(this, message.name);
-        break;
-      case "keep":
-        if (fds.length !== 1) break;
-        this.#listener.keep(this, message.entry, fds[0]!);
-        return true;
-      default:
         return false;
+      default:
+        return this.#reports.receive(message, fds);
     }
-    closeAll(fds);
-    return true;
   }
 
   /** An earlier version would bind the listeners itself, and accept for ever. */
@@ -469,12 +401,10 @@ export class WorkerProcess {
     this.fail(new HandoverError("ERR_PROTOCOL", message));
   }
 
-  #onReady({ used, ticketKeys = {} }: Message & { type: "ready" }): boolean {
+  #onReady(message: Message & { type: "ready" }): void {
     this.#readySince ??= this.#env.clock.now();
-    this.#used = new Set(used);
-    this.#ticketKeys = ticketKeys;
+    this.#reports.ready(message);
     this.#reportReady();
-    return false;
   }
 
   #reportReady(): void {
@@ -496,19 +426,14 @@ const CHECK_TIMEOUT = 1_000;
 type Checked = Message & { type: "checked" };
 
 /** One process of the program, as another supervisor takes it over. Ages in ms. */
-export interface WorkerState {
+export interface WorkerState extends ReportsState {
   index: number;
   generation: number;
   age: number;
   readyAge?: number;
   isCommitted: boolean;
   isAccepting: boolean;
-  connections: number;
-  used: string[];
-  opened: string[];
   hasGreeted: boolean;
-  ticketKeys: Record<string, string>;
-  departure?: Departure | undefined;
   successor: SuccessorState;
 }
 

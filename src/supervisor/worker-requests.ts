@@ -2,7 +2,8 @@ import type { Operation } from "../channel/messages.js";
 import { HandoverError, toHandoverError } from "../errors.js";
 import type { ServiceListeners } from "./service-listeners.js";
 import type { UnitDirectory } from "./unit-directory.js";
-import type { WorkerProcess, WorkerRequest } from "./worker-process.js";
+import type { WorkerProcess } from "./worker-process.js";
+import type { WorkerRequest } from "./worker-reports.js";
 
 /** Performs an operation of the service. */
 export type Perform = (
