@@ -202,7 +202,7 @@ export class Scaling {
     reason: HandoverError,
   ): Promise<void> {
     this.#failure = undefined;
-    const { holder } = this.#pool;
+    const { holder } = this.#pool.roles;
     const resume = (worker: WorkerProcess): void =>
       this.#pool.resume(worker, reason, worker.index === holder);
     // One that hangs is found by its silence.
@@ -210,7 +210,7 @@ export class Scaling {
     this.#mortal.clear();
     this.#setLeaving(indexes, false);
     for (const worker of this.#held) if (!worker.isDead) this.#pool.admit(worker);
-    this.#pool.assignRoles();
+    this.#pool.roles.assign();
     if (!this.#isStopped) this.#pool.startMissing();
   }
 

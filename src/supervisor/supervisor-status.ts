@@ -1,20 +1,35 @@
 import { readFileSync } from "node:fs";
 import type { Status, WorkerStatus } from "../control/protocol.js";
+import type { UpgradeRecord } from "../events.js";
 import { readStat } from "../platform/proc.js";
 import { nextCommand } from "../process/command.js";
 import { launchInfo } from "../process/launch-info.js";
 import type { Env } from "../process/env.js";
 import { VERSION } from "../util/version.js";
-import type { Supervisor } from "./supervisor.js";
-import type { WorkerRecord } from "./worker-pool.js";
+import type { ServiceListeners } from "./service-listeners.js";
+import type { ServiceTotals } from "./service-totals.js";
+import type { SupervisorSettings } from "./settings.js";
+import type { WorkerPool, WorkerRecord } from "./worker-pool.js";
 import type { WorkerProcess } from "./worker-process.js";
 
+/** The supervisor, as its status shows it. */
+interface ShownSupervisor extends Pick<Status, "state" | "generation" | "connections"> {
+  readonly settings: SupervisorSettings;
+  readonly listeners: ServiceListeners;
+  readonly pool: WorkerPool;
+  readonly totals: ServiceTotals;
+  readonly upgrades: readonly UpgradeRecord[];
+  readonly staged: Status["staged"];
+  /** How the last upgrade of the supervisor itself ended. */
+  readonly lastReplacement: Status["replacement"];
+}
+
 /** The status of the service, and of each worker. */
-export function supervisorStatus(supervisor: Supervisor, env: Env): Status {
+export function supervisorStatus(supervisor: ShownSupervisor, env: Env): Status {
   const { settings, generation, staged, pool } = supervisor;
   const serving = pool.records.map(({ current }, index) => pool.acceptor(index) ?? current);
   const workers = pool.records.map((record, index) =>
-    statusOf({ ...record, current: serving[index] }, index, pool.holder, env),
+    statusOf({ ...record, current: serving[index] }, index, pool.roles.holder, env),
   );
   // On probation the workers that were replaced still have their records.
   const replaced = pool.living().filter((worker) => !serving.includes(worker));
@@ -45,7 +60,7 @@ export function supervisorStatus(supervisor: Supervisor, env: Env): Status {
 }
 
 /** The settings that `new Upgrader()` has as well. */
-function sharedSettings({ settings }: Supervisor): NonNullable<Status["settings"]> {
+function sharedSettings({ settings }: ShownSupervisor): NonNullable<Status["settings"]> {
   const { pidFile, controlSocket, signals, probation, readyTimeout, stopTimeout } = settings;
   const drain = stopTimeout === undefined ? {} : { drainTimeout: stopTimeout, exitTimeout: 0 };
   return { pidFile, controlSocket, signals, probation, upgradeTimeout: readyTimeout, ...drain };

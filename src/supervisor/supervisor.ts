@@ -199,7 +199,7 @@ export class Supervisor implements ControlledProcess {
   goOn(): void {
     for (const worker of this.pool.living()) if (worker.isAccepting) this.#care.begin(worker);
     this.#care.start();
-    this.pool.assignRoles();
+    this.pool.roles.assign();
     this.pool.startMissing();
     this.listeners.steer();
   }
@@ -442,12 +442,12 @@ export class Supervisor implements ControlledProcess {
       this.#scaling?.answered(worker, "yielded", failure);
     },
     ceased: (worker, fence) => {
-      this.pool.advanceFence(fence);
+      this.pool.roles.advanceFence(fence);
       this.#upgrades.onCeased(worker);
       this.#scaling?.answered(worker, "ceased");
     },
     rolesRefused: (worker, reason, fence) => {
-      this.pool.onRolesRefused(worker, reason, fence);
+      this.pool.roles.onRefused(worker, reason, fence);
       this.#assignRoles();
     },
     resumed: (worker) => {
@@ -479,7 +479,7 @@ export class Supervisor implements ControlledProcess {
   }
 
   #assignRoles(): void {
-    if (!this.#upgrades.assignsRoles) this.pool.assignRoles();
+    if (!this.#upgrades.assignsRoles) this.pool.roles.assign();
   }
 
   /** A worker that serves has died. Returns whether an upgrade or a scaling takes note of it. */

@@ -209,8 +209,8 @@ export class Upgrades {
         readyTimeout,
         probation,
         start: async (index, predecessor) => pool.spawn(index, generation, predecessor),
-        holder: () => pool.holder,
-        commit: (worker, roles) => pool.commit(worker, roles),
+        holder: () => pool.roles.holder,
+        commit: (worker, roles) => pool.roles.commit(worker, roles),
         resume: (worker, reason, roles) => pool.resume(worker, reason, roles),
         changed: () => listeners.steer(),
       },
@@ -260,7 +260,7 @@ export class Upgrades {
     }
     totals.count(record);
     if (!this.#host.isStopping()) {
-      pool.assignRoles();
+      pool.roles.assign();
       if (end.how === "orphaned") pool.adopt(upgrade.news);
       pool.startMissing();
     }

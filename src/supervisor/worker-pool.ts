@@ -5,9 +5,8 @@ import type { Env } from "../process/env.js";
 import { awaitInput } from "../util/clock.js";
 import { report } from "./report.js";
 import { RestartPolicy, type RestartState } from "./restart-policy.js";
-import { nextFence, roleHolder } from "./role-holder.js";
-import { RoleRefusals } from "./role-refusals.js";
 import type { ServiceListeners } from "./service-listeners.js";
+import { ServiceRoles, type RolesState } from "./service-roles.js";
 import type { SupervisorSettings } from "./settings.js";
 import { NOT_GREETED } from "./commit-failure.js";
 import { UnitDirectory, type UnitsState } from "./unit-directory.js";
@@ -35,16 +34,13 @@ export interface WorkerRecord {
 }
 
 /** The workers, as another supervisor takes them over. */
-export interface PoolState {
+export interface PoolState extends RolesState {
   /** By index. */
   records: (Pick<WorkerRecord, "restarts" | "lastExit" | "hasFailed"> & {
     policy: RestartState;
     current?: WorkerState;
   })[];
   retired: WorkerState[];
-  holder: number | undefined;
-  fence: number;
-  ticketKeys: Record<string, string>;
   units: UnitsState;
 }
 
@@ -65,30 +61,31 @@ interface PoolHost {
   allFailed(): void;
 }
 
-/** The workers of the service: their processes, their restarts, and what one of them holds for all. */
+/** The workers of the service: their processes, and their restarts. */
 export class WorkerPool {
   /** Which worker has which unit. */
   readonly units = new UnitDirectory();
+  readonly roles: ServiceRoles;
   readonly #settings: SupervisorSettings;
   readonly #env: Env;
   readonly #host: PoolHost;
   readonly #records: WorkerRecord[];
   /** Workers that were replaced, and drain. */
   readonly #retired = new Set<WorkerProcess>();
-  /** The index of the worker that holds the roles. */
-  #holder: number | undefined;
-  readonly #refusals: RoleRefusals<WorkerProcess>;
-  #fence = 0;
   /** Workers that are being started. */
   #spawning = 0;
-  /** The keys of TLS sessions, which all workers share: a client comes back to any of them. */
-  #ticketKeys: Record<string, string> = {};
 
   constructor(settings: SupervisorSettings, env: Env, host: PoolHost) {
     this.#settings = settings;
     this.#env = env;
     this.#host = host;
-    this.#refusals = new RoleRefusals(env.clock, () => this.assignRoles());
+    this.roles = new ServiceRoles({
+      clock: env.clock,
+      isStopping: () => host.isStopping(),
+      indexes: () => this.indexes,
+      mayHold: (index) => this.#mayHold(index),
+      isLeaving: (index) => this.#records[index]?.isLeaving === true,
+    });
     this.#records = Array.from({ length: settings.workers }, () => newRecord(settings));
   }
 
@@ -104,15 +101,13 @@ export class WorkerPool {
         hasFailed,
       })),
       retired: [...this.#retired].filter((one) => !one.isDead).map((one) => one.state),
-      holder: this.#holder,
-      fence: this.#fence,
-      ticketKeys: this.#ticketKeys,
+      ...this.roles.state,
       units: this.units.state,
     };
   }
 
   /** Goes on with the workers of the program that this process was before. */
-  restore({ records, retired, holder, fence, ticketKeys, units }: PoolState): void {
+  restore({ records, retired, units, ...roles }: PoolState): void {
     const adopt = (state: WorkerState): WorkerProcess => {
       const worker = WorkerProcess.adopt(this.#env, state, this.#host.listener);
       void worker.deadOrUnkillable.then(() => this.units.bury(worker));
@@ -131,9 +126,7 @@ export class WorkerPool {
       );
     }
     for (const state of retired) this.#retire(adopt(state));
-    this.#holder = holder;
-    this.#fence = fence;
-    this.#ticketKeys = ticketKeys;
+    this.roles.restore(roles);
     this.units.restore(units, (pid) => this.living().find((worker) => worker.pid === pid));
   }
 
@@ -158,10 +151,6 @@ export class WorkerPool {
   /** Whether another upgrade would leave too many generations that drain. */
   get isCrowded(): boolean {
     return new Set([...this.#retired].map(({ generation }) => generation)).size >= MAX_DRAINING;
-  }
-
-  get holder(): number | undefined {
-    return this.#holder;
   }
 
   /**
@@ -250,7 +239,7 @@ export class WorkerPool {
     this.discardStarting(starting, "its index was removed");
     for (const { current } of this.#records.splice(count))
       if (current !== undefined && !current.isDead) this.#retire(current);
-    this.assignRoles();
+    this.roles.assign();
   }
 
   /** Starts the workers that have failed again, and forgets their deaths. Returns their indexes. */
@@ -266,7 +255,7 @@ export class WorkerPool {
 
   /** Starts no worker again. */
   cancelRestarts(indexes: readonly number[] = this.indexes): void {
-    if (this.#host.isStopping()) this.#refusals.cancel();
+    if (this.#host.isStopping()) this.roles.stop();
     for (const index of indexes) {
       const record = this.#records[index]!;
       record.cancelRestart();
@@ -298,26 +287,13 @@ export class WorkerPool {
 
   /** A worker that was started outside of an upgrade is ready: it accepts. */
   admit(worker: WorkerProcess): void {
-    this.commit(worker, this.#holder === undefined);
-  }
-
-  /** @param roles whether it acquires the roles */
-  commit(worker: WorkerProcess, roles: boolean): void {
-    // The keys of the first worker are those of all.
-    this.#ticketKeys = { ...worker.ticketKeys, ...this.#ticketKeys };
-    if (roles) this.#holder = worker.index;
-    worker.commit(this.#ticketKeys, this.#nextFence(), roles);
+    this.roles.commit(worker, this.roles.holder === undefined);
   }
 
   /** An old worker accepts again. */
   resume(worker: WorkerProcess, reason: HandoverError, roles: boolean): void {
-    worker.resume(reason, roles, this.#nextFence());
+    this.roles.resume(worker, reason, roles);
     this.#host.listeners.setUsed(worker.index, worker.used);
-  }
-
-  /** Later fences are above this one. */
-  advanceFence(fence: number): void {
-    this.#fence = Math.max(this.#fence, fence);
   }
 
   /** The new workers of an upgrade have taken their places. */
@@ -363,33 +339,9 @@ export class WorkerPool {
     worker.fail(stateError("ERR_STOPPED", "start a worker"));
   }
 
-  /** A worker could not acquire the roles, and holds none. */
-  onRolesRefused(worker: WorkerProcess, reason: string, fence: number): void {
-    this.advanceFence(fence);
-    report(`worker ${worker.index} (pid ${worker.pid}) does not hold the roles: ${reason}`);
-    this.#refusals.add(worker);
-    if (this.#holder === worker.index && this.#mayHold(worker.index) === worker) this.#holder = undefined;
-  }
-
-  /** One worker holds the roles, unless none serves or all have refused. */
-  assignRoles(): void {
-    // A holder that leaves releases them first.
-    if (this.#host.isStopping() || (this.#holder !== undefined && this.#records[this.#holder]?.isLeaving))
-      return;
-    const able = this.indexes.filter(
-      (index) => this.#mayHold(index) !== undefined && !this.#records[index]!.isLeaving,
-    );
-    const ready = able.filter((index) => !this.#refusals.has(this.#mayHold(index)!));
-    if (able.length > 0 && ready.length === 0) this.#refusals.askAgain();
-    const holder = roleHolder(this.#holder, ready);
-    if (holder === this.#holder) return;
-    this.#holder = holder;
-    if (holder !== undefined) this.#mayHold(holder)!.roles(true, this.#nextFence());
-  }
-
   /** The worker of an index that accepts, or was told to: it may have acquired the roles by then. */
   #mayHold(index: number): WorkerProcess | undefined {
-    const both = [this.#host.newWorker(index), this.#records[index]!.current];
+    const both = [this.#host.newWorker(index), this.#records[index]?.current];
     return both.find((worker) => worker?.isCommitted === true && !worker.isDead);
   }
 
@@ -451,11 +403,6 @@ export class WorkerPool {
     record.isRestarting = true;
     record.cancelRestart = this.#env.clock.after(delay, () => this.start(index));
     this.#host.changed();
-  }
-
-  #nextFence(): number {
-    this.#fence = nextFence([this.#fence], Date.now());
-    return this.#fence;
   }
 }
 
