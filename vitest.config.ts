@@ -3,7 +3,7 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
-    globalSetup: ["test/support/build.ts", "test/support/runtime-directory.ts"],
+    globalSetup: ["test/support/build.ts", "test/support/environment.ts"],
     // Programs under test and tests alike load the built package.
     server: { deps: { external: [/\/dist\//] } },
     // They mostly wait for what real processes do.

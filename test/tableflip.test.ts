@@ -212,7 +212,7 @@ function startWithParent(packets: string[]): { output: { text: string }; ended: 
   const inode = fstatSync(other, { bigint: true }).ino;
   const fixture = fileURLToPath(new URL("fixtures/upgrades-itself.js", import.meta.url));
   const child = spawn(process.execPath, [fixture], {
-    env: { ...process.env, HANDOVER_CHANNEL: `3:${inode}`, NODE_EXTRA_CA_CERTS: "" },
+    env: { ...process.env, HANDOVER_CHANNEL: `3:${inode}` },
     stdio: ["ignore", "ignore", "pipe", other],
   });
   native().close(other);

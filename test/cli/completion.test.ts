@@ -87,7 +87,6 @@ function workplace(): { env: NodeJS.ProcessEnv; cwd: string } {
   writeFileSync(join(cwd, "black.pid"), "");
   mkdirSync(join(cwd, "bin"));
   symlinkSync(resolve("bin/handover.js"), join(cwd, "bin", "handover"));
-  const { NODE_EXTRA_CA_CERTS: _, ...inherited } = process.env;
   const PATH = [join(cwd, "bin"), process.env["PATH"]].join(delimiter);
-  return { env: { ...inherited, PATH, HOME: cwd, TERM: "dumb", LC_ALL: "C.UTF-8" }, cwd };
+  return { env: { ...process.env, PATH, HOME: cwd, TERM: "dumb", LC_ALL: "C.UTF-8" }, cwd };
 }

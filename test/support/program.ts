@@ -28,10 +28,9 @@ export function startHandover(
   leave(): void;
   untilPrinted(pattern: RegExp): Promise<string>;
 } {
-  const { NODE_EXTRA_CA_CERTS: _, ...inherited } = process.env;
   const child = spawn(process.execPath, [PROGRAM, ...args.map(String)], {
     cwd,
-    env: { ...inherited, ...env },
+    env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
   const run: Run = { code: null, stdout: "", stderr: "" };

@@ -40,7 +40,7 @@ export class Sandbox {
 
   private constructor() {
     this.#directory = temporaryDirectory();
-    const own = /^(npm_|CI$|NODE_EXTRA_CA_CERTS$|XDG_RUNTIME_DIR$)/;
+    const own = /^(npm_|CI$|XDG_RUNTIME_DIR$)/;
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !own.test(name)));
     const node = dirname(process.execPath);
     // npm keeps its files in it.

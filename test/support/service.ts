@@ -58,7 +58,7 @@ export class Service {
       cwd: options.cwd,
       detached: true,
       // Its own: sockets that killed services have left elsewhere would be asked at its start, each by a descriptor.
-      env: { ...withoutCertificates(), XDG_RUNTIME_DIR: temporaryDirectory(), ...options.env },
+      env: { ...process.env, XDG_RUNTIME_DIR: temporaryDirectory(), ...options.env },
       stdio: ["ignore", "pipe", "pipe"],
     });
     return new Service(child);
@@ -303,10 +303,4 @@ function hasMemory(pid: number): boolean {
   } catch {
     return false;
   }
-}
-
-/** Reading extra certificates triples the time that Node takes to start. */
-function withoutCertificates(): NodeJS.ProcessEnv {
-  const { NODE_EXTRA_CA_CERTS: _, ...env } = process.env;
-  return env;
 }
