@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 
 export default defineConfig({
@@ -6,8 +7,8 @@ export default defineConfig({
     globalSetup: ["test/support/build.ts", "test/support/environment.ts"],
     // Programs under test and tests alike load the built package.
     server: { deps: { external: [/\/dist\//] } },
-    // They mostly wait for what real processes do.
-    maxWorkers: 2,
+    // They mostly wait for what real processes do: most of them need a processor for a quarter of their time.
+    maxWorkers: 2 * availableParallelism(),
     // Real processes on two cores: a limit for what hangs, not for what is slow.
     testTimeout: 120_000,
     hookTimeout: 120_000,
