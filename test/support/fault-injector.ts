@@ -4,6 +4,7 @@ import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll } from "vitest";
+import type { MessageType } from "../../dist/channel/messages.js";
 import { temporaryDirectory } from "./service.js";
 
 /**
@@ -41,7 +42,15 @@ export interface Fault {
   error: keyof typeof constants.errno;
 }
 
-/** How often a function was called, and how many of these calls failed by a {@link Fault}. */
+/** A signal that a process gets when it is about to send a message of a type for the nth time. */
+export interface SignalAtMessage {
+  process: number;
+  type: MessageType;
+  nth: number;
+  signal: NodeJS.Signals;
+}
+
+/** How often a function was called, and how many of these calls had a fault. */
 export interface Calls {
   calls: number;
   failed: number;
@@ -69,8 +78,13 @@ export class FaultInjector {
   }
 
   /** Counts from now on, in each process, and lets these calls fail. Once. */
-  arm(...faults: Fault[]): void {
-    const lines = faults.map(({ process: of, function: name, calls, error }) => {
+  arm(...faults: (Fault | SignalAtMessage)[]): void {
+    const lines = faults.map((fault) => {
+      if ("signal" in fault) {
+        const { process: of, type, nth, signal } = fault;
+        return `${of} sendmsg/${type} ${nth} ${nth} -${constants.signals[signal]}\n`;
+      }
+      const { process: of, function: name, calls, error } = fault;
       const [first, last] = typeof calls === "number" ? [calls, calls] : calls;
       return `${of} ${name} ${first} ${last} ${constants.errno[error]}\n`;
     });
