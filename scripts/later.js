@@ -14,7 +14,7 @@ const LATER = Object.entries({
   platform: "child-process descriptors pidfd proc-net",
   process:
     "command exchange-link exit-reason heartbeat inheritance inspector launch-identity node-words parents peer-process " +
-    "predecessor spawn successor successor-process supervisor-directory supervisor-link",
+    "predecessor spawn start-successor successor successor-process supervisor-directory supervisor-link",
   sockets: "port-owner unmanaged",
   "state/slots": "",
   "state/units": "",

@@ -5,7 +5,8 @@ import { successorCommand, type Command } from "../process/command.js";
 import { withCompileCache } from "../process/compile-cache.js";
 import { lastUncaught } from "../process/exit-reason.js";
 import { changeOf, identifyLaunch, type LaunchIdentity } from "../process/launch-identity.js";
-import { Successor, type SuccessorListener } from "../process/successor.js";
+import { startSuccessor } from "../process/start-successor.js";
+import type { Successor, SuccessorListener } from "../process/successor.js";
 import type { InventoryItem } from "../sockets/inventory.js";
 import { awaitInput } from "../util/clock.js";
 import type { ProcessContext } from "./context.js";
@@ -39,7 +40,7 @@ export class Candidate {
     const command = plannedCommand(context);
     const launch = identifyLaunch(command);
     const items = inventory.forSuccessor();
-    const successor = await Successor.start(env, command, { generation, items }, listener);
+    const successor = await startSuccessor(env, command, { generation, items }, listener);
     return new Candidate(context, successor, launch, items, env.clock.now() - start);
   }
 

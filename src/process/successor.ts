@@ -1,22 +1,12 @@
-import { Channel } from "../channel/channel.js";
+import type { Channel } from "../channel/channel.js";
 import type { Message } from "../channel/messages.js";
-import { HandoverError, reasonOf } from "../errors.js";
+import { HandoverError } from "../errors.js";
 import type { Exchange } from "../exchange/exchange.js";
 import { LocalExchange } from "../exchange/local-exchange.js";
-import { adoptChild } from "../platform/child-process.js";
 import { closeAll } from "../platform/descriptors.js";
-import { systemCause } from "../platform/native.js";
 import { awaitInput, type Clock } from "../util/clock.js";
 import { deferred, type Deferred } from "../util/deferred.js";
-import type { Command } from "./command.js";
-import type { Env } from "./env.js";
-import {
-  HEARTBEAT_CAPABILITY,
-  sendInheritance,
-  STAGE_CAPABILITY,
-  withChannel,
-  type Legacy,
-} from "./inheritance.js";
+import { HEARTBEAT_CAPABILITY, STAGE_CAPABILITY } from "./inheritance.js";
 import type { DrainProgress, Predecessor } from "./predecessor.js";
 import type { SpawnedProcess } from "./spawn.js";
 import { SuccessorProcess } from "./successor-process.js";
@@ -77,64 +67,14 @@ export class Successor {
   readonly #resolveGone: () => void;
   readonly #clock: Clock;
 
-  /**
-   * Starts a successor. Its whole inheritance is queued on the channel before it runs: it can read it even if this process
-   * is busy or dead by then.
-   *
-   * @throws {HandoverError} `ERR_SPAWN`
-   */
-  static async start(
-    env: Pick<Env, "pid" | "spawn" | "clock">,
-    command: Command,
-    legacy: Legacy,
-    listener: SuccessorListener,
-  ): Promise<Successor> {
-    const doing = `cannot start a successor, ${[command.argv0, ...command.args].join(" ")} in ${command.cwd}`;
-    let channel: Channel | undefined;
-    try {
-      const [own, other] = Channel.pair();
-      channel = own;
-      try {
-        sendInheritance(channel, env.pid, legacy);
-        const spawned = await env.spawn(command, other, withChannel(command.env, other));
-        const generation = legacy.place?.generation ?? legacy.generation + 1;
-        return new Successor(env.clock, channel, spawned, generation, listener);
-      } finally {
-        closeAll([other]);
-      }
-    } catch (error) {
-      if (channel !== undefined) endUnstarted(channel);
-      throw new HandoverError("ERR_SPAWN", `${doing}: ${reasonOf(error)}`, { cause: systemCause(error) });
-    }
-  }
-
-  /** Goes on with a successor that another program has started, which this process was until it was replaced by execve(2). */
-  static adopt(
-    clock: Clock,
-    state: SuccessorState,
-    generation: number,
-    listener: SuccessorListener,
-  ): Successor {
-    const { channel, spawned, peer, isReady, ...known } = state;
-    const child = Object.assign(adoptChild(spawned), { detach: async () => {} });
-    const successor = new Successor(clock, new Channel(channel), child, generation, listener);
-    if (peer !== undefined) successor.#process.identify(peer);
-    successor.#capabilities = known.capabilities;
-    successor.#isInspected = known.isInspected;
-    successor.#hasAcknowledged = known.hasAcknowledged;
-    successor.#hasTurned = known.hasTurned;
-    successor.#used = new Set(known.used);
-    successor.#isReady = isReady;
-    if (isReady) successor.#resolveReady();
-    return successor;
-  }
-
-  private constructor(
+  /** @param before what another program knew of the successor, which this process was before */
+  constructor(
     clock: Clock,
     channel: Channel,
     spawned: SpawnedProcess,
     generation: number,
     listener: SuccessorListener,
+    before?: SuccessorState,
   ) {
     this.#clock = clock;
     this.#channel = channel;
@@ -158,9 +98,21 @@ export class Successor {
       fail: (...failure) => this.#onChannelFailure(...failure),
       end: (error) => this.#onEnd(error),
     });
+    if (before !== undefined) this.#restore(before);
   }
 
-  /** For {@link adopt}. */
+  #restore({ peer, isReady, ...known }: SuccessorState): void {
+    if (peer !== undefined) this.#process.identify(peer);
+    this.#capabilities = known.capabilities;
+    this.#isInspected = known.isInspected;
+    this.#hasAcknowledged = known.hasAcknowledged;
+    this.#hasTurned = known.hasTurned;
+    this.#used = new Set(known.used);
+    this.#isReady = isReady;
+    if (isReady) this.#resolveReady();
+  }
+
+  /** For the next program of this process, if it is replaced by execve(2). */
   get state(): SuccessorState {
     return {
       ...this.#process.pids,
@@ -407,13 +359,3 @@ const needsNoFence = (): number => 0;
 
 /** ms in which a staged successor has to say that it still is ready. */
 const STAGE_TIMEOUT = 1_000;
-
-/**
- * If the process did start, closing the channel would look like the predecessor's death, and it would begin to serve. It is
- * told to exit first.
- */
-function endUnstarted(channel: Channel): void {
-  channel.send({ type: "rehearsed" });
-  channel.listen({ message: (_, fds) => closeAll(fds), end: () => channel.close() });
-  channel.readNow();
-}

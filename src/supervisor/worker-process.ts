@@ -5,7 +5,8 @@ import type { Command } from "../process/command.js";
 import type { Env } from "../process/env.js";
 import { DOUBTFUL_SILENCE, HeartbeatWatch } from "../process/heartbeat.js";
 import { SUPERVISED_CAPABILITY, type Legacy } from "../process/inheritance.js";
-import { Successor, type SuccessorListener, type SuccessorState } from "../process/successor.js";
+import { adoptSuccessor, startSuccessor } from "../process/start-successor.js";
+import type { Successor, SuccessorListener, SuccessorState } from "../process/successor.js";
 import { deferred, type Deferred } from "../util/deferred.js";
 import { VERSION } from "../util/version.js";
 import { WorkerReports, type ReportListener, type ReportsState } from "./worker-reports.js";
@@ -52,7 +53,7 @@ export class WorkerProcess {
     listener: WorkerListener,
   ): Promise<WorkerProcess> {
     const worker: { current?: WorkerProcess } = {};
-    const successor = await Successor.start(env, command, legacy, WorkerProcess.#listenerOf(worker));
+    const successor = await startSuccessor(env, command, legacy, WorkerProcess.#listenerOf(worker));
     return (worker.current = new WorkerProcess(env, legacy.place, successor, listener));
   }
 
@@ -71,7 +72,7 @@ export class WorkerProcess {
   /** Goes on with a worker of the program that this process was before. Nothing is sent to it. */
   static adopt(env: WorkerEnv, state: WorkerState, listener: WorkerListener): WorkerProcess {
     const holder: { current?: WorkerProcess } = {};
-    const successor = Successor.adopt(
+    const successor = adoptSuccessor(
       env.clock,
       state.successor,
       state.generation,

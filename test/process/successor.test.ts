@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { systemEnv } from "../../dist/process/env.js";
-import { Successor } from "../../dist/process/successor.js";
+import { startSuccessor } from "../../dist/process/start-successor.js";
 
 test("a successor whose channel was closed before its end was read is gone", async () => {
   const command = { file: "/bin/sh", argv0: "sh", args: ["-c", "read line"], cwd: "/", env: {} };
@@ -10,7 +10,7 @@ test("a successor whose channel was closed before its end was read is gone", asy
     channelFailed: () => {},
     progress: () => ({ connections: 0, moved: 0, remaining: 0 }),
   };
-  const child = await Successor.start(systemEnv, command, { generation: 0, items: [] }, listener);
+  const child = await startSuccessor(systemEnv, command, { generation: 0, items: [] }, listener);
   child.kill();
   child.close();
   await child.gone;
