@@ -6,10 +6,9 @@
 // It takes about two minutes for each peer. PM2 is installed into a cache directory when it is first needed;
 // tableflip needs Debian's golang-go and golang-github-cloudflare-tableflip-dev. A peer that cannot be installed is
 // left out. Exits with 1 if handover failed a request or closed a connection.
-import { once } from "node:events";
-import { createServer } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
+import { freePort } from "../free-port.js";
 import { ask, Clients, KINDS } from "./clients.js";
 import { Missing, peers } from "./peers.js";
 import { percentile, progress, row } from "../statistics.js";
@@ -105,22 +104,6 @@ async function gone(pid) {
       return;
     }
     await sleep(20);
-  }
-}
-
-/** Below the range for clients: a client could take the port between a stop and a start. */
-async function freePort() {
-  for (;;) {
-    const server = createServer();
-    try {
-      server.listen(20_000 + Math.floor(Math.random() * 10_000), "127.0.0.1");
-      await once(server, "listening");
-      const { port } = server.address();
-      server.close();
-      return port;
-    } catch (error) {
-      if (error.code !== "EADDRINUSE") throw error;
-    }
   }
 }
 

@@ -2,12 +2,12 @@
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { freePort } from "../free-port.js";
 import { ask } from "../peers/clients.js";
 import { findPm2 } from "../peers/peers.js";
 
@@ -186,22 +186,6 @@ export function memoryOf(pid) {
 export async function startBare() {
   const child = start([pathOf("idle.mjs")], {});
   return { pid: child.pid, stop: () => end(child) };
-}
-
-/** Below the range for clients. */
-async function freePort() {
-  for (;;) {
-    const server = createServer();
-    try {
-      server.listen(20_000 + Math.floor(Math.random() * 10_000), "127.0.0.1");
-      await once(server, "listening");
-      const { port } = server.address();
-      server.close();
-      return port;
-    } catch (error) {
-      if (error.code !== "EADDRINUSE") throw error;
-    }
-  }
 }
 
 function pathOf(file) {
