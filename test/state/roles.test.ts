@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { Actor } from "../support/actor.js";
-import { expectOneHolderAtATime } from "../support/holders.js";
+import { expectOneHolderAtATime } from "../support/one-at-a-time.js";
 
 const start = (settings: object = {}): Promise<Actor> => Actor.start("obeys-roles.js", settings);
 

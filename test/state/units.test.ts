@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { Actor } from "../support/actor.js";
-import { expectOneRunAtATime } from "../support/runs.js";
+import { expectOneRunAtATime } from "../support/one-at-a-time.js";
 import type { Line } from "../support/service.js";
 
 const start = (settings: object = {}): Promise<Actor> => Actor.start("obeys-units.js", settings);

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { expectOneHolderAtATime } from "../support/holders.js";
+import { expectOneHolderAtATime } from "../support/one-at-a-time.js";
 import type { Line } from "../support/service.js";
 import { Supervised, type SupervisedOptions } from "../support/supervised.js";
 

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { Dice } from "../support/dice.js";
-import { expectOneRunAtATime } from "../support/runs.js";
+import { expectOneRunAtATime } from "../support/one-at-a-time.js";
 import type { Line } from "../support/service.js";
 import { Supervised, type SupervisedOptions } from "../support/supervised.js";
 
