@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { Auto, PORT } from "../support/auto.js";
 import { Client, readAll, selfSigned } from "../support/client.js";
-import { Load } from "../support/clients-in-turn.js";
+import { Crowd } from "../support/crowd.js";
 import { autoOption } from "../../dist/supervisor/auto-option.js";
 import { freePort } from "../support/port.js";
 import { ask } from "../support/service.js";
@@ -17,18 +17,19 @@ describe("a program that does not know of handover is upgraded three times", () 
   ])("%s, under load, with its keep-alive connections", async (_, fixture, nodeArgs) => {
     const auto = await Auto.start(fixture, { nodeArgs });
     await auto.service.until("listening");
-    const load = new Load(auto.port);
+    const crowd = new Crowd({ ask: async () => ask(auto.port) });
     const clients = await Client.openAll(auto.port, 8);
     const answers = async (): Promise<Set<string>> =>
       new Set(await Promise.all(clients.map((client) => client.ask())));
     expect(await answers()).toEqual(new Set([String(auto.service.pid)]));
     for (let n = 0; n < 3; n++) {
-      await load.answered(20);
+      await crowd.answered(20);
       const pid = await auto.upgrade();
       await expect.poll(answers).toEqual(new Set([String(pid)]));
       expect(await ask(auto.port)).toBe(String(pid));
     }
-    expect(await load.leave()).toEqual([]);
+    await crowd.leave();
+    expect(crowd.failures).toEqual([]);
     expect(await auto.list()).toEqual([expect.objectContaining({ generation: 3 })]);
     expect(await auto.service.exited).toEqual([0, null]);
     expect((await auto.run("stop", String(auto.pid))).code).toBe(0);

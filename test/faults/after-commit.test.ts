@@ -1,7 +1,8 @@
 import { readdirSync, readFileSync, writeFileSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { belongings, Crowd, finish, startWithClient } from "../support/faults.js";
+import { Crowd } from "../support/crowd.js";
+import { belongings, finish, startWithClient } from "../support/faults.js";
 import { temporaryDirectory } from "../support/service.js";
 
 test.each(["start", "initialised"])(

@@ -1,7 +1,8 @@
 import { readdirSync, rmdirSync, symlinkSync, unlinkSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { Crowd, failUpgrade, finish, fixturePath, startWithClient, words } from "../support/faults.js";
+import { Crowd } from "../support/crowd.js";
+import { failUpgrade, finish, fixturePath, startWithClient, words } from "../support/faults.js";
 import { Service, temporaryDirectory } from "../support/service.js";
 
 /** What befalls a successor, and what its parent says of it. */

@@ -3,7 +3,8 @@ import { connect } from "node:net";
 import { once } from "node:events";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { Crowd, fixturePath, isServed, startWithClient, words } from "../support/faults.js";
+import { Crowd } from "../support/crowd.js";
+import { fixturePath, isServed, startWithClient, words } from "../support/faults.js";
 import { handover } from "../support/program.js";
 import { Service, temporaryDirectory } from "../support/service.js";
 

@@ -1,8 +1,9 @@
 import { connect } from "node:net";
 import { fileURLToPath } from "node:url";
-import { expect, onTestFinished, test } from "vitest";
+import { expect, test } from "vitest";
 import { check, native } from "../../dist/platform/native.js";
 import { openWhenFree } from "../../dist/supervisor/open-socket.js";
+import { Crowd } from "../support/crowd.js";
 import { freePort } from "../support/port.js";
 import { ask, Service } from "../support/service.js";
 
@@ -39,7 +40,7 @@ test("a supervisor that is killed under load and started again serves, and its f
   const former = start(port);
   await accepting(former);
   const held = Array.from({ length: 10 }, () => former.ask("/hold").catch(() => "cut off"));
-  const clients = Array.from({ length: 8 }, () => new Client(port));
+  const clients = Array.from({ length: 8 }, () => new Crowd({ ask: async () => ask(port) }, 1));
   for (const client of clients) await client.answered(5);
   process.kill(former.pid, "SIGKILL");
   const next = start(port);
@@ -48,7 +49,8 @@ test("a supervisor that is killed under load and started again serves, and its f
   const who = (answer: string): string =>
     isWorker(former, answer) ? "former" : isWorker(next, answer) ? "next" : "failed";
   for (const client of clients) {
-    const phases = (await client.leave()).map(who).filter((one, n, all) => one !== all[n - 1]);
+    await client.leave();
+    const phases = client.log.map(who).filter((one, n, all) => one !== all[n - 1]);
     expect(phases.filter((phase) => phase !== "failed")).toEqual(["former", "next"]);
     expect(phases.at(-1)).toBe("next");
     expect(phases.filter((phase) => phase === "failed").length).toBeLessThanOrEqual(1);
@@ -105,39 +107,4 @@ async function accepting(service: Service): Promise<number[]> {
   const lines = [];
   for (const worker of [0, 1]) lines.push(await service.until("accepting", { worker }));
   return lines.map(({ pid }) => pid);
-}
-
-/** Asks again and again, each time on a connection of its own, until it leaves. */
-class Client {
-  readonly #answers: string[] = [];
-  readonly #ended: Promise<void>;
-  #count = 0;
-  #wake: () => void = () => {};
-  #leaves = false;
-
-  constructor(port: number) {
-    this.#ended = this.#run(port);
-    onTestFinished(async () => void (await this.leave()));
-  }
-
-  /** Waits for so many answers more that are no failures. */
-  async answered(more: number): Promise<void> {
-    const wanted = this.#count + more;
-    while (this.#count < wanted) await new Promise<void>((wake) => (this.#wake = wake));
-  }
-
-  async leave(): Promise<string[]> {
-    this.#leaves = true;
-    await this.#ended;
-    return this.#answers;
-  }
-
-  async #run(port: number): Promise<void> {
-    while (!this.#leaves) {
-      const answer = await ask(port).catch((error: NodeJS.ErrnoException) => error.code!);
-      this.#answers.push(answer);
-      if (/^\d/.test(answer)) this.#count++;
-      this.#wake();
-    }
-  }
 }

@@ -5,7 +5,7 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { text as readAll } from "node:stream/consumers";
 import { describe, expect, test } from "vitest";
-import { Crowd } from "../support/faults.js";
+import { Crowd } from "../support/crowd.js";
 import { FaultInjector } from "../support/fault-injector.js";
 import { temporaryDirectory } from "../support/service.js";
 import { Supervised } from "../support/supervised.js";

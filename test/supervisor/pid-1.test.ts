@@ -1,10 +1,8 @@
-import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
-import { readStat } from "../../dist/platform/proc.js";
 import { freePort } from "../support/port.js";
 import { asRoot, isSkipped } from "../support/root.js";
-import { Service } from "../support/service.js";
+import { childrenOf, Service } from "../support/service.js";
 
 const HANDOVER = fileURLToPath(new URL("../../bin/handover.js", import.meta.url));
 const PROGRAM = fileURLToPath(new URL("../fixtures/supervisor/says-signals.js", import.meta.url));
@@ -77,16 +75,4 @@ async function start(around: string[]): Promise<{ service: Service; pid: () => n
   const [started] = service.children();
   // In this namespace of PIDs.
   return { service, pid: () => (around.length === 0 ? service.pid : started!) };
-}
-
-function childrenOf(parent: number): string[] {
-  return readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name))
-    .filter((pid) => {
-      try {
-        return readStat(Number(pid))[1] === String(parent);
-      } catch {
-        return false;
-      }
-    });
 }

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { Crowd } from "../support/faults.js";
+import { Crowd } from "../support/crowd.js";
 import { MixedLoad } from "../support/mixed-load.js";
 import { handover } from "../support/program.js";
 import { Service, temporaryDirectory } from "../support/service.js";

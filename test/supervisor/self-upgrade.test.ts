@@ -2,13 +2,12 @@ import { readdirSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
-import { readStat } from "../../dist/platform/proc.js";
 import type { Status } from "../../dist/control/protocol.js";
-import { Load } from "../support/clients-in-turn.js";
+import { Crowd } from "../support/crowd.js";
 import { freePort } from "../support/port.js";
 import { handover, type Run } from "../support/program.js";
 import { asRoot, isSkipped } from "../support/root.js";
-import { descriptorCount, Service, temporaryDirectory } from "../support/service.js";
+import { childrenOf, descriptorCount, Service, temporaryDirectory } from "../support/service.js";
 
 const HANDOVER = fileURLToPath(new URL("../../bin/handover.js", import.meta.url));
 const BROKEN = fileURLToPath(new URL("../fixtures/supervisor/cannot-go-on.cjs", import.meta.url));
@@ -25,13 +24,14 @@ describe.each(places)("$name", ({ around }) => {
     const one = await Supervised.start(around);
     const pid = one.pid;
     const workers = await one.workers();
-    const load = new Load(one.service.port);
+    const crowd = new Crowd(one.service);
     const before = descriptorCount(pid);
     for (let n = 0; n < 5; n++) {
       expect(await one.upgradeSupervisor()).toMatchObject({ code: 0, stderr: "" });
-      await load.answered(10);
+      await crowd.answered(10);
     }
-    expect(await load.leave()).toEqual([]);
+    await crowd.leave();
+    expect(crowd.failures).toEqual([]);
     // One is that of a client which has just left.
     await expect.poll(() => descriptorCount(pid), { interval: 20 }).toBeLessThanOrEqual(before);
     expect(await one.status()).toMatchObject({ state: "ready", replacement: { number: 5 } });
@@ -76,13 +76,14 @@ test("a next version that does not start changes nothing, and the error says why
 test("a next version that cannot go on after all gives the service back, once it has replaced the former one", async () => {
   const one = await Supervised.start([], { asRelease: true });
   const workers = await one.workers();
-  const load = new Load(one.service.port);
+  const crowd = new Crowd(one.service);
   one.release(`require(${JSON.stringify(BROKEN)});`);
   const { code, stderr } = await one.upgradeSupervisor();
   expect(code).toBe(1);
   expect(stderr).toMatch(/^handover: the former supervisor goes on: .*the disk is broken\n$/);
-  await load.answered(10);
-  expect(await load.leave()).toEqual([]);
+  await crowd.answered(10);
+  await crowd.leave();
+  expect(crowd.failures).toEqual([]);
   expect(await one.workers()).toEqual(workers);
   expect(await one.status()).toMatchObject({ state: "ready", pid: one.pid });
   // Its words lead to the next release again.
@@ -189,16 +190,4 @@ class Supervised {
   async workers(): Promise<(number | undefined)[]> {
     return (await this.status()).workers!.map(({ pid }) => pid);
   }
-}
-
-function childrenOf(parent: number): string[] {
-  return readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name))
-    .filter((pid) => {
-      try {
-        return readStat(Number(pid))[1] === String(parent);
-      } catch {
-        return false;
-      }
-    });
 }

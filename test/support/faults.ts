@@ -76,50 +76,6 @@ export function keepAlive(): Agent {
   return agent;
 }
 
-/** Clients that connect, ask and hang up without a pause. */
-export class Crowd {
-  /** The number of answers, by the PID that gave them. */
-  readonly answers = new Map<number, number>();
-  readonly failures: string[] = [];
-  readonly #service: Service;
-  readonly #clients: Promise<void>[];
-  #over = false;
-  #tell = (): void => {};
-
-  constructor(service: Service, size = 8) {
-    this.#service = service;
-    this.#clients = Array.from({ length: size }, () => this.#work());
-    onTestFinished(() => void (this.#over = true));
-  }
-
-  /** Resolves when `more` requests have been answered from now on. */
-  async answered(more: number): Promise<void> {
-    const goal = this.#total + more;
-    while (this.#total < goal) await new Promise<void>((resolve) => (this.#tell = resolve));
-  }
-
-  async leave(): Promise<void> {
-    this.#over = true;
-    await Promise.all(this.#clients);
-  }
-
-  get #total(): number {
-    return this.failures.length + [...this.answers.values()].reduce((sum, count) => sum + count, 0);
-  }
-
-  async #work(): Promise<void> {
-    while (!this.#over) {
-      try {
-        const pid = Number(await this.#service.ask());
-        this.answers.set(pid, (this.answers.get(pid) ?? 0) + 1);
-      } catch (error) {
-        this.failures.push(String(error));
-      }
-      this.#tell();
-    }
-  }
-}
-
 /** Whether a process accepts on a port; `false` if a connection is refused. */
 export function isServed(port: number): Promise<boolean> {
   return new Promise((resolve, reject) => {

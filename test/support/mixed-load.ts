@@ -1,6 +1,6 @@
 import { HttpClients } from "../soak/http-client.js";
 import { WebSocketClients } from "../soak/websocket-client.js";
-import { Crowd } from "./faults.js";
+import { Crowd } from "./crowd.js";
 import type { Service } from "./service.js";
 
 /** Clients of `soak/server.js`: keep-alive connections, WebSockets, and others that hang up after each request. */

@@ -189,10 +189,7 @@ export class Service {
 
   /** The PIDs of the children of generation 0, those that have ended but were not reaped too. */
   children(): number[] {
-    return readdirSync("/proc")
-      .filter((name) => /^\d+$/.test(name))
-      .map(Number)
-      .filter((pid) => statOf(pid)?.[1] === String(this.pid));
+    return childrenOf(this.pid);
   }
 
   killAll(): void {
@@ -268,6 +265,14 @@ export function temporaryDirectory(): string {
   const directory = mkdtempSync(join(tmpdir(), "handover-"));
   onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
   return directory;
+}
+
+/** The PIDs of a process's children, those that have ended but were not reaped too. */
+export function childrenOf(parent: number): number[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => statOf(pid)?.[1] === String(parent));
 }
 
 /** How many descriptors a process has. */
