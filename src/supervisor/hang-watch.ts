@@ -35,8 +35,8 @@ interface Condition {
 export class HangWatch {
   readonly #host: HangHost;
   readonly #conditions = new WeakMap<WorkerProcess, Condition>();
-  /** The index whose worker was killed, and how often it had been restarted by then. */
-  #replacing: { readonly index: number; readonly restarts: number } | undefined;
+  /** The worker that was killed, and how often its index had been restarted by then. */
+  #replacing: { readonly worker: WorkerProcess; readonly restarts: number } | undefined;
 
   constructor(host: HangHost) {
     this.#host = host;
@@ -103,9 +103,8 @@ export class HangWatch {
 
   /** A process whose event loop does not turn has nothing that it could hand over. */
   #kill(worker: WorkerProcess, silence: number): void {
-    const { index } = worker;
     if (this.#host.pool.isCurrent(worker))
-      this.#replacing = { index, restarts: this.#host.pool.records[index]!.restarts };
+      this.#replacing = { worker, restarts: this.#host.pool.records[worker.index]!.restarts };
     const message = `it did not respond for ${Math.round(silence)} ms, and was killed`;
     worker.fail(new HandoverError("ERR_UNRESPONSIVE", message));
   }
@@ -113,14 +112,15 @@ export class HangWatch {
   /** Whether the worker that was killed last still has to be replaced: until then no other one is. */
   #isReplacing(): boolean {
     if (this.#replacing === undefined) return false;
-    const { index, restarts } = this.#replacing;
-    const record = this.#host.pool.records[index];
+    const { worker, restarts } = this.#replacing;
+    const record = this.#host.pool.records[worker.index];
     const isOver =
       record === undefined ||
       record.hasFailed ||
       // The new one has died, too: others must not wait for it.
       record.restarts > restarts + 1 ||
-      (record.restarts > restarts && record.current?.isAccepting === true);
+      // That of an upgrade, which is no restart, takes its place as well.
+      (record.current !== worker && record.current?.isAccepting === true);
     if (isOver) this.#replacing = undefined;
     return !isOver;
   }

@@ -80,6 +80,15 @@ describe("the watch", () => {
     expect(service.killed).toEqual([0, 1]);
   });
 
+  test("replaces the next one when a worker that is no restart has the place of the first, as after an upgrade", () => {
+    const service = new FakeService(2);
+    service.silence([0, 1], 30_000);
+    service.dies(0);
+    service.installs(0, true);
+    service.silence([1], 30_250);
+    expect(service.killed).toEqual([0, 1]);
+  });
+
   test("does not wait for a worker that dies again, or is not started again", () => {
     const service = new FakeService(3);
     service.silence([0], 30_000);
@@ -216,7 +225,12 @@ class FakeService {
   }
 
   restarts(index: number, isAccepting: boolean): void {
-    this.workers[index]!.isAccepting = isAccepting;
-    Object.assign(this.records[index]!, { current: this.at(index), restarts: 1 });
+    this.installs(index, isAccepting);
+    this.records[index]!.restarts = 1;
+  }
+
+  installs(index: number, isAccepting: boolean): void {
+    this.workers[index] = { ...this.workers[index]!, isAccepting };
+    this.records[index]!.current = this.at(index);
   }
 }
