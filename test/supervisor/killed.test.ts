@@ -6,7 +6,7 @@ import { expect, onTestFinished, test } from "vitest";
 import type { MessageType } from "../../dist/channel/messages.js";
 import type { HandoverError } from "../../dist/errors.js";
 import { readStat } from "../../dist/platform/proc.js";
-import { Crowd } from "../support/faults.js";
+import { Crowd } from "../support/crowd.js";
 import { FaultInjector } from "../support/fault-injector.js";
 import { freePort } from "../support/port.js";
 import { temporaryDirectory } from "../support/service.js";
