@@ -1,5 +1,6 @@
 import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
+import { LongestFirst } from "./test/support/longest-first.js";
 
 export default defineConfig({
   test: {
@@ -9,6 +10,7 @@ export default defineConfig({
     server: { deps: { external: [/\/dist\//] } },
     // They mostly wait for what real processes do: most of them need a processor for a quarter of their time.
     maxWorkers: 2 * availableParallelism(),
+    sequence: { sequencer: LongestFirst },
     // Real processes on two cores: a limit for what hangs, not for what is slow.
     testTimeout: 120_000,
     hookTimeout: 120_000,
