@@ -1,6 +1,10 @@
+import { setTimeout as pause } from "node:timers/promises";
 import { onTestFinished } from "vitest";
 
-/** Clients that ask again and again, each time on a connection of its own, until they leave. */
+/**
+ * Clients that ask again and again, each time on a connection of its own, until they leave. They rest for some milliseconds in
+ * between, and so leave the processors to the processes that a test starts meanwhile.
+ */
 export class Crowd {
   /** The number of answers, by the PID that gave them. */
   readonly answers = new Map<number, number>();
@@ -46,6 +50,7 @@ export class Crowd {
         this.log.push(String(error));
       }
       this.#wake();
+      await pause(Math.random() * 10);
     }
   }
 }
