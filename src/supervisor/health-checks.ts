@@ -42,7 +42,7 @@ export class HealthChecks {
     }
   }
 
-  /** Watches a worker that accepts, until it no longer serves. */
+  /** Watches a worker that accepts, until it is dead: one that has stopped to accept may do so again after a rollback. */
   watch(worker: WorkerProcess): void {
     if (this.#settings.health === undefined || this.#watched.has(worker)) return;
     this.#watched.add(worker);
@@ -53,12 +53,14 @@ export class HealthChecks {
     let failures = 0;
     let cancel: (() => void) | undefined;
     const look = async (): Promise<void> => {
-      if (this.#host.isResponding(worker)) {
+      if (!this.#host.isServing(worker)) failures = 0;
+      else if (this.#host.isResponding(worker)) {
         const sick = await this.#ask(worker);
         failures = sick === undefined ? 0 : failures + 1;
-        if (failures === 0 || failures >= FAILURES) this.#host.judged(worker, sick);
+        const isJudged = failures === 0 || failures >= FAILURES;
+        if (isJudged && this.#host.isServing(worker)) this.#host.judged(worker, sick);
       }
-      if (!worker.isDead && this.#host.isServing(worker)) next();
+      if (!worker.isDead) next();
     };
     const next = (): void => void (cancel = this.#host.clock.after(INTERVAL, () => void look()));
     void worker.dead.then(() => cancel?.());
@@ -70,8 +72,7 @@ export class HealthChecks {
     const { clock } = this.#host;
     try {
       if (health === undefined) return undefined;
-      if ("command" in health)
-        return await runHealthCommand(this.#settings, health.command, worker, TIMEOUT, clock);
+      if ("command" in health) return await runHealthCommand(this.#settings, health.command, worker, TIMEOUT);
       const answers = await Promise.all(
         health.paths.map(async (path) => askForPath(worker, path, TIMEOUT, clock)),
       );

@@ -1,9 +1,9 @@
-import { closeSync, openSync } from "node:fs";
+import { openSync } from "node:fs";
 import { Socket } from "node:net";
 import { reasonOf } from "../errors.js";
 import { startProgram } from "../platform/child-process.js";
+import { closeAll } from "../platform/descriptors.js";
 import { check, native } from "../platform/native.js";
-import type { Clock } from "../util/clock.js";
 import { TIMED_OUT, withTimeout } from "../util/timeout.js";
 import type { SupervisorSettings } from "./settings.js";
 import { workerCommand } from "./worker-command.js";
@@ -18,23 +18,26 @@ export async function runHealthCommand(
   [file = "", ...args]: readonly string[],
   worker: WorkerProcess,
   timeout: number,
-  clock: Clock,
 ): Promise<string | undefined> {
-  const nowhere = openSync("/dev/null", "r+");
   const [own, other] = check(native().streamPair(), "make", "a pair of sockets");
   const errors = new LastLine(own);
+  const given = [other];
   try {
+    const nowhere = openSync("/dev/null", "r+");
+    given.push(nowhere);
     const { cwd, env } = workerCommand(settings, worker.index);
     const variables = { ...env, HANDOVER_WORKER_PID: String(worker.pid) };
     const program = { file, argv0: file, args, cwd, env: variables };
-    const starting = startProgram(program, [nowhere, nowhere, other]);
-    const child = await starting.finally(() => native().close(other));
-    const cancel = clock.after(timeout, () => child.kill());
-    const start = clock.now();
-    const { code, signal } = await child.exited;
-    cancel();
+    const child = await startProgram(program, [nowhere, nowhere, other]);
+    // Its stderr ends only when this process has closed it, too.
+    closeAll(given.splice(0));
+    const end = await withTimeout(timeout, child.exited);
+    if (end === TIMED_OUT) {
+      child.kill();
+      return `${file} did not exit within ${timeout} ms`;
+    }
+    const { code, signal } = end;
     if (code === 0) return undefined;
-    if (clock.now() - start >= timeout) return `${file} did not exit within ${timeout} ms`;
     const how = signal === null ? `exited with ${code ?? "an unknown code"}` : `was ended by ${signal}`;
     const line = await errors.read();
     return `${file} ${how}${line === "" ? "" : `: ${line}`}`;
@@ -42,7 +45,7 @@ export async function runHealthCommand(
     return reasonOf(error);
   } finally {
     errors.close();
-    closeSync(nowhere);
+    closeAll(given);
   }
 }
 

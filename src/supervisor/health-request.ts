@@ -20,27 +20,30 @@ export async function askForPath(
   const status = deferred<string>();
   const cancel = clock.after(timeout, () => status.resolve(`did not answer within ${timeout} ms`));
   try {
-    worker.probe(name, other);
+    let text = "";
+    socket.setEncoding("latin1").on("data", (chunk: string) => {
+      text += chunk;
+      const answer = finalStatus(text);
+      if (answer !== undefined) status.resolve(answer);
+      else if (text.length > LONGEST) status.resolve("answered with no status of HTTP");
+    });
+    socket.on("error", () => socket.destroy());
+    socket.once("close", () => status.resolve("closed the connection without an answer"));
+    try {
+      worker.probe(name, other);
+    } finally {
+      native().close(other);
+    }
+    socket.write(
+      `GET ${path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: handover\r\nConnection: close\r\n\r\n`,
+    );
+    const answer = await status.promise;
+    if (/^answered [23]/.test(answer)) return undefined;
+    return `GET ${name === undefined ? "" : `${name}:`}${path} ${answer}`;
   } finally {
-    native().close(other);
+    cancel();
+    socket.destroy();
   }
-  let text = "";
-  socket.setEncoding("latin1").on("data", (chunk: string) => {
-    text += chunk;
-    const answer = finalStatus(text);
-    if (answer !== undefined) status.resolve(answer);
-    else if (text.length > LONGEST) status.resolve("answered with no status of HTTP");
-  });
-  socket.on("error", () => socket.destroy());
-  socket.once("close", () => status.resolve("closed the connection without an answer"));
-  socket.write(
-    `GET ${path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: handover\r\nConnection: close\r\n\r\n`,
-  );
-  const answer = await status.promise;
-  cancel();
-  socket.destroy();
-  if (/^answered [23]/.test(answer)) return undefined;
-  return `GET ${name === undefined ? "" : `${name}:`}${path} ${answer}`;
 }
 
 /** The first status that is no interim one, such as 103; undefined if it has not come yet. */

@@ -1,7 +1,14 @@
-import { writeFileSync } from "node:fs";
+import { writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { temporaryDirectory } from "../support/service.js";
+import { HealthChecks } from "../../dist/supervisor/health-checks.js";
+import { runHealthCommand } from "../../dist/supervisor/health-command.js";
+import { askForPath } from "../../dist/supervisor/health-request.js";
+import type { SupervisorSettings } from "../../dist/supervisor/settings.js";
+import type { WorkerProcess } from "../../dist/supervisor/worker-process.js";
+import { systemClock } from "../../dist/util/clock.js";
+import { ManualClock } from "../support/fake-env.js";
+import { descriptorCount, temporaryDirectory } from "../support/service.js";
 import { Supervised } from "../support/supervised.js";
 
 const path = "/health";
@@ -106,3 +113,58 @@ describe("a command of --health", () => {
     await service.ends(1);
   });
 });
+
+test("a worker that accepts again after a rollback is asked again", async () => {
+  const clock = new ManualClock();
+  let asked = 0;
+  let isServing = true;
+  const worker = fakeWorker((fd) => {
+    asked++;
+    writeSync(fd, "HTTP/1.1 204 No Content\r\n\r\n");
+  });
+  const settings = { health: { paths: [{ name: undefined, path }] } } as unknown as SupervisorSettings;
+  const checks = new HealthChecks(settings, {
+    clock,
+    isResponding: () => true,
+    isServing: () => isServing,
+    judged: () => {},
+  });
+  checks.watch(worker);
+  for (const serves of [true, false, true]) {
+    isServing = serves;
+    clock.advance(5_000);
+    // The timer of the next question is set.
+    await expect.poll(() => clock.size).toBe(1);
+  }
+  expect(asked).toBe(2);
+});
+
+test("a worker that cannot be asked costs the supervisor no descriptor", async () => {
+  const before = descriptorCount(process.pid);
+  const worker = fakeWorker(() => {
+    throw new Error("no descriptor is free");
+  });
+  const settings = {
+    command: {},
+    readEnv() {
+      throw new Error("the file of the environment is gone");
+    },
+  } as unknown as SupervisorSettings;
+  for (let n = 0; n < 5; n++) {
+    await expect(askForPath(worker, { name: undefined, path }, 1_000, systemClock)).rejects.toThrow("free");
+    expect(await runHealthCommand(settings, ["true"], worker, 1_000)).toContain("environment is gone");
+  }
+  await expect.poll(() => descriptorCount(process.pid)).toBeLessThanOrEqual(before);
+});
+
+/** @param probe is given the descriptor on which the worker answers */
+function fakeWorker(probe: (fd: number) => void): WorkerProcess {
+  const worker = {
+    index: 0,
+    pid: process.pid,
+    isDead: false,
+    dead: new Promise(() => {}),
+    probe: (_name: string | undefined, fd: number) => probe(fd),
+  };
+  return worker as unknown as WorkerProcess;
+}
