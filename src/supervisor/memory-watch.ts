@@ -22,6 +22,7 @@ export class MemoryWatch {
   readonly #startedOver = new WeakSet<WorkerProcess>();
   /** When the worker of an index was to be replaced last, in ms of the clock. */
   readonly #renewed = new Map<number, number>();
+  #isStopped = false;
   #cancel: () => void = () => {};
 
   constructor(host: MemoryHost) {
@@ -33,8 +34,8 @@ export class MemoryWatch {
   }
 
   stop(): void {
+    this.#isStopped = true;
     this.#cancel();
-    this.#cancel = () => {};
   }
 
   /** A worker has begun to accept. */
@@ -46,6 +47,8 @@ export class MemoryWatch {
   }
 
   #next(): void {
+    // A stop may have come during a replacement.
+    if (this.#isStopped) return;
     this.#cancel = this.#host.clock.after(LOOK_EVERY, () => void this.#look().then(() => this.#next()));
   }
 

@@ -71,7 +71,7 @@ describe("the watch of the memory", () => {
     expect(service.renewed).toEqual([0, 0]);
   });
 
-  test("leaves a worker that was over the limit at its start, and one that has exited, and ends at a stop", async () => {
+  test("leaves a worker that was over the limit at its start, and one that has exited, and ends at a stop during a replacement", async () => {
     const service = new FakeService(3);
     service.watch.start();
     service.memory[0] = 200;
@@ -80,9 +80,9 @@ describe("the watch of the memory", () => {
     service.memory[1] = undefined;
     await service.looks();
     expect(service.renewed).toEqual([2]);
+    service.watch.stop();
     service.finish();
     await turn();
-    service.watch.stop();
     expect(service.clock.size).toBe(0);
   });
 });
