@@ -4,6 +4,7 @@ import { HandoverError } from "../errors.js";
 import type { UpgradeRecord, UpgradeResult } from "../events.js";
 import { stateError } from "../lifecycle.js";
 import type { Env } from "../process/env.js";
+import { deferred } from "../util/deferred.js";
 import { withTimeout } from "../util/timeout.js";
 import { abortReason } from "./abort-reason.js";
 import type { ServiceListeners } from "./service-listeners.js";
@@ -35,6 +36,7 @@ export class Upgrades {
   /** Whether further batches follow. */
   #isRolling = false;
   #progress: Progress = { done: 0, of: 0 };
+  readonly #stopped = deferred<void>();
 
   constructor(settings: SupervisorSettings, host: UpgradesHost) {
     this.#settings = settings;
@@ -97,8 +99,12 @@ export class Upgrades {
     const total = { spawn: 0, ready: 0, commit: 0 };
     try {
       for (const [n, batch] of batches.entries()) {
-        if (n > 0 && this.#host.isStopping()) throw stateError("ERR_STOPPED", "upgrade");
         const progress = { done: n * rolling, of: workers };
+        if (n > 0 && this.#host.isStopping()) {
+          const error = afterEarlier(stateError("ERR_STOPPED", "upgrade"), progress);
+          this.#end(record, "failed", error);
+          throw error;
+        }
         const isLast = n === batches.length - 1;
         this.#isRolling = !isLast;
         const batchOlds = [...pool.serving(batch).values()];
@@ -124,7 +130,8 @@ export class Upgrades {
         if (!isLast) {
           if ((await ended) === "rolledBack") throw new HandoverError("ERR_ROLLED_BACK", record.reason!);
           // They need their memory until then.
-          await withTimeout(LEAVE_TIMEOUT, Promise.all(batchOlds.map(async (old) => old.deadOrUnkillable)));
+          const gone = Promise.all(batchOlds.map(async (old) => old.deadOrUnkillable));
+          await withTimeout(LEAVE_TIMEOUT, Promise.race([gone, this.#stopped.promise]));
           continue;
         }
         const result = { pid, generation, timings: total, staged: staged !== undefined, workers };
@@ -144,6 +151,7 @@ export class Upgrades {
 
   /** The service stops. */
   stop(): void {
+    this.#stopped.resolve();
     this.#current?.abort(stateError("ERR_STOPPED", "upgrade"));
   }
 
@@ -240,7 +248,7 @@ export class Upgrades {
     record: UpgradeRecord,
     isLast: boolean,
   ): "confirmed" | "rolledBack" {
-    const { pool, listeners, events, totals, env } = this.#host;
+    const { pool, listeners } = this.#host;
     const isDone = end.how === "done";
     if (isDone) {
       this.#generation = generation;
@@ -249,24 +257,31 @@ export class Upgrades {
     listeners.steer();
     this.#current = undefined;
     if (isDone && !isLast && !this.#host.isStopping()) return "confirmed";
-    if (isDone) {
-      record.outcome = "confirmed";
-    } else {
-      const { error } = end;
-      const outcome = end.how === "rolledBack" ? "rolledBack" : "failed";
-      Object.assign(record, { outcome, code: error.code, reason: error.message });
-      if (end.how === "rolledBack") events.emit("rollback", { pid: env.pid, error });
-      else events.emit("failed", { error });
-    }
-    totals.count(record);
     if (!this.#host.isStopping()) {
       pool.roles.assign();
       if (end.how === "orphaned") pool.adopt(upgrade.news);
       pool.startMissing();
     }
     listeners.closeUnused();
-    events.emit("recorded", record);
+    const outcome = isDone ? "confirmed" : end.how === "rolledBack" ? "rolledBack" : "failed";
+    this.#end(record, outcome, isDone ? undefined : end.error);
     return isDone ? "confirmed" : "rolledBack";
+  }
+
+  #end(
+    record: UpgradeRecord,
+    outcome: "confirmed" | "rolledBack" | "failed",
+    error: HandoverError | undefined,
+  ): void {
+    const { events, totals, env } = this.#host;
+    record.outcome = outcome;
+    if (error !== undefined) {
+      Object.assign(record, { code: error.code, reason: error.message });
+      if (outcome === "rolledBack") events.emit("rollback", { pid: env.pid, error });
+      else events.emit("failed", { error });
+    }
+    totals.count(record);
+    events.emit("recorded", record);
   }
 
   #beginRecord(to: number): UpgradeRecord {

@@ -1,7 +1,9 @@
+import { connect } from "node:net";
 import { afterAll, describe, expect, test, vi } from "vitest";
 import { chooseRolling } from "../../dist/supervisor/rolling.js";
 import { MemoryGroup } from "../support/memory-group.js";
 import { MixedLoad } from "../support/mixed-load.js";
+import { freePort } from "../support/port.js";
 import { Supervised } from "../support/supervised.js";
 
 const group = MemoryGroup.open();
@@ -83,6 +85,34 @@ describe("--rolling", () => {
     expect(workers!.map((worker) => worker.pid)).toEqual(olds);
     expect(upgrades!.at(-1)).toMatchObject({ outcome: "rolledBack" });
     await service.stop();
+  });
+
+  test("a stop between two batches ends the upgrade, although an old worker still drains", async () => {
+    const port = await freePort();
+    const service = await Supervised.start("supervisor/says-signals.js", {
+      workers: 2,
+      rolling: 1,
+      settings: { port, drainTimeout: 60_000 },
+    });
+    const held = [];
+    while (!service.service.lines.some(({ event, worker }) => event === "holding" && worker === 0)) {
+      const client = connect(port, "127.0.0.1");
+      client.write("GET /hold HTTP/1.1\r\nHost: here\r\n\r\n");
+      held.push(client);
+      await service.until("holding", {}, service.service.lines.length);
+    }
+    const { answer } = await service.beginUpgrade();
+    await service.eventually(({ generation }) => generation === 1);
+    process.kill(service.pid, "SIGTERM");
+    const why = "2 workers have been replaced before, and stay";
+    await expect(answer).rejects.toMatchObject({
+      code: "ERR_STOPPED",
+      message: expect.stringContaining(`1 of ${why}`) as string,
+    });
+    const { upgrades } = await service.status();
+    expect(upgrades!.at(-1)).toMatchObject({ outcome: "failed", code: "ERR_STOPPED" });
+    for (const client of held) client.destroy();
+    await service.ends(0);
   });
 
   test.skipIf(group.isSkipped)(
