@@ -138,13 +138,13 @@ export class Scaling {
       worker.confirm();
       this.#onPhase({ phase: "leaving", index: worker.index, pid: worker.pid });
     }
-    await this.#remove(count);
+    await this.#remove(count, leaving);
   }
 
   /** Removes the indexes from `count` on, and closes each of their sockets when no connection waits there. */
-  async #remove(count: number): Promise<void> {
+  async #remove(count: number, leaving: readonly WorkerProcess[] = []): Promise<void> {
     const indexes = this.#pool.indexes.slice(count);
-    this.#pool.shrink(count);
+    this.#pool.shrink(count, leaving);
     this.#listeners.steer();
     for (const index of indexes.toReversed()) {
       await untilEmpty(this.#listeners.queuesOf(index), this.#clock, () => this.#isStopped);

@@ -231,14 +231,22 @@ export class WorkerPool {
     for (const index of indexes) this.#records[index]!.isLeaving = isLeaving;
   }
 
-  /** Removes the indexes from `count` on. Their workers drain, or are ended if they do not accept yet. */
-  shrink(count: number): void {
+  /**
+   * Removes the indexes from `count` on. Their workers drain, or are ended if they do not accept yet.
+   *
+   * @param leaving the workers that move what they have
+   */
+  shrink(count: number, leaving: readonly WorkerProcess[]): void {
     const indexes = this.indexes.slice(count);
     this.cancelRestarts(indexes);
     const starting = indexes.filter((index) => this.#records[index]!.current?.isCommitted === false);
     this.discardStarting(starting, "its index was removed");
-    for (const { current } of this.#records.splice(count))
-      if (current !== undefined && !current.isDead) this.#retire(current);
+    for (const { current } of this.#records.splice(count)) {
+      if (current === undefined || current.isDead) continue;
+      this.#retire(current);
+      // It has begun to accept too late to be asked.
+      if (!leaving.includes(current)) current.stop();
+    }
     this.roles.assign();
   }
 

@@ -1,3 +1,4 @@
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { Crowd } from "../support/crowd.js";
@@ -34,6 +35,20 @@ test("new workers have the next indexes, and each process counts the workers of 
     { worker: 2, count: 3, generation: 0 },
   ]);
   expect((await service.workers()).map(({ state }) => state)).toEqual(["ready", "ready", "ready"]);
+  await service.stop();
+});
+
+test("a worker that was told to accept and has not begun when its index is removed ends", async () => {
+  const armed = join(temporaryDirectory(), "armed");
+  const faults = [{ at: "accept", index: 1, generation: 0, how: "stop" }];
+  const service = await Supervised.start("supervisor/faulty-worker.js", { settings: { armed, faults } });
+  const [, first] = await service.pids();
+  writeFileSync(armed, "");
+  process.kill(first!, "SIGKILL");
+  const { pid } = await service.until("fault", { at: "accept" });
+  await service.scale(1);
+  process.kill(pid, "SIGCONT");
+  await service.until("exited", { pid });
   await service.stop();
 });
 
