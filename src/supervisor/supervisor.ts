@@ -259,18 +259,23 @@ export class Supervisor implements ControlledProcess {
    * @throws {HandoverError} `ERR_OPTION` if there is no such worker; as {@link upgrade}
    */
   async restart(index?: number, signal?: AbortSignal): Promise<UpgradeResult> {
-    const { length } = this.pool.records;
-    if (index !== undefined && !(Number.isInteger(index) && index in this.pool.records)) {
-      const message = `there is no worker ${index}: the service has ${length}, from 0 on`;
-      throw new HandoverError("ERR_OPTION", message);
-    }
-    const indexes = index === undefined ? this.pool.indexes : [index];
     const doing = index === undefined ? "restart the workers" : `restart worker ${index}`;
+    const indexes = this.#indexesOf(index);
     this.#assertIdle(doing);
     await this.#assertReplaceable(doing, indexes, signal);
     await this.#care.endRebalance();
     this.#assertIdle(doing);
-    return this.#upgrades.replace(indexes, 1, this.generation, undefined, signal);
+    // The number of workers may have changed meanwhile.
+    return this.#upgrades.replace(this.#indexesOf(index), 1, this.generation, undefined, signal);
+  }
+
+  /** The index, which must be that of a worker; without one all. */
+  #indexesOf(index: number | undefined): number[] {
+    if (index === undefined) return this.pool.indexes;
+    const { length } = this.pool.records;
+    if (Number.isInteger(index) && index >= 0 && index < length) return [index];
+    const message = `there is no worker ${index}: the service has ${length}, from 0 on`;
+    throw new HandoverError("ERR_OPTION", message);
   }
 
   /**
