@@ -128,7 +128,7 @@ export class SupervisorLink implements ControlLink {
 
   /** This worker holds no role, although the supervisor has told it to acquire them. */
   sendRolesRefused(message: string, fence: number): void {
-    this.#channel.send({ type: "roles-refused", message: message.slice(0, LONGEST_REASON), fence });
+    this.#channel.send({ type: "roles-refused", message: shortened(message), fence });
   }
 
   sendStopping(): void {
@@ -259,7 +259,7 @@ export class SupervisorLink implements ControlLink {
       case "yield":
         return void listener.yield(message.leaves === true).then(
           () => this.#channel.send({ type: "yielded" }),
-          (error: Error) => this.#channel.send({ type: "yielded", message: error.message }),
+          (error: Error) => this.#channel.send({ type: "yielded", message: shortened(error.message) }),
         );
       case "check": {
         const { code, message: why } = listener.check() ?? {};
@@ -303,6 +303,11 @@ type Answer = Partial<
     Pick<Message & { type: "asked" }, "result"> &
     Pick<Message & { type: "owned" }, "results">
 > & { fds: number[] };
+
+/** The message of a program's error may be longer than what the channel takes. */
+function shortened(message: string): string {
+  return message.slice(0, LONGEST_REASON);
+}
 
 /** Characters. */
 const LONGEST_REASON = 1_000;
