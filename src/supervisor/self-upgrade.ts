@@ -145,17 +145,28 @@ async function rehearse(next: Execution, cwd: string, state: SupervisorState): P
       env: checkEnvironment(next.env, size),
       stdio: ["ignore", "pipe", "pipe", fd],
     });
-    // The timer of spawn() itself would keep this process if the child cannot be started.
-    cancel = systemClock.after(CHECK_TIMEOUT, () => child.kill("SIGKILL"));
     // A process that cannot be started for want of descriptors has no streams.
-    const [stdout, stderr] = [child.stdout, child.stderr].map(
-      async (one: typeof child.stdout | undefined) => one?.setEncoding("utf8").toArray() ?? [],
+    const streams: (typeof child.stdout | undefined)[] = [child.stdout, child.stderr];
+    const [stdout, stderr] = streams.map(
+      async (one) =>
+        one
+          ?.setEncoding("utf8")
+          .toArray()
+          .catch(() => []) ?? [],
     );
     const [code, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
       child.once("error", (cause) =>
         reject(new HandoverError("ERR_SPAWN", `${doing}: ${reasonOf(cause)}`, { cause })),
       );
       child.once("close", (...end) => resolve(end));
+      // The timer of spawn() itself would keep this process if the child cannot be started.
+      cancel = systemClock.after(CHECK_TIMEOUT, () => {
+        child.kill("SIGKILL");
+        // What it has started may hold them open.
+        for (const one of streams) one?.destroy();
+        const message = `${doing}: the new version did not answer within ${CHECK_TIMEOUT} ms, and was killed`;
+        reject(new HandoverError("ERR_UPGRADE_TIMEOUT", message));
+      });
     });
     const answer = parseAnswer((await stdout!).join(""));
     if (code === 0 && answer !== undefined) return answer.version;
