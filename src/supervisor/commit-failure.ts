@@ -22,12 +22,15 @@ type CommitFailureCode = Extract<
  * The error of an upgrade that failed.
  *
  * @param cause what is known of the fault: the exit of a worker, the message of a role. Where a new worker could not be started,
- *   or was killed for a reason, the code is that of the cause
+ *   or was killed for a reason, the code is that of the cause. It is, too, where the caller aborted for a reason, such as its
+ *   own timeout
  */
 export function commitError({ code, indexes }: CommitFailure, cause?: Error): HandoverError {
   const workers = `${indexes.length === 1 ? "worker" : "the workers"} ${indexes.join(", ")}`;
   if (code === "ERR_CHILD_EXITED" && cause instanceof HandoverError && cause.code !== code)
     return new HandoverError(cause.code, `cannot upgrade: ${workers}: ${cause.message}`, { cause });
+  if (code === "ERR_ABORTED" && cause instanceof HandoverError)
+    return new HandoverError(cause.code, `cannot upgrade: ${cause.message}`, { cause });
   const detail = cause === undefined ? "" : `: ${cause.message}`;
   return new HandoverError(code, `cannot upgrade: ${SENTENCES[code](workers)}${detail}`, { cause });
 }

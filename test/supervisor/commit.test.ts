@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { HandoverError } from "../../dist/errors.js";
 import type {
   CommitEffect,
   CommitEvent,
@@ -216,6 +217,15 @@ test.each([
   const cause = new Error("exit code 3");
   expect(commitError({ code, indexes })).toMatchObject({ code, message });
   expect(commitError({ code, indexes }, cause)).toMatchObject({ message: `${message}: exit code 3`, cause });
+});
+
+test.each([
+  ["ERR_CHILD_EXITED", "ERR_UNHEALTHY", "cannot upgrade: worker 1: it is late"],
+  ["ERR_ABORTED", "ERR_UPGRADE_TIMEOUT", "cannot upgrade: it is late"],
+  ["ERR_ABORTED", "ERR_ABORTED", "cannot upgrade: it is late"],
+] as const)("a failure with %s whose cause has %s has the code of its cause", (code, why, message) => {
+  const cause = new HandoverError(why, "it is late");
+  expect(commitError({ code, indexes: [1] }, cause)).toMatchObject({ code: why, message, cause });
 });
 
 /** All steps of an upgrade. */
