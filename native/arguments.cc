@@ -36,7 +36,9 @@ std::string Written(Napi::Value number) { return number.ToString().Utf8Value(); 
 }  // namespace
 
 int Arguments::Integer(size_t index, const char* name, int min, int max) const {
-  return IntegerOf(info_[index], name, min, max);
+  int integer;
+  if (!IsInteger(info_[index], min, max, &integer)) WrongInteger(name, min, max, info_[index]);
+  return integer;
 }
 
 int Arguments::Fd(size_t index) const { return Integer(index, "fd", 0, INT_MAX); }
@@ -109,6 +111,15 @@ Napi::Uint8Array Arguments::Bytes(size_t index, const char* name) const {
   return value.As<Napi::Uint8Array>();
 }
 
+double* Arguments::Doubles(size_t index, const char* name, size_t count) const {
+  Napi::Value value = info_[index];
+  if (value.IsTypedArray() && value.As<Napi::TypedArray>().TypedArrayType() == napi_float64_array) {
+    auto array = value.As<Napi::Float64Array>();
+    if (array.ElementLength() == count) return array.Data();
+  }
+  WrongType(name, ("a Float64Array of " + std::to_string(count)).c_str(), value);
+}
+
 Napi::Function Arguments::Function(size_t index, const char* name) const {
   Napi::Value value = info_[index];
   if (!value.IsFunction()) WrongType(name, "a function", value);
@@ -122,25 +133,30 @@ Napi::Array Arguments::ArrayAt(size_t index, const char* name) const {
 }
 
 std::vector<int> Arguments::IntegersOf(Napi::Array array, const char* name, int min, int max) const {
-  std::vector<int> integers;
-  for (uint32_t i = 0; i < array.Length(); i++) {
+  std::vector<int> integers(array.Length());
+  for (uint32_t i = 0; i < integers.size(); i++) {
     Napi::HandleScope scope(info_.Env());
-    std::string element = std::string(name) + "[" + std::to_string(i) + "]";
-    integers.push_back(IntegerOf(array.Get(i), element, min, max));
+    Napi::Value value = array.Get(i);
+    if (IsInteger(value, min, max, &integers[i])) continue;
+    WrongInteger(std::string(name) + "[" + std::to_string(i) + "]", min, max, value);
   }
   return integers;
 }
 
-int Arguments::IntegerOf(Napi::Value value, const std::string& name, int min, int max) const {
-  std::string expected = "an integer from " + std::to_string(min) + " to " + std::to_string(max);
-  if (!value.IsNumber()) WrongType(name, expected.c_str(), value);
+bool Arguments::IsInteger(Napi::Value value, int min, int max, int* integer) {
+  if (!value.IsNumber()) return false;
   double number = value.As<Napi::Number>();
   // This refuses NaN as well, for which every comparison is false.
-  if (!(number >= min && number <= max) || number != std::trunc(number)) {
-    throw Napi::RangeError::New(info_.Env(), std::string(function_) + ": `" + name + "` must be " + expected +
-                                                 ", got " + Written(value));
-  }
-  return static_cast<int>(number);
+  if (!(number >= min && number <= max) || number != std::trunc(number)) return false;
+  *integer = static_cast<int>(number);
+  return true;
+}
+
+void Arguments::WrongInteger(const std::string& name, int min, int max, Napi::Value value) const {
+  std::string expected = "an integer from " + std::to_string(min) + " to " + std::to_string(max);
+  if (!value.IsNumber()) WrongType(name, expected.c_str(), value);
+  throw Napi::RangeError::New(info_.Env(), std::string(function_) + ": `" + name + "` must be " + expected +
+                                               ", got " + Written(value));
 }
 
 std::string Arguments::CStringOf(Napi::Value value, const std::string& name) const {

@@ -30,12 +30,16 @@ class Arguments {
   std::string CString(size_t index, const char* name) const;
   std::vector<std::string> CStrings(size_t index, const char* name) const;
   Napi::Uint8Array Bytes(size_t index, const char* name) const;
+  // Room for `count` numbers that are written.
+  double* Doubles(size_t index, const char* name, size_t count) const;
   Napi::Function Function(size_t index, const char* name) const;
 
  private:
   Napi::Array ArrayAt(size_t index, const char* name) const;
   std::vector<int> IntegersOf(Napi::Array array, const char* name, int min, int max) const;
-  int IntegerOf(Napi::Value value, const std::string& name, int min, int max) const;
+  // False for a value that is not such an integer. Almost every call has integers: no text is made before one is wrong.
+  static bool IsInteger(Napi::Value value, int min, int max, int* integer);
+  [[noreturn]] void WrongInteger(const std::string& name, int min, int max, Napi::Value value) const;
   std::string CStringOf(Napi::Value value, const std::string& name) const;
   [[noreturn]] void WrongType(const std::string& name, const char* expected, Napi::Value value) const;
 

@@ -7,7 +7,7 @@ import type { GuardedAdapter } from "./guarded-adapter.js";
 import type { FrozenConnection, Movable } from "./freeze.js";
 import { SilenceWatch } from "./silence-watch.js";
 import { encodeConnection } from "./connection-parcel.js";
-import { rememberUse } from "./use.js";
+import { Use } from "./use.js";
 
 interface DormantListener {
   /**
@@ -69,13 +69,13 @@ export class DormantConnections implements CloseStrategy {
     const parcel = encodeConnection({ id, label, adapter, state, fd });
     if (this.#silent?.remove(connection) !== true) return undefined;
     this.#offered.add(connection);
-    const isUnused = rememberUse(fd);
+    const use = new Use(fd);
     return {
       connection,
       parcel,
       onTaken: () => this.#end(connection),
       onReturned: () => this.#takeBack(connection),
-      isUntouched: () => !this.#offered.has(connection) || isUnused(),
+      isUntouched: () => !this.#offered.has(connection) || use.isUnchanged,
       onLost: () => this.#end(connection),
     };
   }

@@ -4,7 +4,7 @@ import { reportFailure, type GuardedAdapter } from "./guarded-adapter.js";
 import type { Http1 } from "./http1.js";
 import { PausedSocket } from "./paused-socket.js";
 import { encodeConnection } from "./connection-parcel.js";
-import { rememberUse } from "./use.js";
+import { Use } from "./use.js";
 
 /** A connection that can move to the successor: one with a socket, or a dormant one. */
 export interface Movable {
@@ -31,13 +31,13 @@ export interface FrozenConnection {
   readonly connection: Movable;
   readonly parcel: Parcel;
   /** The successor has it. */
-  readonly onTaken: () => void;
+  onTaken(): void;
   /** The successor does not have it: it continues here. */
-  readonly onReturned: () => void;
+  onReturned(): void;
   /** Whether nothing was read from it or written to it since it was frozen. */
-  readonly isUntouched: () => boolean;
+  isUntouched(): boolean;
   /** The successor has used it and is dead: it ends here. */
-  readonly onLost: () => void;
+  onLost(): void;
 }
 
 /** The server of a connection, as the connection sees it. */
@@ -107,27 +107,58 @@ export class OpenConnection implements Movable {
     const socket = this.#socket;
     let paused: PausedSocket | undefined;
     try {
-      const pausing = new PausedSocket(socket, (member, error) => reportFailure(adapter, member, error));
-      paused = pausing;
+      paused = new PausedSocket(socket, (member, error) => reportFailure(adapter, member, error));
       const { label } = this.#server;
-      const { unread, fd } = pausing;
-      const isUnused = rememberUse(fd);
-      return {
-        connection: this,
-        parcel: encodeConnection({ id, label, adapter, state, unread, fd }),
-        onTaken: () => {
-          adapter.moved?.(socket);
-          pausing.discard();
-        },
-        onReturned: () => pausing.resume(),
-        isUntouched: () => socket.destroyed || isUnused(),
-        onLost: () => pausing.discard(),
-      };
+      const { unread, fd } = paused;
+      const parcel = encodeConnection({ id, label, adapter, state, unread, fd });
+      return new FrozenSocket(this, parcel, adapter, socket, paused);
     } catch (error) {
       // The state is no JSON, or the adapter has closed the socket.
       paused?.resume();
       reportFailure(adapter, "freeze", error);
       return refusalOf(error, "ERR_ADAPTER");
     }
+  }
+}
+
+/** A class, as there are thousands at a time: closures for each would cost a tenth of a move. */
+class FrozenSocket implements FrozenConnection {
+  readonly connection: Movable;
+  readonly parcel: Parcel;
+  readonly #adapter: GuardedAdapter;
+  readonly #socket: Socket;
+  readonly #paused: PausedSocket;
+  readonly #use: Use;
+
+  constructor(
+    connection: Movable,
+    parcel: Parcel,
+    adapter: GuardedAdapter,
+    socket: Socket,
+    paused: PausedSocket,
+  ) {
+    this.connection = connection;
+    this.parcel = parcel;
+    this.#adapter = adapter;
+    this.#socket = socket;
+    this.#paused = paused;
+    this.#use = new Use(paused.fd);
+  }
+
+  onTaken(): void {
+    this.#adapter.moved?.(this.#socket);
+    this.#paused.discard();
+  }
+
+  onReturned(): void {
+    this.#paused.resume();
+  }
+
+  isUntouched(): boolean {
+    return this.#socket.destroyed || this.#use.isUnchanged;
+  }
+
+  onLost(): void {
+    this.#paused.discard();
   }
 }

@@ -200,18 +200,18 @@ export class ConnectionMover {
 
   /** A successor that has died may have answered on the connection: to continue from before would answer twice. */
   #settle(frozen: FrozenConnection, settlement: Settlement): void {
-    const { connection, onTaken, onReturned, isUntouched, onLost } = frozen;
+    const { connection } = frozen;
     this.#offered.delete(connection);
     if (settlement.how === "taken" || settlement.how === "lost") {
       if (settlement.how === "taken") this.counts.moved++;
       else this.#lost++;
-      return onTaken();
+      return frozen.onTaken();
     }
-    if (settlement.how === "withdrawn" && settlement.died && !isUntouched()) {
+    if (settlement.how === "withdrawn" && settlement.died && !frozen.isUntouched()) {
       this.#count(HALF_MOVED);
-      return onLost();
+      return frozen.onLost();
     }
-    onReturned();
+    frozen.onReturned();
     if (settlement.how === "refused") this.#stay(connection, settlement.code);
   }
 

@@ -1,11 +1,5 @@
 import type { Socket } from "node:net";
-import {
-  descriptorOf,
-  overrideMember,
-  ownInherited,
-  startReading,
-  stopReading,
-} from "../platform/node-internals.js";
+import { descriptorOf, overrideMember, startReading, stopReading } from "../platform/node-internals.js";
 
 type FailureHandler = (member: "write" | "end", error: unknown) => void;
 
@@ -17,12 +11,14 @@ type FailureHandler = (member: "write" | "end", error: unknown) => void;
 export class PausedSocket {
   /** Its descriptor. */
   readonly fd: number;
-  readonly #socket: Socket;
+  readonly #socket: Holding;
   /** Text, where the socket has an encoding. */
   readonly #taken: Uint8Array | string | undefined;
   readonly #timeout: number;
-  readonly #heldWrites: { member: "write" | "end"; call: () => void }[] = [];
+  /** Made for the first one. */
+  #heldWrites: { member: "write" | "end"; args: unknown[] }[] | undefined;
   readonly #failed: FailureHandler;
+  #hasMoved = false;
 
   /** @param failed called if a write that waited throws when it is made, as one of a wrong type does */
   constructor(socket: Socket, failed: FailureHandler) {
@@ -33,14 +29,9 @@ export class PausedSocket {
     stopReading(socket);
     socket.setTimeout(0);
     this.#taken = takeUnread(socket);
-    overrideMember(socket, "write", ((...args: Parameters<Socket["write"]>) => {
-      this.#heldWrites.push({ member: "write", call: () => void socket.write(...args) });
-      return true;
-    }) as Socket["write"]);
-    overrideMember(socket, "end", ((...args: Parameters<Socket["end"]>) => {
-      this.#heldWrites.push({ member: "end", call: () => void socket.end(...args) });
-      return socket;
-    }) as Socket["end"]);
+    this.#socket[HOLDER] = this;
+    socket.write = holdWrite;
+    socket.end = holdEnd;
   }
 
   /** Bytes that were read from it and not consumed. */
@@ -59,27 +50,67 @@ export class PausedSocket {
     }
     delete (socket as Partial<Socket>).write;
     delete (socket as Partial<Socket>).end;
+    delete socket[HOLDER];
     this.#replayWrites();
   }
 
-  /** The connection has moved: the callbacks of its writes are called with an error. */
+  /**
+   * The connection has moved: the callbacks of its writes are called with an error. The socket keeps the members that
+   * {@link hold} serves: to delete them would make V8 keep all its members in a table, which for thousands of sockets takes
+   * a quarter of a move.
+   */
   discard(): void {
+    this.#hasMoved = true;
     this.#socket.destroy();
-    ownInherited(this.#socket, "write");
-    ownInherited(this.#socket, "end");
     this.#replayWrites();
+  }
+
+  /** @internal A call of the socket's `write` or `end`. */
+  hold(member: "write" | "end", args: unknown[]): unknown {
+    if (this.#hasMoved) return this.#call(member, args);
+    (this.#heldWrites ??= []).push({ member, args });
+    return member === "write" ? true : this.#socket;
+  }
+
+  /** The inherited member. */
+  #call(member: "write" | "end", args: unknown[]): unknown {
+    const inherited = Object.getPrototypeOf(this.#socket) as Record<
+      typeof member,
+      (...args: unknown[]) => unknown
+    >;
+    return inherited[member].apply(this.#socket, args);
   }
 
   #replayWrites(): void {
-    for (const { member, call } of this.#heldWrites) {
+    for (const { member, args } of this.#heldWrites ?? []) {
       try {
-        call();
+        // By its own member, if the program has given it one meanwhile.
+        if (this.#hasMoved) this.#call(member, args);
+        else (this.#socket[member] as (...args: unknown[]) => unknown)(...args);
       } catch (error) {
         this.#failed(member, error);
       }
     }
   }
 }
+
+/** A socket while it is paused, and after it has moved. */
+interface Holding extends Socket {
+  [HOLDER]?: PausedSocket;
+}
+
+const HOLDER = Symbol("paused");
+
+/*
+ * The same two functions for all sockets, and assigned: to define members with a closure for each of thousands of sockets would
+ * take longer than all else that pauses them. For a moment they are seen by who lists the members of a socket.
+ */
+const holdWrite = function (this: Holding, ...args: unknown[]): unknown {
+  return this[HOLDER]!.hold("write", args);
+} as Socket["write"];
+const holdEnd = function (this: Holding, ...args: unknown[]): unknown {
+  return this[HOLDER]!.hold("end", args);
+} as Socket["end"];
 
 /** Reads without the events `data` and `end`: the program must not see bytes that move. */
 function takeUnread(socket: Socket): Uint8Array | string | undefined {

@@ -108,13 +108,14 @@ export class Tracker {
 
   #onEnded(tracked: TrackedServer): void {
     this.#forget(tracked);
-    if (this.#empty === undefined || this.size > 0) return;
+    if (this.#empty === undefined || tracked.size > 0 || this.size > 0) return;
     this.#empty.resolve();
     this.#empty = undefined;
   }
 
   #forget(tracked: TrackedServer): void {
-    if (tracked.size > 0 || !this.#closed.delete(tracked)) return;
+    if (!this.#closed.has(tracked) || tracked.size > 0) return;
+    this.#closed.delete(tracked);
     tracked.dispose();
     this.#servers.delete(tracked.server);
   }

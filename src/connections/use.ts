@@ -3,20 +3,41 @@ import { native } from "../platform/native.js";
 
 const { ENOSYS, ENOTSUP } = constants.errno;
 
-/**
- * Remembers how much has been read from a connection and written to it. The returned function says whether that is
- * still so: false also if the system does not say. True for a connection that the system does not count: one of a Unix
- * socket, and every one on macOS.
- */
-export function rememberUse(fd: number): () => boolean {
-  const before = native().connectionCounters(fd);
-  if (before === -ENOTSUP || before === -ENOSYS) return () => true;
-  return () => {
-    const now = native().connectionCounters(fd);
-    if (typeof before === "number" || typeof now === "number") return false;
+/** How much had been read from a connection, and written to it, when this was made. */
+export class Use {
+  readonly #fd: number;
+  /** Whether the system does not count at all: a connection of a Unix socket, and every one on macOS. */
+  readonly #isUncounted: boolean;
+  readonly #written: number;
+  readonly #read: number;
+
+  constructor(fd: number) {
+    this.#fd = fd;
+    const result = native().connectionCounters(fd, counted);
+    this.#isUncounted = result === -ENOTSUP || result === -ENOSYS;
+    this.#written = result < 0 ? NaN : written();
+    this.#read = result < 0 ? NaN : read();
+  }
+
+  /** Whether that is still so: false also if the system does not say, true if it does not count. */
+  get isUnchanged(): boolean {
+    if (this.#isUncounted) return true;
+    // NaN equals nothing.
     return (
-      now.acked + now.unsent === before.acked + before.unsent &&
-      now.received - now.unread === before.received - before.unread
+      native().connectionCounters(this.#fd, counted) === 0 &&
+      written() === this.#written &&
+      read() === this.#read
     );
-  };
+  }
+}
+
+/** Of the last call: its first use is in the same turn. */
+const counted = new Float64Array(4);
+
+function written(): number {
+  return counted[0]! + counted[2]!;
+}
+
+function read(): number {
+  return counted[1]! - counted[3]!;
 }

@@ -14,7 +14,7 @@ export type Link = Pick<Channel, "send" | "maxSize">;
 export class Outbox {
   readonly #link: Link;
   readonly #peer: () => Peer;
-  readonly #unsettled = new Map<number, (settlement: Settlement) => void>();
+  readonly #unsettled = new Map<number, OpenOffer>();
   /** Whether taken parcels stay with the other end; pending while a rollback may return them. */
   #confirmed: Deferred<boolean> = deferred();
   /** Parcels whose bodies are being written, or whose message could not be sent: the other end does not know of them. */
@@ -37,11 +37,12 @@ export class Outbox {
     const packing: Packed[] = [];
     const offered = parcels.map((parcel) => {
       const number = this.#numbers++;
-      const settled = new Promise<Settlement>((resolve) => this.#unsettled.set(number, resolve));
+      const offer = new OpenOffer(number, this.#withdraw);
+      this.#unsettled.set(number, offer);
       if (!this.#isOpen) this.#settle(number, withdrawn(false));
       else if (!isInline(parcel, this.#link.maxSize)) void this.#sendLarge(number, parcel);
       else packing.push(pack(number, parcel));
-      return { settled, withdraw: () => this.#withdraw(number) };
+      return offer;
     });
     const limits = [filledSize(this.#link.maxSize), DESCRIPTORS];
     for (const some of batches(packing, limits, ({ parcel }) => [sizeOf(parcel), parcel.fds.length]))
@@ -126,19 +127,37 @@ export class Outbox {
     });
   }
 
-  #withdraw(number: number): void {
+  /** One for all offers. */
+  readonly #withdraw = (number: number): void => {
     if (this.#unsent.has(number)) this.#settle(number, withdrawn(false));
     else if (this.#unsettled.has(number)) this.#link.send({ type: "withdraw", numbers: [number] });
-  }
+  };
 
   #settleAll(died: boolean): void {
     for (const number of this.#unsettled.keys()) this.#settle(number, withdrawn(died));
   }
 
   #settle(number: number, settlement: Settlement): void {
-    this.#unsettled.get(number)?.(settlement);
+    this.#unsettled.get(number)?.settle(settlement);
     this.#unsettled.delete(number);
     this.#unsent.delete(number);
+  }
+}
+
+class OpenOffer implements Offered {
+  readonly settled: Promise<Settlement>;
+  settle!: (settlement: Settlement) => void;
+  readonly #number: number;
+  readonly #withdraw: (number: number) => void;
+
+  constructor(number: number, withdraw: (number: number) => void) {
+    this.#number = number;
+    this.#withdraw = withdraw;
+    this.settled = new Promise((resolve) => (this.settle = resolve));
+  }
+
+  withdraw(): void {
+    this.#withdraw(this.#number);
   }
 }
 

@@ -67,10 +67,18 @@ export interface Native {
   /** The descriptors of this thread's event loop that listen, and those that node:cluster shares with its workers. */
   findListeners(): number[] | number;
   /**
-   * The bytes read from and written to a TCP connection at one instant. -EAGAIN if they changed during each attempt,
-   * -ENOTSUP for other sockets, -EINVAL for listeners, -ENOSYS before Linux 4.1 and on macOS.
+   * Counts the bytes of a TCP connection at one instant, into the four numbers of `counted`: an object for each of thousands
+   * of connections would take longer than the system calls. 0; -EAGAIN if they changed during each attempt, -ENOTSUP for
+   * other sockets, -EINVAL for listeners, -ENOSYS before Linux 4.1 and on macOS.
+   *
+   * The bytes are those since the connection was made, whichever processes have used it. Acknowledged and unsent ones together
+   * grow with every write and with the end of writing, and with nothing else; received ones without unread ones with every
+   * read. So two equal sums mean that nothing was written or read in between, even if the peer has sent or acknowledged.
+   *
+   * @param counted 0: written, and acknowledged by the peer; 1: sent by the peer, without its end; 2: written, and not yet
+   *   acknowledged by the peer (SIOCOUTQ); 3: received, and not yet read (SIOCINQ)
    */
-  connectionCounters(fd: number): ConnectionCounters | number;
+  connectionCounters(fd: number, counted: Float64Array): number;
   /** The credentials of the process at the other end: SO_PEERCRED, on macOS getpeereid(3) with a pid of 0. */
   peerCredentials(fd: number): Credentials | number;
   /** memfd_create(2) with sealing allowed; -ENOSYS on macOS. People see `name` in /proc. */
@@ -186,22 +194,6 @@ export interface SocketDescription {
   ipv6Only: boolean;
   /** Whether several sockets may have its address (SO_REUSEPORT). */
   reusePort: boolean;
-}
-
-/**
- * Bytes of a TCP connection since it was made, whichever processes have used it. `acked + unsent` grows with every write
- * and with the end of writing, and with nothing else; `received - unread` with every read. So two equal sums mean that
- * nothing was written or read in between, even if the peer has sent or acknowledged.
- */
-export interface ConnectionCounters {
-  /** Written, and acknowledged by the peer. */
-  acked: number;
-  /** Sent by the peer, without its end. */
-  received: number;
-  /** Written, and not yet acknowledged by the peer (SIOCOUTQ). */
-  unsent: number;
-  /** Received, and not yet read (SIOCINQ). */
-  unread: number;
 }
 
 /** How a process has ended: `status` is the number of the signal, or the exit code. */

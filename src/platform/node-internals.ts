@@ -49,9 +49,12 @@ export function allowClose(server: Server): void {
 /** Stops reading at once: bytes that arrive stay in the kernel, and can be read through a duplicate. */
 export function stopReading(socket: Socket): void {
   // A stream that is flowing would start again by itself.
-  socket._read = () => {};
+  socket._read = NOTHING;
   handleOf(socket).readStop();
 }
+
+/** The same for all: sockets of thousands of shapes would make the code of each slow. */
+const NOTHING = (): void => {};
 
 /** Reads again. */
 export function startReading(socket: Socket): void {
@@ -220,14 +223,6 @@ function unknownNode(what: string): HandoverError {
 /** Gives an object a member of its own, which hides the inherited one until it is deleted. */
 export function overrideMember<T extends object, K extends keyof T>(object: T, name: K, value: T[K]): void {
   Object.defineProperty(object, name, { value, configurable: true, writable: true, enumerable: false });
-}
-
-/**
- * Ends {@link overrideMember} for an object that is not used further: it gets the inherited member as its own. To delete
- * its own one would make V8 keep all its members in a table, which for thousands of sockets takes a quarter of a move.
- */
-export function ownInherited<T extends object>(object: T, name: keyof T): void {
-  object[name] = (Object.getPrototypeOf(object) as T)[name];
 }
 
 /**

@@ -510,7 +510,7 @@ describe("the counters of a connection", () => {
     expect(use(fd)).toEqual(unused);
     peer.write("hello");
     await readable(fd);
-    expect(native().connectionCounters(fd)).toEqual({ acked: 0, received: 5, unsent: 0, unread: 5 });
+    expect(counters(fd)).toEqual({ acked: 0, received: 5, unsent: 0, unread: 5 });
     peer.end();
     await watching(fd, POLL.disconnect);
     expect(use(fd)).toEqual(unused);
@@ -521,7 +521,7 @@ describe("the counters of a connection", () => {
     peer.write("hello");
     await readable(fd);
     await outputOf(holding("reads-or-writes.js", fd, [process.execPath], ["read", "2"]));
-    expect(native().connectionCounters(fd)).toMatchObject({ received: 5, unread: 3 });
+    expect(counters(fd)).toMatchObject({ received: 5, unread: 3 });
     expect(use(fd)).toEqual({ written: 0, read: 2 });
   });
 
@@ -532,7 +532,7 @@ describe("the counters of a connection", () => {
     // The answer acknowledges what it answers.
     peer.once("data", () => peer.write("x"));
     await readable(fd);
-    expect(native().connectionCounters(fd)).toEqual({ acked: 7, received: 1, unsent: 0, unread: 1 });
+    expect(counters(fd)).toEqual({ acked: 7, received: 1, unsent: 0, unread: 1 });
     expect(use(fd)).toEqual({ written: 7, read: 0 });
   });
 
@@ -540,7 +540,7 @@ describe("the counters of a connection", () => {
     const { fd, peer } = await accepted();
     peer.pause();
     const written = fill(fd);
-    expect(ok(native().connectionCounters(fd)).unsent).toBeGreaterThan(0);
+    expect(counters(fd).unsent).toBeGreaterThan(0);
     expect(use(fd)).toEqual({ written, read: 0 });
   });
 
@@ -553,10 +553,13 @@ describe("the counters of a connection", () => {
   it("are those of TCP connections alone", () => {
     const listener = own(native().bindInet("stream", "127.0.0.1", 0, false));
     native().listen(listener, 1);
-    expect(native().connectionCounters(listener)).toBe(-EINVAL);
-    expect(native().connectionCounters(own(native().bindInet("dgram", "::1", 0, true)))).toBe(-ENOTSUP);
-    expect(native().connectionCounters(pair()[0])).toBe(-ENOTSUP);
-    expect(native().connectionCounters(own(fs.openSync("/dev/null", "r")))).toBe(-ENOTSOCK);
+    const counted = new Float64Array(4).fill(7);
+    const count = (fd: number): number => native().connectionCounters(fd, counted);
+    expect(count(listener)).toBe(-EINVAL);
+    expect(count(own(native().bindInet("dgram", "::1", 0, true)))).toBe(-ENOTSUP);
+    expect(count(pair()[0])).toBe(-ENOTSUP);
+    expect(count(own(fs.openSync("/dev/null", "r")))).toBe(-ENOTSOCK);
+    expect(counted).toEqual(new Float64Array(4).fill(7));
   });
 });
 
@@ -838,6 +841,13 @@ describe("a wrong argument", () => {
     ["duplicate", `${fdWords} a boolean`, TypeError, [true]],
     ["shutdown", `${fdWords} undefined`, TypeError, []],
     ["connectionCounters", `${fdWords} undefined`, TypeError, []],
+    ["connectionCounters", "`counted` must be a Float64Array of 4, got undefined", TypeError, [1]],
+    [
+      "connectionCounters",
+      "`counted` must be a Float64Array of 4, got an object",
+      TypeError,
+      [1, new Float64Array(3)],
+    ],
     ["close", `${fdWords} a function`, TypeError, [nothing]],
     ["describe", `${fdWords} an object`, TypeError, [{}]],
     ["peerCredentials", `${fdWords} null`, TypeError, [null]],
@@ -998,8 +1008,15 @@ async function accepted(): Promise<{ fd: number; peer: Socket }> {
 
 /** What has been written to a connection and read from it since it was made. */
 function use(fd: number): { written: number; read: number } {
-  const { acked, unsent, received, unread } = ok(native().connectionCounters(fd));
+  const { acked, unsent, received, unread } = counters(fd);
   return { written: acked + unsent, read: received - unread };
+}
+
+function counters(fd: number): Record<"acked" | "received" | "unsent" | "unread", number> {
+  const counted = new Float64Array(4);
+  check(native().connectionCounters(fd, counted), "count", "a connection");
+  const [acked, received, unsent, unread] = counted as unknown as [number, number, number, number];
+  return { acked, received, unsent, unread };
 }
 
 /** Writes until there is no room. How much that was. */
