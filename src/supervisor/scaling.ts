@@ -28,6 +28,8 @@ export class Scaling {
   readonly #awaited = new Map<number, "lives" | "dead">();
   /** The last answers of the workers that leave. */
   readonly #answers = new Map<WorkerProcess, Answer>();
+  /** What the workers were asked for last. */
+  #asked: Answer | undefined;
   /** Why a worker could not release its roles. */
   #failure: { readonly index: number; readonly message: string } | undefined;
   #look: () => void = () => {};
@@ -75,6 +77,7 @@ export class Scaling {
 
   /** A worker has answered; with a reason if it could not release its roles. */
   answered(worker: WorkerProcess, answer: Answer, failure?: string): void {
+    if (answer !== this.#asked) return;
     this.#answers.set(worker, answer);
     if (failure !== undefined) this.#failure ??= { index: worker.index, message: failure };
     this.#look();
@@ -176,6 +179,7 @@ export class Scaling {
     timeout: number,
     ask: (worker: WorkerProcess) => void,
   ): Promise<void> {
+    this.#asked = answer;
     for (const worker of workers) if (!worker.isDead) ask(worker);
     const lacking = (): WorkerProcess[] =>
       workers.filter((one) => !one.isDead && this.#answers.get(one) !== answer);

@@ -175,16 +175,18 @@ export class Upgrades {
   }
 
   /** A worker has released its roles; or not, for a reason. */
-  onYielded({ index }: WorkerProcess, failure: string | undefined): void {
-    this.#current?.onYielded(index, failure);
+  onYielded(worker: WorkerProcess, failure: string | undefined): void {
+    if (this.#current?.hasOld(worker) === true) this.#current.onYielded(worker.index, failure);
   }
 
-  onCeased({ index }: WorkerProcess): void {
-    this.#current?.dispatch({ type: "ceased", index });
+  onCeased(worker: WorkerProcess): void {
+    if (this.#current?.hasOld(worker) === true)
+      this.#current.dispatch({ type: "ceased", index: worker.index });
   }
 
-  onResumed({ index }: WorkerProcess): void {
-    this.#current?.dispatch({ type: "resumed", index });
+  onResumed(worker: WorkerProcess): void {
+    if (this.#current?.hasOld(worker) === true)
+      this.#current.dispatch({ type: "resumed", index: worker.index });
   }
 
   /** @param silence ms since its last heartbeat */

@@ -391,7 +391,9 @@ export class WorkerPool {
     const record = this.#records[index];
     if (record === undefined || record.current !== worker) return;
     // Its line names the worker and the process: it is no successor to those who read it.
-    const lastExit = reasonOf(how).replace(/^the successor \(pid \d+\) /, "it ");
+    const lastExit = reasonOf(how)
+      .replace(/^the successor \(pid \d+\) /, "it ")
+      .replace(/^cannot start a successor/, "cannot start it");
     Object.assign(record, { current: undefined, isRestarting: false, lastExit });
     this.#host.listeners.steer();
     if (this.#host.isStopping() || this.#host.onDeath(index)) return;
@@ -404,9 +406,9 @@ export class WorkerPool {
       else this.#host.changed();
       return;
     }
-    report(
-      `${who} has died: ${record.lastExit}; it is started again ${delay === 0 ? "now" : `in ${delay} ms`}`,
-    );
+    const when = delay === 0 ? "now" : `in ${delay} ms`;
+    const what = worker === undefined ? "was not started" : "has died";
+    report(`${who} ${what}: ${record.lastExit}; it is started again ${when}`);
     record.restarts++;
     record.isRestarting = true;
     record.cancelRestart = this.#env.clock.after(delay, () => this.start(index));

@@ -42,6 +42,8 @@ export class WorkerProcess {
   /** The answer that is waited for. */
   #check: Deferred<Checked> | undefined;
   #isAccepting = false;
+  /** Whether it was told to accept, and has not answered yet. */
+  #mayAcknowledge = false;
   #silence = 0;
   #aliveAt = -Infinity;
 
@@ -116,6 +118,7 @@ export class WorkerProcess {
 
   #goOn(before: WorkerState): void {
     this.#isAccepting = before.isAccepting;
+    this.#mayAcknowledge = before.isCommitted && !this.#successor.hasAcknowledged;
     this.#hasGreeted = before.hasGreeted;
     this.#reports.restore(before);
     if (before.readyAge === undefined) return;
@@ -240,6 +243,7 @@ export class WorkerProcess {
   /** @param roles whether it acquires the roles of the service */
   commit(ticketKeys: Record<string, string>, fence: number, roles: boolean): void {
     this.#successor.send({ type: "commit", predecessors: [], ticketKeys, fence, roles });
+    this.#mayAcknowledge = true;
     this.#beginWatch();
   }
 
@@ -373,7 +377,10 @@ export class WorkerProcess {
     this.#successor.fail(reason);
   }
 
+  /** A second acknowledgement says nothing: the worker may have ceased since. */
   #onAcknowledged(): void {
+    if (!this.#mayAcknowledge) return;
+    this.#mayAcknowledge = false;
     this.#isAccepting = true;
     this.#listener.acknowledged(this);
   }

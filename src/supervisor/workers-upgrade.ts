@@ -114,6 +114,11 @@ export class WorkersUpgrade {
     return this.#news.get(worker.index) === worker;
   }
 
+  /** Whether a worker is one of those that are replaced. */
+  hasOld(worker: WorkerProcess): boolean {
+    return this.#olds.get(worker.index) === worker;
+  }
+
   /** Gives up before the first commit. After it, the service that stops only needs to stop both generations. */
   abort(error: HandoverError): void {
     if (this.#state.committed.length > 0 && error.code === "ERR_STOPPED") return this.#abandon();
@@ -139,7 +144,7 @@ export class WorkersUpgrade {
 
   /** An old worker has released its roles; or not, for a reason. */
   onYielded(index: number, failure: string | undefined): void {
-    if (failure !== undefined) this.#cause ??= new Error(failure);
+    if (failure !== undefined && this.#state.phase === "yielding") this.#cause ??= new Error(failure);
     this.dispatch({ type: "yielded", index, failed: failure !== undefined });
   }
 
@@ -150,7 +155,7 @@ export class WorkersUpgrade {
     const limit = isNew ? Math.max(this.#host.probation, MIN_SILENCE) : MIN_SILENCE;
     if (isInspected || silence < limit) return;
     if (isNew) this.dispatch({ type: "newHung", index });
-    else if (this.#olds.get(index) === worker) this.dispatch({ type: "oldHung", index });
+    else if (this.hasOld(worker)) this.dispatch({ type: "oldHung", index });
   }
 
   #run(effects: readonly CommitEffect[]): void {

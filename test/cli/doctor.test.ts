@@ -15,12 +15,12 @@ import { dirname, join, resolve } from "node:path";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { forAnotherUser, NOBODY } from "../support/another-user.js";
 import { handover, jsonLines, startHandover, type Run } from "../support/program.js";
-import { MemoryGroup } from "../support/memory-group.js";
+import { ControlGroup } from "../support/control-group.js";
 import { freePort } from "../support/port.js";
 import { asRoot, isSkipped } from "../support/root.js";
 import { Service, temporaryDirectory } from "../support/service.js";
 
-const group = MemoryGroup.open();
+const group = ControlGroup.open("memory");
 afterAll(() => group.remove());
 
 describe("handover doctor", () => {

@@ -1,12 +1,12 @@
 import { connect } from "node:net";
 import { afterAll, describe, expect, test, vi } from "vitest";
 import { chooseRolling } from "../../dist/supervisor/rolling.js";
-import { MemoryGroup } from "../support/memory-group.js";
+import { ControlGroup } from "../support/control-group.js";
 import { MixedLoad } from "../support/mixed-load.js";
 import { freePort } from "../support/port.js";
 import { Supervised } from "../support/supervised.js";
 
-const group = MemoryGroup.open();
+const group = ControlGroup.open("memory");
 afterAll(() => group.remove());
 
 /** The new workers that were ready when the one of an index was started, by that index. */
