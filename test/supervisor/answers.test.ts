@@ -1,7 +1,7 @@
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { Crowd } from "../support/faults.js";
+import { Crowd } from "../support/crowd.js";
 import { temporaryDirectory } from "../support/service.js";
 import { Supervised } from "../support/supervised.js";
 

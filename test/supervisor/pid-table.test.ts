@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { ControlGroup } from "../support/control-group.js";
 import { FaultInjector } from "../support/fault-injector.js";
-import { Crowd } from "../support/faults.js";
+import { Crowd } from "../support/crowd.js";
 import { Supervised } from "../support/supervised.js";
 
 const group = ControlGroup.open("pids");

@@ -39,6 +39,7 @@ export class Crowd {
   }
 
   async #work(): Promise<void> {
+    await this.#service.until?.("accepting");
     while (!this.#leaves) {
       try {
         const answer = await this.#service.ask();
@@ -58,4 +59,6 @@ export class Crowd {
 interface Asked {
   /** The PID of the process that answers. */
   ask(): Promise<string>;
+  /** A service whose port is known when it has told of this event. */
+  until?(event: "accepting"): Promise<unknown>;
 }
