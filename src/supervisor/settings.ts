@@ -49,7 +49,10 @@ export interface SupervisorOptions {
   hangTimeout?: number;
   /** ms from the stop of the service until its workers are killed. Default: no limit but that of each worker. */
   stopTimeout?: number;
-  /** The crashes of one worker within `restartWindow`, or in a row, after which it is not started again. Default 10. */
+  /**
+   * How often a worker that crashes within `restartWindow`, or in a row, is started again; at the next crash it has failed.
+   * Default 10.
+   */
   restarts?: number;
   /** ms. Default 60 000. */
   restartWindow?: number;
