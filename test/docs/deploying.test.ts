@@ -56,8 +56,7 @@ describe.skipIf(missing)(`a service behind a symlink${why}`, () => {
       "welcome from release 3\n",
       "welcome from release 2\n",
     ]);
-    // More than twenty processes of Node start one after the other.
-  }, 90_000);
+  });
 
   test("goes back to the previous release if the new one dies on probation", async () => {
     const sandbox = await startService();
