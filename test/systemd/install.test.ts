@@ -17,7 +17,7 @@ describe.skipIf(obstacle !== undefined)(`handover unit --install${untested}`, ()
   async function makeProject(name: string, port: number): Promise<string> {
     const directory = `/srv/${name}`;
     await systemd.run("mkdir", "-p", `${directory}/node_modules`);
-    await systemd.run("ln", "-s", "/srv/handover", `${directory}/node_modules/handover`);
+    await systemd.run("ln", "-sfn", "/srv/handover", `${directory}/node_modules/handover`);
     systemd.write(
       `${directory}/package.json`,
       JSON.stringify({
