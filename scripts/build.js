@@ -88,7 +88,9 @@ async function bundleCommand(directory) {
   const main = join(sources, "cli", "main.ts");
   // What is loaded only if it runs imports all of `main`, so that esbuild puts that into one chunk.
   const withMain = (path, text) =>
-    /^cli\/(?:[\w-]+\/|only-service)/.test(relative(sources, path))
+    /^(?:cli\/(?:[\w-]+\/|only-service|program)|supervisor\/(?:index|state)\.ts)/.test(
+      relative(sources, path),
+    )
       ? `${text}import ${JSON.stringify(main)};`
       : text;
   const { outputFiles } = await bundle(

@@ -1,4 +1,4 @@
-import { constants } from "node:os";
+import { builtins } from "../platform/builtins.js";
 
 /** A signal asked this program to exit. */
 export class Interrupted extends Error {
@@ -7,7 +7,7 @@ export class Interrupted extends Error {
 
   constructor(signal: NodeJS.Signals) {
     super(`interrupted by ${signal}`);
-    this.exitCode = 128 + constants.signals[signal];
+    this.exitCode = 128 + builtins.os.constants.signals[signal];
   }
 }
 

@@ -1,122 +1,37 @@
-import { Command, CommanderError } from "commander";
-import { reasonOf } from "../errors.js";
-import { VERSION } from "../util/version.js";
-import { Interrupted } from "./interrupt.js";
-import { listCommand } from "./list-command.js";
-import { printable, Reported, WrongUsage, writeJson } from "./output.js";
-import { restartCommand } from "./restart-command.js";
-import { scaleCommand } from "./scale-command.js";
-import { stageCommand, unstageCommand } from "./stage-command.js";
-import { statusCommand } from "./status-command.js";
-import { stopCommand } from "./stop-command.js";
-import { upgradeCommand } from "./upgrade-command.js";
+import { reportError } from "./report-error.js";
+import { readPlainWords } from "./plain-words.js";
+import type { CommandOption } from "./option.js";
+import { wholeNumber } from "./process-options.js";
+import { showStatus, STATUS_OPTIONS } from "./status-command.js";
+import { upgrade, UPGRADE_OPTIONS } from "./upgrade-command.js";
 
 /** The program `handover`. Resolves with its exit code. */
 export async function main(args: string[]): Promise<number> {
   // A reader that closes early, as `head` does, must not stop the work half done.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
-  const program = await createProgram(args[0]);
-  if (args.length === 0) {
-    program.outputHelp();
-    return DONE;
-  }
-  // With the name of no command, `help` would print the help of all.
-  const isVainHelp = args[0] === "help" && args[1] !== undefined && find(program, args[1]) === undefined;
-  const words = isVainHelp ? args.slice(1) : args;
+  const [name = "", ...words] = args;
+  const command = Object.hasOwn(QUICK, name) ? QUICK[name] : undefined;
+  const plain = command && readPlainWords(words, command.options, wholeNumber);
+  if (plain === undefined) return (await import("./program.js")).runProgram(args);
   try {
-    if (Object.hasOwn(ABSENT, words[0]!)) program.error(ABSENT[words[0]!]!);
-    await program.parseAsync(words, { from: "user" });
-    return DONE;
+    await command!.run(plain.argument as number | undefined, plain.options);
+    return 0;
   } catch (error) {
-    const command = find(program, words[0]!);
-    // After "--" they belong to a program.
-    const own = args.includes("--") ? args.slice(0, args.indexOf("--")) : args;
-    return reportError(error, own.includes("--json"), `handover ${command?.name() ?? ""}`.trim());
+    return reportError(error, plain.options["json"] === true, `handover ${command!.name}`);
   }
 }
 
-/** Commands that other programs have, and what to do here. */
-const ABSENT: Record<string, string> = {
-  start:
-    "there is no command start: start the program itself, or several workers of it by handover run, or let systemd start it (handover unit --install)",
-  logs: "there is no command logs: a service prints where it was started, and under systemd into the journal",
+interface QuickCommand {
+  name: string;
+  options: readonly CommandOption[];
+  run(pid: number | undefined, options: object): Promise<void>;
+}
+
+const UPGRADE: QuickCommand = { name: "upgrade", options: UPGRADE_OPTIONS, run: upgrade };
+
+/** Commands that are called most, often by programs: they must be quick, so most command lines do not need commander. */
+const QUICK: Record<string, QuickCommand> = {
+  status: { name: "status", options: STATUS_OPTIONS, run: showStatus },
+  upgrade: UPGRADE,
+  reload: UPGRADE,
 };
-
-function find(program: Command, name: string): Command | undefined {
-  return program.commands.find((one) => one.name() === name || one.aliases().includes(name));
-}
-
-const DONE = 0;
-const FAILED = 1;
-const WRONG_USAGE = 2;
-
-/**
- * The commands by their names, in the order of the help. Those that operate a service must be quick, and are in one file with
- * this one; each of the others is loaded only if it runs.
- */
-const COMMANDS: readonly (readonly [names: readonly string[], load: () => Command | Promise<Command>])[] = [
-  [["auto"], async () => (await import("./auto-command.js")).autoCommand()],
-  [["run"], async () => (await import("./run/run-command.js")).runCommand()],
-  [["upgrade", "reload"], upgradeCommand],
-  [["scale"], scaleCommand],
-  [["restart"], restartCommand],
-  [["stage"], stageCommand],
-  [["unstage"], unstageCommand],
-  [["list"], listCommand],
-  [["status"], statusCommand],
-  [["stop"], stopCommand],
-  [["doctor"], async () => (await import("./doctor/doctor-command.js")).doctorCommand()],
-  [["unit"], async () => (await import("./unit-file/unit-command.js")).unitCommand()],
-  [["demo"], async () => (await import("./demo/demo-command.js")).demoCommand()],
-  [
-    ["completion"],
-    async () => (await import("./completion/completion-command.js")).completionCommand(createProgram),
-  ],
-];
-
-/** The program with the command of this name only; with all commands if there is none, for the help. */
-async function createProgram(name?: string): Promise<Command> {
-  const program = new Command("handover")
-    .description("Upgrades running Node servers without dropping a connection.")
-    .version(VERSION, "-v, --version", "print the version")
-    // So that the options of a program that run starts are not taken for those of run.
-    .enablePositionalOptions()
-    .helpCommand("help [command]", "show what a command does")
-    .addHelpText("after", MORE_HELP);
-  const named = COMMANDS.filter(([names]) => names.includes(name ?? ""));
-  const loading = (named.length > 0 ? named : COMMANDS).map(async ([, load]) => load());
-  for (const command of await Promise.all(loading)) program.addCommand(command);
-  for (const command of [program, ...program.commands]) {
-    command.exitOverride().configureOutput({ outputError: () => {} });
-  }
-  return program;
-}
-
-const MORE_HELP = `
-Examples:
-  $ handover demo                            watch a demo server being upgraded
-  $ handover upgrade                         replace the only service of this user with its new code
-  $ handover upgrade 4711                    replace process 4711
-  $ handover status --pid-file /run/app/app.pid
-
-Without a PID a command means the only service of this user; with several, handover list shows them.
-
-Exit codes: 0 done, 1 failed, 2 wrong usage.`;
-
-/** Prints what went wrong. Returns the exit code. */
-function reportError(error: unknown, json: boolean, words: string): number {
-  if (error instanceof CommanderError && error.exitCode === 0) return DONE;
-  if (error instanceof Reported) return FAILED;
-  // The help that was printed is the message.
-  if (error instanceof CommanderError && error.code === "commander.help") return WRONG_USAGE;
-  const isUsage = error instanceof CommanderError || error instanceof WrongUsage;
-  const message = reasonOf(error).replace(/^error: /, "");
-  const { code } = error as { code?: unknown };
-  if (json) writeJson({ answer: "failed", code: isUsage ? "ERR_OPTION" : code, message });
-  for (const line of error instanceof WrongUsage ? error.faults : [message]) {
-    process.stderr.write(`handover: ${printable(line.replaceAll("\n", " "))}\n`);
-  }
-  if (isUsage) process.stderr.write(`Try: ${words} --help\n`);
-  if (error instanceof Interrupted) return error.exitCode;
-  return isUsage ? WRONG_USAGE : FAILED;
-}

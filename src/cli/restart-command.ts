@@ -42,13 +42,8 @@ interface Options extends ProcessOptions {
   timeout?: number;
 }
 
-async function restart(
-  index: number | "all",
-  pid: number | undefined,
-  options: Options,
-  self: Command,
-): Promise<void> {
-  const client = await connectToProcess(pid, options, self);
+async function restart(index: number | "all", pid: number | undefined, options: Options): Promise<void> {
+  const client = await connectToProcess(pid, options);
   const { timeout, json } = options;
   const request = {
     command: "restart" as const,

@@ -25,13 +25,8 @@ Examples:
 
 Exit codes: 0 scaled, 1 failed, 2 wrong usage.`;
 
-async function scale(
-  workers: number,
-  pid: number | undefined,
-  options: ProcessOptions,
-  self: Command,
-): Promise<void> {
-  const client = await connectToProcess(pid, options, self);
+async function scale(workers: number, pid: number | undefined, options: ProcessOptions): Promise<void> {
+  const client = await connectToProcess(pid, options);
   const request = { command: "scale" as const, workers };
   if (options.json) return writeJson(await client.ask(request, writeJson));
   const progress = new Progress();

@@ -1,10 +1,11 @@
 import { Command } from "commander";
+import { addOptions } from "./option.js";
 import { duration, paint, writeJson, writeText } from "./output.js";
 import {
   attemptOf,
+  attemptOptions,
   connectToProcess,
   timeWithUnit,
-  withAttemptOptions,
   withProcessOptions,
   type AttemptOptions,
   type ProcessOptions,
@@ -26,7 +27,7 @@ export function stageCommand(): Command {
     )
     .addHelpText("after", EXAMPLES)
     .action(stage);
-  return withAttemptOptions(command, "stage");
+  return addOptions(command, attemptOptions("stage"));
 }
 
 const EXAMPLES = `
@@ -49,8 +50,8 @@ interface StageOptions extends AttemptOptions {
   ttl?: number;
 }
 
-async function stage(pid: number | undefined, options: StageOptions, self: Command): Promise<void> {
-  const client = await connectToProcess(pid, options, self);
+async function stage(pid: number | undefined, options: StageOptions): Promise<void> {
+  const client = await connectToProcess(pid, options);
   const { ttl, json } = options;
   const request = {
     command: "stage" as const,
@@ -73,8 +74,8 @@ async function stage(pid: number | undefined, options: StageOptions, self: Comma
   }
 }
 
-async function unstage(pid: number | undefined, options: ProcessOptions, self: Command): Promise<void> {
-  const client = await connectToProcess(pid, options, self);
+async function unstage(pid: number | undefined, options: ProcessOptions): Promise<void> {
+  const client = await connectToProcess(pid, options);
   const answer = await client.ask({ command: "unstage" });
   if (options.json) return writeJson(answer);
   const ended =

@@ -1,27 +1,37 @@
-import { setTimeout } from "node:timers/promises";
-import { Command, InvalidArgumentError } from "commander";
+import type { Command } from "commander";
 import { ControlClient } from "../control/client.js";
+import { builtins } from "../platform/builtins.js";
 import type { Status } from "../control/protocol.js";
 import { describeStatus } from "./describe-status.js";
 import { interruptible } from "./interrupt.js";
 import { clearScreen, paint, writeJson, writeText } from "./output.js";
-import { connectToProcess, withProcessOptions, type ProcessOptions } from "./process-options.js";
+import { InvalidValue, type CommandOption } from "./option.js";
+import {
+  connectToProcess,
+  PROCESS_OPTIONS,
+  withProcessOptions,
+  type ProcessOptions,
+} from "./process-options.js";
+
+export const STATUS_OPTIONS: readonly CommandOption[] = [
+  ...PROCESS_OPTIONS,
+  {
+    flags: "--watch [seconds]",
+    text: "repeat until Ctrl-C, every second or every [seconds], and follow upgrades",
+    parse: seconds,
+  },
+];
 
 /** `handover status` */
-export function statusCommand(): Command {
-  return withProcessOptions(new Command("status"))
+export function statusCommand(command: Command): Command {
+  return withProcessOptions(command, STATUS_OPTIONS)
     .summary("show what a process is doing")
     .description(
       "Shows a running server: its generation, listeners, connections and memory, the predecessors that have not " +
         "exited yet, and the last upgrades.",
     )
-    .option(
-      "--watch [seconds]",
-      "repeat until Ctrl-C, every second or every [seconds], and follow upgrades",
-      seconds,
-    )
     .addHelpText("after", EXAMPLES)
-    .action(show);
+    .action(showStatus);
 }
 
 const EXAMPLES = `
@@ -36,8 +46,8 @@ interface Options extends ProcessOptions {
   watch?: number | true;
 }
 
-async function show(pid: number | undefined, options: Options, command: Command): Promise<void> {
-  const client = await connectToProcess(pid, options, command);
+export async function showStatus(pid: number | undefined, options: Options): Promise<void> {
+  const client = await connectToProcess(pid, options);
   if (options.watch === undefined) return print(await ask(client), client.path, options);
   const every = options.watch === true ? 1_000 : options.watch * 1_000;
   return interruptible((signal) => watch(client, every, options, signal));
@@ -61,7 +71,7 @@ async function watch(
       const status = await ask(client, signal);
       clearScreen();
       print(status, client.path, options);
-      await setTimeout(every, undefined, { signal });
+      await builtins.timers.setTimeout(every, undefined, { signal });
     }
   } catch (error) {
     if (!signal.aborted) throw error;
@@ -91,7 +101,7 @@ function print(status: Status, path: string, { json }: Options): void {
 
 function seconds(text: string): number {
   if (/^\d{1,6}(\.\d{1,3})?$/.test(text) && Number(text) >= 0.1) return Number(text);
-  throw new InvalidArgumentError("It must be a number of seconds, at least 0.1.");
+  throw new InvalidValue("It must be a number of seconds, at least 0.1.");
 }
 
 const WIDTH = 14;

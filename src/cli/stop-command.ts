@@ -21,8 +21,8 @@ Examples:
 
 Exit codes: 0 stopped, 1 failed, 2 wrong usage.`;
 
-async function stop(pid: number | undefined, options: ProcessOptions, command: Command): Promise<void> {
-  const client = await connectToProcess(pid, options, command);
+async function stop(pid: number | undefined, options: ProcessOptions): Promise<void> {
+  const client = await connectToProcess(pid, options);
   if (options.json) return writeJson(await client.ask({ command: "stop" }, writeJson));
   writeText(`stopping pid ${client.pid}`);
   const { destroyed } = await client.ask({ command: "stop" }, (phase) => {

@@ -1,36 +1,45 @@
-import { setTimeout } from "node:timers/promises";
-import { Command, Option } from "commander";
+import type { Command } from "commander";
 import { ControlClient } from "../control/client.js";
 import type { Request } from "../control/protocol.js";
 import { HandoverError } from "../errors.js";
+import { builtins } from "../platform/builtins.js";
+import type { CommandOption } from "./option.js";
 import { duration, paint, writeJson, writeText } from "./output.js";
 import {
   attemptOf,
+  attemptOptions,
   connectToProcess,
-  withAttemptOptions,
+  PROCESS_OPTIONS,
   withProcessOptions,
   type AttemptOptions,
 } from "./process-options.js";
 import { Progress, startedBy, step, withServingPid } from "./progress.js";
 
+export const UPGRADE_OPTIONS: readonly CommandOption[] = [
+  ...PROCESS_OPTIONS,
+  {
+    flags: "--dry-run",
+    text: "start the new code up to its ready(), stop it and report; nothing is replaced",
+  },
+  {
+    flags: "--supervisor",
+    text: "upgrade the supervisor of handover run itself; its workers stay",
+    conflicts: "dryRun",
+  },
+  ...attemptOptions("upgrade"),
+];
+
 /** `handover upgrade` */
-export function upgradeCommand(): Command {
-  const command = withProcessOptions(new Command("upgrade"))
+export function upgradeCommand(command: Command): Command {
+  return withProcessOptions(command, UPGRADE_OPTIONS)
     .alias("reload")
     .summary("replace a process with its new code")
     .description(
       "Starts the new code of a running server, lets it take over when it is ready, and waits until the " +
         "upgrade can no longer be rolled back. If anything fails, the old process keeps serving.",
     )
-    .option("--dry-run", "start the new code up to its ready(), stop it and report; nothing is replaced")
-    .addOption(
-      new Option("--supervisor", "upgrade the supervisor of handover run itself; its workers stay").conflicts(
-        "dryRun",
-      ),
-    )
     .addHelpText("after", EXAMPLES)
     .action(upgrade);
-  return withAttemptOptions(command, "upgrade");
 }
 
 const EXAMPLES = `
@@ -49,8 +58,8 @@ interface Options extends AttemptOptions {
   supervisor?: true;
 }
 
-async function upgrade(pid: number | undefined, options: Options, self: Command): Promise<void> {
-  const client = await connectToProcess(pid, options, self);
+export async function upgrade(pid: number | undefined, options: Options): Promise<void> {
+  const client = await connectToProcess(pid, options);
   const { dryRun, json } = options;
   if (options.supervisor) return upgradeSupervisor(client, json === true);
   const request: UpgradeRequest = { command: dryRun ? "rehearse" : "upgrade", ...attemptOf(options) };
@@ -108,7 +117,7 @@ async function awaitReplacement(path: string, number: number): Promise<void> {
         "ERR_CONTROL",
         `the supervisor did not answer at ${path} after it was upgraded`,
       );
-    await setTimeout(50);
+    await builtins.timers.setTimeout(50);
   }
 }
 

@@ -31,6 +31,12 @@ export const builtins = {
   get inspector() {
     return process.getBuiltinModule("node:inspector");
   },
+  get os() {
+    return process.getBuiltinModule("node:os");
+  },
+  get timers() {
+    return process.getBuiltinModule("node:timers/promises");
+  },
   get tls() {
     return process.getBuiltinModule("node:tls");
   },

@@ -1,4 +1,4 @@
-import { endianness } from "node:os";
+import { builtins } from "./builtins.js";
 
 /* The tables of sockets in `/proc/net`, as proc(5) describes them. */
 
@@ -54,7 +54,7 @@ const QUEUE = /^ *\d+: ([\dA-F]+:[\dA-F]{4}) (\S+) (0A|03) [\dA-F]+:([\dA-F]+) \
 export function formatHost(host: string): string {
   // The kernel prints an address as 32-bit numbers in the byte order of the machine.
   const numbers = Buffer.from(host, "hex");
-  const bytes = endianness() === "LE" ? numbers.swap32() : numbers;
+  const bytes = builtins.os.endianness() === "LE" ? numbers.swap32() : numbers;
   if (bytes.length === 4) return bytes.join(".");
   const groups = bytes.toString("hex").match(/.{4}/g) ?? [];
   return `[${groups.join(":")}]`;
