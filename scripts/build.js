@@ -17,6 +17,7 @@ const outdir = join(dist, "bundle");
 const entries = {
   index: "index",
   ws: "websocket/index",
+  socketio: "socketio/index",
   metrics: "metrics/index",
   testing: "testing/index",
   supervisor: "supervisor/index",

@@ -83,7 +83,7 @@ test.each(RESOLUTIONS)(
     );
     expect(run(process.execPath, [join(ROOT, "node_modules", compiler, "bin", "tsc")], directory)).toBe("");
     expect(run(process.execPath, ["consumer.js"], directory)).toBe(
-      "ready function function ERR_OPTION true\n",
+      "ready function function function ERR_OPTION true\n",
     );
   },
 );
@@ -94,6 +94,7 @@ import { createServer } from "node:http";
 import { HandoverError, Upgrader, type ErrorCode, type RefusalCode, type UpgradeResult } from "handover";
 import { prometheus } from "handover/metrics";
 import { Upgrader as StandIn } from "handover/testing";
+import { socketIo } from "handover/socket.io";
 import { webSockets } from "handover/ws";
 
 export async function upgrade(upg: Upgrader): Promise<void> {
@@ -111,6 +112,8 @@ export async function upgrade(upg: Upgrader): Promise<void> {
   new Upgrader({ pidfile: "app.pid" });
   // @ts-expect-error: the version is missing
   webSockets(upg, {} as never, {});
+  // @ts-expect-error: the server is missing
+  socketIo(upg);
   // @ts-expect-error: the registry is missing
   prometheus(upg);
   // @ts-expect-error: it is a number
@@ -122,7 +125,7 @@ async function main(): Promise<void> {
   await upg.ready();
   const { code } = new HandoverError("ERR_OPTION", "no");
   const refused = await upg.listen(createServer(), { port: -1 }).catch((error: unknown) => error);
-  console.log(upg.state, typeof webSockets, typeof prometheus, code, refused instanceof HandoverError);
+  console.log(upg.state, typeof webSockets, typeof socketIo, typeof prometheus, code, refused instanceof HandoverError);
   await upg.stop();
 }
 
@@ -141,13 +144,22 @@ test("the package contains every entry with its types, and no test", () => {
     exports: Record<string, object | string>;
     bin: object;
   };
-  const entries = [".", "./ws", "./metrics", "./testing", "./supervisor", "./auto", "./package.json"];
+  const entries = [
+    ".",
+    "./ws",
+    "./socket.io",
+    "./metrics",
+    "./testing",
+    "./supervisor",
+    "./auto",
+    "./package.json",
+  ];
   expect(Object.keys(exports)).toEqual(entries);
   const named = [...JSON.stringify([exports, bin]).matchAll(/"(?:\.\/)?([^"]+\.(?:ts|js|json))"/g)].map(
     ([, name]) => name,
   );
   // The supervisor and auto have no second form for bundlers.
-  expect(new Set(named).size).toBe(4 * 5 + 2 * 4 + 2);
+  expect(new Set(named).size).toBe(5 * 5 + 2 * 4 + 2);
   expect(files).toEqual(expect.arrayContaining(named));
   // Sources and declarations of the entry handover/testing have the word in their path.
   const others = files.filter((name) => !/^(src|dist\/(types|cjs))\/testing\//.test(name));
@@ -169,7 +181,7 @@ test("the package consists of few modules, and each has a source map to a source
 });
 
 test("an entry of the package reads two files", () => {
-  for (const name of ["index", "ws", "metrics", "testing"]) {
+  for (const name of ["index", "ws", "socketio", "metrics", "testing"]) {
     const text = readFileSync(join(installed, "dist", "bundle", `${name}.js`), "utf8");
     const imports = [...text.matchAll(/ from "(.*)"/g)].map(([, path]) => path!);
     expect(imports).toEqual([expect.stringMatching(/^\.\/chunk-\w+\.js$/)]);
@@ -233,8 +245,8 @@ test("all entries share one instance of everything, by import and by require()",
   const program = `
     import { createRequire } from "node:module";
     const require = createRequire(import.meta.url);
-    const names = ["handover", "handover/ws", "handover/metrics", "handover/testing"];
-    const [main, ws, , testing] = await Promise.all(names.map((name) => import(name)));
+    const names = ["handover", "handover/ws", "handover/socket.io", "handover/metrics", "handover/testing"];
+    const [main, ws, , , testing] = await Promise.all(names.map((name) => import(name)));
     const isSame = (a, b) => Object.keys(a).every((key) => a[key] === b[key]);
     const imported = await Promise.all(names.map(async (name) => isSame(await import(name), require(name))));
     const errors = [
@@ -245,7 +257,7 @@ test("all entries share one instance of everything, by import and by require()",
     console.log(JSON.stringify([imported, errors]));`;
   writeFileSync(join(project, "instances.mjs"), program);
   expect(JSON.parse(run(process.execPath, ["instances.mjs"]))).toEqual([
-    [true, true, true, true],
+    [true, true, true, true, true],
     [true, true, true],
   ]);
 });

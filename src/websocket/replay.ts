@@ -79,8 +79,8 @@ export class Replay {
   }
 
   /** A WebSocket server does not take it. */
-  refuse(): false {
-    this.#reject(rejection("the server has the option move: false"));
+  refuse(why: string): false {
+    this.#reject(rejection(why));
     return false;
   }
 

@@ -73,12 +73,14 @@ export async function runModule(text: string): Promise<string> {
   return stdout + stderr;
 }
 
-/** A project of ES modules in which handover and ws are installed; its directory. */
+/** A project of ES modules in which handover, ws and socket.io are installed; its directory. */
 export function project(files: Record<string, string> = {}): string {
   const directory = temporaryDirectory();
   mkdirSync(join(directory, "node_modules"));
   symlinkSync(resolve("."), join(directory, "node_modules", "handover"));
-  symlinkSync(resolve("node_modules/ws"), join(directory, "node_modules", "ws"));
+  for (const name of ["ws", "socket.io"]) {
+    symlinkSync(resolve("node_modules", name), join(directory, "node_modules", name));
+  }
   writeFileSync(join(directory, "package.json"), '{ "type": "module" }');
   for (const [name, text] of Object.entries(files)) writeFileSync(join(directory, name), text);
   return directory;
