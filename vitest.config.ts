@@ -1,10 +1,12 @@
 import { availableParallelism } from "node:os";
-import { defineConfig } from "vitest/config";
+import { configDefaults, defineConfig } from "vitest/config";
 import { LongestFirst } from "./test/support/longest-first.js";
 
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
+    // With a configuration of their own: the frameworks are installed first.
+    exclude: [...configDefaults.exclude, "test/frameworks/**"],
     globalSetup: ["test/support/build.ts", "test/support/environment.ts"],
     // Programs under test and tests alike load the built package.
     server: { deps: { external: [/\/dist\//] } },

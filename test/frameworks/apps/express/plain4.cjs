@@ -1,0 +1,3 @@
+const { app } = require("./app4.cjs");
+
+app.listen(process.env.PORT);

@@ -1,0 +1,1 @@
+export default eventHandler(async (event) => `${await readRawBody(event)} from ${process.pid}`);

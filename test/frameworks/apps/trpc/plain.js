@@ -1,0 +1,4 @@
+import { createHTTPServer } from "@trpc/server/adapters/standalone";
+import { router } from "./app.js";
+
+createHTTPServer({ router }).listen(Number(process.env.PORT));

@@ -1,0 +1,13 @@
+import { AUTO, testUpgrades } from "./application.js";
+import { eventStream, httpClients, postText } from "./http-clients.js";
+
+const clients = { ...httpClients(undefined, () => postText("/say")), ...eventStream() };
+const NEXT = "../../node_modules/next/dist/bin/next";
+
+testUpgrades("a custom server of next", { directory: "next", args: ["server.js"], clients });
+testUpgrades("next start", { directory: "next", args: [...AUTO, NEXT, "start"], clients });
+testUpgrades("next start under handover run", {
+  directory: "next",
+  args: ["../../../../bin/handover.js", "run", "--auto", "--workers", "1", "--", "next", "start"],
+  clients,
+});
