@@ -18,7 +18,7 @@ const BENCHMARKS = {
   spawn: ["--runs", "10", "--heap", "500"],
   connections: ["--connections", "2000", "--upgrades", "3"],
   workers:
-    "--only handover,cluster --workers 2 --rounds 4 --connections 500 --upgrades 2 --kills 5 --scales 1 --rest 5 --growth 3".split(
+    "--only handover,cluster --workers 2 --rounds 4 --connections 500 --upgrades 2 --kills 5 --rare-kills 0 --scales 1 --rest 5 --growth 3".split(
       " ",
     ),
 };

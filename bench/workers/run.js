@@ -2,7 +2,7 @@
 // spread, what clients see of upgrades, of killed workers and of a changing number of workers; and the cost of the supervisor.
 //
 //   npm run bench:workers [-- --only handover,cluster,pm2] [--workers 2,4] [--rounds 15] [--upgrades 20] [--kills 120]
-//     [--scales 6] [--rest 60] [--growth 200] [--json] [--check]
+//     [--rare-kills 8] [--scales 6] [--rest 60] [--growth 200] [--json] [--check]
 //
 // It takes half an hour. 0 leaves a part out. PM2 is installed into a cache directory when it is first needed, and left out if
 // that fails. --check fails if handover misses a goal by more than a margin for the noise of the machine.
@@ -28,6 +28,7 @@ const { values } = parseArgs({
     connections: { type: "string", default: "1000" },
     upgrades: { type: "string", default: "20" },
     kills: { type: "string", default: "120" },
+    "rare-kills": { type: "string", default: "8" },
     scales: { type: "string", default: "6" },
     rest: { type: "string", default: "60" },
     growth: { type: "string", default: "200" },
@@ -41,11 +42,12 @@ const number = (name) => {
   console.error(`--${name} must be a whole number, not ${values[name]}`);
   return process.exit(2);
 };
-const [rounds, connections, upgrades, kills, scales, rest, growth] = [
+const [rounds, connections, upgrades, kills, rareKills, scales, rest, growth] = [
   "rounds",
   "connections",
   "upgrades",
   "kills",
+  "rare-kills",
   "scales",
   "rest",
   "growth",
@@ -60,6 +62,8 @@ if (wrong !== undefined) {
 
 /** ms between two kills. */
 const EVERY_KILL = 1_000;
+/** ms between two kills of workers that have the options of a service. */
+const EVERY_RARE_KILL = 15_000;
 /** So that no worker is given up, however often it is killed. */
 const NEVER_FAILED = ["--backoff", "0", "--restarts", "100000"];
 
@@ -69,6 +73,11 @@ process.once("SIGINT", () => void stopAll().finally(() => process.exit(130)));
 try {
   for (const count of counts) await measureWith(count);
   if (kills > 0) await each("kills", 4, NEVER_FAILED, (one) => measureKills(one, kills, EVERY_KILL));
+  if (rareKills > 0 && names.includes("handover")) {
+    const service = await startService("handover", 4);
+    add("handover", "rareKills", await measureKills(service, rareKills, EVERY_RARE_KILL));
+    await service.stop();
+  }
   if (scales > 0) await measureScales();
   if (rest > 0 && names.includes("handover")) results.supervisor = await measureSupervisor({ rest, growth });
 } finally {
@@ -166,6 +175,12 @@ function judge() {
   most("connections that were closed in upgrades", handover.upgrades?.closed, 0);
   most("connections refused while workers were killed", handover.kills?.refused, 0);
   most("longest wait of a new connection then, ms", handover.kills?.longest, 250, 500);
+  most(
+    "connections refused while workers with the default options were killed",
+    handover.rareKills?.refused,
+    0,
+  );
+  most("longest wait of a new connection then, ms", handover.rareKills?.longest, 250, 500);
   most("connections reset while the number of workers changed", handover.scales?.reset, 0);
   most("requests that failed meanwhile", handover.scales?.failed, 0);
   if (supervisor === undefined) return all;
@@ -200,7 +215,7 @@ function print() {
     console.log("");
   }
   for (const name of names) {
-    for (const part of ["upgrades", "kills", "scales"]) {
+    for (const part of ["upgrades", "kills", "rareKills", "scales"]) {
       const result = results[name]?.[part];
       if (result !== undefined) console.log(`${name}, ${part}: ${JSON.stringify(result)}`);
     }

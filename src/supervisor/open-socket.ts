@@ -5,6 +5,7 @@ import { ancestorsOf, hasLoaded, readBlock } from "../platform/proc.js";
 import { openSocket, type OpenOptions } from "../sockets/bind.js";
 import type { InventoryItem } from "../sockets/inventory.js";
 import { findPortOwners } from "../sockets/port-owner.js";
+import { systemClock } from "../util/clock.js";
 import { report } from "./report.js";
 
 /**
@@ -19,13 +20,13 @@ export async function openWhenFree(
   options: OpenOptions,
   limit = LIMIT,
 ): Promise<Omit<InventoryItem, "name">> {
-  const deadline = performance.now() + limit;
+  const deadline = systemClock.now() + limit;
   let orphan: number | undefined;
   for (let attempt = 1; ; attempt++) {
     try {
       return await openSocket(address, options, undefined);
     } catch (error) {
-      if (!isInUse(error) || performance.now() >= deadline) throw error;
+      if (!isInUse(error) || systemClock.now() >= deadline) throw error;
       if (orphan === undefined) {
         orphan = findPortOwners(address).find(isOrphanedWorker);
         if (orphan !== undefined) reportWait(address, orphan, limit);
