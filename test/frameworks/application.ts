@@ -27,6 +27,8 @@ interface Row extends Program {
   clients?: Askers;
   /** False where this Node cannot run it. */
   needs?: boolean;
+  /** The exit code that it chooses for a stop; 0 by default. */
+  exits?: number;
 }
 
 /** The option of Node that upgrades a program without a line of code. */
@@ -42,10 +44,8 @@ export const DRAINS_SOON = {
 export const UPGRADES = process.env["HANDOVER_FRAMEWORKS"] === "short" ? 1 : 3;
 
 /** Adds the test that all rows share: upgrades under load, of which no client notices anything. */
-export function testUpgrades(
-  title: string,
-  { clients = httpClients(), needs = true, ...program }: Row,
-): void {
+export function testUpgrades(title: string, row: Row): void {
+  const { clients = httpClients(), needs = true, exits = 0, ...program } = row;
   test.skipIf(!needs)(`${title}: no client notices an upgrade`, async () => {
     const port = await freePort();
     const application = new Application(program, port);
@@ -56,7 +56,7 @@ export function testUpgrades(
       await load.reachesNextProcess();
     }
     expect(await load.leave()).toEqual([]);
-    expect(await application.stop()).toEqual(QUIET_END);
+    expect(await application.stop()).toEqual({ ...QUIET_END, exit: [exits, null] });
   });
 }
 

@@ -7,11 +7,11 @@ testUpgrades("TypeScript by tsx, unchanged", {
 });
 testUpgrades("TypeScript by ts-node", {
   directory: "ts-node",
-  args: ["--require", "ts-node/register", "server.ts"],
+  args: ["--require", "ts-node/register/transpile-only", "server.ts"],
 });
 testUpgrades("TypeScript by ts-node, unchanged", {
   directory: "ts-node",
-  args: ["--require", "ts-node/register", "--require", "handover/auto", "plain.ts"],
+  args: ["--require", "ts-node/register/transpile-only", "--require", "handover/auto", "plain.ts"],
 });
 
 const strips = Boolean((process.features as { typescript?: unknown }).typescript);
