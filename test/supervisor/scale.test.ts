@@ -48,7 +48,7 @@ test("a worker that was told to accept and has not begun when its index is remov
   const { pid } = await service.until("fault", { at: "accept" });
   await service.scale(1);
   process.kill(pid, "SIGCONT");
-  await service.until("exited", { pid });
+  expect(await service.until("exited", { pid })).toMatchObject({ worker: 1, outcome: "stopped" });
   await service.stop();
 });
 
