@@ -125,7 +125,7 @@ async function bundleCommand(directory) {
     writeFileSync(`${path}.map`, map);
   }
   writeFileSync(join(directory, "package.json"), '{ "type": "commonjs" }\n');
-  // Its licence asks for that.
+  // Its license asks for that.
   copyFileSync(join(root, "node_modules", "commander", "LICENSE"), join(directory, "commander.LICENSE"));
 }
 

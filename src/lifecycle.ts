@@ -5,13 +5,13 @@ import { HandoverError, type ErrorCode } from "./errors.js";
  * dispatches the events and runs the effects, in their order.
  */
 export type State =
-  /** The program initialises. */
+  /** The program initializes. */
   | { readonly name: "starting" }
   /** The program is ready; the predecessor has to commit. */
   | { readonly name: "announced" }
   /** This process accepts. On probation its predecessor can still take over again. */
   | { readonly name: "ready"; readonly onProbation: boolean }
-  /** This process accepts, and its successor initialises. */
+  /** This process accepts, and its successor initializes. */
   | { readonly name: "upgrading" }
   /** The successor was told to accept, and is on probation. Once it has acknowledged, this process drains. */
   | { readonly name: "replaced"; readonly acknowledged: boolean; readonly drained: boolean }

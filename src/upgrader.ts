@@ -216,7 +216,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   }
 
   /**
-   * Declares the program initialised. Resolves when this process accepts, which the predecessor has to allow. Idempotent.
+   * Declares the program initialized. Resolves when this process accepts, which the predecessor has to allow. Idempotent.
    * After a failure it can be called again, unless this process accepts already: then the error stays.
    *
    * @throws {HandoverError} `ERR_PID_FILE`, `ERR_LISTEN` (also of the control socket), `ERR_UPGRADE_TIMEOUT`,

@@ -10,7 +10,7 @@ import { interceptListen } from "./intercept.js";
 const declare = isMainThread() ? interceptListen() : undefined;
 
 /**
- * Declares the program initialised, with `HANDOVER_READY=manual`; otherwise a successor counts as initialised when no further server
+ * Declares the program initialized, with `HANDOVER_READY=manual`; otherwise a successor counts as initialized when no further server
  * was opened for a moment. Resolves when this process accepts; at once in a process whose servers were not taken over, or not yet.
  *
  * @throws {HandoverError} as `Upgrader.ready()`

@@ -16,7 +16,7 @@ const OWNER_VARIABLE = "HANDOVER_AUTO";
  * Replaces `listen()` of all servers. The rest of the package is loaded with the first server that is taken over: a process that
  * opens none has no signal handler and no file of handover.
  *
- * @returns declares the program initialised
+ * @returns declares the program initialized
  */
 export function interceptListen(): () => Promise<void> {
   // A successor, or a worker, is not one of the children that stay out.

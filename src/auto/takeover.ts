@@ -31,7 +31,7 @@ export class AutoUpgrader {
     });
   }
 
-  /** Declares the program initialised, in place of the wait for a quiet moment. */
+  /** Declares the program initialized, in place of the wait for a quiet moment. */
   async ready(): Promise<void> {
     clearTimeout(this.#quiet);
     await this.#upg.ready();
@@ -91,5 +91,5 @@ function asNodeError(error: HandoverError, { port, host, path }: ListenWish["opt
 
 const EACCES = { code: "EACCES", errno: -constants.errno.EACCES };
 
-/** ms without a call of `listen()` after which a successor counts as initialised. */
+/** ms without a call of `listen()` after which a successor counts as initialized. */
 const QUIET = 100;

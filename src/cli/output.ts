@@ -50,7 +50,7 @@ export function clearScreen(): void {
   if (process.stdout.isTTY) process.stdout.write("\u001b[H\u001b[2J");
 }
 
-/** Colours a text on a terminal, unless NO_COLOR is set. */
+/** Colors a text on a terminal, unless NO_COLOR is set. */
 export function paint(style: "bold" | "dim" | "green" | "red" | "yellow", text: string): string {
   const { stdout, env } = process;
   return stdout.isTTY && !env["NO_COLOR"] && stdout.hasColors() ? styleText(style, text) : text;

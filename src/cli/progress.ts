@@ -34,10 +34,10 @@ export class Progress {
         writeText(
           step(phase.staged ? "staged" : "spawned", `${startedBy(phase)}, generation ${phase.generation}`),
         );
-        return phase.staged ? undefined : this.#tick("initialising");
+        return phase.staged ? undefined : this.#tick("initializing");
       case "worker-ready":
         if (phase.ready === phase.workers) return undefined;
-        return this.#tick(`initialising: ${phase.ready} of ${phase.workers} are ready`);
+        return this.#tick(`initializing: ${phase.ready} of ${phase.workers} are ready`);
       case "unstaged":
         return writeText(
           step(

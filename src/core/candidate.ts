@@ -72,7 +72,7 @@ export class Candidate {
     return this.successor.pid;
   }
 
-  /** How long its start and its initialisation took, in ms. */
+  /** How long its start and its initialization took, in ms. */
   get timings(): Pick<Timings, "spawn" | "ready"> {
     return this.#timings;
   }

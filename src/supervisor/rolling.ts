@@ -30,7 +30,7 @@ export function chooseRolling(pids: readonly number[], count: number, memory: Me
 
 const SYSTEM: Memory = { available: availableMemory, privateOf: privateMemoryOf };
 
-/** What a new worker may need more than an old one has: it initialises, and caches fill. */
+/** What a new worker may need more than an old one has: it initializes, and caches fill. */
 const MARGIN = 1.2;
 
 function inMebibytes(bytes: number): number {

@@ -121,7 +121,7 @@ export class SystemdReports {
     const all = `${workers}, ${count(connections, "connection")}`;
     switch (state) {
       case "starting":
-        return `generation ${generation} initialises: ${workers}`;
+        return `generation ${generation} initializes: ${workers}`;
       case "upgrading":
         return `upgrading: ${all}`;
       case "ready":

@@ -25,11 +25,11 @@ export function describeStatus({
   switch (state.name) {
     case "starting":
     case "announced":
-      return `generation ${generation} initialises`;
+      return `generation ${generation} initializes`;
     case "ready":
       return `${lastFailure === undefined ? "" : `${lastFailure}; `}generation ${generation} accepts, ${count(connections)}`;
     case "upgrading":
-      return successor === undefined ? "upgrading" : `upgrading: pid ${successor} initialises`;
+      return successor === undefined ? "upgrading" : `upgrading: pid ${successor} initializes`;
     case "replaced":
       return `generation ${next} accepts, on probation; generation ${generation} drains ${count(connections)}`;
     default:

@@ -5,7 +5,7 @@ import { Crowd } from "../support/crowd.js";
 import { belongings, finish, startWithClient } from "../support/faults.js";
 import { temporaryDirectory } from "../support/service.js";
 
-test.each(["start", "initialised"])(
+test.each(["start", "initialized"])(
   "a predecessor that is killed while its successor is at the phase %s leaves the service to it",
   async (phase) => {
     const running = await startWithClient("pauses-at-phases.js", { pause: [phase] });
@@ -26,7 +26,7 @@ test.each(["start", "initialised"])(
 test("a predecessor that is killed after its successor has announced itself leaves the service to it", async () => {
   const directory = temporaryDirectory();
   const running = await startWithClient("pauses-at-phases.js", {
-    pause: ["initialised"],
+    pause: ["initialized"],
     pidFile: join(directory, "pid"),
   });
   const { service } = running;
@@ -72,7 +72,7 @@ test.each([
   expect(await service.ask()).toBe(String(third.pid));
 });
 
-test.each(["start", "initialised"])(
+test.each(["start", "initialized"])(
   "a successor that is killed at the phase %s changes nothing",
   async (phase) => {
     const running = await startWithClient("pauses-at-phases.js", { pause: [phase] });
@@ -92,7 +92,7 @@ test.each(["start", "initialised"])(
 test("a successor that is killed after it has announced itself leaves nothing behind", async () => {
   const directory = temporaryDirectory();
   const pidFile = join(directory, "pid");
-  const running = await startWithClient("pauses-at-phases.js", { pause: ["initialised"], pidFile });
+  const running = await startWithClient("pauses-at-phases.js", { pause: ["initialized"], pidFile });
   const { service, client } = running;
   const before = belongings(service.pid, directory);
   const { pid: successor } = await service.upgrade("paused");

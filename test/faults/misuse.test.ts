@@ -37,7 +37,7 @@ test.each([
 
 const wrong: [options: unknown, message: RegExp][] = [
   [{ pidfile: "/tmp/x" }, /does not know the option "pidfile"; did you mean "pidFile"\?$/],
-  [{ colour: "red" }, /does not know the option "colour"; it knows upgradeTimeout, drainTimeout/],
+  [{ color: "red" }, /does not know the option "color"; it knows upgradeTimeout, drainTimeout/],
   [{ __proto__: null, constructor: 1 }, /does not know the option "constructor"/],
   [null, /takes an object of options, not null$/],
   ["app.pid", /takes an object of options, not 'app\.pid'$/],

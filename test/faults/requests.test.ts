@@ -4,7 +4,7 @@ import { belongings, failUpgrade, finish, fixturePath, startWithClient, words } 
 import { Service } from "../support/service.js";
 
 test("SIGHUP before ready is refused", async () => {
-  const settings = { pause: ["initialised"] };
+  const settings = { pause: ["initialized"] };
   const service = Service.start("pauses-at-phases.js", { settings, env: { IS_SUCCESSOR: "yes" } });
   await service.until("paused");
   process.kill(service.pid, "SIGHUP");
@@ -18,7 +18,7 @@ test("SIGHUP before ready is refused", async () => {
 });
 
 test("a second SIGHUP during an upgrade is refused, and does not harm the upgrade", async () => {
-  const running = await startWithClient("pauses-at-phases.js", { pause: ["initialised"], probation: 1 });
+  const running = await startWithClient("pauses-at-phases.js", { pause: ["initialized"], probation: 1 });
   const { service } = running;
   process.kill(service.pid, "SIGHUP");
   const successor = (await service.until("paused")).pid;

@@ -10,7 +10,7 @@ function outcomes(service: Service): unknown[] {
   return exited.toSorted((a, b) => a.generation - b.generation).map(({ outcome }) => outcome);
 }
 
-test.each(["start", "initialised"])(
+test.each(["start", "initialized"])(
   "SIGTERM while the successor is at the phase %s ends both processes",
   async (phase) => {
     const directory = temporaryDirectory();
@@ -148,7 +148,7 @@ test("a successor that waits too long for the commit exits, and its predecessor 
 });
 
 test("a successor that is stopped after it has announced itself does not stop its predecessor", async () => {
-  const running = await startWithClient("pauses-at-phases.js", { pause: ["initialised"] });
+  const running = await startWithClient("pauses-at-phases.js", { pause: ["initialized"] });
   const { service } = running;
   process.kill(service.pid, "SIGHUP");
   const successor = (await service.until("paused")).pid;

@@ -51,7 +51,7 @@ test("the PID file names the predecessor again after a rollback with a full disk
 });
 
 test("an upgrade fails before its commit if the PID file of a rollback cannot be written", async () => {
-  const place = await start({ pause: ["initialised"] });
+  const place = await start({ pause: ["initialized"] });
   const { service, client, directory } = place;
   const { pid } = await service.upgrade("paused");
   process.kill(service.pid, "SIGSTOP");

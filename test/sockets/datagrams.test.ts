@@ -62,7 +62,7 @@ test("a datagram sent before the commit waits for it, and a predecessor can send
   expect(received.toSorted()).toEqual(["0 early", "0 late", "1 early"]);
   for (const generation of [0, 1]) {
     const events = service.lines.filter((line) => line.generation === generation).map(({ event }) => event);
-    expect(events.indexOf("sent")).toBeGreaterThan(events.indexOf("initialised"));
+    expect(events.indexOf("sent")).toBeGreaterThan(events.indexOf("initialized"));
   }
 });
 

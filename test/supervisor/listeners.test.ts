@@ -61,7 +61,7 @@ test("where the kernel refuses the filter, its hash spreads connections and noth
   const injector = new FaultInjector();
   const armed = join(temporaryDirectory(), "armed");
   writeFileSync(armed, "");
-  const faults = [0, 1, 2].map((index) => ({ at: "initialised", how: "pause", generation: 0, index }));
+  const faults = [0, 1, 2].map((index) => ({ at: "initialized", how: "pause", generation: 0, index }));
   const service = Supervised.begin("supervisor/faulty-worker.js", {
     workers: 3,
     environment: injector.env,

@@ -6,7 +6,7 @@ import { Supervised } from "../support/supervised.js";
 
 test.each([
   { at: "start", index: 1, generation: 1 },
-  { at: "initialised", index: 1, generation: 1 },
+  { at: "initialized", index: 1, generation: 1 },
   { at: "release", index: 0, generation: 0 },
   { at: "acquire", index: 0, generation: 1 },
   { at: "accepting", index: 1, generation: 1 },

@@ -36,7 +36,7 @@ describe("the messages of a supervisor to systemd", () => {
     const { message } = await manager.until({ RELOADING: "1" });
     expect(BigInt(message["MONOTONIC_USEC"]!)).toBeGreaterThanOrEqual(before);
     const statuses = manager.told.flatMap((one) => one.message["STATUS"] ?? []);
-    expect(statuses[0]).toBe("generation 0 initialises: 0 of 2 workers accept");
+    expect(statuses[0]).toBe("generation 0 initializes: 0 of 2 workers accept");
     expect(statuses).toContain("generation 0: 2 of 2 workers accept, 0 connections");
     expect(statuses).toContain("generation 1: 2 of 2 workers accept, 0 connections");
     expect(statuses.at(-1)).toBe("stopping, 0 connections");

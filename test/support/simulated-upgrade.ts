@@ -115,7 +115,7 @@ export class SimulatedUpgrade {
     const { order, withRoles } = worker.inbox.shift()!;
     const { index } = worker;
     switch (order) {
-      case "initialise":
+      case "initialize":
         return this.#send({ type: "workerReady", index });
       case "yield": {
         const failed = this.#dice.percent(this.#luck.lost);
@@ -207,7 +207,7 @@ export class SimulatedUpgrade {
         for (const index of effect.indexes) {
           if (this.#news.has(index)) throw this.#broken("starts a worker twice");
           this.#news.set(index, new SimulatedWorker(index, false));
-          this.#order(this.#news.get(index)!, "initialise");
+          this.#order(this.#news.get(index)!, "initialize");
         }
         return;
       case "yield":

@@ -1,4 +1,4 @@
-export type Order = "initialise" | "yield" | "cease" | "commit" | "resume";
+export type Order = "initialize" | "yield" | "cease" | "commit" | "resume";
 
 /** A worker that does what it is told, in order, some time later. */
 export class SimulatedWorker {

@@ -27,7 +27,7 @@ describe("the messages to systemd", () => {
     const before = process.hrtime.bigint() / 1_000n;
     process.kill(service.pid, "SIGHUP");
     const { pid } = await service.until("accepting", { generation: 1 });
-    await manager.until({ STATUS: `upgrading: pid ${pid} initialises` });
+    await manager.until({ STATUS: `upgrading: pid ${pid} initializes` });
     await manager.until({ STATUS: "generation 1 accepts, on probation; generation 0 drains 0 connections" });
     await service.until("exited", { generation: 0 });
     const last = await manager.until({ MAINPID: `${pid}`, STATUS: "generation 1 accepts, 0 connections" });

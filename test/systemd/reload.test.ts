@@ -83,17 +83,17 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
   test.each<[string, Plan, RegExp]>([
     [
       "crashes",
-      { initialise: "throw new Error('no database');" },
+      { initialize: "throw new Error('no database');" },
       /^upgrade failed: .* exited with code 1; its last uncaught error: Error: no database .*; generation 0/,
     ],
     [
       "is-killed",
-      { initialise: "process.kill(process.pid, 'SIGKILL');" },
+      { initialize: "process.kill(process.pid, 'SIGKILL');" },
       /^upgrade failed: .* was killed by SIGKILL; /,
     ],
     [
       "hangs",
-      { initialise: "await new Promise(() => {});" },
+      { initialize: "await new Promise(() => {});" },
       /^upgrade failed: .* was not ready within 2000 ms, and was killed; /,
     ],
     [
@@ -122,7 +122,7 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
   test("a stop succeeds after a failed reload, under Type=simple too", async () => {
     const on = await start("fails", { Type: "simple", ...pidFile("fails") });
     await systemd.manage("reload", "fails");
-    systemd.write("/srv/app/fails.mjs", program("fails", on, { initialise: "throw new Error('no');" }));
+    systemd.write("/srv/app/fails.mjs", program("fails", on, { initialize: "throw new Error('no');" }));
     expect((await systemd.systemctl("reload", "fails")).code).toBe(1);
     expect(await systemd.show("fails")).toMatchObject({ ActiveState: "active" });
     await stop("fails");
@@ -222,7 +222,7 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
   });
 
   test("the watchdog is fed through an upgrade that takes longer than it waits", async () => {
-    const plan = { initialise: "if (upg.hasParent) await new Promise((go) => setTimeout(go, 1_500));" };
+    const plan = { initialize: "if (upg.hasParent) await new Promise((go) => setTimeout(go, 1_500));" };
     const name = "watched";
     await start(
       name,

@@ -89,7 +89,7 @@ describe.skipIf(obstacle !== undefined)(`listeners under systemd${untested}`, ()
     const more = `const also = (listen) => upg.listen(createServer((_, response) => response.end(String(process.pid))), listen);
       await also({ port: ${other}, host: "localhost" });
       await also({ path: "${path}" });`;
-    systemd.write(`/srv/app/${name}.mjs`, program(name, on, { initialise: more }));
+    systemd.write(`/srv/app/${name}.mjs`, program(name, on, { initialize: more }));
     await systemd.manage("reload", name);
     const pid = await main(name);
     expect(await Promise.all([get(on), get(other), fetch("http://a/", "--unix-socket", path)])).toEqual([
@@ -109,7 +109,7 @@ describe.skipIf(obstacle !== undefined)(`listeners under systemd${untested}`, ()
     const name = "stored";
     const path = "/run/stored.sock";
     const plan = {
-      initialise: `await upg.listen(createServer((_, response) => response.end(String(process.pid))), { path: "${path}" });`,
+      initialize: `await upg.listen(createServer((_, response) => response.end(String(process.pid))), { path: "${path}" });`,
     };
     const on = await install(name, { FileDescriptorStoreMax: "8", Restart: "always", RestartSec: "1" }, plan);
     await systemd.manage("start", name);

@@ -55,7 +55,7 @@ describe.skipIf(obstacle !== undefined)(`a supervisor under systemd${untested}`,
     const name = "worse";
     const on = await install(name);
     await systemd.manage("start", name);
-    await systemd.install(supervised(name, on, {}, { initialise: "process.exit(3);" }));
+    await systemd.install(supervised(name, on, {}, { initialize: "process.exit(3);" }));
     expect((await systemd.systemctl("reload", name)).code).not.toBe(0);
     await systemd.until(name, {
       ActiveState: "active",

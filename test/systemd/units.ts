@@ -1,7 +1,7 @@
 /** What a program is told by its test, beside the options of its `Upgrader`. */
 export interface Plan {
   /** What stands between `listen()` and `ready()`. */
-  initialise?: string;
+  initialize?: string;
   /** What stands behind `ready()`. */
   begin?: string;
   /** The argument of `listen()`. */
@@ -14,7 +14,7 @@ export interface Plan {
 /** An HTTP server that answers with its PID; what is held when there is a SIGUSR2. */
 export function program(name: string, port: number, plan: Plan = {}): string {
   const {
-    initialise = "",
+    initialize = "",
     begin = "",
     options = "",
     pidFile = true,
@@ -31,7 +31,7 @@ const server = createServer((request, response) => {
   else response.end(String(process.pid));
 });
 await upg.listen(server, ${listen});
-${initialise}
+${initialize}
 await upg.ready();
 ${begin}
 await upg.exit;

@@ -53,14 +53,14 @@ function target(name: string | undefined, command: Command): Target {
   return command.error(`${JSON.stringify(name)} is neither a PID nor the name of a unit`);
 }
 
-const COLOURS = { error: "red", warning: "yellow", ok: "green" } as const;
+const COLORS = { error: "red", warning: "yellow", ok: "green" } as const;
 
 function print(subject: string, findings: Examination["findings"], errors: number, warnings: number): void {
   writeText(paint("bold", subject));
   const width = Math.max(...findings.map(({ check }) => check.length)) + 2;
   for (const finding of findings) {
     const { severity, check, what } = finding;
-    writeText(`${paint(COLOURS[severity], severity.padEnd(9))}${check.padEnd(width)}${what}`);
+    writeText(`${paint(COLORS[severity], severity.padEnd(9))}${check.padEnd(width)}${what}`);
     if (finding.severity === "ok") continue;
     writeText(`${" ".repeat(9 + width)}${paint("dim", `why: ${finding.why}`)}`);
     writeText(`${" ".repeat(9 + width)}fix: ${finding.fix}`);
