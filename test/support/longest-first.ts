@@ -15,6 +15,7 @@ const LONGEST = [
   "state/units",
   "supervisor/faults",
   "supervisor/health",
+  "supervisor/killed",
   "supervisor/rolling",
   "supervisor/scale",
   "supervisor/upgrade",
