@@ -3,7 +3,8 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["test/frameworks/*.test.ts"],
-    globalSetup: ["test/support/build.ts", "test/support/environment.ts", "test/frameworks/set-up.ts"],
+    // The installation may need the certificates that the environment of the tests goes without.
+    globalSetup: ["test/support/build.ts", "test/frameworks/set-up.ts", "test/support/environment.ts"],
     server: { deps: { external: [/\/dist\//] } },
     // They wait for the ends of probations, most of the time.
     maxWorkers: 4,
