@@ -65,6 +65,11 @@ function isOrphanedWorker(pid: number): boolean {
   return !ancestorsOf(pid).some((ancestor) => hasLoaded(ancestor.pid, ADDON_FILE, user));
 }
 
+/** Whether an address cannot be opened because another process holds it. */
+export function isHeldElsewhere(error: unknown, address: RequestedAddress): boolean {
+  return isInUse(error) && !findPortOwners(address).includes(process.pid);
+}
+
 function isInUse(error: unknown): boolean {
   return ((error as Error).cause as NodeJS.ErrnoException | undefined)?.code === "EADDRINUSE";
 }

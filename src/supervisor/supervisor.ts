@@ -109,23 +109,28 @@ export class Supervisor implements ControlledProcess {
       unstaged: ({ expires: _, ...staged }, reason) => this.events.emit("unstaged", { ...staged, reason }),
       ended: () => this.listeners.closeUnused(),
     });
-    this.#requests = new WorkerRequests(this.listeners, this.pool.units, async (operation, ttl, signal) => {
-      switch (operation) {
-        case "upgrade": {
-          const { settled: _, ...result } = await this.upgrade(signal);
-          return result;
+    this.#requests = new WorkerRequests(
+      this.listeners,
+      this.pool.units,
+      async (operation, ttl, signal) => {
+        switch (operation) {
+          case "upgrade": {
+            const { settled: _, ...result } = await this.upgrade(signal);
+            return result;
+          }
+          case "rehearse":
+            return { ...(await this.rehearse(signal)) };
+          case "stage":
+            return { ...(await this.stage(ttl, signal)) };
+          case "unstage":
+            return { ...this.unstage() };
+          default:
+            this.stop();
+            return {};
         }
-        case "rehearse":
-          return { ...(await this.rehearse(signal)) };
-        case "stage":
-          return { ...(await this.stage(ttl, signal)) };
-        case "unstage":
-          return { ...this.unstage() };
-        default:
-          this.stop();
-          return {};
-      }
-    });
+      },
+      (error) => this.#onTaken(error),
+    );
   }
 
   get state(): Status["state"] {
@@ -364,6 +369,15 @@ export class Supervisor implements ControlledProcess {
 
   get #isStopping(): boolean {
     return this.#state === "stopping" || this.#state === "ended";
+  }
+
+  /** No worker serves yet, and none can: a restart of each would fail in the same way. */
+  #onTaken(error: HandoverError): boolean {
+    if (this.#state !== "starting" || this.pool.serving().size > 0) return this.#isStopping;
+    report(`${error.message}: the service ends`);
+    this.#stop(1);
+    this.killWorkers();
+    return true;
   }
 
   #stop(code: number): void {

@@ -1,5 +1,6 @@
 import type { Operation } from "../channel/messages.js";
 import { HandoverError, toHandoverError } from "../errors.js";
+import { isHeldElsewhere } from "./open-socket.js";
 import type { ServiceListeners } from "./service-listeners.js";
 import type { UnitDirectory } from "./unit-directory.js";
 import type { WorkerProcess } from "./worker-process.js";
@@ -17,15 +18,23 @@ export class WorkerRequests {
   readonly #listeners: ServiceListeners;
   readonly #units: UnitDirectory;
   readonly #perform: Perform;
+  readonly #onTaken: (error: HandoverError) => boolean;
   /** Operations that are under way, and can be taken back. */
   readonly #running = new WeakMap<WorkerProcess, Map<number, AbortController>>();
 
   #pending = 0;
 
-  constructor(listeners: ServiceListeners, units: UnitDirectory, perform: Perform) {
+  /** @param onTaken is told that another process holds an address; returns whether the service ends for that: no answer then */
+  constructor(
+    listeners: ServiceListeners,
+    units: UnitDirectory,
+    perform: Perform,
+    onTaken: (error: HandoverError) => boolean,
+  ) {
     this.#listeners = listeners;
     this.#units = units;
     this.#perform = perform;
+    this.#onTaken = onTaken;
   }
 
   /** Whether every request has its answer. */
@@ -68,7 +77,9 @@ export class WorkerRequests {
       const { fd, ...entry } = await this.#listeners.open(worker, wish);
       worker.answer({ type: "opened", request, entry }, fd);
     } catch (error) {
-      const { code, message } = toHandoverError(error, "ERR_LISTEN", `listen on ${wish.name}`);
+      const why = toHandoverError(error, "ERR_LISTEN", `listen on ${wish.name}`);
+      if (isHeldElsewhere(error, wish.address) && this.#onTaken(why)) return;
+      const { code, message } = why;
       worker.answer({ type: "opened", request, code, message });
     }
   }

@@ -87,19 +87,21 @@ test("an upgrade that its caller gives up ends, and leaves nothing", async () =>
   await service.stop();
 });
 
-test("a port that another program holds is refused with its pid, and so is one of another supervisor", async () => {
+test("a service whose port another program or service holds ends at once with 1, and says once who does", async () => {
   const holder = createServer().listen(0, "127.0.0.1");
   await once(holder, "listening");
   const { port } = holder.address() as { port: number };
   const listen = { port, host: "127.0.0.1" };
-  const late = Supervised.begin("http.js", { settings: { listen }, restarts: 0 });
+  const late = Supervised.begin("http.js", { settings: { listen } });
   await late.ends(1);
-  expect(late.service.noise).toContain(`EADDRINUSE (held by pid ${process.pid})`);
+  expect(late.service.noise).toBe(
+    `handover: cannot listen on tcp:127.0.0.1:${port}: EADDRINUSE (held by pid ${process.pid}): the service ends\n`,
+  );
   await new Promise((closed) => holder.close(closed));
   const first = await Supervised.start("http.js", { settings: { listen } });
-  const second = Supervised.begin("http.js", { settings: { listen }, restarts: 0 });
+  const second = Supervised.begin("http.js", { settings: { listen } });
   await second.ends(1);
-  expect(second.service.noise).toMatch(/EADDRINUSE \(held by pid \d+\)/);
+  expect(second.service.noise).toMatch(/^handover: .*EADDRINUSE \(held by pid \d+\): the service ends\n$/);
   await first.replace();
   await first.stop();
 });
