@@ -24,6 +24,9 @@ const entries = {
   auto: "auto/index",
 };
 
+/** What `auto` loads with the first server that it takes over. */
+const PARTS = { takeover: "auto/takeover" };
+
 /** By the compiler's path: two versions of TypeScript are installed, and `.bin/tsc` may be either. */
 function compile() {
   const tsc = join(root, "node_modules", "typescript", "bin", "tsc");
@@ -71,13 +74,15 @@ async function bundleAll() {
   // A supervisor is a process of its own, and stays small: it shares no module with a program.
   const names = Object.keys(entries).filter((name) => name !== "supervisor" && name !== "auto");
   const { options, text, withoutLater } = splitLater(sources);
-  const files = Object.fromEntries([...names, "later"].map((name) => [name, `entry:${name}`]));
+  const files = Object.fromEntries(
+    [...names, ...Object.keys(PARTS), "later"].map((name) => [name, `entry:${name}`]),
+  );
   await bundle(files, { ...options, plugins: [entryFiles(text), builtinModules(withoutLater)] });
   // A bundler would not find the file that is loaded later: it gets everything in one.
-  const { later: _, ...whole } = files;
+  const whole = Object.fromEntries(names.map((name) => [name, files[name]]));
   await bundle(whole, { outdir: join(outdir, "whole"), plugins: [entryFiles(""), builtinModules()] });
   await bundle({ supervisor: sourceFile("supervisor") }, { plugins: [builtinModules()] });
-  await bundle({ auto: sourceFile("auto") }, { plugins: [upgraderOfIndex, builtinModules()] });
+  await bundle({ auto: sourceFile("auto") }, { plugins: [partsOfPackage, builtinModules()] });
   await bundleCommand(join(outdir, "cli"));
 }
 
@@ -130,14 +135,14 @@ async function bundleCommand(directory) {
 }
 
 /** `handover/auto` is loaded in every process of a shell: it loads the rest of the package with the first server. */
-const upgraderOfIndex = {
-  name: "upgrader-of-index",
+const partsOfPackage = {
+  name: "parts-of-package",
   setup({ onResolve }) {
-    onResolve({ filter: /^\.\.\/upgrader\.js$/ }, () => ({ path: "./index.js", external: true }));
+    onResolve({ filter: /^\.\/takeover\.js$/ }, ({ path }) => ({ path, external: true }));
   },
 };
 
-const sourceFile = (name) => join(sources, `${entries[name]}.ts`);
+const sourceFile = (name) => join(sources, `${{ ...entries, ...PARTS }[name]}.ts`);
 const sourceOf = (name) => JSON.stringify(sourceFile(name));
 
 /** @param later the text of the entry of that name */

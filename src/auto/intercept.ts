@@ -5,6 +5,7 @@ import { channelVariable } from "../process/channel-variable.js";
 import { currentUpgrader } from "../process/current.js";
 import { launchInfo } from "../process/launch-info.js";
 import { readListenArguments } from "./listen-arguments.js";
+import { FoundSocketIo } from "./found-socket-io.js";
 import { PendingServer } from "./pending-server.js";
 import { ProgramExit } from "./program-exit.js";
 import type { AutoUpgrader } from "./takeover.js";
@@ -25,6 +26,7 @@ export function interceptListen(): () => Promise<void> {
   // How this process was started is read now: the program may set its title.
   void launchInfo;
   const exit = new ProgramExit();
+  const socketIo = new FoundSocketIo();
   const { listen } = Server.prototype as unknown as { listen: (this: Server, ...args: unknown[]) => Server };
   const pending = new WeakMap<Server, PendingServer>();
   let loading: Promise<AutoUpgrader | undefined> | undefined;
@@ -32,7 +34,7 @@ export function interceptListen(): () => Promise<void> {
   const load = async (): Promise<AutoUpgrader | undefined> => {
     const { AutoUpgrader: Auto } = await import("./takeover.js");
     // A program that uses handover itself opens its servers with it.
-    return currentUpgrader() === undefined ? new Auto(exit, isDeclared) : undefined;
+    return currentUpgrader() === undefined ? new Auto(exit, socketIo, isDeclared) : undefined;
   };
   const take = async (server: Server, args: unknown[], begun: PendingServer): Promise<void> => {
     try {

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { UpgraderOptions } from "../options.js";
+import { wrongOption } from "../util/validation.js";
 
 /** The options that can be given without a line of code, by the names of their variables. */
 const VARIABLES = {
@@ -23,7 +24,14 @@ function number(text: string): number | string {
 }
 
 /** The variables of the options, for the documentation and its test. */
-export const OPTION_VARIABLES = Object.keys(VARIABLES);
+export const OPTION_VARIABLES = [...Object.keys(VARIABLES), "HANDOVER_WEBSOCKETS"];
+
+/** What a program that does not know of handover has chosen. */
+interface AutoOptions {
+  options: UpgraderOptions;
+  /** Whether WebSockets move although no state of theirs is saved. */
+  moveWebSockets: boolean;
+}
 
 /**
  * The options of a program that does not know of handover: the key `handover` of its package.json, and the environment, which
@@ -31,13 +39,15 @@ export const OPTION_VARIABLES = Object.keys(VARIABLES);
  *
  * @param script the program's file
  */
-export function readAutoOptions(env: NodeJS.ProcessEnv, script: string): UpgraderOptions {
-  const options: Record<string, unknown> = { ...packageOptions(dirname(script)) };
+export function readAutoOptions(env: NodeJS.ProcessEnv, script: string): AutoOptions {
+  const { webSockets, ...options }: Record<string, unknown> = { ...packageOptions(dirname(script)) };
   for (const [variable, [name, read]] of Object.entries(VARIABLES)) {
     const text = env[variable];
     if (text !== undefined && text !== "") options[name] = read(text);
   }
-  return options;
+  const choice = env["HANDOVER_WEBSOCKETS"] || (webSockets ?? "stay");
+  if (choice !== "move" && choice !== "stay") throw wrongOption("webSockets", '"move" or "stay"', choice);
+  return { options, moveWebSockets: choice === "move" };
 }
 
 /** Of the nearest package.json, from a directory upwards. */

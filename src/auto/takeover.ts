@@ -3,8 +3,11 @@ import { constants } from "node:os";
 import type { HandoverError } from "../errors.js";
 import { getSystemErrorMap } from "node:util";
 import { overrideMember } from "../platform/node-internals.js";
+import { socketIo } from "../socketio/index.js";
 import { Upgrader } from "../upgrader.js";
 import type { ListenWish } from "./listen-arguments.js";
+import type { FoundServer, FoundSocketIo } from "./found-socket-io.js";
+import { findWebSockets } from "./found-web-sockets.js";
 import { readAutoOptions } from "./options.js";
 import type { PendingServer } from "./pending-server.js";
 import type { ProgramExit } from "./program-exit.js";
@@ -19,16 +22,28 @@ export class AutoUpgrader {
   readonly #isManual: boolean;
 
   /** @param isDeclared whether the program has called `ready()` already */
-  constructor(exit: ProgramExit, isDeclared: boolean) {
-    const options = readAutoOptions(process.env, process.argv[1] ?? process.cwd());
+  constructor(exit: ProgramExit, servers: FoundSocketIo, isDeclared: boolean) {
+    const { options, moveWebSockets } = readAutoOptions(process.env, process.argv[1] ?? process.cwd());
     this.#isManual = process.env["HANDOVER_READY"] === "manual" && !isDeclared;
     const signals = { upgrade: "SIGHUP" as const, ...options.signals, stop: [] };
     this.#upg = new Upgrader({ ...options, signals });
+    findWebSockets(this.#upg, moveWebSockets);
+    servers.onFound((server) => this.#register(server, moveWebSockets));
     exit.take(() => void this.#upg.stop());
     void this.#upg.exit.then(() => {
       for (const server of this.#servers) closeAgain(server);
       exit.end();
     });
+  }
+
+  /** With `connectionStateRecovery` a program says that it keeps in a socket's rooms and data what it knows of a client. */
+  #register(server: FoundServer, isAsked: boolean): void {
+    if (!isAsked && server.opts?.connectionStateRecovery === undefined) return;
+    try {
+      socketIo(this.#upg, server);
+    } catch {
+      // A server without WebSockets, or of another version: its clients connect again.
+    }
   }
 
   /** Declares the program initialized, in place of the wait for a quiet moment. */

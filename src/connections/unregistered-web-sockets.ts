@@ -13,6 +13,21 @@ export function registerWebSocket(socket: Socket): void {
   registered.add(socket);
 }
 
+/** Whether an adapter takes care of a WebSocket. */
+export function isRegistered(socket: Socket): boolean {
+  return registered.has(socket);
+}
+
+/** A server has answered a client with `101 Switching Protocols`. */
+type Observer = (request: IncomingMessage, socket: Socket, answer: string) => void;
+
+let observe: Observer | undefined;
+
+/** Calls `observer` for each WebSocket of a tracked server, before its server knows that it is open. */
+export function observeWebSockets(observer: Observer): void {
+  observe = observer;
+}
+
 let hasWarned = false;
 
 /** Warns of WebSockets that do not move; once, as every look of a drain finds them. */
@@ -95,15 +110,19 @@ export class UnregisteredWebSockets implements CloseStrategy {
   }
 
   /** The first write begins the answer. */
-  readonly #onUpgrade = ({ headers }: IncomingMessage, socket: Socket): void => {
-    if (headers.upgrade?.toLowerCase() !== "websocket") return;
+  readonly #onUpgrade = (request: IncomingMessage, socket: Socket): void => {
+    if (request.headers.upgrade?.toLowerCase() !== "websocket") return;
     let isFirst = true;
     const restore = wrapMember(socket, "write", (write) => (...args) => {
       // It stays where the program has wrapped the member since: to look at every write would take time.
       if (!isFirst) return write(...args);
       isFirst = false;
       restore();
-      if (String(args[0]).startsWith("HTTP/1.1 101 ")) this.#open.add(socket.on("close", this.#onClose));
+      const answer = String(args[0]);
+      if (answer.startsWith("HTTP/1.1 101 ")) {
+        this.#open.add(socket.on("close", this.#onClose));
+        observe?.(request, socket, answer);
+      }
       return write(...args);
     });
   };

@@ -31,6 +31,9 @@ export const builtins = {
   get inspector() {
     return process.getBuiltinModule("node:inspector");
   },
+  get module() {
+    return process.getBuiltinModule("node:module");
+  },
   get os() {
     return process.getBuiltinModule("node:os");
   },

@@ -208,8 +208,9 @@ export function setReceiving(socket: DatagramSocket, on: boolean): void {
 }
 
 /** The options that `dgram.createSocket()` was called with. */
-export function datagramOptions(socket: DatagramSocket): { ipv6Only: boolean } {
-  return { ipv6Only: datagramState(socket).ipv6Only === true };
+export function datagramOptions(socket: DatagramSocket): { ipv6Only: boolean; isShared: boolean } {
+  const { ipv6Only, reuseAddr, reusePort } = datagramState(socket);
+  return { ipv6Only: ipv6Only === true, isShared: Boolean(reuseAddr) || Boolean(reusePort) };
 }
 
 /** Whether a socket can be bound: it has no address, has not sent anything, and is not closed. */
@@ -223,6 +224,9 @@ interface DatagramState {
   /** Unbound, binding, bound. */
   bindState: number;
   ipv6Only?: boolean;
+  reuseAddr?: boolean;
+  /** Since Node 22.12. */
+  reusePort?: boolean;
 }
 
 function datagramState(socket: DatagramSocket): DatagramState {
@@ -237,6 +241,21 @@ function requireFunction(object: unknown, name: string): void {
 
 function unknownNode(what: string): HandoverError {
   return new HandoverError("ERR_NOT_SUPPORTED", `Node ${process.version} does not have ${what} where it was`);
+}
+
+/**
+ * Calls `loaded` with what a module of CommonJS exports, whenever one is loaded that `isMeant` recognizes by its name or path. An
+ * import of such a module, too, comes through here. A Node without the function loads as ever, and nothing is found.
+ */
+export function onModuleLoad(isMeant: (name: string) => boolean, loaded: (exports: unknown) => void): void {
+  const loader = builtins.module as unknown as { _load?: (...args: unknown[]) => unknown };
+  const load = loader._load;
+  if (typeof load !== "function") return;
+  loader._load = function (this: unknown, ...args) {
+    const exports = load.apply(this, args);
+    if (typeof args[0] === "string" && isMeant(args[0])) loaded(exports);
+    return exports;
+  };
 }
 
 /** Gives an object a member of its own, which hides the inherited one until it is deleted. */

@@ -33,7 +33,7 @@ export function socketIo(
 ): void {
   const io = readServer(server);
   const clients = new Clients(io, new Recovery(upg, io));
-  const add = moveWebSockets<EngineWebSocket>(upg, {
+  const { serve } = moveWebSockets<EngineWebSocket>(upg, {
     name: "socket.io",
     version: 1,
     move: true,
@@ -49,11 +49,11 @@ export function socketIo(
   engine.opts.wsEngine = new Proxy(engine.opts.wsEngine, {
     construct: (WebSocketServer, [options]: [object]) => {
       const wss = new WebSocketServer(options);
-      add(wss);
+      serve(wss);
       return wss;
     },
   });
-  add(engine.ws!);
+  serve(engine.ws!);
 }
 
 /** The next process does not know the session that was begun by polling: it opens one for the WebSocket. */

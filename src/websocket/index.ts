@@ -52,5 +52,5 @@ export function webSockets<W extends WebSocketLike>(
   if (typeof wss?.handleUpgrade !== "function" || typeof wss.on !== "function") {
     throw wrongOption("wss", "a WebSocketServer of the package ws", wss);
   }
-  moveWebSockets(upg, { name: "websocket", move, version, ...functions })(wss);
+  moveWebSockets(upg, { name: "websocket", move, version, ...functions }).serve(wss);
 }

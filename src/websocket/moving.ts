@@ -39,17 +39,30 @@ export interface Protocol<W extends WebSocketLike> {
   moved?(ws: W): void;
 }
 
-/**
- * Lets WebSockets of a protocol move.
- *
- * @returns adds a server to those whose WebSockets speak it
- */
+/** An open WebSocket, and how it was opened. */
+export interface Opened<W extends WebSocketLike> {
+  readonly ws: W;
+  readonly socket: Socket;
+  readonly request: IncomingMessage;
+  /** The headers of the answer that chose a subprotocol and a compression, which the client has used since. */
+  readonly agreement: string[];
+}
+
+/** The WebSockets that speak a protocol. */
+export interface WebSocketMover<W extends WebSocketLike> {
+  /** Adds those of a server. */
+  readonly serve: (wss: WebSocketServerLike<W>) => void;
+  /** Adds one. False if this process cannot continue from the state that it has moved with. */
+  readonly add: (opened: Opened<W>) => boolean;
+}
+
+/** Lets WebSockets of a protocol move. */
 export function moveWebSockets<W extends WebSocketLike>(
   upg: { addConnections(adapter: ConnectionAdapter): void },
   protocol: Protocol<W>,
-): (wss: WebSocketServerLike<W>) => void {
+): WebSocketMover<W> {
   const { name, move, version } = protocol;
-  const connections = new WeakMap<object, { ws: W; request: IncomingMessage }>();
+  const connections = new WeakMap<object, Opened<W>>();
   const cutters = new WeakMap<object, FrameCutter>();
   const agreements = new WeakMap<IncomingMessage, string[]>();
   const isIdle = (ws: W, socket: Socket): boolean => isQuiet(ws, socket) && protocol.isIdle?.(ws) !== false;
@@ -72,11 +85,11 @@ export function moveWebSockets<W extends WebSocketLike>(
       };
     },
     freeze: (socket): Handshake => {
-      const { ws, request } = connections.get(socket)!;
+      const { ws, request, agreement } = connections.get(socket)!;
       const { method = "GET", url = "/", httpVersion, rawHeaders } = request;
       const state = protocol.save?.(ws) ?? null;
       const path = protocol.url?.(url) ?? url;
-      return { method, url: path, httpVersion, rawHeaders, agreement: agreements.get(request)!, state };
+      return { method, url: path, httpVersion, rawHeaders, agreement, state };
     },
     thaw: (socket, state, server) => Replay.run(socket, state as Handshake, version, server as HttpServer),
     moved: (socket) => {
@@ -91,29 +104,36 @@ export function moveWebSockets<W extends WebSocketLike>(
       return true;
     },
   });
-  return (wss) => {
+  const add = (opened: Opened<W>): boolean => {
+    const { socket, request, agreement } = opened;
+    const replay = Replay.of(request);
+    if (replay !== undefined) {
+      const why = move ? protocol.refuse?.(replay.state) : "the server has the option move: false";
+      const isAccepted = why === undefined ? replay.accept(version, agreement) : replay.refuse(why);
+      if (!isAccepted) return false;
+    }
+    connections.set(socket, opened);
+    registerWebSocket(socket);
+    return true;
+  };
+  const serve = (wss: WebSocketServerLike<W>): void => {
     wss.on("headers", (headers, request) => agreements.set(request, headers.filter(isAgreement)));
     const handleUpgrade = wss.handleUpgrade.bind(wss);
     wss.handleUpgrade = (request, socket, head, callback) => {
       handleUpgrade(request, socket, head, (ws, again) => {
         const replay = Replay.of(request);
-        if (replay !== undefined) {
-          const why = move ? protocol.refuse?.(replay.state) : "the server has the option move: false";
-          const isAccepted =
-            why === undefined ? replay.accept(version, agreements.get(request)!) : replay.refuse(why);
-          if (!isAccepted) return ws.terminate();
-        }
-        connections.set(socket as object, { ws, request });
-        registerWebSocket(socket as Socket);
+        const agreement = agreements.get(request)!;
+        if (!add({ ws, socket: socket as Socket, request, agreement })) return ws.terminate();
         if (replay !== undefined) protocol.accepted?.(ws, request, replay.state);
         callback(ws, again);
         if (replay !== undefined) protocol.restore?.(ws, replay.state);
       });
     };
   };
+  return { serve, add };
 }
 
 /** Whether a header of the answer chose a subprotocol or a compression, which the client has used since. */
-function isAgreement(header: string): boolean {
+export function isAgreement(header: string): boolean {
   return /^sec-websocket-(protocol|extensions):/i.test(header);
 }

@@ -45,6 +45,15 @@ interface Compression {
   params: Record<string, unknown>;
 }
 
+/** The WebSocket of `ws` that reads from a socket; undefined if another library does. */
+export function webSocketOf(socket: Socket): WebSocketLike | undefined {
+  const symbol = Object.getOwnPropertySymbols(socket).find((one) => one.description === "websocket");
+  if (symbol === undefined) return undefined;
+  const ws = (socket as unknown as Record<symbol, Partial<WebSocketLike & Internals>>)[symbol];
+  const isKnown = ws?._receiver !== undefined && ws._sender !== undefined && typeof ws.close === "function";
+  return isKnown ? (ws as WebSocketLike) : undefined;
+}
+
 const OPEN = 1;
 
 /** Whether neither side has begun to close it. */
