@@ -5,6 +5,7 @@ import { channelVariable } from "../process/channel-variable.js";
 import { currentUpgrader } from "../process/current.js";
 import { launchInfo } from "../process/launch-info.js";
 import { readListenArguments } from "./listen-arguments.js";
+import { interceptBind } from "./intercept-bind.js";
 import { FoundSocketIo } from "./found-socket-io.js";
 import { PendingServer } from "./pending-server.js";
 import { ProgramExit } from "./program-exit.js";
@@ -71,6 +72,11 @@ export function interceptListen(): () => Promise<void> {
     return this;
   };
   overrideMember(Server.prototype, "listen", intercepted as typeof Server.prototype.listen);
+  interceptBind(() => {
+    if (isClustered() || (loading === undefined && currentUpgrader() !== undefined)) return undefined;
+    process.env[OWNER_VARIABLE] = String(process.pid);
+    return (loading ??= load());
+  });
   return async () => {
     isDeclared = true;
     await (await loading)?.ready();

@@ -63,7 +63,7 @@ function portOf(value: unknown): number | undefined {
   return Number.isInteger(port) && port > 0 && port <= 65_535 ? port : undefined;
 }
 
-function isNumber(value: unknown): boolean {
+export function isNumber(value: unknown): boolean {
   return typeof value === "string" && value.trim() !== "" && !Number.isNaN(Number(value));
 }
 

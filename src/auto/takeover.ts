@@ -1,3 +1,4 @@
+import type { Socket } from "node:dgram";
 import type { Server } from "node:net";
 import { constants } from "node:os";
 import type { HandoverError } from "../errors.js";
@@ -6,17 +7,20 @@ import { overrideMember } from "../platform/node-internals.js";
 import { socketIo } from "../socketio/index.js";
 import { Upgrader } from "../upgrader.js";
 import type { ListenWish } from "./listen-arguments.js";
+import type { BindWish } from "./bind-arguments.js";
 import type { FoundServer, FoundSocketIo } from "./found-socket-io.js";
 import { findWebSockets } from "./found-web-sockets.js";
 import { readAutoOptions } from "./options.js";
 import type { PendingServer } from "./pending-server.js";
+import type { PendingSocket } from "./pending-socket.js";
 import type { ProgramExit } from "./program-exit.js";
 
 /** The servers of a program that does not know of handover, and the Upgrader that was made for it. */
 export class AutoUpgrader {
   readonly #upg: Upgrader;
   readonly #servers = new Set<Server>();
-  /** Calls of `listen()` that are not answered yet. */
+  readonly #sockets = new Set<Socket>();
+  /** Calls of `listen()` and `bind()` that are not answered yet. */
   #pending = 0;
   #quiet: NodeJS.Timeout | undefined;
   readonly #isManual: boolean;
@@ -31,7 +35,8 @@ export class AutoUpgrader {
     servers.onFound((server) => this.#register(server, moveWebSockets));
     exit.take(() => void this.#upg.stop());
     void this.#upg.exit.then(() => {
-      for (const server of this.#servers) closeAgain(server);
+      for (const server of this.#servers) if (!server.listening) closeAgain(server);
+      for (const socket of this.#sockets) closeAgain(socket);
       exit.end();
     });
   }
@@ -72,6 +77,24 @@ export class AutoUpgrader {
     }
   }
 
+  /** Does what Node's `bind()` does, on a socket of the service. An error is the socket's event. */
+  async bind(socket: Socket, options: BindWish["options"], begun: PendingSocket): Promise<void> {
+    this.#sockets.add(socket);
+    this.#pending++;
+    clearTimeout(this.#quiet);
+    try {
+      await this.#upg.bind(socket, { ...options, early: true });
+      begun.end();
+      if (begun.isClosed) socket.close();
+    } catch (error) {
+      this.#sockets.delete(socket);
+      begun.fail(asBindError(error as HandoverError, options, socket));
+    } finally {
+      this.#pending--;
+      this.#awaitQuiet();
+    }
+  }
+
   #awaitQuiet(): void {
     if (this.#isManual || this.#pending > 0 || this.#upg.state !== "starting") return;
     const time = this.#upg.generation === 0 ? 0 : QUIET;
@@ -81,13 +104,24 @@ export class AutoUpgrader {
   }
 }
 
-/** The program closes its servers when it ends. They are closed by then, and Node would call that an error. */
-function closeAgain(server: Server): void {
-  if (server.listening) return;
-  overrideMember(server, "close", (callback?: () => void) => {
+/** The program closes its servers and sockets when it ends. They are closed by then, and Node would call that an error. */
+function closeAgain(one: Server | Socket): void {
+  const close = (callback?: () => void): Server | Socket => {
     if (callback !== undefined) process.nextTick(callback);
-    return server;
-  });
+    return one;
+  };
+  overrideMember(one, "close", close as never);
+}
+
+/** The error that Node emits for the address of a datagram socket. */
+function asBindError(error: HandoverError, { port, address }: BindWish["options"], socket: Socket): Error {
+  const cause = (error.cause ?? error) as NodeJS.ErrnoException;
+  const { code, errno } = cause;
+  if (code === undefined || errno === undefined || cause.syscall === "getaddrinfo") return cause;
+  const any = (socket as Socket & { type: string }).type === "udp4" ? "0.0.0.0" : "::";
+  const where = address ?? any;
+  const node = new Error(`bind ${code} ${where}:${port}`, { cause: error });
+  return Object.assign(node, { code, errno, syscall: "bind", address: where, port });
 }
 
 /** The error that Node emits for an address that cannot be bound. */

@@ -49,12 +49,24 @@ export class HeldDatagram {
     overrideMember(socket, "close", (callback?: () => void) => this.#close(callback));
   }
 
+  /** While it is held it emits `listening`, and does not read. */
+  announce(): void {
+    this.#bind();
+    setReceiving(this.socket, false);
+  }
+
   /** Reads, and sends the datagrams that have waited. */
   async accept(): Promise<void> {
     if (this.#phase !== "held") return;
     this.#phase = "accepting";
     delete (this.socket as Partial<Socket>).send;
     delete (this.socket as Partial<Socket>).address;
+    if (this.#spare === undefined) setReceiving(this.socket, true);
+    else this.#bind();
+    for (const args of this.#waiting.splice(0)) this.#send(args);
+  }
+
+  #bind(): void {
     const fd = this.#spare!;
     this.#spare = undefined;
     try {
@@ -64,7 +76,6 @@ export class HeldDatagram {
       this.#finish();
       throw new HandoverError("ERR_LISTEN", `cannot read from ${this.name}: ${reasonOf(cause)}`, { cause });
     }
-    for (const args of this.#waiting.splice(0)) this.#send(args);
   }
 
   stop(): void {

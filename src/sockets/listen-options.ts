@@ -52,6 +52,8 @@ export interface BindOptions {
   exclusive?: boolean;
   /** The name by which the next process inherits the socket. Default: its address. */
   name?: string;
+  /** The socket emits `listening` as soon as it has its address, and not first when it reads. Default false. */
+  early?: boolean;
 }
 
 export interface ListenRequest {
@@ -147,7 +149,7 @@ export function readBindOptions(
 ): ListenRequest {
   const given =
     typeof options === "object" ? options : { port: options, ...(address === undefined ? {} : { address }) };
-  refuseUnknown("bind()", given, ["port", "address", "exclusive", "name"]);
+  refuseUnknown("bind()", given, ["port", "address", "exclusive", "name", "early"]);
   const any = socket.type === "udp4" ? "0.0.0.0" : "::";
   const host = text("address", given.address) ?? any;
   return {
@@ -156,6 +158,7 @@ export function readBindOptions(
     backlog: 0,
     mode: -1,
     signal: undefined,
+    early: earlyOf(given.early),
   };
 }
 

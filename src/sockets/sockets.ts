@@ -69,6 +69,7 @@ export class Sockets {
       return new HeldDatagram(socket, item, this.#inventory, (one) => this.#forget(one));
     });
     if (this.#host.phase() === "accepting") await held.accept();
+    else if (request.early === true) held.announce();
     return held.address;
   }
 
