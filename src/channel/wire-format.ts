@@ -72,9 +72,15 @@ const listOf =
   (fits: Validator): Validator =>
   (value) =>
     Array.isArray(value) && value.every(fits);
+/** A loop over two lists: there are nine fields of each of thousands of connections. */
 const record = (shape: Record<string, Validator>): Validator => {
-  const fields = Object.entries(shape);
-  return (value) => isRecord(value) && fields.every(([field, fits]) => fits(value[field]));
+  const fields = Object.keys(shape);
+  const validators = Object.values(shape);
+  return (value) => {
+    if (!isRecord(value)) return false;
+    for (let n = 0; n < fields.length; n++) if (!validators[n]!(value[fields[n]!])) return false;
+    return true;
+  };
 };
 
 const isInet = record({ kind: isString, host: isString, port: isCount, ipv6Only: isBoolean });

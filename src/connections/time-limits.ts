@@ -40,8 +40,9 @@ export class TimeLimits {
 
   /** ms that a connection may still be silent; Infinity without a limit. */
   remaining(silence: Silence): number {
-    const limits = [this.#timeoutOf(silence), this.#requestLimit(silence)].filter((limit) => limit > 0);
-    return Math.min(...limits, Infinity) - elapsed(silence);
+    const timeout = this.#timeoutOf(silence);
+    const limit = this.#requestLimit(silence);
+    return Math.min(timeout > 0 ? timeout : Infinity, limit > 0 ? limit : Infinity) - elapsed(silence);
   }
 
   /**
@@ -121,7 +122,8 @@ export class TimeLimits {
 
 /** ms of the host's monotonic clock. */
 export function now(): number {
-  return Number(process.hrtime.bigint() / 1_000_000n);
+  const [seconds, nanoseconds] = process.hrtime();
+  return seconds * 1_000 + Math.trunc(nanoseconds / 1_000_000);
 }
 
 function elapsed({ silentSince }: Silence): number {
