@@ -2,6 +2,7 @@ import { HandoverError, reasonOf } from "../errors.js";
 import type { Clock } from "../util/clock.js";
 import { runHealthCommand } from "./health-command.js";
 import { askForPath } from "./health-request.js";
+import { isShortage } from "./shortage.js";
 import type { SupervisorSettings } from "./settings.js";
 import type { WorkerProcess } from "./worker-process.js";
 
@@ -31,7 +32,7 @@ export class HealthChecks {
   async admit(worker: WorkerProcess): Promise<void> {
     if (this.#settings.health === undefined) return;
     for (let failures = 0; ;) {
-      const sick = await this.#ask(worker);
+      const { sick } = await this.#ask(worker);
       if (sick === undefined) return;
       if (++failures === FAILURES) {
         worker.fail(new HandoverError("ERR_UNHEALTHY", `it is not healthy: ${sick}`));
@@ -55,9 +56,9 @@ export class HealthChecks {
     const look = async (): Promise<void> => {
       if (!this.#host.isServing(worker)) failures = 0;
       else if (this.#host.isResponding(worker)) {
-        const sick = await this.#ask(worker);
-        failures = sick === undefined ? 0 : failures + 1;
-        const isJudged = failures === 0 || failures >= FAILURES;
+        const { sick, isUnknown } = await this.#ask(worker);
+        if (isUnknown !== true) failures = sick === undefined ? 0 : failures + 1;
+        const isJudged = isUnknown !== true && (failures === 0 || failures >= FAILURES);
         if (isJudged && this.#host.isServing(worker)) this.#host.judged(worker, sick);
       }
       if (!worker.isDead) next();
@@ -67,24 +68,32 @@ export class HealthChecks {
     next();
   }
 
-  async #ask(worker: WorkerProcess): Promise<string | undefined> {
+  async #ask(worker: WorkerProcess): Promise<Health> {
     const { health } = this.#settings;
     const { clock } = this.#host;
     try {
-      if (health === undefined) return undefined;
-      if ("command" in health) return await runHealthCommand(this.#settings, health.command, worker, TIMEOUT);
+      if (health === undefined) return {};
+      if ("command" in health)
+        return { sick: await runHealthCommand(this.#settings, health.command, worker, TIMEOUT) };
       const answers = await Promise.all(
         health.paths.map(async (path) => askForPath(worker, path, TIMEOUT, clock)),
       );
-      return answers.find((answer) => answer !== undefined);
+      return { sick: answers.find((answer) => answer !== undefined) };
     } catch (error) {
-      return `it cannot be asked: ${reasonOf(error)}`;
+      return { sick: `it cannot be asked: ${reasonOf(error)}`, isUnknown: isShortage(error) };
     }
   }
 
   async #pause(ms: number): Promise<void> {
     return new Promise((resolve) => void this.#host.clock.after(ms, resolve));
   }
+}
+
+interface Health {
+  /** Why it is not healthy. */
+  readonly sick?: string | undefined;
+  /** It was not asked: what is lacking is this process's. */
+  readonly isUnknown?: boolean;
 }
 
 const NEVER = new Promise<never>(() => {});

@@ -5,6 +5,7 @@ import { startProgram } from "../platform/child-process.js";
 import { closeAll } from "../platform/descriptors.js";
 import { check, native } from "../platform/native.js";
 import { TIMED_OUT, withTimeout } from "../util/timeout.js";
+import { isShortage } from "./shortage.js";
 import type { SupervisorSettings } from "./settings.js";
 import { workerCommand } from "./worker-command.js";
 import type { WorkerProcess } from "./worker-process.js";
@@ -42,6 +43,7 @@ export async function runHealthCommand(
     const line = await errors.read();
     return `${file} ${how}${line === "" ? "" : `: ${line}`}`;
   } catch (error) {
+    if (isShortage(error)) throw error;
     return reasonOf(error);
   } finally {
     errors.close();

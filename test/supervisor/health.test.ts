@@ -6,7 +6,7 @@ import { runHealthCommand } from "../../dist/supervisor/health-command.js";
 import { askForPath } from "../../dist/supervisor/health-request.js";
 import type { SupervisorSettings } from "../../dist/supervisor/settings.js";
 import type { WorkerProcess } from "../../dist/supervisor/worker-process.js";
-import { systemClock } from "../../dist/util/clock.js";
+import { systemClock, type Clock } from "../../dist/util/clock.js";
 import { ManualClock } from "../support/fake-env.js";
 import { descriptorCount, temporaryDirectory } from "../support/service.js";
 import { Supervised } from "../support/supervised.js";
@@ -137,6 +137,34 @@ test("a worker that accepts again after a rollback is asked again", async () => 
     await expect.poll(() => clock.size).toBe(1);
   }
   expect(asked).toBe(2);
+});
+
+test("a worker is not taken for sick because the supervisor has no descriptor to ask it", async () => {
+  const clock = new ManualClock();
+  const judged: unknown[] = [];
+  let code: string | undefined = "EMFILE";
+  const worker = fakeWorker((fd) => {
+    if (code !== undefined) throw Object.assign(new Error("no descriptor is free"), { code });
+    writeSync(fd, "HTTP/1.1 503 No\r\n\r\n");
+  });
+  const settings = { health: { paths: [{ name: undefined, path }] } } as unknown as SupervisorSettings;
+  let timers = 0;
+  const after: Clock["after"] = (...timer) => (timers++, clock.after(...timer));
+  const checks = new HealthChecks(settings, {
+    clock: { now: () => clock.now(), after },
+    isResponding: () => true,
+    isServing: () => true,
+    judged: (_, sick) => judged.push(sick),
+  });
+  checks.watch(worker);
+  for (let n = 1; n <= 8; n++) {
+    if (n > 5) code = undefined;
+    clock.advance(5_000);
+    // Each question has a timer, and so has the pause until the next one.
+    await expect.poll(() => timers).toBe(1 + 2 * n);
+  }
+  // After three answers that were the worker's own.
+  expect(judged).toEqual([expect.stringMatching(/^GET \/health /)]);
 });
 
 test("a worker that cannot be asked costs the supervisor no descriptor", async () => {

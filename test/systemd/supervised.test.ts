@@ -122,6 +122,66 @@ describe.skipIf(obstacle !== undefined)(`a supervisor under systemd${untested}`,
     await isClean(name);
   });
 
+  test("a supervisor upgrades itself: it stays the main process, and keeps its listeners, the watchdog and the store", async () => {
+    const name = "itself";
+    const on = await install(name, { FileDescriptorStoreMax: "8", WatchdogSec: "4" });
+    await systemd.manage("start", name);
+    const pid = await main(name);
+    const load = await Load.on(systemd, on);
+    await load.answered(50);
+    const words = [
+      "/srv/handover/bin/handover.js",
+      "upgrade",
+      "--supervisor",
+      "--pid-file",
+      `/run/${name}/pid`,
+    ];
+    for (let n = 1; n <= 2; n++) {
+      expect(await systemd.run(process.execPath, ...words)).toMatchObject({ code: 0 });
+      await load.answered(50);
+      await systemd.manage("reload", name);
+      await systemd.until(name, { SubState: "running", StatusText: new RegExp(`^generation ${n}: 2 of 2 `) });
+      await load.answered(50);
+      expect(await main(name)).toBe(pid);
+    }
+    expect((await load.stop()).failures).toEqual({});
+    await systemd.until(name, { NFileDescriptorStore: "2" });
+    await systemd.manage("kill", "--signal=KILL", name);
+    await systemd.until(name, { SubState: "running", MainPID: new RegExp(`^(?!${pid}$)[1-9]`) });
+    expect(await get(on)).toMatch(/^\d+$/);
+    // Also with the sockets of the store, whose variables name the process.
+    expect(await systemd.run(process.execPath, ...words)).toMatchObject({ code: 0 });
+    expect(await get(on)).toMatch(/^\d+$/);
+    await systemd.until(name, { NFileDescriptorStore: "2" });
+    await isClean(name);
+  });
+
+  test("a supervisor that a socket unit has started upgrades itself", async () => {
+    const name = "passed-itself";
+    const on = await install(name);
+    await systemd.install(socket(name, { ListenStream: `127.0.0.1:${on}` }));
+    await systemd.manage("start", `${name}.socket`);
+    expect(await get(on)).toMatch(/^\d+$/);
+    const pid = await main(name);
+    const load = await Load.on(systemd, on);
+    await load.answered(50);
+    const words = [
+      "/srv/handover/bin/handover.js",
+      "upgrade",
+      "--supervisor",
+      "--pid-file",
+      `/run/${name}/pid`,
+    ];
+    expect(await systemd.run(process.execPath, ...words)).toMatchObject({ code: 0 });
+    await load.answered(50);
+    await systemd.manage("reload", name);
+    await load.answered(50);
+    expect(await main(name)).toBe(pid);
+    expect((await load.stop()).failures).toEqual({});
+    await systemd.manage("stop", `${name}.socket`);
+    await isClean(name);
+  });
+
   test("the watchdog is fed while workers serve, and ends a supervisor that hangs", async () => {
     const name = "watched";
     await install(name, { WatchdogSec: "2", Restart: "no" });
