@@ -30,7 +30,7 @@ import type { StateSchema } from "./state/schema.js";
 import type { Slot } from "./state/slots/slots.js";
 import type { UnitDefinition } from "./state/units/unit-definition.js";
 import type { Units } from "./state/units/units.js";
-import { milliseconds, refuseUnknown } from "./util/validation.js";
+import { isReserved, milliseconds, refuseUnknown } from "./util/validation.js";
 
 /** Options of `stage()`. */
 export interface StageOptions extends AttemptOptions {
@@ -46,12 +46,26 @@ interface AttemptOptions {
   force?: boolean | undefined;
 }
 
+let inventoryOf: (upgrader: Upgrader) => ProcessContext["inventory"];
+
+/** The names of the sockets that the predecessor had and that this process has not asked for yet; for `handover/auto`. */
+export function unclaimedSockets(upgrader: Upgrader): string[] {
+  const own = inventoryOf(upgrader).inherited();
+  return own
+    .filter(({ name, activation }) => !isReserved(name) && activation === undefined)
+    .map(({ name }) => name);
+}
+
 /**
  * Upgrades this process to its new code without dropping anything. One per process, in the main thread.
  *
  * From the constructor until {@link Upgrader.exit} resolves it keeps the event loop alive.
  */
 export class Upgrader extends EventEmitter<UpgraderEvents> {
+  static {
+    inventoryOf = (upgrader) => upgrader.#context.inventory;
+  }
+
   /** The one of this process, whoever has made it; undefined if there is none. */
   static get current(): Upgrader | undefined {
     return currentUpgrader() as Upgrader | undefined;

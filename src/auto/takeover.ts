@@ -5,7 +5,7 @@ import type { HandoverError } from "../errors.js";
 import { getSystemErrorMap } from "node:util";
 import { overrideMember } from "../platform/node-internals.js";
 import { socketIo } from "../socketio/index.js";
-import { Upgrader } from "../upgrader.js";
+import { unclaimedSockets, Upgrader } from "../upgrader.js";
 import type { ListenWish } from "./listen-arguments.js";
 import type { BindWish } from "./bind-arguments.js";
 import type { FoundServer, FoundSocketIo } from "./found-socket-io.js";
@@ -24,10 +24,13 @@ export class AutoUpgrader {
   #pending = 0;
   #quiet: NodeJS.Timeout | undefined;
   readonly #isManual: boolean;
+  /** ms */
+  readonly #upgradeTimeout: number;
 
   /** @param isDeclared whether the program has called `ready()` already */
   constructor(exit: ProgramExit, servers: FoundSocketIo, isDeclared: boolean) {
     const { options, moveWebSockets } = readAutoOptions(process.env, process.argv[1] ?? process.cwd());
+    this.#upgradeTimeout = options.upgradeTimeout ?? Infinity;
     this.#isManual = process.env["HANDOVER_READY"] === "manual" && !isDeclared;
     const signals = { upgrade: "SIGHUP" as const, ...options.signals, stop: [] };
     this.#upg = new Upgrader({ ...options, signals });
@@ -95,9 +98,15 @@ export class AutoUpgrader {
     }
   }
 
+  /** ms. A worker inherits sockets of other workers, too. */
+  get #quietTime(): number {
+    const isIncomplete = this.#upg.worker === undefined && unclaimedSockets(this.#upg).length > 0;
+    return isIncomplete ? Math.min(INCOMPLETE, this.#upgradeTimeout / 2) : QUIET;
+  }
+
   #awaitQuiet(): void {
     if (this.#isManual || this.#pending > 0 || this.#upg.state !== "starting") return;
-    const time = this.#upg.generation === 0 ? 0 : QUIET;
+    const time = this.#upg.generation === 0 ? 0 : this.#quietTime;
     this.#quiet = setTimeout(() => {
       void this.#upg.ready().catch((error: unknown) => process.emitWarning(error as Error));
     }, time);
@@ -142,3 +151,6 @@ const EACCES = { code: "EACCES", errno: -constants.errno.EACCES };
 
 /** ms without a call of `listen()` after which a successor counts as initialized. */
 const QUIET = 100;
+
+/** The same while it has not opened all that its predecessor had: a new version may do without, and the others are late. */
+const INCOMPLETE = 5_000;

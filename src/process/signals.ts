@@ -146,7 +146,7 @@ function forceExit(exit: (code: number) => void): void {
     { code: "HANDOVER_EXIT_TIMEOUT" },
   );
   // Node prints the warning in the next tick.
-  setImmediate(exit, 1);
+  setImmediate(exit, Number(process.exitCode ?? 1));
 }
 
 /** The open resources by their kind: `Timeout (2), PipeWrap`. Node does not list worker threads. */

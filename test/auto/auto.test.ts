@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { createServer } from "node:net";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { describe, expect, test } from "vitest";
 import { Auto, PORT } from "../support/auto.js";
 import { Client, readAll, selfSigned } from "../support/client.js";
@@ -171,6 +171,51 @@ describe("a program", () => {
     }
   });
 
+  test("that takes longer than a moment between two ports is not committed before it has both", async () => {
+    const port = await freePort();
+    const plan = [
+      ["listen", PORT],
+      ["connect", 400],
+      ["listen", port],
+    ] as const;
+    const auto = await Auto.start("listens-by-plan.mjs", { plan });
+    await auto.service.until("done");
+    const pid = await auto.upgrade();
+    expect(await Promise.all([ask(auto.port), ask(port)])).toEqual([String(pid), String(pid)]);
+    expect(auto.service.noise).toBe("");
+  });
+
+  test("that no longer opens a port of its predecessor is committed without it", async () => {
+    const port = await freePort();
+    const env = { HANDOVER_UPGRADE_TIMEOUT: "4000" };
+    const auto = await Auto.start("listens-by-plan.mjs", {
+      plan: [
+        ["listen", PORT],
+        ["listen", port],
+      ],
+      env,
+    });
+    await auto.service.until("done");
+    auto.plan(["listen", PORT]);
+    const pid = await auto.upgrade();
+    expect(await ask(auto.port)).toBe(String(pid));
+    await auto.service.exited;
+    expect(await readAll({ port, host: "127.0.0.1" })).toBe("ECONNREFUSED");
+  });
+
+  test.each([
+    ["before", (patch: string) => ["--require", patch, autoOption()]],
+    ["after", (patch: string) => [autoOption(), "--require", patch]],
+  ])("is upgraded if an agent has replaced listen() %s handover", async (_, argsOf) => {
+    const patch = resolve("test/fixtures/auto/patches-listen.cjs");
+    const auto = await Auto.start("server.cjs", { nodeArgs: argsOf(patch) });
+    await auto.service.until("listening");
+    const pid = await auto.upgrade();
+    await auto.service.until("patched listen", { pid });
+    expect(await ask(auto.port)).toBe(String(pid));
+    expect(auto.service.noise).toBe("");
+  });
+
   test("may try an address before it listens there", async () => {
     const auto = await Auto.start("listens-by-plan.mjs", {
       plan: [
@@ -320,6 +365,19 @@ describe("the end of a program", () => {
     expect((await client.response()).body).toBe(String(auto.pid));
     expect(await auto.service.exited).toEqual([7, null]);
     expect(auto.service.lines.map(({ event }) => event)).toEqual(["listening", "SIGTERM", "exit"]);
+  });
+
+  test("that stays alive after its clean-up comes by exitTimeout, with code 0 and a warning", async () => {
+    const auto = await Auto.start("server.mjs", {
+      settings: { stays: true },
+      env: { HANDOVER_EXIT_TIMEOUT: "100" },
+    });
+    await auto.service.until("listening");
+    await auto.upgrade();
+    expect(await auto.service.exited).toEqual([0, null]);
+    await auto.service.untilNoise(/HANDOVER_EXIT_TIMEOUT/);
+    const own = auto.service.lines.filter(({ pid }) => pid === auto.service.pid);
+    expect(own.map(({ event }) => event)).toEqual(["listening", "SIGTERM", "exit"]);
   });
 
   test("that closes its servers and sends the signal again is no error", async () => {
