@@ -197,7 +197,7 @@ export interface WorkerPlace {
 }
 
 /** Options of `new Upgrader()` that are the service's; two of them in ms. */
-export interface ServiceLimits {
+interface ServiceLimits {
   probation: number;
   upgradeTimeout: number;
   maxDraining: number;

@@ -121,7 +121,7 @@ const isGeneration = record({ generation: isCount, pid: isCount });
 const isOwner = record({ index: isCount, generation: isCount, pid: isCount });
 
 /** The fields that each type must have. Others are ignored, so that a newer peer may add some. */
-export const MESSAGE_SCHEMAS: Record<MessageType, Record<string, Validator>> = {
+const MESSAGE_SCHEMAS: Record<MessageType, Record<string, Validator>> = {
   hello: {
     protocol: isCount,
     capabilities: listOf(isString),

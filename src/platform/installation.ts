@@ -24,7 +24,7 @@ export function ownPackage(): string {
   return findPackage(OWN_DIRECTORY)!;
 }
 
-export interface Manifest {
+interface Manifest {
   name?: string;
   type?: string;
   engines?: { node?: string };

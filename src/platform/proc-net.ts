@@ -3,7 +3,7 @@ import { builtins } from "./builtins.js";
 /* The tables of sockets in `/proc/net`, as proc(5) describes them. */
 
 /** A socket in `tcp`, `tcp6`, `udp` or `udp6`. */
-export interface InetSocket {
+interface InetSocket {
   /** The local address as the kernel prints it; {@link formatHost} decodes it. */
   host: string;
   port: number;
@@ -25,7 +25,7 @@ export function parseInetSockets(table: string): InetSocket[] {
 }
 
 /** What waits at the listening sockets of `tcp` or `tcp6`. */
-export interface TcpQueues {
+interface TcpQueues {
   /** Each listening socket, and the connections that wait to be accepted there. */
   listening: { inode: string; port: number; queued: number }[];
   /** Handshakes that have begun: the local port, and both ends. */

@@ -25,7 +25,7 @@ interface SocketsHost {
 }
 
 /** A socket that is to be bound. */
-export interface SocketRequest extends OpenOptions {
+interface SocketRequest extends OpenOptions {
   readonly name: string;
   readonly address: RequestedAddress;
 }

@@ -1,5 +1,5 @@
 /** Connections that move from the busiest worker to the idlest one. */
-export interface RebalanceMove {
+interface RebalanceMove {
   readonly from: number;
   readonly to: number;
   readonly count: number;

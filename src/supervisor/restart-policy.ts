@@ -1,5 +1,5 @@
 /** Times in ms. */
-export interface RestartLimits {
+interface RestartLimits {
   /** The delay before the second restart in a row. The first has none, and each further one doubles the delay. */
   readonly backoff: number;
   /** A worker that dies more often than this within `restartWindow`, or in a row, has failed. */

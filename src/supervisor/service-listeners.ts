@@ -11,7 +11,7 @@ import { openWhenFree } from "./open-socket.js";
 import type { Loan } from "./steering.js";
 
 /** What the listeners need of the workers. */
-export interface ListenersHost {
+interface ListenersHost {
   /** Whether the worker of an index accepts. */
   isAccepting(index: number): boolean;
   /** The names of the listeners of the workers that do not accept yet. */

@@ -445,7 +445,7 @@ export interface WorkerState extends ReportsState {
   successor: SuccessorState;
 }
 
-export type WorkerEnv = Pick<Env, "pid" | "spawn" | "clock">;
+type WorkerEnv = Pick<Env, "pid" | "spawn" | "clock">;
 
 /** An end of a channel to another worker, and who is at the other one. */
 export type PeerLink = Peer & { readonly index: number; readonly fd: number };

@@ -7,7 +7,7 @@ import type { WorkerProcess } from "./worker-process.js";
 import type { WorkerRequest } from "./worker-reports.js";
 
 /** Performs an operation of the service. */
-export type Perform = (
+type Perform = (
   operation: Operation,
   ttl: number | undefined,
   signal: AbortSignal,

@@ -18,7 +18,7 @@ import { newRoleHolder } from "./role-holder.js";
 import type { PeerLink, WorkerProcess } from "./worker-process.js";
 
 /** The supervisor, as an upgrade of its workers uses it. */
-export interface UpgradeHost {
+interface UpgradeHost {
   readonly clock: Clock;
   readonly readyTimeout: number;
   readonly probation: number;
@@ -39,10 +39,7 @@ export type UpgradeEnd =
   | { readonly how: "done" }
   /** No worker serves, and the new ones that were started have to. */
   | { readonly how: "orphaned"; readonly error: HandoverError }
-  | ({ readonly how: "failed" | "rolledBack"; readonly error: HandoverError } & Pick<
-      CommitUndone,
-      "dead" | "silent" | "unkillable"
-    >);
+  | { readonly how: "failed" | "rolledBack"; readonly error: HandoverError };
 
 /** Drives one upgrade of workers by its table. */
 export class WorkersUpgrade {
@@ -310,10 +307,10 @@ export class WorkersUpgrade {
     this.#ended.resolve({ how: "orphaned", error });
   }
 
-  #end({ type, dead, silent, unkillable }: CommitUndone): void {
+  #end({ type }: CommitUndone): void {
     const error = this.#error;
     this.#committed.reject(error);
-    this.#ended.resolve({ how: type, error, dead, silent, unkillable });
+    this.#ended.resolve({ how: type, error });
   }
 
   #mark(what: CommitPhase | "begin" | "spawned"): void {

@@ -45,7 +45,7 @@ export interface Facts {
 }
 
 /** A worker of the examined supervisor. */
-export interface WorkerFacts {
+interface WorkerFacts {
   index: number;
   process: ProcessFacts;
   listeners: ListenerFacts;

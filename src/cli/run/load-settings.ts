@@ -14,7 +14,7 @@ import {
 import { flagOf, optionsOf, type Flags } from "./flags.js";
 
 /** What `handover run` was asked for. */
-export interface RunRequest {
+interface RunRequest {
   settings: SupervisorSettings;
   /** All that a file asks for and handover does not do. */
   notes: string[];

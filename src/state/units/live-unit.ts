@@ -27,7 +27,7 @@ export interface MoveTerms {
  * settlement is lost, and it may run in the successor; it was refused; or, undefined, the successor has not answered yet or
  * nothing is to be done.
  */
-export type MoveResult = "taken" | "returned" | "lost" | Refusal | undefined;
+type MoveResult = "taken" | "returned" | "lost" | Refusal | undefined;
 
 /** The phases of units that this process does not have. */
 const OVER: ReadonlySet<UnitPhase> = new Set(["moved", "ended", "failed"]);
