@@ -13,7 +13,7 @@ export interface ControlLink {
   readonly failed: Promise<HandoverError>;
   /** Reads the messages that have arrived, without waiting for the event loop. */
   readNow(): void;
-  /** This process stops before it was told to accept: that process serves on without it. */
+  /** This process stops before it was told to accept: that process keeps serving without it. */
   leave(): void;
   sendReady(used: string[]): void;
   sendCommitAck(): void;

@@ -116,7 +116,7 @@ export class WorkersUpgrade {
     return this.#olds.get(worker.index) === worker;
   }
 
-  /** Gives up before the first commit. After it, the service that stops only needs to stop both generations. */
+  /** Gives up before the commit. After it, the service that stops only needs to stop both generations. */
   abort(error: HandoverError): void {
     if (this.#state.committed.length > 0 && error.code === "ERR_STOPPED") return this.#abandon();
     this.#cause ??= error;
