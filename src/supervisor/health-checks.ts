@@ -43,6 +43,12 @@ export class HealthChecks {
     }
   }
 
+  /** Why a worker that waits to accept is no longer healthy; undefined if it is, or could not be asked. */
+  async sicknessOf(worker: WorkerProcess): Promise<string | undefined> {
+    const { sick, isUnknown } = await this.#ask(worker);
+    return isUnknown === true ? undefined : sick;
+  }
+
   /** Watches a worker that accepts, until it is dead: one that has stopped to accept may do so again after a rollback. */
   watch(worker: WorkerProcess): void {
     if (this.#settings.health === undefined || this.#watched.has(worker)) return;

@@ -107,6 +107,7 @@ export class Supervisor implements ControlledProcess {
       started: (generation, workers) => this.events.emit("upgrading", { pid: env.pid, generation, workers }),
       ready: (ready, workers) => this.events.emit("workerReady", { ready, workers }),
       unstaged: ({ expires: _, ...staged }, reason) => this.events.emit("unstaged", { ...staged, reason }),
+      sicknessOf: async (worker) => this.#care.sicknessOf(worker),
       ended: () => this.listeners.closeUnused(),
     });
     this.#requests = new WorkerRequests(

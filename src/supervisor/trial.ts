@@ -23,6 +23,8 @@ interface TrialWatch {
   /** One more of them is ready. */
   ready(ready: number, workers: number): void;
   unstaged(staged: Staged, reason: string): void;
+  /** Why a worker that is staged is no longer healthy. */
+  sicknessOf(worker: WorkerProcess): Promise<string | undefined>;
   /** What they had is not needed any longer. */
   ended(): void;
 }
@@ -128,7 +130,10 @@ export class Trial {
     }
     const { readyTimeout } = this.#settings;
     const answers = await Promise.all([...workers.values()].map(async (one) => one.stage(readyTimeout)));
-    return answers.includes(false) ? "a worker did not answer" : undefined;
+    if (answers.includes(false)) return "a worker did not answer";
+    const sick = await Promise.all([...workers.values()].map(async (one) => this.#watch.sicknessOf(one)));
+    const why = sick.find((one) => one !== undefined);
+    return why === undefined ? undefined : `a worker is not healthy: ${why}`;
   }
 
   /** Starts new workers up to their `ready()`. */
@@ -164,8 +169,9 @@ export class Trial {
       const timings = { spawn: spawned - begin, ready: clock.now() - spawned };
       return { workers, result: { pid, generation, workers: all.length, timings } };
     } catch (error) {
-      this.end(workers);
-      throw toHandoverError(error, "ERR_INTERNAL", doing);
+      const reason = toHandoverError(error, "ERR_INTERNAL", doing);
+      this.end(workers, reason);
+      throw reason;
     } finally {
       cancel();
       failed.promise.catch(() => {});
@@ -182,11 +188,11 @@ export class Trial {
     await Promise.all(each);
   }
 
-  /** Ends workers that are not used. */
-  end(workers: ReadonlyMap<number, WorkerProcess> | undefined): void {
+  /** Ends workers that are not used, for a reason. */
+  end(workers: ReadonlyMap<number, WorkerProcess> | undefined, reason?: HandoverError): void {
     if (workers === undefined) return;
     if (this.#starting === workers) this.#starting = undefined;
-    for (const worker of workers.values()) this.#pool.abandon(worker);
+    for (const worker of workers.values()) this.#pool.abandon(worker, reason);
     this.#watch.ended();
   }
 }

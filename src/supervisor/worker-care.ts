@@ -102,6 +102,11 @@ export class WorkerCare {
     return this.#health.admit(worker);
   }
 
+  /** Why a worker that waits to accept is no longer healthy. */
+  async sicknessOf(worker: WorkerProcess): Promise<string | undefined> {
+    return this.#health.sicknessOf(worker);
+  }
+
   /** A worker has begun to accept. */
   begin(worker: WorkerProcess): void {
     this.#health.watch(worker);

@@ -342,9 +342,9 @@ export class WorkerPool {
   }
 
   /** Ends a worker that was started in vain. */
-  abandon(worker: WorkerProcess): void {
+  abandon(worker: WorkerProcess, reason = stateError("ERR_STOPPED", "start a worker")): void {
     this.#retire(worker);
-    worker.fail(stateError("ERR_STOPPED", "start a worker"));
+    worker.fail(reason);
   }
 
   /** The worker of an index that accepts, or was told to: it may have acquired the roles by then. */

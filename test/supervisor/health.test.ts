@@ -48,6 +48,16 @@ describe("a path of --health", () => {
     await service.stop();
   });
 
+  test("is asked again before workers that are staged are taken: new ones are started in place of a sick one", async () => {
+    const service = await Supervised.start("obeys-work.js", { workers: 2, health: path });
+    await (await service.client()).ask({ command: "stage" });
+    const { pid } = await service.until("initialized", { generation: 1, worker: 1 });
+    await service.tell(pid, "setHealth", 503);
+    expect(await service.upgrade()).toMatchObject({ generation: 1, staged: false });
+    expect(await service.pids()).not.toContain(pid);
+    await service.stop();
+  });
+
   test("that is not answered at all fails the upgrade", async () => {
     const settings = { sick: { generation: 1, code: 0 } };
     const service = await Supervised.start("obeys-work.js", { workers: 1, health: path, settings });
