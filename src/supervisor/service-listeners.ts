@@ -1,11 +1,11 @@
 import { describeAddress, fits } from "../address.js";
-import type { InventoryEntry } from "../channel/messages.js";
 import { HandoverError } from "../errors.js";
 import { native } from "../platform/native.js";
 import type { OpenRequest } from "../process/supervisor-link.js";
 import { boundTo } from "../sockets/describe.js";
 import { Inventory, type InventoryItem } from "../sockets/inventory.js";
 import { isBoundAs, takeActivated } from "../sockets/systemd-match.js";
+import { KeptDescriptors } from "./kept-descriptors.js";
 import { ListenerGroup, type GroupHost, type GroupState } from "./listener-group.js";
 import { openWhenFree } from "./open-socket.js";
 import type { Loan } from "./steering.js";
@@ -48,8 +48,7 @@ export class ServiceListeners {
   readonly #shared: Inventory;
   /** Members of reuse-port groups that outlived a supervisor, by the name of the listener, until a worker asks for it. */
   readonly #outlived = new Map<string, InventoryItem[]>();
-  /** Descriptors that workers have added themselves, by index and name. */
-  readonly #kept = new Map<number, Map<string, InventoryItem>>();
+  readonly kept = new KeptDescriptors<object>();
   /** The listeners of the last worker of each index that accepted: another one that starts may fail. */
   readonly #used = new Map<number, Set<string>>();
   /** Requests run one after the other: several workers ask for the same listener at the same time. */
@@ -77,7 +76,7 @@ export class ServiceListeners {
       groups: [...this.#groups.values()].map((group) => group.state),
       shared: [...this.#shared.used()],
       activated: [...this.#shared.inherited(), ...[...this.#outlived.values()].flat()],
-      kept: [...this.#kept].map(([index, items]) => [index, [...items.values()]]),
+      kept: this.kept.state,
       used: [...this.#used].map(([index, names]) => [index, [...names]]),
     };
   }
@@ -87,7 +86,7 @@ export class ServiceListeners {
     for (const state of groups)
       this.#groups.set(state.name, ListenerGroup.adopt(state, this.#by, this.#groupHost(state.name)));
     for (const item of shared) this.#shared.add(item);
-    for (const [index, items] of kept) this.#kept.set(index, new Map(items.map((item) => [item.name, item])));
+    this.kept.restore(kept);
     for (const [index, names] of used) this.setUsed(index, new Set(names));
   }
 
@@ -110,7 +109,7 @@ export class ServiceListeners {
   itemsFor(index: number): InventoryItem[] {
     const groups = [...this.#groups.values()].flatMap((group) => group.item(index) ?? []);
     const shared = this.#shared.used().map(withoutFile);
-    return [...groups, ...shared, ...(this.#kept.get(index)?.values() ?? [])];
+    return [...groups, ...shared, ...this.kept.of(index)];
   }
 
   /** The listeners of the service, for its status. */
@@ -153,20 +152,8 @@ export class ServiceListeners {
   /** A worker has closed a listener, or a descriptor of its own. */
   release(index: number, name: string): void {
     this.#used.get(index)?.delete(name);
-    const kept = this.#kept.get(index);
-    const item = kept?.get(name);
-    if (item !== undefined) native().close(item.fd);
-    kept?.delete(name);
+    this.kept.release(index, name);
     this.steer();
-  }
-
-  /** @param fd this object's own from now on */
-  keep(index: number, entry: InventoryEntry, fd: number): void {
-    const kept = this.#kept.get(index) ?? new Map<string, InventoryItem>();
-    this.#kept.set(index, kept);
-    const before = kept.get(entry.name);
-    if (before !== undefined) native().close(before.fd);
-    kept.set(entry.name, { ...entry, fd });
   }
 
   /** Sends new connections to the workers that accept, and lends them the queues of the others. */
@@ -179,8 +166,7 @@ export class ServiceListeners {
   /** Closes the members of an index, whose worker is gone, and whose queues are empty or lent. */
   removeIndex(index: number): void {
     for (const group of this.#groups.values()) group.remove(index);
-    for (const { fd } of this.#kept.get(index)?.values() ?? []) native().close(fd);
-    this.#kept.delete(index);
+    this.kept.removeIndex(index);
     this.#used.delete(index);
     this.closeUnused();
     this.steer();
@@ -212,9 +198,9 @@ export class ServiceListeners {
   closeAll(): void {
     for (const group of this.#groups.values()) group.close();
     this.#shared.closeUsed(new Set());
-    for (const kept of this.#kept.values()) for (const { fd } of kept.values()) native().close(fd);
+    this.kept.closeAll();
     for (const name of this.#outlived.keys()) this.#closeOutlived(name);
-    for (const map of [this.#groups, this.#kept, this.#used]) map.clear();
+    for (const map of [this.#groups, this.#used]) map.clear();
   }
 
   async #open(index: number, request: OpenRequest): Promise<InventoryItem> {

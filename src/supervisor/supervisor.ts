@@ -477,11 +477,18 @@ export class Supervisor implements ControlledProcess {
     rebalanced: (worker, moved) => this.#care.onRebalanced(worker, moved),
     silent: (worker, silence) => this.#onSilence(worker, silence),
     request: (worker, request) => this.#requests.receive(worker, request),
-    keep: ({ index }, entry, fd) => this.listeners.keep(index, entry, fd),
+    keep: (worker, entry, fd) => {
+      if (this.pool.isCurrent(worker)) this.listeners.kept.keep(worker.index, entry, fd);
+      else this.listeners.kept.hold(worker, entry.name, { ...entry, fd });
+    },
     release: (worker, name) => {
       if (this.pool.isCurrent(worker)) this.listeners.release(worker.index, name);
+      else this.listeners.kept.hold(worker, name, undefined);
     },
-    gone: ({ departure }) => this.totals.add(departure),
+    gone: (worker) => {
+      this.listeners.kept.drop(worker);
+      this.totals.add(worker.departure);
+    },
   };
 
   #onServing(): void {

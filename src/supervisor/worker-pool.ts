@@ -310,6 +310,7 @@ export class WorkerPool {
       const record = this.#records[index]!;
       if (record.current !== undefined && !record.current.isDead) this.#retire(record.current);
       Object.assign(record, { current: worker, hasFailed: false });
+      this.#host.listeners.kept.install(worker, index);
       record.policy.forget();
       this.#watch(worker, () => {});
     }
@@ -320,6 +321,7 @@ export class WorkerPool {
     for (const [index, worker] of news) {
       if (worker.isDead) continue;
       this.#records[index]!.current = worker;
+      this.#host.listeners.kept.install(worker, index);
       this.#watch(worker, this.#killIfLate(worker));
       if (worker.readySince !== undefined) this.admit(worker);
     }

@@ -169,3 +169,32 @@ async function startClient(
     close: () => socket.close(),
   };
 }
+
+test("a descriptor that a worker has added moves to the next worker of its index, and one of a worker that failed does not", async () => {
+  const [armed, dies] = ["armed", "dies"].map((name) => join(temporaryDirectory(), name)) as [string, string];
+  const service = await Supervised.start("supervisor/adds-files.js", {
+    workers: 1,
+    probation: 1_000,
+    settings: { armed, dies },
+  });
+  const upgrade = async (): Promise<unknown> => {
+    const from = service.service.lines.length;
+    await service.upgrade().catch(() => {});
+    await service.settled();
+    return (await service.until("inherits", {}, from))["names"];
+  };
+  for (const file of [armed, dies]) writeFileSync(file, "");
+  expect(await upgrade()).toEqual(["own"]);
+  expect((await service.status()).generation).toBe(0);
+  rmSync(dies);
+  // What the worker has added that was rolled back is gone with it.
+  expect(await upgrade()).toEqual(["own"]);
+  rmSync(armed);
+  expect(await upgrade()).toEqual(["extra", "own"]);
+  // A worker that crashes leaves them to the next one, too.
+  const from = service.service.lines.length;
+  process.kill((await service.pids())[0]!, "SIGKILL");
+  expect((await service.until("inherits", {}, from))["names"]).toEqual(["extra", "own"]);
+  await service.settled();
+  await service.stop();
+});
