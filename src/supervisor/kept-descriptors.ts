@@ -63,8 +63,8 @@ export class KeptDescriptors<Worker extends object> {
   }
 
   closeAll(): void {
-    for (const index of [...this.#byIndex.keys()]) this.removeIndex(index);
-    for (const worker of [...this.#pending.keys()]) this.drop(worker);
+    for (const index of this.#byIndex.keys()) this.removeIndex(index);
+    for (const worker of this.#pending.keys()) this.drop(worker);
   }
 
   #set(index: number, name: string, item: InventoryItem | undefined): void {

@@ -1,4 +1,5 @@
 import { readdirSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
@@ -57,6 +58,26 @@ test("a worker that dies while its supervisor upgrades itself is started again",
     .toMatchObject([{ state: "ready" }, { state: "ready" }]);
   expect(await one.workers()).not.toContain(first);
   expect((await one.status()).workers!.map(({ restarts }) => restarts)).toContain(1);
+});
+
+test("workers that drain go on draining under the next supervisor", async () => {
+  const one = await Supervised.start();
+  const held = connect(one.service.port, "127.0.0.1");
+  held.write("GET /hold HTTP/1.1\r\nHost: here\r\n\r\n");
+  const { pid, worker } = await one.service.until("holding");
+  expect(await one.run("upgrade")).toMatchObject({ code: 0 });
+  for (const number of [1, 2]) {
+    expect(await one.upgradeSupervisor()).toMatchObject({ code: 0, stderr: "" });
+    const { replacement, predecessors } = await one.status();
+    expect(replacement).toMatchObject({ number });
+    expect(predecessors.map((old) => old.pid)).toContain(pid);
+  }
+  held.destroy();
+  expect(await one.service.until("exits", { worker: worker as number })).toMatchObject({ pid, code: 0 });
+  await expect.poll(async () => (await one.status()).predecessors, { interval: 50 }).toEqual([]);
+  expect(await one.run("upgrade")).toMatchObject({ code: 0 });
+  expect(await one.run("stop")).toMatchObject({ code: 0 });
+  expect(await one.service.exited).toEqual([0, null]);
 });
 
 test("a next version that does not start changes nothing, and the error says why", async () => {
@@ -147,7 +168,7 @@ class Supervised {
     }
     const file = asRelease ? join(this.#directory, "current") : HANDOVER;
     const own = ["--workers", "2", "--pid-file", this.#pidFile, "--probation", "100"];
-    const program = [PROGRAM, JSON.stringify({ port, drainTimeout: 5_000, exitTimeout: 5_000 })];
+    const program = [PROGRAM, JSON.stringify({ port, drainTimeout: 60_000, exitTimeout: 5_000 })];
     const words = [asRelease ? this.node : process.execPath, file, "run", ...own, ...flags, "--", ...program];
     this.service = Service.start("", { command: [...around, ...words] });
   }
