@@ -91,6 +91,7 @@ describe("what a program sees of listen() is the same as without handover", () =
     "signal",
     "port twice",
     "port of another server",
+    "port of its own other server",
     "path in no directory",
     "host that does not exist",
     "address of another host",
