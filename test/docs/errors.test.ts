@@ -41,13 +41,14 @@ const VARIABLES = new Set([
   "HANDOVER_STATE",
   "HANDOVER_STATE_CHECK",
   "HANDOVER_STATE_FAILURE",
+  "HANDOVER_WEBSOCKETS",
 ]);
 
 describe("docs/errors.md and the source", () => {
   test("have the same codes of errors and refusals", () => {
-    // ERR_HTTP_… and ERR_SERVER_… are Node's own.
+    // ERR_HTTP_…, ERR_SERVER_… and ERR_SOCKET_… are Node's own.
     expect(codes(page.text, /\bERR_[A-Z_\d]+\b/g)).toEqual(
-      codes(sources.join("\n"), /(?<=")ERR_(?!HTTP_|SERVER_)[A-Z_\d]+(?=")/g),
+      codes(sources.join("\n"), /(?<=")ERR_(?!HTTP_|SERVER_|SOCKET_)[A-Z_\d]+(?=")/g),
     );
   });
 
