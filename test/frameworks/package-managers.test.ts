@@ -27,11 +27,14 @@ beforeAll(() => {
   const web = JSON.stringify({ name: "web", version: "1.0.0", type: "module", dependencies });
 
   project("pnpm", { dependencies });
-  run(program("pnpm"), "node", packaged("pnpm/bin/pnpm.mjs"), "install", "--ignore-scripts", "--silent");
+  run(program("pnpm"), "node", packaged("pnpm/bin/pnpm.cjs"), "install", "--ignore-scripts", "--silent");
 
   const config = "nodeLinker: pnp\nenableTelemetry: false\nenableGlobalCache: false\nenableScripts: false\n";
-  project("pnp", { dependencies }, { ".yarnrc.yml": config, "yarn.lock": "" });
-  run(program("pnp"), "node", packaged("@yarnpkg/cli-dist/bin/yarn.js"), "install");
+  // Yarn adds node-gyp to a package that has an addon. Nothing is built here, nor downloaded.
+  const headers = `file:${resolve("node_modules/node-addon-api")}`;
+  const resolutions = { "node-addon-api": headers, "node-gyp": headers };
+  project("pnp", { dependencies, resolutions }, { ".yarnrc.yml": config, "yarn.lock": "" });
+  run(program("pnp"), "node", packaged("@yarnpkg/cli-dist/bin/yarn.js"), "install", "--no-immutable");
 
   const member = { "packages/web/package.json": web, "packages/web/server.js": SERVER };
   project("workspaces", { workspaces: ["packages/*"] }, member);

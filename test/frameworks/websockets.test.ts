@@ -16,8 +16,7 @@ testUpgrades("ws, unchanged", {
 testUpgrades("socket.io 4", {
   directory: "socket.io",
   args: ["server.js"],
-  clients: { ...httpClients(), ...socketIo({ keeps: false }) },
-  prints: DRAINS_SOON.prints,
+  clients: { ...httpClients(), ...socketIo({ keeps: true }) },
 });
 testUpgrades("socket.io 4, unchanged", {
   directory: "socket.io",

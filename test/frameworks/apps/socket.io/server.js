@@ -1,8 +1,10 @@
 import { Upgrader } from "handover";
+import { socketIo } from "handover/socket.io";
 import { io, server } from "./app.js";
 
-const upg = new Upgrader({ drainTimeout: 2_000 });
+const upg = new Upgrader();
+socketIo(upg, io);
 await upg.listen(server, { port: process.env.PORT }); // in place of server.listen()
 await upg.ready();
 await upg.exit;
-await io.close();
+process.exit(); // socket.io keeps the process alive
