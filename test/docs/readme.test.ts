@@ -93,16 +93,14 @@ test("WebSockets move if the lines of README.md are added to its program", async
 });
 
 test("state moves if the lines of README.md are added to its program", async () => {
-  const visiting = withLines(state)
-    .replace(/response\.end\(.*?\)\);/, "response.end(String(++visits)));")
-    .replace("60_000", "1");
+  const visiting = withLines(state).replace(/response\.end\(.*?\)\);/, "response.end(String(++visits)));");
   const program = await DocumentedProgram.start(visiting);
   const visit = async (): Promise<number> =>
     Number(await (await fetch(`http://127.0.0.1:${program.port}`)).text());
   expect(await visit()).toBe(1);
   await program.upgrade();
   expect(await visit()).toBe(2);
-  expect(await program.stop()).toMatch(/^(\d visits\n)+$/);
+  expect(await program.stop()).toBe("");
 });
 
 test("the unit of README.md has lines of what handover unit prints", async () => {
