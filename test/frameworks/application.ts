@@ -34,11 +34,8 @@ interface Row extends Program {
 /** The option of Node that upgrades a program without a line of code. */
 export const AUTO = ["--import", "handover/auto"] as const;
 
-/** For a program whose WebSockets stay: they are closed with 1012 in the second half of this time, and it warns of them. */
-export const DRAINS_SOON = {
-  env: { HANDOVER_DRAIN_TIMEOUT: "2000" },
-  prints: /.*HANDOVER_WEBSOCKET.*|.*--trace-warnings.*/g,
-} as const;
+/** For an unchanged program whose WebSockets may move: its server knows of a client what is in its request. */
+export const MOVES_WEB_SOCKETS = { HANDOVER_WEBSOCKETS: "move" } as const;
 
 /** Where time is short, one in place of three. */
 export const UPGRADES = process.env["HANDOVER_FRAMEWORKS"] === "short" ? 1 : 3;

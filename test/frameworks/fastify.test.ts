@@ -1,6 +1,6 @@
-import { AUTO, DRAINS_SOON, testUpgrades } from "./application.js";
+import { AUTO, MOVES_WEB_SOCKETS, testUpgrades } from "./application.js";
 import { eventStream, httpClients } from "./http-clients.js";
-import { keptWebSocket, reconnectingWebSocket } from "./web-socket-clients.js";
+import { keptWebSocket } from "./web-socket-clients.js";
 
 const clients = { ...httpClients(), ...eventStream() };
 
@@ -12,6 +12,6 @@ testUpgrades("fastify 5 with @fastify/websocket", {
 testUpgrades("fastify 5 with @fastify/websocket, unchanged", {
   directory: "fastify",
   args: [...AUTO, "plain.js"],
-  clients: { ...clients, ...reconnectingWebSocket("/socket") },
-  ...DRAINS_SOON,
+  clients: { ...clients, ...keptWebSocket("/socket") },
+  env: MOVES_WEB_SOCKETS,
 });

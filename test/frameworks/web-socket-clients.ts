@@ -65,33 +65,31 @@ interface Closed {
   closeCode: number;
 }
 
-/** A client of socket.io that keeps its id, or one that may reconnect. */
-export function socketIo({ keeps }: { keeps: boolean }): Askers {
-  return {
-    [keeps ? "socket.io" : "socket.io that reconnects"]: (port) => new SocketIoClient(port, keeps),
-  };
+/** A client of socket.io that is not disconnected. */
+export function socketIo(): Askers {
+  return { "socket.io": (port) => new SocketIoClient(port) };
 }
 
 class SocketIoClient implements Asker {
   readonly #socket: Socket;
-  #failure: Error | undefined;
+  readonly #disconnected: Promise<never>;
 
-  constructor(port: number, keeps: boolean) {
+  constructor(port: number) {
     this.#socket = io(`ws://127.0.0.1:${port}`, { transports: ["websocket"], forceNew: true });
-    if (!keeps) return;
-    this.#socket.on("disconnect", (reason) => (this.#failure = new Error(`disconnected: ${reason}`)));
+    this.#disconnected = new Promise((_, reject) =>
+      this.#socket.once("disconnect", (reason) => reject(new Error(`disconnected: ${reason}`))),
+    );
+    this.#disconnected.catch(() => {});
   }
 
   async ask(): Promise<string> {
     const text = word();
-    for (;;) {
-      if (this.#failure !== undefined) throw this.#failure;
-      if (!this.#socket.connected) await new Promise<void>((done) => this.#socket.once("connect", done));
-      const left = new Promise<undefined>((done) => this.#socket.once("disconnect", () => done(undefined)));
-      const answer = await Promise.race([this.#socket.emitWithAck("say", text) as Promise<string>, left]);
-      // Its question, or the answer, may be lost with the connection.
-      if (answer !== undefined) return answer;
-    }
+    const answer = await Promise.race([
+      this.#socket.emitWithAck("say", text) as Promise<string>,
+      this.#disconnected,
+    ]);
+    if (!answer.startsWith(text)) throw new Error(`was answered ${answer}`);
+    return answer;
   }
 
   close(): void {
