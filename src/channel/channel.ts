@@ -47,7 +47,10 @@ export class Channel {
   readonly #reader: PacketReader;
   #watcher: Watcher | undefined;
   #listener: ChannelListener | undefined;
-  /** Messages that the socket has not accepted yet, with duplicates of the descriptors: their owners may close theirs. */
+  /**
+   * Messages that the socket has not accepted yet, with duplicates of the descriptors: their owners may close theirs. What
+   * was sent is erased, as it may hold keys.
+   */
   readonly #waiting: { message: Message; data: Uint8Array; fds: readonly number[] }[] = [];
   /** Set while sending, or reading, waits after an error that no event of the socket ends. */
   #sendRetry: NodeJS.Timeout | undefined;
@@ -102,6 +105,7 @@ export class Channel {
     const data = encode(message, body, this.maxSize);
     if (this.#waiting.length === 0) {
       const sent = native().send(this.fd, data, fds);
+      if (!isTransient(sent)) data.fill(0);
       if (sent >= 0) return true;
       if (!isTransient(sent)) {
         if (!hasClosed(sent)) this.#fail(channelError(sent, "send", message.type));
@@ -219,6 +223,7 @@ export class Channel {
         return this.#fail(channelError(sent, "send", message.type));
       }
       // If the other end has closed, the reading side reports it.
+      data.fill(0);
       closeAll(fds);
       count++;
     }
@@ -294,7 +299,10 @@ export class Channel {
   #clear(): void {
     clearTimeout(this.#sendRetry);
     clearTimeout(this.#readRetry);
-    for (const { fds } of this.#waiting.splice(0)) closeAll(fds);
+    for (const { data, fds } of this.#waiting.splice(0)) {
+      data.fill(0);
+      closeAll(fds);
+    }
   }
 }
 

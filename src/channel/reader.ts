@@ -59,7 +59,10 @@ export class PacketReader {
       const message = decode(packet);
       if (message.type !== "unknown") {
         checkProtocol(message);
-        return { message, fds: fdsLost ? withoutLost(message, fds) : fds, body: bodyOf(packet), sender };
+        const body = bodyOf(packet);
+        // The next packet may be short, and an offer may hold keys.
+        if (message.type === "offer") packet.fill(0);
+        return { message, fds: fdsLost ? withoutLost(message, fds) : fds, body, sender };
       }
       closeAll(fds);
       this.#onUnknown(message.name);

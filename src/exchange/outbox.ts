@@ -108,8 +108,9 @@ export class Outbox {
   }
 
   #sendPacket({ heads, fds, bodies }: Packet): void {
+    const body = Buffer.concat(bodies);
     try {
-      if (this.#link.send({ type: "offer", parcels: heads }, fds, Buffer.concat(bodies))) return;
+      if (this.#link.send({ type: "offer", parcels: heads }, fds, body)) return;
       // Parcels that were sent before may be with the other end, which may live until end() says that it is dead.
       this.#isOpen = false;
     } catch (error) {
@@ -119,6 +120,9 @@ export class Outbox {
         for (const { number } of heads) this.#settle(number, { how: "refused", ...refusal });
         return;
       }
+    } finally {
+      // It may hold the keys of connections.
+      body.fill(0);
     }
     for (const { number } of heads) this.#unsent.add(number);
     // It may be offered again at once: settled in this turn, that would keep the event loop from closing others.
