@@ -49,6 +49,7 @@ export type RefusalCode =
   | "ERR_EXPIRED"
   | "ERR_FREEZE"
   | "ERR_HALF_MOVED"
+  | "ERR_HTTP2"
   | "ERR_INTERCEPTED"
   | "ERR_MEMORY"
   | "ERR_MIGRATE"
@@ -58,6 +59,11 @@ export type RefusalCode =
   | "ERR_STOP"
   | "ERR_TAKER"
   | "ERR_TIMEOUT"
+  | "ERR_TLS_CERTIFICATE"
+  | "ERR_TLS_CIPHER"
+  | "ERR_TLS_RECORDS"
+  | "ERR_TLS_SELF_TEST"
+  | "ERR_TLS_VERSION"
   | "ERR_VERSION";
 
 /** The process that has a unit. */

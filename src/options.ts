@@ -2,7 +2,7 @@ import { constants, homedir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
 import { HandoverError, reasonOf } from "./errors.js";
 import { MAX_FDS } from "./platform/native.js";
-import { integer, milliseconds, refuseUnknown, wrongOption } from "./util/validation.js";
+import { flag, integer, milliseconds, refuseUnknown, wrongOption } from "./util/validation.js";
 
 /** Options of `new Upgrader()`. Times are in milliseconds. */
 export interface UpgraderOptions {
@@ -30,6 +30,11 @@ export interface UpgraderOptions {
    * which the upgrade would lose. "allow": it does not ask. Default "refuse".
    */
   unmanaged?: "refuse" | "allow";
+  /**
+   * `false`: connections over TLS do not move, and their keys stay in this process. Also an option of `listen()`, for one
+   * server. Default `true`.
+   */
+  tls?: boolean;
   /**
    * Keeps the compiled code of the program's modules in a directory, from which successors start faster: Node 22.1 and later.
    * `true`: `$XDG_CACHE_HOME/handover`, or else `~/.cache/handover`. Default `false`.
@@ -72,6 +77,8 @@ export interface Settings {
     readonly stop: readonly NodeJS.Signals[];
   };
   readonly unmanaged: "refuse" | "allow";
+  /** Whether connections over TLS may move. */
+  readonly tls: boolean;
   /** A directory. */
   readonly compileCache: string | undefined;
   readonly spawn: () => CommandOverride;
@@ -98,6 +105,7 @@ export function readOptions(options: UpgraderOptions, directory: string): Settin
     controlSocket,
     signals = {},
     unmanaged = "refuse",
+    tls = true,
     compileCache = false,
     spawn = {},
   } = options;
@@ -113,6 +121,7 @@ export function readOptions(options: UpgraderOptions, directory: string): Settin
     controlSocket: control ?? (pidFile === undefined ? true : `${pidFile}.sock`),
     signals: readSignals(signals),
     unmanaged: readUnmanaged(unmanaged),
+    tls: flag("tls", tls),
     compileCache: readCompileCache(compileCache, directory),
     spawn: readSpawn(spawn),
     computesSpawn: typeof spawn === "function",
@@ -129,6 +138,7 @@ const KNOWN = [
   "controlSocket",
   "signals",
   "unmanaged",
+  "tls",
   "compileCache",
   "spawn",
 ] satisfies (keyof UpgraderOptions)[];

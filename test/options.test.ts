@@ -26,6 +26,7 @@ test("every option has a default", () => {
     controlSocket: true,
     signals: { upgrade: "SIGHUP", stop: ["SIGTERM", "SIGINT"] },
     unmanaged: "refuse",
+    tls: true,
     compileCache: undefined,
     computesSpawn: false,
   });
@@ -39,6 +40,7 @@ test.each<[UpgraderOptions, object]>([
   [{ exitTimeout: 0 }, { exitTimeout: 0 }],
   [{ probation: 0 }, { probation: 0 }],
   [{ maxDraining: 1 }, { maxDraining: 1 }],
+  [{ tls: false }, { tls: false }],
   [{ compileCache: "cache" }, { compileCache: "/srv/cache" }],
   [{ pidFile: "app.pid" }, { pidFile: "/srv/app.pid", controlSocket: "/srv/app.pid.sock" }],
   [{ pidFile: "/run/app.pid" }, { pidFile: "/run/app.pid", controlSocket: "/run/app.pid.sock" }],
@@ -79,6 +81,7 @@ test.each<[object, string | RegExp]>([
   [{ pidFile: "" }, "the option \"pidFile\" must be a path, not ''"],
   [{ pidFile: 7 }, 'the option "pidFile" must be a path, not 7'],
   [{ pidFile: "a\0b" }, "the option \"pidFile\" must be a path, not 'a\\x00b'"],
+  [{ tls: "no" }, "the option \"tls\" must be true or false, not 'no'"],
   [{ controlSocket: true }, 'the option "controlSocket" must be a path, not true'],
   [{ signals: true }, 'the option "signals" takes an object of options, not true'],
   [{ signals: [] }, 'the option "signals" takes an object of options, not []'],

@@ -1,4 +1,4 @@
-import { Server as HttpServer } from "node:http";
+import type { Server as HttpServer } from "node:http";
 import type { Server, Socket } from "node:net";
 import { native } from "../platform/native.js";
 import { countConnection, overrideMember } from "../platform/node-internals.js";
@@ -6,7 +6,8 @@ import type { CloseStrategy } from "./adapter.js";
 import type { GuardedAdapter } from "./guarded-adapter.js";
 import type { FrozenConnection, Movable } from "./freeze.js";
 import { SilenceWatch } from "./silence-watch.js";
-import { encodeConnection } from "./connection-parcel.js";
+import { sendCloseNotify } from "../tls/secure-connections.js";
+import { encodeConnection, forgetSecrets } from "./connection-parcel.js";
 import { Use } from "./use.js";
 
 interface DormantListener {
@@ -55,28 +56,37 @@ export class DormantConnections implements CloseStrategy {
    *
    * @param timeout how long, in ms, its client may be silent
    */
-  adopt(fd: number, state: unknown, adapter: GuardedAdapter, timeout: number): boolean {
+  adopt({ fd, state, adapter, records }: Frozen, timeout: number): boolean {
     this.#silent ??= this.#watch();
     if (this.#silent === undefined) return false;
-    this.#silent.add(new DormantConnection(this, fd, state, adapter, performance.now() + timeout));
+    // A copy, which lives as long as the connection.
+    const frozen = { fd, state, adapter, records: records && Uint8Array.from(records) };
+    this.#silent.add(new DormantConnection(this, frozen, performance.now() + timeout));
     countConnection(this.#server.server, 1);
     return true;
   }
 
   freeze(connection: DormantConnection, id: number): FrozenConnection | undefined {
-    const { fd, state, adapter } = connection;
+    const { fd, state, adapter, records } = connection;
     const { label } = this.#server;
-    const parcel = encodeConnection({ id, label, adapter, state, fd });
+    const parcel = encodeConnection({ id, label, adapter, state, records, fd });
     if (this.#silent?.remove(connection) !== true) return undefined;
     this.#offered.add(connection);
-    const use = new Use(fd);
+    const use = new Use(fd, records === undefined);
+    const end = (): void => {
+      forgetSecrets(parcel);
+      this.#end(connection);
+    };
     return {
       connection,
       parcel,
-      onTaken: () => this.#end(connection),
-      onReturned: () => this.#takeBack(connection),
+      onTaken: end,
+      onReturned: () => {
+        forgetSecrets(parcel);
+        this.#takeBack(connection);
+      },
       isUntouched: () => !this.#offered.has(connection) || use.isUnchanged,
-      onLost: () => this.#end(connection),
+      onLost: end,
     };
   }
 
@@ -99,7 +109,7 @@ export class DormantConnections implements CloseStrategy {
   }
 
   closeIdle(connection: DormantConnection): void {
-    if (this.#silent?.remove(connection)) this.#close(connection);
+    if (this.#silent?.remove(connection)) this.#closeSilent(connection);
   }
 
   /** Offered ones included: the successor may never answer. */
@@ -118,10 +128,12 @@ export class DormantConnections implements CloseStrategy {
       spoke: (connection) => this.#listener.wake(connection, false),
       expired: (connection) => this.#expire(connection),
     });
-    const { server } = this.#server;
-    if (silent === undefined || !(server instanceof HttpServer)) return silent;
-    for (const name of ["closeIdleConnections", "closeAllConnections"] as const) {
-      const close = server[name].bind(server);
+    if (silent === undefined) return silent;
+    // One of HTTP/2 has the first only, and others have none.
+    const server = this.#server.server as Server & Partial<Pick<HttpServer, (typeof CLOSING)[number]>>;
+    for (const name of CLOSING) {
+      const close = server[name]?.bind(server);
+      if (close === undefined) continue;
       overrideMember(server, name, () => {
         this.#destroySilent();
         close();
@@ -147,7 +159,7 @@ export class DormantConnections implements CloseStrategy {
 
   #expire(connection: DormantConnection): void {
     const expire = connection.adapter.expire?.(connection.state);
-    if (expire === undefined) this.#close(connection);
+    if (expire === undefined) this.#closeSilent(connection);
     else this.#listener.wake(connection, true, expire);
   }
 
@@ -155,8 +167,16 @@ export class DormantConnections implements CloseStrategy {
     if (this.#offered.delete(connection)) this.#close(connection);
   }
 
+  /** One that is in no other process's hands: the client of TLS learns that no attacker has cut it. */
+  #closeSilent(connection: DormantConnection): void {
+    const { fd, records } = connection;
+    if (records !== undefined) sendCloseNotify(fd, records);
+    this.#close(connection);
+  }
+
   #close(connection: DormantConnection): void {
     connection.hasEnded = true;
+    connection.records?.fill(0);
     native().close(connection.fd);
     this.#uncount();
   }
@@ -167,28 +187,36 @@ export class DormantConnections implements CloseStrategy {
   }
 }
 
-/** An adopted connection whose client has not sent a byte since. */
-export class DormantConnection implements Movable {
+/** Node's methods that close the connections of a server of HTTP. */
+const CLOSING = ["closeIdleConnections", "closeAllConnections"] as const;
+
+/** What an adopted connection is made of. */
+export interface Frozen {
   readonly fd: number;
   readonly state: unknown;
   readonly adapter: GuardedAdapter;
+  /** Where its record layer stands, if it has one. */
+  readonly records: Uint8Array | undefined;
+}
+
+/** An adopted connection whose client has not sent a byte since. */
+export class DormantConnection implements Movable, Frozen {
+  readonly fd: number;
+  readonly state: unknown;
+  readonly adapter: GuardedAdapter;
+  readonly records: Uint8Array | undefined;
   /** When its silence ends it, in ms of `performance.now()`. */
   readonly deadline: number;
   readonly identity = this;
   hasEnded = false;
   readonly #all: DormantConnections;
 
-  constructor(
-    all: DormantConnections,
-    fd: number,
-    state: unknown,
-    adapter: GuardedAdapter,
-    deadline: number,
-  ) {
+  constructor(all: DormantConnections, { fd, state, adapter, records }: Frozen, deadline: number) {
     this.#all = all;
     this.fd = fd;
     this.state = state;
     this.adapter = adapter;
+    this.records = records;
     this.deadline = deadline;
   }
 

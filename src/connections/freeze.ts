@@ -1,9 +1,10 @@
-import { type Parcel, type Refusal, refusalOf } from "../exchange/parcel.js";
+import { makeRefusal, type Parcel, type Refusal, refusalOf } from "../exchange/parcel.js";
+import type { SecureConnections } from "../tls/secure-connections.js";
 import type { Socket } from "node:net";
 import { reportFailure, type GuardedAdapter } from "./guarded-adapter.js";
 import type { Http1 } from "./http1.js";
 import { PausedSocket } from "./paused-socket.js";
-import { encodeConnection } from "./connection-parcel.js";
+import { encodeConnection, forgetSecrets, SECURE_KIND } from "./connection-parcel.js";
 import { Use } from "./use.js";
 
 /** A connection that can move to the successor: one with a socket, or a dormant one. */
@@ -46,6 +47,8 @@ interface ConnectionServer {
   readonly label: string;
   readonly adapters: readonly GuardedAdapter[];
   readonly http1: Http1 | undefined;
+  /** The record layers of its connections; undefined without TLS. */
+  readonly secure: SecureConnections | undefined;
   /** Why a connection cannot move by an adapter, if it cannot. */
   refuse(socket: Socket, adapter: GuardedAdapter): Refusal | undefined;
 }
@@ -72,6 +75,8 @@ export class OpenConnection implements Movable {
   /** In one turn: bytes that arrive after the adapter's look are still in the kernel, and move along. */
   freeze(id: number): FrozenConnection | Refusal | undefined {
     if (this.#socket.destroyed) return undefined;
+    const obstacle = this.#server.secure?.obstacle(this.#socket);
+    if (obstacle !== undefined) return obstacle === "busy" ? undefined : makeRefusal(obstacle);
     let failure: Refusal | undefined;
     for (const adapter of this.#server.adapters) {
       const frozen = this.#server.refuse(this.#socket, adapter) ?? adapter.freeze(this.#socket);
@@ -103,20 +108,28 @@ export class OpenConnection implements Movable {
     this.#server.http1?.markStaying(this.#socket);
   }
 
-  #pause(adapter: GuardedAdapter, state: unknown, id: number): FrozenConnection | Refusal {
+  #pause(adapter: GuardedAdapter, state: unknown, id: number): FrozenConnection | Refusal | undefined {
     const socket = this.#socket;
+    const { label, secure } = this.#server;
     let paused: PausedSocket | undefined;
+    let records: Uint8Array | undefined;
     try {
       paused = new PausedSocket(socket, (member, error) => reportFailure(adapter, member, error));
-      const { label } = this.#server;
+      if (secure !== undefined && (records = secure.freeze(socket)) === undefined) {
+        // The adapter has written on it since the first look.
+        paused.resume();
+        return undefined;
+      }
       const { unread, fd } = paused;
-      const parcel = encodeConnection({ id, label, adapter, state, unread, fd });
+      const parcel = encodeConnection({ id, label, adapter, state, unread, records, fd });
       return new FrozenSocket(this, parcel, adapter, socket, paused);
     } catch (error) {
       // The state is no JSON, or the adapter has closed the socket.
       paused?.resume();
       reportFailure(adapter, "freeze", error);
       return refusalOf(error, "ERR_ADAPTER");
+    } finally {
+      records?.fill(0);
     }
   }
 }
@@ -142,15 +155,18 @@ class FrozenSocket implements FrozenConnection {
     this.#adapter = adapter;
     this.#socket = socket;
     this.#paused = paused;
-    this.#use = new Use(paused.fd);
+    // To continue a TLS connection on which another process has written would use its sequence numbers again.
+    this.#use = new Use(paused.fd, parcel.kind !== SECURE_KIND);
   }
 
   onTaken(): void {
+    forgetSecrets(this.parcel);
     this.#adapter.moved?.(this.#socket);
     this.#paused.discard();
   }
 
   onReturned(): void {
+    forgetSecrets(this.parcel);
     this.#paused.resume();
   }
 
@@ -159,6 +175,7 @@ class FrozenSocket implements FrozenConnection {
   }
 
   onLost(): void {
+    forgetSecrets(this.parcel);
     this.#paused.discard();
   }
 }

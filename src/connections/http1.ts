@@ -10,6 +10,7 @@ import {
   responseOf,
   writeQueueSize,
 } from "../platform/node-internals.js";
+import { parsesSecure, securedBy } from "../platform/tls-internals.js";
 import { IdleList } from "./idle-list.js";
 import { LastResponses } from "./last-responses.js";
 import type { CloseStrategy, Handover } from "./adapter.js";
@@ -51,6 +52,7 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
   readonly #program: HttpConnections | undefined;
   readonly #connections: Http1Connections;
   readonly #server: HttpServer;
+  readonly #isTls: boolean;
   readonly #idleList: IdleList;
   readonly #limits: TimeLimits;
   readonly #last = new LastResponses();
@@ -71,15 +73,17 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
     this.version = program?.version ?? 1;
     this.#program = program;
     this.#server = server;
+    this.#isTls = isTlsServer(server);
     this.#connections = connections;
     this.#idleList = new IdleList(server);
     this.#limits = new TimeLimits(server);
     subscribe(REQUEST_START, this.#onRequest);
   }
 
-  /** In the server's event `connection`, before its other listeners. */
+  /** In the server's event `connection`, with TLS `secureConnection`, before its other listeners. */
   add(socket: Socket): void {
-    if (this.#intercepts || socket.bytesRead > 0 || acceptedBy(socket) !== (this.#server as Server)) {
+    const accepting = this.#isTls ? securedBy(socket) : acceptedBy(socket);
+    if (this.#intercepts || socket.bytesRead > 0 || accepting !== (this.#server as Server)) {
       this.#intercepted.add(socket);
     }
   }
@@ -159,7 +163,7 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
       Object.assign(socket, { handover });
       this.#program?.restore?.(socket, saved);
     }
-    this.#server.emit("connection", socket);
+    this.#server.emit(this.#isTls ? "secureConnection" : "connection", socket);
     if (this.#connections.acceptedAt(socket) === undefined) return;
     this.#adopted.set(socket, state as Silence);
     this.#limits.apply(socket, state as Silence, isSilent);
@@ -176,10 +180,9 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
   /** Whether a listener or `emit` of the program decides when Node's parser gets a connection. */
   get #intercepts(): boolean {
     const server = this.#server;
-    return (
-      Object.hasOwn(server, "emit") ||
-      !server.listeners("connection").includes(parserListener() as () => void)
-    );
+    if (Object.hasOwn(server, "emit")) return true;
+    if (this.#isTls) return !parsesSecure(server);
+    return !server.listeners("connection").includes(parserListener() as () => void);
   }
 
   get #limit(): number {

@@ -1,5 +1,6 @@
 import type { Server as HttpServer } from "node:http";
 import type { Socket } from "node:net";
+import { isTlsServer } from "../platform/builtins.js";
 
 /** The state by which the next process continues the time limits of a silent connection. */
 export interface Silence {
@@ -53,8 +54,7 @@ export class TimeLimits {
     const timeout = this.#timeoutOf(silence);
     const limit = this.#requestLimit(silence);
     if (limit > 0 && (timeout === 0 || limit < timeout)) return (socket) => this.#endRequest(socket);
-    const isObserved =
-      this.#server.listenerCount("timeout") > 0 || this.#server.listenerCount("connection") > OWN_LISTENERS;
+    const isObserved = this.#server.listenerCount("timeout") > 0 || hasOwnListener(this.#server);
     // Its socket has a timeout that ends at once.
     return isObserved ? () => {} : undefined;
   }
@@ -133,5 +133,12 @@ function elapsed({ silentSince }: Silence): number {
 /** Node's default, which Node 20 does not let a program change. */
 const BUFFER = 1_000;
 
-/** Listeners of `connection` that no program has added: Node's and handover's. */
+/** Whether the program itself listens to the connections of a server. */
+function hasOwnListener(server: HttpServer): boolean {
+  if (!isTlsServer(server)) return server.listenerCount("connection") > OWN_LISTENERS;
+  return server.listenerCount("secureConnection") > OWN_SECURE_LISTENERS;
+}
+
+/** Listeners of `connection`, and of `secureConnection`, that no program has added: Node's and handover's. */
 const OWN_LISTENERS = 2;
+const OWN_SECURE_LISTENERS = 4;

@@ -3,16 +3,18 @@ import { HandoverError, reasonOf } from "../errors.js";
 import type { TakeResult } from "../exchange/exchange.js";
 import { makeRefusal, type Parcel, type Refusal } from "../exchange/parcel.js";
 import { isTlsServer } from "../platform/builtins.js";
+import { isKnownTls } from "../platform/tls-internals.js";
+import { hasSent, SecureConnections } from "../tls/secure-connections.js";
 import { allowsHalfOpen, countConnection, joinServer, wrapMember } from "../platform/node-internals.js";
 import { check, native } from "../platform/native.js";
 import type { CloseStrategy, ConnectionAdapter } from "./adapter.js";
-import { DormantConnection, DormantConnections } from "./dormant.js";
+import { DormantConnection, DormantConnections, type Frozen } from "./dormant.js";
 import { AdapterGuard, reportFailure, type GuardedAdapter } from "./guarded-adapter.js";
 import { HttpConnections } from "./http-connections.js";
 import { Http1, INTERCEPTED, speaksHttp1, type Http1Connections } from "./http1.js";
 import { Http2Sessions } from "./http2.js";
 import { type Movable, OpenConnection } from "./freeze.js";
-import { decodeConnection } from "./connection-parcel.js";
+import { decodeConnection, forgetSecrets, SECURE_KIND } from "./connection-parcel.js";
 import { onClose } from "./on-close.js";
 import { UnregisteredWebSockets } from "./unregistered-web-sockets.js";
 
@@ -38,8 +40,10 @@ export class TrackedServer {
   readonly #open = new Map<Socket, number>();
   /** Made when they are to move. */
   readonly #movables = new Map<Socket, OpenConnection>();
-  /** TLS sockets, as the program sees them. */
-  readonly #secure = new Set<Socket>();
+  /** The record layers of its connections, if those over TLS move. */
+  readonly secure: SecureConnections | undefined;
+  /** TLS sockets, as the program sees them, and when the handshake of each ended, as in {@link #open}. */
+  readonly #secure = new Map<Socket, number>();
   /** Made for the first one. */
   #dormant: DormantConnections | undefined;
   /** The adapters by which its connections move. */
@@ -54,14 +58,14 @@ export class TrackedServer {
     if (this.#open.delete(socket)) this.#listener.ended();
   });
   readonly #forHttp1: Http1Connections = {
-    sockets: () => [...this.#open.keys(), ...this.#secure],
+    sockets: () => new Set([...this.#open.keys(), ...this.#secure.keys()]),
     acceptedAt: (socket) => {
-      if (this.#secure.has(socket)) return 0;
-      const accepted = this.#open.get(socket);
+      const accepted = this.#secure.get(socket) ?? this.#open.get(socket);
       return accepted === NOT_HTTP ? undefined : accepted;
     },
     responded: (socket) => {
-      if (this.#open.has(socket)) this.#listener.mayBeIdle(this.#movableOf(socket));
+      if (this.#open.has(socket) || this.#secure.has(socket))
+        this.#listener.mayBeIdle(this.#movableOf(socket));
     },
   };
 
@@ -70,10 +74,18 @@ export class TrackedServer {
   readonly #moves: boolean;
   readonly #restoreEmit: (() => void) | undefined;
 
-  constructor(server: Server, label: string, connections: Connections, listener: TrackedServerListener) {
+  /** @param movesTls whether connections over TLS may move */
+  constructor(
+    server: Server,
+    label: string,
+    connections: Connections,
+    movesTls: boolean,
+    listener: TrackedServerListener,
+  ) {
     this.server = server;
-    // TLS keeps its state in the process.
-    this.#moves = connections !== false && !isTlsServer(server);
+    const isTls = isTlsServer(server);
+    this.#moves = connections !== false && (!isTls || (movesTls && isKnownTls()));
+    this.secure = isTls && this.#moves ? new SecureConnections(server) : undefined;
     const program = connections instanceof HttpConnections ? connections : undefined;
     this.label = label;
     this.#listener = listener;
@@ -89,7 +101,7 @@ export class TrackedServer {
     this.webSockets = this.http1 === undefined ? undefined : new UnregisteredWebSockets(server);
     server.prependListener("connection", this.#onConnection);
     this.#restoreEmit = Object.hasOwn(server, "emit") ? this.#wrapEmit() : undefined;
-    if (isTlsServer(server)) server.prependListener("secureConnection", this.#onSecureConnection);
+    if (isTls) server.prependListener("secureConnection", this.#onSecureConnection);
   }
 
   /** Lets its connections move and close by a further adapter. */
@@ -106,10 +118,15 @@ export class TrackedServer {
   /** Connections that can move, the dormant ones first; of those that are there now, without those that end meanwhile. */
   *movable(): Generator<Movable> {
     if (this.adapters.length === 0) return;
-    const sockets = [...this.#open.keys()];
+    const sockets = [...this.#visible];
     const dormant = [...(this.#dormant ?? [])];
     yield* dormant;
     for (const socket of sockets) if (!socket.destroyed) yield this.#movableOf(socket);
+  }
+
+  /** The sockets that the program sees. */
+  get #visible(): Iterable<Socket> {
+    return isTlsServer(this.server) ? this.#secure.keys() : this.#open.keys();
   }
 
   get size(): number {
@@ -127,7 +144,7 @@ export class TrackedServer {
 
   /** Asks the adapters to close a part of the connections, at most 1, in their protocol's own way. */
   closeFraction(part: number): void {
-    const sockets = [...(isTlsServer(this.server) ? this.#secure : this.#open.keys())];
+    const sockets = [...this.#visible];
     let left = Math.ceil(sockets.length * part);
     for (const socket of sockets) {
       if (left === 0) return;
@@ -137,8 +154,17 @@ export class TrackedServer {
   }
 
   /** Takes a connection that the predecessor offers. */
-  adopt({ body, version, fds }: Parcel): TakeResult {
-    const { protocol, state, unread } = decodeConnection(body);
+  adopt(parcel: Parcel): TakeResult {
+    try {
+      return this.#adopt(parcel);
+    } finally {
+      forgetSecrets(parcel);
+    }
+  }
+
+  #adopt({ kind, body, version, fds }: Parcel): TakeResult {
+    if ((kind === SECURE_KIND) !== isTlsServer(this.server)) return makeRefusal("ERR_NO_TAKER");
+    const { protocol, state, unread, records } = decodeConnection({ kind, body });
     const adapters = this.adapters.filter(({ name }) => name === protocol);
     // Several WebSocket servers are adapters of one name.
     const adapter = adapters.find((one) => one.version === version);
@@ -148,11 +174,19 @@ export class TrackedServer {
     const refusal = adapter === this.http1 ? this.http1?.refuse() : undefined;
     if (refusal !== undefined) return refusal;
     const timeout = unread === undefined ? adapter.idleTimeout?.(state) : undefined;
-    if (timeout !== undefined && this.#adoptDormant(fd, state, adapter, timeout)) return "taken";
+    const frozen = { fd, state, adapter, records };
+    if (timeout !== undefined && this.#adoptDormant(frozen, timeout)) return "taken";
     // A socket closes its descriptor, and the exchange closes that of a refused parcel.
     const duplicate = check(native().duplicate(fd), "duplicate", "a connection");
     countConnection(this.server, 1);
-    this.#attach({ fd: duplicate, state, adapter }, true, unread);
+    const socket = this.#attach({ ...frozen, fd: duplicate }, unread);
+    try {
+      this.#thaw(socket, frozen, true);
+    } catch (error) {
+      // The predecessor would use the sequence numbers of what was sent again: it must not continue the connection.
+      if (!hasSent(socket)) throw error;
+      reportFailure(adapter, "thaw", error);
+    }
     native().close(fd);
     return "taken";
   }
@@ -174,6 +208,7 @@ export class TrackedServer {
     this.server.removeListener("connection", this.#onConnection);
     this.#restoreEmit?.();
     this.server.removeListener("secureConnection", this.#onSecureConnection);
+    this.secure?.dispose();
     this.http1?.dispose();
     this.http2.dispose();
     this.webSockets?.dispose();
@@ -184,8 +219,8 @@ export class TrackedServer {
     // A program that has read the first bytes may emit the event again.
     if ((this.#open.get(socket) ?? NOT_HTTP) !== NOT_HTTP) return;
     this.#track(socket, Math.trunc(performance.now()));
-    // A TLS connection is added again with its secure socket: its client may never begin a handshake.
-    this.http1?.add(socket);
+    // A TLS connection is HTTP's with its secure socket: its client may never begin a handshake.
+    if (!isTlsServer(this.server)) this.http1?.add(socket);
   };
 
   /** A program that has replaced `emit` may give no connection to the listeners: a drain would not wait for it. */
@@ -198,9 +233,11 @@ export class TrackedServer {
 
   readonly #onSecureConnection = (socket: Socket): void => {
     this.http1?.add(socket);
-    if (this.#secure.has(socket)) return;
-    this.#secure.add(socket);
-    socket.on("close", this.#onClose);
+    const accepted = this.#secure.get(socket);
+    if ((accepted ?? NOT_HTTP) !== NOT_HTTP) return;
+    // An adopted one has the listener already.
+    if (accepted === undefined) socket.on("close", this.#onClose);
+    this.#secure.set(socket, Math.trunc(performance.now()));
   };
 
   #track(socket: Socket, accepted: number): void {
@@ -217,20 +254,23 @@ export class TrackedServer {
   }
 
   /** Owns the descriptor, and the place of its connection in the server's count. */
-  #attach(frozen: Frozen | DormantConnection, isSilent: boolean, unread?: Uint8Array): Socket {
-    const { fd, state, adapter } = frozen;
-    const { server } = this;
-    const socket = this.#socketOn(fd);
-    joinServer(server, socket);
+  #attach(frozen: Frozen | DormantConnection, unread?: Uint8Array): Socket {
+    const socket = this.#socketOn(frozen);
+    joinServer(this.server, socket);
     if (unread !== undefined) socket.unshift(unread);
     this.#track(socket, NOT_HTTP);
+    if (frozen.records !== undefined) this.#secure.set(socket, NOT_HTTP);
     // A connection that was refused is not offered again when it wakes.
     if (frozen instanceof DormantConnection) {
       this.#movables.set(socket, new OpenConnection(socket, this, frozen));
     }
+    return socket;
+  }
+
+  /** To throw is to refuse. */
+  #thaw(socket: Socket, { adapter, state }: Frozen, isSilent: boolean): void {
     try {
-      adapter.thaw(socket, state, server, isSilent);
-      return socket;
+      adapter.thaw(socket, state, this.server, isSilent);
     } catch (error) {
       socket.destroy();
       throw error;
@@ -238,9 +278,10 @@ export class TrackedServer {
   }
 
   /** A constructor that throws leaves the descriptor open, and its client would wait for an answer. */
-  #socketOn(fd: number): Socket {
+  #socketOn({ fd, records }: Frozen): Socket {
+    const options = { fd, readable: true, writable: true, allowHalfOpen: allowsHalfOpen(this.server) };
     try {
-      return new Socket({ fd, readable: true, writable: true, allowHalfOpen: allowsHalfOpen(this.server) });
+      return records === undefined ? new Socket(options) : this.secure!.thaw(records, options);
     } catch (cause) {
       native().close(fd);
       countConnection(this.server, -1);
@@ -253,7 +294,8 @@ export class TrackedServer {
   /** It is too late for a refusal. An exception would end the process, and every other connection with it. */
   #wake(connection: DormantConnection, isSilent: boolean, expire?: (socket: Socket) => void): void {
     try {
-      const socket = this.#attach(connection, isSilent);
+      const socket = this.#attach(connection);
+      this.#thaw(socket, connection, isSilent);
       if (this.#dormant?.isStaying(connection)) this.#movableOf(socket).markStaying();
       expire?.(socket);
     } catch (error) {
@@ -264,9 +306,3 @@ export class TrackedServer {
 
 /** Instead of the time at which a connection was accepted. */
 const NOT_HTTP = -1;
-
-interface Frozen {
-  readonly fd: number;
-  readonly state: unknown;
-  readonly adapter: GuardedAdapter;
-}

@@ -18,10 +18,20 @@ export class Tracker {
   /** Adapters for the connections of every server. */
   readonly #adapters: AdapterGuard[] = [];
   readonly #idleHandlers = new Set<IdleHandler>();
+  /** Whether connections over TLS may move. */
+  readonly #movesTls: boolean;
   #empty: Deferred<void> | undefined;
 
-  /** Watches a server's connections from now on. It must not have any yet. */
-  watch(server: Server, label: string, connections: Connections): void {
+  constructor(movesTls = true) {
+    this.#movesTls = movesTls;
+  }
+
+  /**
+   * Watches a server's connections from now on. It must not have any yet.
+   *
+   * @param tls whether its connections over TLS may move
+   */
+  watch(server: Server, label: string, connections: Connections, tls = true): void {
     const known = this.#servers.get(server);
     if (known !== undefined) {
       // It was closed, and listens again.
@@ -29,7 +39,7 @@ export class Tracker {
       this.#closed.delete(known);
       return;
     }
-    const tracked = new TrackedServer(server, label, connections, {
+    const tracked = new TrackedServer(server, label, connections, this.#movesTls && tls, {
       ended: () => this.#onEnded(tracked),
       mayBeIdle: (connection) => this.#idleHandlers.forEach((handle) => handle(connection)),
     });
@@ -69,6 +79,11 @@ export class Tracker {
   /** Resolves when the last connection has ended. */
   async whenEmpty(): Promise<void> {
     if (this.size > 0) await (this.#empty ??= deferred()).promise;
+  }
+
+  /** Finds out whether connections over TLS can move, before any does. */
+  prepare(): void {
+    for (const { secure } of this.servers) void secure?.prepare();
   }
 
   get servers(): readonly TrackedServer[] {

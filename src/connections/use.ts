@@ -6,22 +6,25 @@ const { ENOSYS, ENOTSUP } = constants.errno;
 /** How much had been read from a connection, and written to it, when this was made. */
 export class Use {
   readonly #fd: number;
+  readonly #ifUncounted: boolean;
   /** Whether the system does not count at all: a connection of a Unix socket, and every one on macOS. */
   readonly #isUncounted: boolean;
   readonly #written: number;
   readonly #read: number;
 
-  constructor(fd: number) {
+  /** @param ifUncounted the answer for a connection that the system does not count */
+  constructor(fd: number, ifUncounted: boolean) {
     this.#fd = fd;
+    this.#ifUncounted = ifUncounted;
     const result = native().connectionCounters(fd, counted);
     this.#isUncounted = result === -ENOTSUP || result === -ENOSYS;
     this.#written = result < 0 ? NaN : written();
     this.#read = result < 0 ? NaN : read();
   }
 
-  /** Whether that is still so: false also if the system does not say, true if it does not count. */
+  /** Whether that is still so: false also if the system does not say. */
   get isUnchanged(): boolean {
-    if (this.#isUncounted) return true;
+    if (this.#isUncounted) return this.#ifUncounted;
     // NaN equals nothing.
     return (
       native().connectionCounters(this.#fd, counted) === 0 &&

@@ -31,7 +31,7 @@ export class Candidate {
     listener: SuccessorListener,
     signal: AbortSignal | undefined,
   ): Promise<Candidate> {
-    const { env, sockets, inventory, generation, state } = context;
+    const { env, sockets, connections, inventory, generation, state } = context;
     if (sockets.isBinding) await sockets.bound();
     // A successor that is started while this process ends would take the end for a crash, and accept.
     if (state().name !== "upgrading") throw stateError("ERR_STOPPED", "upgrade");
@@ -41,6 +41,7 @@ export class Candidate {
     const launch = identifyLaunch(command);
     const items = inventory.forSuccessor();
     const successor = await startSuccessor(env, command, { generation, items }, listener);
+    connections.prepare();
     return new Candidate(context, successor, launch, items, env.clock.now() - start);
   }
 

@@ -72,7 +72,7 @@ export function createContext(settings: Settings, env: Env, owner: ContextOwner)
       owner.inventoryChanged();
     },
   });
-  const connections = new Tracker();
+  const connections = new Tracker(settings.tls);
   const predecessors = new Predecessors(predecessor === undefined ? peers : [predecessor]);
   const controlLink = supervisor ?? predecessor;
   const parentPid = (): number | undefined => (controlLink?.isGone === false ? controlLink.pid : undefined);

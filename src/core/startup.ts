@@ -1,4 +1,4 @@
-import { CONNECTION_KIND } from "../connections/connection-parcel.js";
+import { CONNECTION_KIND, SECURE_KIND } from "../connections/connection-parcel.js";
 import { reasonOf, toHandoverError, type HandoverError } from "../errors.js";
 import { handoverTimeout } from "../lifecycle.js";
 import { writeCompileCache } from "../process/compile-cache.js";
@@ -156,6 +156,7 @@ export class Startup {
   #subscribeTo({ exchange }: Predecessor): void {
     const { connections, processState } = this.#context;
     exchange.subscribe(CONNECTION_KIND, undefined, connections.adopt);
+    exchange.subscribe(SECURE_KIND, undefined, connections.adopt);
     processState.subscribeTo(exchange);
   }
 

@@ -6,7 +6,7 @@ import { Server } from "node:net";
 import { inspect } from "node:util";
 import { type RequestedAddress, absolutePath } from "../address.js";
 import { HandoverError } from "../errors.js";
-import { refuseUnknown, requireOwnName, text, wrongOption } from "../util/validation.js";
+import { flag, refuseUnknown, requireOwnName, text, wrongOption } from "../util/validation.js";
 
 /** Options of `listen()`: those of Node's `server.listen()`, and `name`, `mode` and `connections`. */
 export interface ListenOptions {
@@ -38,9 +38,11 @@ export interface ListenOptions {
   early?: boolean;
   /**
    * How the connections move to the next process: by an adapter, by `http()` together with a state of the program, or, if
-   * false, not at all. Plain HTTP/1.1 has an adapter of its own.
+   * false, not at all. HTTP/1.1 has an adapter of its own.
    */
   connections?: ConnectionAdapter | HttpConnections | false;
+  /** Of a TLS server, `false`: its connections do not move, and their keys stay in this process. Default true. */
+  tls?: boolean;
 }
 
 /** Options of `bind()`. */
@@ -66,6 +68,7 @@ export interface ListenRequest {
   signal: AbortSignal | undefined;
   early?: boolean;
   connections?: ConnectionAdapter | HttpConnections | false | undefined;
+  tls?: boolean;
 }
 
 /**
@@ -136,7 +139,8 @@ export function readListenOptions(
     backlog,
     mode: modeOf(given),
     signal: signalOf(given.signal),
-    early: earlyOf(given.early),
+    early: flag("early", given.early ?? false),
+    tls: flag("tls", given.tls ?? true),
     connections: connectionsOf(given.connections, server),
   };
 }
@@ -158,7 +162,7 @@ export function readBindOptions(
     backlog: 0,
     mode: -1,
     signal: undefined,
-    early: earlyOf(given.early),
+    early: flag("early", given.early ?? false),
   };
 }
 
@@ -176,6 +180,7 @@ const KNOWN = [
   "signal",
   "early",
   "connections",
+  "tls",
 ] satisfies (keyof ListenOptions)[];
 
 /** As in Node a string may be a path; one without a slash is probably a mistyped port. */
@@ -207,11 +212,6 @@ function modeOf({ mode, readableAll, writableAll, path }: ListenOptions): number
   if (mode === undefined) return 0o700 | (readableAll ? 0o444 : 0) | (writableAll ? 0o222 : 0);
   if (Number.isInteger(mode) && mode >= 0 && mode <= 0o777) return mode;
   throw wrongOption("mode", "a file mode from 0 to 0o777", mode);
-}
-
-function earlyOf(value: unknown = false): boolean {
-  if (typeof value === "boolean") return value;
-  throw wrongOption("early", "true or false", value);
 }
 
 function signalOf(value: AbortSignal | undefined): AbortSignal | undefined {

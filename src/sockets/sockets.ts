@@ -56,7 +56,7 @@ export class Sockets {
       const over = (one: HeldServer): void => this.#forget(one);
       return new HeldServer(server, item, this.#inventory, request.backlog, over);
     });
-    if (tracked) this.#tracker.watch(server, held.name, request.connections);
+    if (tracked) this.#tracker.watch(server, held.name, request.connections, request.tls);
     if (this.#host.phase() === "accepting") await held.accept();
     else if (request.early === true) held.announce();
     closeAt(request.signal, server);

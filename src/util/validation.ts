@@ -70,6 +70,12 @@ export function integer(name: string, value: unknown, least: number, most: numbe
   throw wrongOption(name, `a whole number${unit} from ${least} to ${most}`, value);
 }
 
+/** @throws {HandoverError} `ERR_OPTION` */
+export function flag(name: string, value: unknown): boolean {
+  if (typeof value === "boolean") return value;
+  throw wrongOption(name, "true or false", value);
+}
+
 /** @throws {HandoverError} `ERR_OPTION` for a value that is neither a string with characters nor undefined */
 export function text(name: string, value: unknown): string | undefined {
   if (value === undefined || (typeof value === "string" && value !== "")) return value;

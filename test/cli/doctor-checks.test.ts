@@ -966,6 +966,7 @@ function settings(pidFile: string): Facts["settings"] {
     maxDraining: 4,
     pidFile,
     unmanaged: "refuse",
+    tls: true,
     compileCache: undefined,
     controlSocket: `${pidFile}.sock`,
     signals: { upgrade: "SIGHUP", stop: ["SIGTERM", "SIGINT"] },

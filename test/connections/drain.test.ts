@@ -10,7 +10,8 @@ async function start(
   protocol: string,
   settings: object = brief,
 ): Promise<{ service: Service; port: number }> {
-  const tls = ["https", "h2", "tls"].includes(protocol) ? selfSigned() : {};
+  // What a drain does with connections that do not move.
+  const tls = ["https", "h2", "tls"].includes(protocol) ? { ...selfSigned(), tls: false } : {};
   const service = Service.start("any-protocol.js", { settings: { ...settings, ...tls, protocol } });
   const { port } = await service.until("accepting");
   return { service, port: port as number };

@@ -1,26 +1,46 @@
 import { expect, test } from "vitest";
-import { Client } from "../support/client.js";
+import { Client, selfSigned } from "../support/client.js";
 import { Service } from "../support/service.js";
 
 /** One offer has up to 64 connections. */
 const GREETED = 64;
 const UNTOUCHED = 36;
-const ROUNDS = 4;
 
-test("a connection on which a successor has written before it died is closed, and others are taken back", async () => {
-  const { service, port } = await start({ greets: GREETED, dies: 1, probation: 20_000 });
-  for (let round = 0; round < ROUNDS; round++) {
-    const clients = await Client.openAll(port, GREETED + UNTOUCHED);
-    for (const client of clients) expect(await say(client, "a\n")).toBe("0 1\n");
-    const from = service.lines.length;
-    await service.upgrade("rollback");
-    expect(service.lines.slice(from).filter(({ event }) => event === "upgraded")).toHaveLength(1);
-    // Said after the rollback: a connection that was taken back answers, one that is closed does not.
-    const outcomes = await Promise.all(clients.map(outcome));
-    expect(outcomes.filter((text) => text === "greeting\n")).toHaveLength(GREETED);
-    expect(outcomes.filter((text) => text === "0 2\n")).toHaveLength(UNTOUCHED);
-    for (const client of clients) client.socket.destroy();
-  }
+test.each([
+  ["", 4, () => ({}), (port: number) => Client.open(port)],
+  // With TLS a predecessor that continued one would use the sequence numbers of the greeting again.
+  ["TLS ", 16, selfSigned, (port: number) => Client.openTls(port)],
+])(
+  "a %sconnection on which a successor has written before it died is closed, and others are taken back",
+  async (_, rounds, identity, open) => {
+    const { service, port } = await start({ greets: GREETED, dies: 1, probation: 20_000, ...identity() });
+    for (let round = 0; round < rounds; round++) {
+      const clients = await Promise.all(Array.from({ length: GREETED + UNTOUCHED }, () => open(port)));
+      for (const client of clients) expect(await say(client, "a\n")).toBe("0 1\n");
+      const from = service.lines.length;
+      await service.upgrade("rollback");
+      expect(service.lines.slice(from).filter(({ event }) => event === "upgraded")).toHaveLength(1);
+      // Said after the rollback: a connection that was taken back answers, one that is closed does not.
+      const outcomes = await Promise.all(clients.map(outcome));
+      expect(outcomes.filter((text) => text === "greeting\n")).toHaveLength(GREETED);
+      expect(outcomes.filter((text) => text === "0 2\n")).toHaveLength(UNTOUCHED);
+      // A record with a number that was used before would be an error of TLS.
+      const ends = clients.filter(({ text }) => text === "greeting\n").map(({ ended }) => ended);
+      expect((await Promise.all(ends)).filter((end) => !["end", "ECONNRESET"].includes(end))).toEqual([]);
+      for (const client of clients) client.socket.destroy();
+    }
+  },
+);
+
+test("a TLS connection on which a successor has written before it refused is closed by the successor", async () => {
+  const { service, port } = await start({ refuses: 1, probation: 50, ...selfSigned() });
+  const client = await Client.openTls(port);
+  expect(await say(client, "a\n")).toBe("0 1\n");
+  await service.upgrade();
+  expect(await client.ended).toBe("end");
+  expect(client.text).toBe("greeting\n");
+  expect(await service.until("exit", { generation: 0 })).toMatchObject({ moved: 1, stayed: {} });
+  expect(service.noise).toContain("HANDOVER_ADAPTER");
 });
 
 test("a connection that moved by half is counted", async () => {

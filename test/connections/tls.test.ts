@@ -1,13 +1,15 @@
 import { once } from "node:events";
 import { connect, type SecureVersion } from "node:tls";
-import { expect, onTestFinished, test } from "vitest";
-import { selfSigned } from "../support/client.js";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { Client, selfSigned } from "../support/client.js";
+import { Http2Client } from "../support/http2-client.js";
 import { brief, Service } from "../support/service.js";
+import { WebSocketClient } from "../support/websocket.js";
 
 const versions: SecureVersion[] = ["TLSv1.2", "TLSv1.3"];
 
 test.each(versions)("a client of %s resumes its session after upgrades", async (version) => {
-  const { service, port } = await start();
+  const { service, port } = await start(selfSigned(), { drainTimeout: 0 });
   const { session } = await visit(port, version);
   await service.replace();
   const second = await visit(port, version, session);
@@ -18,14 +20,162 @@ test.each(versions)("a client of %s resumes its session after upgrades", async (
 
 test.each(versions)("a client of %s does not resume with keys of another server", async (version) => {
   const identity = selfSigned();
-  const [one, other] = [await start(identity), await start(identity)];
+  const [one, other] = [
+    await start(identity, { drainTimeout: 0 }),
+    await start(identity, { drainTimeout: 0 }),
+  ];
   const { session } = await visit(one.port, version);
   expect(await visit(other.port, version, session)).toMatchObject({ isReused: false });
 });
 
-async function start(identity = selfSigned()): Promise<{ service: Service; port: number }> {
+describe.each(["https", "h2"])("a connection of HTTP/1.1 to a server of %s", (protocol) => {
+  test(`idle and busy connections to a server of ${protocol} move at each of three upgrades`, async () => {
+    const { service, port } = await start(selfSigned(), { protocol });
+    const [idle, busy, silent] = [
+      await Client.openTls(port),
+      await Client.openTls(port),
+      await Client.openTls(port),
+    ];
+    for (let generation = 0; generation < 3; generation++) {
+      const { pid } = service.accepting!;
+      expect(await idle.ask()).toBe(String(pid));
+      busy.request("/when-draining");
+      await service.until("request", { pid, url: "/when-draining" });
+      await service.replace();
+      expect(await busy.answer()).toBe(String(pid));
+      expect(await service.until("exit", { generation })).toMatchObject({
+        moved: 3,
+        stayed: {},
+        destroyed: 0,
+      });
+    }
+    const pid = String(service.accepting!.pid);
+    expect(await Promise.all([idle, busy, silent].map((client) => client.ask()))).toEqual([pid, pid, pid]);
+  });
+});
+
+test("a request of which a half has arrived is answered, and then its connection moves", async () => {
+  const { service, port } = await start(selfSigned());
+  const [client, other] = [await Client.openTls(port), await Client.openTls(port)];
+  expect(await client.ask()).toBe(String(service.pid));
+  client.socket.write("GET / HTTP/1.1\r\nHo");
+  // By the time that this one is answered, the half has been read.
+  expect(await other.ask()).toBe(String(service.pid));
+  await service.upgrade();
+  client.socket.write("st: a\r\n\r\n");
+  expect(await client.answer()).toBe(String(service.pid));
+  await service.until("exited", { generation: 0 });
+  expect(await client.ask()).toBe(String(service.accepting!.pid));
+});
+
+test("pipelined requests and a large response are whole after a move", async () => {
+  const { service, port } = await start();
+  const client = await Client.openTls(port);
+  await client.ask();
+  await service.replace();
+  client.request("/", "/large");
+  expect(await client.answer()).toBe(String(service.accepting!.pid));
+  await client.until(/content-length: 16777216[^]*?\r\n\r\n/i);
+  await client.receives(16 * 1024 * 1024);
+  expect(client.text).toMatch(/^x+$/);
+});
+
+test("a WebSocket over TLS moves with its state at each of three upgrades", async () => {
+  const service = Service.start("websocket-counter.js", { settings: { ...brief, ...selfSigned() } });
+  const { port } = await service.until("accepting");
+  const client = await WebSocketClient.open(`wss://127.0.0.1:${String(port)}`, { rejectUnauthorized: false });
+  for (let generation = 0; generation < 4; generation++) {
+    expect(await client.ask("a")).toBe(`${generation} ${2 * generation + 1} a`);
+    expect(await client.ask("x".repeat(100_000))).toBe(
+      `${generation} ${2 * generation + 2} ${"x".repeat(100_000)}`,
+    );
+    if (generation < 3) await service.replace();
+  }
+  expect(client.isClosed).toBe(false);
+});
+
+test("a program's own adapter moves its connections over TLS", async () => {
+  const settings = { ...brief, ...selfSigned(), greets: -1 };
+  const service = Service.start("greets-and-dies.js", { settings });
+  const { port } = await service.until("accepting");
+  const client = await Client.openTls(port as number);
+  client.socket.write("a\n");
+  expect(await client.until(/\n/)).toBe("0 1\n");
+  await service.replace();
+  client.socket.write("b\n");
+  expect(await client.until(/\n[^]*\n/)).toBe("greeting\n1 2\n");
+});
+
+describe("a connection over TLS that cannot move is told to close, and counted:", () => {
+  test("one of TLS 1.2", async () => {
+    const { service, port } = await start();
+    const client = await Client.openTls(port, { maxVersion: "TLSv1.2" });
+    await client.ask();
+    expect(await stays(service, client)).toEqual({ ERR_TLS_VERSION: 1 });
+  });
+
+  test("one of HTTP/2", async () => {
+    const { service, port } = await start(selfSigned(), { protocol: "h2" });
+    const client = await Http2Client.open(port, "h2");
+    await client.answer(client.request("/"));
+    await service.upgrade();
+    await client.ended;
+    expect(client.goaways).not.toEqual([]);
+    expect(await service.until("exit", { generation: 0 })).toMatchObject({ stayed: { ERR_HTTP2: 1 } });
+  });
+
+  test("one whose self-test fails", async () => {
+    const nodeArgs = [
+      "--import",
+      "data:text/javascript,import tls from 'node:tls'; tls.connect = () => { throw new Error('no client') }",
+    ];
+    const { service, port } = await start(selfSigned(), {}, nodeArgs);
+    const client = await Client.openTls(port);
+    await client.ask();
+    expect(await stays(service, client)).toEqual({ ERR_TLS_SELF_TEST: 1 });
+    expect(service.noise).toMatch(
+      /\[HANDOVER_TLS\] Warning: the connections of a TLS server do not move, and drain instead: the self-test failed: no client/,
+    );
+  });
+
+  test("one that the successor does not take", async () => {
+    const { service, port } = await start(selfSigned(), { next: { tls: false } });
+    const client = await Client.openTls(port);
+    await client.ask();
+    expect(await stays(service, client)).toEqual({ ERR_NO_TAKER: 1 });
+  });
+});
+
+test.each([
+  ["of the Upgrader", { tls: false }],
+  ["of listen()", { listen: { tls: false } }],
+])("connections over TLS drain where the option tls %s is false", async (_, settings) => {
+  const { service, port } = await start(selfSigned(), settings);
+  const client = await Client.openTls(port);
+  await client.ask();
+  expect(await stays(service, client)).toEqual({});
+});
+
+/** Upgrades, and expects that the client is told to close with its next response. Returns the codes that were counted. */
+async function stays(service: Service, client: Client): Promise<unknown> {
+  await service.upgrade();
+  await service.until("draining");
+  client.request("/");
+  expect(await client.response()).toMatchObject({ closes: true, body: String(service.pid) });
+  expect(await client.ended).toBe("end");
+  const { stayed, destroyed, moved } = await service.until("exit", { generation: 0 });
+  expect({ destroyed, moved }).toEqual({ destroyed: 0, moved: 0 });
+  return stayed;
+}
+
+async function start(
+  identity = selfSigned(),
+  settings: object = {},
+  nodeArgs: string[] = [],
+): Promise<{ service: Service; port: number }> {
   const service = Service.start("any-protocol.js", {
-    settings: { ...brief, ...identity, protocol: "https", drainTimeout: 0 },
+    settings: { ...brief, ...identity, protocol: "https", ...settings },
+    nodeArgs,
   });
   const { port } = await service.until("accepting");
   return { service, port: port as number };

@@ -82,6 +82,7 @@ test("every message of docs/errors.md is really printed", async () => {
 const ELSEWHERE = new RegExp(
   [
     "no room for more",
+    "connections of a TLS server",
     "too many older generations",
     "its last uncaught error",
     "the command line cannot be read",

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { connect, type NetConnectOpts, type Socket } from "node:net";
 import { join } from "node:path";
-import { connect as connectTls } from "node:tls";
+import { connect as connectTls, type ConnectionOptions } from "node:tls";
 import { onTestFinished } from "vitest";
 import { temporaryDirectory } from "./service.js";
 
@@ -25,8 +25,8 @@ export class Client {
     return Promise.all(Array.from({ length: count }, () => Client.open(port)));
   }
 
-  static async openTls(port: number): Promise<Client> {
-    const socket = connectTls({ port, host: "127.0.0.1", rejectUnauthorized: false });
+  static async openTls(port: number, options: ConnectionOptions = {}): Promise<Client> {
+    const socket = connectTls({ port, host: "127.0.0.1", rejectUnauthorized: false, ...options });
     await once(socket, "secureConnect");
     return new Client(socket);
   }

@@ -1,0 +1,124 @@
+import { setImmediate } from "node:timers/promises";
+import type { TLSSocket } from "node:tls";
+import { describe, expect, test } from "vitest";
+import { OVERHEAD } from "../../dist/tls/record-format.js";
+import type { RecordWatch } from "../../dist/tls/record-watch.js";
+import { selfSigned } from "../support/client.js";
+import { OpensslClient } from "../support/openssl-client.js";
+import { moveAgain, moveFrom, receive, say, talk, TlsPair } from "../support/tls-pair.js";
+
+describe("a connection stays", () => {
+  test("with TLS 1.2", async () => {
+    const { watch, original } = await TlsPair.open({ maxVersion: "TLSv1.2" });
+    expect(watch.obstacle(original)).toBe("ERR_TLS_VERSION");
+  });
+
+  test("with a cipher suite that is not known", async () => {
+    const ciphers = "TLS_AES_128_CCM_SHA256";
+    const { watch, original } = await TlsPair.open({ ciphers }, { ciphers });
+    expect(watch.obstacle(original)).toBe("ERR_TLS_CIPHER");
+  });
+
+  test("with HTTP/2", async () => {
+    const { watch, original } = await TlsPair.open({ ALPNProtocols: ["h2"] }, { ALPNProtocols: ["h2"] });
+    expect(watch.obstacle(original)).toBe("ERR_HTTP2");
+  });
+
+  test("with a client certificate, until its second request", async () => {
+    const identity = selfSigned();
+    const pair = await TlsPair.open({ ...identity, requestCert: true, rejectUnauthorized: false }, identity);
+    await setImmediate();
+    expect(pair.watch.obstacle(pair.original)).toBe("ERR_TLS_CERTIFICATE");
+    await talk(pair.client, pair.original);
+    await talk(pair.client, pair.original);
+    await talk(pair.client, pair.move());
+  });
+
+  test("if a listener has written on it before its records were counted", async () => {
+    const pair = await TlsPair.open({}, {}, (server) => {
+      server.prependListener("secureConnection", (socket) => socket.write("x".repeat(2 * OVERHEAD)));
+    });
+    await receive(pair.client, 2 * OVERHEAD);
+    await say(pair.client, pair.original, "thanks");
+    expect(await untilRefused(pair.watch, pair.original)).toBe("ERR_TLS_RECORDS");
+  });
+
+  test("while it has received half a record, however long that is", async () => {
+    const pair = await TlsPair.open();
+    await talk(pair.client, pair.original);
+    const text = "x".repeat(3 * OVERHEAD);
+    pair.hold();
+    pair.client.write(text);
+    for (let byte = 1; byte < text.length + OVERHEAD; byte++) {
+      await pair.pass(1, pair.original);
+      expect(pair.watch.obstacle(pair.original), `after ${byte} bytes`).toBe("busy");
+    }
+    const received = receive(pair.original, text.length);
+    await pair.pass(1, pair.original);
+    expect(await received).toBe(text);
+    expect(pair.watch.obstacle(pair.original)).toBeUndefined();
+  });
+
+  test("if half a record stays half", async () => {
+    const pair = await TlsPair.open();
+    await talk(pair.client, pair.original);
+    pair.hold();
+    pair.client.write("x");
+    await pair.pass(OVERHEAD, pair.original);
+    expect(await untilRefused(pair.watch, pair.original)).toBe("ERR_TLS_RECORDS");
+  });
+
+  test.each([1, 22])("after %d KeyUpdates of its client", async (count) => {
+    const client = await OpensslClient.connect();
+    const { socket, watch } = client;
+    await client.say(socket, "before");
+    for (let n = 0; n < count; n++) await client.updateKeys("k");
+    await client.say(socket, "after");
+    expect(await untilRefused(watch, socket)).toBe("ERR_TLS_RECORDS");
+  });
+
+  test("if its client pads its records", async () => {
+    const client = await OpensslClient.connect("-record_padding", "512");
+    const { socket, watch } = client;
+    await client.say(socket, "padded");
+    expect(await untilRefused(watch, socket)).toBe("ERR_TLS_RECORDS");
+  });
+});
+
+describe("a connection moves", () => {
+  test("before its client's KeyUpdates, of both kinds", async () => {
+    const client = await OpensslClient.connect();
+    await client.say(client.socket, "before");
+    let moved = moveFrom(client.watch, client.socket);
+    for (const command of ["K", "k", "K", "K"] as const) {
+      await client.updateKeys(command);
+      await client.say(moved, "after");
+      await client.hear(moved, `answer to ${command}`);
+      moved = moveAgain(moved);
+    }
+    expect(await client.say(moved, "in the end")).toBe("in the end");
+  });
+
+  test("with the length of records that its client has asked for", async () => {
+    const client = await OpensslClient.connect("-maxfraglen", "512");
+    await client.say(client.socket, "before");
+    const moved = moveFrom(client.watch, client.socket);
+    await client.hear(moved, `${"x".repeat(5_000)} the end`);
+    expect(await client.say(moved, "after")).toBe("after");
+  });
+});
+
+test("a program that logs keys gets them", async () => {
+  const lines: string[] = [];
+  await TlsPair.open({}, {}, (server) => server.on("keylog", (line) => lines.push(String(line))));
+  expect(lines.join("")).toMatch(/^CLIENT_TRAFFIC_SECRET_0 [0-9a-f]{64} [0-9a-f]{64,96}$/m);
+});
+
+/** How a connection is refused that is only busy at first. */
+async function untilRefused(watch: RecordWatch, socket: TLSSocket): Promise<string | undefined> {
+  for (;;) {
+    const obstacle = watch.obstacle(socket);
+    if (obstacle !== "busy") return obstacle;
+    await setImmediate();
+  }
+}
