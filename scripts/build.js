@@ -22,6 +22,7 @@ const entries = {
   testing: "testing/index",
   supervisor: "supervisor/index",
   auto: "auto/index",
+  postgres: "postgres/index",
 };
 
 /** What `auto` loads with the first server that it takes over. */

@@ -10,7 +10,7 @@ const LATER = Object.entries({
     "connection-parcel dormant drain freeze mover paused-socket probe silence-watch use watched-writes",
   control: "session",
   core: "after-start candidate exit process-status shutdown takeover upgrade-checks worker worker-takeover",
-  exchange: "drain-context inbox local-exchange memory-file outbox queries",
+  exchange: "drain-context inbox local-exchange memory-file outbox queries route",
   platform: "child-process descriptors pidfd proc-net",
   process:
     "command exchange-link exit-reason heartbeat inheritance inspector launch-identity node-words parents peer-process " +
@@ -19,7 +19,7 @@ const LATER = Object.entries({
   tls: "cipher-suites key-schedule moved-tls-socket record-keys record-layer secure-state self-test tls-alert",
   "state/slots": "",
   "state/units": "",
-  state: "encoding json-loss",
+  state: "encoding global-roles json-loss",
   util: "batches",
 }).flatMap(([folder, modules]) => modules.split(" ").map((name) => `${folder}/${name}`));
 

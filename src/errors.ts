@@ -11,7 +11,9 @@ export type ErrorCode =
   | "ERR_DESCRIPTOR"
   | "ERR_ELSEWHERE"
   | "ERR_ENCODING"
+  | "ERR_EXCHANGE"
   | "ERR_INTERNAL"
+  | "ERR_LEASE"
   | "ERR_LISTEN"
   | "ERR_NOT_READY"
   | "ERR_NOT_SUPPORTED"
@@ -72,6 +74,14 @@ export interface UnitOwner {
   readonly pid: number;
   /** Of a worker: its index. */
   readonly index?: number;
+  /** Of units with the scope `"global"`: the seat of that process. */
+  readonly seat?: string;
+  /** The name of its host. */
+  readonly host?: string;
+  /** Where its clients reach it: the option `address` of that process. */
+  readonly address?: string;
+  /** The release of its program. */
+  readonly release?: string;
 }
 
 /**

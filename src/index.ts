@@ -11,10 +11,16 @@ export { jsonCodec, v8Codec, type Codec } from "./state/codec.js";
 export type { StateSchema } from "./state/schema.js";
 export type { SlotOutcome } from "./state/slots/pending-slot.js";
 export type { Peer, Refusal } from "./exchange/parcel.js";
-export type { RoleDefinition } from "./state/roles.js";
-export type { InitiateOptions, Slot } from "./state/slots/slots.js";
+export type { RoleDefinition } from "./state/role.js";
+export type { HostExchange } from "./exchange/hosts.js";
+export type { InitiateOptions, Slot, SlotDefinition } from "./state/slots/slots.js";
 export type { SlotState } from "./state/slots/subscribers.js";
-export type { DrainOptions, UnitDefinition } from "./state/units/unit-definition.js";
+export type {
+  AttachedSocket,
+  DrainOptions,
+  RunContext,
+  UnitDefinition,
+} from "./state/units/unit-definition.js";
 export type { DrainReport } from "./events.js";
 export type { Units } from "./state/units/units.js";
 export type { Timings, UpgradeRecord } from "./events.js";

@@ -1,8 +1,9 @@
 import { constants, homedir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
 import { HandoverError, reasonOf } from "./errors.js";
+import type { HostExchange } from "./exchange/hosts.js";
 import { MAX_FDS } from "./platform/native.js";
-import { flag, integer, milliseconds, refuseUnknown, wrongOption } from "./util/validation.js";
+import { flag, integer, milliseconds, refuseUnknown, text, wrongOption } from "./util/validation.js";
 
 /** Options of `new Upgrader()`. Times are in milliseconds. */
 export interface UpgraderOptions {
@@ -40,6 +41,23 @@ export interface UpgraderOptions {
    * `true`: `$XDG_CACHE_HOME/handover`, or else `~/.cache/handover`. Default `false`.
    */
   compileCache?: boolean | string;
+  /**
+   * The service's other hosts: `postgres()` of `handover/postgres`. Units, slots and roles with the scope `"global"` need it.
+   * Default: none.
+   */
+  exchange?: HostExchange;
+  /** Where clients reach this process, for the other hosts: an address, a URL. Default: none. */
+  address?: string;
+  /**
+   * The release of the program. In a rolling deploy units go to processes of the newest one. Default: the environment variable
+   * `HANDOVER_RELEASE`, if it is set.
+   */
+  release?: string;
+  /**
+   * ms for which this process still accepts when it is asked to stop, while the other hosts and a load balancer learn of it.
+   * Default 0.
+   */
+  stopDelay?: number;
   /** The parts of the successor's command that differ from the command of the first process. */
   spawn?: CommandOverride | (() => CommandOverride);
 }
@@ -81,6 +99,10 @@ export interface Settings {
   readonly tls: boolean;
   /** A directory. */
   readonly compileCache: string | undefined;
+  readonly exchange: HostExchange | undefined;
+  readonly address: string | undefined;
+  readonly release: string | undefined;
+  readonly stopDelay: number;
   readonly spawn: () => CommandOverride;
   /** Whether `spawn` runs the program's own code. */
   readonly computesSpawn: boolean;
@@ -107,6 +129,9 @@ export function readOptions(options: UpgraderOptions, directory: string): Settin
     unmanaged = "refuse",
     tls = true,
     compileCache = false,
+    address,
+    release = process.env["HANDOVER_RELEASE"] || undefined,
+    stopDelay = 0,
     spawn = {},
   } = options;
   const pidFile = path("pidFile", options.pidFile, directory);
@@ -123,6 +148,10 @@ export function readOptions(options: UpgraderOptions, directory: string): Settin
     unmanaged: readUnmanaged(unmanaged),
     tls: flag("tls", tls),
     compileCache: readCompileCache(compileCache, directory),
+    exchange: readExchange(options.exchange),
+    address: text("address", address),
+    release: text("release", release),
+    stopDelay: milliseconds("stopDelay", stopDelay, 0),
     spawn: readSpawn(spawn),
     computesSpawn: typeof spawn === "function",
   };
@@ -140,6 +169,10 @@ const KNOWN = [
   "unmanaged",
   "tls",
   "compileCache",
+  "exchange",
+  "address",
+  "release",
+  "stopDelay",
   "spawn",
 ] satisfies (keyof UpgraderOptions)[];
 
@@ -165,6 +198,15 @@ function readCompileCache(value: unknown, directory: string): string | undefined
 function readUnmanaged(value: unknown): Settings["unmanaged"] {
   if (value === "refuse" || value === "allow") return value;
   throw wrongOption("unmanaged", '"refuse" or "allow"', value);
+}
+
+function isHostExchange(value: unknown): value is HostExchange {
+  return typeof (value as Partial<HostExchange> | null)?.join === "function";
+}
+
+function readExchange(value: unknown): HostExchange | undefined {
+  if (value === undefined || isHostExchange(value)) return value;
+  throw wrongOption("exchange", "what postgres() of handover/postgres returns", value);
 }
 
 /** @throws {HandoverError} `ERR_OPTION` */

@@ -25,9 +25,8 @@ import {
   type ListenOptions,
 } from "./sockets/listen-options.js";
 import { kindOfSocket } from "./sockets/sockets.js";
-import type { RoleDefinition } from "./state/roles.js";
-import type { StateSchema } from "./state/schema.js";
-import type { Slot } from "./state/slots/slots.js";
+import type { RoleDefinition } from "./state/role.js";
+import type { Slot, SlotDefinition } from "./state/slots/slots.js";
 import type { UnitDefinition } from "./state/units/unit-definition.js";
 import type { Units } from "./state/units/units.js";
 import { isReserved, milliseconds, refuseUnknown } from "./util/validation.js";
@@ -198,7 +197,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    *
    * @throws {HandoverError} `ERR_OPTION`
    */
-  slot<T = unknown>(label: string, shape: StateSchema<T>): Slot<T> {
+  slot<T = unknown>(label: string, shape: SlotDefinition<T>): Slot<T> {
     return this.#context.processState.slot(label, shape);
   }
 

@@ -28,6 +28,10 @@ test("every option has a default", () => {
     unmanaged: "refuse",
     tls: true,
     compileCache: undefined,
+    exchange: undefined,
+    address: undefined,
+    release: undefined,
+    stopDelay: 0,
     computesSpawn: false,
   });
   expect(spawn()).toEqual({});

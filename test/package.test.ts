@@ -152,6 +152,7 @@ test("the package contains every entry with its types, and no test", () => {
     "./testing",
     "./supervisor",
     "./auto",
+    "./postgres",
     "./package.json",
   ];
   expect(Object.keys(exports)).toEqual(entries);

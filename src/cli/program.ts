@@ -73,6 +73,7 @@ const COMMANDS: readonly (readonly [names: readonly string[], load: () => Comman
   [["stop"], stopCommand],
   [["doctor"], async () => (await import("./doctor/doctor-command.js")).doctorCommand()],
   [["unit"], async () => (await import("./unit-file/unit-command.js")).unitCommand()],
+  [["migrate"], async () => (await import("./migrate/migrate-command.js")).migrateCommand()],
   [["demo"], async () => (await import("./demo/demo-command.js")).demoCommand()],
   [
     ["completion"],

@@ -1,3 +1,4 @@
+import { isHeldOpen } from "../util/attached.js";
 import type { IncomingMessage } from "node:http";
 import type { Server, Socket } from "node:net";
 import { wrapMember } from "../platform/node-internals.js";
@@ -64,7 +65,7 @@ export class UnregisteredWebSockets implements CloseStrategy {
 
   /** Sends the close frame; false if that is not safe now, or was done. */
   close(socket: Socket): boolean {
-    return this.#watched.get(socket)?.close() === true;
+    return !isHeldOpen(socket) && this.#watched.get(socket)?.close() === true;
   }
 
   setClosing(closing: boolean): void {

@@ -1,3 +1,4 @@
+import type { HostsStatus } from "../exchange/hosts.js";
 import type { HandoverError } from "../errors.js";
 import type { DrainSummary, Rehearsal, Staged, Timings, UpgradeRecord, UpgradeResult } from "../events.js";
 import type { Outcome } from "../lifecycle.js";
@@ -104,10 +105,12 @@ export interface Status {
   }[];
   /** The successor that is held for a later upgrade. */
   staged?: Staged;
+  /** The other hosts of the service, if it has the option `exchange`. */
+  hosts?: HostsStatus;
   /** The last upgrades, the newest last. Earlier versions leave it out. */
   upgrades?: readonly UpgradeRecord[];
   /** The options of `new Upgrader()`; of a supervisor, those that it has as well. Earlier versions leave them out. */
-  settings?: Partial<Omit<Settings, "spawn" | "computesSpawn">>;
+  settings?: Partial<Omit<Settings, "spawn" | "computesSpawn" | "exchange">>;
   /** The names of other listeners for the signal that requests an upgrade. Earlier versions leave them out. */
   signalListeners?: string[];
   /** How the last upgrade of the supervisor itself ended; absent if there was none. `reason`: why the former version goes on. */

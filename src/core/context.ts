@@ -1,6 +1,8 @@
 import { Tracker } from "../connections/tracker.js";
 import type { Emit } from "../events.js";
+import { toHandoverError } from "../errors.js";
 import { FencingTokens } from "../exchange/fencing.js";
+import type { Hosts } from "../exchange/hosts.js";
 import { acceptPhase, assertMayRun, type State } from "../lifecycle.js";
 import type { Settings } from "../options.js";
 import type { Env } from "../process/env.js";
@@ -29,6 +31,8 @@ export interface ProcessContext extends ContextOwner {
   readonly connections: Tracker;
   /** Slots, units and roles. */
   readonly processState: ProcessState;
+  /** The other hosts of the service; undefined without the option `exchange`. */
+  readonly hosts: Hosts | undefined;
   readonly history: UpgradeHistory;
   readonly predecessors: Predecessors;
   /** To the process that decides when this one accepts; undefined in the first process of a service. */
@@ -83,14 +87,25 @@ export function createContext(settings: Settings, env: Env, owner: ContextOwner)
     unused: () => inventory.inherited(),
     hasPredecessor: () => parentPid() !== undefined,
   });
+  const self = {
+    generation,
+    pid: env.pid,
+    ...(supervisor === undefined ? {} : { index: supervisor.place.index }),
+  };
+  const { exchange, address, release } = settings;
+  const hosts = exchange?.join({
+    self,
+    address,
+    release,
+    fences,
+    onFailure: (error) =>
+      owner.emit("failed", { error: toHandoverError(error, "ERR_LEASE", "keep the lease") }),
+  });
   const processState = new ProcessState(fences, {
-    self: {
-      generation,
-      pid: env.pid,
-      ...(supervisor === undefined ? {} : { index: supervisor.place.index }),
-    },
+    self,
     directory: supervisor?.directory,
-    predecessors: () => predecessors.alive.map(({ exchange }) => exchange),
+    hosts,
+    predecessors: () => predecessors.alive.map((one) => one.exchange),
     isLeaving: () => acceptPhase(owner.state()) === "stopped",
     assertMayRun: (doing) => assertMayRun(owner.state(), parentPid() !== undefined, doing),
   });
@@ -108,6 +123,7 @@ export function createContext(settings: Settings, env: Env, owner: ContextOwner)
     }),
     connections,
     processState,
+    hosts,
     history: new UpgradeHistory(generation, env.pid, processState, (record) =>
       owner.emit("recorded", record),
     ),

@@ -60,6 +60,8 @@ export class Generation {
   /** Why the successor could not be told everything. */
   #channelFailure: { error?: HandoverError } = {};
   #summary: DrainSummary = noSummary();
+  /** Runs while this process still accepts, and is to stop. */
+  #stopTimer: NodeJS.Timeout | undefined;
 
   /**
    * Reads the inheritance.
@@ -119,7 +121,7 @@ export class Generation {
       pidFile?.discard();
       throw error;
     }
-    await sockets.bound();
+    await Promise.all([sockets.bound(), this.context.hosts?.check()]);
     this.#machine.dispatch("ready");
     await this.#startup.accepted;
     warnAboutListeners(settings.signals.upgrade);
@@ -154,14 +156,23 @@ export class Generation {
   }
 
   async stop(): Promise<void> {
-    if (this.#worker === undefined) this.#machine.dispatch("stop");
+    if (this.#worker === undefined) this.#stopLater();
     else await this.#worker.askToStop();
     await this.#exit.promise;
   }
 
+  /** Still accepts for `stopDelay`: the other hosts, and a load balancer, learn that this process stops. */
+  #stopLater(): void {
+    const { settings, hosts } = this.context;
+    if (settings.stopDelay === 0 || this.state.name !== "ready") return this.#machine.dispatch("stop");
+    if (this.#stopTimer !== undefined) return;
+    void hosts?.announceDrain();
+    this.#stopTimer = setTimeout(() => this.#machine.dispatch("stop"), settings.stopDelay);
+  }
+
   /** Resolves when the drain is over, which is before {@link exit}. */
   async stopAndDrain(): Promise<{ outcome: Outcome } & DrainSummary> {
-    this.#machine.dispatch("stop");
+    this.#stopLater();
     return this.#drained.promise;
   }
 
@@ -289,7 +300,11 @@ export class Generation {
     cancelDrain: () => {
       const shutdown = this.#shutdown;
       this.#shutdown = undefined;
-      runAll([() => shutdown?.cancel(), () => this.context.processState.rollBack()]);
+      runAll([
+        () => shutdown?.cancel(),
+        () => this.context.hosts?.rollBack(),
+        () => this.context.processState.rollBack(),
+      ]);
     },
     acceptAgain: () => this.context.sockets.resume(),
     reclaimChannels: () => this.#takeover!.reclaimChannels(),

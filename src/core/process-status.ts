@@ -10,7 +10,7 @@ import type { ProcessContext } from "./context.js";
 /** The status of this process, and the progress of the older generations that still drain. */
 export async function statusOf(context: ProcessContext, staged: Staged | undefined): Promise<Status> {
   const { env, generation, connections, inventory, history, predecessors, settings, state } = context;
-  const { spawn, computesSpawn, ...shown } = settings;
+  const { spawn, computesSpawn, exchange: _, ...shown } = settings;
   return {
     state: publicState(state()),
     generation,
@@ -28,6 +28,7 @@ export async function statusOf(context: ProcessContext, staged: Staged | undefin
     predecessors: await predecessors.progress(),
     ...(staged === undefined ? {} : { staged }),
     upgrades: history.records,
+    ...(context.hosts === undefined ? {} : { hosts: context.hosts.status() }),
     settings: shown,
     signalListeners: otherListeners(settings.signals.upgrade),
     ...(computesSpawn ? {} : { command: nextCommand(env.launch, spawn()) }),

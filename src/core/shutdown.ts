@@ -1,6 +1,6 @@
 import { Drain } from "../connections/drain.js";
 import type { DrainSummary } from "../events.js";
-import { DrainContext } from "../exchange/drain-context.js";
+import { DrainContext, type HostsRoute } from "../exchange/drain-context.js";
 import type { Exchange } from "../exchange/exchange.js";
 import type { DrainProgress } from "../process/predecessor.js";
 import { withTimeout } from "../util/timeout.js";
@@ -28,7 +28,7 @@ export class Shutdown {
     const timeout = settings.drainTimeout;
     this.held = size;
     this.#context = context;
-    this.#clock = new DrainContext(exchange, confirmed, timeout);
+    this.#clock = new DrainContext(exchange, confirmed, timeout, this.#openHosts(exchange));
     processState.beginDrain(this.#clock);
     emit("draining", { connections: size, timeout });
     this.#connections = new Drain(connections, this.#clock);
@@ -49,6 +49,15 @@ export class Shutdown {
   cancel(): void {
     this.#clock.rollBack();
     this.#connections.cancel();
+  }
+
+  /** The way to other hosts: known when the successor has the seat, or the other hosts know that this process stops. */
+  #openHosts(exchange: Exchange | undefined): HostsRoute | undefined {
+    const { hosts, processState } = this.#context;
+    if (hosts === undefined) return undefined;
+    if (exchange !== undefined) return { exchange: hosts.exchange, isSeatShared: hosts.giveTo(exchange) };
+    processState.roles.stop();
+    return { exchange: hosts.exchange, isSeatShared: hosts.announceDrain().then(() => false) };
   }
 
   /** State moves after the connections that are idle now, so that their last requests are in it. */

@@ -119,6 +119,10 @@ export class Startup {
   /** Accepts on every listener, and acquires the roles. */
   accept(): void {
     this.#endWait();
+    const { hosts, predecessors } = this.#context;
+    const { alive } = predecessors;
+    // One of them may give its seat; if it dies first, this process takes one of its own.
+    hosts?.enter(alive.length === 0 ? undefined : Promise.all(alive.map(async ({ gone }) => gone)));
     try {
       const accepting = this.#context.sockets.accept();
       this.#complete(accepting).then(this.#accepted.resolve, this.#accepted.reject);

@@ -1,9 +1,16 @@
 import { deferred } from "../util/deferred.js";
-import type { Exchange, Offered } from "./exchange.js";
-import type { Parcel } from "./parcel.js";
+import type { Exchange } from "./exchange.js";
+import { Route } from "./route.js";
+
+/** The way of a drain to other hosts. */
+export interface HostsRoute {
+  readonly exchange: Exchange;
+  /** Whether the successor has the seat of this process. Until it resolves it is not known where units go. */
+  readonly isSeatShared: Promise<boolean>;
+}
 
 /**
- * The drain of a process: its deadline, the way to the successor, and whether it was rolled back. Connections, slots and
+ * The drain of a process: its deadline, the ways on which state leaves, and whether it was rolled back. Connections, slots and
  * units of one process read one context, so that they agree on the time that is left.
  */
 export class DrainContext {
@@ -15,19 +22,24 @@ export class DrainContext {
   readonly timeout: number;
   /** Resolves at the deadline, at {@link end} and at {@link rollBack}: no part of the drain may wait longer. */
   readonly over: Promise<void>;
+  readonly #hosts: HostsRoute | undefined;
   readonly #deadline: number;
   readonly #timer: NodeJS.Timeout;
   readonly #resolveOver: () => void;
-  /** The parcels that were given to {@link offer} in this turn. */
-  #batch: { parcel: Parcel; resolve: (offered: Offered) => void }[] = [];
   #isExpired = false;
   #isRolledBack = false;
 
   /** @param timeout of the drain, in ms from now */
-  constructor(exchange: Exchange | undefined, confirmed: Promise<boolean>, timeout: number) {
+  constructor(
+    exchange: Exchange | undefined,
+    confirmed: Promise<boolean>,
+    timeout: number,
+    hosts?: HostsRoute,
+  ) {
     this.exchange = exchange;
     this.confirmed = confirmed;
     this.timeout = timeout;
+    this.#hosts = hosts;
     this.#deadline = performance.now() + timeout;
     const { promise, resolve } = deferred<void>();
     this.over = promise;
@@ -70,23 +82,22 @@ export class DrainContext {
   }
 
   /**
-   * Offers a parcel to the successor, which must exist. Parcels of one turn of the event loop go in one message: a message
-   * for each of 100,000 units would take seconds.
+   * The way of the parcels of one kind and label: to the successor. State that other hosts may take goes to them if there is no
+   * successor, or it does not take it.
+   *
+   * @param isGlobal whether other hosts may take them
    */
-  async offer(parcel: Parcel): Promise<Offered> {
-    if (this.#batch.length === 0) queueMicrotask(() => this.#offerBatch());
-    return new Promise((resolve) => this.#batch.push({ parcel, resolve }));
+  async routeOf(kind: string, label: string, isGlobal: boolean): Promise<Route> {
+    const hosts = isGlobal ? this.#hosts : undefined;
+    if (hosts === undefined) return new Route(this.exchange, false, kind, label);
+    const isSeatShared = await Promise.race([hosts.isSeatShared, this.over]);
+    if (isSeatShared === true && this.hasTaker(kind, label))
+      return new Route(this.exchange, false, kind, label);
+    return new Route(hosts.exchange, true, kind, label);
   }
 
   /** Resolves when a rollback is impossible, or the drain is over. */
   async rollbackImpossible(): Promise<void> {
     await Promise.race([this.confirmed, this.over]);
-  }
-
-  #offerBatch(): void {
-    const batch = this.#batch;
-    this.#batch = [];
-    const offered = this.exchange!.offer(batch.map(({ parcel }) => parcel));
-    for (const [n, { resolve }] of batch.entries()) resolve(offered[n]!);
   }
 }

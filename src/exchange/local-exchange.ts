@@ -10,6 +10,7 @@ import type { Parcel, Peer } from "./parcel.js";
 
 /** The exchange between two generations on this host: over their channel, descriptors included. */
 export class LocalExchange implements Exchange {
+  readonly window = 50;
   readonly #link: Link;
   readonly #outbox: Outbox;
   readonly #inbox: Inbox;

@@ -1,7 +1,22 @@
-import type { Peer } from "../channel/messages.js";
 import { codeOf, reasonOf, type ErrorCode, type RefusalCode } from "../errors.js";
 
-export type { Peer };
+/** A process that takes parcels, or offers them. Only one that several hosts can reach has a {@link seat}. */
+export interface Peer {
+  readonly generation: number;
+  readonly pid: number;
+  /** Of a worker: its index. */
+  readonly index?: number;
+  /** The identity of its service on its host, which generations inherit. */
+  readonly seat?: string;
+  /** The name of its host. */
+  readonly host?: string;
+  /** Where its clients reach it. */
+  readonly address?: string;
+  /** The release of its program. */
+  readonly release?: string;
+  /** Whether it stops, and takes nothing. */
+  readonly draining?: boolean;
+}
 
 /** A piece of state that moves: of a kind, under a label, in a version of its own. */
 export interface Parcel {
@@ -15,6 +30,8 @@ export interface Parcel {
   readonly body: Uint8Array;
   /** Only an exchange on this host carries descriptors. The exchange duplicates them; these stay the owner's. */
   readonly fds: readonly number[];
+  /** The time, in ms, for which an exchange between hosts may keep it when its owner has left; else it is taken back. */
+  readonly ttl?: number;
 }
 
 /** Why a process did not take a parcel. */
@@ -59,8 +76,10 @@ export type Settlement =
       /** Resolves when a rollback is impossible, with true; or with false if the peer died before. */
       readonly confirmed: Promise<boolean>;
     }
-  /** Whether it was taken is unknown: the channel has failed, and the peer lives. The parcel must not be used here. */
+  /** Whether it was taken is unknown: the channel or the lease has failed. The parcel must not be used here. */
   | { readonly how: "lost" }
+  /** It stays in the exchange, for a process that starts later. */
+  | { readonly how: "parked" }
   | ({ readonly how: "refused" } & Refusal)
   | {
       /** The owner took the parcel back, or the other end has closed. */

@@ -4,9 +4,10 @@ import type { Directory } from "../exchange/directory.js";
 import type { DrainContext } from "../exchange/drain-context.js";
 import type { Exchange } from "../exchange/exchange.js";
 import type { FencingTokens } from "../exchange/fencing.js";
+import type { Hosts } from "../exchange/hosts.js";
 import { Roles } from "./roles.js";
 import { requireProgramName, type StateSchema } from "./schema.js";
-import { Slots, type Slot, type SlotHost } from "./slots/slots.js";
+import { Slots, type Slot, type SlotDefinition, type SlotHost } from "./slots/slots.js";
 import { UNIT_KIND } from "./units/live-unit.js";
 import { readKind, type UnitDefinition } from "./units/unit-definition.js";
 import { UnitRegistry } from "./units/unit-registry.js";
@@ -17,6 +18,10 @@ interface StateHost {
   readonly self: UnitOwner;
   /** Of the units of all workers; undefined without a supervisor. */
   readonly directory: Directory | undefined;
+  /** The other hosts; undefined without the option `exchange`. */
+  readonly hosts?: Hosts | undefined;
+  /** Whether this process is never one of several: the scope `"global"` then means no more than `"host"`. */
+  readonly isAlone?: boolean;
   /** The exchanges to the predecessors that live, the direct one first. */
   readonly predecessors: () => readonly Exchange[];
   /** Whether this process was replaced or stopped. Its drain may begin later, when the successor has acknowledged. */
@@ -30,10 +35,12 @@ export class ProcessState implements SlotHost, UnitHost {
   readonly fences: FencingTokens;
   readonly self: UnitOwner;
   readonly directory: Directory | undefined;
+  readonly hosts: Hosts | undefined;
   readonly roles: Roles;
   readonly predecessors: StateHost["predecessors"];
   readonly assertMayRun: StateHost["assertMayRun"];
   readonly #isLeaving: StateHost["isLeaving"];
+  readonly #mayBeGlobal: boolean;
   #openedSlots: Slots | undefined;
   readonly #units = new Map<string, UnitRegistry>();
   /** The exchanges to predecessors. They learn of kinds that are added later. */
@@ -42,14 +49,16 @@ export class ProcessState implements SlotHost, UnitHost {
   /** Connections move first. Slots move afterwards. */
   #areSlotsMoving = false;
 
-  constructor(fences: FencingTokens, { self, directory, ...host }: StateHost) {
+  constructor(fences: FencingTokens, { self, directory, hosts, isAlone, ...host }: StateHost) {
     this.self = self;
     this.directory = directory;
+    this.hosts = hosts;
+    this.#mayBeGlobal = hosts !== undefined || isAlone === true;
     this.fences = fences;
     this.predecessors = host.predecessors;
     this.#isLeaving = host.isLeaving;
     this.assertMayRun = host.assertMayRun;
-    this.roles = new Roles(fences);
+    this.roles = new Roles(fences, hosts, (doing) => this.requireHosts(doing));
   }
 
   /** Made at their first use, as most starts need none. */
@@ -74,7 +83,7 @@ export class ProcessState implements SlotHost, UnitHost {
    *
    * @throws {HandoverError} `ERR_OPTION`
    */
-  slot<T>(label: string, schema: StateSchema<T>): Slot<T> {
+  slot<T>(label: string, schema: SlotDefinition<T>): Slot<T> {
     requireProgramName("the label of a slot", label);
     return this.#slots.open(label, schema);
   }
@@ -90,14 +99,24 @@ export class ProcessState implements SlotHost, UnitHost {
     if (this.#units.has(name)) {
       throw new HandoverError("ERR_OPTION", `there are units of the kind "${name}" already`);
     }
-    const units = new UnitRegistry(readKind(name, definition), this);
+    const kind = readKind(name, definition);
+    if (kind.scope === "global") this.requireHosts(`have units of the kind "${name}"`);
+    const units = new UnitRegistry(kind, this);
     this.#units.set(name, units);
     for (const exchange of this.#subscribed) units.subscribeTo(exchange);
     return units as Units<S, U>;
   }
 
+  /** @throws {HandoverError} `ERR_OPTION` for the scope `"global"` without the option `exchange` */
+  requireHosts(doing: string): void {
+    if (this.#mayBeGlobal) return;
+    const message = `cannot ${doing}: the scope "global" needs the option "exchange" of new Upgrader()`;
+    throw new HandoverError("ERR_OPTION", message);
+  }
+
   /** Takes the slots and units that a predecessor offers. */
   subscribeTo(exchange: Exchange): void {
+    this.hosts?.subscribeTo(exchange);
     this.#subscribed.add(exchange);
     this.#slots.subscribeTo(exchange);
     for (const units of this.#units.values()) units.subscribeTo(exchange);

@@ -13,10 +13,9 @@ import { deferred } from "../util/deferred.js";
 import { HandoverError } from "../errors.js";
 import type { UpgraderEvents } from "../events.js";
 import { DrainContext } from "../exchange/drain-context.js";
-import type { StateSchema } from "../state/schema.js";
 import { FencingTokens } from "../exchange/fencing.js";
-import type { RoleDefinition } from "../state/roles.js";
-import type { Slot } from "../state/slots/slots.js";
+import type { RoleDefinition } from "../state/role.js";
+import type { Slot, SlotDefinition } from "../state/slots/slots.js";
 import { ProcessState } from "../state/process-state.js";
 import type { UnitDefinition } from "../state/units/unit-definition.js";
 import type { Units } from "../state/units/units.js";
@@ -39,6 +38,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   readonly #processState = new ProcessState(new FencingTokens(), {
     self: { generation: 0, pid: process.pid },
     directory: undefined,
+    isAlone: true,
     predecessors: () => [],
     isLeaving: () => false,
     assertMayRun: (doing) => this.#requireOpen(doing),
@@ -93,7 +93,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     readAdapter(adapter);
   }
 
-  slot<T = unknown>(label: string, shape: StateSchema<T>): Slot<T> {
+  slot<T = unknown>(label: string, shape: SlotDefinition<T>): Slot<T> {
     return this.#processState.slot(label, shape);
   }
 

@@ -2,6 +2,7 @@ import type { IncomingMessage, Server as HttpServer } from "node:http";
 import type { Socket } from "node:net";
 import type { ConnectionAdapter } from "../connections/adapter.js";
 import { registerWebSocket } from "../connections/unregistered-web-sockets.js";
+import { isHeldOpen } from "../util/attached.js";
 import { FrameCutter } from "./frame-cutter.js";
 import { hasContext, isOpen, isQuiet, markMoved, type WebSocketLike } from "./ws-internals.js";
 import { Replay, type Handshake } from "./replay.js";
@@ -100,6 +101,8 @@ export function moveWebSockets<W extends WebSocketLike>(
     close: (socket) => {
       const ws = connections.get(socket)?.ws;
       if (ws === undefined || !isOpen(ws)) return false;
+      // It is closed when the unit that it is attached to runs elsewhere.
+      if (isHeldOpen(ws)) return true;
       ws.close(1012, "service restart");
       return true;
     },

@@ -968,6 +968,9 @@ function settings(pidFile: string): Facts["settings"] {
     unmanaged: "refuse",
     tls: true,
     compileCache: undefined,
+    address: undefined,
+    release: undefined,
+    stopDelay: 0,
     controlSocket: `${pidFile}.sock`,
     signals: { upgrade: "SIGHUP", stop: ["SIGTERM", "SIGINT"] },
   };

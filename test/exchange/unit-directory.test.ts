@@ -3,7 +3,7 @@ import { Channel } from "../../dist/channel/channel.js";
 import type { Message } from "../../dist/channel/messages.js";
 import { SupervisorLink } from "../../dist/process/supervisor-link.js";
 import { UnitDirectory, type UnitHolder } from "../../dist/supervisor/unit-directory.js";
-import { testDirectory, type Member } from "../support/directory-suite.js";
+import { testDirectory, testReturns, type Member } from "../support/directory-suite.js";
 
 const limits = { probation: 0, upgradeTimeout: 1, maxDraining: 1 };
 const PLACE = { count: 20, name: "test", generation: 0, peers: 0, limits };
@@ -52,11 +52,13 @@ function join(
   return { directory, name, die, holder };
 }
 
-testDirectory(() => {
+const open = (): (() => Member) => {
   const units = new UnitDirectory();
   let index = 0;
   return () => join(units, index++);
-});
+};
+testDirectory(open);
+testReturns(open);
 
 test("a supervisor remembers nothing about units that no process owns", async () => {
   const units = new UnitDirectory();

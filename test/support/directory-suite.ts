@@ -112,6 +112,47 @@ export function testDirectory(open: () => () => Member): void {
       expect(await where(a)).toEqual(b.name);
     });
 
+    test("a process that takes a unit whose owner died meanwhile has it, unless another one was faster", async () => {
+      const c = join();
+      await own(a, "x", "y");
+      await a.die();
+      await own(c, "y");
+      expect(await take(b, a, "x")).toHaveProperty("fence");
+      expect(await take(b, a, "y")).toEqual({ owner: c.name });
+    });
+
+    test("a thousand units with long names are asked for at once, and each is answered in its place", async () => {
+      const ids = Array.from({ length: 1_000 }, (_, n) => `${n} ${"é\n".repeat(200)}`);
+      const odd = ids.filter((_, n) => n % 2 === 1);
+      await own(a, ...odd);
+      const answers = await own(b, ...ids);
+      expect(answers.filter((answer, n) => "owner" in answer !== (n % 2 === 1))).toEqual([]);
+      expect(answers).toHaveLength(1_000);
+    });
+  });
+}
+
+/** What a directory does besides that remembers who has offered a unit. `open` is as for {@link testDirectory}. */
+export function testReturns(open: () => () => Member): void {
+  describe("a directory that remembers who has offered a unit", () => {
+    let join!: () => Member;
+    let a!: Member;
+    let b!: Member;
+    beforeEach(() => {
+      join = open();
+      a = join();
+      b = join();
+    });
+
+    const own = async (member: Member, ...ids: string[]): Promise<readonly OwnResult[]> =>
+      member.directory.own("room", ids);
+    const take = async (member: Member, from: Member, id: string): Promise<OwnResult> =>
+      (await member.directory.own("room", [id], from.name))[0]!;
+    const disown = (member: Member, id: string, fence: number): void =>
+      member.directory.disown("room", [{ id, fence }]);
+    const where = async (member: Member, id = "x"): Promise<UnitOwner | undefined> =>
+      member.directory.where("room", id);
+
     test("a unit goes back to the process that has offered it, if the one that has taken it gives it up", async () => {
       const c = join();
       await own(a, "x");
@@ -145,24 +186,6 @@ export function testDirectory(open: () => () => Member): void {
       expect(await where(b)).toEqual(b.name);
       disown(b, "x", fenceOf(second));
       expect(await where(b)).toBeUndefined();
-    });
-
-    test("a process that takes a unit whose owner died meanwhile has it, unless another one was faster", async () => {
-      const c = join();
-      await own(a, "x", "y");
-      await a.die();
-      await own(c, "y");
-      expect(await take(b, a, "x")).toHaveProperty("fence");
-      expect(await take(b, a, "y")).toEqual({ owner: c.name });
-    });
-
-    test("a thousand units with long names are asked for at once, and each is answered in its place", async () => {
-      const ids = Array.from({ length: 1_000 }, (_, n) => `${n} ${"é\n".repeat(200)}`);
-      const odd = ids.filter((_, n) => n % 2 === 1);
-      await own(a, ...odd);
-      const answers = await own(b, ...ids);
-      expect(answers.filter((answer, n) => "owner" in answer !== (n % 2 === 1))).toEqual([]);
-      expect(answers).toHaveLength(1_000);
     });
   });
 }

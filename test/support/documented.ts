@@ -18,8 +18,13 @@ export class DocumentedProgram {
    * Starts it as printed, but with a PID file and a port of its own, and a line that says when it accepts.
    *
    * @param words of `handover` that run it under a supervisor
+   * @param env additions to the environment
    */
-  static async start(text: string, words?: readonly string[]): Promise<DocumentedProgram> {
+  static async start(
+    text: string,
+    words?: readonly string[],
+    env: NodeJS.ProcessEnv = {},
+  ): Promise<DocumentedProgram> {
     const directory = project();
     const pidFile = join(directory, "app.pid");
     const program = text
@@ -32,7 +37,7 @@ export class DocumentedProgram {
     writeFileSync(join(directory, "server.js"), program);
     const supervised = words === undefined ? [] : [commandOf(directory), ...words, "--pid-file", pidFile];
     const command = [process.execPath, ...supervised, "server.js"];
-    const service = Service.start("", { command, cwd: directory });
+    const service = Service.start("", { command, cwd: directory, env });
     await service.until("accepting");
     const status = JSON.parse(await handover(directory, "status", "--pid-file", pidFile, "--json")) as {
       listeners: { address: string }[];
@@ -78,7 +83,7 @@ export function project(files: Record<string, string> = {}): string {
   const directory = temporaryDirectory();
   mkdirSync(join(directory, "node_modules"));
   symlinkSync(resolve("."), join(directory, "node_modules", "handover"));
-  for (const name of ["ws", "socket.io"]) {
+  for (const name of ["ws", "pg", "socket.io"]) {
     symlinkSync(resolve("node_modules", name), join(directory, "node_modules", name));
   }
   writeFileSync(join(directory, "package.json"), '{ "type": "module" }');

@@ -9,6 +9,8 @@ import { MAX_ATTEMPTS, warnStateFailed } from "../failed-state.js";
 /** The outcome of {@link Slot.initiate}. Unless the state was taken it is still here. */
 export type SlotOutcome =
   | { readonly how: "taken"; readonly by: Peer }
+  /** Of a slot with the scope `"global"` and a `ttl`: it waits for a process that starts later, on any host. */
+  | { readonly how: "parked"; readonly refusals: readonly Refusal[] }
   | {
       /**
        * `failed`: three processes died with the state, or it arrived damaged three times, or the channel failed and the
@@ -32,6 +34,8 @@ interface Source {
   /** ms */
   readonly timeout: number;
   readonly ttl: number | undefined;
+  /** Whether other hosts may take it. */
+  readonly isGlobal: boolean;
 }
 
 type Taken = Settlement & { readonly how: "taken" };
@@ -93,15 +97,21 @@ export class PendingSlot {
     const timeout = Math.min(this.#source.timeout, this.#expires - performance.now(), context.remaining);
     const end = performance.now() + timeout;
     if (timeout <= 0) return this.withdraw(makeRefusal("ERR_EXPIRED", "its time was over"));
-    if (!context.hasTaker(SLOT_KIND)) return this.#withdrawWithoutTaker(context);
-    const parcel = await this.#freezeWithin(timeout);
-    if (parcel === undefined || context.isRolledBack) return undefined;
-    const [offered] = context.exchange!.offer([parcel]);
+    const { label, isGlobal, ttl } = this.#source;
+    const { exchange, isGlobal: isFar, peers } = await context.routeOf(SLOT_KIND, label, isGlobal);
+    const mayPark = isFar && ttl !== undefined;
+    if (exchange === undefined || (!mayPark && peers.length === 0))
+      return this.#withdrawWithoutTaker(context);
+    const frozen = await this.#freezeWithin(timeout);
+    if (frozen === undefined || context.isRolledBack) return undefined;
+    const parcel = mayPark ? { ...frozen, ttl: this.#expires - performance.now() } : frozen;
+    const [offered] = exchange.offer([parcel]);
     let isLate = false;
     const timer = setTimeout(
       () => {
         isLate = true;
-        offered!.withdraw();
+        if (mayPark) offered!.park?.();
+        else offered!.withdraw();
       },
       Math.max(0, end - performance.now()) + parcel.body.length / SLOWEST,
     );
@@ -109,7 +119,8 @@ export class PendingSlot {
     clearTimeout(timer);
     if (settlement === undefined) {
       // The successor may still take it, unless it is withdrawn.
-      offered!.withdraw();
+      if (mayPark) offered!.park?.();
+      else offered!.withdraw();
       return context.isRolledBack
         ? undefined
         : this.withdraw(makeRefusal("ERR_TIMEOUT", "the successor does not answer"));
@@ -147,6 +158,7 @@ export class PendingSlot {
   #settle(settlement: Settlement, isLate: boolean): Taken | undefined {
     if (settlement.how === "taken") return settlement;
     if (settlement.how === "lost") return this.#fail();
+    if (settlement.how === "parked") return this.#decide({ how: "parked", refusals: this.#refusals });
     if (settlement.how === "refused") {
       const refusal = withoutHow(settlement);
       if (refusal.code === "ERR_STOPPED") return this.withdraw(refusal);
@@ -201,7 +213,7 @@ export class PendingSlot {
     return parcel;
   }
 
-  #decide(outcome: SlotOutcome): void {
+  #decide(outcome: SlotOutcome): undefined {
     this.#isOpen = false;
     this.#outcome.resolve(outcome);
   }
@@ -213,8 +225,12 @@ export const SLOT_KIND = "slot";
 /** Bytes per ms. The timeout of an offer is extended by the time that its body needs at this rate. */
 const SLOWEST = 65_536;
 
-/** Refusals for lack of memory or descriptors, in this process or the other. */
-const LACKING: ReadonlySet<string> = new Set<ErrorCode | RefusalCode>(["ERR_MEMORY", "ERR_DESCRIPTOR"]);
+/** Refusals for lack of memory or descriptors, in this process or the other, or of an engine that answers. */
+const LACKING: ReadonlySet<string> = new Set<ErrorCode | RefusalCode>([
+  "ERR_MEMORY",
+  "ERR_DESCRIPTOR",
+  "ERR_EXCHANGE",
+]);
 
 /** The time, in ms, until a slot is offered again for which memory or descriptors were lacking. */
 const ROOM_INTERVAL = 10;

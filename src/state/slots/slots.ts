@@ -2,6 +2,7 @@ import { reasonOf } from "../../errors.js";
 import type { DrainContext } from "../../exchange/drain-context.js";
 import type { Exchange } from "../../exchange/exchange.js";
 import type { FencingTokens } from "../../exchange/fencing.js";
+import type { Hosts } from "../../exchange/hosts.js";
 import { makeRefusal, type Parcel, type Peer } from "../../exchange/parcel.js";
 import { TIMED_OUT } from "../../util/timeout.js";
 import { milliseconds, refuseUnknown, wrongOption } from "../../util/validation.js";
@@ -41,10 +42,22 @@ export interface Slot<T> {
   peek(): Promise<T | undefined>;
 }
 
+/** The definition of a slot. */
+export interface SlotDefinition<T> extends StateSchema<T> {
+  /**
+   * Who may take the state: `"host"`: the successor. `"global"`: also a process on another host, by the option `exchange` of
+   * the `Upgrader`, if there is no successor. Default `"host"`.
+   */
+  scope?: "host" | "global";
+}
+
 export interface InitiateOptions {
   /** The time, in ms, after which the offer is withdrawn. Default 5 000. */
   timeout?: number;
-  /** The time, in ms from now, after which the state is worthless. Default: never. */
+  /**
+   * The time, in ms from now, after which the state is worthless. With the scope `"global"` it waits that long for a process on
+   * another host, also when this one has left. Default: never, and it does not wait.
+   */
   ttl?: number;
 }
 
@@ -52,6 +65,10 @@ export interface InitiateOptions {
 export interface SlotHost {
   readonly self: Peer;
   readonly fences: FencingTokens;
+  /** The other hosts; undefined if there are none. */
+  readonly hosts: Hosts | undefined;
+  /** @throws {HandoverError} `ERR_OPTION` if the option `exchange` is missing */
+  readonly requireHosts: (doing: string) => void;
   /** The exchanges to the predecessors that live, the direct one first. */
   readonly predecessors: () => readonly Exchange[];
   /** Whether the process was replaced or stopped, until a rollback. Its drain may begin later. */
@@ -69,6 +86,8 @@ export class Slots {
   readonly #subscribers = new Map<string, SlotSubscribers>();
   /** Withdraw the state that a rollback gave back to the subscribers of this process. */
   readonly #givenBack = new Set<AbortController>();
+  /** The labels that are taken from other hosts. */
+  readonly #far = new Map<string, { users: number; end: () => void }>();
   #nextNumber = 0;
 
   constructor(host: SlotHost) {
@@ -76,16 +95,27 @@ export class Slots {
   }
 
   /** @throws {HandoverError} `ERR_OPTION` */
-  open<T>(label: string, schema: StateSchema<T>): Slot<T> {
-    const resolved = resolveSchema<T>(`slot "${label}"`, schema);
+  open<T>(label: string, definition: SlotDefinition<T>): Slot<T> {
+    const resolved = resolveSchema<T>(`slot "${label}"`, definition, ["scope"]);
     const untyped = resolved as ResolvedSchema<unknown>;
+    const isGlobal = readScope(definition.scope) === "global";
+    if (isGlobal) this.#host.requireHosts(`open the slot "${label}"`);
     return {
-      initiate: (data, options = {}) => warnIfRejected(this.#initiate(label, untyped, data, options)),
+      initiate: (data, options = {}) =>
+        warnIfRejected(this.#initiate(label, untyped, isGlobal, data, options)),
       subscribe: (take) => {
         if (typeof take !== "function") throw wrongOption("take", "a function", take);
-        return this.#subscribersOf(label).subscribe(untyped, take as (state: SlotState<unknown>) => unknown);
+        const end = this.#subscribersOf(label).subscribe(
+          untyped,
+          take as (state: SlotState<unknown>) => unknown,
+        );
+        const endFar = isGlobal ? this.#takeFromHosts(label) : undefined;
+        return () => {
+          end();
+          endFar?.();
+        };
       },
-      complete: async () => this.#complete(label, resolved),
+      complete: async () => this.#complete(label, resolved, isGlobal),
       peek: async () => {
         const parcel = await this.#host.predecessors()[0]?.peek(SLOT_KIND, label);
         return parcel === undefined ? undefined : decode(resolved, parcel);
@@ -152,6 +182,7 @@ export class Slots {
   async #initiate(
     label: string,
     schema: ResolvedSchema<unknown>,
+    isGlobal: boolean,
     data: unknown,
     options: InitiateOptions,
   ): Promise<SlotOutcome> {
@@ -171,25 +202,51 @@ export class Slots {
       isView: isFunction && !this.#host.isLeaving,
       timeout: milliseconds("timeout", timeout, 0),
       ttl: ttl === undefined ? undefined : milliseconds("ttl", ttl, 0),
+      isGlobal,
     });
     this.#queueOf(label).add(pending);
     return pending.outcome;
   }
 
   /** A predecessor offers one slot after the other: as long as it has another one, this waits for it. */
-  async #complete<T>(label: string, schema: ResolvedSchema<T>): Promise<SlotState<T>[]> {
+  async #complete<T>(label: string, schema: ResolvedSchema<T>, isGlobal: boolean): Promise<SlotState<T>[]> {
     const subscribers = this.#subscribersOf(label);
     const taken: SlotState<T>[] = [];
-    for (;;) {
-      taken.push(...subscribers.complete(schema));
-      // The predecessor offers no other slot before the one that is left here is settled.
-      if (subscribers.size > 0) return taken;
-      const more = await Promise.all(
-        this.#host.predecessors().map(async (one) => one.expedite(SLOT_KIND, label, "")),
-      );
-      if (!more.includes(true) || (await subscribers.nextArrival(NEXT_OFFER_TIMEOUT)) === TIMED_OUT)
-        return taken;
+    const endFar = isGlobal ? this.#takeFromHosts(label) : undefined;
+    try {
+      for (;;) {
+        taken.push(...subscribers.complete(schema));
+        // The predecessor offers no other slot before the one that is left here is settled.
+        if (subscribers.size > 0) return taken;
+        const { hosts, predecessors } = this.#host;
+        const owners = isGlobal && hosts !== undefined ? [...predecessors(), hosts.exchange] : predecessors();
+        const more = await Promise.all(owners.map(async (one) => one.expedite(SLOT_KIND, label, "")));
+        if (!more.includes(true) || (await subscribers.nextArrival(NEXT_OFFER_TIMEOUT)) === TIMED_OUT)
+          return taken;
+      }
+    } finally {
+      endFar?.();
     }
+  }
+
+  /** Takes what other hosts offer under a label, as long as there is someone here to take it. Returns a function that ends this. */
+  #takeFromHosts(label: string): (() => void) | undefined {
+    const { hosts } = this.#host;
+    if (hosts === undefined) return undefined;
+    const far = this.#far.get(label) ?? { users: 0, end: () => {} };
+    this.#far.set(label, far);
+    if (far.users++ === 0) {
+      far.end = hosts.exchange.subscribe(SLOT_KIND, label, (parcel, delivery) => {
+        if (this.#host.isLeaving) return makeRefusal("ERR_STOPPED");
+        return this.#subscribersOf(label).take(parcel, delivery);
+      });
+    }
+    let isOver = false;
+    return () => {
+      if (isOver) return;
+      isOver = true;
+      if (--far.users === 0) far.end();
+    };
   }
 
   #queueOf(label: string): SlotQueue {
@@ -203,6 +260,11 @@ export class Slots {
     this.#subscribers.set(label, subscribers);
     return subscribers;
   }
+}
+
+function readScope(value: unknown = "host"): "host" | "global" {
+  if (value === "host" || value === "global") return value;
+  throw wrongOption("scope", '"host" or "global"', value);
 }
 
 /** The time, in ms, for which a slot is offered. */
@@ -221,6 +283,7 @@ function inherited(parcel: Parcel, number: number): PendingSlot {
     isView: false,
     timeout: DEFAULT_TIMEOUT,
     ttl: undefined,
+    isGlobal: false,
   });
 }
 

@@ -2,7 +2,8 @@ import { codeOf, reasonOf, toHandoverError, type ErrorCode, type RefusalCode } f
 import type { Ownership } from "../../exchange/directory.js";
 import type { DrainContext } from "../../exchange/drain-context.js";
 import type { Offered } from "../../exchange/exchange.js";
-import { makeRefusal, type Parcel, type Refusal, type Settlement } from "../../exchange/parcel.js";
+import { makeRefusal, type Parcel, type Peer, type Refusal, type Settlement } from "../../exchange/parcel.js";
+import type { Route } from "../../exchange/route.js";
 import { TIMED_OUT, withTimeout, isThenable } from "../../util/timeout.js";
 import { MAX_ATTEMPTS, warnStateFailed } from "../failed-state.js";
 import { decodeOwn, encode } from "../encoding.js";
@@ -16,6 +17,7 @@ export const UNIT_KIND = "unit";
 /** The terms under which the units of one drain move. */
 export interface MoveTerms {
   readonly context: DrainContext;
+  readonly route: Route;
   /** The time, in ms, for one unit to freeze and be taken. */
   readonly timeout: number;
   /** Resolves when only the time to stop the other units is left, or the drain is over. */
@@ -100,15 +102,20 @@ export class Unit {
     return this.#confirmed;
   }
 
-  /** Moves the unit to the successor: freezes it, offers it, and waits for the settlement. */
-  async move({ context, timeout, stopTime }: MoveTerms): Promise<MoveResult> {
+  /** Whether another process has it, or may have it: it has not ended here. */
+  get hasLeft(): boolean {
+    return this.#phase === "taken" || this.#phase === "moved";
+  }
+
+  /** Moves the unit to the successor, or to another host: freezes it, offers it, and waits for the settlement. */
+  async move({ context, route, timeout, stopTime }: MoveTerms): Promise<MoveResult> {
     const end = performance.now() + timeout;
     const refusal = (await this.#freezeOnce(timeout)) ?? this.#encode();
     // It may have been released, or run again after a rollback.
     if (context.isRolledBack || this.#phase === "ended") return undefined;
     if (refusal !== undefined) return refusal;
     this.#apply("offered");
-    const offer = await context.offer(this.#parcel!);
+    const offer = await route.offer(this.#parcel!);
     this.#offer = offer;
     let isLate = false;
     const withdraw = (): void => {
@@ -118,6 +125,7 @@ export class Unit {
     const timer = setTimeout(withdraw, Math.max(0, end - performance.now()));
     const settlement = await Promise.race([offer.settled, stopTime]);
     clearTimeout(timer);
+    if (route.isGlobal && settlement?.how === "taken") this.#closeSockets(settlement.by);
     return settlement && this.#settle(settlement, isLate, context.isRolledBack);
   }
 
@@ -133,7 +141,7 @@ export class Unit {
     if (context.isRolledBack) return undefined;
     if (settlement?.how === "taken") this.#confirmed = settlement.confirmed;
     const how = settlement?.how ?? "unanswered";
-    const result = how === "refused" || how === "withdrawn" ? "returned" : how;
+    const result = how === "refused" || how === "withdrawn" || how === "parked" ? "returned" : how;
     this.#apply(result === "lost" ? "unanswered" : result);
     return result;
   }
@@ -144,11 +152,18 @@ export class Unit {
     if (!isConfirmed) this.#countDeath();
   }
 
+  /** The unit runs on another host now. */
+  #closeSockets(peer: Peer): void {
+    const { moved } = this.#kind.definition;
+    this.#run.closeSockets(() => shortReason(moved?.(this.id, peer) ?? peer.address ?? ""));
+  }
+
   /** Stops a unit that the successor has not taken. Returns whether `stop` succeeded in time; counts the failures. */
   async stop(timeout: number, count: (code: string) => void): Promise<boolean> {
     const run = this.#run;
     const isStopped = await this.#callStop(timeout, count);
     run.abort();
+    run.detachSockets();
     // After a rollback the unit may run again, and a late `stop` must not end that run.
     if (this.#run === run) this.#apply(isStopped ? "ended" : "failed");
     return isStopped;
@@ -158,7 +173,16 @@ export class Unit {
   end(): void {
     this.#apply("ended");
     this.#run.abort();
+    this.#run.detachSockets();
     this.leave();
+  }
+
+  /** The lease has ended: another host may run it in a moment. */
+  lose(): void {
+    this.#isOwned = false;
+    this.#apply("ended");
+    this.#run.abort();
+    this.#run.detachSockets();
   }
 
   /** The unit is no longer this process's. */
@@ -316,3 +340,12 @@ export class Unit {
     }
   }
 }
+
+/** A close frame takes 123 bytes of reason. */
+function shortReason(reason: string): string {
+  let short = reason.slice(0, LONGEST_REASON);
+  while (Buffer.byteLength(short) > LONGEST_REASON) short = short.slice(0, -1);
+  return short;
+}
+
+const LONGEST_REASON = 123;

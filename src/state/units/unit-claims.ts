@@ -7,13 +7,14 @@ import { TIMED_OUT, withTimeout } from "../../util/timeout.js";
 export class UnitClaims {
   readonly #directory: Directory;
   readonly #kind: string;
-  readonly #self: UnitOwner;
+  readonly #index: number | undefined;
   readonly #pending = new Map<string, Promise<unknown>>();
 
-  constructor(directory: Directory, kind: string, self: UnitOwner) {
+  /** @param index of this process among the workers of the supervisor that keeps the directory; undefined between hosts */
+  constructor(directory: Directory, kind: string, index: number | undefined) {
     this.#directory = directory;
     this.#kind = kind;
-    this.#self = self;
+    this.#index = index;
   }
 
   /** Whether an answer is awaited. */
@@ -32,7 +33,7 @@ export class UnitClaims {
     if ((await withTimeout(timeout, pending)) !== TIMED_OUT) return;
     throw new HandoverError(
       "ERR_UNIT",
-      `cannot ${doing}: the supervisor did not answer within ${timeout} ms`,
+      `cannot ${doing}: the ${this.#keeper} did not answer within ${timeout} ms`,
     );
   }
 
@@ -59,7 +60,7 @@ export class UnitClaims {
     let isLate = false;
     const owning = this.own(id, undefined, (result) => {
       const fence = this.#requireFence(result, doing);
-      if (isLate) throw new HandoverError("ERR_UNIT", `cannot ${doing}: the supervisor answered late`);
+      if (isLate) throw new HandoverError("ERR_UNIT", `cannot ${doing}: the ${this.#keeper} answered late`);
       return { begun: begin(fence) };
     });
     owning.catch(() => {});
@@ -68,6 +69,10 @@ export class UnitClaims {
       throw error;
     });
     return (await owning).begun;
+  }
+
+  get #keeper(): string {
+    return this.#index === undefined ? "engine of the hosts" : "supervisor";
   }
 
   disown(unit: Ownership): void {
@@ -100,7 +105,13 @@ export class UnitClaims {
     if ("fence" in result) return result.fence;
     const { owner } = result;
     const { index, pid } = owner;
-    if (index !== this.#self.index)
+    if (this.#index === undefined) {
+      const where = owner.address ?? `process ${pid}`;
+      const host = owner.host ?? "another host";
+      const message = `cannot ${doing}: ${where} on ${host} has it`;
+      throw new HandoverError("ERR_ELSEWHERE", message, { owner });
+    }
+    if (index !== this.#index)
       throw new HandoverError("ERR_ELSEWHERE", `cannot ${doing}: worker ${index} (pid ${pid}) has it`, {
         owner,
       });

@@ -1,4 +1,6 @@
+import type { Peer } from "../../exchange/parcel.js";
 import { functionsOf, integer, milliseconds, refuseUnknown, wrongOption } from "../../util/validation.js";
+import { HandoverError } from "../../errors.js";
 import { resolveSchema, type ResolvedSchema, type StateSchema } from "../schema.js";
 
 /** The definition of live things of one kind. Each runs in exactly one process. */
@@ -8,7 +10,7 @@ export interface UnitDefinition<State, Unit> extends StateSchema<State> {
    * unit runs until `signal` aborts. `fence` is above that of every earlier run of the unit. To throw refuses the unit: its
    * owner keeps it.
    */
-  run(id: string, state: State, context: { signal: AbortSignal; fence: number }): Unit | PromiseLike<Unit>;
+  run(id: string, state: State, context: RunContext): Unit | PromiseLike<Unit>;
   /** Ends a unit, and returns its state. `signal` aborts right after it. */
   freeze(id: string, unit: Unit): State | PromiseLike<State>;
   /**
@@ -20,16 +22,50 @@ export interface UnitDefinition<State, Unit> extends StateSchema<State> {
   eligible?(id: string, unit: Unit): boolean;
   /** The unit with the highest number moves first. Synchronous. Default 0, also for a value that is not a number. */
   priority?(id: string, unit: Unit): number;
-  /** In the successor, before `run`: false refuses the unit. Default: every unit is taken. */
-  accept?(id: string): boolean | PromiseLike<boolean>;
+  /**
+   * In the process that would take the unit, before `run`: false refuses it. `age` is the time in ms since it was offered,
+   * `from` the process that offers it. Default: every unit is taken.
+   */
+  accept?(id: string, about: { age: number; from: Peer }): boolean | PromiseLike<boolean>;
+  /**
+   * Of the scope `"global"`: the state with which a unit continues here whose host has died, or undefined to drop it. Default:
+   * such a unit ends; `start()` begins it anew.
+   */
+  recover?(id: string): State | undefined | PromiseLike<State | undefined>;
+  /**
+   * Of the scope `"global"`: why the sockets that are attached to a unit are closed when it runs on another host; `peer` is
+   * there. At most 123 bytes. Default: the address of `peer`.
+   */
+  moved?(id: string, peer: Peer): string;
+  /** Of the scope `"global"`: the number of units with which this process takes no more from other hosts. Default: no limit. */
+  capacity?: number;
   /**
    * Where a unit runs once. `"host"`: in one worker of all that the supervisor has. `"process"`: in each worker that starts it.
-   * Without a supervisor both mean the same. Default `"host"`.
+   * Without a supervisor both mean the same. `"global"`: in one process of all hosts, by the option `exchange` of the
+   * `Upgrader`. Default `"host"`.
    */
-  scope?: "process" | "host";
+  scope?: UnitScope;
   /** The settings of the drain. */
   drain?: DrainOptions;
 }
+
+/** What `run` receives. */
+export interface RunContext {
+  /** Aborts when the unit no longer runs here. */
+  signal: AbortSignal;
+  /** Above that of every earlier run of the unit. */
+  fence: number;
+  /** Closes a client's WebSocket with the code 1012 when the unit runs on another host, and not before. */
+  attach(socket: AttachedSocket): void;
+}
+
+/** The members of a WebSocket that are used. */
+export interface AttachedSocket {
+  close(code: number, reason: string): void;
+}
+
+/** Where each unit of a kind runs once. */
+export type UnitScope = "process" | "host" | "global";
 
 /** The settings of the drain of one kind. Times are in milliseconds. */
 export interface DrainOptions {
@@ -39,43 +75,56 @@ export interface DrainOptions {
   timeout?: number;
   /** For one unit to freeze and be taken; and for one unit to stop. Default 5 000. */
   unitTimeout?: number;
-  /** The number of units that are on their way at a time. Default 50. */
+  /** The number of units that are on their way at a time. Default 50 to a successor; to other hosts what their engine needs. */
   concurrency?: number;
   /** The number of failures in a row after which the remaining units are stopped. Default 10. */
   giveUpAfter?: number;
 }
 
-export type DrainSettings = Required<DrainOptions>;
+export type DrainSettings = Required<Omit<DrainOptions, "concurrency">> & Pick<DrainOptions, "concurrency">;
 
 /** A definition with its defaults. */
 export interface UnitKind {
   readonly name: string;
   readonly schema: ResolvedSchema<unknown>;
-  readonly definition: Omit<UnitDefinition<unknown, unknown>, keyof StateSchema<unknown> | "drain" | "scope">;
-  readonly scope: "process" | "host";
+  readonly definition: Omit<
+    UnitDefinition<unknown, unknown>,
+    keyof StateSchema<unknown> | "drain" | "scope" | "capacity"
+  >;
+  readonly scope: UnitScope;
+  readonly capacity: number;
   readonly drainSettings: DrainSettings;
 }
 
 /** @throws {HandoverError} `ERR_OPTION` */
 export function readKind(name: string, definition: UnitDefinition<unknown, unknown>): UnitKind {
-  const own = [...REQUIRED, ...OPTIONAL, "drain", "scope"];
+  const own = [...REQUIRED, ...OPTIONAL, "drain", "scope", "capacity"];
+  const scope = readScope(definition.scope);
+  for (const member of ONLY_GLOBAL)
+    if (definition[member] !== undefined && scope !== "global")
+      throw new HandoverError(
+        "ERR_OPTION",
+        `units("${name}") has "${member}", which needs the scope "global"`,
+      );
+  const { capacity = Infinity } = definition;
   return {
     name,
     schema: resolveSchema(`units("${name}")`, definition, own),
     definition: functionsOf(definition, REQUIRED, OPTIONAL),
-    scope: readScope(definition.scope),
+    scope,
+    capacity: capacity === Infinity ? capacity : integer("capacity", capacity, 0, 1_000_000_000),
     drainSettings: readDrainSettings(definition.drain ?? {}, DEFAULTS),
   };
 }
 
 function readScope(value: unknown = "host"): UnitKind["scope"] {
-  if (value !== "process" && value !== "host") throw wrongOption("scope", '"process" or "host"', value);
-  return value;
+  if (value === "process" || value === "host" || value === "global") return value;
+  throw wrongOption("scope", '"process", "host" or "global"', value);
 }
 
 /** @throws {HandoverError} `ERR_OPTION` */
 export function readDrainSettings(options: DrainOptions, defaults: DrainSettings): DrainSettings {
-  refuseUnknown("drain", options, Object.keys(DEFAULTS));
+  refuseUnknown("drain", options, [...Object.keys(DEFAULTS), "concurrency"]);
   const {
     enabled = defaults.enabled,
     timeout = defaults.timeout,
@@ -88,18 +137,18 @@ export function readDrainSettings(options: DrainOptions, defaults: DrainSettings
     enabled,
     timeout: milliseconds("timeout", timeout, 0),
     unitTimeout: milliseconds("unitTimeout", unitTimeout, 1),
-    concurrency: integer("concurrency", concurrency, 1, 10_000),
+    ...(concurrency === undefined ? {} : { concurrency: integer("concurrency", concurrency, 1, 10_000) }),
     giveUpAfter: integer("giveUpAfter", giveUpAfter, 1, 1_000_000),
   };
 }
 
 const REQUIRED = ["run", "freeze"] as const;
-const OPTIONAL = ["stop", "eligible", "priority", "accept"] as const;
+const OPTIONAL = ["stop", "eligible", "priority", "accept", "recover", "moved"] as const;
+const ONLY_GLOBAL = ["recover", "moved", "capacity"] as const;
 
 const DEFAULTS: DrainSettings = {
   enabled: true,
   timeout: 30_000,
   unitTimeout: 5_000,
-  concurrency: 50,
   giveUpAfter: 10,
 };

@@ -2,6 +2,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import type { ErrorCode, RefusalCode } from "../../errors.js";
 import type { DrainReport } from "../../events.js";
 import type { DrainContext } from "../../exchange/drain-context.js";
+import type { Route } from "../../exchange/route.js";
 import { withTimeout } from "../../util/timeout.js";
 import { UNIT_KIND, type MoveTerms, type Unit } from "./live-unit.js";
 import type { DrainSettings, UnitKind } from "./unit-definition.js";
@@ -19,6 +20,7 @@ export class UnitDrain {
   readonly #context: DrainContext;
   readonly #units: ReadonlyMap<string, Unit>;
   readonly #queue: UnitQueue;
+  #route!: Route;
   readonly #report: DrainReport = { moved: 0, failed: 0, stopped: 0, ms: 0, peers: 0, failures: {} };
   /** Resolves when only the time to stop the remaining units is left, or the drain is over. */
   #stopTime: Promise<undefined> = Promise.resolve(undefined);
@@ -52,10 +54,12 @@ export class UnitDrain {
     const start = performance.now();
     if (previous !== undefined) await Promise.race([previous, this.#context.over]);
     this.#setTimes();
-    this.#report.peers = this.#context.exchange?.peers(UNIT_KIND, this.#kind.name).length ?? 0;
+    this.#route = await this.#context.routeOf(UNIT_KIND, this.#kind.name, this.#kind.scope === "global");
+    this.#report.peers = this.#route.peers.length;
     await this.#fillQueue();
+    const { concurrency = this.#route.exchange?.window ?? 1 } = this.#settings;
     do {
-      await Promise.all(Array.from({ length: this.#settings.concurrency }, async () => this.#moveSome()));
+      await Promise.all(Array.from({ length: concurrency }, async () => this.#moveSome()));
     } while (await this.#takeBack());
     if (!this.#context.isRolledBack) await this.#endRest();
     return { ...this.#report, ms: Math.round(performance.now() - start) };
@@ -103,7 +107,7 @@ export class UnitDrain {
     const isOver = this.#isStopTime || performance.now() >= this.#moveEnd;
     if (isOver || this.#context.isRolledBack || this.#failuresInRow >= this.#settings.giveUpAfter)
       return false;
-    return this.#context.hasTaker(UNIT_KIND, this.#kind.name);
+    return this.#route.hasTaker;
   }
 
   async #move(unit: Unit): Promise<void> {
@@ -122,7 +126,12 @@ export class UnitDrain {
   }
 
   get #terms(): MoveTerms {
-    return { context: this.#context, timeout: this.#settings.unitTimeout, stopTime: this.#stopTime };
+    return {
+      context: this.#context,
+      route: this.#route,
+      timeout: this.#settings.unitTimeout,
+      stopTime: this.#stopTime,
+    };
   }
 
   #requeue(unit: Unit): void {

@@ -2,6 +2,7 @@ import { HandoverError, reasonOf, type UnitOwner } from "../../errors.js";
 import type { DrainReport } from "../../events.js";
 import { DrainContext } from "../../exchange/drain-context.js";
 import type { Delivery, Exchange, TakeResult } from "../../exchange/exchange.js";
+import type { Hosts } from "../../exchange/hosts.js";
 import { makeRefusal, type Parcel, type Refusal } from "../../exchange/parcel.js";
 import { isThenable } from "../../util/timeout.js";
 import { requireStateName } from "../schema.js";
@@ -31,6 +32,10 @@ export class UnitRegistry implements Units<unknown, unknown> {
   readonly #arrivals = new Arrivals();
   /** Undefined if this process asks no other one before it runs a unit. */
   readonly #claims: UnitClaims | undefined;
+  /** Whether other hosts take part. */
+  readonly #isGlobal: boolean;
+  /** Units whose hosts have died, while the program looks for their states. */
+  readonly #recovering = new Map<string, Promise<void>>();
   /** The order in which units move. The successor can ask for one before they do. */
   #queue = new UnitQueue();
   #drain: UnitDrain | undefined;
@@ -40,8 +45,61 @@ export class UnitRegistry implements Units<unknown, unknown> {
   constructor(kind: UnitKind, host: UnitHost) {
     this.#kind = kind;
     this.#host = host;
-    if (kind.scope === "host" && host.directory !== undefined)
-      this.#claims = new UnitClaims(host.directory, kind.name, host.self);
+    this.#isGlobal = kind.scope === "global" && host.hosts !== undefined;
+    const directory = this.#isGlobal ? host.hosts!.directory : host.directory;
+    if (kind.scope !== "process" && directory !== undefined)
+      this.#claims = new UnitClaims(directory, kind.name, this.#isGlobal ? undefined : host.self.index);
+    if (this.#isGlobal) this.#joinHosts(host.hosts!);
+  }
+
+  /** Takes units that other hosts offer, and those of hosts that have died. */
+  #joinHosts(hosts: Hosts): void {
+    const { exchange, directory } = hosts;
+    const { name, capacity, definition } = this.#kind;
+    const room = (): number => capacity - this.size;
+    exchange.subscribe(
+      UNIT_KIND,
+      name,
+      async (parcel, delivery) => this.#take(parcel, delivery),
+      capacity === Infinity ? {} : { room },
+    );
+    if (definition.recover !== undefined)
+      directory.orphans(name, (id, fence) => void this.#recover(id, fence));
+    hosts.onLost(() => this.#lose());
+  }
+
+  /** The lease has ended: what runs here must end before another host may run it. */
+  #lose(): void {
+    const units = [...this.#units.values()];
+    this.#units.clear();
+    for (const unit of units) unit.lose();
+  }
+
+  /** A unit is this process's, as its host has died. */
+  async #recover(id: string, fence: number): Promise<void> {
+    const { definition, schema } = this.#kind;
+    let state: unknown;
+    const recovering = (async () => {
+      state = await definition.recover!(id);
+      if (state !== undefined && schema.check?.(state) === false) throw new Error("check returned false");
+    })();
+    this.#recovering.set(
+      id,
+      recovering.catch(() => {}),
+    );
+    try {
+      await recovering;
+    } catch (error) {
+      const what = `${this.#subject(id)} is not recovered`;
+      process.emitWarning(`${what}: ${reasonOf(error)}`, { code: "HANDOVER_UNIT" });
+      state = undefined;
+    }
+    this.#recovering.delete(id);
+    // It may have been lost meanwhile, and be another host's.
+    if (!this.#host.hosts!.isHeld) return;
+    const mayRun = this.#host.drainContext === undefined && !this.#units.has(id);
+    if (state !== undefined && mayRun) this.#begin(id, state, fence);
+    else if (!this.#units.has(id)) this.#claims?.disown({ id, fence });
   }
 
   get size(): number {
@@ -66,6 +124,7 @@ export class UnitRegistry implements Units<unknown, unknown> {
       this.#host.assertMayRun(doing);
       if (await this.#isElsewhere(id)) await this.#waitForArrival(id, doing);
     }
+    await this.#recovering.get(id);
     const running = this.#running(id);
     if (running !== undefined) return running.started;
     this.#host.assertMayRun(doing);
@@ -150,7 +209,9 @@ export class UnitRegistry implements Units<unknown, unknown> {
         else claims.disown({ id, fence: result.fence });
       });
     } catch {
-      // Without its supervisor this process stops, and its units with it.
+      // Without its supervisor this process stops, and its units with it. The engine of the hosts may be away for a moment.
+      if (this.#isGlobal && this.#host.hosts!.isHeld && this.#units.get(id) === unit)
+        void this.#restart(unit, this.#host.fences.next());
     }
   }
 
@@ -172,7 +233,7 @@ export class UnitRegistry implements Units<unknown, unknown> {
   async #take(parcel: Parcel, delivery: Delivery): Promise<TakeResult> {
     const { id } = parcel;
     const { accept } = this.#kind.definition;
-    const accepting = accept?.(id);
+    const accepting = accept?.(id, { age: delivery.age ?? 0, from: delivery.from });
     const isAccepted = isThenable(accepting) ? await accepting : accepting;
     if (isAccepted === false) return makeRefusal("ERR_REFUSED");
     const claims = this.#claims;
@@ -180,7 +241,8 @@ export class UnitRegistry implements Units<unknown, unknown> {
     const refusal = this.#whyNotNow(delivery);
     if (refusal !== undefined) return refusal;
     const state = decode(this.#kind.schema, parcel);
-    if (claims === undefined) return this.#runTaken(id, state, delivery, delivery.fence);
+    // Between hosts, and to the next holder of a seat, the unit is this process's with the parcel.
+    if (claims === undefined || this.#isGlobal) return this.#runTaken(id, state, delivery, delivery.fence);
     return claims.own(id, delivery.from, (result) => {
       if (!("fence" in result)) return makeRefusal("ERR_RUNNING", `worker ${result.owner.index} has it`);
       const late = this.#whyNotNow(delivery);
@@ -192,6 +254,7 @@ export class UnitRegistry implements Units<unknown, unknown> {
 
   #whyNotNow({ signal }: Delivery): Refusal | undefined {
     if (this.#host.drainContext !== undefined) return makeRefusal("ERR_STOPPED");
+    if (this.#isGlobal && !this.#host.hosts!.isHeld) return makeRefusal("ERR_LEASE");
     return signal.aborted ? makeRefusal("ERR_TIMEOUT") : undefined;
   }
 
@@ -217,7 +280,10 @@ export class UnitRegistry implements Units<unknown, unknown> {
   }
 
   #begin(id: string, state: unknown, fence: number): Unit {
-    const unit = new Unit(this.#kind, id, state, fence, (left) => this.#claims?.disown(left));
+    const unit: Unit = new Unit(this.#kind, id, state, fence, (left) => {
+      // Between hosts it went with the parcel; the next holder of the seat has it with the seat.
+      if (!this.#isGlobal || !unit.hasLeft) this.#claims?.disown(left);
+    });
     this.#units.set(id, unit);
     unit.started.catch(() => this.#remove(unit));
     return unit;

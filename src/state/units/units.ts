@@ -4,6 +4,7 @@ import type { Directory } from "../../exchange/directory.js";
 import type { DrainContext } from "../../exchange/drain-context.js";
 import type { Exchange } from "../../exchange/exchange.js";
 import type { FencingTokens } from "../../exchange/fencing.js";
+import type { Hosts } from "../../exchange/hosts.js";
 import type { DrainOptions } from "./unit-definition.js";
 
 /** The units of one kind that run in this process. */
@@ -39,6 +40,8 @@ export interface UnitHost {
   /** Of the units of all workers; undefined without a supervisor. */
   readonly directory: Directory | undefined;
   readonly fences: FencingTokens;
+  /** The other hosts; undefined if there are none. */
+  readonly hosts: Hosts | undefined;
   /** The exchanges to the predecessors that live. */
   readonly predecessors: () => readonly Exchange[];
   /** @throws {HandoverError} where no unit can be started yet, or any longer */

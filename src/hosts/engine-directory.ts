@@ -1,0 +1,147 @@
+import type { UnitOwner } from "../errors.js";
+import type { Ownership, OwnResult } from "../exchange/directory.js";
+import type { HostDirectory } from "../exchange/hosts.js";
+import type { FencingTokens } from "../exchange/fencing.js";
+import type { Peer } from "../exchange/parcel.js";
+import type { Engine } from "./engine.js";
+import { Repeater } from "./repeater.js";
+import type { Seat } from "./seat.js";
+
+interface Question {
+  readonly id: string;
+  resolve(result: OwnResult): void;
+  reject(error: unknown): void;
+}
+
+/** The directory of the units of all hosts, which the engine keeps. What is asked in one turn is one question. */
+export class EngineDirectory implements HostDirectory {
+  readonly #engine: Engine;
+  readonly #seat: Seat;
+  readonly #fences: FencingTokens;
+  readonly #questions = new Map<string, { kind: string; from: string | undefined; all: Question[] }>();
+  readonly #orphans = new Map<string, (id: string, fence: number) => void>();
+  readonly #seeking: Repeater;
+  #disowned = new Map<string, Ownership[]>();
+  /** What was given up is told in order, and before a later question. */
+  #telling: Promise<void> = Promise.resolve();
+  #isCollecting = false;
+
+  constructor(engine: Engine, seat: Seat, fences: FencingTokens) {
+    this.#engine = engine;
+    this.#seat = seat;
+    this.#fences = fences;
+    this.#seeking = new Repeater(async () => this.#seek(), engine.lease);
+    seat.onBeat(() => this.#seeking.now());
+    seat.onLost(() => this.#disowned.clear());
+  }
+
+  async own(kind: string, ids: readonly string[], from?: Peer): Promise<readonly OwnResult[]> {
+    this.#sendLater();
+    const key = `${from?.seat ?? ""}\0${kind}`;
+    const asked = this.#questions.get(key) ?? { kind, from: from?.seat, all: [] };
+    this.#questions.set(key, asked);
+    return Promise.all(
+      ids.map(
+        async (id) => new Promise<OwnResult>((resolve, reject) => asked.all.push({ id, resolve, reject })),
+      ),
+    );
+  }
+
+  disown(kind: string, units: readonly Ownership[]): void {
+    this.#sendLater();
+    const all = this.#disowned.get(kind) ?? [];
+    this.#disowned.set(kind, all);
+    for (const unit of units) all.push(unit);
+  }
+
+  async where(kind: string, id: string): Promise<UnitOwner | undefined> {
+    this.#send();
+    await this.#telling;
+    return this.#engine.where(kind, id);
+  }
+
+  orphans(kind: string, take: (id: string, fence: number) => void): () => void {
+    this.#orphans.set(kind, take);
+    return () => {
+      if (this.#orphans.get(kind) === take) this.#orphans.delete(kind);
+    };
+  }
+
+  /** Resolves when the engine has been told what was given up, or does not answer. */
+  async flush(): Promise<void> {
+    this.#send();
+    await this.#telling;
+  }
+
+  stop(): void {
+    this.#seeking.stop();
+  }
+
+  async #seek(): Promise<boolean> {
+    for (const [kind, take] of this.#orphans) {
+      if (!this.#seat.isTaking) return false;
+      const seat = this.#seat.id;
+      const taken = await this.#engine.takeOrphans(seat, kind, this.#engine.batch);
+      if (this.#seat.id !== seat || !this.#seat.isHeld) return false;
+      for (const { id, fence } of taken) {
+        this.#fences.advanceTo(fence);
+        take(id, fence);
+      }
+      if (taken.length === this.#engine.batch) this.#seeking.now();
+    }
+    return false;
+  }
+
+  #sendLater(): void {
+    if (this.#isCollecting) return;
+    this.#isCollecting = true;
+    queueMicrotask(() => this.#send());
+  }
+
+  #send(): void {
+    this.#isCollecting = false;
+    const disowned = this.#disowned;
+    this.#disowned = new Map();
+    if (disowned.size > 0) this.#telling = this.#telling.then(async () => this.#tell(disowned));
+    const questions = [...this.#questions.values()];
+    this.#questions.clear();
+    for (const { kind, from, all } of questions) void this.#ask(kind, from, all);
+  }
+
+  async #tell(disowned: ReadonlyMap<string, readonly Ownership[]>): Promise<void> {
+    const seat = this.#seat.id;
+    for (const [kind, units] of disowned) {
+      // If the lease ends, all that it held is given up with it.
+      while (this.#seat.id === seat && this.#seat.isHeld) {
+        const isTold = await this.#engine.disown(seat, kind, units).then(
+          () => true,
+          async () => new Promise<boolean>((resolve) => setTimeout(resolve, RETRY, false)),
+        );
+        if (isTold) break;
+      }
+    }
+  }
+
+  async #ask(kind: string, from: string | undefined, questions: readonly Question[]): Promise<void> {
+    try {
+      await this.#telling;
+      await this.#seat.whenHeld();
+      const seat = this.#seat.id;
+      const ids = questions.map(({ id }) => id);
+      const results = await this.#engine.own(seat, kind, ids, from);
+      // The answer may have come when this process was not allowed to run anything any longer.
+      if (this.#seat.id !== seat) this.#seat.assertHeld(`own ${ids.length} units`);
+      this.#seat.assertHeld(`own ${ids.length} units`);
+      for (const [n, question] of questions.entries()) {
+        const result = results[n]!;
+        if (typeof result === "number") this.#fences.advanceTo(result);
+        question.resolve(typeof result === "number" ? { fence: result } : { owner: result });
+      }
+    } catch (error) {
+      for (const question of questions) question.reject(error);
+    }
+  }
+}
+
+/** ms */
+const RETRY = 100;

@@ -1,0 +1,74 @@
+import type { FencingTokens } from "../exchange/fencing.js";
+import type { RoleArbiter } from "../exchange/hosts.js";
+import type { Engine } from "./engine.js";
+import type { Seat } from "./seat.js";
+
+/** The roles that this seat has, with its fences, and those that it may acquire. */
+export class EngineRoles implements RoleArbiter {
+  readonly #engine: Engine;
+  readonly #seat: Seat;
+  readonly #fences: FencingTokens;
+  readonly #held = new Map<string, number>();
+  readonly #onChange: (() => void)[] = [];
+
+  constructor(engine: Engine, seat: Seat, fences: FencingTokens) {
+    this.#engine = engine;
+    this.#seat = seat;
+    this.#fences = fences;
+    seat.onLost(() => this.#held.clear());
+    seat.onBeat(() => this.wake());
+  }
+
+  /** Of the seat, for the successor. */
+  get held(): Record<string, number> {
+    return Object.fromEntries(this.#held);
+  }
+
+  inherit(held: Record<string, number>): void {
+    for (const [name, fence] of Object.entries(held)) {
+      this.#fences.advanceTo(fence);
+      this.#held.set(name, fence);
+    }
+    this.wake();
+  }
+
+  isHeld(name: string): boolean {
+    return this.#held.has(name) && this.#seat.isHeld;
+  }
+
+  async acquire(name: string): Promise<number | undefined> {
+    if (!this.#seat.isTaking) return undefined;
+    const seat = this.#seat.id;
+    // The process before this one had it: nothing is written.
+    if (this.#held.has(name)) return this.#fences.next();
+    const fence = await this.#engine.acquire(seat, name);
+    if (fence === undefined || this.#seat.id !== seat || !this.#seat.isHeld) return undefined;
+    this.#fences.advanceTo(fence);
+    this.#held.set(name, fence);
+    return fence;
+  }
+
+  async release(name: string): Promise<void> {
+    if (!this.#held.delete(name)) return;
+    const seat = this.#seat.id;
+    while (this.#seat.id === seat && this.#seat.isHeld) {
+      const isReleased = await this.#engine.release(seat, name, this.#fences.last).then(
+        () => true,
+        async () => new Promise<boolean>((resolve) => setTimeout(resolve, RETRY, false)),
+      );
+      if (isReleased) return;
+    }
+  }
+
+  onChange(run: () => void): void {
+    this.#onChange.push(run);
+  }
+
+  /** A role may have become free. */
+  wake(): void {
+    for (const run of this.#onChange) run();
+  }
+}
+
+/** ms */
+const RETRY = 100;

@@ -1,0 +1,256 @@
+import type { Delivery, DeliveryHandler, SubscriptionOptions } from "../exchange/exchange.js";
+import {
+  makeRefusal,
+  refusalOf,
+  shortened,
+  type Parcel,
+  type Peer,
+  type Refusal,
+} from "../exchange/parcel.js";
+import type { AmbiguousError } from "./host-outbox.js";
+import type { Claimed, Engine, StepResult } from "./engine.js";
+import { Repeater } from "./repeater.js";
+import type { Seat } from "./seat.js";
+
+interface Subscription extends SubscriptionOptions {
+  readonly kind: string;
+  readonly label: string;
+  readonly take: DeliveryHandler;
+}
+
+/** The parcels that this process takes from other hosts. */
+export class HostInbox {
+  readonly #engine: Engine;
+  readonly #seat: Seat;
+  readonly #subscriptions = new Map<string, Subscription>();
+  readonly #open = new Map<number, HostDelivery>();
+  /** Taken, and not settled. */
+  #taken: number[] = [];
+  #refused: { number: number; refusal: Refusal | undefined }[] = [];
+  readonly #stepping: Repeater;
+  readonly #onSubscriptions: () => void;
+  /** Whether an answer is missing: what this seat has claimed must be looked up. */
+  #isUncertain = false;
+
+  /** @param onSubscriptions what this process takes has changed */
+  constructor(engine: Engine, seat: Seat, onSubscriptions: () => void) {
+    this.#engine = engine;
+    this.#seat = seat;
+    this.#onSubscriptions = onSubscriptions;
+    this.#stepping = new Repeater(async () => this.#step(), POLL);
+    seat.onLost(() => this.#lose());
+    seat.onBeat(() => this.wake());
+  }
+
+  /** The topics of what this process takes. */
+  get topics(): string[] {
+    return [...this.#subscriptions.keys()];
+  }
+
+  subscribe(subscription: Subscription): () => void {
+    const key = this.#engine.topicOf(subscription.kind, subscription.label);
+    this.#subscriptions.set(key, subscription);
+    this.#onSubscriptions();
+    this.wake();
+    return () => {
+      if (this.#subscriptions.get(key) !== subscription) return;
+      this.#subscriptions.delete(key);
+      this.#onSubscriptions();
+    };
+  }
+
+  /** Something may have been offered, or withdrawn. */
+  wake(): void {
+    if (this.#subscriptions.size > 0 || this.#open.size > 0) this.#stepping.now();
+  }
+
+  /** Looks what is on offer now. Resolves with whether something of this kind and label is being taken. */
+  async fetch(kind: string, label: string): Promise<boolean> {
+    await this.#seat.whenHeld();
+    await this.#stepping.once();
+    return [...this.#open.values()].some((one) => one.isOf(kind, label));
+  }
+
+  stop(): void {
+    this.#stepping.stop();
+  }
+
+  /** Takes what is on offer, in one question after the other. Resolves with whether to look again soon. */
+  async #step(): Promise<boolean> {
+    if (!this.#seat.isHeld) return false;
+    if (this.#isUncertain) await this.#lookUp();
+    if (this.#refused.length > 0) await this.#sendRefusals();
+    const settle = this.#taken;
+    const topics = this.#seat.isTaking ? this.#wishes() : new Map<string, number>();
+    const isTaking = topics.size > 0 && this.#open.size < this.#engine.window;
+    if (settle.length === 0 && !isTaking && this.#open.size === 0) return false;
+    this.#taken = [];
+    const seat = this.#seat.id;
+    const wish = { topics: isTaking ? topics : new Map<string, number>(), minAge: this.#minAge() };
+    let result: StepResult;
+    try {
+      result = await this.#engine.step(seat, settle, wish);
+    } catch (error) {
+      this.#taken = [...settle, ...this.#taken];
+      this.#isUncertain ||= (error as Partial<AmbiguousError>).isAmbiguous === true;
+      throw error;
+    }
+    if (this.#seat.id !== seat) return false;
+    this.#use(settle, result);
+    // Another batch may wait.
+    if (result.claimed.length > 0 || this.#taken.length > 0) this.#stepping.now();
+    return this.#open.size > 0 || (this.#seat.isTaking && (!this.#engine.wakes || wish.minAge > 0));
+  }
+
+  #use(settle: readonly number[], { settled, claimed, withdrawn }: StepResult): void {
+    const done = new Set(settled);
+    for (const number of settle) {
+      const delivery = this.#open.get(number);
+      this.#open.delete(number);
+      if (!done.has(number)) this.#giveBack(delivery, number);
+    }
+    for (const number of withdrawn) {
+      const delivery = this.#open.get(number);
+      this.#open.delete(number);
+      this.#giveBack(delivery, number);
+    }
+    for (const one of claimed) if (!this.#open.has(one.number)) void this.#take(one);
+  }
+
+  #giveBack(delivery: HostDelivery | undefined, number: number): void {
+    delivery?.abort();
+    this.#taken = this.#taken.filter((one) => one !== number);
+    this.#refuse(number, undefined);
+  }
+
+  async #take(claimed: Claimed): Promise<void> {
+    const { number, parcel } = claimed;
+    const delivery = new HostDelivery(claimed, (refusal) => {
+      if (!this.#open.delete(number)) return;
+      delivery.abort();
+      this.#refuse(number, refusal);
+    });
+    this.#open.set(number, delivery);
+    let result;
+    try {
+      const subscription = this.#subscriptions.get(this.#engine.topicOf(parcel.kind, parcel.label));
+      result =
+        subscription === undefined ? makeRefusal("ERR_NO_TAKER") : await subscription.take(parcel, delivery);
+    } catch (error) {
+      result = refusalOf(error);
+    }
+    if (this.#open.get(number) !== delivery) return;
+    if (result === "taken") {
+      this.#taken.push(number);
+      this.#stepping.now();
+    } else {
+      this.#open.delete(number);
+      this.#refuse(number, shortened(result));
+    }
+  }
+
+  #refuse(number: number, refusal: Refusal | undefined): void {
+    this.#refused.push({ number, refusal });
+    this.#stepping.now();
+  }
+
+  async #sendRefusals(): Promise<void> {
+    const refused = this.#refused;
+    this.#refused = [];
+    await this.#engine.refuse(this.#seat.id, refused).catch((error: unknown) => {
+      this.#refused = [...refused, ...this.#refused];
+      throw error;
+    });
+  }
+
+  /** A step was not answered: it may have settled what it was told, and claimed more. */
+  async #lookUp(): Promise<void> {
+    const seat = this.#seat.id;
+    const claims = await this.#engine.claims(seat);
+    if (this.#seat.id !== seat) return;
+    this.#isUncertain = false;
+    const mine = new Set(claims.map(({ number }) => number));
+    // What this process has taken and no longer holds was settled: an owner cannot take back what is claimed.
+    for (const number of this.#taken) if (!mine.has(number)) this.#open.delete(number);
+    this.#taken = this.#taken.filter((number) => mine.has(number));
+    const refused = new Set(this.#refused.map(({ number }) => number));
+    for (const one of claims)
+      if (!this.#open.has(one.number) && !refused.has(one.number)) void this.#take(one);
+  }
+
+  #wishes(): Map<string, number> {
+    const takers = 1 + this.#seat.others.filter(({ draining }) => !draining).length;
+    // The nearest of several idle processes would take everything.
+    const share = Math.max(1, Math.ceil(this.#engine.batch / takers));
+    const wishes = new Map<string, number>();
+    for (const [key, subscription] of this.#subscriptions) {
+      const { kind, label } = subscription;
+      const arriving = [...this.#open.values()].filter((one) => one.isOf(kind, label)).length;
+      const most = Math.min(share, (subscription.room?.() ?? share) - arriving);
+      if (most > 0) wishes.set(key, most);
+    }
+    return wishes;
+  }
+
+  /** In a rolling deploy a unit that an older release took would soon have to move again. */
+  #minAge(): number {
+    const { others, started } = this.#seat;
+    const own = this.#release;
+    const since = new Map<string | undefined, number>([[own, started]]);
+    for (const { release, started: at, draining } of others) {
+      if (!draining) since.set(release, Math.min(since.get(release) ?? at, at));
+    }
+    const newest = [...since].toSorted(([, a], [, b]) => b - a)[0]![0];
+    return newest === own ? 0 : OLDER_RELEASE_WAITS;
+  }
+
+  get #release(): string | undefined {
+    return this.#seat.release;
+  }
+
+  /** Others may have taken over what was being taken here. */
+  #lose(): void {
+    const open = [...this.#open.values()];
+    this.#open.clear();
+    this.#taken = [];
+    this.#refused = [];
+    this.#isUncertain = false;
+    for (const one of open) one.abort();
+  }
+}
+
+class HostDelivery implements Delivery {
+  readonly fence: number;
+  readonly from: Peer;
+  readonly age: number;
+  readonly note: Delivery["note"];
+  readonly #controller = new AbortController();
+  readonly #parcel: Parcel;
+
+  /** @param note a refusal here leaves the parcel to the others */
+  constructor({ fence, from, age, parcel }: Claimed, note: Delivery["note"]) {
+    this.fence = fence;
+    this.from = from;
+    this.age = age;
+    this.note = note;
+    this.#parcel = parcel;
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  abort(): void {
+    this.#controller.abort();
+  }
+
+  isOf(kind: string, label: string): boolean {
+    return this.#parcel.kind === kind && this.#parcel.label === label;
+  }
+}
+
+/** ms between two looks while something is open, if nothing wakes. */
+const POLL = 250;
+
+/** ms */
+const OLDER_RELEASE_WAITS = 2_000;

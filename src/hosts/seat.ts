@@ -1,0 +1,304 @@
+import { randomUUID } from "node:crypto";
+import { HandoverError, reasonOf } from "../errors.js";
+import type { SeatHost } from "../exchange/hosts.js";
+import { deferred } from "../util/deferred.js";
+import { bootTime } from "./boot-time.js";
+import type { Engine, SeatRow } from "./engine.js";
+
+/** A seat as one process gives it to the next. Both are on one host: {@link validUntil} is on its clock. */
+export interface SeatTicket {
+  readonly seat: string;
+  readonly holder: string;
+  readonly started: number;
+  readonly validUntil: number;
+  readonly roles: Record<string, number>;
+}
+
+/**
+ * The identity and the lease of the service on this host. Its holder beats for it; a process that has given it to its
+ * successor renews the lease as well, as long as it has state of its own.
+ *
+ * The lease is over for this process earlier than for the others, so that all that it runs has ended before another process
+ * may run it.
+ */
+export class Seat {
+  readonly #engine: Engine;
+  readonly #host: SeatHost;
+  readonly #topics: () => readonly string[];
+  #id: string = randomUUID();
+  #holder: string = randomUUID();
+  #started = 0;
+  #state: "none" | "held" | "guest" | "lost" | "left" = "none";
+  /** Until when this process may run what is held by the lease, on the clock of {@link bootTime}. */
+  #validUntil = 0;
+  #isDraining = false;
+  #others: readonly SeatRow[] = [];
+  #held = deferred<void>();
+  #beatTimer: NodeJS.Timeout | undefined;
+  #lossTimer: NodeJS.Timeout | undefined;
+  #beating: Promise<void> | undefined;
+  readonly #onLost: (() => void)[] = [];
+  readonly #onBeat: (() => void)[] = [];
+
+  /** @param topics what this process takes */
+  constructor(engine: Engine, host: SeatHost, topics: () => readonly string[]) {
+    this.#engine = engine;
+    this.#host = host;
+    this.#topics = topics;
+  }
+
+  get id(): string {
+    return this.#id;
+  }
+
+  get state(): "none" | "held" | "lost" {
+    if (this.#state === "held" || this.#state === "guest") return "held";
+    return this.#state === "lost" ? "lost" : "none";
+  }
+
+  /** Whether this process takes what others offer. */
+  get isTaking(): boolean {
+    return this.#state === "held" && !this.#isDraining && this.isHeld;
+  }
+
+  /** Looks at the clock: a process that was stopped or suspended learns here that its lease has ended. */
+  get isHeld(): boolean {
+    if (this.#state !== "held" && this.#state !== "guest") return false;
+    if (bootTime() < this.#validUntil) return true;
+    this.#lose("it was not renewed in time");
+    return false;
+  }
+
+  get remaining(): number {
+    return this.state === "held" ? Math.max(0, Math.round(this.#validUntil - bootTime())) : 0;
+  }
+
+  /** The other seats that live. */
+  get others(): readonly SeatRow[] {
+    return this.#others;
+  }
+
+  get release(): string | undefined {
+    return this.#host.release;
+  }
+
+  get started(): number {
+    return this.#started;
+  }
+
+  onLost(run: () => void): void {
+    this.#onLost.push(run);
+  }
+
+  /** Calls `run` after each beat. */
+  onBeat(run: () => void): void {
+    this.#onBeat.push(run);
+  }
+
+  /** Resolves when this process has a seat. */
+  async whenHeld(): Promise<void> {
+    while (!this.isHeld) {
+      if (this.#state === "left")
+        throw new HandoverError("ERR_STOPPED", "cannot ask the hosts: this process has left");
+      await this.#held.promise;
+    }
+  }
+
+  /** @throws {HandoverError} `ERR_LEASE` */
+  assertHeld(doing: string): void {
+    if (!this.isHeld)
+      throw new HandoverError("ERR_LEASE", `cannot ${doing}: the lease of this process has ended`);
+  }
+
+  /** Adds a seat of this process to those of the service. Tries until that succeeds, or this process leaves. */
+  enter(): void {
+    if (this.#state !== "none" && this.#state !== "lost") return;
+    this.#beatTimer = undefined;
+    const sent = bootTime();
+    this.#engine.enter(this.#row).then(
+      ({ started, others }) => {
+        if (this.#state !== "none" && this.#state !== "lost") return;
+        this.#started = started;
+        this.#hold("held", sent + this.#ownLease);
+        this.#received(others);
+        this.#beatLater(this.#interval);
+      },
+      () => {
+        if (this.#state === "none" || this.#state === "lost") this.#later(() => this.enter(), RETRY);
+      },
+    );
+  }
+
+  /** Takes the seat over from a predecessor. False if this process has another one. */
+  take(ticket: SeatTicket): boolean {
+    if (this.#state !== "none") return false;
+    this.#id = ticket.seat;
+    this.#started = ticket.started;
+    this.#hold("held", ticket.validUntil);
+    void this.#beat(ticket.holder);
+    return true;
+  }
+
+  /** For the successor. Undefined if this process has no seat. */
+  ticket(roles: Record<string, number>): SeatTicket | undefined {
+    if (this.#state !== "held" || !this.isHeld) return undefined;
+    return {
+      seat: this.#id,
+      holder: this.#holder,
+      started: this.#started,
+      validUntil: this.#validUntil,
+      roles,
+    };
+  }
+
+  /** The successor has it: this process only renews the lease. */
+  give(): void {
+    if (this.#state === "held") this.#state = "guest";
+  }
+
+  /** The successor is dead. It may have beaten as the holder. */
+  takeBack(): void {
+    if (this.#state !== "guest") return;
+    this.#state = "held";
+    this.#isDraining = false;
+    this.#holder = randomUUID();
+    void this.#beat("");
+  }
+
+  /** Says that this process stops. Resolves when the engine knows it, or does not answer. */
+  async announceDrain(): Promise<boolean> {
+    this.#isDraining = true;
+    if (this.#state !== "held") return false;
+    return this.beatNow();
+  }
+
+  /** Beats without waiting for its time. Resolves with whether that succeeded. */
+  async beatNow(): Promise<boolean> {
+    await this.#beating;
+    const before = this.#validUntil;
+    await this.#beat();
+    return this.#validUntil > before;
+  }
+
+  async leave(): Promise<void> {
+    const { state } = this;
+    const isHolder = this.#state === "held";
+    this.#end("left");
+    if (state === "held" && isHolder) await this.#engine.leave(this.#id).catch(() => {});
+  }
+
+  /** Between others: the lease is over there only after all of it. */
+  get #ownLease(): number {
+    return (this.#engine.lease * 2) / 3;
+  }
+
+  get #interval(): number {
+    return this.#engine.lease / 3;
+  }
+
+  get #row(): SeatRow {
+    const { self, address, release, fences } = this.#host;
+    return {
+      ...self,
+      ...(address === undefined ? {} : { address }),
+      ...(release === undefined ? {} : { release }),
+      seat: this.#id,
+      holder: this.#holder,
+      draining: this.#isDraining,
+      topics: this.#isDraining ? [] : this.#topics(),
+      fence: fences.last,
+      started: this.#started,
+    };
+  }
+
+  async #beat(former?: string): Promise<void> {
+    const beating = this.#beatOnce(former);
+    this.#beating = beating.finally(() => {
+      if (this.#beating === beating) this.#beating = undefined;
+    });
+    await beating;
+  }
+
+  async #beatOnce(former?: string): Promise<void> {
+    clearTimeout(this.#beatTimer);
+    if (!this.isHeld) return;
+    const sent = bootTime();
+    const id = this.#id;
+    const isHolder = this.#state === "held";
+    let retry = former;
+    try {
+      const others = isHolder
+        ? await this.#engine.beat(this.#row, former)
+        : (await this.#engine.renew(id))
+          ? this.#others
+          : undefined;
+      if (this.#id !== id || !this.isHeld) return;
+      // A rollback may have come meanwhile, or the successor may have taken the seat.
+      if (isHolder !== (this.#state === "held")) return this.#beatLater(0);
+      if (others === undefined) return this.#lose("another process holds its seat, or it was ended");
+      retry = undefined;
+      this.#hold(this.#state as "held", sent + this.#ownLease);
+      this.#received(others);
+      this.#beatLater(this.#interval);
+    } catch {
+      if (this.#id === id && this.isHeld) this.#later(() => void this.#beat(retry), RETRY);
+    }
+    return undefined;
+  }
+
+  #hold(state: "held" | "guest", until: number): void {
+    this.#state = state;
+    this.#validUntil = until;
+    clearTimeout(this.#lossTimer);
+    this.#lossTimer = setTimeout(() => void this.isHeld, Math.max(0, until - bootTime()) + CLOCK_STEP);
+    this.#held.resolve();
+  }
+
+  #received(others: readonly SeatRow[]): void {
+    this.#others = others;
+    for (const run of this.#onBeat) run();
+  }
+
+  #lose(why: string): void {
+    this.#end("lost");
+    this.#id = randomUUID();
+    this.#holder = randomUUID();
+    for (const run of this.#onLost) {
+      try {
+        run();
+      } catch (error) {
+        process.emitWarning(`a step at the end of the lease failed: ${reasonOf(error)}`, {
+          code: "HANDOVER_STEP",
+        });
+      }
+    }
+    this.#host.onFailure(new HandoverError("ERR_LEASE", `the lease of this process has ended: ${why}`));
+    if (!this.#isDraining) this.#later(() => this.enter(), 0);
+  }
+
+  #end(state: "lost" | "left"): void {
+    this.#state = state;
+    this.#others = [];
+    clearTimeout(this.#beatTimer);
+    clearTimeout(this.#lossTimer);
+    const held = this.#held;
+    this.#held = deferred();
+    // Those that wait look at the state again.
+    if (state === "left") held.resolve();
+  }
+
+  #beatLater(ms: number): void {
+    this.#later(() => void this.#beat(), ms);
+  }
+
+  #later(run: () => void, ms: number): void {
+    clearTimeout(this.#beatTimer);
+    this.#beatTimer = setTimeout(run, ms);
+  }
+}
+
+/** ms until the engine is asked again when it did not answer. */
+const RETRY = 100;
+
+/** ms: {@link bootTime} is exact to a hundredth of a second. A timer before that would find the lease held. */
+const CLOCK_STEP = 10;

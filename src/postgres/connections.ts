@@ -1,0 +1,196 @@
+import { codeOf, HandoverError, reasonOf } from "../errors.js";
+import type { AmbiguousError } from "../hosts/host-outbox.js";
+import { deferred } from "../util/deferred.js";
+
+/** The members of a `Pool` of `pg` 8 that are used. */
+export interface PoolLike {
+  connect(): Promise<ClientLike>;
+  end?(): Promise<void>;
+}
+
+/** The members of its clients. */
+export interface ClientLike {
+  query(question: { text: string; values?: readonly unknown[]; query_timeout?: number }): Promise<ResultLike>;
+  on(event: "notification", listener: (message: { channel: string; payload?: string }) => void): unknown;
+  on(event: "error" | "end", listener: (error?: Error) => void): unknown;
+  removeAllListeners?(event: string): unknown;
+  release(destroy?: Error | boolean): void;
+}
+
+export interface ResultLike {
+  readonly rows: readonly Record<string, unknown>[];
+  readonly rowCount: number | null;
+}
+
+/** The connections to a database: those of a pool, and one that stays, for the beats and what the database tells. */
+export class Connections {
+  readonly #open: () => Promise<PoolLike>;
+  readonly #isOwn: boolean;
+  readonly #timeout: number;
+  readonly #listening: { readonly channel: string; readonly heard: (payload: string) => void } | undefined;
+  #pool: Promise<PoolLike> | undefined;
+  #kept: Promise<ClientLike> | undefined;
+  #asking: Promise<unknown> = Promise.resolve();
+  #isClosed = false;
+
+  /**
+   * @param open makes the pool, or gives the program's
+   * @param isOwn whether it is ended here
+   * @param timeout for one answer, in ms
+   * @param listening undefined where the database cannot tell, as behind a pooler of transactions. `heard` is called with
+   *   an empty payload after each new connection: what was told before is lost
+   */
+  constructor(
+    open: () => Promise<PoolLike>,
+    isOwn: boolean,
+    timeout: number,
+    listening: { readonly channel: string; readonly heard: (payload: string) => void } | undefined,
+  ) {
+    this.#open = open;
+    this.#isOwn = isOwn;
+    this.#timeout = timeout;
+    this.#listening = listening;
+  }
+
+  /**
+   * One statement, on a connection of the pool.
+   *
+   * @param bytes that are sent with it: it has more time
+   */
+  async query(text: string, values: readonly unknown[] = [], bytes = 0): Promise<ResultLike> {
+    for (let attempt = 1; ; attempt++) {
+      const client = await this.#connect();
+      try {
+        const result = await this.#ask(client, text, values, bytes);
+        client.release();
+        return result;
+      } catch (error) {
+        // The server has answered: the connection is usable.
+        client.release((error as AmbiguousError).isAmbiguous ? true : undefined);
+        // Of two statements that waited for each other one was undone.
+        if (attempt === ATTEMPTS || !DEADLOCKS.has(codeOf((error as Error).cause, "ERR_INTERNAL")))
+          throw error;
+      }
+    }
+  }
+
+  /** One statement on the connection that stays: a program that has taken all of a pool's must not end the lease. */
+  async queryKept(text: string, values: readonly unknown[]): Promise<ResultLike> {
+    // One after the other: the client would queue them itself, and count the wait as part of the answer's time.
+    const asking = this.#asking.then(async () => this.#queryKept(text, values));
+    this.#asking = asking.catch(() => {});
+    return asking;
+  }
+
+  async #queryKept(text: string, values: readonly unknown[]): Promise<ResultLike> {
+    const keeping = this.#keep();
+    const client = await keeping;
+    try {
+      return await this.#ask(client, text, values);
+    } catch (error) {
+      if ((error as AmbiguousError).isAmbiguous && this.#kept === keeping) {
+        this.#kept = undefined;
+        client.release(true);
+      }
+      throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    const kept = this.#kept;
+    this.#kept = undefined;
+    await kept?.then(
+      (client) => client.release(true),
+      () => {},
+    );
+    if (this.#isOwn) await (await this.#pool?.catch(() => undefined))?.end?.();
+  }
+
+  async #keep(): Promise<ClientLike> {
+    const keeping = (this.#kept ??= this.#connectKept());
+    const forget = (): void => {
+      if (this.#kept === keeping) this.#kept = undefined;
+    };
+    keeping.catch(forget);
+    return keeping;
+  }
+
+  async #connectKept(): Promise<ClientLike> {
+    const client = await this.#connect();
+    const forget = (): void => {
+      if (this.#isClosed || this.#kept === undefined) return;
+      void this.#kept.then((current) => {
+        if (current !== client) return;
+        this.#kept = undefined;
+        client.release(true);
+        // What the database tells meanwhile is lost: the next beat would listen again, but that may be seconds away.
+        void this.#keep().catch(() => {});
+      });
+    };
+    client.on("error", forget);
+    client.on("end", forget);
+    const { channel, heard } = this.#listening ?? {};
+    if (channel === undefined) return client;
+    client.on("notification", ({ payload = "" }) => heard!(payload));
+    try {
+      await this.#ask(client, `listen ${channel}`, []);
+    } catch (error) {
+      client.release(true);
+      throw error;
+    }
+    heard!("");
+    return client;
+  }
+
+  async #connect(): Promise<ClientLike> {
+    if (this.#isClosed) throw away("it is closed", false);
+    this.#pool ??= this.#open();
+    const pool = this.#pool;
+    pool.catch(() => {
+      if (this.#pool === pool) this.#pool = undefined;
+    });
+    const late = deferred<never>();
+    const timer = setTimeout(
+      () => late.reject(away(`no connection in ${this.#timeout} ms`, false)),
+      this.#timeout,
+    );
+    const connecting = pool.then(async (one) => one.connect());
+    try {
+      return await Promise.race([connecting, late.promise]);
+    } catch (error) {
+      void connecting.then((client) => client.release()).catch(() => {});
+      throw error instanceof HandoverError ? error : away(reasonOf(error), false, error);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #ask(client: ClientLike, text: string, values: readonly unknown[], bytes = 0): Promise<ResultLike> {
+    const query_timeout = this.#timeout + Math.ceil(bytes / SLOWEST);
+    try {
+      return await client.query({ text, values, query_timeout });
+    } catch (error) {
+      // With a code of the server the statement was not done. Else the answer is missing.
+      const isAnswered = /^[0-9A-Z]{5}$/.test(codeOf(error, "ERR_INTERNAL")) && !isEnd(error);
+      throw away(reasonOf(error), !isAnswered, error);
+    }
+  }
+}
+
+/** Bytes per ms. */
+const SLOWEST = 2_048;
+
+const ATTEMPTS = 5;
+const DEADLOCKS: ReadonlySet<string> = new Set(["40P01", "40001"]);
+
+/** Codes with which the server ends a connection, perhaps after it has done the statement. */
+function isEnd(error: unknown): boolean {
+  return /^(?:57P0|08)/.test(codeOf(error, "ERR_INTERNAL"));
+}
+
+/** @param isAmbiguous whether the statement may have been done */
+function away(reason: string, isAmbiguous: boolean, cause?: unknown): HandoverError & AmbiguousError {
+  const error = new HandoverError("ERR_EXCHANGE", `PostgreSQL cannot be asked: ${reason}`, { cause });
+  return Object.assign(error, { isAmbiguous });
+}

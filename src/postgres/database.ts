@@ -1,0 +1,65 @@
+import { HandoverError, reasonOf } from "../errors.js";
+import { functionsOf, text, wrongOption } from "../util/validation.js";
+import type { PoolLike } from "./connections.js";
+
+/** Which database. One of them is given. */
+export interface DatabaseOptions {
+  /** A `Pool` of `pg` 8, of which one connection is kept. It is not ended here. */
+  pool?: PoolLike;
+  /** The options of a `Client` of `pg` 8. */
+  client?: object;
+  /** A connection string. */
+  url?: string;
+}
+
+/**
+ * How the database is reached.
+ *
+ * @throws {HandoverError} `ERR_OPTION`
+ */
+export function readDatabase({ pool, client, url }: DatabaseOptions): {
+  open: () => Promise<PoolLike>;
+  isOwn: boolean;
+} {
+  const given = Object.entries({ pool, client, url }).filter(([, value]) => value !== undefined);
+  if (given.length !== 1)
+    throw new HandoverError(
+      "ERR_OPTION",
+      `postgres() takes one of "pool", "client" and "url", not ${given.length}`,
+    );
+  if (pool !== undefined) {
+    functionsOf(pool, ["connect"], []);
+    return { open: async () => pool, isOwn: false };
+  }
+  if (client !== undefined && (typeof client !== "object" || client === null))
+    throw wrongOption("client", "an object of options", client);
+  const own = client ?? { connectionString: text("url", url) };
+  return {
+    isOwn: true,
+    open: async () => {
+      const made = new (await loadPool())({ max: OWN_CONNECTIONS, application_name: "handover", ...own });
+      // An idle connection that ends emits an error: the next question makes another one.
+      made.on("error", () => {});
+      return made;
+    },
+  };
+}
+
+async function loadPool(): Promise<
+  new (options: object) => PoolLike & { on(event: string, run: () => void): void }
+> {
+  try {
+    // Not by a constant: the package is optional, and has no types of its own.
+    const name = "pg";
+    const { default: pg } = (await import(name)) as {
+      default: { Pool: Awaited<ReturnType<typeof loadPool>> };
+    };
+    return pg.Pool;
+  } catch (cause) {
+    const message = `PostgreSQL cannot be used: the package pg cannot be loaded: ${reasonOf(cause)}`;
+    throw new HandoverError("ERR_EXCHANGE", message, { cause });
+  }
+}
+
+/** Connections, one of which is kept. */
+const OWN_CONNECTIONS = 5;

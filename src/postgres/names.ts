@@ -1,0 +1,31 @@
+import { createHash } from "node:crypto";
+
+/**
+ * A label, a kind or an id as the database keeps it: an index takes no more than 2,704 bytes, and a text no half of a surrogate
+ * pair.
+ */
+export function storedName(name: string): string {
+  if (name.length <= LONGEST && Buffer.from(name).toString() === name && !name.startsWith(HASHED))
+    return name;
+  return `${HASHED}${createHash("sha256").update(Buffer.from(name, "utf16le")).digest("hex")}`;
+}
+
+/** The whole name, as a text that every database takes. */
+export function wholeName(name: string): string {
+  return JSON.stringify(name);
+}
+
+export function fromWholeName(stored: string): string {
+  return JSON.parse(stored) as string;
+}
+
+/** The channel of `listen` of a service: a name of at most 63 bytes. */
+export function channelOf(service: string): string {
+  return `handover_${createHash("sha256").update(service).digest("hex").slice(0, 32)}`;
+}
+
+/** Characters, of at most four bytes each. */
+const LONGEST = 200;
+
+/** No stored name begins with it that is not hashed. */
+export const HASHED = "#";

@@ -1,0 +1,219 @@
+/** ms since 1970 on the database's clock, as the highest 42 bits of a fence: local fences begin in the same way. */
+const NOW = "(extract(epoch from clock_timestamp()) * 1000)::bigint";
+const NOW_FENCE = `(${NOW} * 1024)`;
+
+/** More than a process gives away between two beats. */
+const SKIP = 2 ** 24;
+
+/** Bytes of the bodies that one step claims of one topic, unless the first is larger. */
+const LARGEST_STEP = 4 * 1024 * 1024;
+
+/** Whether the seat of the row `z` lives. `now()` is the start of the statement: none of these is in a longer transaction. */
+const ALIVE = "z.seen > now() - z.lease * interval '1 ms'";
+const isAlive = (seat: string): string =>
+  `exists (select from handover.seat z where z.seat = ${seat} and ${ALIVE})`;
+
+/** A seat whose lease is nearly over is not renewed: others may have seen that it has ended. */
+const RENEWABLE = "s.seen > now() - s.lease * interval '0.8 ms'";
+
+const SEAT = `z.seat, z.holder, z.about, z.topics, z.draining, z.fence, (extract(epoch from z.started) * 1000)::bigint as started`;
+
+/** The statements, each one round trip. READ COMMITTED is enough: each row decides for itself, under its lock. */
+export const STATEMENTS = {
+  version: "select version from handover.version order by version desc limit 1",
+
+  /** $1 seat, $2 service, $3 holder, $4 about, $5 topics, $6 draining, $7 fence, $8 lease, $9 channel */
+  enter: `with entered as (
+      insert into handover.seat (seat, service, holder, about, topics, draining, fence, lease, started, seen)
+      values ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp(), now())
+      on conflict (seat) do update set seen = now()
+      returning (extract(epoch from started) * 1000)::bigint as started),
+    told as (select pg_notify($9, 'seat') from entered)
+    select entered.started, (select count(*) from told) from entered`,
+
+  /** $1 service, $2 seat: the others */
+  others: `select ${SEAT} from handover.seat z where z.service = $1 and z.seat <> $2 and ${ALIVE}`,
+
+  /** As `enter`; $10 holders from which it may take over, or null for any */
+  beat: `with before as (select s.seat, s.topics, s.draining, s.holder from handover.seat s where s.seat = $1),
+    beaten as (
+      update handover.seat s set seen = now(), holder = $3, about = $4, topics = $5, draining = $6,
+        fence = greatest(s.fence, $7), lease = $8
+      where s.seat = $1 and s.service = $2 and ${RENEWABLE} and ($10::text[] is null or s.holder = any ($10))
+      returning s.seat),
+    told as (select pg_notify($9, 'seat') from beaten join before using (seat)
+      where before.topics <> $5 or before.draining <> $6)
+    select (select count(*) from beaten)::int as beaten, (select count(*) from told)::int as told`,
+
+  /** $1 seat */
+  renew: `update handover.seat s set seen = now() where s.seat = $1 and ${RENEWABLE}`,
+
+  /** $1 seat, $2 channel */
+  leave: `with gone as (delete from handover.seat where seat = $1 returning seat),
+    roles as (update handover.role set seat = null where seat = $1 returning name)
+    select pg_notify($2, 'seat') from gone union all select pg_notify($2, 'role') from (select from roles limit 1) r`,
+
+  /** $1 service, $2 channel */
+  sweep: `with stale as (
+      select seq from handover.offer o where o.service = $1 and o.claimant is not null and not o.settled
+        and not ${isAlive("o.claimant")} for update skip locked),
+    freed as (
+      update handover.offer o set claimant = null, deaths = o.deaths + 1 from stale where o.seq = stale.seq returning o.seq),
+    expired as (
+      delete from handover.offer o where o.service = $1 and o.claimant is null and o.expires < now()),
+    over as (
+      delete from handover.offer o where o.service = $1 and o.settled and not ${isAlive("o.seat")}),
+    dead as (
+      select seat from handover.seat z where z.service = $1
+        and z.seen < now() - z.lease * interval '10 ms' for update skip locked),
+    lost as (
+      delete from handover.unit u using dead where u.seat = dead.seat
+        and not exists (select from handover.offer o where o.seat = dead.seat)),
+    forgotten as (
+      delete from handover.seat z using dead where z.seat = dead.seat
+        and not exists (select from handover.offer o where o.seat = dead.seat))
+    select pg_notify($2, 'offer') from freed limit 1`,
+
+  /** $1 service, $2 kind, $3 ids, $4 names, $5 seat, $6 the seat that offers them */
+  own: `insert into handover.unit as u (service, kind, id, name, seat, fence)
+    select $1, $2, x.id, x.name, $5, ${NOW_FENCE} from unnest($3::text[], $4::text[]) x (id, name)
+    on conflict (service, kind, id) do update set seat = $5, fence = greatest(u.fence + 1, ${NOW_FENCE},
+      (select z.fence + ${SKIP} from handover.seat z where z.seat = u.seat and z.seat <> $5))
+    where u.seat = $5 or u.seat = $6 or not ${isAlive("u.seat")}
+    returning u.id, u.fence`,
+
+  /** $1 service, $2 kind, $3 ids */
+  owners: `select u.id, u.seat as owner, ${SEAT} from handover.unit u left join handover.seat z on z.seat = u.seat
+    where u.service = $1 and u.kind = $2 and u.id = any ($3) and ${ALIVE}`,
+
+  /** $1 service, $2 kind, $3 ids, $4 fences, $5 seat */
+  disown: `delete from handover.unit u using unnest($3::text[], $4::bigint[]) x (id, fence)
+    where u.service = $1 and u.kind = $2 and u.id = x.id and u.seat = $5 and u.fence <= x.fence`,
+
+  /** $1 service, $2 kind, $3 seat, $4 limit */
+  orphans: `with free as (
+      select u.ctid, u.seat from handover.unit u where u.service = $1 and u.kind = $2 and u.seat <> $3
+        and not ${isAlive("u.seat")}
+        and not exists (select from handover.offer o
+          where o.service = u.service and o.topic = u.kind and o.unit = u.id and o.seat = u.seat and o.deaths < 3)
+      limit $4 for update skip locked)
+    update handover.unit u set seat = $3, fence = greatest(u.fence + 1, ${NOW_FENCE},
+      (select z.fence + ${SKIP} from handover.seat z where z.seat = free.seat))
+    from free where u.ctid = free.ctid returning u.name, u.fence`,
+
+  /**
+   * $1 service, $2 seat, $3 channel, then columns: $4 keys, $5 topics, $6 kinds, $7 labels, $8 units, $9 ids, $10 fences,
+   * $11 versions, $12 codecs, $13 all bodies in one, $14 ttls in ms; $15 the key of the first; $16 where each body begins, from 1, $17 and its bytes
+   */
+  offer: `with open as (select s.seat from handover.seat s where s.seat = $2 and not ($15 = any (s.voided)) for share),
+    offered as (
+      insert into handover.offer (service, topic, kind, label, unit, id, seat, key, fence, version, codec, body, offered, expires)
+      select $1, x.topic, x.kind, x.label, x.unit, x.id, $2, x.key, greatest(x.fence, u.fence), x.version, x.codec,
+        substring($13::bytea from x.start for x.size), now(),
+        now() + x.ttl * interval '1 ms'
+      from unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::bigint[], $11::int[],
+        $12::text[], $14::float8[], $16::int[], $17::int[]) with ordinality
+        x (key, topic, kind, label, unit, id, fence, version, codec, ttl, start, size, n)
+      join open on true
+      left join handover.unit u on u.service = $1 and u.kind = x.topic and u.id = x.unit and u.seat = $2
+      where x.unit is null or u.seat is not null
+      order by x.n
+      returning key, seq),
+    told as (select pg_notify($3, 'offer') from offered limit 1)
+    select key, seq, (select count(*) from told) from offered`,
+
+  /** $1 seat, $2 the key of the first: waits for an `offer` that runs, and stops one that is still on its way */
+  void: "update handover.seat set voided = array_append(voided, $2) where seat = $1 and not ($2 = any (voided))",
+
+  /** $1 seat, $2 keys */
+  findOffers: "select key, seq from handover.offer where seat = $1 and key = any ($2)",
+
+  /** $1 service, $2 numbers, $3 topics, $4 units */
+  look: `select x.seq, o.seq is null or o.settled as gone, o.claimant, o.withdrawn, o.deaths, o.refused_by, o.refusal, u.seat as by
+    from unnest($2::bigint[], $3::text[], $4::text[]) x (seq, topic, unit)
+    left join handover.offer o on o.seq = x.seq
+    left join handover.unit u on o.seq is null and u.service = $1 and u.kind = x.topic and u.id = x.unit`,
+
+  /** $1 seat, $2 numbers: those that are settled are no longer needed */
+  forget: "delete from handover.offer where seq = any ($2) and seat = $1 and settled",
+
+  /** $1 seat, $2 numbers, $3 channel */
+  withdraw: `with back as (
+      delete from handover.offer o where o.seq = any ($2) and o.seat = $1 and not o.settled
+        and (o.claimant is null or not ${isAlive("o.claimant")}) returning o.seq),
+    marked as (
+      update handover.offer o set withdrawn = true where o.seq = any ($2) and o.seat = $1 and not o.settled
+        and not o.withdrawn and ${isAlive("o.claimant")} returning o.claimant),
+    told as (select pg_notify($3, m.claimant::text) from (select distinct claimant from marked) m)
+    select seq, (select count(*) from told) from back`,
+
+  /** $1 service, $2 seat, $3 channel, $4 settled numbers, $5 topics, $6 limits, $7 least age in ms */
+  step: `with mine as (
+      select o.seq, o.seat, o.topic, o.unit, o.fence from handover.offer o
+      where o.seq = any ($4::bigint[]) and o.claimant = $2 and not o.withdrawn and not o.settled for update),
+    moved as (
+      update handover.unit u set seat = $2, fence = greatest(m.fence, u.fence + 1) from mine m
+      where u.service = $1 and u.kind = m.topic and u.id = m.unit and u.seat = m.seat returning m.seq),
+    gone as (
+      delete from handover.offer o using moved m where o.seq = m.seq returning o.seq, o.seat),
+    kept as (
+      update handover.offer o set settled = true, body = '' from mine m where o.seq = m.seq and m.unit is null
+      returning o.seq, o.seat),
+    done as (select * from gone union all select * from kept),
+    wanted as (
+      select c.seq from unnest($5::text[], $6::int[]) w (topic, most),
+      lateral (
+        select o.seq from handover.offer o where o.service = $1 and o.topic = w.topic and o.claimant is null
+          and not o.withdrawn and not o.settled and o.deaths < 3 and o.seat <> $2 and not ($2 = any (o.refused_by))
+          and o.offered <= now() - $7::float8 * interval '1 ms' and (o.expires is null or o.expires > now())
+        order by o.seq limit least(w.most, greatest(1, (
+          select count(*) from (select sum(octet_length(q.body)) over (order by q.seq) as total from (
+            select p.seq, p.body from handover.offer p where p.service = $1 and p.topic = w.topic and p.claimant is null
+            order by p.seq limit w.most) q) r where r.total <= ${LARGEST_STEP})))
+        for update skip locked) c),
+    claimed as (
+      update handover.offer o set claimant = $2, fence = greatest(o.fence + 1, ${NOW_FENCE}) from wanted w
+      where o.seq = w.seq returning o.*),
+    told as (select pg_notify($3, d.seat::text) from (select distinct seat from done) d)
+    select 'settled' as what, d.seq, null::text as kind, null::text as label, null::text as id, null::int as version,
+      null::text as codec, null::bytea as body, null::bigint as fence, null::uuid as seat, null::float8 as age, false as withdrawn
+      from done d
+    union all
+    select 'claimed', c.seq, c.kind, c.label, c.id, c.version, c.codec, c.body, c.fence, c.seat,
+      extract(epoch from now() - c.offered)::float8 * 1000, false from claimed c
+    union all
+    select 'withdrawn', o.seq, null, null, null, null, null, null, null, null, null, true
+      from handover.offer o where o.claimant = $2 and o.withdrawn
+    union all
+    select 'told', count(*), null, null, null, null, null, null, null, null, null, false from told
+    order by 2`,
+
+  /** $1 seat */
+  claims: `select o.seq, o.kind, o.label, o.id, o.version, o.codec, o.body, o.fence, o.seat, o.withdrawn,
+      extract(epoch from now() - o.offered)::float8 * 1000 as age
+    from handover.offer o where o.claimant = $1 and not o.settled order by o.seq`,
+
+  /** $1 seat, $2 numbers, $3 refusals, $4 channel */
+  refuse: `with freed as (
+      update handover.offer o set claimant = null,
+        refusal = coalesce(x.refusal, o.refusal),
+        refused_by = case when x.refusal is null then o.refused_by else o.refused_by || $1::uuid end
+      from unnest($2::bigint[], $3::jsonb[]) x (seq, refusal)
+      where o.seq = x.seq and o.claimant = $1 and not o.settled returning o.seat),
+    owners as (select pg_notify($4, f.seat::text) from (select distinct seat from freed) f),
+    others as (select pg_notify($4, 'offer') from (select from freed limit 1) f)
+    select (select count(*) from owners), (select count(*) from others)`,
+
+  /** $1 service, $2 name, $3 seat */
+  acquire: `insert into handover.role as r (service, name, seat, fence) values ($1, $2, $3, ${NOW_FENCE})
+    on conflict (service, name) do update set seat = $3, fence = greatest(r.fence + 1, ${NOW_FENCE},
+      (select z.fence + ${SKIP} from handover.seat z where z.seat = r.seat and z.seat <> $3))
+    where r.seat is null or r.seat = $3 or not ${isAlive("r.seat")}
+    returning r.fence`,
+
+  /** $1 service, $2 name, $3 seat, $4 fence, $5 channel */
+  release: `with released as (
+      update handover.role r set seat = null, fence = greatest(r.fence, $4) where r.service = $1 and r.name = $2 and r.seat = $3
+      returning r.name)
+    select pg_notify($5, 'role') from released`,
+} as const;

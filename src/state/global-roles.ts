@@ -1,0 +1,90 @@
+import type { HandoverError } from "../errors.js";
+import type { Hosts } from "../exchange/hosts.js";
+import type { Role } from "./role.js";
+
+/** The roles that one process of all hosts has. Each is acquired when it is free. */
+export class GlobalRoles {
+  readonly #hosts: Hosts;
+  readonly #roles = new Map<string, Role>();
+  /** Roles for which an answer is awaited, or that have failed a moment ago. */
+  readonly #busy = new Set<string>();
+  /** Whether this process may acquire them. */
+  #isOpen = false;
+  #isStopping = false;
+
+  constructor(hosts: Hosts) {
+    this.#hosts = hosts;
+    hosts.roles.onChange(() => this.#acquireFree());
+    hosts.onLost(() => this.#lose());
+  }
+
+  has(name: string): boolean {
+    return this.#roles.has(name);
+  }
+
+  add(role: Role): void {
+    this.#roles.set(role.name, role);
+    this.#acquireFree();
+  }
+
+  begin(): void {
+    this.#isOpen = true;
+    this.#acquireFree();
+  }
+
+  /** This process stops: what it releases is another host's. */
+  stop(): void {
+    this.#isStopping = true;
+  }
+
+  /** Releases them. They stay the seat's, for the successor, unless this process stops. Yields the errors. */
+  async *end(): AsyncGenerator<HandoverError> {
+    this.#isOpen = false;
+    for (const role of [...this.#roles.values()].toReversed()) {
+      const error = await role.release();
+      if (error !== undefined) yield error;
+      else if (this.#isStopping) await this.#hosts.roles.release(role.name);
+    }
+  }
+
+  #acquireFree(): void {
+    if (!this.#isOpen) return;
+    for (const role of this.#roles.values())
+      if (!role.isHeld && !this.#busy.has(role.name)) void this.#acquire(role);
+  }
+
+  async #acquire(role: Role): Promise<void> {
+    const { name } = role;
+    const { roles } = this.#hosts;
+    this.#busy.add(name);
+    try {
+      const fence = await roles.acquire(name);
+      if (fence === undefined) return;
+      const error = this.#isOpen && roles.isHeld(name) ? await role.acquire(fence) : undefined;
+      // The lease may have ended, or an upgrade may have begun meanwhile.
+      if (error === undefined && this.#isOpen && roles.isHeld(name)) return;
+      await role.release();
+      if (error === undefined && !this.#isStopping) return;
+      await roles.release(name);
+      if (error !== undefined) await this.#pause(role, error);
+    } catch {
+      // The engine is away. The next beat comes here again.
+    } finally {
+      this.#busy.delete(name);
+    }
+  }
+
+  /** Another host tries first. */
+  async #pause({ name }: Role, error: HandoverError): Promise<void> {
+    process.emitWarning(`${error.message}; it is given up, and tried again`, { code: "HANDOVER_ROLE" });
+    void name;
+    await new Promise<void>((resolve) => setTimeout(resolve, PAUSE).unref());
+  }
+
+  #lose(): void {
+    for (const role of this.#roles.values()) void role.release();
+  }
+}
+
+/** ms until a role is tried again that could not be acquired here. */
+const PAUSE = 2_000;

@@ -1,0 +1,114 @@
+import { Pool } from "pg";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { migrate, migrationText, postgres } from "../../dist/postgres/index.js";
+import { joinHosts } from "../support/hosts.js";
+import { offer, parcel, taken } from "../support/exchange-suite.js";
+import { Postgres } from "../support/postgres.js";
+import { handover } from "../support/program.js";
+
+let server!: Postgres;
+beforeAll(async () => {
+  server = await Postgres.start();
+});
+afterAll(async () => server.remove());
+
+const check = async (exchange: ReturnType<typeof postgres>): Promise<void> =>
+  joinHosts(exchange).hosts.check();
+
+describe("the schema", () => {
+  test("a database without the schema, and one with an older version, is refused, and says what to do", async () => {
+    await server.query("drop schema if exists handover cascade");
+    const use = postgres({ service: "schema", url: server.url });
+    await expect(check(use)).rejects.toMatchObject({
+      code: "ERR_EXCHANGE",
+      message: expect.stringMatching(
+        /has no schema of handover, and needs version 1; run "handover migrate"/,
+      ) as string,
+    });
+    await migrate({ url: server.url });
+    await check(use);
+    await server.query("update handover.version set version = 0");
+    await expect(check(use)).rejects.toMatchObject({ code: "ERR_EXCHANGE" });
+    await migrate({ url: server.url });
+    await check(use);
+  });
+
+  test("ten processes that make the schema at the same time make it once", async () => {
+    await server.query("drop schema if exists handover cascade");
+    await Promise.all(Array.from({ length: 10 }, async () => migrate({ url: server.url })));
+    expect(await server.query("select version from handover.version")).toEqual([{ version: 1 }]);
+  });
+
+  test("handover migrate says why it cannot", async () => {
+    const { code, stderr } = await handover("migrate", "postgres://postgres@127.0.0.1:1/postgres");
+    expect([code, stderr]).toEqual([1, expect.stringContaining("ECONNREFUSED")]);
+  });
+
+  test("a service needs only the rights that the dry run prints", async () => {
+    await migrate({ url: server.url });
+    await server.query("drop role if exists chat");
+    await server.query("create role chat login");
+    const grants = migrationText()
+      .split("\n")
+      .filter((line) => line.startsWith("-- grant"));
+    for (const grant of grants) await server.query(grant.slice(3).replace("SERVICE", "chat"));
+    const exchange = (): ReturnType<typeof postgres> =>
+      postgres({ service: "rights", url: server.urlOf("chat") });
+    const [owner, other] = [joinHosts(exchange()), joinHosts(exchange())];
+    other.hosts.exchange.subscribe("unit", "room", () => "taken");
+    await owner.hosts.directory.own("room", ["x"]);
+    await expect.poll(() => owner.hosts.exchange.peers("unit", "room")).toHaveLength(1);
+    expect(await offer(owner.hosts.exchange, parcel("x", { kind: "unit", label: "room" }))).toEqual([taken]);
+    expect(await owner.hosts.roles.acquire("cron")).toBeGreaterThan(0);
+    await owner.hosts.roles.release("cron");
+    await owner.hosts.leave();
+    await server.query("drop owned by chat");
+  });
+});
+
+describe("the connection", () => {
+  test("a database that is not there, and a wrong password, are refused", async () => {
+    await migrate({ url: server.url });
+    const gone = postgres({ service: "gone", url: "postgres://postgres@127.0.0.1:1/postgres" });
+    await expect(check(gone)).rejects.toMatchObject({
+      code: "ERR_EXCHANGE",
+      message: expect.stringContaining("ECONNREFUSED") as string,
+    });
+    const wrong = postgres({
+      service: "gone",
+      client: { host: "127.0.0.1", port: server.port, user: "stranger" },
+    });
+    await expect(check(wrong)).rejects.toMatchObject({ code: "ERR_EXCHANGE" });
+  });
+
+  test("a pool of the program is used, and not ended", async () => {
+    const pool = new Pool({ connectionString: server.url, max: 3 });
+    onTestFinished(async () => pool.end());
+    const { hosts } = joinHosts(postgres({ service: "pool", pool, migrate: true }));
+    expect(await hosts.directory.own("room", ["x"])).toMatchObject([{ fence: expect.any(Number) as number }]);
+    await hosts.leave();
+    const client = await pool.connect();
+    client.release();
+  });
+
+  test("without LISTEN the hosts ask, and units move all the same", async () => {
+    const options = { service: "polls", listen: false, lease: 1_500 };
+    const [owner, other] = [joinHosts(server.exchange(options)), joinHosts(server.exchange(options))];
+    other.hosts.exchange.subscribe("unit", "room", () => "taken");
+    await owner.hosts.directory.own("room", ["x"]);
+    await expect.poll(() => owner.hosts.exchange.peers("unit", "room")).toHaveLength(1);
+    expect(await offer(owner.hosts.exchange, parcel("x", { kind: "unit", label: "room" }))).toEqual([taken]);
+  });
+
+  test.each([
+    ["no service", { url: "postgres://x/y" }],
+    ["two databases", { service: "a", url: "postgres://x/y", client: {} }],
+    ["no database", { service: "a" }],
+    ["a short lease", { service: "a", url: "postgres://x/y", lease: 10 }],
+    ["an unknown option", { service: "a", url: "postgres://x/y", Lease: 5_000 }],
+  ])("postgres() refuses %s", (_, options) => {
+    expect(() => postgres(options as never)).toThrow(
+      expect.objectContaining({ code: "ERR_OPTION" }) as Error,
+    );
+  });
+});

@@ -1,0 +1,37 @@
+import { hostname } from "node:os";
+import { onTestFinished } from "vitest";
+import type { UnitOwner } from "../../dist/errors.js";
+import { FencingTokens } from "../../dist/exchange/fencing.js";
+import type { HostExchange, Hosts } from "../../dist/exchange/hosts.js";
+
+/** One process of a service on several hosts, without the rest of it. */
+export interface Host {
+  readonly hosts: Hosts;
+  readonly fences: FencingTokens;
+  readonly failures: Error[];
+  name(): UnitOwner;
+}
+
+let pids = 1_000;
+
+/** Lets a process take part until the test ends. */
+export function joinHosts(exchange: HostExchange, release?: string): Host {
+  const self = { generation: 0, pid: pids++ };
+  const address = `10.0.0.${self.pid % 256}:80`;
+  const fences = new FencingTokens();
+  const failures: Error[] = [];
+  const hosts = exchange.join({ self, address, release, fences, onFailure: (error) => failures.push(error) });
+  onTestFinished(async () => hosts.leave());
+  void hosts.check().then(
+    () => hosts.enter(undefined),
+    () => {},
+  );
+  const name = (): UnitOwner => ({
+    ...self,
+    seat: hosts.status().seat,
+    host: hostname(),
+    address,
+    ...(release === undefined ? {} : { release }),
+  });
+  return { hosts, fences, failures, name };
+}

@@ -1,0 +1,111 @@
+import { execFileSync, spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { appendFileSync, chownSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Client } from "pg";
+import { postgres, type PostgresOptions } from "../../dist/postgres/index.js";
+import { NOBODY } from "./another-user.js";
+import { freePort } from "./port.js";
+
+/** A PostgreSQL of its own, in a temporary directory, on the loopback interface. It does not run as root. */
+export class Postgres {
+  readonly port: number;
+  readonly #directory: string;
+  readonly #user: { uid: number; gid: number } | undefined;
+  #process: ChildProcess | undefined;
+
+  /** @param settings lines of postgresql.conf */
+  static async start(settings: readonly string[] = ["fsync = off"]): Promise<Postgres> {
+    const directory = mkdtempSync(join(tmpdir(), "handover-postgres-"));
+    const isRoot = process.getuid!() === 0;
+    const user = isRoot ? { uid: NOBODY, gid: NOBODY } : undefined;
+    if (user !== undefined) chownSync(directory, user.uid, user.gid);
+    const server = new Postgres(directory, await freePort(), user);
+    const data = join(directory, "data");
+    const options = { ...user, stdio: "ignore" as const, cwd: directory };
+    execFileSync(program("initdb"), ["-D", data, "-U", "postgres", "-A", "trust", "--no-sync"], options);
+    const lines = ["listen_addresses = '127.0.0.1'", `unix_socket_directories = ''`, ...settings];
+    appendFileSync(join(data, "postgresql.conf"), `${lines.join("\n")}\n`);
+    await server.run();
+    return server;
+  }
+
+  private constructor(directory: string, port: number, user: { uid: number; gid: number } | undefined) {
+    this.#directory = directory;
+    this.port = port;
+    this.#user = user;
+  }
+
+  get url(): string {
+    return this.urlOf("postgres");
+  }
+
+  urlOf(user: string): string {
+    return `postgres://${user}@127.0.0.1:${this.port}/postgres`;
+  }
+
+  get pid(): number {
+    return this.#process!.pid!;
+  }
+
+  /** Starts it, again after it was killed. Resolves when it answers. */
+  async run(): Promise<void> {
+    const data = join(this.#directory, "data");
+    this.#process = spawn(program("postgres"), ["-D", data, "-p", String(this.port)], {
+      ...this.#user,
+      cwd: this.#directory,
+      stdio: "ignore",
+    });
+    while (!(await this.#answers())) {
+      if (this.#process.exitCode !== null)
+        throw new Error(`postgres has exited with ${this.#process.exitCode}`);
+    }
+  }
+
+  /** Kills it, with all its processes, and waits until it is dead. */
+  async kill(): Promise<void> {
+    const process_ = this.#process!;
+    this.#process = undefined;
+    if (process_.exitCode !== null || process_.signalCode !== null) return;
+    // The others notice that the first is dead.
+    process_.kill("SIGKILL");
+    await once(process_, "exit");
+  }
+
+  /** Kills it, and removes its files. */
+  async remove(): Promise<void> {
+    await this.kill();
+    rmSync(this.#directory, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+  }
+
+  /** The value of the option `exchange`. */
+  exchange(options: Partial<PostgresOptions> = {}): ReturnType<typeof postgres> {
+    return postgres({ service: "test", url: this.url, migrate: true, ...options });
+  }
+
+  /** Rows of one statement. */
+  async query(text: string, values: unknown[] = []): Promise<Record<string, unknown>[]> {
+    const client = new Client({ connectionString: this.url });
+    client.on("error", () => {});
+    await client.connect();
+    try {
+      return (await client.query(text, values)).rows;
+    } finally {
+      await client.end();
+    }
+  }
+
+  async #answers(): Promise<boolean> {
+    return this.query("select 1").then(
+      () => true,
+      async () => new Promise<boolean>((resolve) => setTimeout(resolve, 50, false)),
+    );
+  }
+}
+
+function program(name: string): string {
+  const root = "/usr/lib/postgresql";
+  const [newest] = readdirSync(root).toSorted((a, b) => Number(b) - Number(a));
+  return join(root, newest!, "bin", name);
+}
