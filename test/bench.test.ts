@@ -44,7 +44,20 @@ test("bench:steady compares with a server that does not import handover, and che
 
 test("bench:workers judges what it has measured by its goals, and loses nothing", async () => {
   const few = ["--rounds", "1", "--connections", "50", "--upgrades", "1", "--kills", "2", "--scales", "1"];
-  const args = ["--only", "handover", "--workers", "2", ...few, "--rest", "1", "--growth", "1", "--rare-kills", "0", "--json"];
+  const args = [
+    "--only",
+    "handover",
+    "--workers",
+    "2",
+    ...few,
+    "--rest",
+    "1",
+    "--growth",
+    "1",
+    "--rare-kills",
+    "0",
+    "--json",
+  ];
   const { stdout } = await run(process.execPath, ["bench/workers/run.js", ...args]);
   const { goals } = JSON.parse(stdout) as { goals: Goal[] };
   const value = (name: string): number => goals.find((goal) => goal.name.startsWith(name))!.value;

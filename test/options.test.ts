@@ -205,7 +205,7 @@ describe("bind()", () => {
   test.each([
     [{ port: 70_000 }, 'the option "port" must be a whole number from 0 to 65535, not 70000'],
     [{ address: 1 }, 'the option "address" must be a string that is not empty, not 1'],
-    [{ fd: 3 }, 'bind() does not know the option "fd"; it knows port, address, exclusive, name'],
+    [{ fd: 3 }, 'bind() does not know the option "fd"; it knows port, address, exclusive, name, early'],
   ])("bind() refuses %o", (options, message) => {
     expect(() => readBindOptions(options as object, undefined, udp4)).toThrow(
       expect.objectContaining({ code: "ERR_OPTION", message }),
