@@ -11,13 +11,15 @@ export async function main(args: string[]): Promise<number> {
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
   const [name = "", ...words] = args;
   const command = Object.hasOwn(QUICK, name) ? QUICK[name] : undefined;
-  const plain = command && readPlainWords(words, command.options, wholeNumber);
-  if (plain === undefined) return (await import("./program.js")).runProgram(args);
+  const plain = command === undefined ? undefined : readPlainWords(words, command.options, wholeNumber);
+  if (command === undefined || plain === undefined) {
+    return (await import("./program.js")).runProgram(args);
+  }
   try {
-    await command!.run(plain.argument as number | undefined, plain.options);
+    await command.run(plain.argument as number | undefined, plain.options);
     return 0;
   } catch (error) {
-    return reportError(error, plain.options["json"] === true, `handover ${command!.name}`);
+    return reportError(error, plain.options["json"] === true, `handover ${command.name}`);
   }
 }
 
