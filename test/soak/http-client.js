@@ -62,6 +62,8 @@ export class HttpClients {
         await writing;
         if (isFirst) this.#onFirst();
         isFirst = false;
+        // Those that are connected would keep a busy server from accepting the others: it accepts one in a turn.
+        await this.begun;
         await pause(random(10));
       }
     } catch (error) {
