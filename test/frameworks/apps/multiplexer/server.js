@@ -14,9 +14,10 @@ server.removeListener("connection", serveHttp);
 server.on("connection", (socket) => {
   // A connection of HTTP that has moved: its first byte was read in the predecessor.
   if (socket.handover !== undefined) return serveHttp.call(server, socket);
-  socket.once("error", () => socket.destroy());
+  const leave = () => socket.destroy();
+  socket.once("error", leave).once("end", leave);
   socket.once("data", (chunk) => {
-    socket.pause().unshift(chunk);
+    socket.off("end", leave).pause().unshift(chunk);
     if (chunk[0] === STAR) serveLine(socket);
     else serveHttp.call(server, socket);
     socket.resume();
@@ -27,6 +28,7 @@ const STAR = "*".charCodeAt(0);
 
 function serveLine(socket) {
   let line = "";
+  socket.on("end", () => socket.end());
   socket.on("data", (chunk) => {
     line += chunk;
     if (line.endsWith("\n")) socket.end(`${line.trim()} from ${process.pid}\n`);
