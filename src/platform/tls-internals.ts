@@ -97,7 +97,7 @@ export function watchWrites(
   before: () => void,
   after: (bytes: number) => void,
 ): () => void {
-  type Writing = TLSSocket & { _writeGeneric(...args: unknown[]): void };
+  type Writing = TLSSocket & { _writeGeneric: (...args: unknown[]) => void };
   const writing = socket as Writing;
   const write = writing._writeGeneric.bind(socket);
   const handle = (socket as unknown as Internals)._handle!;

@@ -24,17 +24,8 @@ export class MovedTlsSocket extends Socket {
   readonly #facts: SecureFacts;
   readonly #peerCertificates: readonly Buffer[];
   readonly #layer: RecordLayer;
-  #plainRead = 0;
   /** What `push` of the layer's plaintext returned last. */
   #wantsMore = true;
-
-  static {
-    // Bytes of plaintext, as of a `tls.TLSSocket`. In Node it is an accessor, in its types a field.
-    const get = function (this: MovedTlsSocket): number {
-      return this.#plainRead;
-    };
-    Object.defineProperty(this.prototype, "bytesRead", { get, configurable: true });
-  }
 
   /** The secrets of `state` are this object's from now on. */
   constructor(state: SecureState, options: SocketConstructorOpts) {
@@ -48,10 +39,7 @@ export class MovedTlsSocket extends Socket {
     this.authorized = facts.authorized;
     this.authorizationError = facts.authorizationError;
     this.#layer = new RecordLayer(state.suite, state, {
-      data: (plain) => {
-        this.#plainRead += plain.length;
-        this.#wantsMore = super.push(plain);
-      },
+      data: (plain) => (this.#wantsMore = super.push(plain)),
       end: () => (this.#wantsMore = super.push(null)),
       send: (sealed) => this.#send(sealed),
     });
@@ -101,7 +89,7 @@ export class MovedTlsSocket extends Socket {
     done: (error?: Error | null) => void,
   ): void {
     const plain = typeof chunk === "string" ? Buffer.from(chunk, encoding) : chunk;
-    super._write(this.#layer.seal(plain), "buffer" as BufferEncoding, done);
+    this.#write(this.#layer.seal(plain), done);
   }
 
   override _writev(
@@ -111,17 +99,25 @@ export class MovedTlsSocket extends Socket {
     const parts = chunks.map(({ chunk, encoding }) =>
       typeof chunk === "string" ? Buffer.from(chunk, encoding) : chunk,
     );
-    super._write(this.#layer.seal(Buffer.concat(parts)), "buffer" as BufferEncoding, done);
+    this.#write(this.#layer.seal(Buffer.concat(parts)), done);
   }
 
   override _final(done: (error?: Error | null) => void): void {
     if (!this.#canSend) return super._final(done);
-    super._write(this.#layer.closeNotify(), "buffer" as BufferEncoding, () => super._final(done));
+    this.#write(this.#layer.closeNotify(), () => super._final(done));
   }
 
   /** Past the stream's queue: it is sealed already, and what the queue holds is not. */
-  #send(sealed: Buffer): void {
-    if (this.#canSend) super._write(sealed, "buffer" as BufferEncoding, () => {});
+  #send(sealed: Buffer[]): void {
+    if (this.#canSend) this.#write(sealed, () => {});
+  }
+
+  #write(sealed: Buffer[], done: (error?: Error | null) => void): void {
+    const encoding = "buffer" as BufferEncoding;
+    if (sealed.length === 1) return super._write(sealed[0]!, encoding, done);
+    const chunks = sealed.map((chunk) => ({ chunk, encoding }));
+    // By this property net.Socket knows that there are no strings among them.
+    super._writev!(Object.assign(chunks, { allBuffers: true }), done);
   }
 
   get #canSend(): boolean {

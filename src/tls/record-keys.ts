@@ -52,23 +52,18 @@ export class RecordKeys {
     this.#derive();
   }
 
-  /** Writes a record to `out` at `at`, and returns where it ends. */
-  seal(type: number, plain: Uint8Array, out: Buffer, at: number): number {
-    const length = plain.length + 1 + TAG;
-    const body = at + HEADER;
-    out[at] = DATA;
-    out[at + 1] = out[at + 2] = 3;
-    out.writeUInt16BE(length, at + 3);
+  /** Appends a record to `parts`: its ciphertext is not copied into one piece with its header and its tag. */
+  seal(type: number, plain: Uint8Array, parts: Buffer[]): void {
+    const header = Buffer.allocUnsafe(HEADER);
+    header[0] = DATA;
+    header[1] = header[2] = 3;
+    header.writeUInt16BE(plain.length + 1 + TAG, 3);
     const { cipher } = this.#suite;
     const sealing = this.#crypto.createCipheriv(cipher as "aes-128-gcm", this.#key, this.#next(), OPTIONS);
-    sealing.setAAD(out.subarray(at, body));
-    // Ciphertext is as long as plaintext: the type is encrypted in the place where it goes.
-    out.set(plain, body);
-    out[body + plain.length] = type;
-    out.set(sealing.update(out.subarray(body, body + plain.length + 1)), body);
+    sealing.setAAD(header);
+    parts.push(header, sealing.update(plain), sealing.update(Uint8Array.of(type)));
     sealing.final();
-    out.set(sealing.getAuthTag(), body + plain.length + 1);
-    return body + length;
+    parts.push(sealing.getAuthTag());
   }
 
   /**

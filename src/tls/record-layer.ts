@@ -1,6 +1,6 @@
 import type { CipherSuite } from "./cipher-suites.js";
 import { exportKeys } from "./key-schedule.js";
-import { ALERT, DATA, HANDSHAKE, HEADER, LARGEST, OVERHEAD, TAG } from "./record-format.js";
+import { ALERT, DATA, HANDSHAKE, HEADER, LARGEST, TAG } from "./record-format.js";
 import { RecordKeys } from "./record-keys.js";
 import type { SecureState } from "./secure-state.js";
 import { ALERTS, TlsAlert } from "./tls-alert.js";
@@ -10,8 +10,8 @@ interface RecordListener {
   data(plain: Buffer): void;
   /** The client sends no more. */
   end(): void;
-  /** Bytes of the record layer's own, to be sent before anything that is sealed later. */
-  send(sealed: Buffer): void;
+  /** Records of the layer's own, to be sent before anything that is sealed later. */
+  send(sealed: Buffer[]): void;
 }
 
 /**
@@ -89,19 +89,19 @@ export class RecordLayer {
     if (!this.#isEnded && at < bytes.length) this.#half = Buffer.from(bytes.subarray(at));
   }
 
-  /** Seals data, in as many records as it takes. */
-  seal(plain: Uint8Array): Buffer {
-    if (this.#sending.sequence < RENEW_AFTER) return this.#seal(DATA, plain);
-    return Buffer.concat([this.#renewSending(), this.#seal(DATA, plain)]);
+  /** Seals data, in as many records as it takes; the pieces to send. */
+  seal(plain: Uint8Array): Buffer[] {
+    const renewal = this.#sending.sequence < RENEW_AFTER ? [] : this.#renewSending();
+    return [...renewal, ...this.#seal(DATA, plain)];
   }
 
   /** The last record of this side. */
-  closeNotify(): Buffer {
+  closeNotify(): Buffer[] {
     return this.#seal(ALERT, Uint8Array.of(WARNING, ALERTS.closeNotify));
   }
 
   /** Tells the client how it broke the protocol. */
-  alert({ description }: TlsAlert): Buffer {
+  alert({ description }: TlsAlert): Buffer[] {
     this.#isEnded = true;
     return this.#seal(ALERT, Uint8Array.of(FATAL, description));
   }
@@ -168,21 +168,21 @@ export class RecordLayer {
     if (request === 1) this.#listener.send(this.#renewSending());
   }
 
-  #renewSending(): Buffer {
+  #renewSending(): Buffer[] {
     const sealed = this.#seal(HANDSHAKE, Uint8Array.of(KEY_UPDATE, 0, 0, 1, 0));
     this.#sending.update();
     return sealed;
   }
 
-  #seal(type: number, plain: Uint8Array): Buffer {
+  #seal(type: number, plain: Uint8Array): Buffer[] {
     this.#hasSealed = true;
-    const records = Math.max(1, Math.ceil(plain.length / this.#largest));
-    const out = Buffer.allocUnsafe(plain.length + records * OVERHEAD);
-    let end = 0;
-    for (let from = 0; end < out.length; from += this.#largest) {
-      end = this.#sending.seal(type, plain.subarray(from, from + this.#largest), out, end);
-    }
-    return out;
+    const parts: Buffer[] = [];
+    let from = 0;
+    do {
+      this.#sending.seal(type, plain.subarray(from, (from += this.#largest)), parts);
+    } while (from < plain.length);
+    // To write several small pieces takes longer than to copy them.
+    return plain.length > COPIED ? parts : [Buffer.concat(parts)];
   }
 }
 
@@ -206,6 +206,9 @@ function lengthOf(bytes: Buffer, at: number): number {
 
 const KEY_UPDATE = 24;
 const [WARNING, FATAL] = [1, 2];
+
+/** Bytes of plaintext, at most, whose records are sent in one piece. */
+const COPIED = 4_096;
 
 /** Records without data in a row, at most. */
 const IDLE = 32;

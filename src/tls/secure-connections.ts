@@ -70,7 +70,7 @@ export function sendCloseNotify(fd: number, frozen: Uint8Array): void {
   const state = decodeSecure(frozen);
   const layer = new RecordLayer(state.suite, state, NOTHING);
   try {
-    writeSync(fd, layer.closeNotify());
+    writeSync(fd, Buffer.concat(layer.closeNotify()));
   } catch {
     // Its client has left, or does not read.
   } finally {
