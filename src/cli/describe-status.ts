@@ -32,7 +32,29 @@ function describeProcess(status: Status, control: string): [string, string[]][] 
     ["memory", [status.memory === undefined ? "unknown" : mebibytes(status.memory)]],
     ["predecessors", status.predecessors.map(describePredecessor)],
     ["staged", status.staged === undefined ? [] : [describeStaged(status.staged)]],
+    ...(status.hosts === undefined ? [] : [["hosts", describeHosts(status.hosts)] as [string, string[]]]),
     ["upgrades", (status.upgrades ?? []).map(describeUpgrade)],
+  ];
+}
+
+function describeHosts({
+  engine,
+  service,
+  seat,
+  lease,
+  remaining,
+  peers,
+  offered,
+  parked,
+}: NonNullable<Status["hosts"]>): string[] {
+  const left = lease === "held" ? `held, ${duration(remaining)} left` : lease;
+  const parcels = `${offered} offered, ${parked} parked`;
+  return [
+    `${engine} "${service}", seat ${seat}, lease ${left}, ${parcels}`,
+    ...peers.map(({ pid, host = "?", address = "no address", release, draining }) => {
+      const of = release === undefined ? "" : `, release ${release}`;
+      return `${address} (pid ${pid} on ${host}${of})${draining === true ? ", stops" : ""}`;
+    }),
   ];
 }
 

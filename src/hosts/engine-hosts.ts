@@ -1,6 +1,6 @@
 import type { Exchange, DeliveryHandler, Offered, SubscriptionOptions } from "../exchange/exchange.js";
 import type { Hosts, HostsStatus, SeatHost } from "../exchange/hosts.js";
-import type { Parcel, Peer } from "../exchange/parcel.js";
+import { makeRefusal, type Parcel, type Peer } from "../exchange/parcel.js";
 import { TIMED_OUT, withTimeout } from "../util/timeout.js";
 import type { Engine, Wake } from "./engine.js";
 import { EngineDirectory } from "./engine-directory.js";
@@ -21,6 +21,8 @@ export class EngineHosts implements Hosts, Exchange {
   #opening: Promise<void> | undefined;
   #isGiven = false;
   #isLeft = false;
+  /** Whether the engine did not answer when this process stopped: what is offered to it then would only wait. */
+  #isAway = false;
   #isSweeping = false;
 
   constructor(engine: Engine, host: SeatHost) {
@@ -97,10 +99,14 @@ export class EngineHosts implements Hosts, Exchange {
     if (this.#isGiven || this.#isLeft) return;
     // A process that is stopped as soon as it accepts may not have its seat yet.
     const announcing = this.#seat.whenHeld().then(async () => this.#seat.announceDrain());
-    await withTimeout(
-      ANNOUNCE_TIMEOUT,
-      announcing.catch(() => {}),
-    );
+    // What cannot move must be stopped before the lease ends.
+    const timeout =
+      this.#seat.state === "held" ? Math.min(ANNOUNCE_TIMEOUT, this.#seat.remaining / 2) : ANNOUNCE_TIMEOUT;
+    this.#isAway =
+      (await withTimeout(
+        timeout,
+        announcing.catch(() => false),
+      )) !== true;
   }
 
   async leave(): Promise<void> {
@@ -128,7 +134,7 @@ export class EngineHosts implements Hosts, Exchange {
 
   /** Of a kind and a label, both given. */
   peers(kind: string, label?: string): readonly Peer[] {
-    if (!this.#seat.isHeld) return [];
+    if (this.#isAway || !this.#seat.isHeld) return [];
     const topic = this.#engine.topicOf(kind, label ?? "");
     return this.#seat.others
       .filter(({ draining, topics }) => !draining && topics.includes(topic))
@@ -136,6 +142,7 @@ export class EngineHosts implements Hosts, Exchange {
   }
 
   offer(parcels: readonly Parcel[]): readonly Offered[] {
+    if (this.#isAway) return parcels.map(() => REFUSED);
     return this.#outbox.offer(parcels);
   }
 
@@ -193,6 +200,14 @@ export class EngineHosts implements Hosts, Exchange {
 
 /** The kind of the parcel in which a process gives its seat to its successor. */
 const SEAT_KIND = "seat";
+
+const REFUSED: Offered = {
+  settled: Promise.resolve({
+    how: "refused",
+    ...makeRefusal("ERR_EXCHANGE", "the engine of the hosts does not answer"),
+  }),
+  withdraw: () => {},
+};
 
 /** ms in which the engine has to say what is on offer. */
 const FETCH_TIMEOUT = 5_000;

@@ -168,8 +168,11 @@ export class Seat {
   /** Says that this process stops. Resolves when the engine knows it, or does not answer. */
   async announceDrain(): Promise<boolean> {
     this.#isDraining = true;
-    if (this.#state !== "held") return false;
-    return this.beatNow();
+    while (this.#state === "held" && this.isHeld) {
+      if (await this.beatNow()) return true;
+      await new Promise((resolve) => setTimeout(resolve, RETRY));
+    }
+    return false;
   }
 
   /** Beats without waiting for its time. Resolves with whether that succeeded. */

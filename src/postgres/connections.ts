@@ -32,6 +32,9 @@ export class Connections {
   #kept: Promise<ClientLike> | undefined;
   #asking: Promise<unknown> = Promise.resolve();
   #isClosed = false;
+  /** Clients that were used before. */
+  readonly #known = new WeakSet<ClientLike>();
+  readonly #discarded = new WeakSet<ClientLike>();
 
   /**
    * @param open makes the pool, or gives the program's
@@ -90,7 +93,7 @@ export class Connections {
     } catch (error) {
       if ((error as AmbiguousError).isAmbiguous && this.#kept === keeping) {
         this.#kept = undefined;
-        client.release(true);
+        this.#discard(client);
       }
       throw error;
     }
@@ -101,10 +104,16 @@ export class Connections {
     const kept = this.#kept;
     this.#kept = undefined;
     await kept?.then(
-      (client) => client.release(true),
+      (client) => this.#discard(client),
       () => {},
     );
     if (this.#isOwn) await (await this.#pool?.catch(() => undefined))?.end?.();
+  }
+
+  #discard(client: ClientLike): void {
+    if (this.#discarded.has(client)) return;
+    this.#discarded.add(client);
+    client.release(true);
   }
 
   async #keep(): Promise<ClientLike> {
@@ -120,13 +129,18 @@ export class Connections {
     const client = await this.#connect();
     const forget = (): void => {
       if (this.#isClosed || this.#kept === undefined) return;
-      void this.#kept.then((current) => {
-        if (current !== client) return;
-        this.#kept = undefined;
-        client.release(true);
-        // What the database tells meanwhile is lost: the next beat would listen again, but that may be seconds away.
-        void this.#keep().catch(() => {});
-      });
+      const keeping = this.#kept;
+      void keeping.then(
+        (current) => {
+          // Its error and its end are told one after the other.
+          if (current !== client || this.#kept !== keeping) return;
+          this.#kept = undefined;
+          this.#discard(client);
+          // What the database tells meanwhile is lost: the next beat would listen again, but that may be seconds away.
+          void this.#keep().catch(() => {});
+        },
+        () => {},
+      );
     };
     client.on("error", forget);
     client.on("end", forget);
@@ -136,7 +150,7 @@ export class Connections {
     try {
       await this.#ask(client, `listen ${channel}`, []);
     } catch (error) {
-      client.release(true);
+      this.#discard(client);
       throw error;
     }
     heard!("");
@@ -157,7 +171,11 @@ export class Connections {
     );
     const connecting = pool.then(async (one) => one.connect());
     try {
-      return await Promise.race([connecting, late.promise]);
+      const client = await Promise.race([connecting, late.promise]);
+      // The error of a connection that is in use would end the process; its statement fails with it.
+      if (!this.#known.has(client)) client.on("error", () => {});
+      this.#known.add(client);
+      return client;
     } catch (error) {
       void connecting.then((client) => client.release()).catch(() => {});
       throw error instanceof HandoverError ? error : away(reasonOf(error), false, error);

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { migrate } from "../../dist/postgres/index.js";
 import { DocumentedProgram } from "../support/documented.js";
 import { Postgres } from "../support/postgres.js";
 import { handover } from "../support/program.js";
@@ -7,6 +8,7 @@ import { handover } from "../support/program.js";
 let server!: Postgres;
 beforeAll(async () => {
   server = await Postgres.start();
+  await migrate({ url: server.url });
 });
 afterAll(async () => server.remove());
 
@@ -45,4 +47,14 @@ test("the statement of docs/hosts.md refuses the write of a former owner", async
   await write(12, "new owner");
   await write(11, "former owner");
   expect(await server.query("select text from room")).toEqual([{ text: "new owner" }]);
+});
+
+test("the program of docs/kubernetes.md is ready, still accepts for its stopDelay, and ends", async () => {
+  const text = /^```js\n([^]*?)^```$/m.exec(readFileSync("docs/kubernetes.md", "utf8"))![1]!;
+  const env = { DATABASE: server.url, POD_IP: "10.0.0.7" };
+  const pod = await DocumentedProgram.start(text, undefined, env);
+  expect((await ask(pod, "/ready")).status).toBe(200);
+  process.kill(pod.pid, "SIGTERM");
+  expect((await ask(pod, "/anything")).status).toBe(200);
+  expect(await pod.stop()).toBe("");
 });

@@ -13,7 +13,7 @@ let services = 0;
 testEngine(() => {
   const service = `exchange ${services++}`;
   return {
-    exchange: () => server.exchange({ service, lease: 3_000 }),
+    exchange: () => server.exchange({ service, lease: 12_000 }),
     expire: async (seat) => {
       await server.query("update handover.seat set seen = now() - lease * interval '2 ms' where seat = $1", [
         seat,

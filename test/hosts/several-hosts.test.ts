@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Actor } from "../support/actor.js";
 import { Postgres } from "../support/postgres.js";
+import { handover, jsonLines } from "../support/program.js";
 
 let server!: Postgres;
 beforeAll(async () => {
@@ -11,7 +12,7 @@ afterAll(async () => server.remove());
 let services = 0;
 
 /** Starts processes of one service, each a host of its own. */
-function service(lease = 3_000): { start: (settings?: object) => Promise<Actor>; name: string } {
+function service(lease = 12_000): { start: (settings?: object) => Promise<Actor>; name: string } {
   const name = `several ${services++}`;
   let hosts = 0;
   const database = { service: name, url: server.url, lease, migrate: true };
@@ -31,14 +32,24 @@ const ids = (count: number): string[] => Array.from({ length: count }, (_, n) =>
 
 describe("a unit of all hosts", () => {
   test("a unit runs on one host, and the others say where", async () => {
-    const { start } = service();
+    const { start, name } = service();
     const [a, b] = [await start(), await start()];
+    await know(name, 2);
     await a.tell("start", "x");
     await expect(b.tell("start", "x")).rejects.toMatchObject({
       code: "ERR_ELSEWHERE",
       owner: { pid: a.pid, address: "10.0.0.1:80" },
     });
     expect(await b.tell("where", "x")).toMatchObject({ pid: a.pid, address: "10.0.0.1:80" });
+    const hosts = async (): Promise<unknown> =>
+      jsonLines(await handover("status", a.pid, "--json"))[0]!["hosts"];
+    await expect
+      .poll(hosts)
+      .toMatchObject({ engine: "postgres", lease: "held", offered: 0, parked: 0, peers: [{ pid: b.pid }] });
+    const { stdout } = await handover("status", a.pid);
+    expect(stdout).toMatch(
+      /postgres "several \d+", seat [-0-9a-f]+, lease held, .* left, 0 offered, 0 parked/,
+    );
     await a.tell("release", "x");
     expect(await a.tell("where", "x")).toBeUndefined();
     await b.tell("start", "x");
@@ -96,7 +107,7 @@ describe("a unit of all hosts", () => {
   });
 
   test("a host that dies loses its units and its role to another one, with higher fences", async () => {
-    const { start } = service(2_000);
+    const { start } = service(4_000);
     const a = await start();
     await a.says("acquired");
     const b = await start({ recovers: true });
@@ -111,7 +122,7 @@ describe("a unit of all hosts", () => {
   });
 
   test("a process that cannot renew its lease aborts its units and releases its role before another host has them", async () => {
-    const { start, name } = service(2_000);
+    const { start, name } = service(4_000);
     const a = await start();
     await a.says("acquired");
     await a.tell("start", "x");

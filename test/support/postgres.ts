@@ -52,14 +52,16 @@ export class Postgres {
   /** Starts it, again after it was killed. Resolves when it answers. */
   async run(): Promise<void> {
     const data = join(this.#directory, "data");
-    this.#process = spawn(program("postgres"), ["-D", data, "-p", String(this.port)], {
-      ...this.#user,
-      cwd: this.#directory,
-      stdio: "ignore",
-    });
+    const start = (): ChildProcess =>
+      spawn(program("postgres"), ["-D", data, "-p", String(this.port)], {
+        ...this.#user,
+        cwd: this.#directory,
+        stdio: "ignore",
+      });
+    this.#process = start();
     while (!(await this.#answers())) {
-      if (this.#process.exitCode !== null)
-        throw new Error(`postgres has exited with ${this.#process.exitCode}`);
+      // As long as processes of the one that was killed live, another one ends at once.
+      if (this.#process.exitCode !== null) this.#process = start();
     }
   }
 
@@ -94,6 +96,16 @@ export class Postgres {
     } finally {
       await client.end();
     }
+  }
+
+  /** Leaves a transaction open with one statement. Returns a function that ends it. */
+  async hold(text: string, values: unknown[]): Promise<() => Promise<void>> {
+    const client = new Client({ connectionString: this.url });
+    client.on("error", () => {});
+    await client.connect();
+    await client.query("begin");
+    await client.query(text, values);
+    return async () => client.end();
   }
 
   async #answers(): Promise<boolean> {

@@ -56,7 +56,7 @@ export interface RunContext {
   /** Above that of every earlier run of the unit. */
   fence: number;
   /** Closes a client's WebSocket with the code 1012 when the unit runs on another host, and not before. */
-  attach(socket: AttachedSocket): void;
+  attach: (socket: AttachedSocket) => void;
 }
 
 /** The members of a WebSocket that are used. */

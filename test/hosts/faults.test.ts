@@ -1,0 +1,170 @@
+import { setImmediate as turn } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import type { Settlement } from "../../dist/exchange/parcel.js";
+import { postgres } from "../../dist/postgres/index.js";
+import { Actor } from "../support/actor.js";
+import { parcel } from "../support/exchange-suite.js";
+import { joinHosts, type Host } from "../support/hosts.js";
+import { Postgres } from "../support/postgres.js";
+import { StallingProxy } from "../support/stalling-proxy.js";
+
+let server!: Postgres;
+beforeAll(async () => {
+  // With fsync: it is killed.
+  server = await Postgres.start(["max_connections = 200"]);
+});
+afterAll(async () => server.remove());
+
+let services = 0;
+const ids = (count: number): string[] => Array.from({ length: count }, (_, n) => `r${n}`);
+
+/** Offers units, a few at a time; again if they could not be offered. Resolves with how often each was taken. */
+async function drain(owner: Host, all: readonly string[]): Promise<Map<string, number>> {
+  const taken = new Map<string, number>();
+  const queue = [...all];
+  const move = async (): Promise<void> => {
+    for (let id = queue.pop(); id !== undefined; id = queue.pop()) {
+      const [offered] = owner.hosts.exchange.offer([parcel(id, { kind: "unit", label: "room" })]);
+      const settlement: Settlement = await offered!.settled;
+      if (settlement.how === "taken") taken.set(id, (taken.get(id) ?? 0) + 1);
+      else queue.unshift(id);
+      await turn();
+    }
+  };
+  await Promise.all(Array.from({ length: 100 }, move));
+  return taken;
+}
+
+/** Takes units, and keeps those that it runs. */
+function runs(host: Host): Set<string> {
+  const running = new Set<string>();
+  host.hosts.exchange.subscribe("unit", "room", ({ id }, { signal }) => {
+    running.add(id);
+    signal.addEventListener("abort", () => running.delete(id));
+    return "taken";
+  });
+  return running;
+}
+
+async function peers(host: Host, count: number): Promise<void> {
+  await expect.poll(() => host.hosts.exchange.peers("unit", "room")).toHaveLength(count);
+}
+
+describe("a database that fails while units move", () => {
+  test.each(["killed and started again", "cut off again and again"])(
+    "a database that is %s loses no unit, and no unit runs twice",
+    async (how) => {
+      const proxy = await StallingProxy.start(server.port);
+      onTestFinished(() => proxy.close());
+      const options = { service: `faults ${services++}`, lease: 60_000, migrate: true };
+      const url = `postgres://postgres@127.0.0.1:${proxy.port}/postgres`;
+      const join = (): Host => joinHosts(postgres({ ...options, url }));
+      const owner = join();
+      const takers = [join(), join()];
+      const running = takers.map((taker) => runs(taker));
+      await peers(owner, 2);
+      const all = ids(900);
+      await owner.hosts.directory.own("room", all);
+      const draining = drain(owner, all);
+      for (let n = 1; n <= 3; n++) {
+        await expect.poll(() => running[0]!.size + running[1]!.size).toBeGreaterThan(n * 150);
+        if (how.startsWith("killed")) {
+          await server.kill();
+          await server.run();
+        } else proxy.cut();
+      }
+      const taken = await draining;
+      await expect
+        .poll(async () => server.query("select from handover.offer where service = $1", [options.service]))
+        .toHaveLength(0);
+      expect([...taken.values()]).toEqual(all.map(() => 1));
+      expect([...running[0]!, ...running[1]!].toSorted()).toEqual(all.toSorted());
+    },
+  );
+
+  test("a database that does not answer at a stop is given up, and the units are stopped with their states", async () => {
+    const proxy = await StallingProxy.start(server.port);
+    onTestFinished(() => proxy.close());
+    const database = {
+      service: `faults ${services++}`,
+      url: `postgres://postgres@127.0.0.1:${proxy.port}/postgres`,
+      lease: 12_000,
+      migrate: true,
+    };
+    const a = await Actor.start("on-several-hosts.js", { database });
+    await a.tell("startAll", ids(20));
+    const b = await Actor.start("on-several-hosts.js", { database });
+    await expect
+      .poll(async () => server.query("select from handover.seat where service = $1", [database.service]))
+      .toHaveLength(2);
+    proxy.stall();
+    a.kill("SIGTERM");
+    await expect.poll(() => a.said("stop").length).toBe(20);
+    expect(b.said("run")).toEqual([]);
+    const { units } = await a.leaves("stopped");
+    expect(units).toMatchObject({ room: { moved: 0, stopped: 20 } });
+  });
+});
+
+describe("a process that does not run for longer than its lease", () => {
+  test("no write of a process that was stopped gets through with its old fence", async () => {
+    const database = { service: `faults ${services++}`, url: server.url, lease: 2_000, migrate: true };
+    const a = await Actor.start("on-several-hosts.js", { database });
+    await a.tell("start", "x");
+    const b = await Actor.start("on-several-hosts.js", { database, recovers: true });
+    a.kill("SIGSTOP");
+    const { fence } = await b.says("run", { id: "x" });
+    await server.query("create table if not exists written (id text primary key, by int, fence bigint)");
+    const write = async (pid: number, held: unknown): Promise<unknown[]> =>
+      server.query(
+        "insert into written values ('x', $1, $2) on conflict (id) do update set by = $1, fence = $2 where written.fence <= $2 returning by",
+        [pid, held],
+      );
+    expect(await write(b.pid, fence)).toHaveLength(1);
+    expect(await write(a.pid, a.said("run")[0]!["fence"])).toEqual([]);
+    a.kill("SIGCONT");
+    await a.says("abort", { id: "x" });
+    expect(await a.tell("get", "x")).toBe("nothing");
+  });
+});
+
+describe("what else may go wrong", () => {
+  test("two services of different programs with one name do not take each other's kinds", async () => {
+    const service = `faults ${services++}`;
+    const [a, b] = [joinHosts(server.exchange({ service })), joinHosts(server.exchange({ service }))];
+    b.hosts.exchange.subscribe("unit", "game", () => "taken");
+    await a.hosts.directory.own("room", ["x"]);
+    await expect.poll(() => a.hosts.exchange.peers("unit", "game")).toHaveLength(1);
+    expect(a.hosts.exchange.peers("unit", "room")).toEqual([]);
+    const [offered] = a.hosts.exchange.offer([parcel("x", { kind: "unit", label: "room" })]);
+    expect(await offered!.settled).toEqual({ how: "refused", code: "ERR_NO_TAKER" });
+  });
+
+  test("of two processes with one seat the one that held it first loses it", async () => {
+    const service = `faults ${services++}`;
+    const a = joinHosts(server.exchange({ service, lease: 3_000 }));
+    await expect.poll(() => a.hosts.isHeld).toBe(true);
+    await server.query("update handover.seat set holder = 'another' where service = $1", [service]);
+    await expect.poll(() => a.failures).toMatchObject([{ code: "ERR_LEASE" }]);
+  });
+
+  test("a transaction of somebody else that holds a unit's row delays that unit, and no lease", async () => {
+    const service = `faults ${services++}`;
+    const a = joinHosts(server.exchange({ service, lease: 3_000 }));
+    await a.hosts.directory.own("room", ["x", "y"]);
+    const release = await server.hold(
+      "select from handover.unit where service = $1 and id = 'x' for update",
+      [service],
+    );
+    const asked = a.hosts.directory.own("room", ["x"]);
+    await expect(asked).rejects.toMatchObject({ code: "ERR_EXCHANGE" });
+    expect(await a.hosts.directory.own("room", ["y"])).toMatchObject([
+      { fence: expect.any(Number) as number },
+    ]);
+    expect(a.failures).toEqual([]);
+    await release();
+    expect(await a.hosts.directory.own("room", ["x"])).toMatchObject([
+      { fence: expect.any(Number) as number },
+    ]);
+  });
+});
