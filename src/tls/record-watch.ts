@@ -136,13 +136,20 @@ function isSecret(label: string): label is Secret {
   return (SECRETS as readonly string[]).includes(label);
 }
 
-/** Without a string of the whole, which could not be erased. */
+/** Without a string, which could not be erased. */
 function fromHex(line: Buffer, from: number): Buffer {
-  const bytes: number[] = [];
-  for (let at = from; at + 1 < line.length && line[at]! > SPACE; at += 2) {
-    bytes.push(Number.parseInt(String.fromCharCode(line[at]!, line[at + 1]!), 16));
+  let end = from;
+  while (end < line.length && line[end]! > SPACE) end++;
+  const bytes = Buffer.allocUnsafe((end - from) >> 1);
+  for (let n = 0; n < bytes.length; n++) {
+    bytes[n] = 16 * digitOf(line[from + 2 * n]!) + digitOf(line[from + 2 * n + 1]!);
   }
-  return Buffer.from(bytes);
+  return bytes;
+}
+
+/** Of a code of `0` to `9`, or of a small letter. */
+function digitOf(code: number): number {
+  return code < 0x3a ? code - 0x30 : code - 0x57;
 }
 
 const SPACE = 32;
