@@ -31,6 +31,10 @@ export class HostInbox {
   readonly #onSubscriptions: () => void;
   /** Whether an answer is missing: what this seat has claimed must be looked up. */
   #isUncertain = false;
+  /** Until when, on the clock of `performance.now()`, a step that was not answered may still be done. */
+  #uncertainUntil = 0;
+  /** Taken parcels that such a step may have settled. */
+  readonly #retried = new Set<number>();
 
   /** @param onSubscriptions what this process takes has changed */
   constructor(engine: Engine, seat: Seat, onSubscriptions: () => void) {
@@ -92,13 +96,22 @@ export class HostInbox {
       result = await this.#engine.step(seat, settle, wish);
     } catch (error) {
       this.#taken = [...settle, ...this.#taken];
-      this.#isUncertain ||= (error as Partial<AmbiguousError>).isAmbiguous === true;
+      if ((error as Partial<AmbiguousError>).isAmbiguous === true) {
+        this.#isUncertain = true;
+        this.#uncertainUntil = performance.now() + LATEST_STEP;
+        for (const number of settle) this.#retried.add(number);
+      }
       throw error;
     }
     if (this.#seat.id !== seat) return false;
     this.#use(settle, result);
     // Another batch may wait.
     if (result.claimed.length > 0 || this.#taken.length > 0) this.#stepping.now();
+    if (performance.now() < this.#uncertainUntil) {
+      // The step that was not answered may claim something after it was looked up.
+      this.#isUncertain = true;
+      return true;
+    }
     return this.#open.size > 0 || (this.#seat.isTaking && (!this.#engine.wakes || wish.minAge > 0));
   }
 
@@ -106,6 +119,12 @@ export class HostInbox {
     const done = new Set(settled);
     for (const number of settle) {
       const delivery = this.#open.get(number);
+      if (!done.has(number) && this.#retried.has(number)) {
+        // An earlier step may have settled it: what is claimed says so.
+        this.#taken.push(number);
+        this.#isUncertain = true;
+        continue;
+      }
       this.#open.delete(number);
       if (!done.has(number)) this.#giveBack(delivery, number);
     }
@@ -171,11 +190,21 @@ export class HostInbox {
     this.#isUncertain = false;
     const mine = new Set(claims.map(({ number }) => number));
     // What this process has taken and no longer holds was settled: an owner cannot take back what is claimed.
-    for (const number of this.#taken) if (!mine.has(number)) this.#open.delete(number);
+    for (const number of this.#taken) {
+      if (mine.has(number)) continue;
+      this.#open.delete(number);
+      this.#retried.delete(number);
+    }
     this.#taken = this.#taken.filter((number) => mine.has(number));
+    for (const { number, isWithdrawn } of claims) {
+      if (!isWithdrawn || !this.#open.has(number)) continue;
+      const delivery = this.#open.get(number);
+      this.#open.delete(number);
+      this.#giveBack(delivery, number);
+    }
     const refused = new Set(this.#refused.map(({ number }) => number));
     for (const one of claims)
-      if (!this.#open.has(one.number) && !refused.has(one.number)) void this.#take(one);
+      if (!one.isWithdrawn && !this.#open.has(one.number) && !refused.has(one.number)) void this.#take(one);
   }
 
   #wishes(): Map<string, number> {
@@ -215,6 +244,7 @@ export class HostInbox {
     this.#taken = [];
     this.#refused = [];
     this.#isUncertain = false;
+    this.#retried.clear();
     for (const one of open) one.abort();
   }
 }
@@ -251,6 +281,9 @@ class HostDelivery implements Delivery {
 
 /** ms between two looks while something is open, if nothing wakes. */
 const POLL = 250;
+
+/** ms after which a step is done or not done whose connection has ended. */
+const LATEST_STEP = 5_000;
 
 /** ms */
 const OLDER_RELEASE_WAITS = 2_000;
