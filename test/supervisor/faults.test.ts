@@ -99,6 +99,7 @@ describe("a new worker that fails before any new one accepts", () => {
       says: /worker 1 .*Error: thrown by the test \(at /,
     },
     { at: "initialized", how: "exit", code: "ERR_CHILD_EXITED", says: /worker 1 has died: .* code 3/ },
+    { at: "waiting", how: "exit", code: "ERR_CHILD_EXITED", says: /worker 1 has died: .* code 3/ },
     { at: "start", how: "stop", code: "ERR_UPGRADE_TIMEOUT", says: /worker 1 was not ready in time/ },
     { at: "initialized", how: "loop", code: "ERR_UPGRADE_TIMEOUT", says: /worker 1 was not ready in time/ },
   ] as const)("$how at $at: nothing changes", async ({ at, how, code, says }) => {
