@@ -41,7 +41,6 @@ export class MovedTlsSocket extends Socket {
     this.#layer = new RecordLayer(state.suite, state, {
       data: (plain) => (this.#wantsMore = super.push(plain)),
       end: () => (this.#wantsMore = super.push(null)),
-      send: (sealed) => this.#send(sealed),
     });
     keepFromParser(this);
     this.once("close", () => this.#layer.forget());
@@ -107,11 +106,6 @@ export class MovedTlsSocket extends Socket {
     this.#write(this.#layer.closeNotify(), () => super._final(done));
   }
 
-  /** Past the stream's queue: it is sealed already, and what the queue holds is not. */
-  #send(sealed: Buffer[]): void {
-    if (this.#canSend) this.#write(sealed, () => {});
-  }
-
   #write(sealed: Buffer[], done: (error?: Error | null) => void): void {
     const encoding = "buffer" as BufferEncoding;
     if (sealed.length === 1) return super._write(sealed[0]!, encoding, done);
@@ -124,8 +118,12 @@ export class MovedTlsSocket extends Socket {
     return !this.destroyed && !this.writableFinished && (this as { _handle?: unknown })._handle != null;
   }
 
+  /** The alert passes the stream's queue: it is sealed already, and what the queue holds is not. */
   #fail(error: Error): void {
-    if (error instanceof TlsAlert && !(error instanceof ReceivedAlert)) this.#send(this.#layer.alert(error));
+    if (error instanceof TlsAlert && !(error instanceof ReceivedAlert)) {
+      const sealed = this.#layer.alert(error);
+      if (this.#canSend) this.#write(sealed, () => {});
+    }
     // Node would discard an alert that is on its way.
     setImmediate(() => this.destroy(error));
   }

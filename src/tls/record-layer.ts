@@ -10,8 +10,6 @@ interface RecordListener {
   data(plain: Buffer): void;
   /** The client sends no more. */
   end(): void;
-  /** Records of the layer's own, to be sent before anything that is sealed later. */
-  send(sealed: Buffer[]): void;
 }
 
 /**
@@ -28,6 +26,11 @@ export class RecordLayer {
   #largest: number;
   /** The beginning of a record. */
   #half: Buffer | undefined;
+  /**
+   * Whether the client waits for new keys of this side. It gets them before the next data: a client that asks again and again,
+   * and reads nothing, would otherwise fill the memory with answers.
+   */
+  #owesUpdate: boolean;
   /** Records without data since the last one with data. */
   #idle = 0;
   #isEnded = false;
@@ -41,6 +44,7 @@ export class RecordLayer {
     this.#exporter = state.exporter;
     this.#largest = state.largestRecord;
     this.#half = state.halfRecord;
+    this.#owesUpdate = state.owesUpdate;
     this.#listener = listener;
   }
 
@@ -63,6 +67,7 @@ export class RecordLayer {
       exporter: this.#exporter && Buffer.from(this.#exporter),
       largestRecord: this.#largest,
       halfRecord: this.#half,
+      owesUpdate: this.#owesUpdate,
     };
   }
 
@@ -91,7 +96,7 @@ export class RecordLayer {
 
   /** Seals data, in as many records as it takes; the pieces to send. */
   seal(plain: Uint8Array): Buffer[] {
-    const renewal = this.#sending.sequence < RENEW_AFTER ? [] : this.#renewSending();
+    const renewal = this.#owesUpdate || this.#sending.sequence >= RENEW_AFTER ? this.#renewSending() : [];
     return [...renewal, ...this.#seal(DATA, plain)];
   }
 
@@ -165,10 +170,11 @@ export class RecordLayer {
     const isKeyUpdate = type === KEY_UPDATE && message.length === 5 && rest[2] === 1 && request <= 1;
     if (!isKeyUpdate) throw new TlsAlert(ALERTS.unexpectedMessage, `a client sent a message of type ${type}`);
     this.#receiving.update();
-    if (request === 1) this.#listener.send(this.#renewSending());
+    if (request === 1) this.#owesUpdate = true;
   }
 
   #renewSending(): Buffer[] {
+    this.#owesUpdate = false;
     const sealed = this.#seal(HANDSHAKE, Uint8Array.of(KEY_UPDATE, 0, 0, 1, 0));
     this.#sending.update();
     return sealed;

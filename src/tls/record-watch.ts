@@ -78,6 +78,7 @@ export class RecordWatch {
       exporter: secrets.EXPORTER_SECRET,
       largestRecord: counts.largestRecord,
       halfRecord: undefined,
+      owesUpdate: false,
       facts: {
         cipher,
         isReused: socket.isSessionReused(),

@@ -78,4 +78,4 @@ export function sendCloseNotify(fd: number, frozen: Uint8Array): void {
   }
 }
 
-const NOTHING = { data: () => {}, end: () => {}, send: () => {} };
+const NOTHING = { data: () => {}, end: () => {} };

@@ -23,6 +23,8 @@ export interface SecureState {
   readonly largestRecord: number;
   /** The beginning of a record, as it was received. */
   readonly halfRecord: Buffer | undefined;
+  /** Whether the client has asked for new keys of this side, and has not got them. */
+  readonly owesUpdate: boolean;
   readonly facts: SecureFacts;
   /** The client's certificate, and those above it: DER. */
   readonly peerCertificates: readonly Buffer[];
@@ -31,6 +33,7 @@ export interface SecureState {
 interface Head {
   readonly sequences: readonly [number, number];
   readonly largestRecord: number;
+  readonly owesUpdate: boolean;
   readonly facts: SecureFacts;
   /** Of what follows the head. */
   readonly lengths: readonly number[];
@@ -38,7 +41,8 @@ interface Head {
 
 /** As bytes, with copies of the secrets. Secrets are never text: a string cannot be erased. */
 export function encodeSecure(state: SecureState): Buffer {
-  const { receiving, sending, exporter, largestRecord, halfRecord, facts, peerCertificates } = state;
+  const { receiving, sending, exporter, largestRecord, halfRecord, owesUpdate, facts, peerCertificates } =
+    state;
   const parts = [
     receiving.secret,
     sending.secret,
@@ -48,7 +52,7 @@ export function encodeSecure(state: SecureState): Buffer {
   ];
   const sequences = [receiving.sequence, sending.sequence] as const;
   const lengths = parts.map(({ length }) => length);
-  const head: Head = { sequences, largestRecord, facts, lengths };
+  const head: Head = { sequences, largestRecord, owesUpdate, facts, lengths };
   return withHead(head, parts);
 }
 
@@ -59,7 +63,7 @@ export function encodeSecure(state: SecureState): Buffer {
  */
 export function decodeSecure(bytes: Uint8Array): SecureState {
   const { head, rest } = splitHead(bytes);
-  const { sequences, largestRecord, facts, lengths } = head as Head;
+  const { sequences, largestRecord, owesUpdate, facts, lengths } = head as Head;
   const suite = suiteOf(facts.cipher.standardName);
   if (suite === undefined || lengths[0] !== suite.hashLength || lengths[1] !== suite.hashLength) {
     throw new Error("the state of a TLS connection is damaged");
@@ -80,6 +84,7 @@ export function decodeSecure(bytes: Uint8Array): SecureState {
     exporter: exporter.length > 0 ? exporter : undefined,
     largestRecord,
     halfRecord: halfRecord.length > 0 ? halfRecord : undefined,
+    owesUpdate,
     facts,
     peerCertificates,
   };

@@ -99,6 +99,20 @@ describe("a connection moves", () => {
     expect(await client.say(moved, "in the end")).toBe("in the end");
   });
 
+  test("and answers no KeyUpdate before its next data, also after a further move", async () => {
+    const client = await OpensslClient.connect();
+    await client.say(client.socket, "before");
+    const moved = moveFrom(client.watch, client.socket);
+    for (let n = 0; n < 3; n++) await client.updateKeys("K");
+    await client.say(moved, "after");
+    expect(moved.bytesWritten).toBe(0);
+    const again = moveAgain(moved);
+    const renewal = 5;
+    await client.hear(again, "answer");
+    expect(again.bytesWritten).toBe(2 * OVERHEAD + renewal + "answer\n".length);
+    await client.hear(again, "another");
+  });
+
   test("with the length of records that its client has asked for", async () => {
     const client = await OpensslClient.connect("-maxfraglen", "512");
     await client.say(client.socket, "before");
