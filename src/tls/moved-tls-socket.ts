@@ -76,7 +76,9 @@ export class MovedTlsSocket extends Socket {
     try {
       this.#layer.receive(chunk);
     } catch (error) {
-      this.#fail(error as Error);
+      // Listeners of the program run in this call: an exception of theirs is none of the connection.
+      if (!(error instanceof TlsAlert)) throw error;
+      this.#fail(error);
       return false;
     }
     return this.#wantsMore;
@@ -119,8 +121,8 @@ export class MovedTlsSocket extends Socket {
   }
 
   /** The alert passes the stream's queue: it is sealed already, and what the queue holds is not. */
-  #fail(error: Error): void {
-    if (error instanceof TlsAlert && !(error instanceof ReceivedAlert)) {
+  #fail(error: TlsAlert): void {
+    if (!(error instanceof ReceivedAlert)) {
       const sealed = this.#layer.alert(error);
       if (this.#canSend) this.#write(sealed, () => {});
     }

@@ -20,7 +20,7 @@ export class RecordLayer {
   readonly #suite: CipherSuite;
   readonly #receiving: RecordKeys;
   readonly #sending: RecordKeys;
-  readonly #exporter: Buffer | undefined;
+  #exporter: Buffer | undefined;
   readonly #listener: RecordListener;
   /** Bytes of plaintext in one sent record, at most. */
   #largest: number;
@@ -76,7 +76,8 @@ export class RecordLayer {
   }
 
   /**
-   * Reads what the client has sent. The listener is called for each record in turn.
+   * Reads what the client has sent. The listener is called for each record in turn; if it throws, the next call goes on
+   * behind that record.
    *
    * @throws {TlsAlert} the client broke the protocol, or has sent an alert; call {@link alert} for the former
    */
@@ -84,14 +85,17 @@ export class RecordLayer {
     const bytes = this.#half === undefined ? chunk : Buffer.concat([this.#half, chunk]);
     this.#half = undefined;
     let at = 0;
-    while (!this.#isEnded && bytes.length - at >= HEADER) {
-      const end = at + HEADER + lengthOf(bytes, at);
-      if (end > bytes.length) break;
-      this.#open(bytes.subarray(at, at + HEADER), bytes.subarray(at + HEADER, end));
-      at = end;
+    try {
+      while (!this.#isEnded && bytes.length - at >= HEADER) {
+        const [from, end] = [at, at + HEADER + lengthOf(bytes, at)];
+        if (end > bytes.length) break;
+        at = end;
+        this.#open(bytes.subarray(from, from + HEADER), bytes.subarray(from + HEADER, end));
+      }
+    } finally {
+      // A copy: a few bytes would otherwise keep a whole chunk.
+      if (!this.#isEnded && at < bytes.length) this.#half = Buffer.from(bytes.subarray(at));
     }
-    // A copy: a few bytes would otherwise keep a whole chunk.
-    if (!this.#isEnded && at < bytes.length) this.#half = Buffer.from(bytes.subarray(at));
   }
 
   /** Seals data, in as many records as it takes; the pieces to send. */
@@ -123,6 +127,8 @@ export class RecordLayer {
     this.#receiving.forget();
     this.#sending.forget();
     this.#exporter?.fill(0);
+    // Keys of an erased secret could be guessed.
+    this.#exporter = undefined;
   }
 
   #open(header: Uint8Array, body: Uint8Array): void {

@@ -174,6 +174,37 @@ describe("a moved connection, for the program,", () => {
   });
 });
 
+test("a moved connection does not end by an exception of the program's listener", async () => {
+  const pair = await TlsPair.open();
+  await talk(pair.client, pair.original);
+  const moved = pair.move();
+  const uncaught = new Promise<unknown>((resolve) => {
+    const others = process.listeners("uncaughtException");
+    process.removeAllListeners("uncaughtException");
+    process.once("uncaughtException", (error) => {
+      for (const one of others) process.on("uncaughtException", one);
+      resolve(error);
+    });
+  });
+  const failure = new Error("a listener");
+  moved.once("data", () => {
+    throw failure;
+  });
+  pair.client.write("first");
+  expect(await uncaught).toBe(failure);
+  expect(await talk(pair.client, moved)).toBe("hello");
+});
+
+test("a moved connection exports no keys after its end: those of an erased secret could be guessed", async () => {
+  const pair = await TlsPair.open();
+  await talk(pair.client, pair.original);
+  const moved = pair.move();
+  const closed = once(moved, "close");
+  moved.destroy();
+  await closed;
+  expect(() => moved.exportKeyingMaterial(32, "EXPORTER-test")).toThrow(/exporter secret/);
+});
+
 describe("a moved connection ends", () => {
   test("with close_notify if the program ends it", async () => {
     const pair = await TlsPair.open();
