@@ -125,7 +125,7 @@ export class DormantConnections implements CloseStrategy {
   /** Node's methods that close connections have to reach dormant ones too, which Node does not know. */
   #watch(): SilenceWatch<DormantConnection> | undefined {
     const silent = SilenceWatch.open<DormantConnection>({
-      spoke: (connection) => this.#listener.wake(connection, false),
+      spoke: (connection) => this.#wake(connection, false),
       expired: (connection) => this.#expire(connection),
     });
     if (silent === undefined) return silent;
@@ -153,14 +153,20 @@ export class DormantConnections implements CloseStrategy {
       this.#silent!.add(connection);
     } catch {
       // The system watches no more descriptors for this user: the connection continues with a socket.
-      this.#listener.wake(connection, true);
+      this.#wake(connection, true);
     }
   }
 
   #expire(connection: DormantConnection): void {
     const expire = connection.adapter.expire?.(connection.state);
     if (expire === undefined) this.#closeSilent(connection);
-    else this.#listener.wake(connection, true, expire);
+    else this.#wake(connection, true, expire);
+  }
+
+  /** The socket has keys of its own: those of this moment would be of no use but to an attacker. */
+  #wake(...woken: Parameters<DormantListener["wake"]>): void {
+    this.#listener.wake(...woken);
+    woken[0].records?.fill(0);
   }
 
   #end(connection: DormantConnection): void {

@@ -2,8 +2,10 @@ import { once } from "node:events";
 import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 import { describe, expect, onTestFinished, test } from "vitest";
 import type { ConnectionAdapter } from "../../dist/connections/adapter.js";
+import { DormantConnections, type DormantConnection } from "../../dist/connections/dormant.js";
 import { Drain } from "../../dist/connections/drain.js";
 import { encodeConnection } from "../../dist/connections/connection-parcel.js";
+import { AdapterGuard } from "../../dist/connections/guarded-adapter.js";
 import { Tracker } from "../../dist/connections/tracker.js";
 import { DrainContext } from "../../dist/exchange/drain-context.js";
 import type { Delivery, Exchange } from "../../dist/exchange/exchange.js";
@@ -34,6 +36,20 @@ test("a dormant connection whose client has sent in time is woken, though the ev
   });
   expect(how).toBe("spoke");
   native().close(other);
+});
+
+test("a dormant connection over TLS that wakes keeps no secrets: its socket has its own", async () => {
+  const [own, other] = native().streamPair() as [number, number];
+  const woken = await new Promise<DormantConnection>((resolve) => {
+    const server = { server: createServer(), label: "a" };
+    const all = new DormantConnections(server, { wake: (one) => resolve(one), ended: () => {} });
+    onTestFinished(() => all.dispose());
+    const records = Buffer.from("secrets");
+    all.adopt({ fd: own, state: undefined, adapter: new AdapterGuard(adapter), records }, 60_000);
+    native().send(other, Buffer.from("hello"), []);
+  });
+  expect(woken.records).toEqual(new Uint8Array("secrets".length));
+  for (const fd of [own, other]) native().close(fd);
 });
 
 describe("a drain of a dormant connection", () => {
