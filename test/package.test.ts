@@ -160,7 +160,7 @@ test("the package contains every entry with its types, and no test", () => {
     ([, name]) => name,
   );
   // The supervisor and auto have no second form for bundlers.
-  expect(new Set(named).size).toBe(5 * 5 + 2 * 4 + 2);
+  expect(new Set(named).size).toBe(6 * 5 + 2 * 4 + 2);
   expect(files).toEqual(expect.arrayContaining(named));
   // Sources and declarations of the entry handover/testing have the word in their path.
   const others = files.filter((name) => !/^(src|dist\/(types|cjs))\/testing\//.test(name));
