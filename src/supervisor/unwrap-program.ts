@@ -27,14 +27,19 @@ function withoutRunner(words: readonly string[], here: string): readonly string[
   if (first !== "npm" && first !== "pnpm" && first !== "yarn") return words;
   if (second === "exec" || second === "x" || second === "dlx") return withoutOptions(words.slice(2));
   const scripts = scriptsOf(here);
-  const name = second === "run" || second === "run-script" ? words[2] : second;
-  if (name !== undefined && Object.hasOwn(scripts, name)) {
-    const args = words.slice(second === name ? 2 : 3).filter((word) => word !== "--");
-    const command = [scripts[name], ...args].join(" ");
+  const isRun = second === "run" || second === "run-script";
+  const [name = "", ...args] = withoutOptions(words.slice(isRun ? 2 : 1));
+  if (Object.hasOwn(scripts, name)) {
+    const command = [scripts[name], ...args.filter((word) => word !== "--")].join(" ");
     const why = `is a script of package.json (${words.join(" ")}): give its command instead, ${command}`;
     throw new WrongOption("program", why);
   }
-  return first === "yarn" || first === "pnpm" ? withoutOptions(words.slice(1)) : words;
+  if (first === "npm") {
+    // `npm start` runs server.js where there is no such script.
+    const why = `is started by npm (${words.join(" ")}), which passes no sockets on: give its own command`;
+    throw new WrongOption("program", why);
+  }
+  return [name, ...args];
 }
 
 /** Without options of the runner, such as `--yes` and `--`. */

@@ -27,26 +27,35 @@ describe("in a shell with NODE_OPTIONS as handover auto prints it", () => {
 });
 
 describe("handover run --auto", () => {
-  test.each([[["npx", "--yes"]], [["npm", "exec", "--"]], [["pnpm", "exec"]], [["yarn"]], [[]]])(
-    "starts the program of a package itself, in place of %s",
-    async (runner) => {
-      const { directory, port } = await withPackage();
-      const env = { XDG_RUNTIME_DIR: temporaryDirectory() };
-      const words = ["run", "--auto", "--workers", "1", "--", ...runner, "hello", port];
-      const service = startHandover(words, env, directory);
-      await service.untilPrinted(/\d+ listens/);
-      const [pid] = /^\d+/.exec(await service.untilPrinted(/\d+ listens/))!;
-      await expect.poll(async () => ask(port).catch(() => "")).toBe(pid);
-      service.kill("SIGTERM");
-      expect((await service.ended).code).toBe(0);
-    },
-  );
+  test.each([
+    [["npx", "--yes"]],
+    [["npm", "exec", "--"]],
+    [["pnpm", "exec"]],
+    [["yarn"]],
+    [["yarn", "run"]],
+    [[]],
+  ])("starts the program of a package itself, in place of %s", async (runner) => {
+    const { directory, port } = await withPackage();
+    const env = { XDG_RUNTIME_DIR: temporaryDirectory() };
+    const words = ["run", "--auto", "--workers", "1", "--", ...runner, "hello", port];
+    const service = startHandover(words, env, directory);
+    await service.untilPrinted(/\d+ listens/);
+    const [pid] = /^\d+/.exec(await service.untilPrinted(/\d+ listens/))!;
+    await expect.poll(async () => ask(port).catch(() => "")).toBe(pid);
+    service.kill("SIGTERM");
+    expect((await service.ended).code).toBe(0);
+  });
 
-  test("refuses a script of a package with the command that it runs", async () => {
+  test.each([
+    ["npm run serve", "give its command instead, hello 8080"],
+    ["npm --silent run serve", "which passes no sockets on: give its own command"],
+    ["npm run --silent serve", "give its command instead, hello 8080"],
+    ["npm start", "which passes no sockets on: give its own command"],
+  ])("refuses %s, and says what to do", async (words, message) => {
     const { directory } = await withPackage();
-    const run = await startHandover(["run", "--auto", "--", "npm", "run", "serve"], {}, directory).ended;
+    const run = await startHandover(["run", "--auto", "--", ...words.split(" ")], {}, directory).ended;
     expect(run.code).toBe(2);
-    expect(run.stderr).toContain("give its command instead, hello 8080");
+    expect(run.stderr).toContain(message);
   });
 });
 
