@@ -20,7 +20,7 @@ interface Progress {
   client: Client | undefined;
   /** Namespaces that the client has asked for, and that have not answered. */
   readonly connecting: Set<string>;
-  /** Events of the client whose callback the program has not called. */
+  /** Events of the client that a middleware holds, or whose callback the program has not called. */
   unanswered: number;
   /** Of a client that has moved and is not restored yet. */
   restoring: { readonly sockets: Map<string, SavedClient["sockets"][number]>; end(): void } | undefined;
@@ -34,6 +34,8 @@ export class Clients {
   readonly #progress = new WeakMap<Connection, Progress>();
   /** Clients that have moved, by the requests that are repeated for them. */
   readonly #arriving = new WeakMap<IncomingMessage, { saved: SavedClient; ws: EngineWebSocket }>();
+  /** Of the client whose packet was read last. */
+  #reading: Progress | undefined;
 
   constructor(io: Io, recovery: Recovery) {
     this.#io = io;
@@ -49,6 +51,16 @@ export class Clients {
     engine.on("connection", (connection) => this.#begin(connection));
     for (const namespace of io._nsps.values()) this.#watch(namespace);
     io.on("new_namespace", (namespace) => this.#watch(namespace));
+    const check = io._checkNamespace.bind(io);
+    // The program may take its time to decide on a namespace, of which no client is known meanwhile.
+    overrideMember(io, "_checkNamespace", (name, auth, decided) => {
+      const progress = this.#reading;
+      progress?.connecting.add(name);
+      check(name, auth, (namespace) => {
+        progress?.connecting.delete(name);
+        decided(namespace);
+      });
+    });
   }
 
   /** Whether nothing is under way between a client and the program. */
@@ -107,6 +119,7 @@ export class Clients {
     };
     note(connection.transport);
     connection.on("upgrade", note);
+    connection.prependListener("data", () => (this.#reading = progress));
     const arriving = this.#arriving.get(connection.request);
     if (arriving !== undefined) this.#restore(connection, progress, arriving);
   }
@@ -147,7 +160,7 @@ export class Clients {
       const join = (): unknown =>
         add(client, auth, (socket) => {
           progress.connecting.delete(name);
-          countAnswers(socket, progress);
+          countEvents(socket, progress);
           connected(socket);
           this.#joined(progress, name);
         });
@@ -176,17 +189,32 @@ export class Clients {
   }
 }
 
-function countAnswers(socket: IoSocket, progress: Progress): void {
+/** An event that moved with its client would be lost: nothing of it is in the successor. */
+function countEvents(socket: IoSocket, progress: Progress): void {
   const ack = socket.ack.bind(socket);
+  const run = socket.run.bind(socket);
+  const begin = (): (() => void) => {
+    let isUnderWay = true;
+    progress.unanswered++;
+    return () => {
+      if (isUnderWay) progress.unanswered--;
+      isUnderWay = false;
+    };
+  };
   overrideMember(socket, "ack", (id) => {
     const answer = ack(id);
-    let isAnswered = false;
-    progress.unanswered++;
+    const end = begin();
     return (...args) => {
-      if (!isAnswered) progress.unanswered--;
-      isAnswered = true;
+      end();
       answer(...args);
     };
+  });
+  overrideMember(socket, "run", (event, done) => {
+    const end = begin();
+    run(event, (error) => {
+      done(error);
+      process.nextTick(end);
+    });
   });
 }
 

@@ -14,6 +14,8 @@ export interface Io {
   readonly encoder: { encode(packet: object): unknown[] };
   readonly _nsps: Map<string, Namespace>;
   readonly parentNsps: Map<unknown, unknown>;
+  /** Asks the program whether it makes a namespace. `client.connect()` calls it while it reads a packet. */
+  _checkNamespace(name: string, auth: Record<string, unknown>, decided: (namespace: unknown) => void): void;
   path(): string;
   on(event: "new_namespace", listener: (namespace: Namespace) => void): unknown;
 }
@@ -49,6 +51,7 @@ export interface Connection {
   emit(event: "data", packet: unknown): void;
   on(event: "upgrade", listener: (transport: Transport) => void): unknown;
   once(event: "close", listener: () => void): unknown;
+  prependListener(event: "data", listener: () => void): unknown;
 }
 
 export interface Transport {
@@ -85,6 +88,8 @@ export interface IoSocket {
   join(rooms: string[]): unknown;
   /** Makes the callback by which the program answers an event. */
   ack(id: number): (...args: unknown[]) => void;
+  /** Runs the middlewares of the client's events. The event itself is emitted in a tick after `done`. */
+  run(event: unknown[], done: (error?: unknown) => void): void;
   packet(packet: { type: number }, options?: object): void;
 }
 
@@ -131,6 +136,7 @@ export function readServer(io: object): Io {
     typeof engine.generateId === "function" &&
     typeof encoder?.encode === "function" &&
     parentNsps instanceof Map &&
+    typeof (io as Partial<Io>)._checkNamespace === "function" &&
     typeof root?._add === "function" &&
     typeof root.run === "function";
   if (!isKnown) throw refusal("this version of socket.io is not supported: 4.6 to 4.8 are");

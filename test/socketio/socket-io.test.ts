@@ -205,6 +205,28 @@ describe("a client of socket.io", () => {
     expect(client.told).toEqual(["connect"]);
   });
 
+  test("whose event a middleware holds moves when the program has heard it", async () => {
+    const { service, port } = await start();
+    const client = await IoClient.connect(port, WEBSOCKET);
+    client.socket.emit("held");
+    await service.until("holding");
+    await service.replace();
+    expect(await service.until("heard")).toMatchObject({ generation: 0 });
+    await client.reach(1);
+    expect(client.told).toEqual(["connect"]);
+  });
+
+  test("that asks for a namespace moves when the program has decided", async () => {
+    const { service, port } = await start({ first: { decides: true } });
+    const client = await IoClient.connect(port, WEBSOCKET);
+    const [yes, no] = ["/yes", "/no"].map((name) => new IoClient(client.socket.io.socket(name)));
+    await expect.poll(() => linesOf(service, "deciding", 0)).toHaveLength(2);
+    await service.replace();
+    await client.reach(1);
+    await yes!.reach(1);
+    expect([client.told, yes!.told, no!.told]).toEqual([["connect"], ["connect"], ["connect_error"]]);
+  });
+
   test("that was asked something moves when it has answered", async () => {
     const { service, port } = await start();
     const client = await IoClient.connect(port, WEBSOCKET);
