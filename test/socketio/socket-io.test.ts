@@ -208,9 +208,12 @@ describe("a client of socket.io", () => {
   test("whose event a middleware holds moves when the program has heard it", async () => {
     const { service, port } = await start();
     const client = await IoClient.connect(port, WEBSOCKET);
+    const other = await IoClient.connect(port, WEBSOCKET);
     client.socket.emit("held");
     await service.until("holding");
-    await service.replace();
+    await service.upgrade();
+    await other.reach(1);
+    client.socket.emit("release");
     expect(await service.until("heard")).toMatchObject({ generation: 0 });
     await client.reach(1);
     expect(client.told).toEqual(["connect"]);
