@@ -1,6 +1,6 @@
 import { Server } from "node:net";
 import { builtins } from "../platform/builtins.js";
-import { overrideMember } from "../platform/node-internals.js";
+import { hasDescriptor, overrideMember } from "../platform/node-internals.js";
 import { channelVariable } from "../process/channel-variable.js";
 import { currentUpgrader } from "../process/current.js";
 import { launchInfo } from "../process/launch-info.js";
@@ -58,7 +58,7 @@ export function interceptListen(): () => Promise<void> {
     const wish = readListenArguments(args);
     if (wish === undefined) return listen.apply(this, args);
     if (isClustered()) {
-      warnOfCluster();
+      warnOfCluster(this);
       return listen.apply(this, args);
     }
     if (loading === undefined && currentUpgrader() !== undefined) return listen.apply(this, args);
@@ -89,9 +89,18 @@ function isClustered(): boolean {
   return isWorker || (workers !== undefined && Object.keys(workers).length > 0);
 }
 
-/** Once, in the primary. */
-function warnOfCluster(): void {
-  if (hasWarned || builtins.cluster.isWorker) return;
+/**
+ * Once: in the primary, which listens for its workers. Where they accept themselves (`SCHED_NONE`), their primary calls no `listen()`,
+ * and the first of them warns.
+ */
+function warnOfCluster(server: Server): void {
+  const { isWorker, worker } = builtins.cluster;
+  if (!isWorker) emitWarning();
+  else if (worker?.id === 1) server.once("listening", () => hasDescriptor(server) && emitWarning());
+}
+
+function emitWarning(): void {
+  if (hasWarned) return;
   hasWarned = true;
   const message =
     "handover/auto does not take over the servers of node:cluster: this program works as without it, and cannot be upgraded. " +

@@ -396,18 +396,24 @@ describe("the end of a program", () => {
   });
 });
 
-test("a program of node:cluster works as without handover, and is told of handover run once", async () => {
-  const auto = await Auto.start("cluster.cjs");
-  const first = await auto.service.until("worker");
-  const second = await auto.service.until("worker", {}, auto.service.lines.indexOf(first) + 1);
-  expect([first["worker"], second["worker"]].map(String)).toContain(await ask(auto.port));
-  await auto.service.untilNoise(/HANDOVER_CLUSTER.*handover run --auto/s);
-  expect(auto.service.noise.match(/\[HANDOVER_CLUSTER\]/g)).toHaveLength(1);
-  expect(await auto.list()).toEqual([]);
-  process.kill(auto.service.pid, "SIGTERM");
-  await auto.service.until("disconnected");
-  await auto.service.ended();
-});
+test.each([
+  ["", false],
+  [" whose workers accept themselves", true],
+])(
+  "a program of node:cluster%s works as without handover, and is told of handover run once",
+  async (_, schedulesNone) => {
+    const auto = await Auto.start("cluster.cjs", { settings: { schedulesNone } });
+    const first = await auto.service.until("worker");
+    const second = await auto.service.until("worker", {}, auto.service.lines.indexOf(first) + 1);
+    expect([first["worker"], second["worker"]].map(String)).toContain(await ask(auto.port));
+    await auto.service.untilNoise(/HANDOVER_CLUSTER.*handover run --auto/s);
+    expect(auto.service.noise.match(/\[HANDOVER_CLUSTER\]/g)).toHaveLength(1);
+    expect(await auto.list()).toEqual([]);
+    process.kill(auto.service.pid, "SIGTERM");
+    await auto.service.until("disconnected");
+    await auto.service.ended();
+  },
+);
 
 /** Waits until the process has stopped accepting. */
 async function readUntilRefused(port: number): Promise<void> {
