@@ -44,7 +44,11 @@ export class ExchangeLink {
         this.exchange.fail(unsent);
         this.exchange.lose();
       },
-      end: () => this.#end(),
+      end: (error) => {
+        // One that broke the protocol lives, too.
+        if (error !== undefined) this.exchange.lose();
+        this.#end();
+      },
     });
   }
 

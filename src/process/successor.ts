@@ -349,7 +349,9 @@ export class Successor {
   #onEnd(error: HandoverError | undefined): void {
     this.#exchange.fail([]);
     this.#resolveGone();
-    if (!this.#process.isOwned || this.isDead) this.#exchange.end();
+    // One that broke the protocol lives, and may have the connections that were sent: they do not continue here.
+    if (this.isDead || (!this.#process.isOwned && error === undefined)) this.#exchange.end();
+    else if (!this.#process.isOwned) this.#exchange.lose();
     this.#process.onHangUp(error);
   }
 }
