@@ -102,6 +102,37 @@ describe("a client of socket.io on polling", () => {
     );
   });
 
+  test("comes back to the old process after a rollback, with what that knew of it", async () => {
+    const { service, port } = await start({
+      probation: 30_000,
+      first: { io: { connectionStateRecovery: {} } },
+    });
+    const client = await IoClient.connect(port, POLLING);
+    const { id } = client.socket;
+    await client.ask("add");
+    await client.ask("join", "room");
+    const heard = client.event("said");
+    client.socket.emit("say", "room", "before");
+    await heard;
+    const again = client.event("connect");
+    process.kill(service.pid, "SIGHUP");
+    const { pid } = await service.until("accepting", { generation: 1 });
+    await again;
+    await client.reach(1);
+    const back = client.event("connect");
+    process.kill(pid, "SIGKILL");
+    await service.until("rollback");
+    await back;
+    expect(await client.reach(0)).toMatchObject({ count: 2 });
+    expect(client.socket.id).toBe(id);
+    expect(client.told.at(-1)).toBe("recovered");
+    const next = client.event("connect");
+    process.kill(service.pid, "SIGHUP");
+    await next;
+    expect(await client.reach(1)).toMatchObject({ count: 3 });
+    expect(client.socket.id).toBe(id);
+  });
+
   test("connects again, with a new session, without it", async () => {
     const { service, port } = await start();
     const client = await IoClient.connect(port, POLLING);
