@@ -90,11 +90,4 @@ export function decodeSecure(bytes: Uint8Array): SecureState {
   };
 }
 
-/** Erases the secrets of a state. */
-export function forgetSecure({ receiving, sending, exporter }: SecureState): void {
-  receiving.secret.fill(0);
-  sending.secret.fill(0);
-  exporter?.fill(0);
-}
-
 const NOTHING = Buffer.alloc(0);
