@@ -28,7 +28,8 @@ describe.skipIf(Sandbox.missing)(`a container${Sandbox.why}`, () => {
     const sandbox = await startContainer(withFlags("--probation", "300ms"));
     const clients = sandbox.clients();
     await clients.answered(/generation 0/);
-    await allAccept(sandbox);
+    // It is there when all workers accept.
+    await expect.poll(() => pidFile(sandbox), { timeout: 60_000 }).toBe("1\n");
     expect(await sandbox.run(upgrade)).toMatchObject({
       code: 0,
       stdout: expect.stringMatching(/^dry run for[^]*^done: .* serves? as generation 1$/m) as string,
@@ -53,7 +54,8 @@ describe.skipIf(Sandbox.missing)(`a container${Sandbox.why}`, () => {
     const sandbox = await startContainer(withFlags("--workers", "2", "--probation", "300ms"));
     const clients = sandbox.clients();
     await clients.answered(/generation 0/);
-    await allAccept(sandbox);
+    // It is there when all workers accept.
+    await expect.poll(() => pidFile(sandbox), { timeout: 60_000 }).toBe("1\n");
     expect((await sandbox.run(KILL_WORKER)).code).toBe(0);
     expect(await sandbox.run(upgrade)).toMatchObject({ code: 0 });
     await clients.answered(/generation 1/);
@@ -118,13 +120,11 @@ async function startContainer(words: string[], program = server): Promise<Sandbo
   return sandbox;
 }
 
-/** Each of them is a child of PID 1. */
-/** The PID file is there when all workers accept. */
-async function allAccept(sandbox: Sandbox): Promise<void> {
-  const pid = async (): Promise<string> => (await sandbox.run("docker exec app cat /run/app/app.pid")).stdout;
-  await expect.poll(pid, { timeout: 60_000 }).toBe("1\n");
+async function pidFile(sandbox: Sandbox): Promise<string> {
+  return (await sandbox.run("docker exec app cat /run/app/app.pid")).stdout;
 }
 
+/** Each of them is a child of PID 1. */
 const KILL_WORKER = "docker exec app sh -c 'kill -KILL $(set -- $(cat /proc/1/task/1/children); echo $1)'";
 
 const KUBECTL =

@@ -1,6 +1,6 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { expect } from "vitest";
+import { vi } from "vitest";
 import { autoOption } from "../../dist/supervisor/auto-option.js";
 import { freePort } from "./port.js";
 import { jsonLines, startHandover, type Run } from "./program.js";
@@ -56,7 +56,9 @@ export class Auto {
 
   /** Upgrades it, when it is ready; the PID of the successor. */
   async upgrade(): Promise<number> {
-    await expect.poll(async () => (await this.list()).map(({ pid }) => pid)).toContain(this.pid);
+    await vi.waitUntil(async () => (await this.list()).some(({ pid }) => pid === this.pid), {
+      timeout: 110_000,
+    });
     const run = await this.run("upgrade", String(this.pid), "--json");
     if (run.code !== 0) throw new Error(run.stderr);
     this.pid = Number(jsonLines(run).at(-1)!["pid"]);
