@@ -1,7 +1,8 @@
 import { execFile } from "node:child_process";
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
+import { vi } from "vitest";
 import { Service, temporaryDirectory } from "./service.js";
 
 const run = promisify(execFile);
@@ -39,6 +40,8 @@ export class DocumentedProgram {
     const command = [process.execPath, ...supervised, "server.js"];
     const service = Service.start("", { command, cwd: directory, env });
     await service.until("accepting");
+    // A supervisor writes it when all workers accept.
+    await vi.waitUntil(() => existsSync(pidFile), { timeout: 110_000 });
     const status = JSON.parse(await handover(directory, "status", "--pid-file", pidFile, "--json")) as {
       listeners: { address: string }[];
     };

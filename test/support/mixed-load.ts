@@ -10,6 +10,8 @@ export class MixedLoad {
 
   /** Begins, and resolves when each long connection has had an answer. */
   static async on(service: Service): Promise<MixedLoad> {
+    // Before that its port is not known.
+    await service.until("accepting");
     const load = new MixedLoad(service);
     await Promise.all(load.#long.map(async ({ begun }) => begun));
     return load;
