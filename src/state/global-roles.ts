@@ -37,10 +37,14 @@ export class GlobalRoles {
     this.#isStopping = true;
   }
 
-  /** Releases them. They stay the seat's, for the successor, unless this process stops. Yields the errors. */
+  /**
+   * Releases them, until {@link begin} is called. They stay the seat's, for the successor, unless this process stops. Yields the
+   * errors.
+   */
   async *end(): AsyncGenerator<HandoverError> {
     this.#isOpen = false;
     for (const role of [...this.#roles.values()].toReversed()) {
+      if (this.#isOpen) return;
       const error = await role.release();
       if (error !== undefined) yield error;
       else if (this.#isStopping) await this.#hosts.roles.release(role.name);
@@ -66,7 +70,7 @@ export class GlobalRoles {
       await role.release();
       if (error === undefined && !this.#isStopping) return;
       await roles.release(name);
-      if (error !== undefined) await this.#pause(role, error);
+      if (error !== undefined) await this.#pause(error);
     } catch {
       // The engine is away. The next beat comes here again.
     } finally {
@@ -75,9 +79,8 @@ export class GlobalRoles {
   }
 
   /** Another host tries first. */
-  async #pause({ name }: Role, error: HandoverError): Promise<void> {
+  async #pause(error: HandoverError): Promise<void> {
     process.emitWarning(`${error.message}; it is given up, and tried again`, { code: "HANDOVER_ROLE" });
-    void name;
     await new Promise<void>((resolve) => setTimeout(resolve, PAUSE).unref());
   }
 

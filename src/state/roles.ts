@@ -101,11 +101,12 @@ export class Roles {
     }
   }
 
+  /** Ends early if the roles are acquired meanwhile: a rollback may come as the drain begins. */
   async *#releaseEach(): AsyncGenerator<HandoverError> {
     this.#shouldHold = false;
     if (this.#global !== undefined) yield* this.#global.end();
     for (const role of [...this.#roles.values()].toReversed()) {
-      const error = await role.release();
+      const error = this.#shouldHold ? undefined : await role.release();
       if (error !== undefined) yield error;
     }
   }

@@ -1,4 +1,6 @@
 import { describe, expect, test } from "vitest";
+import { FencingTokens } from "../../dist/exchange/fencing.js";
+import { Roles } from "../../dist/state/roles.js";
 import { Actor } from "../support/actor.js";
 import { expectOneHolderAtATime } from "../support/one-at-a-time.js";
 
@@ -16,6 +18,19 @@ const ALL = ["acquired a", "acquired b", "acquired c"];
 const NONE = ["released c", "released b", "released a"];
 
 describe("roles", () => {
+  test("roles that are acquired again while a release of all goes on are held in the end", async () => {
+    const roles = new Roles(new FencingTokens());
+    const holders = new Set<string>();
+    for (const name of ["a", "b", "c"]) {
+      await roles.add(name, { acquire: () => holders.add(name), release: () => holders.delete(name) });
+    }
+    await roles.acquire();
+    await roles.release();
+    const releasing = roles.releaseAll();
+    await Promise.all([releasing, roles.acquireAll()]);
+    expect([...holders].toSorted()).toEqual(["a", "b", "c"]);
+  });
+
   test("roles are acquired by ready() in their order, and released by a stop in reverse", async () => {
     const only = await start();
     const order = only.service.lines.map(({ event }) => event);
