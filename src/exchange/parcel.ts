@@ -1,19 +1,7 @@
-import { codeOf, reasonOf, type ErrorCode, type RefusalCode } from "../errors.js";
+import { codeOf, reasonOf, type ErrorCode, type RefusalCode, type UnitOwner } from "../errors.js";
 
-/** A process that takes parcels, or offers them. Only one that several hosts can reach has a {@link seat}. */
-export interface Peer {
-  readonly generation: number;
-  readonly pid: number;
-  /** Of a worker: its index. */
-  readonly index?: number;
-  /** The identity of its service on its host, which generations inherit. */
-  readonly seat?: string;
-  /** The name of its host. */
-  readonly host?: string;
-  /** Where its clients reach it. */
-  readonly address?: string;
-  /** The release of its program. */
-  readonly release?: string;
+/** A process that takes parcels, or offers them. Only one that several hosts can reach has a {@link UnitOwner.seat}. */
+export interface Peer extends UnitOwner {
   /** Whether it stops, and takes nothing. */
   readonly draining?: boolean;
 }

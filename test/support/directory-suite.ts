@@ -12,6 +12,15 @@ export interface Member {
 
 const fenceOf = (result: OwnResult | undefined): number => (result as { fence: number }).fence;
 
+const own = async (member: Member, ...ids: string[]): Promise<readonly OwnResult[]> =>
+  member.directory.own("room", ids);
+const take = async (member: Member, from: Member, id: string): Promise<OwnResult> =>
+  (await member.directory.own("room", [id], from.name))[0]!;
+const disown = (member: Member, id: string, fence: number): void =>
+  member.directory.disown("room", [{ id, fence }]);
+const where = async (member: Member, id = "x"): Promise<UnitOwner | undefined> =>
+  member.directory.where("room", id);
+
 /** What every directory does. `open` makes a directory, and gives a function that lets processes join it. */
 export function testDirectory(open: () => () => Member): void {
   describe("a directory", () => {
@@ -23,15 +32,6 @@ export function testDirectory(open: () => () => Member): void {
       a = join();
       b = join();
     });
-
-    const own = async (member: Member, ...ids: string[]): Promise<readonly OwnResult[]> =>
-      member.directory.own("room", ids);
-    const take = async (member: Member, from: Member, id: string): Promise<OwnResult> =>
-      (await member.directory.own("room", [id], from.name))[0]!;
-    const disown = (member: Member, id: string, fence: number): void =>
-      member.directory.disown("room", [{ id, fence }]);
-    const where = async (member: Member, id = "x"): Promise<UnitOwner | undefined> =>
-      member.directory.where("room", id);
 
     test("of twenty processes that ask for one unit at the same time one owns it, and the others learn which", async () => {
       const members = Array.from({ length: 20 }, join);
@@ -144,15 +144,6 @@ export function testReturns(open: () => () => Member): void {
       a = join();
       b = join();
     });
-
-    const own = async (member: Member, ...ids: string[]): Promise<readonly OwnResult[]> =>
-      member.directory.own("room", ids);
-    const take = async (member: Member, from: Member, id: string): Promise<OwnResult> =>
-      (await member.directory.own("room", [id], from.name))[0]!;
-    const disown = (member: Member, id: string, fence: number): void =>
-      member.directory.disown("room", [{ id, fence }]);
-    const where = async (member: Member, id = "x"): Promise<UnitOwner | undefined> =>
-      member.directory.where("room", id);
 
     test("a unit goes back to the process that has offered it, if the one that has taken it gives it up", async () => {
       const c = join();
