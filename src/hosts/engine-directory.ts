@@ -1,8 +1,9 @@
-import type { UnitOwner } from "../errors.js";
+import { HandoverError, type UnitOwner } from "../errors.js";
 import type { Ownership, OwnResult } from "../exchange/directory.js";
 import type { HostDirectory } from "../exchange/hosts.js";
 import type { FencingTokens } from "../exchange/fencing.js";
 import type { Peer } from "../exchange/parcel.js";
+import { TIMED_OUT, withTimeout } from "../util/timeout.js";
 import type { Engine } from "./engine.js";
 import { Repeater } from "./repeater.js";
 import type { Seat } from "./seat.js";
@@ -122,16 +123,21 @@ export class EngineDirectory implements HostDirectory {
     }
   }
 
+  async #whenHeld(): Promise<void> {
+    if ((await withTimeout(SEAT_TIMEOUT, this.#seat.whenHeld())) !== TIMED_OUT) return;
+    const message = `cannot own units: this process has had no lease for ${SEAT_TIMEOUT} ms, as ${this.#engine.name} does not answer`;
+    throw new HandoverError("ERR_EXCHANGE", message);
+  }
+
   async #ask(kind: string, from: string | undefined, questions: readonly Question[]): Promise<void> {
     try {
       await this.#telling;
-      await this.#seat.whenHeld();
+      await this.#whenHeld();
       const seat = this.#seat.id;
       const ids = questions.map(({ id }) => id);
       const results = await this.#engine.own(seat, kind, ids, from);
-      // The answer may have come when this process was not allowed to run anything any longer.
-      if (this.#seat.id !== seat) this.#seat.assertHeld(`own ${ids.length} units`);
-      this.#seat.assertHeld(`own ${ids.length} units`);
+      // The lease may have ended meanwhile: the units are those of a seat that is lost, also if there is a new one.
+      this.#seat.assertHeld(seat, `own ${ids.length} units`);
       for (const [n, question] of questions.entries()) {
         const result = results[n]!;
         if (typeof result === "number") this.#fences.advanceTo(result);
@@ -145,3 +151,6 @@ export class EngineDirectory implements HostDirectory {
 
 /** ms */
 const RETRY = 100;
+
+/** ms that a question waits for a lease, which a process that starts or has lost its own gets with the next answer. */
+const SEAT_TIMEOUT = 5_000;

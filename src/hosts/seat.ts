@@ -104,9 +104,13 @@ export class Seat {
     }
   }
 
-  /** @throws {HandoverError} `ERR_LEASE` */
-  assertHeld(doing: string): void {
-    if (!this.isHeld)
+  /**
+   * Requires that this process still holds the seat `id`.
+   *
+   * @throws {HandoverError} `ERR_LEASE`
+   */
+  assertHeld(id: string, doing: string): void {
+    if (!this.isHeld || this.#id !== id)
       throw new HandoverError("ERR_LEASE", `cannot ${doing}: the lease of this process has ended`);
   }
 

@@ -167,4 +167,43 @@ describe("what else may go wrong", () => {
       { fence: expect.any(Number) as number },
     ]);
   });
+
+  test("a unit is not a process's whose lease ended while the database gave it the unit, also if it has a new lease", async () => {
+    const service = `faults ${services++}`;
+    const a = joinHosts(server.exchange({ service }));
+    await a.hosts.directory.own("room", ["x"]);
+    const { seat } = a.name();
+    const release = await server.hold(
+      "select from handover.unit where service = $1 and id = 'x' for update",
+      [service],
+    );
+    const asked = a.hosts.directory.own("room", ["x"]);
+    const waiting =
+      "select from pg_stat_activity where wait_event_type = 'Lock' and query like 'insert into handover.unit%'";
+    await expect.poll(() => server.query(waiting)).toHaveLength(1);
+    await server.query("update handover.seat set seen = now() - interval '1 day' where seat = $1", [seat]);
+    // What it takes is told with a beat.
+    a.hosts.exchange.subscribe("unit", "room", () => "taken");
+    await expect.poll(() => a.hosts.isHeld && a.name().seat !== seat).toBe(true);
+    const [outcome] = await Promise.all([Promise.allSettled([asked]), release()]);
+    expect(outcome).toMatchObject([{ status: "rejected", reason: { code: "ERR_LEASE" } }]);
+  });
+
+  test("a unit cannot be started while the database is away, and can when it is back", async () => {
+    const other = await Postgres.start();
+    onTestFinished(() => other.remove());
+    const a = joinHosts(other.exchange({ lease: 1_000 }));
+    await a.hosts.directory.own("room", ["x"]);
+    await other.kill();
+    await expect.poll(() => a.failures).toMatchObject([{ code: "ERR_LEASE" }]);
+    await expect(a.hosts.directory.own("room", ["y"])).rejects.toMatchObject({
+      code: "ERR_EXCHANGE",
+      message: expect.stringContaining("postgres does not answer") as string,
+    });
+    await other.run();
+    await expect.poll(() => a.hosts.isHeld).toBe(true);
+    expect(await a.hosts.directory.own("room", ["y"])).toMatchObject([
+      { fence: expect.any(Number) as number },
+    ]);
+  });
 });

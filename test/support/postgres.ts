@@ -67,9 +67,9 @@ export class Postgres {
 
   /** Kills it, with all its processes, and waits until it is dead. */
   async kill(): Promise<void> {
-    const process_ = this.#process!;
+    const process_ = this.#process;
     this.#process = undefined;
-    if (process_.exitCode !== null || process_.signalCode !== null) return;
+    if (process_ === undefined || process_.exitCode !== null || process_.signalCode !== null) return;
     // The others notice that the first is dead.
     process_.kill("SIGKILL");
     await once(process_, "exit");
