@@ -19,6 +19,15 @@ export function fromWholeName(stored: string): string {
   return JSON.parse(stored) as string;
 }
 
+/** Of a unit its kind, as the directory has it, which is the label of its parcels; of others also the kind of the parcel. */
+export function topicOf({ kind, label }: { kind: string; label: string }): string {
+  return kind === UNIT ? storedName(label) : `${HASHED}${kind}${HASHED}${storedName(label)}`;
+}
+
+export function unitOf({ kind, id }: { kind: string; id: string }): string | null {
+  return kind === UNIT ? storedName(id) : null;
+}
+
 /** The channel of `listen` of a service: a name of at most 63 bytes. */
 export function channelOf(service: string): string {
   return `handover_${createHash("sha256").update(service).digest("hex").slice(0, 32)}`;
@@ -28,4 +37,7 @@ export function channelOf(service: string): string {
 const LONGEST = 200;
 
 /** No stored name begins with it that is not hashed. */
-export const HASHED = "#";
+const HASHED = "#";
+
+/** The kind of the parcels that carry units: the directory has an owner for each. */
+const UNIT = "unit";

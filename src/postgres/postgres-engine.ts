@@ -1,7 +1,7 @@
 import { hostname } from "node:os";
 import { HandoverError, type UnitOwner } from "../errors.js";
 import type { Ownership } from "../exchange/directory.js";
-import type { Peer, Refusal } from "../exchange/parcel.js";
+import type { Refusal } from "../exchange/parcel.js";
 import type {
   Claimed,
   Draft,
@@ -14,25 +14,10 @@ import type {
   Wish,
 } from "../hosts/engine.js";
 import { withoutInternals } from "../hosts/host-outbox.js";
-import { Connections, type PoolLike } from "./connections.js";
-import { channelOf, fromWholeName, HASHED, storedName, wholeName } from "./names.js";
-import { SCHEMA_VERSION } from "./schema.js";
+import { fromWholeName, storedName, topicOf, unitOf, wholeName } from "./names.js";
+import { type Row, RowReader } from "./rows.js";
+import { type PostgresSettings, Session } from "./session.js";
 import { STATEMENTS } from "./statements.js";
-
-/** The options of `postgres()`, read. */
-export interface PostgresSettings {
-  readonly service: string;
-  readonly lease: number;
-  readonly listen: boolean;
-  readonly maxBody: number;
-  readonly open: () => Promise<PoolLike>;
-  /** Whether the pool that `open` gives is this engine's. */
-  readonly isOwn: boolean;
-  /** Makes the schema; undefined if that is not wished. */
-  readonly migrate: ((connections: Connections) => Promise<void>) | undefined;
-}
-
-type Row = Record<string, unknown>;
 
 /** PostgreSQL, from version 12. */
 export class PostgresEngine implements Engine {
@@ -43,19 +28,15 @@ export class PostgresEngine implements Engine {
   readonly window = 1_000;
   readonly maxBody: number;
   readonly wakes: boolean;
-  readonly #settings: PostgresSettings;
-  readonly #channel: string;
-  #connections: Connections | undefined;
-  /** What is known of seats, for what they offer. */
-  readonly #known = new Map<string, Peer>();
+  readonly #session: Session;
+  readonly #rows = new RowReader();
 
   constructor(settings: PostgresSettings) {
-    this.#settings = settings;
+    this.#session = new Session(settings);
     this.service = settings.service;
     this.lease = settings.lease;
     this.maxBody = settings.maxBody;
     this.wakes = settings.listen;
-    this.#channel = channelOf(settings.service);
   }
 
   topicOf(kind: string, label: string): string {
@@ -63,57 +44,34 @@ export class PostgresEngine implements Engine {
   }
 
   async open(seat: () => string, wake: (what: Wake) => void): Promise<void> {
-    const { open, isOwn, listen, migrate } = this.#settings;
-    const heard = (payload: string): void => {
-      if (payload === "") for (const what of ["seat", "offer", "role", "own"] as const) wake(what);
-      else if (payload === seat()) wake("own");
-      else if (WAKES.has(payload)) wake(payload as Wake);
-    };
-    const timeout = Math.min(LONGEST_ANSWER, this.lease / 3);
-    const connections = new Connections(
-      open,
-      isOwn,
-      timeout,
-      listen ? { channel: this.#channel, heard } : undefined,
-    );
-    this.#connections = connections;
-    try {
-      await migrate?.(connections);
-      await this.#requireSchema(connections);
-    } catch (error) {
-      this.#connections = undefined;
-      await connections.close().catch(() => {});
-      throw error;
-    }
+    await this.#session.open(seat, wake);
   }
 
   async close(): Promise<void> {
-    const connections = this.#connections;
-    this.#connections = undefined;
-    await connections?.close();
+    await this.#session.close();
   }
 
   async enter(seat: SeatRow): Promise<{ started: number; others: SeatRow[] }> {
-    const { rows } = await this.#kept(STATEMENTS.enter, this.#seatValues(seat));
+    const { rows } = await this.#session.kept(STATEMENTS.enter, this.#seatValues(seat));
     return { started: Number(rows[0]!["started"]), others: await this.#others(seat.seat) };
   }
 
   async beat(seat: SeatRow, former?: string): Promise<SeatRow[] | undefined> {
     const holders = former === "" ? null : [seat.holder, ...(former === undefined ? [] : [former])];
-    const { rows } = await this.#kept(STATEMENTS.beat, [...this.#seatValues(seat), holders]);
+    const { rows } = await this.#session.kept(STATEMENTS.beat, [...this.#seatValues(seat), holders]);
     return rows[0]!["beaten"] === 1 ? this.#others(seat.seat) : undefined;
   }
 
   async renew(seat: string): Promise<boolean> {
-    return (await this.#kept(STATEMENTS.renew, [seat])).rowCount === 1;
+    return (await this.#session.kept(STATEMENTS.renew, [seat])).rowCount === 1;
   }
 
   async leave(seat: string): Promise<void> {
-    await this.#kept(STATEMENTS.leave, [seat, this.#channel]);
+    await this.#session.kept(STATEMENTS.leave, [seat, this.#session.channel]);
   }
 
   async sweep(): Promise<void> {
-    await this.#query(STATEMENTS.sweep, [this.service, this.#channel]);
+    await this.#session.query(STATEMENTS.sweep, [this.service, this.#session.channel]);
   }
 
   async own(
@@ -133,7 +91,7 @@ export class PostgresEngine implements Engine {
         [...byStored.keys()],
         [...byStored.values()].map(wholeName),
       ];
-      const { rows } = await this.#query(STATEMENTS.own, [...values, seat, from ?? null]);
+      const { rows } = await this.#session.query(STATEMENTS.own, [...values, seat, from ?? null]);
       for (const row of rows) results.set(byStored.get(String(row["id"]))!, Number(row["fence"]));
       left = left.filter((id) => !results.has(id));
       if (left.length === 0) break;
@@ -151,7 +109,7 @@ export class PostgresEngine implements Engine {
   async disown(seat: string, kind: string, units: readonly Ownership[]): Promise<void> {
     const ids = units.map(({ id }) => storedName(id));
     const fences = units.map(({ fence }) => fence);
-    await this.#query(STATEMENTS.disown, [this.service, storedName(kind), ids, fences, seat]);
+    await this.#session.query(STATEMENTS.disown, [this.service, storedName(kind), ids, fences, seat]);
   }
 
   async where(kind: string, id: string): Promise<UnitOwner | undefined> {
@@ -159,7 +117,12 @@ export class PostgresEngine implements Engine {
   }
 
   async takeOrphans(seat: string, kind: string, limit: number): Promise<Ownership[]> {
-    const { rows } = await this.#query(STATEMENTS.orphans, [this.service, storedName(kind), seat, limit]);
+    const { rows } = await this.#session.query(STATEMENTS.orphans, [
+      this.service,
+      storedName(kind),
+      seat,
+      limit,
+    ]);
     return rows.map((row) => ({ id: fromWholeName(String(row["name"])), fence: Number(row["fence"]) }));
   }
 
@@ -168,12 +131,12 @@ export class PostgresEngine implements Engine {
     let start = 1;
     const starts = sizes.map((size) => (start += size) - size);
     const column = (of: (draft: Draft) => unknown): unknown[] => drafts.map(of);
-    const { rows } = await this.#query(
+    const { rows } = await this.#session.query(
       STATEMENTS.offer,
       [
         this.service,
         seat,
-        this.#channel,
+        this.#session.channel,
         column(({ key }) => key),
         column(({ parcel }) => topicOf(parcel)),
         column(({ parcel }) => parcel.kind),
@@ -196,8 +159,8 @@ export class PostgresEngine implements Engine {
   }
 
   async findOffers(seat: string, drafts: readonly Draft[]): Promise<(number | undefined)[]> {
-    await this.#query(STATEMENTS.void, [seat, drafts[0]!.key]);
-    const { rows } = await this.#query(STATEMENTS.findOffers, [seat, drafts.map(({ key }) => key)]);
+    await this.#session.query(STATEMENTS.void, [seat, drafts[0]!.key]);
+    const { rows } = await this.#session.query(STATEMENTS.findOffers, [seat, drafts.map(({ key }) => key)]);
     return numbersOf(drafts, rows);
   }
 
@@ -205,35 +168,35 @@ export class PostgresEngine implements Engine {
     const numbers = offers.map(({ number }) => number);
     const topics = offers.map((one) => topicOf(one));
     const units = offers.map((one) => unitOf(one));
-    const { rows } = await this.#query(STATEMENTS.look, [this.service, numbers, topics, units]);
-    const states = rows.map((row) => this.#offerState(row));
+    const { rows } = await this.#session.query(STATEMENTS.look, [this.service, numbers, topics, units]);
+    const states = rows.map((row) => this.#rows.offerState(row));
     const kept = rows
       .filter(({ gone, claimant }) => gone === true && claimant !== null)
       .map(({ seq }) => seq);
-    if (kept.length > 0) await this.#query(STATEMENTS.forget, [seat, kept]).catch(() => {});
+    if (kept.length > 0) await this.#session.query(STATEMENTS.forget, [seat, kept]).catch(() => {});
     return states;
   }
 
   async withdraw(seat: string, numbers: readonly number[]): Promise<number[]> {
-    const { rows } = await this.#query(STATEMENTS.withdraw, [seat, numbers, this.#channel]);
+    const { rows } = await this.#session.query(STATEMENTS.withdraw, [seat, numbers, this.#session.channel]);
     return rows.map(({ seq }) => Number(seq));
   }
 
   async step(seat: string, settle: readonly number[], { topics, minAge }: Wish): Promise<StepResult> {
-    const { rows } = await this.#query(
+    const { rows } = await this.#session.query(
       STATEMENTS.step,
-      [this.service, seat, this.#channel, settle, [...topics.keys()], [...topics.values()], minAge],
+      [this.service, seat, this.#session.channel, settle, [...topics.keys()], [...topics.values()], minAge],
       this.maxBody,
     );
     const numbers = (what: string): number[] =>
       rows.filter((row) => row["what"] === what).map(({ seq }) => Number(seq));
-    const claimed = rows.filter((row) => row["what"] === "claimed").map((row) => this.#claimed(row));
+    const claimed = rows.filter((row) => row["what"] === "claimed").map((row) => this.#rows.claimed(row));
     return { settled: numbers("settled"), claimed, withdrawn: numbers("withdrawn") };
   }
 
   async claims(seat: string): Promise<Claimed[]> {
-    const { rows } = await this.#query(STATEMENTS.claims, [seat], this.maxBody);
-    return rows.map((row) => this.#claimed(row));
+    const { rows } = await this.#session.query(STATEMENTS.claims, [seat], this.maxBody);
+    return rows.map((row) => this.#rows.claimed(row));
   }
 
   async refuse(
@@ -242,125 +205,42 @@ export class PostgresEngine implements Engine {
   ): Promise<void> {
     const numbers = refused.map(({ number }) => number);
     const refusals = refused.map(({ refusal }) => (refusal === undefined ? null : JSON.stringify(refusal)));
-    await this.#query(STATEMENTS.refuse, [seat, numbers, refusals, this.#channel]);
+    await this.#session.query(STATEMENTS.refuse, [seat, numbers, refusals, this.#session.channel]);
   }
 
   async acquire(seat: string, role: string): Promise<number | undefined> {
-    const { rows } = await this.#query(STATEMENTS.acquire, [this.service, storedName(role), seat]);
+    const { rows } = await this.#session.query(STATEMENTS.acquire, [this.service, storedName(role), seat]);
     return rows.length === 0 ? undefined : Number(rows[0]!["fence"]);
   }
 
   async release(seat: string, role: string, fence: number): Promise<void> {
-    await this.#query(STATEMENTS.release, [this.service, storedName(role), seat, fence, this.#channel]);
-  }
-
-  async #requireSchema(connections: Connections): Promise<void> {
-    const { rows } = await connections.query(STATEMENTS.version).catch((error: unknown) => {
-      const { code } = ((error as Error).cause ?? {}) as { code?: string };
-      // A table, or a schema, that is not there.
-      if (code !== "42P01" && code !== "3F000") throw error;
-      return { rows: [] };
-    });
-    const version = Number(rows[0]?.["version"] ?? 0);
-    if (version >= SCHEMA_VERSION) return;
-    const found = version === 0 ? "has no schema of handover" : `has version ${version} of the schema`;
-    const message = `PostgreSQL cannot be used: it ${found}, and needs version ${SCHEMA_VERSION}; run "handover migrate"`;
-    throw new HandoverError("ERR_EXCHANGE", message);
-  }
-
-  async #query(text: string, values: readonly unknown[], bytes = 0): ReturnType<Connections["query"]> {
-    return this.#opened.query(text, values, bytes);
-  }
-
-  async #kept(text: string, values: readonly unknown[]): ReturnType<Connections["query"]> {
-    return this.#opened.queryKept(text, values);
-  }
-
-  get #opened(): Connections {
-    if (this.#connections !== undefined) return this.#connections;
-    throw new HandoverError("ERR_EXCHANGE", "PostgreSQL cannot be asked: it is not open");
+    await this.#session.query(STATEMENTS.release, [
+      this.service,
+      storedName(role),
+      seat,
+      fence,
+      this.#session.channel,
+    ]);
   }
 
   #seatValues({ holder, draining, topics, fence, seat, started: _, ...about }: SeatRow): unknown[] {
     const peer = JSON.stringify({ host: hostname(), ...about });
-    return [seat, this.service, holder, peer, topics, draining, fence, this.lease, this.#channel];
+    return [seat, this.service, holder, peer, topics, draining, fence, this.lease, this.#session.channel];
   }
 
   async #others(seat: string): Promise<SeatRow[]> {
-    const { rows } = await this.#kept(STATEMENTS.others, [this.service, seat]);
-    return rows.map((row) => this.#seatRow(row));
-  }
-
-  #seatRow(row: Row): SeatRow {
-    const about = row["about"] as Peer;
-    const seat = String(row["seat"]);
-    const { generation, pid, ...rest } = about;
-    const peer = { generation, pid, ...rest, seat };
-    if (this.#known.size > MOST_KNOWN) this.#known.clear();
-    this.#known.set(seat, withoutInternals(peer));
-    return {
-      ...peer,
-      holder: String(row["holder"]),
-      draining: row["draining"] === true,
-      topics: row["topics"] as string[],
-      fence: Number(row["fence"]),
-      started: Number(row["started"]),
-    };
+    const { rows } = await this.#session.kept(STATEMENTS.others, [this.service, seat]);
+    return rows.map((row) => this.#rows.seat(row));
   }
 
   async #owners(kind: string, ids: readonly string[]): Promise<Map<string, UnitOwner>> {
     const byStored = new Map(ids.map((id) => [storedName(id), id]));
     const values = [this.service, storedName(kind), [...byStored.keys()]];
-    const { rows } = await this.#query(STATEMENTS.owners, values);
+    const { rows } = await this.#session.query(STATEMENTS.owners, values);
     return new Map(
-      rows.map((row) => [byStored.get(String(row["id"]))!, withoutInternals(this.#seatRow(row))]),
+      rows.map((row) => [byStored.get(String(row["id"]))!, withoutInternals(this.#rows.seat(row))]),
     );
   }
-
-  #offerState(row: Row): OfferState {
-    const isGone = row["gone"] === true;
-    const claimant = row["claimant"] as string | null;
-    return {
-      number: Number(row["seq"]),
-      how: isGone ? "gone" : claimant === null ? "open" : "claimed",
-      by: (row["by"] as string | null) ?? claimant ?? undefined,
-      isWithdrawn: row["withdrawn"] === true,
-      deaths: Number(row["deaths"] ?? 0),
-      refusedBy: (row["refused_by"] as string[] | null) ?? [],
-      refusal: (row["refusal"] as Refusal | null) ?? undefined,
-    };
-  }
-
-  #claimed(row: Row): Claimed {
-    const body = row["body"] as Buffer;
-    const seat = String(row["seat"]);
-    return {
-      number: Number(row["seq"]),
-      parcel: {
-        kind: String(row["kind"]),
-        label: fromWholeName(String(row["label"])),
-        id: fromWholeName(String(row["id"])),
-        version: Number(row["version"]),
-        codec: String(row["codec"]),
-        body,
-        fds: [],
-      },
-      fence: Number(row["fence"]),
-      seat,
-      from: this.#known.get(seat) ?? { generation: 0, pid: 0, seat },
-      age: Number(row["age"]),
-      isWithdrawn: row["withdrawn"] === true,
-    };
-  }
-}
-
-/** Of a unit its kind, as the directory has it, which is the label of its parcels; of others also the kind of the parcel. */
-function topicOf({ kind, label }: { kind: string; label: string }): string {
-  return kind === UNIT ? storedName(label) : `${HASHED}${kind}${HASHED}${storedName(label)}`;
-}
-
-function unitOf({ kind, id }: { kind: string; id: string }): string | null {
-  return kind === UNIT ? storedName(id) : null;
 }
 
 function numbersOf(drafts: readonly Draft[], rows: readonly Row[]): (number | undefined)[] {
@@ -368,16 +248,5 @@ function numbersOf(drafts: readonly Draft[], rows: readonly Row[]): (number | un
   return drafts.map(({ key }) => numbers.get(key));
 }
 
-/** The kind of the parcels that carry units: the directory has an owner for each. */
-const UNIT = "unit";
-
-const WAKES: ReadonlySet<string> = new Set(["offer", "seat", "role"] satisfies Wake[]);
-
 /** How often a unit is asked for whose owner changes. */
 const ATTEMPTS = 10;
-
-/** Seats. */
-const MOST_KNOWN = 1_000;
-
-/** ms */
-const LONGEST_ANSWER = 5_000;
