@@ -57,7 +57,7 @@ export interface Engine {
    * be repeated.
    */
   findOffers(seat: string, drafts: readonly Draft[]): Promise<(number | undefined)[]>;
-  /** What has become of offered parcels. May be repeated. */
+  /** What has become of offered parcels, of those at least about which there is news. May be repeated. */
   look(seat: string, offers: readonly OfferKey[]): Promise<OfferState[]>;
   /** Takes parcels back that no living process is taking, and marks the others. May be repeated. */
   withdraw(seat: string, numbers: readonly number[]): Promise<readonly number[]>;

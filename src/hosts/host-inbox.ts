@@ -1,3 +1,4 @@
+import { setImmediate as turn } from "node:timers/promises";
 import type { Delivery, DeliveryHandler, SubscriptionOptions } from "../exchange/exchange.js";
 import {
   makeRefusal,
@@ -81,11 +82,13 @@ export class HostInbox {
 
   /** Takes what is on offer, in one question after the other. Resolves with whether to look again soon. */
   async #step(): Promise<boolean> {
+    // What is taken in the turn in which it arrives is settled with the next claim, and not by a question of its own.
+    await turn();
     if (!this.#seat.isHeld) return false;
     if (this.#isUncertain) await this.#lookUp();
     if (this.#refused.length > 0) await this.#sendRefusals();
     const settle = this.#taken;
-    const topics = this.#seat.isTaking ? this.#wishes() : new Map<string, number>();
+    const topics = this.#seat.isTaking ? this.#wishes(new Set(settle)) : new Map<string, number>();
     const isTaking = topics.size > 0 && this.#open.size < this.#engine.window;
     if (settle.length === 0 && !isTaking && this.#open.size === 0) return false;
     this.#taken = [];
@@ -207,14 +210,17 @@ export class HostInbox {
       if (!one.isWithdrawn && !this.#open.has(one.number) && !refused.has(one.number)) void this.#take(one);
   }
 
-  #wishes(): Map<string, number> {
+  /** @param settled parcels that have arrived: this process has room for others */
+  #wishes(settled: ReadonlySet<number>): Map<string, number> {
     const takers = 1 + this.#seat.others.filter(({ draining }) => !draining).length;
     // The nearest of several idle processes would take everything.
     const share = Math.max(1, Math.ceil(this.#engine.batch / takers));
     const wishes = new Map<string, number>();
     for (const [key, subscription] of this.#subscriptions) {
       const { kind, label } = subscription;
-      const arriving = [...this.#open.values()].filter((one) => one.isOf(kind, label)).length;
+      const arriving = [...this.#open].filter(
+        ([number, one]) => !settled.has(number) && one.isOf(kind, label),
+      ).length;
       const most = Math.min(share, (subscription.room?.() ?? share) - arriving);
       if (most > 0) wishes.set(key, most);
     }

@@ -67,7 +67,7 @@ export class PostgresEngine implements Engine {
   }
 
   async leave(seat: string): Promise<void> {
-    await this.#session.kept(STATEMENTS.leave, [seat, this.#session.channel]);
+    await this.#session.kept(STATEMENTS.leave, [seat, this.#session.channel, this.service]);
   }
 
   async sweep(): Promise<void> {
@@ -195,7 +195,7 @@ export class PostgresEngine implements Engine {
   }
 
   async claims(seat: string): Promise<Claimed[]> {
-    const { rows } = await this.#session.query(STATEMENTS.claims, [seat], this.maxBody);
+    const { rows } = await this.#session.query(STATEMENTS.claims, [this.service, seat], this.maxBody);
     return rows.map((row) => this.#rows.claimed(row));
   }
 

@@ -8,6 +8,9 @@ const SKIP = 2 ** 24;
 /** Bytes of the bodies that one step claims of one topic, unless the first is larger. */
 const LARGEST_STEP = 4 * 1024 * 1024;
 
+/** Rows of each kind that one sweep removes. Their order leads to an index: the table may have many dead rows. */
+const MOST_SWEPT = 1_000;
+
 /** Whether the seat of the row `z` lives. `now()` is the start of the statement: none of these is in a longer transaction. */
 const ALIVE = "z.seen > now() - z.lease * interval '1 ms'";
 const isAlive = (seat: string): string =>
@@ -48,30 +51,35 @@ export const STATEMENTS = {
   /** $1 seat */
   renew: `update handover.seat s set seen = now() where s.seat = $1 and ${RENEWABLE}`,
 
-  /** $1 seat, $2 channel */
+  /** $1 seat, $2 channel, $3 service */
   leave: `with gone as (delete from handover.seat where seat = $1 returning seat),
-    roles as (update handover.role set seat = null where seat = $1 returning name)
+    roles as (update handover.role set seat = null where seat = $1 returning name),
+    freed as (update handover.offer set claimant = null where service = $3 and claimant = $1 and not settled)
     select pg_notify($2, 'seat') from gone union all select pg_notify($2, 'role') from (select from roles limit 1) r`,
 
   /** $1 service, $2 channel */
-  sweep: `with stale as (
-      select seq from handover.offer o where o.service = $1 and o.claimant is not null and not o.settled
-        and not ${isAlive("o.claimant")} for update skip locked),
+  sweep: `with gone as (select z.seat, z.seen, z.lease from handover.seat z where z.service = $1 and not (${ALIVE})),
+    stale as (
+      select c.seq from gone, lateral (
+        select o.seq from handover.offer o where o.service = $1 and o.claimant = gone.seat and not o.settled
+        offset 0 for update skip locked) c),
     freed as (
       update handover.offer o set claimant = null, deaths = o.deaths + 1 from stale where o.seq = stale.seq returning o.seq),
-    expired as (
-      delete from handover.offer o where o.service = $1 and o.claimant is null and o.expires < now()),
-    over as (
-      delete from handover.offer o where o.service = $1 and o.settled and not ${isAlive("o.seat")}),
+    late as (
+      select o.seq from handover.offer o where o.service = $1 and o.expires < now() and o.claimant is null
+      order by o.expires limit ${MOST_SWEPT} for update skip locked),
+    expired as (delete from handover.offer o using late where o.seq = late.seq),
+    known as (
+      select o.seq from handover.offer o where o.service = $1 and o.settled and not ${isAlive("o.seat")}
+      order by o.seq limit ${MOST_SWEPT} for update skip locked),
+    over as (delete from handover.offer o using known where o.seq = known.seq),
     dead as (
-      select seat from handover.seat z where z.service = $1
-        and z.seen < now() - z.lease * interval '10 ms' for update skip locked),
-    lost as (
-      delete from handover.unit u using dead where u.seat = dead.seat
-        and not exists (select from handover.offer o where o.seat = dead.seat)),
-    forgotten as (
-      delete from handover.seat z using dead where z.seat = dead.seat
-        and not exists (select from handover.offer o where o.seat = dead.seat))
+      select z.seat from handover.seat z join gone using (seat) where z.seen < now() - z.lease * interval '10 ms'
+        and not exists (select from handover.offer o where o.seat = z.seat)
+        and not exists (select from handover.offer o where o.service = $1 and o.claimant = z.seat)
+      for update of z skip locked),
+    lost as (delete from handover.unit u using dead where u.seat = dead.seat),
+    forgotten as (delete from handover.seat z using dead where z.seat = dead.seat)
     select pg_notify($2, 'offer') from freed limit 1`,
 
   /** $1 service, $2 kind, $3 ids, $4 names, $5 seat, $6 the seat that offers them */
@@ -115,8 +123,9 @@ export const STATEMENTS = {
         $12::text[], $14::float8[], $16::int[], $17::int[]) with ordinality
         x (key, topic, kind, label, unit, id, fence, version, codec, ttl, start, size, n)
       join open on true
-      left join handover.unit u on u.service = $1 and u.kind = x.topic and u.id = x.unit and u.seat = $2
-      where x.unit is null or u.seat is not null
+      left join lateral (
+        select u.seat, u.fence from handover.unit u where u.service = $1 and u.kind = x.topic and u.id = x.unit offset 0) u on true
+      where x.unit is null or u.seat = $2
       order by x.n
       returning key, seq),
     told as (select pg_notify($3, 'offer') from offered limit 1)
@@ -131,8 +140,10 @@ export const STATEMENTS = {
   /** $1 service, $2 numbers, $3 topics, $4 units */
   look: `select x.seq, o.seq is null or o.settled as gone, o.claimant, o.withdrawn, o.deaths, o.refused_by, o.refusal, u.seat as by
     from unnest($2::bigint[], $3::text[], $4::text[]) x (seq, topic, unit)
-    left join handover.offer o on o.seq = x.seq
-    left join handover.unit u on o.seq is null and u.service = $1 and u.kind = x.topic and u.id = x.unit`,
+    left join lateral (select o.* from handover.offer o where o.seq = x.seq offset 0) o on true
+    left join lateral (
+      select u.seat from handover.unit u where o.seq is null and u.service = $1 and u.kind = x.topic and u.id = x.unit offset 0) u on true
+    where o.seq is null or o.settled or o.deaths > 0 or o.refusal is not null`,
 
   /** $1 seat, $2 numbers: those that are settled are no longer needed */
   forget: "delete from handover.offer where seq = any ($2) and seat = $1 and settled",
@@ -150,10 +161,10 @@ export const STATEMENTS = {
   /** $1 service, $2 seat, $3 channel, $4 settled numbers, $5 topics, $6 limits, $7 least age in ms */
   step: `with mine as (
       select o.seq, o.seat, o.topic, o.unit, o.fence from handover.offer o
-      where o.seq = any ($4::bigint[]) and o.claimant = $2 and not o.withdrawn and not o.settled for update),
+      where o.seq = any ($4::bigint[]) and o.claimant is not distinct from $2 and not o.withdrawn and not o.settled for update),
     moved as (
       update handover.unit u set seat = $2, fence = greatest(m.fence, u.fence + 1) from mine m
-      where u.service = $1 and u.kind = m.topic and u.id = m.unit and u.seat = m.seat returning m.seq),
+      where u.service = $1 and u.kind = m.topic and u.id = m.unit and u.seat is not distinct from m.seat returning m.seq),
     gone as (
       delete from handover.offer o using moved m where o.seq = m.seq returning o.seq, o.seat),
     kept as (
@@ -183,15 +194,15 @@ export const STATEMENTS = {
       extract(epoch from now() - c.offered)::float8 * 1000, false from claimed c
     union all
     select 'withdrawn', o.seq, null, null, null, null, null, null, null, null, null, true
-      from handover.offer o where o.claimant = $2 and o.withdrawn
+      from handover.offer o where o.service = $1 and o.claimant = $2 and o.withdrawn
     union all
     select 'told', count(*), null, null, null, null, null, null, null, null, null, false from told
     order by 2`,
 
-  /** $1 seat */
+  /** $1 service, $2 seat */
   claims: `select o.seq, o.kind, o.label, o.id, o.version, o.codec, o.body, o.fence, o.seat, o.withdrawn,
       extract(epoch from now() - o.offered)::float8 * 1000 as age
-    from handover.offer o where o.claimant = $1 and not o.settled order by o.seq`,
+    from handover.offer o where o.service = $1 and o.claimant = $2 and not o.settled order by o.seq`,
 
   /** $1 seat, $2 numbers, $3 refusals, $4 channel */
   refuse: `with freed as (

@@ -81,6 +81,41 @@ describe("the connection", () => {
     await expect(check(wrong)).rejects.toMatchObject({ code: "ERR_EXCHANGE" });
   });
 
+  test("units that wait are taken batch after batch, and no batch waits for a beat", async () => {
+    // A beat comes after 200 s.
+    const options = { service: "batches", lease: 600_000 };
+    const [owner, other] = [joinHosts(server.exchange(options)), joinHosts(server.exchange(options))];
+    other.hosts.exchange.subscribe("unit", "room", () => "taken");
+    const ids = Array.from({ length: 800 }, (_, n) => String(n));
+    await owner.hosts.directory.own("room", ids);
+    await expect.poll(() => owner.hosts.exchange.peers("unit", "room")).toHaveLength(1);
+    const units = ids.map((id) => parcel(id, { kind: "unit", label: "room" }));
+    expect(await offer(owner.hosts.exchange, ...units)).toEqual(ids.map(() => taken));
+  });
+
+  test("a move reads the rows of its units, and not those of all units of the service", async () => {
+    const fresh = await Postgres.start(["fsync = off", "autovacuum = off"]);
+    onTestFinished(async () => fresh.remove());
+    const options = { service: "rows", lease: 60_000 };
+    const [owner, other] = [joinHosts(fresh.exchange(options)), joinHosts(fresh.exchange(options))];
+    other.hosts.exchange.subscribe("unit", "room", () => "taken");
+    const ids = Array.from({ length: 20_000 }, (_, n) => String(n));
+    await owner.hosts.directory.own("room", ids);
+    await expect.poll(() => owner.hosts.exchange.peers("unit", "room")).toHaveLength(1);
+    const units = ids.slice(0, 500).map((id) => parcel(id, { kind: "unit", label: "room" }));
+    await offer(owner.hosts.exchange, ...units);
+    await Promise.all([owner.hosts.leave(), other.hosts.leave()]);
+    // A connection counts what it has read when it ends.
+    const backends = "select from pg_stat_activity where application_name = 'handover'";
+    await expect.poll(async () => fresh.query(backends)).toHaveLength(0);
+    const [read] = await fresh.query(
+      `select sum(t.seq_tup_read + coalesce(i.idx_tup_read, 0))::int as rows from pg_stat_user_tables t
+        left join (select relid, sum(idx_tup_read) as idx_tup_read from pg_stat_user_indexes group by 1) i using (relid)
+        where t.relname in ('unit', 'offer')`,
+    );
+    expect(read!["rows"]).toBeLessThan(20_000);
+  });
+
   test("a pool of the program is used, and not ended", async () => {
     const pool = new Pool({ connectionString: server.url, max: 3 });
     onTestFinished(async () => pool.end());
