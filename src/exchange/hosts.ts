@@ -91,7 +91,7 @@ export interface HostsStatus {
 
 /** Makes the part of a process: the value of the option `exchange`. */
 export interface HostExchange {
-  /** The engine, for people: `postgres`. */
+  /** The engine, for people: `postgres`, `etcd`. */
   readonly engine: string;
   join(host: SeatHost): Hosts;
 }

@@ -7,6 +7,7 @@ import { EngineDirectory } from "./engine-directory.js";
 import { EngineRoles } from "./engine-roles.js";
 import { HostInbox } from "./host-inbox.js";
 import { HostOutbox, withoutInternals } from "./host-outbox.js";
+import { topicOf } from "./names.js";
 import { Seat, type SeatTicket } from "./seat.js";
 
 /** The part of this process in a service on several hosts, over an engine. */
@@ -15,6 +16,7 @@ export class EngineHosts implements Hosts, Exchange {
   readonly roles: EngineRoles;
   readonly exchange: Exchange = this;
   readonly #engine: Engine;
+  readonly #host: SeatHost;
   readonly #seat: Seat;
   readonly #outbox: HostOutbox;
   readonly #inbox: HostInbox;
@@ -27,6 +29,7 @@ export class EngineHosts implements Hosts, Exchange {
 
   constructor(engine: Engine, host: SeatHost) {
     this.#engine = engine;
+    this.#host = host;
     const seat = new Seat(engine, host, () => this.#inbox.topics);
     this.#seat = seat;
     this.directory = new EngineDirectory(engine, seat, host.fences);
@@ -135,7 +138,7 @@ export class EngineHosts implements Hosts, Exchange {
   /** Of a kind and a label, both given. */
   peers(kind: string, label?: string): readonly Peer[] {
     if (this.#isAway || !this.#seat.isHeld) return [];
-    const topic = this.#engine.topicOf(kind, label ?? "");
+    const topic = topicOf({ kind, label: label ?? "" });
     return this.#seat.others
       .filter(({ draining, topics }) => !draining && topics.includes(topic))
       .map(withoutInternals);
@@ -153,7 +156,13 @@ export class EngineHosts implements Hosts, Exchange {
     take: DeliveryHandler,
     options: SubscriptionOptions = {},
   ): () => void {
-    return this.#inbox.subscribe({ kind, label: label ?? "", take, ...options });
+    const fences = this.#host.fences;
+    const advance: DeliveryHandler = (parcel, delivery) => {
+      // What this process gives later, to its successor or to another host, is above it.
+      fences.advanceTo(delivery.fence);
+      return take(parcel, delivery);
+    };
+    return this.#inbox.subscribe({ kind, label: label ?? "", take: advance, ...options });
   }
 
   /** Another host's state cannot be asked for. */

@@ -9,7 +9,7 @@ import type { Parcel, Peer, Refusal } from "../exchange/parcel.js";
  * Times are those of the engine's clock: no two hosts' clocks are compared.
  */
 export interface Engine {
-  /** For people: `postgres`. */
+  /** For people: `postgres`, `etcd`. */
   readonly name: string;
   readonly service: string;
   /** ms after its last beat in which a seat keeps what it has. */
@@ -17,25 +17,24 @@ export interface Engine {
   /** Parcels of one question, and parcels of one process that are unsettled at a time. */
   readonly batch: number;
   readonly window: number;
+  /** Bytes of the bodies of one question, unless the first is larger. */
+  readonly questionBytes: number;
   /** Bytes of the largest body. */
   readonly maxBody: number;
   /** Whether {@link open}'s `wake` is called for every change; else the processes ask again and again. */
   readonly wakes: boolean;
-
-  /** How seats and wishes name the parcels of a kind and label. */
-  topicOf(kind: string, label: string): string;
 
   /** Connects, and checks that the engine can be used. `wake` is called when something may have changed for this process. */
   open(seat: () => string, wake: (what: Wake) => void): Promise<void>;
   close(): Promise<void>;
 
   /** Adds a seat. Resolves with the time of that, and the other seats that live. */
-  enter(seat: SeatRow): Promise<{ readonly started: number; readonly others: readonly SeatRow[] }>;
+  enter(seat: SeatRow): Promise<{ readonly started: number; readonly others: readonly OtherSeat[] }>;
   /**
    * Renews the lease of a seat, as its holder; `former` is the holder before, from which it takes over. May be repeated.
    * Resolves with the other seats that live; with undefined if the lease has ended, or another process holds the seat.
    */
-  beat(seat: SeatRow, former?: string): Promise<readonly SeatRow[] | undefined>;
+  beat(seat: SeatRow, former?: string): Promise<readonly OtherSeat[] | undefined>;
   /** Renews the lease of a seat that another process holds. May be repeated. */
   renew(seat: string): Promise<boolean>;
   /** Removes a seat. */
@@ -83,13 +82,16 @@ export interface SeatRow extends Peer {
   /** The process that beats for it. */
   readonly holder: string;
   readonly draining: boolean;
-  /** What it takes: see {@link Engine.topicOf}. */
+  /** The topics of what it takes: see {@link topicOf}. */
   readonly topics: readonly string[];
   /** The highest that it has given. */
   readonly fence: number;
-  /** When it was entered, on the engine's clock, in ms. */
+  /** When it was entered, on the engine's clock: a larger number is later. */
   readonly started: number;
 }
+
+/** A seat of another process. */
+export type OtherSeat = Omit<SeatRow, "fence">;
 
 /** A parcel that is to be offered, with the fence of its owner. */
 export interface Draft {
@@ -108,11 +110,10 @@ export interface OfferKey {
 
 export interface OfferState {
   readonly number: number;
-  /** `gone`: taken. */
-  readonly how: "open" | "claimed" | "gone";
+  /** Whether it was taken. */
+  readonly isGone: boolean;
   /** Of one that is gone: the seat that has taken it, if it is known. */
   readonly by?: string | undefined;
-  readonly isWithdrawn: boolean;
   /** How many processes have died with it. */
   readonly deaths: number;
   readonly refusedBy: readonly string[];

@@ -10,6 +10,7 @@ import {
 } from "../exchange/parcel.js";
 import type { AmbiguousError } from "./host-outbox.js";
 import type { Claimed, Engine, StepResult } from "./engine.js";
+import { topicOf } from "./names.js";
 import { Repeater } from "./repeater.js";
 import type { Seat } from "./seat.js";
 
@@ -53,7 +54,7 @@ export class HostInbox {
   }
 
   subscribe(subscription: Subscription): () => void {
-    const key = this.#engine.topicOf(subscription.kind, subscription.label);
+    const key = topicOf(subscription);
     this.#subscriptions.set(key, subscription);
     this.#onSubscriptions();
     this.wake();
@@ -155,7 +156,7 @@ export class HostInbox {
     this.#open.set(number, delivery);
     let result;
     try {
-      const subscription = this.#subscriptions.get(this.#engine.topicOf(parcel.kind, parcel.label));
+      const subscription = this.#subscriptions.get(topicOf(parcel));
       result =
         subscription === undefined ? makeRefusal("ERR_NO_TAKER") : await subscription.take(parcel, delivery);
     } catch (error) {

@@ -101,7 +101,7 @@ export class HostOutbox {
         park: () => this.#want(pending, "park"),
       };
     });
-    const limits = [this.#engine.batch, LARGEST_QUESTION];
+    const limits = [this.#engine.batch, this.#engine.questionBytes];
     for (const one of sending) this.#unsent.add(one);
     for (const some of batches(sending, limits, ({ draft }) => [1, draft.parcel.body.length]))
       this.#sendInTurn(some);
@@ -238,10 +238,10 @@ export class HostOutbox {
     this.#settle(pending, { how: "withdrawn", refusals, died: deaths > 0 });
   }
 
-  #use({ number, how, by, deaths, refusedBy, refusal }: OfferState): void {
+  #use({ number, isGone, by, deaths, refusedBy, refusal }: OfferState): void {
     const pending = this.#pending.get(number);
     if (pending === undefined) return;
-    if (how === "gone") {
+    if (isGone) {
       const peer = this.#seat.others.find(({ seat }) => seat === by) ?? UNKNOWN;
       return this.#settle(pending, { how: "taken", by: withoutInternals(peer), confirmed: CONFIRMED });
     }
@@ -282,9 +282,6 @@ const CONFIRMED = Promise.resolve(true);
 
 /** ms between two looks, if nothing wakes. */
 const POLL = 250;
-
-/** Bytes. */
-const LARGEST_QUESTION = 4 * 1024 * 1024;
 
 /** What a program sees of a peer. */
 export function withoutInternals(peer: Peer): Peer {

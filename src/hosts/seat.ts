@@ -3,7 +3,7 @@ import { HandoverError, reasonOf } from "../errors.js";
 import type { SeatHost } from "../exchange/hosts.js";
 import { deferred } from "../util/deferred.js";
 import { bootTime } from "./boot-time.js";
-import type { Engine, SeatRow } from "./engine.js";
+import type { Engine, OtherSeat, SeatRow } from "./engine.js";
 
 /** A seat as one process gives it to the next. Both are on one host: {@link validUntil} is on its clock. */
 export interface SeatTicket {
@@ -32,7 +32,7 @@ export class Seat {
   /** Until when this process may run what is held by the lease, on the clock of {@link bootTime}. */
   #validUntil = 0;
   #isDraining = false;
-  #others: readonly SeatRow[] = [];
+  #others: readonly OtherSeat[] = [];
   #held = deferred<void>();
   #beatTimer: NodeJS.Timeout | undefined;
   #lossTimer: NodeJS.Timeout | undefined;
@@ -74,7 +74,7 @@ export class Seat {
   }
 
   /** The other seats that live. */
-  get others(): readonly SeatRow[] {
+  get others(): readonly OtherSeat[] {
     return this.#others;
   }
 
@@ -261,7 +261,7 @@ export class Seat {
     this.#held.resolve();
   }
 
-  #received(others: readonly SeatRow[]): void {
+  #received(others: readonly OtherSeat[]): void {
     this.#others = others;
     for (const run of this.#onBeat) run();
   }

@@ -14,7 +14,7 @@ import type {
   Wish,
 } from "../hosts/engine.js";
 import { withoutInternals } from "../hosts/host-outbox.js";
-import { fromWholeName, storedName, topicOf, unitOf, wholeName } from "./names.js";
+import { fromWholeName, storedName, topicOf, unitOf, wholeName } from "../hosts/names.js";
 import { type Row, RowReader } from "./rows.js";
 import { type PostgresSettings, Session } from "./session.js";
 import { STATEMENTS } from "./statements.js";
@@ -26,6 +26,7 @@ export class PostgresEngine implements Engine {
   readonly lease: number;
   readonly batch = 250;
   readonly window = 1_000;
+  readonly questionBytes = 4 * 1024 * 1024;
   readonly maxBody: number;
   readonly wakes: boolean;
   readonly #session: Session;
@@ -37,10 +38,6 @@ export class PostgresEngine implements Engine {
     this.lease = settings.lease;
     this.maxBody = settings.maxBody;
     this.wakes = settings.listen;
-  }
-
-  topicOf(kind: string, label: string): string {
-    return topicOf({ kind, label });
   }
 
   async open(seat: () => string, wake: (what: Wake) => void): Promise<void> {
@@ -141,7 +138,7 @@ export class PostgresEngine implements Engine {
         column(({ parcel }) => topicOf(parcel)),
         column(({ parcel }) => parcel.kind),
         column(({ parcel }) => wholeName(parcel.label)),
-        column(({ parcel }) => unitOf(parcel)),
+        column(({ parcel }) => unitOf(parcel) ?? null),
         column(({ parcel }) => wholeName(parcel.id)),
         column(({ fence }) => fence),
         column(({ parcel }) => parcel.version),
@@ -167,7 +164,7 @@ export class PostgresEngine implements Engine {
   async look(seat: string, offers: readonly OfferKey[]): Promise<OfferState[]> {
     const numbers = offers.map(({ number }) => number);
     const topics = offers.map((one) => topicOf(one));
-    const units = offers.map((one) => unitOf(one));
+    const units = offers.map((one) => unitOf(one) ?? null);
     const { rows } = await this.#session.query(STATEMENTS.look, [this.service, numbers, topics, units]);
     const states = rows.map((row) => this.#rows.offerState(row));
     const kept = rows

@@ -1,7 +1,7 @@
 import type { Peer, Refusal } from "../exchange/parcel.js";
 import type { Claimed, OfferState, SeatRow } from "../hosts/engine.js";
 import { withoutInternals } from "../hosts/host-outbox.js";
-import { fromWholeName } from "./names.js";
+import { fromWholeName } from "../hosts/names.js";
 
 export type Row = Record<string, unknown>;
 
@@ -28,13 +28,11 @@ export class RowReader {
   }
 
   offerState(row: Row): OfferState {
-    const isGone = row["gone"] === true;
     const claimant = row["claimant"] as string | null;
     return {
       number: Number(row["seq"]),
-      how: isGone ? "gone" : claimant === null ? "open" : "claimed",
+      isGone: row["gone"] === true,
       by: (row["by"] as string | null) ?? claimant ?? undefined,
-      isWithdrawn: row["withdrawn"] === true,
       deaths: Number(row["deaths"] ?? 0),
       refusedBy: (row["refused_by"] as string[] | null) ?? [],
       refusal: (row["refusal"] as Refusal | null) ?? undefined,

@@ -150,6 +150,16 @@ export function testEngine(open: () => TestedEngine): void {
       expect(await owner.hosts.directory.where("room", "x")).toEqual(other.name());
     });
 
+    test("a process that has taken a unit gives higher fences than the unit's from then on", async () => {
+      const { owner, exchange, join } = start();
+      const other = join();
+      const seen = taker(other, "unit", "room");
+      await owner.hosts.directory.own("room", ["x"]);
+      await peersOf(exchange, 1, "unit", "room");
+      await offer(exchange, unit("x"));
+      expect(other.fences.next()).toBeGreaterThan(seen[0]!.fence);
+    });
+
     test("a unit that another process owns cannot be offered", async () => {
       const { owner, exchange, join } = start();
       const other = join();
