@@ -12,7 +12,7 @@ export type { StateSchema } from "./state/schema.js";
 export type { SlotOutcome } from "./state/slots/pending-slot.js";
 export type { Peer, Refusal } from "./exchange/parcel.js";
 export type { RoleDefinition } from "./state/role.js";
-export type { HostExchange } from "./exchange/hosts.js";
+export type { HostExchange, HostsStatus } from "./exchange/hosts.js";
 export type { InitiateOptions, Slot, SlotDefinition } from "./state/slots/slots.js";
 export type { SlotState } from "./state/slots/subscribers.js";
 export type {

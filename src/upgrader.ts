@@ -6,6 +6,7 @@ import type { ProcessContext } from "./core/context.js";
 import { Generation } from "./core/generation.js";
 import { HandoverError, reasonOf } from "./errors.js";
 import type { Rehearsal, Staged, UpgradeRecord, UpgradeResult, UpgraderEvents } from "./events.js";
+import type { HostsStatus } from "./exchange/hosts.js";
 import { publicState, type Outcome } from "./lifecycle.js";
 import type { Totals } from "./metrics/totals.js";
 import { readOptions, type UpgraderOptions } from "./options.js";
@@ -136,6 +137,11 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   /** Totals of the service over all its generations. */
   get totals(): Totals {
     return this.#context.history.totals;
+  }
+
+  /** The part of this process in a service on several hosts; undefined without the option `exchange`. */
+  get hosts(): HostsStatus | undefined {
+    return this.#context.hosts?.status();
   }
 
   /** Resolves when this process has been replaced or stopped, has drained, and a rollback is impossible. */

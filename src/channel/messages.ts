@@ -43,7 +43,7 @@ export type Message =
   /** To the predecessor: this process has read the commit, and accepts. Sent by processes whose hello lists `heartbeat`. */
   | { type: "commit-ack" }
   /** To the predecessor, from the acknowledgement until `confirmed`: the event loop turns. To a supervisor: to the end. */
-  | { type: "heartbeat"; inspected?: boolean; connections?: number }
+  | { type: "heartbeat"; inspected?: boolean; connections?: number; hosts?: WorkerHosts }
   /**
    * To the successor: its probation is over. From the newest process to draining ones: its probation is over, so the
    * parcels that it took from them stay with it.
@@ -172,6 +172,9 @@ export type Message =
   | { type: "owned"; request: number; results: (number | WorkerName)[] }
   /** To the supervisor: this worker gives units up. `fences` are those with which it owned them. */
   | { type: "disown"; kind: string; ids: string[]; fences: number[] }
+  /** To a worker whose heartbeats have `hosts`: it looks at the engine of the hosts, and answers. */
+  | { type: "inspect" }
+  | { type: "inspected"; report: Record<string, unknown> }
   /** The answer to a type this version does not know. */
   | { type: "unsupported"; unknown: string };
 
@@ -251,6 +254,22 @@ export interface Topic {
 export interface Peer {
   generation: number;
   pid: number;
+}
+
+/** The part of a worker in a service on several hosts. */
+export interface WorkerHosts {
+  readonly engine: string;
+  readonly service: string;
+  readonly seat: string;
+  /** `none` before the process accepts; `lost` while its lease has ended and it has no new one. */
+  readonly lease: "none" | "held" | "lost";
+  /** ms until the lease ends, unless it is renewed. */
+  readonly remaining: number;
+  /** The number of other processes. */
+  readonly peers: number;
+  /** Parcels of this process that are offered and not settled; and those that it has left in the engine. */
+  readonly offered: number;
+  readonly parked: number;
 }
 
 /** A process of a worker. */

@@ -118,6 +118,17 @@ const isTicketKeys: Validator = (value) => isRecord(value) && Object.values(valu
 const OPERATIONS = new Set<unknown>(["upgrade", "rehearse", "stage", "unstage", "stop"]);
 const SIDES = new Set<unknown>(["successor", "predecessor"]);
 const isGeneration = record({ generation: isCount, pid: isCount });
+const LEASES = new Set<unknown>(["none", "held", "lost"]);
+const isHosts = record({
+  engine: isString,
+  service: isString,
+  seat: isString,
+  lease: (value) => LEASES.has(value),
+  remaining: isCount,
+  peers: isCount,
+  offered: isCount,
+  parked: isCount,
+});
 const isOwner = record({ index: isCount, generation: isCount, pid: isCount });
 
 /** The fields that each type must have. Others are ignored, so that a newer peer may add some. */
@@ -154,7 +165,7 @@ const MESSAGE_SCHEMAS: Record<MessageType, Record<string, Validator>> = {
     roles: optional(isBoolean),
   },
   "commit-ack": {},
-  heartbeat: { inspected: optional(isBoolean), connections: optional(isCount) },
+  heartbeat: { inspected: optional(isBoolean), connections: optional(isCount), hosts: optional(isHosts) },
   confirmed: {},
   rehearsed: {},
   stage: { ttl: isCount },
@@ -228,6 +239,8 @@ const MESSAGE_SCHEMAS: Record<MessageType, Record<string, Validator>> = {
   lend: { name: isString, index: isCount },
   unlend: { name: isString, index: isCount },
   probe: { name: optional(isString) },
+  inspect: {},
+  inspected: { report: isRecord },
   rebalance: { index: isCount, generation: isCount, pid: isCount, count: isCount },
   "rebalance-end": {},
   rebalanced: { moved: isCount },

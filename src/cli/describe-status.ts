@@ -1,4 +1,4 @@
-import type { Status } from "../control/protocol.js";
+import type { Status, WorkerStatus } from "../control/protocol.js";
 import type { UpgradeRecord } from "../events.js";
 import { isReserved } from "../util/validation.js";
 import { describeWorkers, describeTotals } from "./describe-workers.js";
@@ -14,6 +14,9 @@ export function describeStatus(status: Status, control: string): [string, string
     pid!,
     ...(status.name === undefined ? [] : [["name", [status.name]] as [string, string[]]]),
     ...others,
+    ...(workers.every(({ hosts }) => hosts === undefined)
+      ? []
+      : [["hosts", workers.flatMap(describeHostsOf)] as [string, string[]]]),
     ["totals", describeTotals(status)],
     ["workers", describeWorkers(workers)],
   ];
@@ -37,20 +40,21 @@ function describeProcess(status: Status, control: string): [string, string[]][] 
   ];
 }
 
-function describeHosts({
-  engine,
-  service,
-  seat,
-  lease,
-  remaining,
-  peers,
-  offered,
-  parked,
-}: NonNullable<Status["hosts"]>): string[] {
+function describeSeat({ engine, service, seat, lease, remaining, offered, parked }: Seat): string {
   const left = lease === "held" ? `held, ${duration(remaining)} left` : lease;
-  const parcels = `${offered} offered, ${parked} parked`;
+  return `${engine} "${service}", seat ${seat}, lease ${left}, ${offered} offered, ${parked} parked`;
+}
+
+type Seat = Omit<NonNullable<Status["hosts"]>, "peers">;
+
+function describeHostsOf({ index, hosts }: WorkerStatus): string[] {
+  if (hosts === undefined) return [];
+  return [`worker ${index}: ${describeSeat(hosts)}, ${count(hosts.peers, "peer")}`];
+}
+
+function describeHosts({ peers, ...seat }: NonNullable<Status["hosts"]>): string[] {
   return [
-    `${engine} "${service}", seat ${seat}, lease ${left}, ${parcels}`,
+    describeSeat(seat),
     ...peers.map(({ pid, host = "?", address = "no address", release, draining }) => {
       const of = release === undefined ? "" : `, release ${release}`;
       return `${address} (pid ${pid} on ${host}${of})${draining === true ? ", stops" : ""}`;

@@ -116,10 +116,11 @@ function effectiveUser(pid: number): number | undefined {
 }
 
 /** The answer to a request that succeeds. */
-type AnswerTo<R extends Request> = Extract<Answer, { answer: Answers[R["command"]] }>;
+export type AnswerTo<R extends Request> = Extract<Answer, { answer: Answers[R["command"]] }>;
 
 interface Answers {
   status: "status";
+  inspect: "inspected";
   stop: "stopped";
   upgrade: "upgraded";
   rehearse: "rehearsed";

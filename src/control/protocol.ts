@@ -1,4 +1,5 @@
-import type { HostsStatus } from "../exchange/hosts.js";
+import type { WorkerHosts } from "../channel/messages.js";
+import type { EngineReport, HostsStatus } from "../exchange/hosts.js";
 import type { HandoverError } from "../errors.js";
 import type { DrainSummary, Rehearsal, Staged, Timings, UpgradeRecord, UpgradeResult } from "../events.js";
 import type { Outcome } from "../lifecycle.js";
@@ -22,6 +23,8 @@ interface Greeting {
 
 export type Request =
   | { command: "status" }
+  /** Looks at the engine of the hosts. */
+  | { command: "inspect" }
   | { command: "stop" }
   /** `timeout` in ms shortens the process's own `upgradeTimeout`. `force` upgrades under a process manager, too. */
   | { command: "upgrade"; timeout?: number; force?: true }
@@ -64,6 +67,8 @@ export interface ScalePhase {
 
 export type Answer =
   | { answer: "status"; status: Status }
+  /** Without a report if the process is not one of several hosts, or its workers do not answer. */
+  | { answer: "inspected"; report?: EngineReport }
   | ({ answer: "stopped"; outcome: Outcome } & DrainSummary)
   | ({ answer: "upgraded" } & Omit<UpgradeResult, "settled">)
   | ({ answer: "rehearsed" } & Rehearsal)
@@ -152,6 +157,8 @@ export interface WorkerStatus {
   lastExit?: string;
   /** It holds the roles. */
   roles?: true;
+  /** Its part in a service on several hosts. */
+  hosts?: WorkerHosts;
 }
 
 /** Characters of the longest line that either side reads: a status with ten upgrades that failed for long reasons. */

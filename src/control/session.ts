@@ -2,6 +2,7 @@ import type { EventEmitter } from "node:events";
 import type { Socket } from "node:net";
 import { HandoverError, reasonOf } from "../errors.js";
 import type { DrainSummary, Rehearsal, Staged, UpgradeResult, UpgraderEvents } from "../events.js";
+import type { EngineReport } from "../exchange/hosts.js";
 import type { Outcome } from "../lifecycle.js";
 import { native } from "../platform/native.js";
 import { descriptorOf } from "../platform/node-internals.js";
@@ -27,6 +28,8 @@ export interface ControlledProcess {
   /** Resolves when the drain is over. */
   stopAndDrain(): Promise<{ outcome: Outcome } & DrainSummary>;
   status(): Promise<Status>;
+  /** Looks at the engine of the hosts. Undefined if there is none, or no worker answers. */
+  inspect(): Promise<EngineReport | undefined>;
   /** Changes the number of workers. Undefined in a process that is no supervisor. */
   scale?(workers: number, onPhase: (phase: ScalePhase) => void): Promise<{ from: number; workers: number }>;
   /** Replaces the worker of an index, or all. Undefined in a process that is no supervisor. */
@@ -97,6 +100,10 @@ export class ControlSession {
     switch (command) {
       case "status":
         return { answer: "status", status: await this.#controlled.status() };
+      case "inspect": {
+        const report = await this.#controlled.inspect();
+        return { answer: "inspected", ...(report === undefined ? {} : { report }) };
+      }
       case "stop":
         return this.#stop();
       case "upgrade":

@@ -12,6 +12,7 @@ import {
   type UpgradeResult,
   type UpgraderEvents,
 } from "../events.js";
+import type { EngineReport } from "../exchange/hosts.js";
 import { assertAcceptsNew, stateError, type Event, type Outcome, type State } from "../lifecycle.js";
 import type { Settings } from "../options.js";
 import type { Env } from "../process/env.js";
@@ -178,6 +179,10 @@ export class Generation {
 
   async status(): Promise<Status> {
     return statusOf(this.context, this.#attempts.staged);
+  }
+
+  async inspect(): Promise<EngineReport | undefined> {
+    return this.context.hosts?.inspect();
   }
 
   async #upgrade(signal: AbortSignal | undefined, force: boolean): Promise<UpgradeResult> {

@@ -1,5 +1,7 @@
+import type { WorkerHosts } from "../channel/messages.js";
 import { CONNECTION_KIND, SECURE_KIND } from "../connections/connection-parcel.js";
 import { reasonOf, toHandoverError, type HandoverError } from "../errors.js";
+import type { HostsStatus } from "../exchange/hosts.js";
 import { handoverTimeout } from "../lifecycle.js";
 import { writeCompileCache } from "../process/compile-cache.js";
 import type { ControlLink } from "../process/control-link.js";
@@ -137,9 +139,11 @@ export class Startup {
    * heartbeat after it says that the event loop turns; the one before it tells of a debugger.
    */
   acknowledge(): void {
-    const { controlLink, connections } = this.#context;
+    const { controlLink, connections, hosts } = this.#context;
     if (controlLink === undefined || controlLink.isGone) return;
-    this.#heartbeat = new Heartbeat(() => controlLink.sendHeartbeat(isInspected(), connections.size));
+    this.#heartbeat = new Heartbeat(() =>
+      controlLink.sendHeartbeat(isInspected(), connections.size, hosts && counted(hosts.status())),
+    );
     controlLink.sendCommitAck();
     void controlLink.gone.then(() => this.#endHeartbeat());
   }
@@ -214,6 +218,10 @@ export class Startup {
       throw error;
     }
   }
+}
+
+function counted({ peers, ...rest }: HostsStatus): WorkerHosts {
+  return { ...rest, peers: peers.length };
 }
 
 /** ms after which a program that listens is reminded of `ready()`. */

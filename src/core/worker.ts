@@ -2,6 +2,7 @@ import type { Message, Operation } from "../channel/messages.js";
 import { answerProbe } from "../connections/probe.js";
 import type { HandoverError } from "../errors.js";
 import type { Departure, Rehearsal, Staged, UpgradeRecord, UpgradeResult } from "../events.js";
+import type { EngineReport } from "../exchange/hosts.js";
 import type { Peer } from "../exchange/parcel.js";
 import { acceptPhase, isConfirmed, type Event } from "../lifecycle.js";
 import { ExchangeLink } from "../process/exchange-link.js";
@@ -178,6 +179,10 @@ export class Worker implements SupervisorListener {
 
   endRebalance(): void {
     this.#rebalance?.end();
+  }
+
+  async inspect(): Promise<EngineReport | undefined> {
+    return this.#context.hosts?.inspect();
   }
 
   stop(): void {

@@ -1,3 +1,4 @@
+import type { WorkerHosts } from "../channel/messages.js";
 import type { UnitOwner } from "../errors.js";
 import type { Directory } from "./directory.js";
 import type { Exchange } from "./exchange.js";
@@ -71,22 +72,40 @@ export interface Hosts {
   /** Ends the part of this process. Its seat is given up, unless the successor has it. */
   leave(): Promise<void>;
   status(): HostsStatus;
+  /** Looks at the engine as this process reaches it. Never rejects. */
+  inspect(): Promise<EngineReport>;
 }
 
 /** What the command `handover status` shows of the hosts. */
-export interface HostsStatus {
-  readonly engine: string;
-  readonly service: string;
-  readonly seat: string;
-  /** `none` before this process accepts; `lost` while its lease has ended and it has no new one. */
-  readonly lease: "none" | "held" | "lost";
-  /** ms until the lease ends, unless it is renewed. */
-  readonly remaining: number;
+export interface HostsStatus extends Omit<WorkerHosts, "peers"> {
   /** The other processes. */
   readonly peers: readonly Peer[];
-  /** Parcels of this process that are offered and not settled; and those that it has left there. */
-  readonly offered: number;
-  readonly parked: number;
+}
+
+/** Something that keeps an engine from being used as it is. */
+export interface EngineProblem {
+  /** `version` or `schema`. */
+  readonly check: string;
+  readonly what: string;
+  readonly why: string;
+  readonly fix: string;
+}
+
+/** What `handover doctor` learns of an engine, from a process that uses it. Times in ms. */
+export interface EngineReport {
+  readonly engine: string;
+  readonly lease: number;
+  /** Why it could not be asked; the other fields are left out then. */
+  readonly unreachable?: string;
+  /** The product and its version: `PostgreSQL 15.18`. */
+  readonly server?: string;
+  /** What is prepared in it: `schema version 1`. Left out if nothing need be. */
+  readonly schema?: string;
+  readonly problems?: readonly EngineProblem[];
+  /** How far its clock is ahead of this host's. Left out if it tells no time. */
+  readonly ahead?: number;
+  /** The time of the slowest of some answers, on the connection that renews the lease. */
+  readonly slowest?: number;
 }
 
 /** Makes the part of a process: the value of the option `exchange`. */

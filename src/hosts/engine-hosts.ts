@@ -1,9 +1,10 @@
 import type { Exchange, DeliveryHandler, Offered, SubscriptionOptions } from "../exchange/exchange.js";
-import type { Hosts, HostsStatus, SeatHost } from "../exchange/hosts.js";
+import type { EngineReport, Hosts, HostsStatus, SeatHost } from "../exchange/hosts.js";
 import { makeRefusal, type Parcel, type Peer } from "../exchange/parcel.js";
 import { TIMED_OUT, withTimeout } from "../util/timeout.js";
 import type { Engine, Wake } from "./engine.js";
 import { EngineDirectory } from "./engine-directory.js";
+import { reportOn } from "./engine-report.js";
 import { EngineRoles } from "./engine-roles.js";
 import { HostInbox } from "./host-inbox.js";
 import { HostOutbox, withoutInternals } from "./host-outbox.js";
@@ -133,6 +134,10 @@ export class EngineHosts implements Hosts, Exchange {
       offered: this.#outbox.size,
       parked: this.#outbox.parked,
     };
+  }
+
+  async inspect(): Promise<EngineReport> {
+    return reportOn(this.#engine, async () => this.check());
   }
 
   /** Of a kind and a label, both given. */

@@ -1,5 +1,6 @@
 import type { UnitOwner } from "../errors.js";
 import type { Ownership } from "../exchange/directory.js";
+import type { EngineReport } from "../exchange/hosts.js";
 import type { Parcel, Peer, Refusal } from "../exchange/parcel.js";
 
 /**
@@ -27,6 +28,11 @@ export interface Engine {
   /** Connects, and checks that the engine can be used. `wake` is called when something may have changed for this process. */
   open(seat: () => string, wake: (what: Wake) => void): Promise<void>;
   close(): Promise<void>;
+
+  /** Looks for what `handover doctor` reports. */
+  inspect(): Promise<EngineInspection>;
+  /** One short question on the connection that renews leases. Resolves with the engine's time, in ms since 1970, if it tells it. */
+  time(): Promise<number | undefined>;
 
   /** Adds a seat. Resolves with the time of that, and the other seats that live. */
   enter(seat: SeatRow): Promise<{ readonly started: number; readonly others: readonly OtherSeat[] }>;
@@ -72,6 +78,9 @@ export interface Engine {
   /** Gives a role up, with the last fence that this process has given. */
   release(seat: string, role: string, fence: number): Promise<void>;
 }
+
+/** What an engine says of itself. */
+export type EngineInspection = Pick<EngineReport, "server" | "schema" | "problems">;
 
 /** What may have changed: offers, the other seats, roles; or something about this seat's own offers and claims. */
 export type Wake = "offer" | "seat" | "role" | "own";

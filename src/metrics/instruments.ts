@@ -8,8 +8,19 @@ export interface Measured {
   readonly generation: number;
   readonly connections: number;
   readonly totals: Totals;
+  /** Its part in a service on several hosts; undefined if it has none. */
+  readonly hosts?: MeasuredHosts | undefined;
   on(event: "recorded", listener: (record: UpgradeRecord) => void): unknown;
   off(event: "recorded", listener: (record: UpgradeRecord) => void): unknown;
+}
+
+interface MeasuredHosts {
+  readonly lease: string;
+  /** in ms */
+  readonly remaining: number;
+  readonly peers: readonly unknown[];
+  readonly offered: number;
+  readonly parked: number;
 }
 
 /** A metric. Its values are keyed by the value of its label; without a label the key is empty. */
@@ -19,7 +30,7 @@ export type Instrument = {
   readonly help: string;
   readonly label?: string;
 } & (
-  | { readonly type: "counter" | "gauge"; read(): Record<string, number> }
+  | { readonly type: "counter" | "gauge"; readonly unit?: "seconds"; read(): Record<string, number> }
   | { readonly type: "histogram"; readonly unit: "seconds"; read(): Record<string, Distribution> }
 );
 
@@ -72,6 +83,32 @@ export function instruments(upg: Measured): Instrument[] {
       help: "Open descriptors of this process.",
       type: "gauge",
       read: () => ({ "": descriptors() }),
+    },
+    ...(upg.hosts === undefined ? [] : instrumentsOfHosts(() => upg.hosts!)),
+  ];
+}
+
+function instrumentsOfHosts(hosts: () => MeasuredHosts): Instrument[] {
+  return [
+    {
+      name: "handover.lease.remaining",
+      help: "Time until the lease of this process ends, unless it is renewed: 0 without one.",
+      type: "gauge",
+      unit: "seconds",
+      read: () => ({ "": hosts().remaining / 1_000 }),
+    },
+    {
+      name: "handover.peers",
+      help: "The other processes of the service on several hosts.",
+      type: "gauge",
+      read: () => ({ "": hosts().peers.length }),
+    },
+    {
+      name: "handover.parcels",
+      help: "Slots and units of this process that it has offered to other hosts, or left for them.",
+      type: "gauge",
+      label: "state",
+      read: () => ({ offered: hosts().offered, parked: hosts().parked }),
     },
   ];
 }

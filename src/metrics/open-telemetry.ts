@@ -38,8 +38,8 @@ function observe(
   meter: MeterLike,
   instrument: Instrument & { type: "counter" | "gauge" },
 ): () => void {
-  const { name, help, type, label } = instrument;
-  const options = { description: help };
+  const { name, help, type, label, unit } = instrument;
+  const options = { description: help, ...(unit === undefined ? {} : { unit: "s" }) };
   const observable =
     type === "counter"
       ? meter.createObservableCounter(name, options)

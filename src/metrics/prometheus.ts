@@ -42,7 +42,7 @@ class PrometheusMetric {
 
   constructor(instrument: Instrument, labels: Record<string, string>) {
     const { type, help } = instrument;
-    const unit = "unit" in instrument ? `_${instrument.unit}` : "";
+    const unit = instrument.unit !== undefined ? `_${instrument.unit}` : "";
     this.name = instrument.name.replaceAll(".", "_") + unit + (type === "counter" ? "_total" : "");
     this.type = type;
     this.help = help;

@@ -6,6 +6,7 @@ import type {
   Claimed,
   Draft,
   Engine,
+  EngineInspection,
   OfferKey,
   OfferState,
   SeatRow,
@@ -46,6 +47,15 @@ export class PostgresEngine implements Engine {
 
   async close(): Promise<void> {
     await this.#session.close();
+  }
+
+  async inspect(): Promise<EngineInspection> {
+    return this.#session.inspect();
+  }
+
+  async time(): Promise<number> {
+    const { rows } = await this.#session.kept(STATEMENTS.time, []);
+    return Number(rows[0]!["now"]);
   }
 
   async enter(seat: SeatRow): Promise<{ started: number; others: SeatRow[] }> {

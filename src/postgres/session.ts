@@ -1,6 +1,7 @@
 import { HandoverError } from "../errors.js";
-import type { Wake } from "../hosts/engine.js";
-import { Connections, type PoolLike } from "./connections.js";
+import type { EngineProblem } from "../exchange/hosts.js";
+import type { EngineInspection, Wake } from "../hosts/engine.js";
+import { Connections, type PoolLike, type ResultLike } from "./connections.js";
 import { channelOf } from "./names.js";
 import { SCHEMA_VERSION } from "./schema.js";
 import { STATEMENTS } from "./statements.js";
@@ -75,20 +76,58 @@ export class Session {
     throw new HandoverError("ERR_EXCHANGE", "PostgreSQL cannot be asked: it is not open");
   }
 
+  /** What the database says of itself, and of its schema. On the connection that stays: another one may not be had in time. */
+  async inspect(): Promise<EngineInspection> {
+    const { rows } = await this.kept(STATEMENTS.server, []);
+    const { version, number } = rows[0]!;
+    const schema = await schemaVersion(this.kept(STATEMENTS.version, []));
+    const problems: EngineProblem[] = [];
+    if (Number(number) < LEAST_SERVER * 10_000)
+      problems.push({
+        check: "version",
+        what: `PostgreSQL ${String(version)} is too old`,
+        why: `handover is tested with version ${LEAST_SERVER} and later`,
+        fix: "upgrade the database",
+      });
+    if (schema < SCHEMA_VERSION)
+      problems.push({
+        check: "schema",
+        what: `the database ${describeSchema(schema)}`,
+        why: `the next process needs version ${SCHEMA_VERSION}, and cannot start without it`,
+        fix: "run handover migrate",
+      });
+    return {
+      server: `PostgreSQL ${String(version)}`,
+      schema: `version ${schema} of the schema`,
+      problems,
+    };
+  }
+
   async #requireSchema(connections: Connections): Promise<void> {
-    const { rows } = await connections.query(STATEMENTS.version).catch((error: unknown) => {
-      const { code } = ((error as Error).cause ?? {}) as { code?: string };
-      // A table, or a schema, that is not there.
-      if (code !== "42P01" && code !== "3F000") throw error;
-      return { rows: [] };
-    });
-    const version = Number(rows[0]?.["version"] ?? 0);
+    const version = await schemaVersion(connections.query(STATEMENTS.version));
     if (version >= SCHEMA_VERSION) return;
-    const found = version === 0 ? "has no schema of handover" : `has version ${version} of the schema`;
-    const message = `PostgreSQL cannot be used: it ${found}, and needs version ${SCHEMA_VERSION}; run "handover migrate"`;
+    const message = `PostgreSQL cannot be used: it ${describeSchema(version)}, and needs version ${SCHEMA_VERSION}; run "handover migrate"`;
     throw new HandoverError("ERR_EXCHANGE", message);
   }
 }
+
+/** 0 if there is none. */
+async function schemaVersion(asked: Promise<ResultLike>): Promise<number> {
+  const { rows } = await asked.catch((error: unknown) => {
+    const { code } = ((error as Error).cause ?? {}) as { code?: string };
+    // A table, or a schema, that is not there.
+    if (code !== "42P01" && code !== "3F000") throw error;
+    return { rows: [] };
+  });
+  return Number(rows[0]?.["version"] ?? 0);
+}
+
+function describeSchema(version: number): string {
+  return version === 0 ? "has no schema of handover" : `has version ${version} of the schema`;
+}
+
+/** The first version that is supported. */
+const LEAST_SERVER = 12;
 
 const WAKES: ReadonlySet<string> = new Set(["offer", "seat", "role"] satisfies Wake[]);
 

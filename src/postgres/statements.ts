@@ -25,6 +25,10 @@ const SEAT = `z.seat, z.holder, z.about, z.topics, z.draining, z.fence, (extract
 export const STATEMENTS = {
   version: "select version from handover.version order by version desc limit 1",
 
+  server: `select current_setting('server_version') as version, current_setting('server_version_num')::int as number`,
+
+  time: `select ${NOW} as now`,
+
   /** $1 seat, $2 service, $3 holder, $4 about, $5 topics, $6 draining, $7 fence, $8 lease, $9 channel */
   enter: `with entered as (
       insert into handover.seat (seat, service, holder, about, topics, draining, fence, lease, started, seen)

@@ -1,3 +1,4 @@
+import type { WorkerHosts } from "../channel/messages.js";
 import type { HandoverError } from "../errors.js";
 
 /**
@@ -20,7 +21,8 @@ export interface ControlLink {
   /**
    * @param inspected whether a debugger may stop this process
    * @param connections that this process has
+   * @param hosts its part in a service on several hosts
    */
-  sendHeartbeat(inspected: boolean, connections: number): void;
+  sendHeartbeat(inspected: boolean, connections: number, hosts: WorkerHosts | undefined): void;
   sendStopping(): void;
 }

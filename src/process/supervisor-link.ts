@@ -1,11 +1,12 @@
 import type { Channel } from "../channel/channel.js";
-import type { Message, Operation, Peer, WorkerPlace } from "../channel/messages.js";
+import type { Message, Operation, Peer, WorkerHosts, WorkerPlace } from "../channel/messages.js";
 import type { Departure } from "../events.js";
 import { HandoverError, type ErrorCode } from "../errors.js";
 import { closeAll } from "../platform/descriptors.js";
 import { deferred, type Deferred } from "../util/deferred.js";
 import type { InventoryItem } from "../sockets/inventory.js";
 import type { Directory } from "../exchange/directory.js";
+import type { EngineReport } from "../exchange/hosts.js";
 import type { ControlLink } from "./control-link.js";
 import { SupervisorDirectory } from "./supervisor-directory.js";
 
@@ -46,6 +47,8 @@ export interface SupervisorListener {
    */
   rebalance(fd: number, peer: Peer, count: number): Promise<number>;
   endRebalance(): void;
+  /** Look at the engine of the hosts. */
+  inspect(): Promise<EngineReport | undefined>;
   stop(): void;
 }
 
@@ -122,8 +125,13 @@ export class SupervisorLink implements ControlLink {
     this.#channel.send({ type: "commit-ack" });
   }
 
-  sendHeartbeat(inspected: boolean, connections = 0): void {
-    this.#channel.send({ type: "heartbeat", inspected, connections });
+  sendHeartbeat(inspected: boolean, connections = 0, hosts?: WorkerHosts): void {
+    this.#channel.send({
+      type: "heartbeat",
+      inspected,
+      connections,
+      ...(hosts === undefined ? {} : { hosts }),
+    });
   }
 
   /** This worker holds no role, although the supervisor has told it to acquire them. */
@@ -279,6 +287,10 @@ export class SupervisorLink implements ControlLink {
         return listener.roles(message.held, message.fence);
       case "rebalance-end":
         return listener.endRebalance();
+      case "inspect":
+        return void listener
+          .inspect()
+          .then((report) => this.#channel.send({ type: "inspected", report: { ...report } }));
       case "unlend":
         return listener.unlend(message.name, message.index);
       case "stop":

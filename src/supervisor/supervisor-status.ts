@@ -86,6 +86,7 @@ function statusOf(
           uptime: Math.round((clock.now() - current.started) / 1_000),
           connections: current.connections,
           silence: Math.round(current.silence),
+          ...(current.hosts === undefined ? {} : { hosts: current.hosts }),
           ...usageOf(current.pid),
         }),
     ...(holder === index ? { roles: true } : {}),

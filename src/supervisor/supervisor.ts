@@ -3,6 +3,7 @@ import type { ScalePhase, Status } from "../control/protocol.js";
 import type { ControlEvents, ControlledProcess, Replacement } from "../control/session.js";
 import { HandoverError } from "../errors.js";
 import type { DrainSummary, Rehearsal, Staged, UpgradeRecord, UpgradeResult } from "../events.js";
+import type { EngineReport } from "../exchange/hosts.js";
 import type { Totals } from "../metrics/totals.js";
 import { stateError, type Outcome } from "../lifecycle.js";
 import type { Env } from "../process/env.js";
@@ -340,6 +341,11 @@ export class Supervisor implements ControlledProcess {
 
   async status(): Promise<Status> {
     return supervisorStatus(this, this.#env);
+  }
+
+  /** By one of the workers: they all use the same engine. */
+  async inspect(): Promise<EngineReport | undefined> {
+    return [...this.pool.serving().values()].find(({ hosts }) => hosts !== undefined)?.inspect();
   }
 
   /** Stops every worker. The service has ended when {@link ended} resolves. */

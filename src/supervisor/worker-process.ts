@@ -1,6 +1,7 @@
-import type { Message, Peer, WorkerPlace } from "../channel/messages.js";
+import type { Message, Peer, WorkerHosts, WorkerPlace } from "../channel/messages.js";
 import type { Departure } from "../events.js";
 import { HandoverError, type ErrorCode } from "../errors.js";
+import type { EngineReport } from "../exchange/hosts.js";
 import type { Command } from "../process/command.js";
 import type { Env } from "../process/env.js";
 import { DOUBTFUL_SILENCE, HeartbeatWatch } from "../process/heartbeat.js";
@@ -41,6 +42,7 @@ export class WorkerProcess {
   #hasGreeted = false;
   /** The answer that is waited for. */
   #check: Deferred<Checked> | undefined;
+  #inspection: Deferred<EngineReport | undefined> | undefined;
   #isAccepting = false;
   /** Whether it was told to accept, and has not answered yet. */
   #mayAcknowledge = false;
@@ -201,6 +203,11 @@ export class WorkerProcess {
     return this.#reports.connections;
   }
 
+  /** Its part in a service on several hosts, as of its last heartbeat. */
+  get hosts(): WorkerHosts | undefined {
+    return this.#reports.hosts;
+  }
+
   /** How what it held has ended. The connections of a worker that died without a word are lost with it. */
   get departure(): Departure {
     return this.#reports.departure;
@@ -356,6 +363,25 @@ export class WorkerProcess {
     return check;
   }
 
+  /** Its look at the engine of the hosts; undefined if it does not answer. */
+  async inspect(): Promise<EngineReport | undefined> {
+    const inspection = (this.#inspection ??= this.#beginInspection());
+    return inspection.promise;
+  }
+
+  #beginInspection(): Deferred<EngineReport | undefined> {
+    const inspection = deferred<EngineReport | undefined>();
+    const unknown = (): void => inspection.resolve(undefined);
+    const cancel = this.#env.clock.after(INSPECT_TIMEOUT, unknown);
+    void this.dead.then(unknown);
+    void inspection.promise.then(() => {
+      cancel();
+      this.#inspection = undefined;
+    });
+    this.#successor.send({ type: "inspect" });
+    return inspection;
+  }
+
   /** Holds a worker that is ready for a later upgrade. False if it does not answer. */
   async stage(ttl: number): Promise<boolean> {
     return this.#successor.stage(ttl);
@@ -396,6 +422,9 @@ export class WorkerProcess {
       case "checked":
         this.#check?.resolve(message);
         return false;
+      case "inspected":
+        this.#inspection?.resolve(message.report as unknown as EngineReport);
+        return false;
       default:
         return this.#reports.receive(message, fds);
     }
@@ -430,6 +459,9 @@ export function connectionsOf(workers: Iterable<WorkerProcess>): number {
 
 /** ms in which a worker says whether it can be replaced. */
 const CHECK_TIMEOUT = 1_000;
+
+/** ms in which a worker looks at the engine of the hosts: two answers of 5 s that do not come, and some. */
+const INSPECT_TIMEOUT = 15_000;
 
 type Checked = Message & { type: "checked" };
 

@@ -1,4 +1,4 @@
-import type { InventoryEntry, Message } from "../channel/messages.js";
+import type { InventoryEntry, Message, WorkerHosts } from "../channel/messages.js";
 import { noSummary, type Departure } from "../events.js";
 import { closeAll } from "../platform/descriptors.js";
 
@@ -36,6 +36,7 @@ export class WorkerReports<Worker> {
   readonly #worker: Worker;
   readonly #listener: ReportListener<Worker>;
   #connections = 0;
+  #hosts: WorkerHosts | undefined;
   #used: ReadonlySet<string> = new Set();
   /** The names of the listeners that it has asked for: it says that it uses those that it has inherited. */
   readonly #opened = new Set<string>();
@@ -50,6 +51,11 @@ export class WorkerReports<Worker> {
   /** As of its last heartbeat. */
   get connections(): number {
     return this.#connections;
+  }
+
+  /** Its part in a service on several hosts, as of its last heartbeat. */
+  get hosts(): WorkerHosts | undefined {
+    return this.#hosts;
   }
 
   /** The names of the service's listeners and descriptors that it uses. */
@@ -104,6 +110,7 @@ export class WorkerReports<Worker> {
     switch (message.type) {
       case "heartbeat":
         this.#connections = message.connections ?? 0;
+        this.#hosts = message.hosts;
         return false;
       case "yielded":
         this.#listener.yielded(worker, message.message);

@@ -60,6 +60,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   /** Empty, because no upgrade happens. */
   readonly history: RealUpgrader["history"] = [];
   readonly totals: RealUpgrader["totals"] = noTotals();
+  readonly hosts: RealUpgrader["hosts"] = undefined;
 
   get connections(): number {
     return this.#sockets.connections;

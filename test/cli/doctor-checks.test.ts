@@ -953,6 +953,7 @@ function healthy(): Facts {
       lostLink: undefined,
     },
     startProblem: undefined,
+    engine: undefined,
     descriptorLimit: 524_288,
   };
 }

@@ -2,12 +2,14 @@ import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import type { AddressInfo } from "node:net";
 
-/** A proxy on the loopback interface that can keep what it is given, or cut its connections. */
+/** A proxy on the loopback interface that can keep what it is given, pass it on late, or cut its connections. */
 export class StallingProxy {
   readonly port: number;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   #isStalled = false;
+  /** ms */
+  #delay = 0;
 
   static async start(target: number): Promise<StallingProxy> {
     const server = createServer().listen(0, "127.0.0.1");
@@ -30,7 +32,10 @@ export class StallingProxy {
           this.#sockets.delete(from);
           to.destroy();
         });
-        from.on("data", (data) => to.write(data));
+        from.on("data", (data) => {
+          if (this.#delay === 0) to.write(data);
+          else setTimeout(() => to.write(data), this.#delay);
+        });
         if (this.#isStalled) from.pause();
       }
     });
@@ -46,6 +51,11 @@ export class StallingProxy {
   goOn(): void {
     this.#isStalled = false;
     for (const socket of this.#sockets) socket.resume();
+  }
+
+  /** From now on everything arrives `ms` later. */
+  slow(ms: number): void {
+    this.#delay = ms;
   }
 
   /** Cuts all connections. */

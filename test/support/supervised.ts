@@ -55,7 +55,7 @@ export class Supervised {
     this.directory = temporaryDirectory();
     this.controlSocket = join(this.directory, "control");
     this.count = typeof own.workers === "number" ? own.workers : 2;
-    const obeysCommands = fixture.startsWith("obeys-");
+    const obeysCommands = fixture.startsWith("obeys-") || fixture === "on-several-hosts.js";
     const argument = {
       program: fixture,
       settings: { exitTimeout: 5_000, ...(obeysCommands ? { directory: this.directory } : {}), ...settings },

@@ -1,5 +1,6 @@
 import type { Status } from "../../control/protocol.js";
 import { reasonOf } from "../../errors.js";
+import type { EngineReport } from "../../exchange/hosts.js";
 import { readOptions } from "../../options.js";
 import { usableProcessors } from "../../platform/cgroup.js";
 import { launchInfo } from "../../process/launch-info.js";
@@ -40,6 +41,8 @@ export interface Facts {
   start: StartFacts | undefined;
   /** Why an upgrade would fail before it starts anything. */
   startProblem: string | undefined;
+  /** How the process sees the engine of its hosts; undefined if it has none. */
+  engine: EngineReport | undefined;
   /** The soft limit of descriptors for a process that is started from here. */
   descriptorLimit: number | undefined;
 }
@@ -57,7 +60,7 @@ interface WorkerFacts {
  * @throws {HandoverError} `ERR_CONTROL` if the target does not exist, or this user may not examine it
  */
 export async function gather(target: Target): Promise<Facts> {
-  const { unit, pid, pidFile, status, silence } = await findTarget(target);
+  const { unit, pid, pidFile, status, silence, engine } = await findTarget(target);
   const { process, hidden } = examineProcess(pid, unit);
   const { spawn: _, computesSpawn: __, ...defaults } = readOptions({}, "/");
   const settings = { ...defaults, ...status?.settings };
@@ -85,6 +88,7 @@ export async function gather(target: Target): Promise<Facts> {
     capacity: readCapacity(process?.pid ?? "self"),
     start: start !== undefined && "words" in start ? await readStart(start) : undefined,
     startProblem: start !== undefined && "problem" in start ? start.problem : undefined,
+    engine,
     descriptorLimit: ownDescriptorLimit(),
   };
 }

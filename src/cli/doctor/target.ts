@@ -1,8 +1,9 @@
 import { existsSync } from "node:fs";
-import { ControlClient } from "../../control/client.js";
+import { ControlClient, type AnswerTo } from "../../control/client.js";
 import { connectToPid, isAlive, workerOf } from "../../control/discover.js";
-import type { Status } from "../../control/protocol.js";
+import type { Request, Status } from "../../control/protocol.js";
 import { HandoverError, reasonOf } from "../../errors.js";
+import type { EngineReport } from "../../exchange/hosts.js";
 import { listensAt } from "./listener-facts.js";
 import { readPidFile, type PidFileFacts } from "./paths.js";
 import { showUnit, type UnitFacts } from "./systemctl.js";
@@ -23,6 +24,8 @@ interface Found {
   status: Status | undefined;
   /** Why there is no status. */
   silence: string | undefined;
+  /** How the process sees the engine of its hosts; undefined if it has none. */
+  engine: EngineReport | undefined;
 }
 
 /**
@@ -38,8 +41,7 @@ export async function findTarget({ unit: name, pid, pidFile: path }: Target): Pr
   if (pid !== undefined && !isAlive(pid))
     throw new HandoverError("ERR_CONTROL", `there is no process ${pid}`);
   const beside = path === undefined || !existsSync(`${path}.sock`) ? undefined : `${path}.sock`;
-  if (named === undefined && beside === undefined)
-    return { unit, pidFile, pid: named, status: undefined, silence: undefined };
+  if (named === undefined && beside === undefined) return { unit, pidFile, pid: named, ...NO_ANSWER };
   const answer = await askOrItsSupervisor(named, beside);
   if (beside !== undefined && answer.status !== undefined) requireSameNamespace(answer.status.pid, beside);
   return { unit, pidFile, pid: answer.status?.pid ?? named, ...answer };
@@ -56,35 +58,63 @@ function requireSameNamespace(pid: number, socket: string): void {
 /** ms a process may take to report its status. */
 const STATUS_TIMEOUT = 5_000;
 
+/** ms in which a process looks at its engine: that takes long if the engine does not answer. */
+const INSPECT_TIMEOUT = 20_000;
+
+type Answered = Pick<Found, "status" | "silence" | "engine">;
+
+const NO_ANSWER: Answered = { status: undefined, silence: undefined, engine: undefined };
+
 /** A worker itself does not answer. */
-async function askOrItsSupervisor(
-  pid: number | undefined,
-  socket: string | undefined,
-): Promise<Pick<Found, "status" | "silence">> {
+async function askOrItsSupervisor(pid: number | undefined, socket: string | undefined): Promise<Answered> {
   const answer = await ask(pid, socket);
   const worker = answer.status === undefined && pid !== undefined ? workerOf(pid) : undefined;
   return worker === undefined ? answer : ask(worker.supervisor, undefined);
 }
 
-async function ask(
+async function ask(pid: number | undefined, socket: string | undefined): Promise<Answered> {
+  try {
+    const { status } = await request(pid, socket, { command: "status" }, STATUS_TIMEOUT);
+    return { status, silence: undefined, engine: await inspect(pid, socket, status) };
+  } catch (error) {
+    return { ...NO_ANSWER, silence: reasonOf(error) };
+  }
+}
+
+async function inspect(
   pid: number | undefined,
   socket: string | undefined,
-): Promise<Pick<Found, "status" | "silence">> {
-  let late: NodeJS.Timeout | undefined;
-  let isLate = false;
+  { hosts, workers = [] }: Status,
+): Promise<EngineReport | undefined> {
+  const used = hosts ?? workers.find((one) => one.hosts !== undefined)?.hosts;
+  if (used === undefined) return undefined;
+  const silent = (why: string): EngineReport => ({ engine: used.engine, lease: 0, unreachable: why });
   try {
-    const client = await connect(pid, socket);
-    late = setTimeout(() => {
-      isLate = true;
-      client.close();
-    }, STATUS_TIMEOUT);
-    const { status } = await client.ask({ command: "status" });
-    return { status, silence: undefined };
+    const { report } = await request(pid, socket, { command: "inspect" }, INSPECT_TIMEOUT);
+    return report ?? silent("no worker has answered");
   } catch (error) {
-    const silence = isLate
-      ? `the process did not report its status within ${STATUS_TIMEOUT} ms`
-      : reasonOf(error);
-    return { status: undefined, silence };
+    return silent(reasonOf(error));
+  }
+}
+
+async function request<R extends Request>(
+  pid: number | undefined,
+  socket: string | undefined,
+  asked: R,
+  timeout: number,
+): Promise<AnswerTo<R>> {
+  const client = await connect(pid, socket);
+  let isLate = false;
+  const late = setTimeout(() => {
+    isLate = true;
+    client.close();
+  }, timeout);
+  try {
+    return await client.ask(asked);
+  } catch (error) {
+    if (!isLate) throw error;
+    const message = `the process did not answer "${asked.command}" within ${timeout} ms`;
+    throw new HandoverError("ERR_CONTROL", message);
   } finally {
     clearTimeout(late);
   }

@@ -1,5 +1,6 @@
 import type { Check } from "../findings.js";
 import { CAPACITY_CHECKS } from "./capacity.js";
+import { ENGINE_CHECKS } from "./engine.js";
 import { LISTENER_CHECKS } from "./listeners.js";
 import { PROCESS_CHECKS } from "./process.js";
 import { PROCESS_MANAGER_CHECKS } from "./process-manager.js";
@@ -18,4 +19,5 @@ export const CHECKS: readonly Check[] = [
   ...START_CHECKS,
   ...LISTENER_CHECKS,
   ...CAPACITY_CHECKS,
+  ...ENGINE_CHECKS,
 ];
