@@ -55,9 +55,10 @@ export class Shutdown {
   #openHosts(exchange: Exchange | undefined): HostsRoute | undefined {
     const { hosts, processState } = this.#context;
     if (hosts === undefined) return undefined;
-    if (exchange !== undefined) return { exchange: hosts.exchange, isSeatShared: hosts.giveTo(exchange) };
-    processState.roles.stop();
-    return { exchange: hosts.exchange, isSeatShared: hosts.announceDrain().then(() => false) };
+    if (exchange === undefined) processState.roles.stop();
+    const isSeatShared =
+      exchange === undefined ? hosts.announceDrain().then(() => false) : hosts.giveTo(exchange);
+    return hosts.state === undefined ? undefined : { exchange: hosts.state.exchange, isSeatShared };
   }
 
   /** State moves after the connections that are idle now, so that their last requests are in it. */

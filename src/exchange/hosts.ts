@@ -40,11 +40,13 @@ export interface SeatHost {
   readonly onFailure: (error: Error) => void;
 }
 
-/** The part of one process in a service that runs on several hosts. */
+/** The part of one process in a service that runs on several hosts: its seat, and the roles that it has. */
 export interface Hosts {
-  readonly exchange: Exchange;
-  readonly directory: HostDirectory;
   readonly roles: RoleArbiter;
+  /** The same with units and slots; undefined if the engine has no more than roles. */
+  readonly state: StateHosts | undefined;
+  /** The engine, for people: `postgres`. */
+  readonly engine: string;
   /** Whether this process may run what is held by its lease. It looks at the clock. */
   readonly isHeld: boolean;
   /** Calls `run`, in the turn in which the lease ends: all that is held by it must end in that turn. */
@@ -76,6 +78,12 @@ export interface Hosts {
   inspect(): Promise<EngineReport>;
 }
 
+/** Hosts between which state moves. */
+export interface StateHosts extends Hosts {
+  readonly exchange: Exchange;
+  readonly directory: HostDirectory;
+}
+
 /** What the command `handover status` shows of the hosts. */
 export interface HostsStatus extends Omit<WorkerHosts, "peers"> {
   /** The other processes. */
@@ -84,8 +92,8 @@ export interface HostsStatus extends Omit<WorkerHosts, "peers"> {
 
 /** Something that keeps an engine from being used as it is. */
 export interface EngineProblem {
-  /** `version` or `schema`. */
-  readonly check: string;
+  /** What it is about: the engine as a whole, or what is prepared in it. */
+  readonly check: "engine" | "schema";
   readonly what: string;
   readonly why: string;
   readonly fix: string;

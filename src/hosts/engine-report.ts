@@ -1,6 +1,6 @@
 import { reasonOf } from "../errors.js";
 import type { EngineReport } from "../exchange/hosts.js";
-import type { Engine } from "./engine.js";
+import type { RoleEngine } from "./role-engine.js";
 
 /**
  * Looks at an engine: what it says of itself, its clock, and how long it takes to answer.
@@ -8,7 +8,7 @@ import type { Engine } from "./engine.js";
  * @param open opens it, if it is not open
  */
 export async function reportOn(
-  engine: Pick<Engine, "name" | "lease" | "inspect" | "time">,
+  engine: Pick<RoleEngine, "name" | "lease" | "inspect" | "time">,
   open: () => Promise<void>,
 ): Promise<EngineReport> {
   const { name, lease } = engine;
@@ -22,7 +22,7 @@ export async function reportOn(
   }
 }
 
-async function measure(engine: Pick<Engine, "time">): Promise<Pick<EngineReport, "ahead" | "slowest">> {
+async function measure(engine: Pick<RoleEngine, "time">): Promise<Pick<EngineReport, "ahead" | "slowest">> {
   let slowest = 0;
   let fastest = Infinity;
   let ahead: number | undefined;

@@ -1,17 +1,17 @@
 import type { FencingTokens } from "../exchange/fencing.js";
 import type { RoleArbiter } from "../exchange/hosts.js";
-import type { Engine } from "./engine.js";
+import type { RoleEngine } from "./role-engine.js";
 import type { Seat } from "./seat.js";
 
 /** The roles that this seat has, with its fences, and those that it may acquire. */
 export class EngineRoles implements RoleArbiter {
-  readonly #engine: Engine;
+  readonly #engine: RoleEngine;
   readonly #seat: Seat;
   readonly #fences: FencingTokens;
   readonly #held = new Map<string, number>();
   readonly #onChange: (() => void)[] = [];
 
-  constructor(engine: Engine, seat: Seat, fences: FencingTokens) {
+  constructor(engine: RoleEngine, seat: Seat, fences: FencingTokens) {
     this.#engine = engine;
     this.#seat = seat;
     this.#fences = fences;

@@ -1,20 +1,15 @@
 import type { UnitOwner } from "../errors.js";
 import type { Ownership } from "../exchange/directory.js";
-import type { EngineReport } from "../exchange/hosts.js";
 import type { Parcel, Peer, Refusal } from "../exchange/parcel.js";
+import type { RoleEngine } from "./role-engine.js";
+
+export type { EngineInspection, OtherSeat, SeatRow, Wake } from "./role-engine.js";
 
 /**
- * The database, or another store, over which the hosts of one service agree. Each method is one question; it rejects with
- * `ERR_EXCHANGE` if it is not known to have been answered. It must not be repeated then, except where that is said.
- *
- * Times are those of the engine's clock: no two hosts' clocks are compared.
+ * A database, or another store, over which the hosts of a service agree on roles and move units and slots. What
+ * {@link RoleEngine} says of questions holds for these, too.
  */
-export interface Engine {
-  /** For people: `postgres`, `etcd`. */
-  readonly name: string;
-  readonly service: string;
-  /** ms after its last beat in which a seat keeps what it has. */
-  readonly lease: number;
+export interface Engine extends RoleEngine {
   /** Parcels of one question, and parcels of one process that are unsettled at a time. */
   readonly batch: number;
   readonly window: number;
@@ -25,26 +20,6 @@ export interface Engine {
   /** Whether {@link open}'s `wake` is called for every change; else the processes ask again and again. */
   readonly wakes: boolean;
 
-  /** Connects, and checks that the engine can be used. `wake` is called when something may have changed for this process. */
-  open(seat: () => string, wake: (what: Wake) => void): Promise<void>;
-  close(): Promise<void>;
-
-  /** Looks for what `handover doctor` reports. */
-  inspect(): Promise<EngineInspection>;
-  /** One short question on the connection that renews leases. Resolves with the engine's time, in ms since 1970, if it tells it. */
-  time(): Promise<number | undefined>;
-
-  /** Adds a seat. Resolves with the time of that, and the other seats that live. */
-  enter(seat: SeatRow): Promise<{ readonly started: number; readonly others: readonly OtherSeat[] }>;
-  /**
-   * Renews the lease of a seat, as its holder; `former` is the holder before, from which it takes over. May be repeated.
-   * Resolves with the other seats that live; with undefined if the lease has ended, or another process holds the seat.
-   */
-  beat(seat: SeatRow, former?: string): Promise<readonly OtherSeat[] | undefined>;
-  /** Renews the lease of a seat that another process holds. May be repeated. */
-  renew(seat: string): Promise<boolean>;
-  /** Removes a seat. */
-  leave(seat: string): Promise<void>;
   /** Removes what the dead have left, and makes available what they had claimed. May be repeated. */
   sweep(): Promise<void>;
 
@@ -73,34 +48,7 @@ export interface Engine {
   claims(seat: string): Promise<Claimed[]>;
   /** Gives claimed parcels up that were withdrawn, or that this process does not take. May be repeated. */
   refuse(seat: string, refused: readonly { number: number; refusal: Refusal | undefined }[]): Promise<void>;
-
-  acquire(seat: string, role: string): Promise<number | undefined>;
-  /** Gives a role up, with the last fence that this process has given. */
-  release(seat: string, role: string, fence: number): Promise<void>;
 }
-
-/** What an engine says of itself. */
-export type EngineInspection = Pick<EngineReport, "server" | "schema" | "problems">;
-
-/** What may have changed: offers, the other seats, roles; or something about this seat's own offers and claims. */
-export type Wake = "offer" | "seat" | "role" | "own";
-
-/** A process of the service, as the others see it. */
-export interface SeatRow extends Peer {
-  readonly seat: string;
-  /** The process that beats for it. */
-  readonly holder: string;
-  readonly draining: boolean;
-  /** The topics of what it takes: see {@link topicOf}. */
-  readonly topics: readonly string[];
-  /** The highest that it has given. */
-  readonly fence: number;
-  /** When it was entered, on the engine's clock: a larger number is later. */
-  readonly started: number;
-}
-
-/** A seat of another process. */
-export type OtherSeat = Omit<SeatRow, "fence">;
 
 /** A parcel that is to be offered, with the fence of its owner. */
 export interface Draft {

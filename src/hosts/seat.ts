@@ -3,7 +3,7 @@ import { HandoverError, reasonOf } from "../errors.js";
 import type { SeatHost } from "../exchange/hosts.js";
 import { deferred } from "../util/deferred.js";
 import { bootTime } from "./boot-time.js";
-import type { Engine, OtherSeat, SeatRow } from "./engine.js";
+import type { OtherSeat, RoleEngine, SeatRow } from "./role-engine.js";
 
 /** A seat as one process gives it to the next. Both are on one host: {@link validUntil} is on its clock. */
 export interface SeatTicket {
@@ -22,7 +22,7 @@ export interface SeatTicket {
  * may run it.
  */
 export class Seat {
-  readonly #engine: Engine;
+  readonly #engine: RoleEngine;
   readonly #host: SeatHost;
   readonly #topics: () => readonly string[];
   #id: string = randomUUID();
@@ -41,7 +41,7 @@ export class Seat {
   readonly #onBeat: (() => void)[] = [];
 
   /** @param topics what this process takes */
-  constructor(engine: Engine, host: SeatHost, topics: () => readonly string[]) {
+  constructor(engine: RoleEngine, host: SeatHost, topics: () => readonly string[]) {
     this.#engine = engine;
     this.#host = host;
     this.#topics = topics;

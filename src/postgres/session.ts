@@ -84,7 +84,7 @@ export class Session {
     const problems: EngineProblem[] = [];
     if (Number(number) < LEAST_SERVER * 10_000)
       problems.push({
-        check: "version",
+        check: "engine",
         what: `PostgreSQL ${String(version)} is too old`,
         why: `handover is tested with version ${LEAST_SERVER} and later`,
         fix: "upgrade the database",

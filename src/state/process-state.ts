@@ -4,7 +4,7 @@ import type { Directory } from "../exchange/directory.js";
 import type { DrainContext } from "../exchange/drain-context.js";
 import type { Exchange } from "../exchange/exchange.js";
 import type { FencingTokens } from "../exchange/fencing.js";
-import type { Hosts } from "../exchange/hosts.js";
+import type { Hosts, StateHosts } from "../exchange/hosts.js";
 import { Roles } from "./roles.js";
 import { requireProgramName, type StateSchema } from "./schema.js";
 import { Slots, type Slot, type SlotDefinition, type SlotHost } from "./slots/slots.js";
@@ -35,12 +35,14 @@ export class ProcessState implements SlotHost, UnitHost {
   readonly fences: FencingTokens;
   readonly self: UnitOwner;
   readonly directory: Directory | undefined;
-  readonly hosts: Hosts | undefined;
+  readonly hosts: StateHosts | undefined;
   readonly roles: Roles;
   readonly predecessors: StateHost["predecessors"];
   readonly assertMayRun: StateHost["assertMayRun"];
   readonly #isLeaving: StateHost["isLeaving"];
-  readonly #mayBeGlobal: boolean;
+  /** The other hosts, also those that share no more than roles. */
+  readonly #hosts: Hosts | undefined;
+  readonly #isAlone: boolean;
   #openedSlots: Slots | undefined;
   readonly #units = new Map<string, UnitRegistry>();
   /** The exchanges to predecessors. They learn of kinds that are added later. */
@@ -52,13 +54,14 @@ export class ProcessState implements SlotHost, UnitHost {
   constructor(fences: FencingTokens, { self, directory, hosts, isAlone, ...host }: StateHost) {
     this.self = self;
     this.directory = directory;
-    this.hosts = hosts;
-    this.#mayBeGlobal = hosts !== undefined || isAlone === true;
+    this.hosts = hosts?.state;
+    this.#hosts = hosts;
+    this.#isAlone = isAlone === true;
     this.fences = fences;
     this.predecessors = host.predecessors;
     this.#isLeaving = host.isLeaving;
     this.assertMayRun = host.assertMayRun;
-    this.roles = new Roles(fences, hosts, (doing) => this.requireHosts(doing));
+    this.roles = new Roles(fences, hosts, (doing) => this.#requireHosts(doing, hosts));
   }
 
   /** Made at their first use, as most starts need none. */
@@ -107,16 +110,27 @@ export class ProcessState implements SlotHost, UnitHost {
     return units as Units<S, U>;
   }
 
-  /** @throws {HandoverError} `ERR_OPTION` for the scope `"global"` without the option `exchange` */
+  /**
+   * Requires hosts between which state moves.
+   *
+   * @throws {HandoverError} `ERR_OPTION` for the scope `"global"` without them
+   */
   requireHosts(doing: string): void {
-    if (this.#mayBeGlobal) return;
-    const message = `cannot ${doing}: the scope "global" needs the option "exchange" of new Upgrader()`;
-    throw new HandoverError("ERR_OPTION", message);
+    this.#requireHosts(doing, this.hosts);
+  }
+
+  #requireHosts(doing: string, hosts: Hosts | undefined): void {
+    if (hosts !== undefined || this.#isAlone) return;
+    const why =
+      this.#hosts === undefined
+        ? 'the scope "global" needs the option "exchange" of new Upgrader()'
+        : `the engine ${this.#hosts.engine} has roles only; units and slots with the scope "global" need one that keeps state, as postgres()`;
+    throw new HandoverError("ERR_OPTION", `cannot ${doing}: ${why}`);
   }
 
   /** Takes the slots and units that a predecessor offers. */
   subscribeTo(exchange: Exchange): void {
-    this.hosts?.subscribeTo(exchange);
+    this.#hosts?.subscribeTo(exchange);
     this.#subscribed.add(exchange);
     this.#slots.subscribeTo(exchange);
     for (const units of this.#units.values()) units.subscribeTo(exchange);

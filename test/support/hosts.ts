@@ -2,11 +2,11 @@ import { hostname } from "node:os";
 import { onTestFinished } from "vitest";
 import type { UnitOwner } from "../../dist/errors.js";
 import { FencingTokens } from "../../dist/exchange/fencing.js";
-import type { HostExchange, Hosts } from "../../dist/exchange/hosts.js";
+import type { HostExchange, StateHosts } from "../../dist/exchange/hosts.js";
 
 /** One process of a service on several hosts, without the rest of it. */
 export interface Host {
-  readonly hosts: Hosts;
+  readonly hosts: StateHosts;
   readonly fences: FencingTokens;
   readonly failures: Error[];
   name(): UnitOwner;
@@ -20,7 +20,13 @@ export function joinHosts(exchange: HostExchange, release?: string): Host {
   const address = `10.0.0.${self.pid % 256}:80`;
   const fences = new FencingTokens();
   const failures: Error[] = [];
-  const hosts = exchange.join({ self, address, release, fences, onFailure: (error) => failures.push(error) });
+  const hosts = exchange.join({
+    self,
+    address,
+    release,
+    fences,
+    onFailure: (error) => failures.push(error),
+  }).state!;
   onTestFinished(async () => hosts.leave());
   void hosts.check().then(
     () => hosts.enter(undefined),

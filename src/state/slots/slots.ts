@@ -2,7 +2,7 @@ import { reasonOf } from "../../errors.js";
 import type { DrainContext } from "../../exchange/drain-context.js";
 import type { Exchange } from "../../exchange/exchange.js";
 import type { FencingTokens } from "../../exchange/fencing.js";
-import type { Hosts } from "../../exchange/hosts.js";
+import type { StateHosts } from "../../exchange/hosts.js";
 import { makeRefusal, type Parcel, type Peer } from "../../exchange/parcel.js";
 import { TIMED_OUT } from "../../util/timeout.js";
 import { milliseconds, refuseUnknown, wrongOption } from "../../util/validation.js";
@@ -66,7 +66,7 @@ export interface SlotHost {
   readonly self: Peer;
   readonly fences: FencingTokens;
   /** The other hosts; undefined if there are none. */
-  readonly hosts: Hosts | undefined;
+  readonly hosts: StateHosts | undefined;
   /** @throws {HandoverError} `ERR_OPTION` if the option `exchange` is missing */
   readonly requireHosts: (doing: string) => void;
   /** The exchanges to the predecessors that live, the direct one first. */

@@ -2,7 +2,7 @@ import { HandoverError, reasonOf, type UnitOwner } from "../../errors.js";
 import type { DrainReport } from "../../events.js";
 import { DrainContext } from "../../exchange/drain-context.js";
 import type { Delivery, Exchange, TakeResult } from "../../exchange/exchange.js";
-import type { Hosts } from "../../exchange/hosts.js";
+import type { StateHosts } from "../../exchange/hosts.js";
 import { makeRefusal, type Parcel, type Refusal } from "../../exchange/parcel.js";
 import { isThenable } from "../../util/timeout.js";
 import { requireStateName } from "../schema.js";
@@ -53,7 +53,7 @@ export class UnitRegistry implements Units<unknown, unknown> {
   }
 
   /** Takes units that other hosts offer, and those of hosts that have died. */
-  #joinHosts(hosts: Hosts): void {
+  #joinHosts(hosts: StateHosts): void {
     const { exchange, directory } = hosts;
     const { name, capacity, definition } = this.#kind;
     const room = (): number => capacity - this.size;

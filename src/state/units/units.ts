@@ -4,7 +4,7 @@ import type { Directory } from "../../exchange/directory.js";
 import type { DrainContext } from "../../exchange/drain-context.js";
 import type { Exchange } from "../../exchange/exchange.js";
 import type { FencingTokens } from "../../exchange/fencing.js";
-import type { Hosts } from "../../exchange/hosts.js";
+import type { StateHosts } from "../../exchange/hosts.js";
 import type { DrainOptions } from "./unit-definition.js";
 
 /** The units of one kind that run in this process. */
@@ -41,7 +41,7 @@ export interface UnitHost {
   readonly directory: Directory | undefined;
   readonly fences: FencingTokens;
   /** The other hosts; undefined if there are none. */
-  readonly hosts: Hosts | undefined;
+  readonly hosts: StateHosts | undefined;
   /** The exchanges to the predecessors that live. */
   readonly predecessors: () => readonly Exchange[];
   /** @throws {HandoverError} where no unit can be started yet, or any longer */

@@ -5,7 +5,7 @@ import { error, ok, warning, type Check, type Finding } from "../findings.js";
 /** The engine over which the hosts of a service agree. Its process looks at it: only it knows how to connect. */
 export const ENGINE_CHECKS: readonly Check[] = [
   { name: "engine", examine: examineEngine },
-  { name: "schema", examine: ({ engine }) => examinePrepared(engine, "schema") },
+  { name: "schema", examine: examineSchema },
   { name: "engine clock", examine: examineClock },
   { name: "latency", examine: examineLatency },
 ];
@@ -15,7 +15,7 @@ type Report = Facts["engine"];
 function examineEngine({ engine, status }: Facts): Finding | undefined {
   if (engine === undefined) return undefined;
   if (engine.unreachable === undefined) {
-    const problem = problemOf(engine, "version");
+    const problem = problemOf(engine, "engine");
     return problem ?? ok(`${engine.server ?? engine.engine} answers`);
   }
   const left = status?.hosts?.remaining ?? 0;
@@ -30,9 +30,9 @@ function examineEngine({ engine, status }: Facts): Finding | undefined {
   );
 }
 
-function examinePrepared(engine: Report, check: string): Finding | undefined {
+function examineSchema({ engine }: Facts): Finding | undefined {
   if (engine === undefined || engine.unreachable !== undefined) return undefined;
-  return problemOf(engine, check) ?? (engine.schema === undefined ? undefined : ok(engine.schema));
+  return problemOf(engine, "schema") ?? (engine.schema === undefined ? undefined : ok(engine.schema));
 }
 
 function problemOf({ problems = [] }: NonNullable<Report>, check: string): Finding | undefined {

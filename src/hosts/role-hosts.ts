@@ -1,0 +1,135 @@
+import type { Exchange } from "../exchange/exchange.js";
+import type { EngineReport, Hosts, HostsStatus, SeatHost, StateHosts } from "../exchange/hosts.js";
+import { TIMED_OUT, withTimeout } from "../util/timeout.js";
+import { reportOn } from "./engine-report.js";
+import { EngineRoles } from "./engine-roles.js";
+import { withoutInternals } from "./host-outbox.js";
+import type { RoleEngine, Wake } from "./role-engine.js";
+import { Seat, type SeatTicket } from "./seat.js";
+
+/** The part of this process in a service on several hosts, over an engine: its seat and its roles. */
+export class RoleHosts implements Hosts {
+  readonly roles: EngineRoles;
+  readonly state: StateHosts | undefined = undefined;
+  protected readonly seat: Seat;
+  /** Whether the engine did not answer when this process stopped: what is offered to it then would only wait. */
+  protected isAway = false;
+  readonly #engine: RoleEngine;
+  #opening: Promise<void> | undefined;
+  #isGiven = false;
+  #isLeft = false;
+
+  /** @param topics what this process takes from others */
+  constructor(engine: RoleEngine, host: SeatHost, topics: () => readonly string[] = () => []) {
+    this.#engine = engine;
+    this.seat = new Seat(engine, host, topics);
+    this.roles = new EngineRoles(engine, this.seat, host.fences);
+  }
+
+  get engine(): string {
+    return this.#engine.name;
+  }
+
+  get isHeld(): boolean {
+    return this.seat.isHeld;
+  }
+
+  onLost(run: () => void): void {
+    this.seat.onLost(run);
+  }
+
+  async check(): Promise<void> {
+    this.#opening ??= this.#engine.open(
+      () => this.seat.id,
+      (what) => this.wake(what),
+    );
+    await this.#opening.catch((error: unknown) => {
+      this.#opening = undefined;
+      throw error;
+    });
+  }
+
+  enter(predecessors: Promise<unknown> | undefined): void {
+    if (predecessors === undefined) this.seat.enter();
+    else void predecessors.then(() => this.seat.enter());
+  }
+
+  subscribeTo(exchange: Exchange): void {
+    exchange.subscribe(SEAT_KIND, undefined, (parcel) => {
+      const ticket = JSON.parse(Buffer.from(parcel.body).toString()) as SeatTicket;
+      if (!this.seat.take(ticket)) return { code: "ERR_RUNNING" };
+      this.roles.inherit(ticket.roles);
+      return "taken";
+    });
+  }
+
+  async giveTo(exchange: Exchange): Promise<boolean> {
+    const ticket = this.seat.ticket(this.roles.held);
+    if (ticket === undefined || exchange.peers(SEAT_KIND).length === 0) return false;
+    const body = Buffer.from(JSON.stringify(ticket));
+    const parcel = { kind: SEAT_KIND, label: "", id: ticket.seat, version: 1, codec: "json", body, fds: [] };
+    const [offered] = exchange.offer([parcel]);
+    const settlement = await withTimeout(GIVE_TIMEOUT, offered!.settled);
+    this.#isGiven = settlement !== TIMED_OUT && settlement.how === "taken";
+    if (this.#isGiven) this.seat.give();
+    return this.#isGiven;
+  }
+
+  rollBack(): void {
+    this.#isGiven = false;
+    this.seat.takeBack();
+  }
+
+  async announceDrain(): Promise<void> {
+    if (this.#isGiven || this.#isLeft) return;
+    // A process that is stopped as soon as it accepts may not have its seat yet.
+    const announcing = this.seat.whenHeld().then(async () => this.seat.announceDrain());
+    // What cannot move must be stopped before the lease ends.
+    const timeout = this.seat.state === "held" ? Math.min(LAST_WORD, this.seat.remaining / 2) : LAST_WORD;
+    this.isAway =
+      (await withTimeout(
+        timeout,
+        announcing.catch(() => false),
+      )) !== true;
+  }
+
+  async leave(): Promise<void> {
+    this.#isLeft = true;
+    await withTimeout(LAST_WORD, this.seat.leave());
+    await withTimeout(LAST_WORD, this.#engine.close()).catch(() => {});
+  }
+
+  status(): HostsStatus {
+    const { name, service } = this.#engine;
+    const { id, state, remaining, others } = this.seat;
+    return {
+      engine: name,
+      service,
+      seat: id,
+      lease: state,
+      remaining,
+      peers: others.map((one) => ({ ...withoutInternals(one), draining: one.draining })),
+      offered: 0,
+      parked: 0,
+    };
+  }
+
+  async inspect(): Promise<EngineReport> {
+    return reportOn(this.#engine, async () => this.check());
+  }
+
+  /** Something may have changed in the engine. */
+  protected wake(what: Wake): void {
+    if (what === "role") this.roles.wake();
+    else if (what === "seat" && this.seat.state === "held" && !this.#isGiven) void this.seat.beatNow();
+  }
+}
+
+/** The kind of the parcel in which a process gives its seat to its successor. */
+const SEAT_KIND = "seat";
+
+/** ms in which the successor has to take the seat. */
+const GIVE_TIMEOUT = 2_000;
+
+/** ms for a word to the engine that is not waited for any longer. */
+export const LAST_WORD = 5_000;
