@@ -1,15 +1,24 @@
 // The server of every peer: small answers, an echo, a slow answer, a stream, and WebSockets that echo. Each answer
-// contains the PID of its process.
+// contains the PID of its process. With TLS_KEY and TLS_CERT, names of files, it speaks HTTPS.
+import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
+import { createServer as createSecureServer } from "node:https";
 import { pipeline } from "node:stream/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { WebSocketServer } from "ws";
 
-export const server = createServer((request, response) => {
+const { TLS_KEY, TLS_CERT } = process.env;
+
+export const server =
+  TLS_KEY === undefined
+    ? createServer(onRequest)
+    : createSecureServer({ key: readFileSync(TLS_KEY), cert: readFileSync(TLS_CERT) }, onRequest);
+
+function onRequest(request, response) {
   response.setHeader("x-pid", process.pid);
   // A client that disconnects must not crash the server.
   answer(request, response).catch(() => response.destroy());
-});
+}
 
 export const wss = new WebSocketServer({ server });
 wss.on("connection", (ws) => {

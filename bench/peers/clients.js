@@ -1,5 +1,6 @@
 // Clients that send one request after another, all the time, and never retry.
-import { Agent, request } from "node:http";
+import http from "node:http";
+import https from "node:https";
 import { setTimeout as sleep } from "node:timers/promises";
 import { WebSocket } from "ws";
 
@@ -23,12 +24,14 @@ export class Clients {
   /** Connections that were closed although the client wanted to keep them. */
   closed = Object.fromEntries(Object.keys(KINDS).map((kind) => [kind, 0]));
   #port;
+  #isSecure;
   #isOver = false;
   #clients;
 
-  /** Starts the clients. */
-  constructor(port) {
+  /** Starts the clients. `isSecure`: of HTTPS. */
+  constructor(port, isSecure = false) {
     this.#port = port;
+    this.#isSecure = isSecure;
     this.#clients = Object.entries(KINDS).flatMap(([kind, { clients }]) =>
       Array.from({ length: clients }, () => (kind === "websocket" ? this.#talk() : this.#ask(kind))),
     );
@@ -42,11 +45,13 @@ export class Clients {
 
   async #ask(kind) {
     const { pause, path = "/", body, expected = body ?? "ok" } = KINDS[kind];
+    const isSecure = this.#isSecure;
+    const { Agent } = isSecure ? https : http;
     const agent = kind === "fresh" ? false : new Agent({ keepAlive: true, maxSockets: 1 });
     const onClosed = () => this.#isOver || this.closed[kind]++;
     while (!this.#isOver) {
       const sent = performance.now();
-      const fault = await ask({ port: this.#port, path, body, agent, onClosed }).then(
+      const fault = await ask({ port: this.#port, isSecure, path, body, agent, onClosed }).then(
         ({ status, text }) => (status === 200 && text === expected ? undefined : `HTTP_${status}`),
         (error) => error.code ?? error.message,
       );
@@ -59,7 +64,8 @@ export class Clients {
   /** Opens a new connection whenever the last one is closed. */
   async #talk() {
     while (!this.#isOver) {
-      const ws = new WebSocket(`ws://127.0.0.1:${this.#port}`);
+      const scheme = this.#isSecure ? "wss" : "ws";
+      const ws = new WebSocket(`${scheme}://127.0.0.1:${this.#port}`, { rejectUnauthorized: false });
       const closed = new Promise((resolve) => ws.once("close", () => resolve("CLOSED")));
       ws.on("error", () => {});
       const opened = new Promise((resolve) => ws.once("open", () => resolve("OPEN")));
@@ -88,11 +94,12 @@ export class Clients {
 }
 
 /** Sends one request, once. `onClosed` is called when a keep-alive connection is closed. */
-export function ask({ port, path, body, agent, onClosed }) {
+export function ask({ port, isSecure = false, path, body, agent, onClosed }) {
   return new Promise((resolve, reject) => {
     const method = body === undefined ? "GET" : "POST";
-    const options = { host: "127.0.0.1", port, path, method, agent, timeout: ANSWER_TIMEOUT };
-    const sent = request(options, (response) => {
+    const where = { host: "127.0.0.1", port, path, rejectUnauthorized: false };
+    const options = { ...where, method, agent, timeout: ANSWER_TIMEOUT };
+    const sent = (isSecure ? https : http).request(options, (response) => {
       let text = "";
       response.setEncoding("utf8").on("data", (chunk) => (text += chunk));
       response.once("error", reject);
@@ -113,7 +120,7 @@ function watch(socket, onClosed) {
   if (watched.has(socket)) return;
   watched.add(socket);
   // A connection that was never open is a failed request, not a closed connection.
-  socket.once("connect", () => socket.once("close", onClosed));
+  socket.once(socket.encrypted ? "secureConnect" : "connect", () => socket.once("close", onClosed));
 }
 
 function rest(pause) {

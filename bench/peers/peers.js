@@ -12,12 +12,13 @@ const run = promisify(execFile);
 const { NODE_EXTRA_CA_CERTS: _, ...environment } = process.env;
 
 /**
- * Starts a peer on a port. Returns the functions that upgrade and stop it, or throws `Missing` if the peer cannot be
- * installed. `upgrade` gets the PID that answers now; the upgrade is over when another PID answers.
+ * Starts a peer with the variables PORT and, over TLS, TLS_KEY and TLS_CERT. Returns the functions that upgrade and stop it,
+ * or throws `Missing` if the peer cannot be installed. `upgrade` gets the PID that answers now; the upgrade is over when
+ * another PID answers.
  */
 export const peers = {
-  handover: (port) => signalled("handover-server.js", port, { follow: true }),
-  cluster: (port) => signalled("cluster-server.js", port, { follow: false }),
+  handover: (settings) => signalled("handover-server.js", settings, { follow: true }),
+  cluster: (settings) => signalled("cluster-server.js", settings, { follow: false }),
   pm2: startWithPm2,
   tableflip: startTableflip,
   restart: stopAndStart,
@@ -26,8 +27,8 @@ export const peers = {
 export class Missing extends Error {}
 
 /** A peer that SIGHUP upgrades. `follow`: the signal goes to the process that answers, not to the first one. */
-function signalled(program, port, { follow }) {
-  const child = start(process.execPath, [pathOf(program)], port);
+function signalled(program, settings, { follow }) {
+  const child = start(process.execPath, [pathOf(program)], settings);
   return bySignal(child, follow);
 }
 
@@ -39,10 +40,10 @@ function bySignal(child, follow) {
 }
 
 /** PM2's daemon gets a home directory of its own, which `stop` removes. */
-async function startWithPm2(port) {
+async function startWithPm2(settings) {
   const pm2 = await findPm2();
   const home = mkdtempSync(join(tmpdir(), "handover-pm2-"));
-  const env = { ...environment, PM2_HOME: home, PORT: String(port) };
+  const env = { ...environment, PM2_HOME: home, ...settings };
   const call = (...args) => run(process.execPath, [pm2, ...args], { env, timeout: COMMAND_TIMEOUT });
   const stop = async () => {
     await call("kill").finally(() => rmSync(home, { recursive: true, force: true }));
@@ -74,7 +75,7 @@ export async function findPm2() {
 }
 
 /** Needs Debian's golang-go and golang-github-cloudflare-tableflip-dev. */
-async function startTableflip(port) {
+async function startTableflip(settings) {
   const directory = mkdtempSync(join(tmpdir(), "handover-tableflip-"));
   const program = join(directory, "server");
   const env = { ...environment, GO111MODULE: "off", GOPATH: "/usr/share/gocode" };
@@ -85,13 +86,13 @@ async function startTableflip(port) {
     remove();
     throw new Missing(error.code === "ENOENT" ? "go is not installed" : `go build: ${error.stderr}`);
   }
-  const { upgrade, stop } = bySignal(start(program, [], port), true);
+  const { upgrade, stop } = bySignal(start(program, [], settings), true);
   return { upgrade, stop: () => stop().finally(remove) };
 }
 
 /** A stop and a start, without any of these tools. */
-function stopAndStart(port) {
-  let child = start(process.execPath, [pathOf("plain-server.js")], port);
+function stopAndStart(settings) {
+  let child = start(process.execPath, [pathOf("plain-server.js")], settings);
   return {
     upgrade: async () => {
       const ended = new Promise((resolve) => child.once("exit", resolve));
@@ -99,15 +100,15 @@ function stopAndStart(port) {
       const killer = setTimeout(() => child.kill("SIGKILL"), STOP_TIMEOUT);
       await ended;
       clearTimeout(killer);
-      child = start(process.execPath, [pathOf("plain-server.js")], port);
+      child = start(process.execPath, [pathOf("plain-server.js")], settings);
     },
     stop: async () => end(child),
   };
 }
 
-function start(command, args, port) {
+function start(command, args, settings) {
   return spawn(command, args, {
-    env: { ...environment, PORT: String(port) },
+    env: { ...environment, ...settings },
     // A process group of its own can be killed as a whole, whichever processes are in it by then.
     detached: true,
     stdio: ["ignore", "ignore", "inherit"],

@@ -1,11 +1,16 @@
 // The effect of upgrades on the clients of a server, with handover and with other tools. The clients are the same and
 // never retry, and the servers are as similar as possible. A steady period comes first, then the upgrades.
 //
-//   npm run bench:peers [-- --upgrades 20] [--only handover,pm2,cluster,restart,tableflip] [--json]
+//   npm run bench:peers [-- --upgrades 20] [--only handover,pm2,cluster,restart,tableflip] [--tls] [--json]
 //
+// With --tls the clients speak HTTPS and wss, over TLS 1.3, to a certificate that openssl makes.
 // It takes about two minutes for each peer. PM2 is installed into a cache directory when it is first needed;
 // tableflip needs Debian's golang-go and golang-github-cloudflare-tableflip-dev. A peer that cannot be installed is
 // left out. Exits with 1 if handover failed a request or closed a connection.
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { freePort } from "../free-port.js";
@@ -17,6 +22,7 @@ const { values } = parseArgs({
   options: {
     upgrades: { type: "string", default: "20" },
     only: { type: "string", default: Object.keys(peers).join() },
+    tls: { type: "boolean", default: false },
     json: { type: "boolean" },
   },
 });
@@ -29,6 +35,7 @@ const WINDOW = 1_500;
 /** ms: for an upgrade, and for the exit of the old process. */
 const UPGRADE_TIMEOUT = 20_000;
 
+const identity = values.tls ? makeIdentity() : {};
 let running;
 process.once("SIGINT", () => void Promise.resolve(running?.stop()).finally(() => process.exit(130)));
 const results = {};
@@ -44,20 +51,20 @@ for (const name of values.only.split(",")) {
     console.error(`${name} was left out: ${error.message}`);
   }
 }
-if (values.json) console.log(JSON.stringify({ upgrades, peers: results }));
+if (values.json) console.log(JSON.stringify({ upgrades, tls: values.tls, peers: results }));
 const own = Object.values(results.handover?.kinds ?? {});
 if (own.some(({ failed, closed }) => failed + closed > 0)) process.exitCode = 1;
 
 async function measure(name) {
   const port = await freePort();
   progress(`${name}: starts`);
-  const peer = await peers[name](port);
+  const peer = await peers[name]({ PORT: String(port), ...identity });
   running = peer;
   let pid;
   let clients;
   try {
     ({ pid } = await answering(port, undefined));
-    clients = new Clients(port);
+    clients = new Clients(port, values.tls);
     progress(`${name}: steady`);
     await sleep(STEADY);
     const before = { ...clients.closed };
@@ -81,11 +88,22 @@ async function measure(name) {
   }
 }
 
+/** A key and a certificate in a temporary directory, as variables of the servers. */
+function makeIdentity() {
+  const directory = mkdtempSync(join(tmpdir(), "handover-peers-"));
+  process.once("exit", () => rmSync(directory, { recursive: true, force: true }));
+  const [TLS_KEY, TLS_CERT] = [join(directory, "key.pem"), join(directory, "cert.pem")];
+  const curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+  const files = ["-keyout", TLS_KEY, "-out", TLS_CERT];
+  execFileSync("openssl", ["req", "-x509", ...curve, "-subj", "/CN=localhost", ...files], { stdio: "pipe" });
+  return { TLS_KEY, TLS_CERT };
+}
+
 /** Waits until another process than `old` answers a new connection. */
 async function answering(port, old) {
   const end = performance.now() + UPGRADE_TIMEOUT;
   while (performance.now() < end) {
-    const pid = await ask({ port, path: "/", agent: false }).then(
+    const pid = await ask({ port, isSecure: values.tls, path: "/", agent: false }).then(
       (reply) => reply.pid,
       () => old,
     );

@@ -1,4 +1,5 @@
 // The server of app.js in Go, upgraded by tableflip on SIGHUP as in the README of tableflip.
+// With TLS_KEY and TLS_CERT it speaks HTTPS, too.
 package main
 
 import (
@@ -38,7 +39,11 @@ func main() {
 		log.Fatal(err)
 	}
 	server := http.Server{Handler: http.HandlerFunc(serve)}
-	go server.Serve(listener)
+	if key := os.Getenv("TLS_KEY"); key != "" {
+		go server.ServeTLS(listener, os.Getenv("TLS_CERT"), key)
+	} else {
+		go server.Serve(listener)
+	}
 	if err := upg.Ready(); err != nil {
 		log.Fatal(err)
 	}
