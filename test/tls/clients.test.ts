@@ -1,9 +1,11 @@
-import { execFile, execFileSync } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import { selfSigned } from "../support/client.js";
+import { isMissing } from "../support/installed.js";
 import { brief, Service, temporaryDirectory } from "../support/service.js";
 
 const run = promisify(execFile);
@@ -37,68 +39,117 @@ public class Client {
 }
 `;
 
-/** Each asks for paths one after another, on one connection, and prints the answers. */
-const CLIENTS: Record<string, (port: string, paths: string[]) => string[]> = {
-  curl: (port, paths) => [
-    "curl",
-    "-sk",
-    "-w",
-    "\n",
-    ...paths.map((path) => `https://127.0.0.1:${port}${path}`),
-  ],
-  "Python's ssl": (port, paths) => ["python3", "-c", PYTHON, port, ...paths],
-  "wget, of GnuTLS": (port, paths) => [
-    "wget",
-    "-qO-",
-    "--no-check-certificate",
-    ...paths.map((path) => `https://127.0.0.1:${port}${path}`),
-  ],
-  Java: (port, paths) => ["java", fileOf("Client.java", JAVA), port, ...paths],
+const GO = `
+package main
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+)
+
+func main() {
+	config := &tls.Config{InsecureSkipVerify: true}
+	client := http.Client{Transport: &http.Transport{TLSClientConfig: config}}
+	for _, path := range os.Args[2:] {
+		response, err := client.Get("https://127.0.0.1:" + os.Args[1] + path)
+		if err != nil {
+			panic(err)
+		}
+		text, _ := io.ReadAll(response.Body)
+		response.Body.Close()
+		fmt.Println(string(text))
+	}
+}
+`;
+
+interface HttpsClient {
+  /** Of its command. */
+  program: string;
+  /** Asks for paths one after another, on one connection; the answers, perhaps without anything between them. */
+  ask: (port: string, paths: string[]) => Promise<string>;
+}
+
+const CLIENTS: Record<string, HttpsClient> = {
+  curl: {
+    program: "curl",
+    ask: (port, paths) => output("curl", "-sk", "-w", "\n", ...urls(port, paths)),
+  },
+  "Python's ssl": {
+    program: "python3",
+    ask: (port, paths) => output("python3", "-c", PYTHON, port, ...paths),
+  },
+  "wget, of GnuTLS,": {
+    program: "wget",
+    ask: (port, paths) => output("wget", "-qO-", "--no-check-certificate", ...urls(port, paths)),
+  },
+  Java: {
+    program: "java",
+    ask: (port, paths) => output("java", fileOf("Client.java", JAVA), port, ...paths),
+  },
+  Go: {
+    program: "go",
+    ask: (port, paths) => output("go", "run", fileOf("client.go", GO), port, ...paths),
+  },
+  "NSS, which is Firefox's,": { program: "tstclnt", ask: askByNss },
 };
 
 /** A request that has arrived before its connection could move is answered by the predecessor. */
 const PATHS = ["/", "/when-draining", "/", "/", "/", "/when-draining", "/", "/", "/"];
 
-const PROGRAMS: Record<string, string> = {
-  curl: "curl",
-  "Python's ssl": "python3",
-  "wget, of GnuTLS": "wget",
-  Java: "java",
-};
-
-for (const [name, command] of Object.entries(CLIENTS)) {
-  const program = PROGRAMS[name]!;
-  test.skipIf(!isInstalled(program))(
-    `${name} keeps its connection over two upgrades (${program})`,
-    async () => {
-      const service = Service.start("any-protocol.js", {
-        settings: { ...brief, ...selfSigned(), protocol: "https" },
-      });
-      const { port } = await service.until("accepting");
-      const [file, ...words] = command(String(port), PATHS);
-      const client = run(file!, words);
-      for (let generation = 0; generation < 2; generation++) {
-        await service.until("request", { generation, url: "/when-draining" });
-        await service.replace();
-        expect(await service.until("exit", { generation })).toMatchObject({ moved: 1, stayed: {} });
-      }
-      const pids = service.lines.filter(({ event }) => event === "request").map(({ pid }) => pid);
-      expect(pids).toHaveLength(PATHS.length);
-      // Some print nothing between two answers.
-      expect((await client).stdout.replaceAll(/\s/g, "")).toBe(pids.join(""));
-      expect(service.lines.filter(({ event }) => event === "connection")).toHaveLength(1);
-    },
-  );
+for (const [name, { program, ask }] of Object.entries(CLIENTS)) {
+  test.skipIf(isMissing(program))(`${name} keeps its connection over two upgrades (${program})`, async () => {
+    const service = Service.start("any-protocol.js", {
+      settings: { ...brief, ...selfSigned(), protocol: "https" },
+    });
+    const { port } = await service.until("accepting");
+    const answers = ask(String(port), PATHS);
+    for (let generation = 0; generation < 2; generation++) {
+      await service.until("request", { generation, url: "/when-draining" });
+      await service.replace();
+      expect(await service.until("exit", { generation })).toMatchObject({ moved: 1, stayed: {} });
+    }
+    const pids = service.lines.filter(({ event }) => event === "request").map(({ pid }) => pid);
+    expect(pids).toHaveLength(PATHS.length);
+    expect((await answers).replaceAll(/\s/g, "")).toBe(pids.join(""));
+    expect(service.lines.filter(({ event }) => event === "connection")).toHaveLength(1);
+  });
 }
 
-function isInstalled(program: string): boolean {
-  try {
-    execFileSync("which", [program], { stdio: "ignore" });
-    return true;
-  } catch {
-    return false;
+async function output(program: string, ...words: string[]): Promise<string> {
+  // Go compiles outside of modules, and keeps the result until the end of the test.
+  const env = { ...process.env, GO111MODULE: "off", GOCACHE: temporaryDirectory() };
+  return (await run(program, words, { env })).stdout;
+}
+
+function urls(port: string, paths: string[]): string[] {
+  return paths.map((path) => `https://127.0.0.1:${port}${path}`);
+}
+
+/** NSS's own client sends what it is given, and prints what it receives. */
+async function askByNss(port: string, paths: string[]): Promise<string> {
+  const words = ["-D", "-o", "-V", "tls1.3:tls1.3", "-h", "127.0.0.1", "-p", port];
+  const client = spawn("tstclnt", words, { stdio: ["pipe", "pipe", "ignore"] });
+  onTestFinished(() => void client.kill());
+  let [shown, answers] = ["", ""];
+  client.stdout.setEncoding("utf8").on("data", (text: string) => (shown += text));
+  for (const path of paths) {
+    client.stdin.write(`GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`);
+    let whole: RegExpExecArray | null;
+    while ((whole = WHOLE.exec(shown)) === null || whole[2]!.length < Number(whole[1])) {
+      const [ended] = await Promise.race([once(client.stdout, "data"), once(client, "exit").then(() => [])]);
+      if (ended === undefined) throw new Error(`tstclnt has ended: ${shown}`);
+    }
+    answers += whole[2];
+    shown = "";
   }
+  return answers;
 }
+
+/** A response: the length of its body, and the body. */
+const WHOLE = /content-length: (\d+)[^]*?\r\n\r\n([^]*)$/i;
 
 function fileOf(name: string, text: string): string {
   const file = join(temporaryDirectory(), name);
