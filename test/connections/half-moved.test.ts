@@ -2,6 +2,9 @@ import { expect, test } from "vitest";
 import { Client, selfSigned } from "../support/client.js";
 import { Service } from "../support/service.js";
 
+/** Of successors over TLS. The whole proof: `npm run test:kills`. */
+const KILLS = Number(process.env["HANDOVER_KILLS"] ?? 16);
+
 /** One offer has up to 64 connections. */
 const GREETED = 64;
 const UNTOUCHED = 36;
@@ -9,7 +12,7 @@ const UNTOUCHED = 36;
 test.each([
   ["", 4, () => ({}), (port: number) => Client.open(port)],
   // With TLS a predecessor that continued one would use the sequence numbers of the greeting again.
-  ["TLS ", 16, selfSigned, (port: number) => Client.openTls(port)],
+  ["TLS ", KILLS, selfSigned, (port: number) => Client.openTls(port)],
 ])(
   "a %sconnection on which a successor has written before it died is closed, and others are taken back",
   async (_, rounds, identity, open) => {
@@ -29,6 +32,26 @@ test.each([
       expect((await Promise.all(ends)).filter((end) => !["end", "ECONNRESET"].includes(end))).toEqual([]);
       for (const client of clients) client.socket.destroy();
     }
+  },
+  120_000 + 3_000 * KILLS,
+);
+
+test.each(["stopped", "blocked"])(
+  "a TLS connection on which a successor has written before it was %s and killed is closed, and others are taken back",
+  async (hangs) => {
+    // Longer than it takes to adopt on a busy machine: a process that is confirmed is not killed.
+    const settings = { greets: 8, dies: 1, hangs, probation: 3_000, ...selfSigned() };
+    const { service, port } = await start(settings);
+    const clients = await Promise.all(Array.from({ length: 12 }, () => Client.openTls(port)));
+    for (const client of clients) expect(await say(client, "a\n")).toBe("0 1\n");
+    expect(await service.upgrade("rollback")).toMatchObject({ code: "ERR_UNRESPONSIVE" });
+    const outcomes = await Promise.all(clients.map(outcome));
+    expect(outcomes.toSorted()).toEqual([
+      ...Array.from({ length: 4 }, () => "0 2\n"),
+      ...Array.from({ length: 8 }, () => "greeting\n"),
+    ]);
+    const ends = clients.filter(({ text }) => text === "greeting\n").map(({ ended }) => ended);
+    expect((await Promise.all(ends)).filter((end) => !["end", "ECONNRESET"].includes(end))).toEqual([]);
   },
 );
 
