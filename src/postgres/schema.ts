@@ -56,6 +56,7 @@ create table if not exists handover.offer (
 ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02);
 create index if not exists offer_open on handover.offer (service, topic, seq) where claimant is null;
 create index if not exists offer_claimant on handover.offer (service, claimant, withdrawn) where claimant is not null;
+create index if not exists offer_unit on handover.offer (seat, unit);
 create index if not exists offer_expires on handover.offer (service, expires) where expires is not null;
 create index if not exists offer_settled on handover.offer (service, seq) where settled;
 create table if not exists handover.role (

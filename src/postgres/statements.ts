@@ -16,6 +16,10 @@ const ALIVE = "z.seen > now() - z.lease * interval '1 ms'";
 const isAlive = (seat: string): string =>
   `exists (select from handover.seat z where z.seat = ${seat} and ${ALIVE})`;
 
+/** Whether the unit `u` is on offer: whoever takes it has its state. Not so after three processes have died with it. */
+const OFFERED = `exists (select from handover.offer o where o.seat = u.seat and o.unit = u.id and o.service = u.service
+      and o.topic = u.kind and o.deaths < 3)`;
+
 /** A seat whose lease is nearly over is not renewed: others may have seen that it has ended. */
 const RENEWABLE = "s.seen > now() - s.lease * interval '0.8 ms'";
 
@@ -56,7 +60,10 @@ export const STATEMENTS = {
   renew: `update handover.seat s set seen = now() where s.seat = $1 and ${RENEWABLE}`,
 
   /** $1 seat, $2 channel, $3 service */
-  leave: `with gone as (delete from handover.seat where seat = $1 returning seat),
+  leave: `with offers as (select count(*) as left from handover.offer where seat = $1 and unit is not null),
+    gone as (delete from handover.seat using offers where seat = $1 and offers.left = 0 returning seat),
+    over as (update handover.seat set draining = true, seen = now() - lease * interval '1 ms' from offers
+      where seat = $1 and offers.left > 0),
     roles as (update handover.role set seat = null where seat = $1 returning name),
     freed as (update handover.offer set claimant = null where service = $3 and claimant = $1 and not settled)
     select pg_notify($2, 'seat') from gone union all select pg_notify($2, 'role') from (select from roles limit 1) r`,
@@ -77,9 +84,11 @@ export const STATEMENTS = {
       select o.seq from handover.offer o where o.service = $1 and o.settled and not ${isAlive("o.seat")}
       order by o.seq limit ${MOST_SWEPT} for update skip locked),
     over as (delete from handover.offer o using known where o.seq = known.seq),
+    old as (select gone.seat from gone where gone.seen < now() - gone.lease * interval '10 ms'),
+    refused as (delete from handover.offer o using old where o.seat = old.seat and o.unit is not null and o.claimant is null),
     dead as (
-      select z.seat from handover.seat z join gone using (seat) where z.seen < now() - z.lease * interval '10 ms'
-        and not exists (select from handover.offer o where o.seat = z.seat)
+      select z.seat from handover.seat z join old using (seat)
+      where not exists (select from handover.offer o where o.seat = z.seat)
         and not exists (select from handover.offer o where o.service = $1 and o.claimant = z.seat)
       for update of z skip locked),
     lost as (delete from handover.unit u using dead where u.seat = dead.seat),
@@ -91,12 +100,12 @@ export const STATEMENTS = {
     select $1, $2, x.id, x.name, $5, ${NOW_FENCE} from unnest($3::text[], $4::text[]) x (id, name)
     on conflict (service, kind, id) do update set seat = $5, fence = greatest(u.fence + 1, ${NOW_FENCE},
       (select z.fence + ${SKIP} from handover.seat z where z.seat = u.seat and z.seat <> $5))
-    where u.seat = $5 or u.seat = $6 or not ${isAlive("u.seat")}
+    where u.seat = $5 or u.seat = $6 or not (${isAlive("u.seat")} or ${OFFERED})
     returning u.id, u.fence`,
 
   /** $1 service, $2 kind, $3 ids */
   owners: `select u.id, u.seat as owner, ${SEAT} from handover.unit u left join handover.seat z on z.seat = u.seat
-    where u.service = $1 and u.kind = $2 and u.id = any ($3) and ${ALIVE}`,
+    where u.service = $1 and u.kind = $2 and u.id = any ($3) and (${ALIVE} or ${OFFERED})`,
 
   /** $1 service, $2 kind, $3 ids, $4 fences, $5 seat */
   disown: `delete from handover.unit u using unnest($3::text[], $4::bigint[]) x (id, fence)
@@ -105,9 +114,7 @@ export const STATEMENTS = {
   /** $1 service, $2 kind, $3 seat, $4 limit */
   orphans: `with free as (
       select u.ctid, u.seat from handover.unit u where u.service = $1 and u.kind = $2 and u.seat <> $3
-        and not ${isAlive("u.seat")}
-        and not exists (select from handover.offer o
-          where o.service = u.service and o.topic = u.kind and o.unit = u.id and o.seat = u.seat and o.deaths < 3)
+        and not (${isAlive("u.seat")} or ${OFFERED})
       limit $4 for update skip locked)
     update handover.unit u set seat = $3, fence = greatest(u.fence + 1, ${NOW_FENCE},
       (select z.fence + ${SKIP} from handover.seat z where z.seat = free.seat))
@@ -117,7 +124,8 @@ export const STATEMENTS = {
    * $1 service, $2 seat, $3 channel, then columns: $4 keys, $5 topics, $6 kinds, $7 labels, $8 units, $9 ids, $10 fences,
    * $11 versions, $12 codecs, $13 all bodies in one, $14 ttls in ms; $15 the key of the first; $16 where each body begins, from 1, $17 and its bytes
    */
-  offer: `with open as (select s.seat from handover.seat s where s.seat = $2 and not ($15 = any (s.voided)) for share),
+  offer: `with open as (
+      select z.seat from handover.seat z where z.seat = $2 and ${ALIVE} and not ($15 = any (z.voided)) for share),
     offered as (
       insert into handover.offer (service, topic, kind, label, unit, id, seat, key, fence, version, codec, body, offered, expires)
       select $1, x.topic, x.kind, x.label, x.unit, x.id, $2, x.key, greatest(x.fence, u.fence), x.version, x.codec,

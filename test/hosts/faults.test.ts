@@ -129,6 +129,29 @@ describe("a process that does not run for longer than its lease", () => {
 });
 
 describe("what else may go wrong", () => {
+  test("a unit that a dead host has offered is not started anew: its state is taken", async () => {
+    const service = `faults ${services++}`;
+    const join = (): Host => joinHosts(server.exchange({ service, lease: 60_000 }));
+    const [owner, refusing, starting] = [join(), join(), join()];
+    const end = refusing.hosts.exchange.subscribe("unit", "room", async () => new Promise(() => {}));
+    await owner.hosts.directory.own("room", ["x"]);
+    await peers(owner, 1);
+    owner.hosts.exchange.offer([parcel("x", { kind: "unit", label: "room" })]);
+    await expect
+      .poll(async () =>
+        server.query("select from handover.offer where claimant is not null and service = $1", [service]),
+      )
+      .toHaveLength(1);
+    const dies = "update handover.seat set seen = now() - lease * interval '1 ms' where seat = $1";
+    await server.query(dies, [owner.name().seat]);
+    expect(await starting.hosts.directory.own("room", ["x"])).toEqual([{ owner: owner.name() }]);
+    end();
+    await refusing.hosts.leave();
+    const running = runs(starting);
+    await expect.poll(() => [...running]).toEqual(["x"]);
+    await expect.poll(async () => starting.hosts.directory.where("room", "x")).toEqual(starting.name());
+  });
+
   test("two services of different programs with one name do not take each other's kinds", async () => {
     const service = `faults ${services++}`;
     const [a, b] = [joinHosts(server.exchange({ service })), joinHosts(server.exchange({ service }))];
