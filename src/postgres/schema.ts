@@ -59,6 +59,10 @@ create index if not exists offer_claimant on handover.offer (service, claimant, 
 create index if not exists offer_unit on handover.offer (seat, unit);
 create index if not exists offer_expires on handover.offer (service, expires) where expires is not null;
 create index if not exists offer_settled on handover.offer (service, seq) where settled;
+create table if not exists handover.fence (
+  service text primary key,
+  fence bigint not null
+);
 create table if not exists handover.role (
   service text not null,
   name text not null,

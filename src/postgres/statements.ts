@@ -23,6 +23,11 @@ const OFFERED = `exists (select from handover.offer o where o.seat = u.seat and 
 /** A seat whose lease is nearly over is not renewed: others may have seen that it has ended. */
 const RENEWABLE = "s.seen > now() - s.lease * interval '0.8 ms'";
 
+/** A fence that is ahead of the clock would be given again, when the row of its unit has gone. */
+const keepFence = (rows: string): string => `insert into handover.fence as f (service, fence)
+    select $1, max(r.fence) from ${rows} r having max(r.fence) >= ${NOW_FENCE}
+    on conflict (service) do update set fence = greatest(f.fence, excluded.fence)`;
+
 const SEAT = `z.seat, z.holder, z.about, z.topics, z.draining, z.fence, (extract(epoch from z.started) * 1000)::bigint as started`;
 
 /** The statements, each one round trip. READ COMMITTED is enough: each row decides for itself, under its lock. */
@@ -87,17 +92,20 @@ export const STATEMENTS = {
     old as (select gone.seat from gone where gone.seen < now() - gone.lease * interval '10 ms'),
     refused as (delete from handover.offer o using old where o.seat = old.seat and o.unit is not null and o.claimant is null),
     dead as (
-      select z.seat from handover.seat z join old using (seat)
+      select z.seat, z.fence from handover.seat z join old using (seat)
       where not exists (select from handover.offer o where o.seat = z.seat)
         and not exists (select from handover.offer o where o.service = $1 and o.claimant = z.seat)
       for update of z skip locked),
-    lost as (delete from handover.unit u using dead where u.seat = dead.seat),
+    lost as (
+      delete from handover.unit u using dead where u.seat = dead.seat returning greatest(u.fence, dead.fence + ${SKIP}) as fence),
+    kept as (${keepFence("lost")}),
     forgotten as (delete from handover.seat z using dead where z.seat = dead.seat)
     select pg_notify($2, 'offer') from freed limit 1`,
 
   /** $1 service, $2 kind, $3 ids, $4 names, $5 seat, $6 the seat that offers them */
   own: `insert into handover.unit as u (service, kind, id, name, seat, fence)
-    select $1, $2, x.id, x.name, $5, ${NOW_FENCE} from unnest($3::text[], $4::text[]) x (id, name)
+    select $1, $2, x.id, x.name, $5, greatest(${NOW_FENCE}, f.fence + 1) from unnest($3::text[], $4::text[]) x (id, name)
+      left join handover.fence f on f.service = $1
     on conflict (service, kind, id) do update set seat = $5, fence = greatest(u.fence + 1, ${NOW_FENCE},
       (select z.fence + ${SKIP} from handover.seat z where z.seat = u.seat and z.seat <> $5))
     where u.seat = $5 or u.seat = $6 or not (${isAlive("u.seat")} or ${OFFERED})
@@ -108,8 +116,11 @@ export const STATEMENTS = {
     where u.service = $1 and u.kind = $2 and u.id = any ($3) and (${ALIVE} or ${OFFERED})`,
 
   /** $1 service, $2 kind, $3 ids, $4 fences, $5 seat */
-  disown: `delete from handover.unit u using unnest($3::text[], $4::bigint[]) x (id, fence)
-    where u.service = $1 and u.kind = $2 and u.id = x.id and u.seat = $5 and u.fence <= x.fence`,
+  disown: `with gone as (
+      delete from handover.unit u using unnest($3::text[], $4::bigint[]) x (id, fence)
+      where u.service = $1 and u.kind = $2 and u.id = x.id and u.seat is not distinct from $5 and u.fence <= x.fence
+      returning x.fence)
+    ${keepFence("gone")}`,
 
   /** $1 service, $2 kind, $3 seat, $4 limit */
   orphans: `with free as (

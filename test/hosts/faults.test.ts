@@ -129,6 +129,22 @@ describe("a process that does not run for longer than its lease", () => {
 });
 
 describe("what else may go wrong", () => {
+  test("a fence that is ahead of the clock is not given again when its unit has ended", async () => {
+    const service = `faults ${services++}`;
+    const join = (): Host => joinHosts(server.exchange({ service, lease: 60_000 }));
+    const [dead, heir] = [join(), join()];
+    await dead.hosts.directory.own("room", ["x"]);
+    await expect.poll(() => heir.hosts.isHeld).toBe(true);
+    const dies =
+      "update handover.seat set seen = now() - lease * interval '1 ms', fence = fence + (1::bigint << 40) where seat = $1";
+    await server.query(dies, [dead.name().seat]);
+    const [inherited] = await heir.hosts.directory.own("room", ["x"]);
+    const { fence } = inherited as { fence: number };
+    heir.hosts.directory.disown("room", [{ id: "x", fence }]);
+    const [again] = await join().hosts.directory.own("room", ["x"]);
+    expect((again as { fence: number }).fence).toBeGreaterThan(fence);
+  });
+
   test("a unit that a dead host has offered is not started anew: its state is taken", async () => {
     const service = `faults ${services++}`;
     const join = (): Host => joinHosts(server.exchange({ service, lease: 60_000 }));
