@@ -10,6 +10,11 @@ export class Dice {
     return list[Math.floor(this.#next() * list.length)]!;
   }
 
+  /** A whole number from 0 to `limit - 1`. */
+  below(limit: number): number {
+    return Math.floor(this.#next() * limit);
+  }
+
   percent(chance: number): boolean {
     return this.#next() * 100 < chance;
   }

@@ -137,7 +137,10 @@ export class UnitRegistry implements Units<unknown, unknown> {
     }
     const unit = await claims.begin(id, unitTimeout, doing, (fence) => {
       this.#host.assertMayRun(doing);
-      return this.#begin(id, initial, fence);
+      // Meanwhile it may have come as the unit of a host that has died.
+      const recovered = this.#running(id);
+      recovered?.own(fence);
+      return recovered ?? this.#begin(id, initial, fence);
     });
     return unit.started;
   }
