@@ -23,6 +23,7 @@ const entries = {
   supervisor: "supervisor/index",
   auto: "auto/index",
   postgres: "postgres/index",
+  kubernetes: "kubernetes/index",
 };
 
 /** What `auto` loads with the first server that it takes over. */

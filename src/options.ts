@@ -42,7 +42,7 @@ export interface UpgraderOptions {
    */
   compileCache?: boolean | string;
   /**
-   * The service's other hosts: `postgres()` of `handover/postgres`. Units, slots and roles with the scope `"global"` need it.
+   * The service's other hosts: `postgres()` of `handover/postgres`, or `kubernetesLease()` of `handover/kubernetes`. Units, slots and roles with the scope `"global"` need it.
    * Default: none.
    */
   exchange?: HostExchange;
@@ -206,7 +206,7 @@ function isHostExchange(value: unknown): value is HostExchange {
 
 function readExchange(value: unknown): HostExchange | undefined {
   if (value === undefined || isHostExchange(value)) return value;
-  throw wrongOption("exchange", "what postgres() of handover/postgres returns", value);
+  throw wrongOption("exchange", "what postgres() or kubernetesLease() returns", value);
 }
 
 /** @throws {HandoverError} `ERR_OPTION` */

@@ -124,11 +124,12 @@ export function target(address: unknown): NetConnectOpts {
 }
 
 /** A self-signed key and certificate. */
-export function selfSigned(): { key: string; cert: string } {
+export function selfSigned(...extensions: string[]): { key: string; cert: string } {
   const directory = temporaryDirectory();
   const [key, cert] = [join(directory, "key"), join(directory, "cert")];
   const request =
     "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=localhost";
-  execFileSync("openssl", [...request.split(" "), "-keyout", key, "-out", cert], { stdio: "pipe" });
+  const more = extensions.flatMap((extension) => ["-addext", extension]);
+  execFileSync("openssl", [...request.split(" "), ...more, "-keyout", key, "-out", cert], { stdio: "pipe" });
   return { key: readFileSync(key, "utf8"), cert: readFileSync(cert, "utf8") };
 }
