@@ -1,6 +1,6 @@
 // A chat in rooms on several hosts: ws://HOST:PORT/<room>. A room runs on one host. When that stops, the room moves to
 // another one; its members are told the address, and connect again. Start it with DATABASE=postgres://… and an ADDRESS on
-// each host, after: handover migrate postgres://…
+// each host, after: handover migrate postgres://…. See it live with: npm run example:hosts
 import { createServer } from "node:http";
 import { Upgrader } from "handover";
 import { postgres } from "handover/postgres";
@@ -20,7 +20,7 @@ const wss = new WebSocketServer({ server });
 const rooms = upg.units("room", {
   scope: "global",
   version: 1,
-  run: (_, { history }, { attach }) => ({ history, attach, members: new Set() }),
+  run: (_, { history }, { attach, signal }) => ({ history, attach, signal, members: new Set() }),
   // The members cannot move to another host. They are closed with 1012 and the new address when the room is there.
   freeze: (_, { history }) => ({ history }),
   // Their messages are lost with a host that dies: a database would have them.
@@ -48,11 +48,14 @@ wss.on("connection", async (ws, request) => {
   room.attach(ws);
   room.members.add(ws);
   ws.on("close", () => room.members.delete(ws));
-  if (request.handover === undefined) for (const text of room.history) ws.send(text);
+  // What it is told first, so that it knows which of its own things got lost with its last connection.
+  if (request.handover === undefined) ws.send(room.history.join("\n"));
   for (const text of early) say(room, text);
 });
 
 function say(room, text) {
+  // The room has been frozen: what is said now is not in the state that moves. Its members say it again where it is.
+  if (room.signal.aborted) return;
   room.history.push(text);
   for (const member of room.members) member.send(text);
 }
