@@ -15,7 +15,7 @@ import { Http1, INTERCEPTED, speaksHttp1, type Http1Connections } from "./http1.
 import { Http2Sessions } from "./http2.js";
 import { type Movable, OpenConnection } from "./freeze.js";
 import { decodeConnection, forgetSecrets, SECURE_KIND } from "./connection-parcel.js";
-import { onClose } from "./on-close.js";
+import { onClose } from "../util/on-close.js";
 import { UnregisteredWebSockets } from "./unregistered-web-sockets.js";
 
 /** How the connections of a server move: by an adapter, not at all, or by default. */

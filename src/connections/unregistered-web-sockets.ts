@@ -3,7 +3,7 @@ import type { IncomingMessage } from "node:http";
 import type { Server, Socket } from "node:net";
 import { wrapMember } from "../platform/node-internals.js";
 import type { CloseStrategy } from "./adapter.js";
-import { onClose } from "./on-close.js";
+import { onClose } from "../util/on-close.js";
 import { WatchedWrites } from "./watched-writes.js";
 
 /** Sockets of WebSockets that `handover/ws` moves or closes. */

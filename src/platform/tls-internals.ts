@@ -1,6 +1,6 @@
 import { Socket, type Server } from "node:net";
 import type { Server as TlsServer, TlsOptions, TLSSocket } from "node:tls";
-import { overrideMember, parserListener } from "./node-internals.js";
+import { parserListener } from "./node-internals.js";
 import { builtins } from "./builtins.js";
 
 /*
@@ -88,37 +88,50 @@ export function countParsed(socket: TLSSocket, count: RecordCount): void {
 /** `HTTPParser.kOnExecute` */
 const ON_EXECUTE = 5;
 
-/**
- * Calls `before` and `after` around each write to a connection, until the returned function is called; `after` gets the
- * bytes of plaintext that it took.
- */
-export function watchWrites(
-  socket: TLSSocket,
-  before: () => void,
-  after: (bytes: number) => void,
-): () => void {
-  type Writing = TLSSocket & { _writeGeneric: (...args: unknown[]) => void };
-  const writing = socket as Writing;
-  const write = writing._writeGeneric.bind(socket);
-  const handle = (socket as unknown as Internals)._handle!;
-  overrideMember(writing, "_writeGeneric", (...args) => {
-    before();
-    const { bytesWritten } = handle;
-    write(...args);
-    after(handle.bytesWritten - bytesWritten);
-  });
-  // To delete it would make V8 keep all members of the socket in a table.
-  return () => (writing._writeGeneric = (Object.getPrototypeOf(socket) as Writing)._writeGeneric);
+/** Hears of each write to a connection. */
+export interface WriteWatcher {
+  beforeWrite(): void;
+  /** @param bytes of plaintext that the write took */
+  afterWrite(bytes: number): void;
 }
 
-/** Calls `changed` when the program changes how many bytes a record of a connection takes. */
-export function watchFragments(socket: TLSSocket, changed: (size: number) => void): void {
+/*
+ * Members of sockets are assigned below. To define them takes longer, and to delete one makes V8 keep all members of the socket in
+ * a table.
+ */
+
+type Writing = TLSSocket & { _writeGeneric: (...args: unknown[]) => void };
+
+/** Tells of the writes to a connection, until {@link ignoreWrites}. */
+export function watchWrites(socket: TLSSocket, watcher: WriteWatcher): void {
+  const writing = socket as Writing;
+  const write = writing._writeGeneric;
+  const handle = (socket as unknown as Internals)._handle!;
+  writing._writeGeneric = (...args) => {
+    watcher.beforeWrite();
+    const { bytesWritten } = handle;
+    write.apply(writing, args);
+    watcher.afterWrite(handle.bytesWritten - bytesWritten);
+  };
+}
+
+export function ignoreWrites(socket: TLSSocket): void {
+  (socket as Writing)._writeGeneric = (Object.getPrototypeOf(socket) as Writing)._writeGeneric;
+}
+
+/** Hears how many bytes a record takes. */
+export interface FragmentWatcher {
+  onFragment(size: number): void;
+}
+
+/** Tells when the program changes how many bytes a record of a connection takes. */
+export function watchFragments(socket: TLSSocket, watcher: FragmentWatcher): void {
   const set = socket.setMaxSendFragment.bind(socket);
-  overrideMember(socket, "setMaxSendFragment", (size) => {
+  socket.setMaxSendFragment = (size) => {
     const isSet = set(size);
-    if (isSet) changed(size);
+    if (isSet) watcher.onFragment(size);
     return isSet;
-  });
+  };
 }
 
 /** Node's HTTP parser reads the bytes of a descriptor itself, unless it believes that another one does. */

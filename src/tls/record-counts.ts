@@ -3,10 +3,13 @@ import {
   asksForCertificate,
   countParsed,
   countReads,
+  ignoreWrites,
   secureStreams,
   watchFragments,
   watchWrites,
+  type FragmentWatcher,
   type RecordCount,
+  type WriteWatcher,
 } from "../platform/tls-internals.js";
 import { largestRecordOf } from "./max-fragment.js";
 import { LARGEST, OVERHEAD } from "./record-format.js";
@@ -20,7 +23,7 @@ export type Position = { receiving: number; sending: number } | "reading" | "wri
  * count of the records can be checked by arithmetic: half a record, padding, and every message that is not data
  * adds to the sum. The records that were sent follow from the bytes alone, as the server sends nothing but data.
  */
-export class RecordCounts implements RecordCount {
+export class RecordCounts implements RecordCount, WriteWatcher, FragmentWatcher {
   /** Received ones. */
   records = 0;
   readonly #socket: TLSSocket;
@@ -31,7 +34,6 @@ export class RecordCounts implements RecordCount {
   #base: number | undefined;
   /** Records that the program has written before that. */
   #early = 0;
-  #unwatch: () => void = () => {};
   #fragment: number | undefined;
   /** Bytes that are neither data nor overhead of a counted record, once they have been found to be exact. */
   #surplus: number | undefined;
@@ -62,17 +64,21 @@ export class RecordCounts implements RecordCount {
     if (streams === undefined || streams.plain.bytesWritten > 0 || streams.plain.bytesRead > 0) return;
     this.#readAtHandshake = streams.cipher.bytesRead;
     countReads(socket, this);
-    watchFragments(socket, (size) => (this.#fragment = size));
-    this.#unwatch = watchWrites(
-      socket,
-      () => {
-        if (this.#early === 0 && streams.plain.bytesRead > 0) this.#measureBase();
-      },
-      (bytes) => {
-        if (this.#base === undefined) this.#early += Math.ceil(bytes / LARGEST);
-      },
-    );
-    setImmediate(() => this.#measureFirst());
+    watchFragments(socket, this);
+    watchWrites(socket, this);
+    setImmediate(MEASURE_FIRST, this);
+  }
+
+  onFragment(size: number): void {
+    this.#fragment = size;
+  }
+
+  beforeWrite(): void {
+    if (this.#early === 0 && (secureStreams(this.#socket)?.plain.bytesRead ?? 0) > 0) this.#measureBase();
+  }
+
+  afterWrite(bytes: number): void {
+    if (this.#base === undefined) this.#early += Math.ceil(bytes / LARGEST);
   }
 
   /** After the listeners of `secureConnection`. */
@@ -115,10 +121,10 @@ export class RecordCounts implements RecordCount {
     const { plain, cipher } = streams;
     const waiting = cipher.bytesWritten === this.#flight ? plain.writeQueueSize : 0;
     this.#base = cipher.bytesWritten + waiting;
-    this.#unwatch();
+    ignoreWrites(this.#socket);
   }
 
-  #measureFirst(): void {
+  measureFirst(): void {
     const streams = secureStreams(this.#socket);
     if (streams === undefined) return;
     if (this.#early === 0) this.#measureBase();
@@ -137,7 +143,7 @@ export class RecordCounts implements RecordCount {
     if (this.largestRecord !== LARGEST) return false;
     const { plain, cipher } = streams;
     this.#base = cipher.bytesWritten - plain.bytesWritten - OVERHEAD * this.#early;
-    this.#unwatch();
+    ignoreWrites(this.#socket);
     return true;
   }
 
@@ -190,6 +196,9 @@ export class RecordCounts implements RecordCount {
     return this.#first !== undefined && plain.bytesRead > this.#first.plain && sum === this.#first.surplus;
   }
 }
+
+/** The same for all connections. */
+const MEASURE_FIRST = (counts: RecordCounts): void => counts.measureFirst();
 
 /** A client may send a ChangeCipherSpec, which means nothing: of 6 bytes. */
 const SURPLUSES = [0, 6];

@@ -2,22 +2,19 @@ import type { Socket } from "node:net";
 import type { Server as TlsServer, TLSSocket } from "node:tls";
 import { secureStreams } from "../platform/tls-internals.js";
 import type { RefusalCode } from "../errors.js";
+import { onClose } from "../util/on-close.js";
 import { suiteOf } from "./cipher-suites.js";
+import { CLIENT_TRAFFIC, isLabeled, LoggedSecrets, SERVER_HANDSHAKE } from "./logged-secrets.js";
 import { chainOf } from "./peer-certificate.js";
 import { RecordCounts } from "./record-counts.js";
 import { encodeSecure } from "./secure-state.js";
 
 interface Known {
   readonly counts: RecordCounts;
-  /** By Node's labels of the key log. */
-  readonly secrets: Partial<Record<Secret, Buffer>>;
+  readonly secrets: LoggedSecrets;
   /** Since when its records cannot be counted, in ms of `performance.now()`, and the mark of that moment. */
-  stuck?: { readonly mark: number; readonly since: number };
+  stuck: { readonly mark: number; readonly since: number } | undefined;
 }
-
-const SECRETS = ["CLIENT_TRAFFIC_SECRET_0", "SERVER_TRAFFIC_SECRET_0", "EXPORTER_SECRET"] as const;
-
-type Secret = (typeof SECRETS)[number];
 
 /**
  * Notes what a TLS server's own connections need to move: their secrets, which Node logs, and how many records they have
@@ -50,11 +47,10 @@ export class RecordWatch {
     const suite = suiteOf(socket.getCipher().standardName);
     if (suite === undefined) return "ERR_TLS_CIPHER";
     const known = this.#known.get(socket);
-    if (known === undefined || SECRETS.some((name) => known.secrets[name] === undefined))
-      return "ERR_TLS_RECORDS";
+    if (known === undefined || !known.secrets.isComplete) return "ERR_TLS_RECORDS";
     const position = known.counts.position(suite.hashLength);
     if (typeof position === "object") {
-      delete known.stuck;
+      known.stuck = undefined;
       return undefined;
     }
     if (position === "certificate") return "ERR_TLS_CERTIFICATE";
@@ -71,11 +67,16 @@ export class RecordWatch {
     if (typeof position !== "object") return undefined;
     const { alpnProtocol, authorized, authorizationError } = socket;
     const servername = (socket as { servername?: string | false }).servername ?? false;
-    return encodeSecure({
+    const [received, sent, exporter] = [
+      secrets.get("CLIENT_TRAFFIC_SECRET_0"),
+      secrets.get("SERVER_TRAFFIC_SECRET_0"),
+      secrets.get("EXPORTER_SECRET"),
+    ];
+    const frozen = encodeSecure({
       suite,
-      receiving: { secret: secrets.CLIENT_TRAFFIC_SECRET_0!, sequence: position.receiving },
-      sending: { secret: secrets.SERVER_TRAFFIC_SECRET_0!, sequence: position.sending },
-      exporter: secrets.EXPORTER_SECRET,
+      receiving: { secret: received, sequence: position.receiving },
+      sending: { secret: sent, sequence: position.sending },
+      exporter,
       largestRecord: counts.largestRecord,
       halfRecord: undefined,
       owesUpdate: false,
@@ -89,6 +90,8 @@ export class RecordWatch {
       },
       peerCertificates: chainOf(socket),
     });
+    for (const secret of [received, sent, exporter]) secret.fill(0);
+    return frozen;
   }
 
   /** Half a record comes to its end within this time, or its client sends nothing. */
@@ -99,26 +102,25 @@ export class RecordWatch {
     return now - known.stuck.since >= STUCK_AFTER;
   }
 
+  /** Runs five times in a handshake. */
   readonly #onKey = (line: Buffer, socket: TLSSocket): void => {
-    const label = line.toString("latin1", 0, line.indexOf(SPACE));
-    if (label === "SERVER_HANDSHAKE_TRAFFIC_SECRET") this.#knownOf(socket).counts.onClientHello();
-    if (label === "CLIENT_TRAFFIC_SECRET_0") this.#knownOf(socket).counts.onClientFinished();
-    if (isSecret(label)) {
-      const { secrets } = this.#knownOf(socket);
-      secrets[label] = fromHex(line, line.lastIndexOf(SPACE) + 1);
-    }
-    // The program may log the keys itself.
-    if (this.#server.listenerCount("keylog") === 1) line.fill(0);
+    const { counts, secrets } = this.#known.get(socket) ?? this.#begin(socket);
+    if (isLabeled(line, SERVER_HANDSHAKE)) counts.onClientHello();
+    if (isLabeled(line, CLIENT_TRAFFIC)) counts.onClientFinished();
+    secrets.note(line);
+    // The program may log the keys itself. Node's own `fill()` takes ten times as long.
+    if (this.#server.listenerCount("keylog") === 1) Uint8Array.prototype.fill.call(line, 0);
   };
 
-  #knownOf(socket: TLSSocket): Known {
-    const before = this.#known.get(socket);
-    if (before !== undefined) return before;
-    const known: Known = { counts: new RecordCounts(socket), secrets: {} };
+  #begin(socket: TLSSocket): Known {
+    const known = { counts: new RecordCounts(socket), secrets: new LoggedSecrets(), stuck: undefined };
     this.#known.set(socket, known);
-    socket.once("close", () => forget(known));
+    socket.on("close", this.#onClose);
     return known;
   }
+
+  /** The same for all connections: Node calls it as one of the socket. */
+  readonly #onClose = onClose((socket) => this.#known.get(socket)?.secrets.erase());
 
   readonly #onSecure = (socket: TLSSocket): void => {
     if (secureStreams(socket) !== undefined) this.#known.get(socket)?.counts.onSecure();
@@ -128,32 +130,6 @@ export class RecordWatch {
     this.#known.get(socket)?.counts.onAccepted();
   };
 }
-
-function forget({ secrets }: Known): void {
-  for (const name of SECRETS) secrets[name]?.fill(0);
-}
-
-function isSecret(label: string): label is Secret {
-  return (SECRETS as readonly string[]).includes(label);
-}
-
-/** Without a string, which could not be erased. */
-function fromHex(line: Buffer, from: number): Buffer {
-  let end = from;
-  while (end < line.length && line[end]! > SPACE) end++;
-  const bytes = Buffer.allocUnsafe((end - from) >> 1);
-  for (let n = 0; n < bytes.length; n++) {
-    bytes[n] = 16 * digitOf(line[from + 2 * n]!) + digitOf(line[from + 2 * n + 1]!);
-  }
-  return bytes;
-}
-
-/** Of a code of `0` to `9`, or of a small letter. */
-function digitOf(code: number): number {
-  return code < 0x3a ? code - 0x30 : code - 0x57;
-}
-
-const SPACE = 32;
 
 /** ms */
 const STUCK_AFTER = 1_000;
