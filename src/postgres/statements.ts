@@ -64,13 +64,15 @@ export const STATEMENTS = {
   /** $1 seat */
   renew: `update handover.seat s set seen = now() where s.seat = $1 and ${RENEWABLE}`,
 
-  /** $1 seat, $2 channel, $3 service */
+  /** $1 seat, $2 channel, $3 service. One whose lease had ended counts as dead with what it had claimed. */
   leave: `with offers as (select count(*) as left from handover.offer where seat = $1 and unit is not null),
     gone as (delete from handover.seat using offers where seat = $1 and offers.left = 0 returning seat),
     over as (update handover.seat set draining = true, seen = now() - lease * interval '1 ms' from offers
       where seat = $1 and offers.left > 0),
     roles as (update handover.role set seat = null where seat = $1 returning name),
-    freed as (update handover.offer set claimant = null where service = $3 and claimant = $1 and not settled)
+    freed as (
+      update handover.offer set claimant = null, deaths = deaths + case when ${isAlive("$1")} then 0 else 1 end
+      where service = $3 and claimant = $1 and not settled)
     select pg_notify($2, 'seat') from gone union all select pg_notify($2, 'role') from (select from roles limit 1) r`,
 
   /** $1 service, $2 channel */

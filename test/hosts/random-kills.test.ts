@@ -8,8 +8,8 @@ import { Dice } from "../support/dice.js";
 import { Postgres } from "../support/postgres.js";
 import { temporaryDirectory } from "../support/service.js";
 
-/** By hand, a seed that has failed again: `HANDOVER_KILLS=100 HANDOVER_SEED=7 npm run test:kills` */
-const ROUNDS = Number(process.env["HANDOVER_KILLS"] ?? 4);
+/** By hand, a seed that has failed again: `HANDOVER_ROUNDS=100 HANDOVER_SEED=7 npm run test:host-kills` */
+const ROUNDS = Number(process.env["HANDOVER_ROUNDS"] ?? 4);
 const SEED = Number(process.env["HANDOVER_SEED"] ?? Date.now() % 1_000_000);
 
 const SERVICE = "kills";
