@@ -21,7 +21,7 @@ const rows = new Map(
 
 test("the commands of CONTRIBUTING.md are scripts of package.json and files of the tests", () => {
   const { scripts } = JSON.parse(readFileSync("package.json", "utf8")) as { scripts: Record<string, string> };
-  const named = [...page.text.matchAll(/`?npm run ([\w:]+)|`(bench:\w+)`/g)].map(
+  const named = [...page.text.matchAll(/`?npm run ([\w:-]+)|`(bench:\w+)`/g)].map(
     ([, one, other]) => one ?? other!,
   );
   expect(Object.keys(scripts)).toEqual(expect.arrayContaining(named));

@@ -83,6 +83,7 @@ test("every message of docs/errors.md is really printed", async () => {
 const ELSEWHERE = new RegExp(
   [
     "no room for more",
+    "the service account may not",
     "connections of a TLS server",
     "too many older generations",
     "its last uncaught error",

@@ -15,6 +15,9 @@ const openTelemetry = brief(page.block("js", "@opentelemetry"));
 const scrape = page.block("sh", "curl");
 const alerts = page.block("yaml");
 
+/** Of a process of a service on several hosts. */
+const hosts = { lease: "held", remaining: 9_000, peers: [], offered: 0, parked: 0 };
+
 const UPGRADE = "handover upgrade --pid-file /run/app/app.pid";
 
 describe.skipIf(Sandbox.missing)(`a host of its own${Sandbox.why}`, () => {
@@ -53,7 +56,7 @@ describe.skipIf(Sandbox.missing)(`a host of its own${Sandbox.why}`, () => {
 });
 
 test("the names and labels in docs/metrics.md are those of the instruments", () => {
-  const measured = { generation: 0, connections: 0, totals: noTotals(), on() {}, off() {} };
+  const measured = { generation: 0, connections: 0, totals: noTotals(), hosts, on() {}, off() {} };
   const rows = [...page.text.matchAll(/^\| `(handover_\w+)` .*$/gm)].map(([row]) =>
     row
       .split("|")
@@ -61,7 +64,7 @@ test("the names and labels in docs/metrics.md are those of the instruments", () 
       .map((cell) => cell.trim().replaceAll("`", "")),
   );
   const expected = instruments(measured).map((one) => {
-    const unit = one.type === "histogram" ? `_${one.unit}` : one.type === "counter" ? "_total" : "";
+    const unit = one.type === "counter" ? "_total" : one.unit === undefined ? "" : `_${one.unit}`;
     const values = one.label === undefined ? "" : Object.keys(one.read()).join(", ");
     return [one.name.replaceAll(".", "_") + unit, one.name, one.type, one.label ?? "", values];
   });
@@ -70,7 +73,7 @@ test("the names and labels in docs/metrics.md are those of the instruments", () 
 
 test("the alerts of docs/metrics.md use series that exist", async () => {
   const registry = new Registry();
-  const undo = prometheus(new StandIn(), registry);
+  const undo = prometheus(Object.assign(new StandIn(), { hosts }), registry);
   collectDefaultMetrics({ register: registry });
   const text = await registry.metrics();
   const used = [...alerts.matchAll(/\b(handover|process)_\w+(\{[^}]*\})?/g)].map(([series]) => series);
