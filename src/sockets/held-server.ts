@@ -6,6 +6,7 @@ import {
   closeListener,
   countConnection,
   joinServer,
+  listenOn,
   requireClosable,
   overrideMember,
   wrapMember,
@@ -134,7 +135,7 @@ export class HeldServer {
     });
     // The worker of that index accepts again, or another one empties the queue.
     extra.on("error", () => this.unlend(index));
-    extra.listen({ fd }, this.#backlog as unknown as () => void);
+    listenOn(extra, fd, this.#backlog);
     this.#lent.set(index, extra);
   }
 
@@ -164,7 +165,7 @@ export class HeldServer {
   #listen(): void {
     const fd = this.#spare ?? this.#inventory.duplicate(this.name);
     this.#spare = undefined;
-    this.server.listen({ fd }, this.#backlog as unknown as () => void);
+    listenOn(this.server, fd, this.#backlog);
   }
 
   /** A descriptor has just been closed; if another thread takes it first, {@link resume} tries again. */

@@ -10,7 +10,7 @@ import { isTlsServer } from "../../dist/platform/builtins.js";
 import { temporaryDirectory } from "../support/service.js";
 
 /** Modules that handover needs at every start, beside those that `server.listen()` loads. */
-const NEEDED = ["os"];
+const NEEDED = ["os", "vm"];
 
 test("a start with handover loads no module of Node that a start does not need", () => {
   const bare = modulesOf(
@@ -25,6 +25,8 @@ test("a start with handover loads no module of Node that a start does not need",
     SERVES,
   );
   expect(own).toContain("os");
+  // What `server.listen()` loads for a program of several processes.
+  expect(["cluster", "child_process", "dgram"].filter((name) => own.includes(name))).toEqual([]);
   expect(own.filter((name) => !bare.includes(name) && !NEEDED.includes(name))).toEqual([]);
 });
 
