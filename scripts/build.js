@@ -79,13 +79,79 @@ async function bundleAll() {
   const files = Object.fromEntries(
     [...names, ...Object.keys(PARTS), "later"].map((name) => [name, `entry:${name}`]),
   );
-  await bundle(files, { ...options, plugins: [entryFiles(text), builtinModules(withoutLater)] });
+  const plugins = [entryFiles(text), builtinModules(withoutLater)];
+  const { outputFiles } = await bundle(files, { ...options, plugins, write: false });
+  mkdirSync(outdir, { recursive: true });
+  const loader = await bundle(
+    { loader: join(sources, "platform", "start-script.ts") },
+    { plugins: [builtinModules()], write: false, sourcemap: false },
+  );
+  for (const [name, content] of withStartScript(outputFiles, loader.outputFiles[0].text))
+    writeFileSync(join(outdir, name), content);
   // A bundler would not find the file that is loaded later: it gets everything in one.
   const whole = Object.fromEntries(names.map((name) => [name, files[name]]));
   await bundle(whole, { outdir: join(outdir, "whole"), plugins: [entryFiles(""), builtinModules()] });
   await bundle({ supervisor: sourceFile("supervisor") }, { plugins: [builtinModules()] });
   await bundle({ auto: sourceFile("auto") }, { plugins: [partsOfPackage, builtinModules()] });
   await bundleCommand(join(outdir, "cli"));
+}
+
+/**
+ * Makes a script of the chunk that all entries share, as V8 takes compiled code for scripts only, and lets `index.js` run it. The
+ * other entries get what the chunk has from a member of `Upgrader`: `index.js` exports only what programs import.
+ *
+ * @param loader the text of the module `start-script`
+ * @returns names and contents of the files
+ */
+function withStartScript(outputFiles, loader) {
+  const files = new Map(outputFiles.map(({ path, text }) => [basename(path), text]));
+  const chunks = importsOf(files.get("index.js"));
+  const [chunk] = chunks;
+  const [body, shared] = splitExports(files.get(chunk));
+  if (chunks.length !== 1 || importsOf(body).length > 0) throw new Error("index.js needs several files");
+  if (body.includes("import(")) throw new Error("a script cannot import()");
+  // The name is of this text alone: V8 would run compiled code of any text that has the same length.
+  const start = basename(chunk, ".js").replace("chunk", "start") + ".cjs";
+  const url = 'process.getBuiltinModule("node:url").pathToFileURL(__filename).href';
+  const members = shared.map(([local, name]) => (local === name ? name : `${name}:${local}`));
+  files.set(
+    start,
+    // Both a module of CommonJS and a script whose value is the function.
+    '(typeof module==="object"?module:{}).exports=function(__filename){"use strict";' +
+      `${body.replaceAll("import.meta.url", url)}return{${members}}};\n//# sourceMappingURL=${start}.map\n`,
+  );
+  files.set(`${start}.map`, files.get(`${chunk}.map`));
+  const internals = 'Symbol.for("handover.internals")';
+  const [run] = splitExports(loader);
+  const [, entry] = splitExports(files.get("index.js"));
+  files.set(
+    "index.js",
+    `${run}const start=runStartScript("${start}",import.meta.url);\n` +
+      `Object.defineProperty(start.Upgrader,${internals},{value:start});\n` +
+      `export const{${entry.map(([, name]) => name)}}=start;\n//# sourceMappingURL=index.js.map\n`,
+  );
+  files.set(
+    chunk,
+    `import{Upgrader as owner}from"./index.js";\nexport const{${shared.map(([, name]) => name)}}=owner[${internals}];\n` +
+      `//# sourceMappingURL=${chunk}.map\n`,
+  );
+  for (const name of ["index.js", chunk]) {
+    files.set(`${name}.map`, JSON.stringify({ version: 3, sources: [], names: [], mappings: "" }));
+  }
+  return files;
+}
+
+/** The other files of the bundle that a file imports. */
+function importsOf(text) {
+  return [...text.matchAll(/(?:from|import)"\.\/([^"]+)"/g)].map(([, name]) => name);
+}
+
+/** The text of a module before its exports, and their local and exported names. */
+function splitExports(text) {
+  const at = text.lastIndexOf("export{");
+  const [, names] = /^export\{([^}]*)\}/.exec(text.slice(at));
+  const pairs = names.split(",").map((one) => one.trim().split(/\s+as\s+/));
+  return [text.slice(0, at), pairs.map((pair) => [pair[0], pair.at(-1)])];
 }
 
 /**
@@ -176,6 +242,9 @@ async function bundle(entryPoints, options) {
     platform: "node",
     target: "node20.19",
     packages: "external",
+    // Without comments and blanks V8 reads a third less. Short lines, as a stack trace without source maps names them.
+    minifyWhitespace: true,
+    lineLimit: 120,
     // The sources are in the package.
     sourcemap: true,
     sourcesContent: false,
@@ -221,3 +290,6 @@ compile();
 addTypes(join(dist, "types"));
 addCommonJs(join(dist, "cjs"));
 await bundleAll();
+// The program of a start is none that npm should wait for, and says so.
+const env = { ...process.env, NODE_NO_WARNINGS: "1" };
+execFileSync(process.execPath, [join(root, "scripts", "compile-start.js")], { stdio: "inherit", env });

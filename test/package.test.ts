@@ -168,7 +168,7 @@ test("the package contains every entry with its types, and no test", () => {
 
 test("the package consists of few modules, and each has a source map to a source that is there", () => {
   const files = filesOf(installed);
-  const modules = files.filter((name) => /^dist\/.*\.js$/.test(name) && !name.startsWith("dist/cjs/"));
+  const modules = files.filter((name) => /^dist\/.*\.c?js$/.test(name) && !name.startsWith("dist/cjs/"));
   expect(modules.filter((name) => !name.startsWith("dist/bundle/"))).toEqual([]);
   for (const name of modules) {
     // Commander is bundled with the command.
@@ -180,18 +180,19 @@ test("the package consists of few modules, and each has a source map to a source
   }
 });
 
-/** Those for WebSockets share some with each other and with `handover/auto`. */
+/** All need what a start needs. Those for WebSockets share some with each other and with `handover/auto`. */
 test.each([
   ["index", 2],
-  ["ws", 3],
-  ["socketio", 4],
-  ["metrics", 2],
-  ["testing", 2],
+  ["ws", 5],
+  ["socketio", 6],
+  ["metrics", 4],
+  ["testing", 4],
 ])("the entry %s of the package reads %d files", (name, count) => {
   const files = new Set([`${name}.js`]);
   for (const file of files) {
     const text = readFileSync(join(installed, "dist", "bundle", file), "utf8");
-    for (const [, path] of text.matchAll(/(?:from|import) "\.\/([^"]+)"/g)) files.add(path!);
+    for (const [, path] of text.matchAll(/(?:from ?"\.\/|import ?"\.\/|runStartScript\(")([^"]+)"/g))
+      files.add(path!);
   }
   expect(files.size).toBe(count);
 });

@@ -1,0 +1,51 @@
+import { existsSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { Script } from "node:vm";
+
+/*
+ * Not imported: scripts/build.js puts it into the package, where it loads what a start needs.
+ */
+
+type Start = (path: string) => object;
+
+/**
+ * Runs the function that is the value of a script. To compile that of a start would take V8 as long as all the rest of it with
+ * handover. So the package brings the compiled code, for some versions of Node; with another one V8 compiles the text.
+ *
+ * @param url of a file in the same directory
+ * @returns what the function returns
+ */
+export function runStartScript(name: string, url: string): object {
+  const path = join(dirname(fileURLToPath(url)), name);
+  // Node reads the source maps of modules only.
+  const start = process.sourceMapsEnabled
+    ? process.getBuiltinModule("node:module").createRequire(url)(path)
+    : startScript(path, readCompiled(path)).runInThisContext();
+  return (start as Start)(path);
+}
+
+/** @param cachedData compiled code; V8 rejects that of another version of V8, or for other flags, and compiles the text */
+export function startScript(path: string, cachedData?: Buffer): Script {
+  return new Script(readFileSync(path, "latin1"), { filename: path, ...(cachedData && { cachedData }) });
+}
+
+/** Where the package has the compiled code of a script for this version of Node. */
+export function compiledFile(path: string): string {
+  return `${path}.${process.version}-${process.platform}-${process.arch}`;
+}
+
+/** V8 knows the code of another version, but not that of a Node which was built in another way. So this stands before it. */
+export function buildSettings(): Buffer {
+  return Buffer.from(JSON.stringify(process.config.variables));
+}
+
+/** The compiled code of a script; undefined if there is none for this Node. */
+export function readCompiled(path: string): Buffer | undefined {
+  const file = compiledFile(path);
+  if (!existsSync(file)) return undefined;
+  const content = readFileSync(file);
+  const settings = buildSettings();
+  const { length } = settings;
+  return settings.equals(content.subarray(0, length)) ? content.subarray(length) : undefined;
+}
