@@ -2,6 +2,7 @@ import { Drain } from "../connections/drain.js";
 import type { DrainSummary } from "../events.js";
 import { DrainContext, type HostsRoute } from "../exchange/drain-context.js";
 import type { Exchange } from "../exchange/exchange.js";
+import type { Hosts } from "../exchange/hosts.js";
 import type { DrainProgress } from "../process/predecessor.js";
 import { withTimeout } from "../util/timeout.js";
 import type { ProcessContext } from "./context.js";
@@ -57,8 +58,23 @@ export class Shutdown {
     if (hosts === undefined) return undefined;
     if (exchange === undefined) processState.roles.stop();
     const isSeatShared =
-      exchange === undefined ? hosts.announceDrain().then(() => false) : hosts.giveTo(exchange);
+      exchange === undefined ? hosts.announceDrain().then(() => false) : this.#giveSeat(hosts, exchange);
     return hosts.state === undefined ? undefined : { exchange: hosts.state.exchange, isSeatShared };
+  }
+
+  /**
+   * Gives the seat to the successor. One that has a seat of its own, as another worker has, or none, gets nothing with it: the
+   * other hosts learn that this process drains, and its roles are free, although it may keep connections for long.
+   */
+  async #giveSeat(hosts: Hosts, exchange: Exchange): Promise<boolean> {
+    if (await hosts.giveTo(exchange)) return true;
+    if (this.#clock.isRolledBack || !hosts.isHeld) return false;
+    const { roles } = this.#context.processState;
+    roles.stop();
+    const released = roles.releaseAll();
+    await hosts.announceDrain();
+    for (const error of await released) this.#context.emit("failed", { error });
+    return false;
   }
 
   /** State moves after the connections that are idle now, so that their last requests are in it. */

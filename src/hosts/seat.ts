@@ -162,9 +162,11 @@ export class Seat {
 
   /** The successor is dead. It may have beaten as the holder. */
   takeBack(): void {
+    const wasDraining = this.#isDraining;
+    this.#isDraining = false;
+    if (this.#state === "held" && wasDraining) void this.beatNow();
     if (this.#state !== "guest") return;
     this.#state = "held";
-    this.#isDraining = false;
     this.#holder = randomUUID();
     void this.#beat("");
   }

@@ -29,6 +29,7 @@ export class GlobalRoles {
 
   begin(): void {
     this.#isOpen = true;
+    this.#isStopping = false;
     this.#acquireFree();
   }
 
