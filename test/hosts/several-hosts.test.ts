@@ -1,7 +1,10 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Actor } from "../support/actor.js";
 import { Postgres } from "../support/postgres.js";
 import { handover, jsonLines } from "../support/program.js";
+import { temporaryDirectory } from "../support/service.js";
 
 let server!: Postgres;
 beforeAll(async () => {
@@ -169,6 +172,21 @@ describe("an upgrade in place of one of several hosts", () => {
     b.kill("SIGTERM");
     await b.leaves("stopped");
     expect(await server.query(ROWS, [name])).toMatchObject([{ what: "role" }]);
+  });
+
+  test("the first upgrade that adds the option exchange stops the units that become global, with their state", async () => {
+    const joined = join(temporaryDirectory(), "joined");
+    const database = { service: "joins", url: server.url, migrate: true };
+    const a = await Actor.start("joins-hosts.js", { database, joined });
+    await a.tell("start", "x", 3);
+    writeFileSync(joined, "");
+    const b = await a.upgrade();
+    expect(await a.says("stop")).toMatchObject({ id: "x", visits: 3 });
+    await a.leaves();
+    expect(await b.tell("get", "x")).toBe("nothing");
+    // The next release has the state from where stop() has left it.
+    await b.tell("start", "x", 3);
+    expect(await b.tell("get", "x")).toEqual({ visits: 3 });
   });
 
   test("a rollback brings the units, the role and the seat back", async () => {
