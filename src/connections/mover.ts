@@ -48,6 +48,7 @@ export class ConnectionMover {
     this.#exchange = exchange;
     this.#most = most;
     this.#unsubscribe = tracker.onMayBeIdle((connection) => this.#reconsider(connection));
+    tracker.prepare();
     this.#timer = setInterval(() => this.#lookAtAll(), LOOK_EVERY);
     this.#lookAtAll();
   }

@@ -81,7 +81,7 @@ export class Tracker {
     if (this.size > 0) await (this.#empty ??= deferred()).promise;
   }
 
-  /** Finds out whether connections over TLS can move, before any does. */
+  /** Finds out whether connections over TLS can move, before any does, unless that is known. */
   prepare(): void {
     for (const { secure } of this.servers) void secure?.prepare();
   }

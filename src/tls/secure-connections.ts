@@ -6,7 +6,7 @@ import { MovedTlsSocket } from "./moved-tls-socket.js";
 import { RecordLayer } from "./record-layer.js";
 import { RecordWatch } from "./record-watch.js";
 import { decodeSecure } from "./secure-state.js";
-import { testTls } from "./self-test.js";
+import { testTls, type TestFailure } from "./self-test.js";
 
 /**
  * The record layers of the connections of one TLS server: between their descriptors and their protocol. Those that this
@@ -27,9 +27,11 @@ export class SecureConnections {
     this.#watch.dispose();
   }
 
-  /** Tests, once, whether connections of this Node and this certificate can move. */
+  /** Tests whether connections of this Node and this certificate can move: once, and again after a failure that may pass. */
   prepare(): Promise<void> {
-    return (this.#test ??= testTls(this.#server).then((failure) => this.#onTested(failure)));
+    if (this.#test !== undefined) return this.#test;
+    this.#verdict = "untested";
+    return (this.#test = testTls(this.#server).then((failure) => this.#onTested(failure)));
   }
 
   /** Why a connection does not move; "busy" if it may move later, undefined if it can move now. */
@@ -37,9 +39,7 @@ export class SecureConnections {
     if (socket instanceof MovedTlsSocket) return socket.isFlushed ? undefined : "busy";
     if (this.#verdict === "fails") return "ERR_TLS_SELF_TEST";
     const obstacle = this.#watch.obstacle(socket as TLSSocket);
-    if (obstacle !== undefined || this.#verdict === "works") return obstacle;
-    void this.prepare();
-    return "busy";
+    return obstacle ?? (this.#verdict === "works" ? undefined : "busy");
   }
 
   /** Where a connection stands that does not read, with its secrets: the caller erases them. Undefined if it cannot move now. */
@@ -52,12 +52,13 @@ export class SecureConnections {
     return new MovedTlsSocket(decodeSecure(frozen), options);
   }
 
-  #onTested(failure: string | undefined): void {
+  #onTested(failure: TestFailure | undefined): void {
     this.#verdict = failure === undefined ? "works" : "fails";
     if (failure === undefined) return;
+    if (failure.mayPass) this.#test = undefined;
     // Those that have moved here still move: their records need no counting.
-    this.#watch.dispose();
-    const message = `the connections of a TLS server do not move, and drain instead: ${failure}`;
+    else this.#watch.dispose();
+    const message = `the connections of a TLS server do not move, and drain instead: ${failure.reason}`;
     process.emitWarning(message, { code: "HANDOVER_TLS" });
   }
 }

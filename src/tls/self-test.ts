@@ -1,9 +1,9 @@
 import { once } from "node:events";
 import { Socket } from "node:net";
 import type { Server as TlsServer, TLSSocket } from "node:tls";
-import { reasonOf } from "../errors.js";
+import { codeOf, reasonOf } from "../errors.js";
 import { builtins } from "../platform/builtins.js";
-import { check, native } from "../platform/native.js";
+import { check, native, systemCause } from "../platform/native.js";
 import { descriptorOf, stopReading } from "../platform/node-internals.js";
 import { likeServer } from "../platform/tls-internals.js";
 import { TIMED_OUT, withTimeout } from "../util/timeout.js";
@@ -11,19 +11,28 @@ import { MovedTlsSocket } from "./moved-tls-socket.js";
 import { RecordWatch } from "./record-watch.js";
 import { decodeSecure } from "./secure-state.js";
 
+/** Why a self-test failed. */
+export interface TestFailure {
+  readonly reason: string;
+  /** Whether another try may succeed: the system had no descriptors or no memory, or the machine was too busy. */
+  readonly mayPass: boolean;
+}
+
 /**
  * Moves a connection of a client in this process to the server's own certificate, before any real one moves: a Node or an
  * OpenSSL that does something else than the tested ones would break each of them.
  *
  * @returns why that failed; undefined if it works
  */
-export async function testTls(server: TlsServer): Promise<string | undefined> {
+export async function testTls(server: TlsServer): Promise<TestFailure | undefined> {
   const sockets: Socket[] = [];
   try {
     const result = await withTimeout(LONGEST, moveAny(server, sockets));
-    return result === TIMED_OUT ? `the self-test took longer than ${LONGEST} ms` : undefined;
+    if (result !== TIMED_OUT) return undefined;
+    return { reason: `the self-test took longer than ${LONGEST} ms`, mayPass: true };
   } catch (error) {
-    return `the self-test failed: ${reasonOf(error)}`;
+    const mayPass = PASSING.has(codeOf(systemCause(error), "ERR_DESCRIPTOR"));
+    return { reason: `the self-test failed: ${reasonOf(error)}`, mayPass };
   } finally {
     for (const socket of sockets) socket.destroy();
   }
@@ -100,6 +109,9 @@ async function echo(client: Socket, server: Socket, text: string): Promise<void>
 function socketOn(fd: number): Socket {
   return new Socket({ fd, readable: true, writable: true }).on("error", () => {});
 }
+
+/** Of the system: it lacks what it may have again. */
+const PASSING: ReadonlySet<string> = new Set(["EMFILE", "ENFILE", "ENOMEM", "ENOBUFS", "EAGAIN"]);
 
 const NO_CERTIFICATE = "no suitable signature algorithm";
 

@@ -146,6 +146,19 @@ describe("a connection over TLS that cannot move is told to close, and counted:"
   });
 });
 
+test("a connection moves although the system lacked descriptors for the self-test as the upgrade was prepared", async () => {
+  const nodeArgs = [
+    "--import",
+    "data:text/javascript,import tls from 'node:tls'; const { connect } = tls; tls.connect = () => { tls.connect = connect; throw Object.assign(new Error('too many open files'), { code: 'EMFILE' }) }",
+  ];
+  const { service, port } = await start(selfSigned(), {}, nodeArgs);
+  const client = await Client.openTls(port);
+  await client.ask();
+  await service.replace();
+  expect(await service.until("exit", { generation: 0 })).toMatchObject({ moved: 1, stayed: {} });
+  expect(await client.ask()).toBe(String(service.accepting!.pid));
+});
+
 test.each([
   ["of the Upgrader", { tls: false }],
   ["of listen()", { listen: { tls: false } }],
