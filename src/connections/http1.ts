@@ -11,6 +11,7 @@ import {
   writeQueueSize,
 } from "../platform/node-internals.js";
 import { parsesSecure, securedBy } from "../platform/tls-internals.js";
+import { hasHalfRecordOnly } from "../tls/secure-connections.js";
 import { IdleList } from "./idle-list.js";
 import { LastResponses } from "./last-responses.js";
 import type { CloseStrategy, Handover } from "./adapter.js";
@@ -142,11 +143,13 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
 
   freeze(socket: Socket): { state: Http1State } | Refusal | undefined {
     const { bytesRead } = socket;
-    if (!this.#isIdle(socket, bytesRead)) return undefined;
-    const requests = this.#requestsOf(socket, bytesRead);
+    // HTTP has got nothing of half a record, which moves along.
+    const heard = hasHalfRecordOnly(socket) ? 0 : bytesRead;
+    if (!this.#isIdle(socket, heard)) return undefined;
+    const requests = this.#requestsOf(socket, heard);
     const silentSince = this.#silentSince(socket, bytesRead);
     const silence = { requests, silentSince, ...this.#limits.ownTimeout(socket, requests) };
-    if (bytesRead === 0 && this.#intercepted.has(socket)) return { state: { ...silence, isNew: true } };
+    if (heard === 0 && this.#intercepted.has(socket)) return { state: { ...silence, isNew: true } };
     if (this.#program?.save === undefined) return { state: silence };
     try {
       return { state: { ...silence, saved: notPromise(this.#program.save(socket)) } };

@@ -51,6 +51,11 @@ export class MovedTlsSocket extends Socket {
     return this.#layer.hasSealed;
   }
 
+  /** Whether this process has read a whole record from it. */
+  get hasOpened(): boolean {
+    return this.#layer.hasOpened;
+  }
+
   /** Whether the kernel has everything that was sealed. */
   get isFlushed(): boolean {
     return this.writableLength === 0 && writeQueueSize(this) === 0;

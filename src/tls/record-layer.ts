@@ -34,6 +34,7 @@ export class RecordLayer {
   /** Records without data since the last one with data. */
   #idle = 0;
   #isEnded = false;
+  #hasOpened = false;
   #hasSealed = false;
 
   /** The secrets of `state` are this object's from now on. */
@@ -51,6 +52,11 @@ export class RecordLayer {
   /** Whether anything was sealed: to continue from an earlier state would use a sequence number again. */
   get hasSealed(): boolean {
     return this.#hasSealed;
+  }
+
+  /** Whether a whole record was read. */
+  get hasOpened(): boolean {
+    return this.#hasOpened;
   }
 
   /** Whether nothing more is read: the client has said so, or broke the protocol. */
@@ -133,6 +139,7 @@ export class RecordLayer {
 
   #open(header: Uint8Array, body: Uint8Array): void {
     const inner = this.#decrypt(header, body);
+    this.#hasOpened = true;
     let last = inner.length - 1;
     while (last >= 0 && inner[last] === 0) last--;
     if (last < 0) throw new TlsAlert(ALERTS.unexpectedMessage, "a record has no type");

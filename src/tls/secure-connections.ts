@@ -68,6 +68,11 @@ export function hasSent(socket: Socket): boolean {
   return socket instanceof MovedTlsSocket && socket.hasSealed;
 }
 
+/** Whether a protocol has got nothing of a connection since it was thawed, although bytes of it may have been read. */
+export function hasHalfRecordOnly(socket: Socket): boolean {
+  return socket instanceof MovedTlsSocket && !socket.hasOpened;
+}
+
 /** Tells the client of a frozen connection that it ends, without a socket for it. */
 export function sendCloseNotify(fd: number, frozen: Uint8Array): void {
   let layer: RecordLayer | undefined;

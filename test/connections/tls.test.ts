@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { connect, type SecureVersion } from "node:tls";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { Client, selfSigned } from "../support/client.js";
+import { HoldingProxy } from "../support/holding-proxy.js";
 import { Http2Client } from "../support/http2-client.js";
 import { brief, Service } from "../support/service.js";
 import { WebSocketClient } from "../support/websocket.js";
@@ -66,6 +67,24 @@ test("a request of which a half has arrived is answered, and then its connection
   expect(await client.answer()).toBe(String(service.pid));
   await service.until("exited", { generation: 0 });
   expect(await client.ask()).toBe(String(service.accepting!.pid));
+});
+
+test("a connection that has moved moves on in the middle of the record of its next request", async () => {
+  const { service, port } = await start();
+  const proxy = await HoldingProxy.open(port);
+  const client = await Client.openTls(proxy.port);
+  expect(await client.ask()).toBe(String(service.pid));
+  await service.replace();
+  proxy.hold();
+  client.request("/");
+  for (let generation = 1; generation <= 3; generation++) {
+    await proxy.pass(7);
+    await service.replace();
+    const exit = await service.until("exit", { generation });
+    expect(exit).toMatchObject({ moved: 1, stayed: {}, destroyed: 0 });
+  }
+  proxy.goOn();
+  expect(await client.answer()).toBe(String(service.accepting!.pid));
 });
 
 test("pipelined requests and a large response are whole after a move", async () => {
