@@ -12,6 +12,7 @@ const VARIABLES = {
   HANDOVER_EXIT_TIMEOUT: ["exitTimeout", number],
   HANDOVER_PROBATION: ["probation", number],
   HANDOVER_MAX_DRAINING: ["maxDraining", number],
+  HANDOVER_TLS: ["tls", truth],
   HANDOVER_UNMANAGED: ["unmanaged", String],
   HANDOVER_UPGRADE_SIGNAL: ["signals", (text: string) => ({ upgrade: text === "false" ? false : text })],
   HANDOVER_COMPILE_CACHE: ["compileCache", (text: string) => (text === "true" ? true : text)],
@@ -21,6 +22,11 @@ const VARIABLES = {
 function number(text: string): number | string {
   const value = Number(text);
   return Number.isNaN(value) ? text : value;
+}
+
+/** Text that is neither stays as it is, for the message. */
+function truth(text: string): boolean | string {
+  return text === "true" || text === "false" ? text === "true" : text;
 }
 
 /** The variables of the options, for the documentation and its test. */

@@ -297,6 +297,18 @@ describe("a program", () => {
     await auto.upgrade();
   });
 
+  test.each(["true", "false"])("over TLS moves its connections if HANDOVER_TLS=%s says so", async (moves) => {
+    const settings = { kind: "https", tls: selfSigned() };
+    const auto = await Auto.start("server.mjs", { settings, env: { HANDOVER_TLS: moves } });
+    await auto.service.until("listening");
+    const client = await Client.openTls(auto.port);
+    const first = await client.ask();
+    const second = String(await auto.upgrade());
+    client.request("/");
+    const isMoved = moves === "true";
+    expect(await client.response()).toMatchObject({ body: isMoved ? second : first, closes: !isMoved });
+  });
+
   test("with a wrong option does not start, and says why", async () => {
     const auto = await Auto.start("server.mjs", { env: { HANDOVER_DRAIN_TIMEOUT: "30s" } });
     expect(await auto.service.exited).toEqual([1, null]);
