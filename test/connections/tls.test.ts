@@ -1,9 +1,12 @@
+import { spawn } from "node:child_process";
 import { once } from "node:events";
+import type { Readable } from "node:stream";
 import { connect, type SecureVersion } from "node:tls";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { Client, selfSigned } from "../support/client.js";
 import { HoldingProxy } from "../support/holding-proxy.js";
 import { Http2Client } from "../support/http2-client.js";
+import { handover } from "../support/program.js";
 import { brief, Service } from "../support/service.js";
 import { WebSocketClient } from "../support/websocket.js";
 
@@ -87,6 +90,57 @@ test("a connection that has moved moves on in the middle of the record of its ne
   expect(await client.answer()).toBe(String(service.accepting!.pid));
 });
 
+test("a silent connection that has moved ends with close_notify when its server stops", async () => {
+  const { service, port } = await start();
+  const client = spawn("python3", ["-c", READS_TO_THE_END, String(port)], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  onTestFinished(() => void client.kill("SIGKILL"));
+  let shown = "";
+  client.stdout.setEncoding("utf8").on("data", (text: string) => (shown += text));
+  const closed = once(client, "close");
+  await service.until("request");
+  await service.replace();
+  process.kill(service.accepting!.pid, "SIGTERM");
+  // Python fails if a connection ends without it.
+  expect(await closed).toEqual([0, null]);
+  expect(shown).toBe("0\n");
+});
+
+test("secrets of a connection are in no output of its processes, and in no answer to a command", async () => {
+  const service = Service.start("any-protocol.js", {
+    settings: { ...brief, ...selfSigned(), protocol: "https" },
+    env: { NODE_DEBUG: "handover,net,http,stream" },
+  });
+  const { port } = await service.until("accepting");
+  const secrets: string[] = [];
+  const socket = connect({ port: port as number, host: "127.0.0.1", rejectUnauthorized: false });
+  onTestFinished(() => void socket.destroy());
+  socket.on("keylog", (line: Buffer) => secrets.push(String(line).trim().split(" ")[2]!));
+  let shown = "";
+  for (let generation = 0; generation < 3; generation++) {
+    socket.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    await once(socket, "data");
+    for (const command of ["status", "list"]) shown += (await handover(command, "--json")).stdout;
+    if (generation < 2) await service.replace();
+  }
+  expect(secrets).toHaveLength(5);
+  const output = `${service.transcript()}\n${shown}`;
+  expect(output).toContain("HANDOVER");
+  for (const secret of secrets) {
+    const bytes = Buffer.from(secret, "hex");
+    const pairs = secret.match(/../g)!.join(" ");
+    for (const form of [
+      secret,
+      secret.toUpperCase(),
+      pairs,
+      bytes.toString("base64"),
+      bytes.toString("base64url"),
+    ])
+      expect(output).not.toContain(form.slice(4, 40));
+  }
+});
+
 test("pipelined requests and a large response are whole after a move", async () => {
   const { service, port } = await start();
   const client = await Client.openTls(port);
@@ -131,6 +185,47 @@ describe("a connection over TLS that cannot move is told to close, and counted:"
     const client = await Client.openTls(port, { maxVersion: "TLSv1.2" });
     await client.ask();
     expect(await stays(service, client)).toEqual({ ERR_TLS_VERSION: 1 });
+  });
+
+  test("one with another cipher suite", async () => {
+    const ciphers = "TLS_AES_128_CCM_SHA256";
+    const secure = { ciphers: `${ciphers}:TLS_AES_128_GCM_SHA256` };
+    const { service, port } = await start(selfSigned(), { secure });
+    const client = await Client.openTls(port, { ciphers });
+    await client.ask();
+    expect(await stays(service, client)).toEqual({ ERR_TLS_CIPHER: 1 });
+  });
+
+  test("one with a client certificate that has sent no request", async () => {
+    const identity = selfSigned();
+    const secure = { requestCert: true, rejectUnauthorized: false };
+    const { service, port } = await start(identity, { secure });
+    const client = await Client.openTls(port, identity);
+    await service.until("secure connection");
+    await service.upgrade();
+    expect(await client.ended).toBe("end");
+    const exit = await service.until("exit", { generation: 0 });
+    expect(exit).toMatchObject({ moved: 0, destroyed: 0, stayed: { ERR_TLS_CERTIFICATE: 1 } });
+  });
+
+  test.each([
+    ["whose client pads its records", ["-record_padding", "512"], ""],
+    ["whose client has renewed its keys", [], "k\n"],
+  ])("one %s", async (_, options, command) => {
+    const { service, port } = await start();
+    const client = spawn("openssl", ["s_client", "-connect", `127.0.0.1:${port}`, ...options], {
+      stdio: ["pipe", "ignore", "pipe"],
+    });
+    onTestFinished(() => void client.kill("SIGKILL"));
+    const ended = once(client, "exit");
+    client.stdin.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    await service.until("request");
+    client.stdin.write(command);
+    if (command !== "") await untilSays(client.stderr, "KEYUPDATE");
+    await service.upgrade();
+    await ended;
+    const exit = await service.until("exit", { generation: 0 });
+    expect(exit).toMatchObject({ moved: 0, destroyed: 0, stayed: { ERR_TLS_RECORDS: 1 } });
   });
 
   test("one of HTTP/2", async () => {
@@ -187,6 +282,20 @@ test.each([
   await client.ask();
   expect(await stays(service, client)).toEqual({});
 });
+
+async function untilSays(stream: Readable, word: string): Promise<void> {
+  for await (const text of stream) if (String(text).includes(word)) return;
+}
+
+const READS_TO_THE_END = `
+import socket, ssl, sys
+connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+secure = ssl._create_unverified_context().wrap_socket(connection, suppress_ragged_eofs=False)
+secure.sendall(b"GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n")
+while not secure.recv(65536).startswith(b"HTTP/1.1 200"): pass
+while secure.recv(65536): pass
+print(0)
+`;
 
 /** Upgrades, and expects that the client is told to close with its next response. Returns the codes that were counted. */
 async function stays(service: Service, client: Client): Promise<unknown> {

@@ -1,7 +1,13 @@
 import { once } from "node:events";
 import { TLSSocket, type ConnectionOptions, type TlsOptions } from "node:tls";
 import { describe, expect, test } from "vitest";
-import { OVERHEAD } from "../../dist/tls/record-format.js";
+import { inspect } from "node:util";
+import { stopReading } from "../../dist/platform/node-internals.js";
+import { DATA, OVERHEAD } from "../../dist/tls/record-format.js";
+import { RecordKeys } from "../../dist/tls/record-keys.js";
+import { RecordLayer } from "../../dist/tls/record-layer.js";
+import { decodeSecure } from "../../dist/tls/secure-state.js";
+import type { TlsAlert } from "../../dist/tls/tls-alert.js";
 import { selfSigned } from "../support/client.js";
 import { moveAgain, receive, say, talk, TlsPair } from "../support/tls-pair.js";
 
@@ -246,5 +252,56 @@ describe("a moved connection ends", () => {
     expect((await seen)[0].code).toMatch(/^ERR_SSL_/);
   });
 });
+
+test.each([
+  [32, "passes"],
+  [33, "ends with an alert: 10"],
+])("a moved connection on which %d records without data arrive in a row %s", async (count, outcome) => {
+  const pair = await TlsPair.open();
+  await talk(pair.client, pair.original);
+  const keys = keysOfClient(pair);
+  const moved = pair.move();
+  const parts: Buffer[] = [];
+  for (let n = 0; n < count; n++) keys.seal(DATA, new Uint8Array(), parts);
+  keys.seal(DATA, Buffer.from("data"), parts);
+  const seen = new Promise((resolve) => {
+    moved.once("data", () => resolve("passes"));
+    moved.once("error", (error) => resolve(`ends with an alert: ${(error as TlsAlert).description}`));
+  });
+  pair.forge(Buffer.concat(parts));
+  expect(await seen).toBe(outcome);
+});
+
+test("secrets of a moved connection are not shown with its socket", async () => {
+  const pair = await TlsPair.open();
+  await talk(pair.client, pair.original);
+  stopReading(pair.original);
+  const state = decodeSecure(pair.watch.freeze(pair.original)!);
+  const { receiving, sending, exporter } = state;
+  const secrets = [receiving.secret, sending.secret, exporter!].map((secret) => secret.toString("hex"));
+  const moved = pair.move();
+  const all = { showHidden: true, depth: 9, maxArrayLength: null, maxStringLength: null };
+  const shown = inspect(moved, all).replaceAll(/[^0-9a-f]/g, "");
+  for (const secret of secrets) expect(shown).not.toContain(secret);
+});
+
+test("secrets of a record layer are erased when it forgets them", async () => {
+  const pair = await TlsPair.open();
+  await talk(pair.client, pair.original);
+  stopReading(pair.original);
+  const state = decodeSecure(pair.watch.freeze(pair.original)!);
+  const secrets = [state.receiving.secret, state.sending.secret, state.exporter!];
+  const layer = new RecordLayer(state.suite, state, { data: () => {}, end: () => {} });
+  expect(secrets.some((secret) => secret.every((byte) => byte === 0))).toBe(false);
+  layer.forget();
+  for (const secret of secrets) expect(secret).toEqual(Buffer.alloc(secret.length));
+});
+
+/** By which the client seals its next records. */
+function keysOfClient({ watch, original }: TlsPair): RecordKeys {
+  stopReading(original);
+  const { suite, receiving } = decodeSecure(watch.freeze(original)!);
+  return new RecordKeys(suite, receiving);
+}
 
 const KEYS = Buffer.alloc(48, 1);
