@@ -24,6 +24,7 @@ const entries = {
   auto: "auto/index",
   postgres: "postgres/index",
   kubernetes: "kubernetes/index",
+  etcd: "etcd/index",
 };
 
 /** What `auto` loads with the first server that it takes over. */

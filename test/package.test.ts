@@ -154,6 +154,7 @@ test("the package contains every entry with its types, and no test", () => {
     "./auto",
     "./postgres",
     "./kubernetes",
+    "./etcd",
     "./package.json",
   ];
   expect(Object.keys(exports)).toEqual(entries);
@@ -161,7 +162,7 @@ test("the package contains every entry with its types, and no test", () => {
     ([, name]) => name,
   );
   // The supervisor and auto have no second form for bundlers.
-  expect(new Set(named).size).toBe(7 * 5 + 2 * 4 + 2);
+  expect(new Set(named).size).toBe(8 * 5 + 2 * 4 + 2);
   expect(files).toEqual(expect.arrayContaining(named));
   expect(files.filter((name) => /^test\/|\.test\.|fixture|^bench|^scripts/.test(name))).toEqual([]);
 });

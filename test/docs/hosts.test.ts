@@ -17,6 +17,12 @@ test("docs/hosts.md has a row for every option of postgres()", () => {
   );
 });
 
+test("docs/hosts.md has a row for every option of etcd()", () => {
+  const section = page.text.split("## etcd(options)\n")[1]!.split("\n## ")[0]!;
+  const rows = [...section.matchAll(/^\| `(\w+)`/gm)].map(([, option]) => option!);
+  expect(rows.toSorted()).toEqual(membersOf("EtcdOptions").toSorted());
+});
+
 test("docs/hosts.md describes every member that only units of all hosts have", () => {
   for (const member of ["recover", "moved", "capacity", "attach", "accept"])
     expect(page.text).toContain(`\`${member}`);

@@ -19,5 +19,6 @@ testEngine(() => {
         seat,
       ]);
     },
+    maxBody: 16 * 1024 * 1024,
   };
 });

@@ -1,0 +1,148 @@
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { chownSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { leaseOf } from "../../dist/etcd/keys.js";
+import { etcd, type EtcdOptions } from "../../dist/etcd/index.js";
+import { NOBODY } from "./another-user.js";
+import { freePort } from "./port.js";
+
+interface Entry {
+  readonly key: string;
+  readonly value: string;
+  readonly revision: string;
+}
+
+/** An etcd of its own, of one member, in a temporary directory, on the loopback interface. It does not run as root. */
+export class Etcd {
+  readonly port: number;
+  readonly #peerPort: number;
+  readonly #directory: string;
+  readonly #flags: readonly string[];
+  readonly #user: { uid: number; gid: number } | undefined;
+  readonly #scheme: "http" | "https";
+  #process: ChildProcess | undefined;
+
+  /** @param flags of its command line; with those of TLS it must be told so */
+  static async start(flags: readonly string[] = [], scheme: "http" | "https" = "http"): Promise<Etcd> {
+    const directory = mkdtempSync(join(tmpdir(), "handover-etcd-"));
+    const user = process.getuid!() === 0 ? { uid: NOBODY, gid: NOBODY } : undefined;
+    if (user !== undefined) chownSync(directory, user.uid, user.gid);
+    const server = new Etcd(directory, [await freePort(), await freePort()], flags, user, scheme);
+    await server.run();
+    return server;
+  }
+
+  private constructor(
+    directory: string,
+    [port, peerPort]: readonly [number, number],
+    flags: readonly string[],
+    user: { uid: number; gid: number } | undefined,
+    scheme: "http" | "https",
+  ) {
+    this.#directory = directory;
+    this.port = port;
+    this.#peerPort = peerPort;
+    this.#flags = flags;
+    this.#user = user;
+    this.#scheme = scheme;
+  }
+
+  get url(): string {
+    return `${this.#scheme}://127.0.0.1:${this.port}`;
+  }
+
+  /** Starts it, again after it was killed. Resolves when it answers. */
+  async run(): Promise<void> {
+    const peers = `http://127.0.0.1:${this.#peerPort}`;
+    const addresses = {
+      "listen-client-urls": this.url,
+      "advertise-client-urls": this.url,
+      "listen-peer-urls": peers,
+      "initial-advertise-peer-urls": peers,
+      "initial-cluster": `default=${peers}`,
+    };
+    const flags = Object.entries(addresses).flatMap(([name, value]) => [`--${name}`, value]);
+    const server = spawn("etcd", ["--data-dir", join(this.#directory, "data"), ...flags, ...this.#flags], {
+      ...this.#user,
+      cwd: this.#directory,
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    this.#process = server;
+    let log = "";
+    server.stderr.setEncoding("utf8");
+    const isServing = /serving (?:insecure )?client (?:requests|traffic)/;
+    for await (const chunk of server.stderr.iterator({ destroyOnReturn: false }) as AsyncIterable<string>) {
+      log += chunk;
+      if (!isServing.test(log)) continue;
+      server.stderr.resume();
+      return;
+    }
+    throw new Error(`etcd does not start: ${log}`);
+  }
+
+  /** Kills it, and waits until it is dead. */
+  async kill(): Promise<void> {
+    const server = this.#process;
+    this.#process = undefined;
+    if (server === undefined || server.exitCode !== null || server.signalCode !== null) return;
+    server.kill("SIGKILL");
+    await once(server, "exit");
+  }
+
+  /** Kills it, and removes its files. */
+  async remove(): Promise<void> {
+    await this.kill();
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+
+  /** The value of the option `exchange`. */
+  exchange(options: Partial<EtcdOptions> = {}): ReturnType<typeof etcd> {
+    return etcd({ service: "test", endpoints: [this.url], ...options });
+  }
+
+  /** One question to the gateway. */
+  async ask(
+    path: string,
+    body: object,
+    headers: Record<string, string> = {},
+  ): Promise<Record<string, unknown>> {
+    const response = await fetch(`${this.url}${path}`, {
+      method: "POST",
+      headers,
+      body: JSON.stringify(body),
+    });
+    const answer = (await response.json()) as Record<string, unknown>;
+    if (!response.ok) throw new Error(`${path}: ${JSON.stringify(answer)}`);
+    return answer;
+  }
+
+  /** The keys of a service that begin with `prefix`, without the service's name. */
+  async entries(service: string, prefix: string): Promise<Entry[]> {
+    const root = `/handover/${service}/`;
+    const key = `${root}${prefix}`;
+    const end = `${key.slice(0, -1)}${String.fromCodePoint(key.codePointAt(key.length - 1)! + 1)}`;
+    const { kvs = [] } = (await this.ask("/v3/kv/range", {
+      key: Buffer.from(key).toString("base64"),
+      range_end: Buffer.from(end).toString("base64"),
+    })) as { kvs?: { key: string; value?: string; mod_revision: string }[] };
+    return kvs.map((one) => ({
+      key: Buffer.from(one.key, "base64").toString().slice(root.length),
+      value: Buffer.from(one.value ?? "", "base64").toString(),
+      revision: one.mod_revision,
+    }));
+  }
+
+  async put(service: string, key: string, value: string): Promise<void> {
+    await this.ask("/v3/kv/put", {
+      key: Buffer.from(`/handover/${service}/${key}`).toString("base64"),
+      value: Buffer.from(value).toString("base64"),
+    });
+  }
+
+  /** Ends the lease of a seat. */
+  async expire(seat: string): Promise<void> {
+    await this.ask("/v3/lease/revoke", { ID: leaseOf(seat) });
+  }
+}
