@@ -25,23 +25,25 @@ async function stranger(status: number, answer: string): Promise<string> {
   return `http://127.0.0.1:${(http.address() as AddressInfo).port}`;
 }
 
-/** Requires that a process cannot use an endpoint, and says why. */
-async function refused(endpoint: string, message: RegExp): Promise<void> {
+/** Why a process cannot use an endpoint. */
+async function refusal(endpoint: string): Promise<string> {
   const checking = check(etcd({ service: "gone", endpoints: [endpoint] }));
-  await expect(checking).rejects.toMatchObject({
-    code: "ERR_EXCHANGE",
-    message: expect.stringMatching(message) as string,
-  });
+  return checking.then(
+    () => "",
+    ({ code, message }: { code: string; message: string }) => `${code}: ${message}`,
+  );
 }
 
 describe("the connection to etcd", () => {
   test("an etcd that is not there, one that is too old, and something else are refused in words", async () => {
-    await refused(AWAY, /^etcd cannot be asked: http:\/\/127\.0\.0\.1:1: connect ECONNREFUSED/);
+    expect(await refusal(AWAY)).toMatch(
+      /^ERR_EXCHANGE: etcd cannot be asked: http:\/\/127\.0\.0\.1:1: connect ECONNREFUSED/,
+    );
     const old = JSON.stringify({ etcdserver: "3.3.25", etcdcluster: "3.3.0" });
-    await refused(await stranger(200, old), /it has version 3\.3\.25, and 3\.4 is needed/);
-    await refused(await stranger(404, "404 page not found"), /it has no JSON gateway of version 3/);
-    await refused(await stranger(200, "<html>"), /JSON/);
-    await refused(server.url.replace("http:", "https:"), /see the option "tls"/);
+    expect(await refusal(await stranger(200, old))).toMatch(/it has version 3\.3\.25, and 3\.4 is needed/);
+    expect(await refusal(await stranger(404, "404 page not found"))).toMatch(/it has no JSON gateway/);
+    expect(await refusal(await stranger(200, "<html>"))).toMatch(/^ERR_EXCHANGE: .*JSON/);
+    expect(await refusal(server.url.replace("http:", "https:"))).toMatch(/see the option "tls"/);
   });
 
   test("an endpoint that is away is passed over, and the next one is asked", async () => {

@@ -1,8 +1,11 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import type { Settlement } from "../../dist/exchange/parcel.js";
+import type { HostExchange } from "../../dist/exchange/hosts.js";
+import { etcd } from "../../dist/etcd/index.js";
 import { postgres } from "../../dist/postgres/index.js";
 import { Actor } from "../support/actor.js";
+import { Etcd } from "../support/etcd.js";
 import { parcel } from "../support/exchange-suite.js";
 import { joinHosts, type Host } from "../support/hosts.js";
 import { Postgres } from "../support/postgres.js";
@@ -50,37 +53,75 @@ async function peers(host: Host, count: number): Promise<void> {
   await expect.poll(() => host.hosts.exchange.peers("unit", "room")).toHaveLength(count);
 }
 
+interface Database {
+  readonly port: number;
+  kill(): Promise<void>;
+  run(): Promise<void>;
+  remove(): Promise<void>;
+}
+
+/** How each engine is started, reached at a port, and asked for what is on offer. */
+const ENGINES: Record<
+  string,
+  () => Promise<{
+    readonly database: Database;
+    readonly at: (port: number, service: string) => HostExchange;
+    readonly offers: (service: string) => Promise<readonly unknown[]>;
+  }>
+> = {
+  PostgreSQL: async () => ({
+    database: server,
+    at: (port, service) =>
+      postgres({
+        service,
+        lease: 60_000,
+        migrate: true,
+        url: `postgres://postgres@127.0.0.1:${port}/postgres`,
+      }),
+    offers: async (service) => server.query("select from handover.offer where service = $1", [service]),
+  }),
+  etcd: async () => {
+    const database = await Etcd.start();
+    onTestFinished(async () => database.remove());
+    return {
+      database,
+      at: (port, service) => etcd({ service, lease: 60_000, endpoints: [`http://127.0.0.1:${port}`] }),
+      offers: async (service) => database.entries(service, "offer/"),
+    };
+  },
+};
+
 describe("a database that fails while units move", () => {
-  test.each(["killed and started again", "cut off again and again"])(
-    "a database that is %s loses no unit, and no unit runs twice",
-    async (how) => {
-      const proxy = await StallingProxy.start(server.port);
-      onTestFinished(() => proxy.close());
-      const options = { service: `faults ${services++}`, lease: 60_000, migrate: true };
-      const url = `postgres://postgres@127.0.0.1:${proxy.port}/postgres`;
-      const join = (): Host => joinHosts(postgres({ ...options, url }));
-      const owner = join();
-      const takers = [join(), join()];
-      const running = takers.map((taker) => runs(taker));
-      await peers(owner, 2);
-      const all = ids(900);
-      await owner.hosts.directory.own("room", all);
-      const draining = drain(owner, all);
-      for (let n = 1; n <= 3; n++) {
-        await expect.poll(() => running[0]!.size + running[1]!.size).toBeGreaterThan(n * 150);
-        if (how.startsWith("killed")) {
-          await server.kill();
-          await server.run();
-        } else proxy.cut();
-      }
-      const taken = await draining;
-      await expect
-        .poll(async () => server.query("select from handover.offer where service = $1", [options.service]))
-        .toHaveLength(0);
-      expect([...taken.values()]).toEqual(all.map(() => 1));
-      expect([...running[0]!, ...running[1]!].toSorted()).toEqual(all.toSorted());
-    },
-  );
+  test.each(
+    Object.keys(ENGINES).flatMap((engine) => [
+      [engine, "killed and started again"],
+      [engine, "cut off again and again"],
+    ]),
+  )("%s that is %s loses no unit, and no unit runs twice", async (engine, how) => {
+    const { database, at, offers } = await ENGINES[engine]!();
+    const proxy = await StallingProxy.start(database.port);
+    onTestFinished(() => proxy.close());
+    const service = `faults ${services++}`;
+    const join = (): Host => joinHosts(at(proxy.port, service));
+    const owner = join();
+    const takers = [join(), join()];
+    const running = takers.map((taker) => runs(taker));
+    await peers(owner, 2);
+    const all = ids(900);
+    await owner.hosts.directory.own("room", all);
+    const draining = drain(owner, all);
+    for (let n = 1; n <= 3; n++) {
+      await expect.poll(() => running[0]!.size + running[1]!.size).toBeGreaterThan(n * 150);
+      if (how.startsWith("killed")) {
+        await database.kill();
+        await database.run();
+      } else proxy.cut();
+    }
+    const taken = await draining;
+    await expect.poll(async () => offers(service)).toHaveLength(0);
+    expect([...taken.values()]).toEqual(all.map(() => 1));
+    expect([...running[0]!, ...running[1]!].toSorted()).toEqual(all.toSorted());
+  });
 
   test("a database that does not answer at a stop is given up, and the units are stopped with their states", async () => {
     const proxy = await StallingProxy.start(server.port);
