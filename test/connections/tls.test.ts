@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import type { Readable } from "node:stream";
-import { connect, type SecureVersion } from "node:tls";
+import { connect, type SecureVersion, type TLSSocket } from "node:tls";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { Client, selfSigned } from "../support/client.js";
 import { HoldingProxy } from "../support/holding-proxy.js";
@@ -9,6 +9,9 @@ import { Http2Client } from "../support/http2-client.js";
 import { handover } from "../support/program.js";
 import { brief, Service } from "../support/service.js";
 import { WebSocketClient } from "../support/websocket.js";
+
+/** Longer than a busy machine takes: a silent connection is not ended meanwhile. */
+const PATIENT = { secure: { keepAliveTimeout: 100_000 } };
 
 const versions: SecureVersion[] = ["TLSv1.2", "TLSv1.3"];
 
@@ -73,7 +76,7 @@ test("a request of which a half has arrived is answered, and then its connection
 });
 
 test("a connection that has moved moves on in the middle of the record of its next request", async () => {
-  const { service, port } = await start();
+  const { service, port } = await start(selfSigned(), PATIENT);
   const proxy = await HoldingProxy.open(port);
   const client = await Client.openTls(proxy.port);
   expect(await client.ask()).toBe(String(service.pid));
@@ -105,6 +108,20 @@ test("a silent connection that has moved ends with close_notify when its server 
   // Python fails if a connection ends without it.
   expect(await closed).toEqual([0, null]);
   expect(shown).toBe("0\n");
+});
+
+test("connections move that were accepted before and after the server got another certificate", async () => {
+  const { service, port } = await start(selfSigned(), { renews: selfSigned() });
+  const before = await Client.openTls(port);
+  await before.ask("/renew");
+  const clients = [before, await Client.openTls(port)];
+  const certificates = clients.map(({ socket }) => (socket as TLSSocket).getPeerCertificate().fingerprint256);
+  expect(new Set(certificates).size).toBe(2);
+  await Promise.all(clients.map((client) => client.ask()));
+  await service.replace();
+  expect(await service.until("exit", { generation: 0 })).toMatchObject({ moved: 2, stayed: {} });
+  const pid = String(service.accepting!.pid);
+  expect(await Promise.all(clients.map((client) => client.ask()))).toEqual([pid, pid]);
 });
 
 test("secrets of a connection are in no output of its processes, and in no answer to a command", async () => {
@@ -212,7 +229,7 @@ describe("a connection over TLS that cannot move is told to close, and counted:"
     ["whose client pads its records", ["-record_padding", "512"], ""],
     ["whose client has renewed its keys", [], "k\n"],
   ])("one %s", async (_, options, command) => {
-    const { service, port } = await start();
+    const { service, port } = await start(selfSigned(), PATIENT);
     const client = spawn("openssl", ["s_client", "-connect", `127.0.0.1:${port}`, ...options], {
       stdio: ["pipe", "ignore", "pipe"],
     });

@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { planRebalance } from "../../dist/supervisor/rebalance.js";
 import { HttpClients } from "../soak/http-client.js";
 import { WebSocketClients } from "../soak/websocket-client.js";
+import { Client, selfSigned } from "../support/client.js";
 import { Supervised, type SupervisedOptions } from "../support/supervised.js";
 
 test.each([
@@ -43,6 +44,23 @@ describe("after a scale from 1 to 2 workers", () => {
     expect(clients.failures).toEqual([]);
     await service.stop();
     expect(service.service.noise).not.toContain("heard");
+  });
+
+  test("about half of 60 connections over TLS move, and their clients keep them", async () => {
+    const settings = { protocol: "https", ...selfSigned(), secure: { keepAliveTimeout: 100_000 } };
+    const service = await Supervised.start("any-protocol.js", { workers: 1, settings });
+    const clients = await Promise.all(Array.from({ length: 60 }, () => Client.openTls(service.service.port)));
+    const [first] = await Promise.all(clients.map((client) => client.ask()));
+    await service.scale(2);
+    await balanced(service, 60);
+    const pids = await Promise.all(clients.map((client) => client.ask()));
+    expect(new Set(pids).size).toBe(2);
+    expect(pids).toContain(first);
+    // An upgrade of both moves them again.
+    await service.replace();
+    const later = await Promise.all(clients.map((client) => client.ask()));
+    expect(later.filter((pid) => pids.includes(pid))).toEqual([]);
+    await service.stop();
   });
 
   test("upgrades while connections move lose nothing", async () => {
