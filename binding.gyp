@@ -10,6 +10,7 @@
         "native/message.cc",
         "native/process.cc",
         "native/readiness.cc",
+        "native/record_cipher.cc",
         "native/socket.cc",
         "native/steering.cc",
         "native/watcher.cc"

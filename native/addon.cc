@@ -12,6 +12,7 @@
 #include "message.h"
 #include "process.h"
 #include "readiness.h"
+#include "record_cipher.h"
 #include "socket.h"
 #include "steering.h"
 #include "watcher.h"
@@ -315,6 +316,7 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   add("readinessRemove", ReadinessRemoveJs);
   add("readinessTake", ReadinessTakeJs);
   exports.Set("Watcher", Watcher::Define(env));
+  if (RecordCipher::IsAvailable()) exports.Set("RecordCipher", RecordCipher::Define(env));
   return exports;
 }
 

@@ -41,6 +41,16 @@ int Arguments::Integer(size_t index, const char* name, int min, int max) const {
   return integer;
 }
 
+double Arguments::Whole(size_t index, const char* name, double max) const {
+  Napi::Value value = info_[index];
+  if (!value.IsNumber()) WrongType(name, "a whole number", value);
+  double number = value.As<Napi::Number>();
+  if (number >= 0 && number <= max && number == std::trunc(number)) return number;
+  throw Napi::RangeError::New(info_.Env(), std::string(function_) + ": `" + name +
+                                               "` must be a whole number within its limits, got " +
+                                               Written(value));
+}
+
 int Arguments::Fd(size_t index) const { return Integer(index, "fd", 0, INT_MAX); }
 
 std::vector<int> Arguments::Fds(size_t index, const char* name, size_t most) const {

@@ -16,6 +16,8 @@ class Arguments {
   Arguments(const Napi::CallbackInfo& info, const char* function) : info_(info), function_(function) {}
 
   int Integer(size_t index, const char* name, int min, int max) const;
+  // A whole number from 0 on that may be greater than an int.
+  double Whole(size_t index, const char* name, double max) const;
   int Fd(size_t index) const;
   std::vector<int> Fds(size_t index, const char* name, size_t most) const;
   // From 1 to `most` integers.

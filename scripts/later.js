@@ -16,7 +16,7 @@ const LATER = Object.entries({
     "command exchange-link exit-reason heartbeat inheritance inspector launch-identity node-words parents peer-process " +
     "predecessor spawn start-successor successor successor-process supervisor-directory supervisor-link",
   sockets: "port-owner unmanaged",
-  tls: "cipher-suites key-schedule moved-tls-socket record-keys record-layer secure-state self-test tls-alert",
+  tls: "cipher-suites key-schedule moved-tls-socket record-cipher record-keys record-layer secure-state self-test tls-alert",
   "state/slots": "",
   "state/units": "",
   state: "encoding global-roles json-loss",

@@ -3,8 +3,8 @@ import { HandoverError, reasonOf } from "../errors.js";
 import { loadAddon } from "./addon.js";
 
 /**
- * All functions of the addon. Each of them is one system call without any policy: it returns the result of the call, or
- * `-errno`. Every descriptor that it returns is close-on-exec.
+ * All functions of the addon. Each of them is one system call without any policy, {@link Native.RecordCipher} excepted: it
+ * returns the result of the call, or `-errno`. Every descriptor that it returns is close-on-exec.
  */
 export interface Native {
   /** A pair of connected Unix sockets that keep message boundaries: SOCK_SEQPACKET, on macOS SOCK_DGRAM. */
@@ -150,6 +150,34 @@ export interface Native {
   readinessTake(set: number): number[] | number;
   /** Watches a descriptor in the event loop (uv_poll). The descriptor must outlive the watcher. */
   Watcher: new (fd: number, callback: (events: number) => void) => Watcher;
+  /**
+   * Undefined where this process has no OpenSSL 3 whose functions can be found. The constructor copies `key` and `iv`; it throws
+   * a RangeError for a wrong length, and an Error if OpenSSL does not have the cipher.
+   */
+  RecordCipher?: new (
+    cipher: "aes-128-gcm" | "aes-256-gcm" | "chacha20-poly1305",
+    key: Uint8Array,
+    iv: Uint8Array,
+    seals: boolean,
+  ) => NativeRecordCipher;
+}
+
+/** Seals or opens records of TLS 1.3 (RFC 8446, 5.2) with one key; it counts nothing. */
+export interface NativeRecordCipher {
+  /**
+   * Seals `plain` in records of at most `largest` bytes (1 to 16,384) each, one record if it is empty; the first has the number
+   * `sequence`. The bytes that it has written to `sealed`: 22 for each record besides the plaintext. -EINVAL if `sealed` is too
+   * short, or after `forget()`; -EIO if OpenSSL fails.
+   */
+  seal(type: number, plain: Uint8Array, largest: number, sequence: number, sealed: Uint8Array): number;
+  /**
+   * Decrypts the record from `from` to `to` in place, behind its header of 5 bytes; the bytes of its plaintext, with type and
+   * padding. -EBADMSG if its tag is wrong: there are other bytes in its place then; -EINVAL if it is too short, or after
+   * `forget()`.
+   */
+  open(bytes: Uint8Array, from: number, to: number, sequence: number): number;
+  /** Erases the key, as the collector does later; idempotent. */
+  forget(): void;
 }
 
 /** `events` are bits of {@link POLL}; an error or hang-up arrives as every requested event. */

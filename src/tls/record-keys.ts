@@ -1,8 +1,6 @@
-import type { KeyObject } from "node:crypto";
-import { builtins } from "../platform/builtins.js";
 import type { CipherSuite } from "./cipher-suites.js";
 import { expandLabel } from "./key-schedule.js";
-import { DATA, HEADER, TAG } from "./record-format.js";
+import { createRecordCipher, recordsOf, type RecordCipher } from "./record-cipher.js";
 
 /** Where a direction of a connection stands: its traffic secret, and the number of its next record. */
 export interface TrafficState {
@@ -16,21 +14,18 @@ export interface TrafficState {
  */
 export class RecordKeys {
   readonly #suite: CipherSuite;
-  readonly #nonce = Buffer.alloc(12);
-  /** To ask for the module takes as long as to encrypt a small record. */
-  readonly #crypto = builtins.crypto;
+  readonly #use: "seal" | "open";
   #secret: Buffer;
   #sequence: number;
-  #key!: KeyObject;
-  #low = 0;
-  #middle = 0;
+  #cipher: RecordCipher;
 
   /** The secret is this object's from now on. */
-  constructor(suite: CipherSuite, { secret, sequence }: TrafficState) {
+  constructor(suite: CipherSuite, { secret, sequence }: TrafficState, use: "seal" | "open") {
     this.#suite = suite;
+    this.#use = use;
     this.#secret = secret;
     this.#sequence = sequence;
-    this.#derive();
+    this.#cipher = this.#derive();
   }
 
   /** Records that were sealed or opened with the present key. */
@@ -49,65 +44,51 @@ export class RecordKeys {
     this.#secret.fill(0);
     this.#secret = next;
     this.#sequence = 0;
-    this.#derive();
+    this.#cipher.forget();
+    this.#cipher = this.#derive();
   }
 
-  /** Appends a record to `parts`: its ciphertext is not copied into one piece with its header and its tag. */
-  seal(type: number, plain: Uint8Array, parts: Buffer[]): void {
-    const header = Buffer.allocUnsafe(HEADER);
-    header[0] = DATA;
-    header[1] = header[2] = 3;
-    header.writeUInt16BE(plain.length + 1 + TAG, 3);
-    const { cipher } = this.#suite;
-    const sealing = this.#crypto.createCipheriv(cipher as "aes-128-gcm", this.#key, this.#next(), OPTIONS);
-    sealing.setAAD(header);
-    parts.push(header, sealing.update(plain), sealing.update(Uint8Array.of(type)));
-    sealing.final();
-    parts.push(sealing.getAuthTag());
+  /** Seals bytes in records of at most `largest` bytes each, one record if there are none; the pieces to send. */
+  seal(type: number, plain: Uint8Array, largest: number): Buffer[] {
+    return this.#cipher.seal(type, plain, largest, this.#next(recordsOf(plain.length, largest)));
   }
 
   /**
-   * The plaintext of a record, with its type and padding.
+   * The plaintext of the record from `from` to `to`, with its type and padding. It may be in the place of the record.
    *
    * @throws {Error} its tag is wrong
    */
-  open(header: Uint8Array, body: Uint8Array): Buffer {
-    const end = body.length - TAG;
-    const { cipher } = this.#suite;
-    const opening = this.#crypto.createDecipheriv(cipher as "aes-128-gcm", this.#key, this.#next(), OPTIONS);
-    opening.setAAD(header);
-    opening.setAuthTag(body.subarray(end));
-    const inner = opening.update(body.subarray(0, end));
-    opening.final();
-    return inner;
+  open(bytes: Buffer, from: number, to: number): Buffer {
+    return this.#cipher.open(bytes, from, to, this.#next(1));
   }
 
-  /** The connection has ended here. Keys of `node:crypto` are erased when they are collected. */
+  /** The connection has ended here. */
   forget(): void {
     this.#secret.fill(0);
-    this.#nonce.fill(0);
-    this.#key = undefined!;
+    this.#cipher.forget();
   }
 
-  #derive(): void {
+  #derive(): RecordCipher {
     const suite = this.#suite;
     const key = expandLabel(suite, this.#secret, "key", NOTHING, suite.keyLength);
-    this.#key = this.#crypto.createSecretKey(key);
-    key.fill(0);
-    const iv = expandLabel(suite, this.#secret, "iv", NOTHING, this.#nonce.length);
-    iv.copy(this.#nonce);
-    this.#middle = iv.readUInt32BE(4);
-    this.#low = iv.readUInt32BE(8);
-    iv.fill(0);
+    const iv = expandLabel(suite, this.#secret, "iv", NOTHING, NONCE);
+    try {
+      return createRecordCipher(suite, key, iv, this.#use);
+    } finally {
+      key.fill(0);
+      iv.fill(0);
+    }
   }
 
-  #next(): Buffer {
-    const sequence = this.#sequence++;
-    this.#nonce.writeUInt32BE((this.#middle ^ Math.floor(sequence / 2 ** 32)) >>> 0, 4);
-    this.#nonce.writeUInt32BE((this.#low ^ (sequence >>> 0)) >>> 0, 8);
-    return this.#nonce;
+  /** Takes the numbers before they are used: a failure in between uses them up. */
+  #next(count: number): number {
+    const sequence = this.#sequence;
+    this.#sequence += count;
+    return sequence;
   }
 }
 
 const NOTHING = Buffer.alloc(0);
-const OPTIONS = { authTagLength: TAG };
+
+/** Bytes of a nonce, and of the IV that it is made of. */
+const NONCE = 12;

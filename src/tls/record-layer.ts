@@ -40,8 +40,8 @@ export class RecordLayer {
   /** The secrets of `state` are this object's from now on. */
   constructor(suite: CipherSuite, state: SecureState, listener: RecordListener) {
     this.#suite = suite;
-    this.#receiving = new RecordKeys(suite, state.receiving);
-    this.#sending = new RecordKeys(suite, state.sending);
+    this.#receiving = new RecordKeys(suite, state.receiving, "open");
+    this.#sending = new RecordKeys(suite, state.sending, "seal");
     this.#exporter = state.exporter;
     this.#largest = state.largestRecord;
     this.#half = state.halfRecord;
@@ -82,8 +82,8 @@ export class RecordLayer {
   }
 
   /**
-   * Reads what the client has sent. The listener is called for each record in turn; if it throws, the next call goes on
-   * behind that record.
+   * Reads what the client has sent, and writes the plaintext in its place. The listener is called for each record in turn; if it
+   * throws, the next call goes on behind that record.
    *
    * @throws {TlsAlert} the client broke the protocol, or has sent an alert; call {@link alert} for the former
    */
@@ -96,7 +96,7 @@ export class RecordLayer {
         const [from, end] = [at, at + HEADER + lengthOf(bytes, at)];
         if (end > bytes.length) break;
         at = end;
-        this.#open(bytes.subarray(from, from + HEADER), bytes.subarray(from + HEADER, end));
+        this.#open(bytes, from, end);
       }
     } finally {
       // A copy: a few bytes would otherwise keep a whole chunk.
@@ -137,8 +137,8 @@ export class RecordLayer {
     this.#exporter = undefined;
   }
 
-  #open(header: Uint8Array, body: Uint8Array): void {
-    const inner = this.#decrypt(header, body);
+  #open(bytes: Buffer, from: number, to: number): void {
+    const inner = this.#decrypt(bytes, from, to);
     this.#hasOpened = true;
     let last = inner.length - 1;
     while (last >= 0 && inner[last] === 0) last--;
@@ -155,9 +155,9 @@ export class RecordLayer {
     else throw new TlsAlert(ALERTS.unexpectedMessage, `a record has the type ${type}`);
   }
 
-  #decrypt(header: Uint8Array, body: Uint8Array): Buffer {
+  #decrypt(bytes: Buffer, from: number, to: number): Buffer {
     try {
-      return this.#receiving.open(header, body);
+      return this.#receiving.open(bytes, from, to);
     } catch {
       throw new TlsAlert(ALERTS.badRecordMac, "a record cannot be decrypted");
     }
@@ -195,13 +195,7 @@ export class RecordLayer {
 
   #seal(type: number, plain: Uint8Array): Buffer[] {
     this.#hasSealed = true;
-    const parts: Buffer[] = [];
-    let from = 0;
-    do {
-      this.#sending.seal(type, plain.subarray(from, (from += this.#largest)), parts);
-    } while (from < plain.length);
-    // To write several small pieces takes longer than to copy them.
-    return plain.length > COPIED ? parts : [Buffer.concat(parts)];
+    return this.#sending.seal(type, plain, this.#largest);
   }
 }
 
@@ -225,9 +219,6 @@ function lengthOf(bytes: Buffer, at: number): number {
 
 const KEY_UPDATE = 24;
 const [WARNING, FATAL] = [1, 2];
-
-/** Bytes of plaintext, at most, whose records are sent in one piece. */
-const COPIED = 4_096;
 
 /** Records without data in a row, at most. */
 const IDLE = 32;
