@@ -1,5 +1,5 @@
-// Runs the benchmarks of starts, of the time between upgrades, of spawning, of moving and of workers, each in short: for a first
-// look, not for figures to publish.
+// Runs the benchmarks of starts, of the time between upgrades, of TLS, of spawning, of moving and of workers, each in short: for a
+// first look, not for figures to publish.
 //
 //   npm run bench [-- --json]
 import { spawnSync } from "node:child_process";
@@ -15,6 +15,7 @@ const PROGRAMS = { workers: "workers/run.js" };
 const BENCHMARKS = {
   start: ["--runs", "5"],
   steady: ["--rounds", "8", "--connections", "1000"],
+  tls: ["--runs", "4"],
   spawn: ["--runs", "10", "--heap", "500"],
   connections: ["--connections", "2000", "--upgrades", "3"],
   workers:

@@ -42,6 +42,20 @@ test("bench:steady compares with a server that does not import handover, and che
   expect(code).toBe(figures.every(({ isReached }) => isReached) ? 0 : 1);
 });
 
+test("bench:tls compares moved connections with accepted ones, and checks its goals", async () => {
+  const args = ["bench/tls.js", "--runs", "1", "--json", "--check"];
+  const outcome = await run(process.execPath, args).catch((error: { code: number; stdout: string }) => error);
+  const code = "code" in outcome ? outcome.code : 0;
+  const result = JSON.parse(outcome.stdout) as Record<string, Figure>;
+  const figure = expect.any(Number) as number;
+  const summary = { without: figure, with: figure, ratio: figure, quartiles: [figure, figure] };
+  const figures = [result.handshake!, result.request!, result.download!, result.upload!];
+  expect(figures).toEqual(
+    Array.from({ length: 4 }, () => ({ ...summary, isReached: expect.any(Boolean) as boolean })),
+  );
+  expect(code).toBe(figures.every(({ isReached }) => isReached) ? 0 : 1);
+});
+
 test("bench:workers judges what it has measured by its goals, and loses nothing", async () => {
   const few = ["--rounds", "1", "--connections", "50", "--upgrades", "1", "--kills", "2", "--scales", "1"];
   const args = [
