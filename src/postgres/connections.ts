@@ -4,7 +4,7 @@ import { deferred } from "../util/deferred.js";
 
 /** The members of a `Pool` of `pg` 8 that are used. */
 export interface PoolLike {
-  connect(): Promise<ClientLike>;
+  connect(connected: (error: Error | undefined, client: ClientLike | undefined) => void): void;
   end?(): Promise<void>;
 }
 
@@ -169,19 +169,28 @@ export class Connections {
       () => late.reject(away(`no connection in ${this.#timeout} ms`, false)),
       this.#timeout,
     );
-    const connecting = pool.then(async (one) => one.connect());
+    const connecting = pool.then(async (one) => this.#connectTo(one));
     try {
-      const client = await Promise.race([connecting, late.promise]);
-      // The error of a connection that is in use would end the process; its statement fails with it.
-      if (!this.#known.has(client)) client.on("error", () => {});
-      this.#known.add(client);
-      return client;
+      return await Promise.race([connecting, late.promise]);
     } catch (error) {
       void connecting.then((client) => client.release()).catch(() => {});
       throw error instanceof HandoverError ? error : away(reasonOf(error), false, error);
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  async #connectTo(pool: PoolLike): Promise<ClientLike> {
+    return new Promise((resolve, reject) =>
+      pool.connect((error, client) => {
+        if (client === undefined) return reject(error!);
+        // The error of a connection that is in use would end the process; its statement fails with it. A database that is
+        // killed sends it together with the answer for which the pool has waited: a promise would resolve too late.
+        if (!this.#known.has(client)) client.on("error", () => {});
+        this.#known.add(client);
+        resolve(client);
+      }),
+    );
   }
 
   async #ask(client: ClientLike, text: string, values: readonly unknown[], bytes = 0): Promise<ResultLike> {
