@@ -69,6 +69,8 @@ export interface OfferState {
   readonly number: number;
   /** Whether it was taken. */
   readonly isGone: boolean;
+  /** Whether a {@link Engine.withdraw} whose answer is missing has taken it back, or its time was over. */
+  readonly isBack?: boolean;
   /** Of one that is gone: the seat that has taken it, if it is known. */
   readonly by?: string | undefined;
   /** How many processes have died with it. */

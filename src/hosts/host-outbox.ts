@@ -238,13 +238,14 @@ export class HostOutbox {
     this.#settle(pending, { how: "withdrawn", refusals, died: deaths > 0 });
   }
 
-  #use({ number, isGone, by, deaths, refusedBy, refusal }: OfferState): void {
+  #use({ number, isGone, isBack, by, deaths, refusedBy, refusal }: OfferState): void {
     const pending = this.#pending.get(number);
     if (pending === undefined) return;
     if (isGone) {
       const peer = this.#seat.others.find(({ seat }) => seat === by) ?? UNKNOWN;
       return this.#settle(pending, { how: "taken", by: withoutInternals(peer), confirmed: CONFIRMED });
     }
+    if (isBack === true) return this.#settleBack(pending);
     pending.deaths = deaths;
     pending.refusal = refusal;
     if (deaths >= MAX_DEATHS && pending.wish === "none") return this.#want(pending, "back");

@@ -119,13 +119,16 @@ export class Seat {
     if (this.#state !== "none" && this.#state !== "lost") return;
     this.#beatTimer = undefined;
     const sent = bootTime();
-    this.#engine.enter(this.#row).then(
+    const row = this.#row;
+    this.#engine.enter(row).then(
       ({ started, others }) => {
         if (this.#state !== "none" && this.#state !== "lost") return;
         this.#started = started;
         this.#hold("held", sent + this.#ownLease);
         this.#received(others);
-        this.#beatLater(this.#interval);
+        // What this process takes may have changed meanwhile: the others would learn of it only with the next beat.
+        const isSame = this.#row.topics.join("\0") === row.topics.join("\0");
+        this.#beatLater(isSame ? this.#interval : 0);
       },
       () => {
         if (this.#state === "none" || this.#state === "lost") this.#later(() => this.enter(), RETRY);

@@ -175,7 +175,7 @@ export class PostgresEngine implements Engine {
     const numbers = offers.map(({ number }) => number);
     const topics = offers.map((one) => topicOf(one));
     const units = offers.map((one) => unitOf(one) ?? null);
-    const { rows } = await this.#session.query(STATEMENTS.look, [this.service, numbers, topics, units]);
+    const { rows } = await this.#session.query(STATEMENTS.look, [this.service, numbers, topics, units, seat]);
     const states = rows.map((row) => this.#rows.offerState(row));
     const kept = rows
       .filter(({ gone, claimant }) => gone === true && claimant !== null)

@@ -31,7 +31,8 @@ export class RowReader {
     const claimant = row["claimant"] as string | null;
     return {
       number: Number(row["seq"]),
-      isGone: row["gone"] === true,
+      isGone: row["gone"] === true && row["back"] !== true,
+      isBack: row["back"] === true,
       by: (row["by"] as string | null) ?? claimant ?? undefined,
       deaths: Number(row["deaths"] ?? 0),
       refusedBy: (row["refused_by"] as string[] | null) ?? [],

@@ -162,8 +162,8 @@ export const STATEMENTS = {
   /** $1 seat, $2 keys */
   findOffers: "select key, seq from handover.offer where seat = $1 and key = any ($2)",
 
-  /** $1 service, $2 numbers, $3 topics, $4 units */
-  look: `select x.seq, o.seq is null or o.settled as gone, o.claimant, o.withdrawn, o.deaths, o.refused_by, o.refusal, u.seat as by
+  /** $1 service, $2 numbers, $3 topics, $4 units, $5 seat */
+  look: `select x.seq, o.seq is null or o.settled as gone, o.seq is null and (x.unit is null or u.seat = $5) as back, o.claimant, o.withdrawn, o.deaths, o.refused_by, o.refusal, u.seat as by
     from unnest($2::bigint[], $3::text[], $4::text[]) x (seq, topic, unit)
     left join lateral (select o.* from handover.offer o where o.seq = x.seq offset 0) o on true
     left join lateral (
