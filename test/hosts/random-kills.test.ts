@@ -130,9 +130,9 @@ async function round(hosts: Hosts): Promise<void> {
     moment += dice.percent(30) ? 0 : dice.below(30_000);
     while (!over.signal.aborted && hosts.logged < moment) await turn();
     for (let turns = dice.below(30); turns > 0; turns--) await turn();
-    if (victim === "owner" && !over.signal.aborted) hosts.kill(owner);
+    if (victim === "engine") await server.kill();
     else if (victim === "taker") hosts.kill(taker);
-    else await server.kill();
+    else if (!over.signal.aborted) hosts.kill(owner);
   }
   if (victims.has("engine")) await server.run();
   if (!victims.has("owner")) await left;
