@@ -6,6 +6,7 @@ import { etcd } from "../../dist/etcd/index.js";
 import { offer, parcel, taken } from "../support/exchange-suite.js";
 import { Etcd } from "../support/etcd.js";
 import { joinHosts } from "../support/hosts.js";
+import { handover } from "../support/program.js";
 
 let server!: Etcd;
 beforeAll(async () => {
@@ -44,6 +45,11 @@ describe("the connection to etcd", () => {
     expect(await refusal(await stranger(404, "404 page not found"))).toMatch(/it has no JSON gateway/);
     expect(await refusal(await stranger(200, "<html>"))).toMatch(/^ERR_EXCHANGE: .*JSON/);
     expect(await refusal(server.url.replace("http:", "https:"))).toMatch(/see the option "tls"/);
+  });
+
+  test("handover migrate says that etcd needs none", async () => {
+    const { code, stderr } = await handover("migrate", AWAY);
+    expect([code, stderr]).toEqual([2, expect.stringContaining("there is nothing to migrate")]);
   });
 
   test("an endpoint that is away is passed over, and the next one is asked", async () => {

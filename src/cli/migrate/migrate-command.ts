@@ -33,6 +33,8 @@ async function run(
   if (dryRun) return writeText(migrationText());
   if (url === undefined || url === "")
     throw new WrongUsage(["name the database, as postgres://USER@HOST/DATABASE, or set DATABASE_URL"]);
+  // An endpoint of etcd.
+  if (/^https?:/.test(url)) throw new WrongUsage(["etcd has no schema: there is nothing to migrate"]);
   await migrate({ url });
   return writeText("the schema is up to date");
 }
