@@ -238,14 +238,14 @@ function asPattern(message: string | RegExp): RegExp {
 const give = (connections: unknown): unknown =>
   readListenOptions(createServer(), { port: 0, connections } as ListenOptions, undefined, "/srv");
 
-test("connections may be false, and http() for a server of node:http only", () => {
+test("connections may be false, and http() for a server of HTTP only", () => {
   expect(give(false)).toMatchObject({ connections: false });
   const connections = http({ version: 1 });
   expect(readListenOptions(createHttpServer(), { connections, port: 0 }, undefined, "/srv")).toMatchObject({
     connections,
   });
   expect(refusal(() => give(connections))).toMatch(
-    /^the option "connections" must be an adapter, as http\(\) is for servers of node:http, not HttpConnections/,
+    /^the option "connections" must be an adapter, as http\(\) is for servers of HTTP\/1.1, not HttpConnections/,
   );
 });
 

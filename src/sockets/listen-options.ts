@@ -1,7 +1,7 @@
 import { builtins } from "../platform/builtins.js";
 import { readAdapter, type ConnectionAdapter } from "../connections/adapter.js";
 import { HttpConnections } from "../connections/http-connections.js";
-import { Server as HttpServer } from "node:http";
+import { speaksHttp1 } from "../connections/http1.js";
 import { Server } from "node:net";
 import { inspect } from "node:util";
 import { type RequestedAddress, absolutePath } from "../address.js";
@@ -222,8 +222,8 @@ function signalOf(value: AbortSignal | undefined): AbortSignal | undefined {
 function connectionsOf(value: ListenOptions["connections"], server: Server): ListenRequest["connections"] {
   if (value === undefined || value === false) return value;
   if (!(value instanceof HttpConnections)) return readAdapter(value);
-  if (server instanceof HttpServer) return value;
-  throw wrongOption("connections", "an adapter, as http() is for servers of node:http", value);
+  if (speaksHttp1(server)) return value;
+  throw wrongOption("connections", "an adapter, as http() is for servers of HTTP/1.1", value);
 }
 
 function readName(value: unknown): string | undefined {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { Client } from "../support/client.js";
+import { Client, selfSigned } from "../support/client.js";
 import { brief, Service } from "../support/service.js";
 
 async function start(settings: object): Promise<{ service: Service; port: number }> {
@@ -67,6 +67,16 @@ describe("an HTTP/1.1 connection with http()", () => {
     expect(await client.ask()).toBe("1 hello again 1");
     await service.replace();
     expect(await client.ask()).toBe("2 hello again again 1");
+  });
+
+  test("its state moves with it over TLS", async () => {
+    const { service, port } = await start({ versions: [1, 1, 1], ...selfSigned() });
+    const client = await Client.openTls(port);
+    expect(await client.ask()).toBe("0 nothing 1");
+    await service.replace();
+    expect(await client.ask()).toBe("1 null again 1");
+    await service.replace();
+    expect(await client.ask()).toBe("2 null again again 1");
   });
 
   test("it moves as a new one if it has not sent a byte", async () => {
