@@ -3,7 +3,7 @@ import { TLSSocket, type ConnectionOptions, type TlsOptions } from "node:tls";
 import { describe, expect, test } from "vitest";
 import { inspect } from "node:util";
 import { stopReading } from "../../dist/platform/node-internals.js";
-import { DATA, OVERHEAD } from "../../dist/tls/record-format.js";
+import { DATA, LARGEST, OVERHEAD } from "../../dist/tls/record-format.js";
 import { RecordKeys } from "../../dist/tls/record-keys.js";
 import { RecordLayer } from "../../dist/tls/record-layer.js";
 import { decodeSecure } from "../../dist/tls/secure-state.js";
@@ -262,8 +262,8 @@ test.each([
   const keys = keysOfClient(pair);
   const moved = pair.move();
   const parts: Buffer[] = [];
-  for (let n = 0; n < count; n++) keys.seal(DATA, new Uint8Array(), parts);
-  keys.seal(DATA, Buffer.from("data"), parts);
+  for (let n = 0; n < count; n++) parts.push(...keys.seal(DATA, new Uint8Array(), LARGEST));
+  parts.push(...keys.seal(DATA, Buffer.from("data"), LARGEST));
   const seen = new Promise((resolve) => {
     moved.once("data", () => resolve("passes"));
     moved.once("error", (error) => resolve(`ends with an alert: ${(error as TlsAlert).description}`));
@@ -301,7 +301,7 @@ test("secrets of a record layer are erased when it forgets them", async () => {
 function keysOfClient({ watch, original }: TlsPair): RecordKeys {
   stopReading(original);
   const { suite, receiving } = decodeSecure(watch.freeze(original)!);
-  return new RecordKeys(suite, receiving);
+  return new RecordKeys(suite, receiving, "seal");
 }
 
 const KEYS = Buffer.alloc(48, 1);
