@@ -185,7 +185,12 @@ export class PostgresEngine implements Engine {
   }
 
   async withdraw(seat: string, numbers: readonly number[]): Promise<number[]> {
-    const { rows } = await this.#session.query(STATEMENTS.withdraw, [seat, numbers, this.#session.channel]);
+    const { rows } = await this.#session.query(STATEMENTS.withdraw, [
+      this.service,
+      seat,
+      numbers,
+      this.#session.channel,
+    ]);
     return rows.map(({ seq }) => Number(seq));
   }
 

@@ -20,6 +20,10 @@ const isAlive = (seat: string): string =>
 const OFFERED = `exists (select from handover.offer o where o.seat = u.seat and o.unit = u.id and o.service = u.service
       and o.topic = u.kind and o.deaths < 3)`;
 
+/** Above the fences of all that have claimed an offer of the unit `u`, and have died with it. */
+const ABOVE_CLAIMS = `(select max(o.fence) + 1 from handover.offer o where o.seat = u.seat and o.unit = u.id and o.service = u.service
+      and o.topic = u.kind)`;
+
 /** A seat whose lease is nearly over is not renewed: others may have seen that it has ended. */
 const RENEWABLE = "s.seen > now() - s.lease * interval '0.8 ms'";
 
@@ -92,7 +96,8 @@ export const STATEMENTS = {
       order by o.seq limit ${MOST_SWEPT} for update skip locked),
     over as (delete from handover.offer o using known where o.seq = known.seq),
     old as (select gone.seat from gone where gone.seen < now() - gone.lease * interval '10 ms'),
-    refused as (delete from handover.offer o using old where o.seat = old.seat and o.unit is not null and o.claimant is null),
+    refused as (
+      delete from handover.offer o using old where o.seat = old.seat and o.unit is not null and o.claimant is null returning o.fence),
     dead as (
       select z.seat, z.fence from handover.seat z join old using (seat)
       where not exists (select from handover.offer o where o.seat = z.seat)
@@ -100,7 +105,7 @@ export const STATEMENTS = {
       for update of z skip locked),
     lost as (
       delete from handover.unit u using dead where u.seat = dead.seat returning greatest(u.fence, dead.fence + ${SKIP}) as fence),
-    kept as (${keepFence("lost")}),
+    kept as (${keepFence("(select fence from lost union all select fence from refused)")}),
     forgotten as (delete from handover.seat z using dead where z.seat = dead.seat)
     select pg_notify($2, 'offer') from freed limit 1`,
 
@@ -108,7 +113,7 @@ export const STATEMENTS = {
   own: `insert into handover.unit as u (service, kind, id, name, seat, fence)
     select $1, $2, x.id, x.name, $5, greatest(${NOW_FENCE}, f.fence + 1) from unnest($3::text[], $4::text[]) x (id, name)
       left join handover.fence f on f.service = $1
-    on conflict (service, kind, id) do update set seat = $5, fence = greatest(u.fence + 1, ${NOW_FENCE},
+    on conflict (service, kind, id) do update set seat = $5, fence = greatest(u.fence + 1, ${NOW_FENCE}, ${ABOVE_CLAIMS},
       (select z.fence + ${SKIP} from handover.seat z where z.seat = u.seat and z.seat <> $5))
     where u.seat = $5 or u.seat = $6 or not (${isAlive("u.seat")} or ${OFFERED})
     returning u.id, u.fence`,
@@ -129,7 +134,7 @@ export const STATEMENTS = {
       select u.ctid, u.seat from handover.unit u where u.service = $1 and u.kind = $2 and u.seat <> $3
         and not (${isAlive("u.seat")} or ${OFFERED})
       limit $4 for update skip locked)
-    update handover.unit u set seat = $3, fence = greatest(u.fence + 1, ${NOW_FENCE},
+    update handover.unit u set seat = $3, fence = greatest(u.fence + 1, ${NOW_FENCE}, ${ABOVE_CLAIMS},
       (select z.fence + ${SKIP} from handover.seat z where z.seat = free.seat))
     from free where u.ctid = free.ctid returning u.name, u.fence`,
 
@@ -173,14 +178,15 @@ export const STATEMENTS = {
   /** $1 seat, $2 numbers: those that are settled are no longer needed */
   forget: "delete from handover.offer where seq = any ($2) and seat = $1 and settled",
 
-  /** $1 seat, $2 numbers, $3 channel */
+  /** $1 service, $2 seat, $3 numbers, $4 channel. Those who had claimed an offer have had fences that its owner does not know. */
   withdraw: `with back as (
-      delete from handover.offer o where o.seq = any ($2) and o.seat = $1 and not o.settled
-        and (o.claimant is null or not ${isAlive("o.claimant")}) returning o.seq),
+      delete from handover.offer o where o.seq = any ($3) and o.seat = $2 and not o.settled
+        and (o.claimant is null or not ${isAlive("o.claimant")}) returning o.seq, o.fence),
+    kept as (${keepFence("back")}),
     marked as (
-      update handover.offer o set withdrawn = true where o.seq = any ($2) and o.seat = $1 and not o.settled
+      update handover.offer o set withdrawn = true where o.seq = any ($3) and o.seat = $2 and not o.settled
         and not o.withdrawn and ${isAlive("o.claimant")} returning o.claimant),
-    told as (select pg_notify($3, m.claimant::text) from (select distinct claimant from marked) m)
+    told as (select pg_notify($4, m.claimant::text) from (select distinct claimant from marked) m)
     select seq, (select count(*) from told) from back`,
 
   /** $1 service, $2 seat, $3 channel, $4 settled numbers, $5 topics, $6 limits, $7 least age in ms */

@@ -241,6 +241,27 @@ export function testEngine(open: () => TestedEngine): void {
       expect(orphans[0]![1]).toBeGreaterThan((owned as { fence: number }).fence);
     });
 
+    test("a unit that was taken back, and ends, has a higher fence later than the process that died with it", async () => {
+      const { owner, engine, join } = start();
+      await owner.hosts.directory.own("room", ["x"]);
+      await engine.expire(owner.name().seat!);
+      // The fence of an orphan is ahead of the clock.
+      const second = join();
+      const [owned] = await second.hosts.directory.own("room", ["x"]);
+      const dying = join();
+      const seen = taker(dying, "unit", "room", async () => new Promise(() => {}));
+      await peersOf(second.hosts.exchange, 1, "unit", "room");
+      const [offered] = second.hosts.exchange.offer([unit("x")]);
+      await expect.poll(() => seen).toHaveLength(1);
+      await engine.expire(dying.name().seat!);
+      offered!.withdraw();
+      expect(await offered!.settled).toMatchObject({ how: "withdrawn" });
+      second.hosts.directory.disown("room", [{ id: "x", fence: (owned as { fence: number }).fence }]);
+      expect(await second.hosts.directory.where("room", "x")).toBeUndefined();
+      const [next] = await join().hosts.directory.own("room", ["x"]);
+      expect((next as { fence: number }).fence).toBeGreaterThan(seen[0]!.fence);
+    });
+
     test("a unit with which three processes have died is not taken by a fourth", async () => {
       const { owner, exchange, engine, join } = start();
       await owner.hosts.directory.own("room", ["x"]);
