@@ -22,7 +22,7 @@ import { Seats } from "./seats.js";
 import { BATCH, Store } from "./store.js";
 import { Sweep } from "./sweep.js";
 import { get, list } from "./txn.js";
-import { Units } from "./units.js";
+import { UnitKeys } from "./unit-keys.js";
 import { Watch } from "./watch.js";
 
 /** The options of `etcd()`, read. */
@@ -44,7 +44,7 @@ export class EtcdEngine implements Engine {
   readonly wakes = true;
   readonly #store: Store;
   readonly #seats: Seats;
-  readonly #units: Units;
+  readonly #units: UnitKeys;
   readonly #offers: Offers;
   readonly #claims: Claims;
   readonly #roles: Roles;
@@ -59,7 +59,7 @@ export class EtcdEngine implements Engine {
     const store = new Store(service, settings, Math.min(LONGEST_ANSWER, lease / 3));
     this.#store = store;
     this.#seats = new Seats(store, lease);
-    this.#units = new Units(store);
+    this.#units = new UnitKeys(store);
     this.#offers = new Offers(store);
     this.#claims = new Claims(store);
     this.#roles = new Roles(store);

@@ -30,7 +30,7 @@ interface Question {
 }
 
 /** The directory: which seat owns which unit. */
-export class Units {
+export class UnitKeys {
   readonly #store: Store;
   /** Dead seats with a kind of which they have no unit any longer. */
   readonly #searched = new Set<string>();
@@ -269,7 +269,7 @@ export class Units {
 /** How often a unit is asked for whose owner changes. */
 const ATTEMPTS = 10;
 
-/** Units, and characters of their ids. */
+/** UnitKeys, and characters of their ids. */
 const LIMITS = [BATCH, 200_000];
 
 /** Entries of one answer. */
