@@ -113,7 +113,7 @@ export const STATEMENTS = {
   own: `insert into handover.unit as u (service, kind, id, name, seat, fence)
     select $1, $2, x.id, x.name, $5, greatest(${NOW_FENCE}, f.fence + 1) from unnest($3::text[], $4::text[]) x (id, name)
       left join handover.fence f on f.service = $1
-    on conflict (service, kind, id) do update set seat = $5, fence = greatest(u.fence + 1, ${NOW_FENCE}, ${ABOVE_CLAIMS},
+    on conflict (service, kind, id) do update set seat = $5, fence = greatest(u.fence + 1, excluded.fence, ${ABOVE_CLAIMS},
       (select z.fence + ${SKIP} from handover.seat z where z.seat = u.seat and z.seat <> $5))
     where u.seat = $5 or u.seat = $6 or not (${isAlive("u.seat")} or ${OFFERED})
     returning u.id, u.fence`,
@@ -146,7 +146,8 @@ export const STATEMENTS = {
       select z.seat from handover.seat z where z.seat = $2 and ${ALIVE} and not ($15 = any (z.voided)) for share),
     offered as (
       insert into handover.offer (service, topic, kind, label, unit, id, seat, key, fence, version, codec, body, offered, expires)
-      select $1, x.topic, x.kind, x.label, x.unit, x.id, $2, x.key, greatest(x.fence, u.fence), x.version, x.codec,
+      select $1, x.topic, x.kind, x.label, x.unit, x.id, $2, x.key,
+        greatest(x.fence, u.fence, (select f.fence from handover.fence f where f.service = $1)), x.version, x.codec,
         substring($13::bytea from x.start for x.size), now(),
         now() + x.ttl * interval '1 ms'
       from unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::bigint[], $11::int[],

@@ -186,6 +186,32 @@ describe("what else may go wrong", () => {
     expect((again as { fence: number }).fence).toBeGreaterThan(fence);
   });
 
+  test("the fence of a host that died as it took a unit is not given again", async () => {
+    const service = `faults ${services++}`;
+    const join = (): Host => joinHosts(server.exchange({ service, lease: 60_000 }));
+    const [owner, dying, other] = [join(), join(), join()];
+    const seen: number[] = [];
+    dying.hosts.exchange.subscribe("unit", "room", async (_, delivery) => {
+      seen.push(delivery.fence);
+      return new Promise(() => {});
+    });
+    await owner.hosts.directory.own("room", ["x"]);
+    const ahead =
+      "update handover.unit set fence = fence + (1::bigint << 40) where service = $1 returning fence";
+    const [unit] = await server.query(ahead, [service]);
+    await peers(owner, 1);
+    const [offered] = owner.hosts.exchange.offer([parcel("x", { kind: "unit", label: "room" })]);
+    await expect.poll(() => seen).toHaveLength(1);
+    const dies = "update handover.seat set seen = now() - lease * interval '1 ms' where seat = $1";
+    await server.query(dies, [dying.name().seat]);
+    offered!.withdraw();
+    expect(await offered!.settled).toMatchObject({ how: "withdrawn" });
+    owner.hosts.directory.disown("room", [{ id: "x", fence: Number(unit!["fence"]) }]);
+    await owner.hosts.directory.where("room", "x");
+    const [again] = await other.hosts.directory.own("room", ["x"]);
+    expect((again as { fence: number }).fence).toBeGreaterThan(seen[0]!);
+  });
+
   test("a unit that a dead host has offered is not started anew: its state is taken", async () => {
     const service = `faults ${services++}`;
     const join = (): Host => joinHosts(server.exchange({ service, lease: 60_000 }));
