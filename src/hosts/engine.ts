@@ -33,10 +33,10 @@ export interface Engine extends RoleEngine {
   /** Offers parcels. Resolves with their numbers, in order; undefined for a unit that is not this seat's. */
   offer(seat: string, drafts: readonly Draft[]): Promise<(number | undefined)[]>;
   /**
-   * For an {@link offer} that was not answered: the numbers of its parcels. One that had not arrived does nothing any longer. May
-   * be repeated.
+   * For an {@link offer} that was not answered: the numbers of its parcels, and who has taken one meanwhile. One that had not
+   * arrived does nothing any longer. May be repeated.
    */
-  findOffers(seat: string, drafts: readonly Draft[]): Promise<(number | undefined)[]>;
+  findOffers(seat: string, drafts: readonly Draft[]): Promise<FoundOffer[]>;
   /** What has become of offered parcels, of those at least about which there is news. May be repeated. */
   look(seat: string, offers: readonly OfferKey[]): Promise<OfferState[]>;
   /** Takes parcels back that no living process is taking, and marks the others. May be repeated. */
@@ -57,6 +57,9 @@ export interface Draft {
   /** Unique for the process that offers it. */
   readonly key: string;
 }
+
+/** The number of a parcel on offer, or the seat that has taken it, if that is known; undefined if it was not offered. */
+export type FoundOffer = number | { readonly takenBy: string | undefined } | undefined;
 
 export interface OfferKey {
   readonly number: number;

@@ -4,7 +4,14 @@ import type { Offered } from "../exchange/exchange.js";
 import { makeRefusal, type Parcel, type Peer, type Refusal, type Settlement } from "../exchange/parcel.js";
 import { deferred } from "../util/deferred.js";
 import { batches } from "../util/batches.js";
-import { MAX_DEATHS, type Draft, type Engine, type OfferKey, type OfferState } from "./engine.js";
+import {
+  MAX_DEATHS,
+  type Draft,
+  type Engine,
+  type FoundOffer,
+  type OfferKey,
+  type OfferState,
+} from "./engine.js";
 import type { Seat } from "./seat.js";
 import { Repeater } from "./repeater.js";
 
@@ -162,13 +169,17 @@ export class HostOutbox {
     throw error;
   }
 
-  #sent(all: readonly Pending[], numbers: readonly (number | undefined)[]): void {
+  #sent(all: readonly Pending[], numbers: readonly FoundOffer[]): void {
     for (const [n, one] of all.entries()) {
       this.#unsent.delete(one);
       if (!one.isOpen) continue;
       const number = numbers[n];
       if (number === undefined) {
         one.settle({ how: "refused", ...makeRefusal("ERR_RUNNING", "another process has it") });
+        continue;
+      }
+      if (typeof number === "object") {
+        one.settle(this.#takenBy(number.takenBy));
         continue;
       }
       one.number = number;
@@ -179,7 +190,7 @@ export class HostOutbox {
   }
 
   /** The engine may have received an offer that it has not answered: to send it again could run a unit twice. */
-  async #find(seat: string, drafts: readonly Draft[], error: unknown): Promise<(number | undefined)[]> {
+  async #find(seat: string, drafts: readonly Draft[], error: unknown): Promise<FoundOffer[]> {
     if (
       codeOf(error, "ERR_INTERNAL") === "ERR_TOO_LARGE" ||
       (error as Partial<AmbiguousError>).isAmbiguous !== true
@@ -241,10 +252,7 @@ export class HostOutbox {
   #use({ number, isGone, isBack, by, deaths, refusedBy, refusal }: OfferState): void {
     const pending = this.#pending.get(number);
     if (pending === undefined) return;
-    if (isGone) {
-      const peer = this.#seat.others.find(({ seat }) => seat === by) ?? UNKNOWN;
-      return this.#settle(pending, { how: "taken", by: withoutInternals(peer), confirmed: CONFIRMED });
-    }
+    if (isGone) return this.#settle(pending, this.#takenBy(by));
     if (isBack === true) return this.#settleBack(pending);
     pending.deaths = deaths;
     pending.refusal = refusal;
@@ -255,6 +263,11 @@ export class HostOutbox {
     if (left.length > 0) return;
     pending.isRefused = true;
     this.#want(pending, "back");
+  }
+
+  #takenBy(by: string | undefined): Settlement {
+    const peer = this.#seat.others.find(({ seat }) => seat === by) ?? UNKNOWN;
+    return { how: "taken", by: withoutInternals(peer), confirmed: CONFIRMED };
   }
 
   #settle(pending: Pending, settlement: Settlement): void {

@@ -7,6 +7,7 @@ import type {
   Draft,
   Engine,
   EngineInspection,
+  FoundOffer,
   OfferKey,
   OfferState,
   SeatRow,
@@ -165,10 +166,20 @@ export class PostgresEngine implements Engine {
     return numbersOf(drafts, rows);
   }
 
-  async findOffers(seat: string, drafts: readonly Draft[]): Promise<(number | undefined)[]> {
+  async findOffers(seat: string, drafts: readonly Draft[]): Promise<FoundOffer[]> {
     await this.#session.query(STATEMENTS.void, [seat, drafts[0]!.key]);
-    const { rows } = await this.#session.query(STATEMENTS.findOffers, [seat, drafts.map(({ key }) => key)]);
-    return numbersOf(drafts, rows);
+    const keys = drafts.map(({ key }) => key);
+    const topics = drafts.map(({ parcel }) => topicOf(parcel));
+    const units = drafts.map(({ parcel }) => unitOf(parcel) ?? null);
+    const { rows } = await this.#session.query(STATEMENTS.findOffers, [
+      seat,
+      this.service,
+      keys,
+      topics,
+      units,
+    ]);
+    const found = new Map(rows.map((row) => [row["key"], foundOffer(row)]));
+    return keys.map((key) => found.get(key));
   }
 
   async look(seat: string, offers: readonly OfferKey[]): Promise<OfferState[]> {
@@ -253,6 +264,11 @@ export class PostgresEngine implements Engine {
       rows.map((row) => [byStored.get(String(row["id"]))!, withoutInternals(this.#rows.seat(row))]),
     );
   }
+}
+
+function foundOffer(row: Row): FoundOffer {
+  if (row["seq"] !== null) return Number(row["seq"]);
+  return row["gone"] === true ? { takenBy: (row["by"] as string | null) ?? undefined } : undefined;
 }
 
 function numbersOf(drafts: readonly Draft[], rows: readonly Row[]): (number | undefined)[] {

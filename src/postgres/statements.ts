@@ -165,8 +165,12 @@ export const STATEMENTS = {
   /** $1 seat, $2 the key of the first: waits for an `offer` that runs, and stops one that is still on its way */
   void: "update handover.seat set voided = array_append(voided, $2) where seat = $1 and not ($2 = any (voided))",
 
-  /** $1 seat, $2 keys */
-  findOffers: "select key, seq from handover.offer where seat = $1 and key = any ($2)",
+  /** $1 seat, $2 service, $3 keys, $4 topics, $5 units: a unit that is no longer this seat's was taken */
+  findOffers: `select x.key, o.seq, u.seat as by, x.unit is not null and u.seat is distinct from $1 as gone
+    from unnest($3::text[], $4::text[], $5::text[]) x (key, topic, unit)
+    left join lateral (select o.seq from handover.offer o where o.seat = $1 and o.key = x.key offset 0) o on true
+    left join lateral (
+      select u.seat from handover.unit u where u.service = $2 and u.kind = x.topic and u.id = x.unit offset 0) u on true`,
 
   /** $1 service, $2 numbers, $3 topics, $4 units, $5 seat */
   look: `select x.seq, o.seq is null or o.settled as gone, o.seq is null and (x.unit is null or u.seat = $5) as back, o.claimant, o.withdrawn, o.deaths, o.refused_by, o.refusal, u.seat as by

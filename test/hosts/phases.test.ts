@@ -110,3 +110,26 @@ test.each(cases)(
     expect([...a.failures, ...b.failures]).toEqual([]);
   },
 );
+
+test("an offer whose answer is missing has arrived, if another host has taken its units meanwhile", async () => {
+  const taken = async (): Promise<void> => {
+    const left =
+      "select from handover.unit u join handover.seat z using (seat) where z.service = 'meanwhile' and z.about ->> 'pid' = $1";
+    await vi.waitUntil(async () => (await server.query(left, [String(a.name().pid)])).length === 0);
+  };
+  const proxy = await KillingProxy.start(server.port, STATEMENTS.offer.slice(0, 100), "after", taken);
+  onTestFinished(() => proxy.close());
+  const [a, b] = [proxy.port, server.port].map((port) => {
+    const url = `postgres://postgres@127.0.0.1:${port}/postgres`;
+    return joinHosts(postgres({ service: "meanwhile", url, lease: 15_000 }));
+  }) as [Host, Host];
+  b.hosts.exchange.subscribe("unit", "room", () => "taken");
+  await a.hosts.directory.own("room", ["x", "y"]);
+  await expect.poll(() => a.hosts.exchange.peers("unit", "room")).toHaveLength(1);
+  const units = ["x", "y"].map((id) => parcel(id, { kind: "unit", label: "room" }));
+  const settled = await Promise.all(a.hosts.exchange.offer(units).map(async (one) => one.settled));
+  expect(settled).toMatchObject([
+    { how: "taken", by: { pid: b.name().pid } },
+    { how: "taken", by: { pid: b.name().pid } },
+  ]);
+});
