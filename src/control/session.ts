@@ -28,7 +28,7 @@ export interface ControlledProcess {
   /** Resolves when the drain is over. */
   stopAndDrain(): Promise<{ outcome: Outcome } & DrainSummary>;
   status(): Promise<Status>;
-  /** Looks at the engine of the hosts. Undefined if there is none, or no worker answers. */
+  /** Looks at the engine of the hosts. The result is undefined if the service has no engine, or if no worker answers. */
   inspect(): Promise<EngineReport | undefined>;
   /** Changes the number of workers. Undefined in a process that is no supervisor. */
   scale?(workers: number, onPhase: (phase: ScalePhase) => void): Promise<{ from: number; workers: number }>;

@@ -30,7 +30,7 @@ export function unreachable(endpoint: URL, error: unknown, isConnected: boolean)
   return new AwayError(reason, isConnected, { words: `${endpoint.origin}: ${reason}${hint}`, cause: error });
 }
 
-/** What an answer says that is none. */
+/** The error of an answer that refuses, or that is not one of etcd. */
 export function refusalOf(endpoint: URL, http: number, answer: string, user: string | undefined): AwayError {
   let reason = answer.trim();
   let status: number | undefined;
@@ -65,7 +65,7 @@ export function isUnauthorized(error: unknown): boolean {
 
 function wordsFor(reason: string, http: number, user: string | undefined): string | undefined {
   if (/invalid user ID or password/.test(reason))
-    return `the password of the user "${user}" is wrong, or there is none`;
+    return `the user "${user}" is unknown, or its password is wrong`;
   if (/user name is empty/.test(reason))
     return 'it asks for a user: see the options "username" and "password"';
   if (/authentication is not enabled/.test(reason))

@@ -88,7 +88,7 @@ export class Gateway {
   }
 
   /**
-   * Asks for what goes on. Returns a function that ends it.
+   * Asks a question whose answer goes on. Returns a function that ends the answer.
    *
    * @param body one message a line
    * @param heard is called with each line of the answer

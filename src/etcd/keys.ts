@@ -24,7 +24,7 @@ export class Keys {
     return `${this.root}seat/${seat}`;
   }
 
-  /** Of every seat of which something may be left. */
+  /** The key of a seat that may have left something behind; without a seat the beginning of all such keys. */
   known(seat = ""): string {
     return `${this.root}known/${seat}`;
   }
@@ -150,5 +150,5 @@ function escaped(stored: string): string {
 /** Ends the key of a list that has a single offer. */
 export const ALONE = "+";
 
-/** Of a seat that is none: a role without a holder. */
+/** Stands for the seat of a role that has no holder. */
 export const NONE = "-";

@@ -32,7 +32,7 @@ interface Question {
 /** The directory: which seat owns which unit. */
 export class UnitKeys {
   readonly #store: Store;
-  /** Dead seats with a kind of which they have no unit any longer. */
+  /** Pairs of a dead seat and a kind: all units of that kind have left the seat. */
   readonly #searched = new Set<string>();
 
   constructor(store: Store) {

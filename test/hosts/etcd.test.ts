@@ -79,7 +79,7 @@ describe("the connection to etcd", () => {
     const unit = parcel("x", { kind: "unit", label: "room" });
     expect(await offer(owner.hosts.state!.exchange, unit)).toEqual([taken]);
     await expect(check(as({ ...root, password: "wrong" }))).rejects.toThrow(
-      /password of the user "root" is wrong/,
+      /user "root" is unknown, or its password is wrong/,
     );
     await expect(check(as({}))).rejects.toThrow(/it asks for a user/);
     await expect(check(as({ username: "stranger", password: "strange" }))).rejects.toThrow(
