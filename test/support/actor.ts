@@ -46,6 +46,12 @@ export class Actor {
     return new Actor(this.service, line, this.#directory);
   }
 
+  /** Stages a successor; resolves with it. The fixture has the command `stage`. */
+  async stage(how: { ttl?: number } = {}): Promise<Actor> {
+    const { pid, generation } = (await this.tell("stage", how)) as { pid: number; generation: number };
+    return new Actor(this.service, { pid, generation, event: "staged" }, this.#directory);
+  }
+
   /** Asks for an upgrade; resolves with the refusal or the failure. */
   async failsToUpgrade(): Promise<Line> {
     return this.service.upgrade("failed", { pid: this.pid });
