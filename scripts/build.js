@@ -1,6 +1,7 @@
 // Builds dist/ from src/: the modules, one by one, with their declarations, which the tests of single modules load; and the
 // package that programs import, a few files in dist/bundle/, as a start reads one file faster than a hundred.
 import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { basename, dirname, join, relative } from "node:path";
@@ -87,7 +88,7 @@ async function bundleAll() {
     { loader: join(sources, "platform", "start-script.ts") },
     { plugins: [builtinModules()], write: false, sourcemap: false },
   );
-  for (const [name, content] of withStartScript(outputFiles, loader.outputFiles[0].text))
+  for (const [name, content] of withScripts(outputFiles, loader.outputFiles[0].text))
     writeFileSync(join(outdir, name), content);
   // A bundler would not find the file that is loaded later: it gets everything in one.
   const whole = Object.fromEntries(names.map((name) => [name, files[name]]));
@@ -98,36 +99,54 @@ async function bundleAll() {
 }
 
 /**
- * Makes a script of the chunk that all entries share, as V8 takes compiled code for scripts only, and lets `index.js` run it. The
- * other entries get what the chunk has from a member of `Upgrader`: `index.js` exports only what programs import.
+ * Makes scripts of the chunk that all entries share and of what is loaded later, as V8 takes compiled code for scripts only, and
+ * lets `index.js` run the first, which runs the second. The other entries get what the chunk has from a member of `Upgrader`:
+ * `index.js` exports only what programs import.
  *
  * @param loader the text of the module `start-script`
  * @returns names and contents of the files
  */
-function withStartScript(outputFiles, loader) {
+function withScripts(outputFiles, loader) {
   const files = new Map(outputFiles.map(({ path, text }) => [basename(path), text]));
   const chunks = importsOf(files.get("index.js"));
   const [chunk] = chunks;
   const [body, shared] = splitExports(files.get(chunk));
   if (chunks.length !== 1 || importsOf(body).length > 0) throw new Error("index.js needs several files");
-  if (body.includes("import(")) throw new Error("a script cannot import()");
-  // The name is of this text alone: V8 would run compiled code of any text that has the same length.
-  const start = basename(chunk, ".js").replace("chunk", "start") + ".cjs";
-  const url = 'process.getBuiltinModule("node:url").pathToFileURL(__filename).href';
-  const members = shared.map(([local, name]) => (local === name ? name : `${name}:${local}`));
-  files.set(
-    start,
-    // Both a module of CommonJS and a script whose value is the function.
-    '(typeof module==="object"?module:{}).exports=function(__filename){"use strict";' +
-      `${body.replaceAll("import.meta.url", url)}return{${members}}};\n//# sourceMappingURL=${start}.map\n`,
+  const [laterBody, laterNames] = splitExports(files.get("later.js"));
+  if (importsOf(laterBody).join() !== chunk) throw new Error("later.js needs other files than the start");
+  const [statement, given] = /^import\{([^}]*)\}from"[^"]+";/.exec(laterBody);
+  const addScript = (kind, text, mapped) => {
+    if (text.includes("import(")) throw new Error("a script cannot import()");
+    // Both a module of CommonJS and a script whose value is the function. No source has a name with a dollar.
+    const script =
+      `(typeof module==="object"?module:{}).exports=function(__filename,$given){"use strict";` +
+      `${text.replaceAll("import.meta.url", FILE_URL)}};\n`;
+    // The name is of this text alone: V8 would run compiled code of any text that has the same length.
+    const name = `${kind}-${createHash("sha256").update(script).digest("hex").slice(0, 8)}.cjs`;
+    files.set(name, `${script}//# sourceMappingURL=${name}.map\n`);
+    files.set(`${name}.map`, files.get(`${mapped}.map`));
+    return name;
+  };
+  // On as many lines, for the source map.
+  const lines = statement.replaceAll(/[^\n]/g, "");
+  const needed = given.replaceAll("\n", "").replaceAll(" as ", ":");
+  const later = addScript(
+    "later",
+    `const{${needed}}=$given;${lines}${laterBody.slice(statement.length)}return{${members(laterNames)}}`,
+    "later.js",
   );
-  files.set(`${start}.map`, files.get(`${chunk}.map`));
+  for (const name of ["later.js", "later.js.map"]) files.delete(name);
+  const start = addScript(
+    "start",
+    `${body}const $shared={${members(shared)}};function runLater(){return $given("${later}",$shared)}return $shared`,
+    chunk,
+  );
   const internals = 'Symbol.for("handover.internals")';
   const [run] = splitExports(loader);
   const [, entry] = splitExports(files.get("index.js"));
   files.set(
     "index.js",
-    `${run}const start=runStartScript("${start}",import.meta.url);\n` +
+    `${run}const runScript=scriptsBeside(import.meta.url);const start=runScript("${start}",runScript);\n` +
       `Object.defineProperty(start.Upgrader,${internals},{value:start});\n` +
       `export const{${entry.map(([, name]) => name)}}=start;\n//# sourceMappingURL=index.js.map\n`,
   );
@@ -140,6 +159,14 @@ function withStartScript(outputFiles, loader) {
     files.set(`${name}.map`, JSON.stringify({ version: 3, sources: [], names: [], mappings: "" }));
   }
   return files;
+}
+
+/** The URL of a script, in its text. */
+const FILE_URL = 'process.getBuiltinModule("node:url").pathToFileURL(__filename).href';
+
+/** Members of an object literal, by pairs of local and exported names. */
+function members(pairs) {
+  return pairs.map(([local, name]) => (local === name ? name : `${name}:${local}`));
 }
 
 /** The other files of the bundle that a file imports. */
@@ -291,6 +318,4 @@ compile();
 addTypes(join(dist, "types"));
 addCommonJs(join(dist, "cjs"));
 await bundleAll();
-// The program of a start is none that npm should wait for, and says so.
-const env = { ...process.env, NODE_NO_WARNINGS: "1" };
-execFileSync(process.execPath, [join(root, "scripts", "compile-start.js")], { stdio: "inherit", env });
+execFileSync(process.execPath, [join(root, "scripts", "compile-start.js")], { stdio: "inherit" });

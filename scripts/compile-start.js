@@ -1,24 +1,15 @@
-// Adds V8's compiled code of a start to dist/bundle/, for the version of Node that runs this script: of the functions that a start
-// calls. The build runs it. A package that is to start as fast with other versions needs a run with each of them.
-import { readdirSync, renameSync, writeFileSync } from "node:fs";
-import { createServer } from "node:http";
-import { join } from "node:path";
+// Adds V8's compiled code of the scripts of the package to dist/bundle/, for the version of Node that runs this script: of the
+// functions that a start and an upgrade call. The build runs it. A package that is to start as fast with other versions needs a
+// run with each of them.
+import { execFileSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { Upgrader } from "../dist/bundle/index.js";
-import { buildSettings, compiledFile, startScript } from "../dist/platform/start-script.js";
 
-const bundle = fileURLToPath(new URL("../dist/bundle/", import.meta.url));
-const path = join(
-  bundle,
-  readdirSync(bundle).find((name) => /^start-\w+\.cjs$/.test(name)),
-);
-const upg = new Upgrader({ controlSocket: join(bundle, "control.sock") });
-await upg.listen(createServer(), { port: 0, host: "127.0.0.1" });
-await upg.ready();
-// V8 knows a text that it has compiled, with the functions that were called since.
-const compiled = startScript(path).createCachedData();
-await upg.stop();
-const file = compiledFile(path);
-// In one step: a process that starts meanwhile would read a part.
-writeFileSync(`${file}.part`, Buffer.concat([buildSettings(), compiled]));
-renameSync(`${file}.part`, file);
+const program = fileURLToPath(new URL("compiled-program.js", import.meta.url));
+const written = execFileSync(process.execPath, [program], {
+  // The program of a start is none that npm should wait for, and says so.
+  env: { ...process.env, NODE_NO_WARNINGS: "1" },
+  // Its successors have this pipe, too: the call returns when the last of them has exited.
+  stdio: ["ignore", "pipe", "inherit"],
+  timeout: 60_000,
+});
+if (written.length === 0) throw new Error("no process of the program has written what V8 has compiled");

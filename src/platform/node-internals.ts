@@ -18,25 +18,6 @@ export function isMainThread(): boolean {
   return (process.abort as { disabled?: boolean }).disabled !== true;
 }
 
-/**
- * Loads a file as Node's own `require()` does, if the program has another one in its place: tsx makes a module of CommonJS of it,
- * and of all that it imports, so that the process would have these twice. Undefined if Node has no such function.
- *
- * @param path of an ES module
- */
-export function requireEsModule(path: string): unknown {
-  const Module = process.getBuiltinModule("node:module") as unknown as new (id: string) => {
-    filename: string;
-    exports: unknown;
-    _compile?(source: string, path: string, format: "module"): void;
-  };
-  const module = new Module(path);
-  module.filename = path;
-  if (module._compile === undefined) return undefined;
-  module._compile(process.getBuiltinModule("node:fs").readFileSync(path, "utf8"), path, "module");
-  return module.exports;
-}
-
 /** The descriptor of a connection. */
 export function descriptorOf(socket: Socket): number {
   const fd = (socket as unknown as { _handle?: { fd?: unknown } })._handle?.fd;

@@ -7,27 +7,33 @@ import { Script } from "node:vm";
  * Not imported: scripts/build.js puts it into the package, where it loads what a start needs.
  */
 
-type Start = (path: string) => object;
+/** Runs the script of that name. Its value is a function, which is called with the path of the script and with `given`. */
+type Run = (name: string, given: object) => object;
 
 /**
- * Runs the function that is the value of a script. To compile that of a start would take V8 as long as all the rest of it with
- * handover. So the package brings the compiled code, for some versions of Node; with another one V8 compiles the text.
+ * Runs scripts of one directory. To compile what a start needs would take V8 as long as all the rest of it with handover. So
+ * the package brings the compiled code, for some versions of Node; with another one V8 compiles the text.
  *
- * @param url of a file in the same directory
- * @returns what the function returns
+ * @param url of a file in the directory
  */
-export function runStartScript(name: string, url: string): object {
-  const path = join(dirname(fileURLToPath(url)), name);
-  // Node reads the source maps of modules only.
-  const start = process.sourceMapsEnabled
-    ? process.getBuiltinModule("node:module").createRequire(url)(path)
-    : startScript(path, readCompiled(path)).runInThisContext();
-  return (start as Start)(path);
+export function scriptsBeside(url: string): Run {
+  const directory = dirname(fileURLToPath(url));
+  return (name, given) => {
+    const path = join(directory, name);
+    // Node reads the source maps of modules only.
+    const script = process.sourceMapsEnabled
+      ? process.getBuiltinModule("node:module").createRequire(url)(path)
+      : readScript(path, path, readCompiled(path)).runInThisContext();
+    return (script as (path: string, given: object) => object)(path, given);
+  };
 }
 
-/** @param cachedData compiled code; V8 rejects that of another version of V8, or for other flags, and compiles the text */
-export function startScript(path: string, cachedData?: Buffer): Script {
-  return new Script(readFileSync(path, "latin1"), { filename: path, ...(cachedData && { cachedData }) });
+/**
+ * @param filename for stack traces
+ * @param cachedData compiled code; V8 rejects that of another version of V8, or for other flags, and compiles the text
+ */
+export function readScript(path: string, filename: string, cachedData?: Buffer): Script {
+  return new Script(readFileSync(path, "latin1"), { filename, ...(cachedData && { cachedData }) });
 }
 
 /** Where the package has the compiled code of a script for this version of Node. */

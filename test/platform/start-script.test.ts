@@ -11,14 +11,12 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 
-const root = mkdtempSync(join(tmpdir(), "handover-"));
+const parent = mkdtempSync(join(tmpdir(), "handover-"));
+const root = join(parent, "package");
 const bundle = join(root, "dist", "bundle");
-/** The compiled code, as this Node has made it. */
-let file: string;
-let compiled: Buffer;
 
 /** A copy of the package, whose compiled code is of the Node that runs the test. */
 beforeAll(() => {
@@ -28,77 +26,93 @@ beforeAll(() => {
     cpSync(name, join(root, name));
   }
   mkdirSync(join(root, "scripts"));
-  cpSync(join("scripts", "compile-start.js"), join(root, "scripts", "compile-start.js"));
+  for (const name of ["compile-start.js", "compiled-program.js"])
+    cpSync(join("scripts", name), join(root, "scripts", name));
   symlinkSync(resolve("build"), join(root, "build"));
-  for (const name of compiledNames()) rmSync(join(bundle, name));
+  for (const name of namesOf(/\.cjs\.v/)) rmSync(join(bundle, name));
   run(join("scripts", "compile-start.js"));
-  file = join(bundle, compiledNames()[0]!);
-  compiled = readFileSync(file);
 });
 
-afterAll(() => rmSync(root, { recursive: true }));
+afterAll(() => rmSync(parent, { recursive: true }));
 
-test("V8 takes the code of a start that this Node has compiled before", () => {
-  expect(run("asks.mjs", ASKS)).toBe("true false\n");
+test("V8 takes the code of a start, and of what is loaded later, that this Node has compiled before", () => {
+  expect(run("asks.mjs", ASKS)).toBe("later true false\nstart true false\n");
 });
 
 test("V8 compiles the text itself where a flag of its own changes the code", () => {
-  expect(run("--no-lazy", "asks.mjs", ASKS)).toBe("true true\n");
+  expect(run("--no-lazy", "asks.mjs", ASKS)).toBe("later true true\nstart true true\n");
 });
 
-test.each([
+const DAMAGES = [
   [
     "was made by a Node that was built in another way",
-    () => Buffer.concat([Buffer.from("{}"), compiled.subarray(2)]),
+    (compiled: Buffer) => Buffer.concat([Buffer.from("{}"), compiled.subarray(2)]),
     "false undefined",
   ],
-  ["is cut off", () => compiled.subarray(0, -1_000), "true true"],
+  ["is cut off", (compiled: Buffer) => compiled.subarray(0, -1_000), "true true"],
   ["is empty", () => Buffer.alloc(0), "false undefined"],
-])("a program starts although the compiled code %s", (_, content, asked) => {
-  writeFileSync(file, content());
+] as const;
+
+test.each(DAMAGES)("a program starts, and is upgraded, although the compiled code %s", (_, damage, asked) => {
+  const files = namesOf(/\.cjs\.v/).map((name) => join(bundle, name));
+  const intact = files.map((file) => readFileSync(file));
+  for (const [n, file] of files.entries()) writeFileSync(file, damage(intact[n]!));
   try {
-    expect(run("asks.mjs", ASKS)).toBe(`${asked}\n`);
-    expect(run("starts.mjs", STARTS)).toBe("ready\n");
+    expect(run("asks.mjs", ASKS)).toBe(`later ${asked}\nstart ${asked}\n`);
+    expect(run("starts.mjs", STARTS)).toBe("0 ready\n1 ready\n");
   } finally {
-    writeFileSync(file, compiled);
+    for (const [n, file] of files.entries()) writeFileSync(file, intact[n]!);
   }
 });
 
-test("a program starts without compiled code, and V8 then names the same place of an error", () => {
+test("a program starts, and is upgraded, without compiled code, and V8 then names the same place of an error", () => {
   const place = run("fails.mjs", FAILS);
-  expect(place).toMatch(/\/start-\w+\.cjs:\d+:\d+\)?\n$/);
-  rmSync(file);
-  try {
-    expect(run("starts.mjs", STARTS)).toBe("ready\n");
-    expect(run("fails.mjs", FAILS)).toBe(place);
-  } finally {
-    writeFileSync(file, compiled);
-  }
+  expect(place).toMatch(/\bdist\/bundle\/start-\w+\.cjs:\d+:\d+\)?\n$/);
+  const bare = join(parent, "bare");
+  cpSync(root, bare, { recursive: true });
+  for (const name of namesOf(/\.cjs\.v/)) rmSync(join(bare, "dist", "bundle", name));
+  expect(runIn(bare, "starts.mjs", STARTS)).toBe("0 ready\n1 ready\n");
+  expect(basename(runIn(bare, "fails.mjs", FAILS))).toBe(basename(place));
+});
+
+/** Node 20 takes the name from the compiled code, the others from the file that is there. */
+test("a stack trace does not name the directory in which the code was compiled", () => {
+  const moved = join(parent, "moved");
+  cpSync(root, moved, { recursive: true });
+  const place = runIn(moved, "fails.mjs", FAILS);
+  expect(place).toMatch(/^ +at .*[( ](\/.*\/moved|handover)\/dist\/bundle\/start-/);
 });
 
 test("another text never runs with the compiled code of this one", () => {
-  const [name] = startNames();
-  appendFileSync(join(bundle, name!), " ");
-  expect(run("asks.mjs", ASKS)).toBe("true true\n");
+  for (const name of namesOf(/\.cjs$/)) appendFileSync(join(bundle, name), " ");
+  expect(run("asks.mjs", ASKS)).toBe("later true true\nstart true true\n");
 });
 
 /** Whether there is code for this Node, and whether V8 rejects it. */
 const ASKS = `
   import { readdirSync } from "node:fs";
-  import { join } from "node:path";
-  import { readCompiled, startScript } from "./dist/platform/start-script.js";
-  const path = join(${JSON.stringify(bundle)}, readdirSync("dist/bundle").find((name) => /^start-.*[.]cjs$/.test(name)));
-  const compiled = readCompiled(path);
-  console.log(compiled !== undefined, startScript(path, compiled).cachedDataRejected);`;
+  import { readCompiled, readScript } from "./dist/platform/start-script.js";
+  for (const name of readdirSync("dist/bundle").filter((one) => one.endsWith(".cjs")).sort()) {
+    const compiled = readCompiled("dist/bundle/" + name);
+    const { cachedDataRejected } = readScript("dist/bundle/" + name, name, compiled);
+    console.log(name.split("-")[0], compiled !== undefined, cachedDataRejected);
+  }`;
 
+/** The second process prints when the first one may exit, so that both have printed when the first one has. */
 const STARTS = `
   import { createServer } from "node:http";
   import { Upgrader } from "handover";
-  const upg = new Upgrader();
+  const upg = new Upgrader({ probation: 1 });
   await upg.listen(createServer(), { port: 0, host: "127.0.0.1" });
   await upg.ready();
-  console.log(upg.state);
-  await upg.stop();`;
+  console.log(upg.generation, upg.state);
+  if (upg.generation === 0) {
+    await upg.upgrade({ force: true });
+    await upg.exit;
+  } else {
+    await upg.waitForParent();
+    await upg.stop();
+  }`;
 
 const FAILS = `
   import { Upgrader } from "handover";
@@ -106,17 +120,17 @@ const FAILS = `
 
 /** Runs a program in the copy. */
 function run(...words: string[]): string {
+  return runIn(root, ...words);
+}
+
+function runIn(cwd: string, ...words: string[]): string {
   const text = words.at(-1)!.includes("\n") ? words.pop()! : undefined;
-  if (text !== undefined) writeFileSync(join(root, words.at(-1)!), text);
+  if (text !== undefined) writeFileSync(join(cwd, words.at(-1)!), text);
   // The child is that of a program that starts tests, not of the terminal of npm.
   const env = { ...process.env, NODE_NO_WARNINGS: "1" };
-  return execFileSync(process.execPath, words, { cwd: root, encoding: "utf8", env });
+  return execFileSync(process.execPath, words, { cwd, encoding: "utf8", env });
 }
 
-function compiledNames(): string[] {
-  return readdirSync(bundle).filter((name) => /^start-\w+\.cjs\.v/.test(name));
-}
-
-function startNames(): string[] {
-  return readdirSync(bundle).filter((name) => /^start-\w+\.cjs$/.test(name));
+function namesOf(pattern: RegExp): string[] {
+  return readdirSync(bundle).filter((name) => pattern.test(name));
 }
