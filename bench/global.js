@@ -1,85 +1,135 @@
-// How fast units move between hosts over PostgreSQL, beside the rate of single durable updates of the same database.
-//   node bench/global.js --units 100000
-import { execFileSync, spawn } from "node:child_process";
-import { chownSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
+// How fast units move between hosts, from one that stops to two others: beside the rate of single durable updates of the same
+// engine, which writes each one to the disk before it answers. The gap of a unit is the time in which it runs nowhere.
+import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { Client } from "pg";
-import { migrate } from "handover/postgres";
+import { ENGINES } from "./global-engines.js";
+import { bold, percentile, progress } from "./statistics.js";
 
-const { values } = parseArgs({ options: { units: { type: "string", default: "100000" } } });
+const USAGE = `usage: npm run bench:global -- [--engine postgres|etcd]... [--units 100000] [--json]
+
+  --engine  over which the units move; may be given twice (default: postgres)
+  --units   of 1 KiB, that one host has and two others take (default: 100000)
+  --json    prints an object with the figures of each engine`;
+
+const values = readArguments();
 const count = Number(values.units);
-const SERVICE = "bench";
+const children = new Set();
+const engines = new Set();
 
-/** Starts a PostgreSQL in a temporary directory, as the user `nobody` if this is root. */
-async function startPostgres() {
-  const directory = mkdtempSync(join(tmpdir(), "handover-bench-"));
-  const user = process.getuid() === 0 ? { uid: 65_534, gid: 65_534 } : {};
-  if (user.uid !== undefined) chownSync(directory, user.uid, user.gid);
-  const root = "/usr/lib/postgresql";
-  const newest = readdirSync(root).toSorted((a, b) => Number(b) - Number(a))[0];
-  const program = (name) => join(root, newest, "bin", name);
-  const data = join(directory, "data");
-  const options = { ...user, cwd: directory, stdio: "ignore" };
-  execFileSync(program("initdb"), ["-D", data, "-U", "postgres", "-A", "trust"], options);
-  const port = 20_000 + Math.floor(Math.random() * 10_000);
-  const settings = ["listen_addresses=127.0.0.1", "unix_socket_directories=", `port=${port}`];
-  const server = spawn(program("postgres"), ["-D", data, ...settings.flatMap((one) => ["-c", one])], options);
-  const url = `postgres://postgres@127.0.0.1:${port}/postgres`;
-  const stop = () => {
-    server.kill("SIGINT");
-    server.once("exit", () => rmSync(directory, { recursive: true, force: true }));
-  };
-  for (let n = 0; n < 200; n++) {
-    const client = new Client({ connectionString: url });
-    const isThere = await client.connect().then(
-      () => true,
-      () => false,
-    );
-    if (isThere) return { url, client, stop };
-    await delay(100);
+process.once("SIGINT", () => {
+  for (const child of children) child.kill("SIGKILL");
+  void Promise.all([...engines].map(async (engine) => engine.stop())).finally(() => process.exit(130));
+});
+
+const results = {};
+for (const name of new Set(values.engine)) results[name] = await measure(name);
+progress("");
+if (values.json) console.log(JSON.stringify({ units: count, ...results }, undefined, 2));
+else for (const result of Object.values(results)) print(result);
+
+async function measure(which) {
+  progress(`${which}: starts`);
+  const engine = await ENGINES[which]();
+  engines.add(engine);
+  try {
+    progress(`${which}: single durable updates`);
+    const singles = await rateOf(engine.update);
+    const start = async (role) => startHost(which, engine.endpoint, role);
+    const takers = [await start("taker"), await start("taker")];
+    const owner = await start("owner");
+    const reports = takers.map(async (taker) => taker.next("gaps"));
+    const reporting = owner.next("report");
+    owner.child.kill("SIGTERM");
+    const { moved, ms } = await reporting;
+    for (const { child } of takers) child.kill("SIGTERM");
+    const gaps = (await Promise.all(reports)).flat();
+    return {
+      engine: engine.name,
+      singles,
+      moved,
+      begun: gaps.length,
+      ms,
+      rate: Math.round((moved / ms) * 1_000),
+      gap: { p50: Math.round(percentile(gaps, 50)), p99: Math.round(percentile(gaps, 99)) },
+    };
+  } finally {
+    for (const child of children) child.kill("SIGKILL");
+    await engine.stop();
+    engines.delete(engine);
   }
-  throw new Error("PostgreSQL does not start");
 }
 
-/** One host. Resolves when it says that it is ready. */
-async function startHost(url, role) {
+/** Updates a second, one after the other, for two seconds. */
+async function rateOf(update) {
+  const from = performance.now();
+  let updates = 0;
+  for (; performance.now() - from < 2_000; updates++) await update();
+  return Math.round((updates / (performance.now() - from)) * 1_000);
+}
+
+/** One host, when it is ready. */
+async function startHost(engine, endpoint, role) {
   const script = fileURLToPath(new URL("global-host.js", import.meta.url));
-  const child = spawn(process.execPath, [script, url, SERVICE, role, String(count)], {
+  const child = spawn(process.execPath, [script, engine, endpoint, "bench", role, String(count)], {
     stdio: ["ignore", "inherit", "inherit", "ipc"],
   });
-  const next = () => new Promise((resolve) => child.once("message", resolve));
-  await next();
+  children.add(child);
+  child.once("exit", () => children.delete(child));
+  child.on("message", ({ begun }) => {
+    if (begun !== undefined) progressOf(engine, role, begun);
+  });
+  const next = async (key) =>
+    new Promise((resolve, reject) => {
+      child.on("message", (message) => message[key] !== undefined && resolve(message[key]));
+      child.once("exit", (code) => reject(new Error(`the ${role} has exited with ${code}`)));
+    });
+  await next("isReady");
   return { child, next };
 }
 
-const postgres = await startPostgres();
-await migrate({ url: postgres.url });
-await postgres.client.query("create table single (n int)");
-await postgres.client.query("insert into single values (0)");
-const from = performance.now();
-let singles = 0;
-for (; performance.now() - from < 2_000; singles++)
-  await postgres.client.query("update single set n = n + 1");
-console.log(`single durable updates: ${Math.round((singles / (performance.now() - from)) * 1_000)} a second`);
+function progressOf(engine, role, more) {
+  const key = `${engine} ${role}`;
+  const begun = (progressOf[key] = (progressOf[key] ?? 0) + more);
+  progress(`${engine}: ${begun} of ${count} units ${role === "owner" ? "started" : "moved"}`);
+}
 
-const takers = [await startHost(postgres.url, "taker"), await startHost(postgres.url, "taker")];
-const owner = await startHost(postgres.url, "owner");
-await delay(1_000);
-const reports = takers.map(async ({ next }) => next());
-const reporting = owner.next();
-owner.child.kill("SIGTERM");
-const report = await reporting;
-for (const { child } of takers) child.kill("SIGTERM");
-const gaps = (await Promise.all(reports)).flatMap(({ gaps: some }) => some).toSorted((a, b) => a - b);
-const at = (part) => Math.round(gaps[Math.min(gaps.length - 1, Math.floor(gaps.length * part))]);
-console.log(
-  `PostgreSQL: ${report.moved} of ${count} units of 1 KiB in ${(report.ms / 1_000).toFixed(1)} s, ` +
-    `${Math.round((report.moved / report.ms) * 1_000)} a second; ${gaps.length} began elsewhere; ` +
-    `gap p50 ${at(0.5)} ms, p99 ${at(0.99)} ms`,
-);
-await postgres.client.end();
-postgres.stop();
+function print({ engine, singles, moved, begun, ms, rate, gap }) {
+  console.log(bold(engine));
+  console.log(`  single durable updates: ${singles} a second`);
+  console.log(
+    `  ${moved} of ${count} units of 1 KiB moved in ${(ms / 1_000).toFixed(1)} s, ${rate} a second; ${begun} began elsewhere`,
+  );
+  console.log(`  gap of a unit: p50 ${gap.p50} ms, p99 ${gap.p99} ms`);
+}
+
+function readArguments() {
+  let parsed;
+  try {
+    parsed = parseArgs({
+      options: {
+        engine: { type: "string", multiple: true, default: ["postgres"] },
+        units: { type: "string", default: "100000" },
+        json: { type: "boolean" },
+        help: { type: "boolean", short: "h" },
+      },
+    }).values;
+  } catch (error) {
+    return refuse(error.message);
+  }
+  if (parsed.help) {
+    console.log(USAGE);
+    process.exit(0);
+  }
+  const unknown = parsed.engine.find((name) => !Object.hasOwn(ENGINES, name));
+  if (unknown !== undefined) return refuse(`--engine must be postgres or etcd, not ${unknown}`);
+  const units = Number(parsed.units);
+  if (!(Number.isInteger(units) && units >= 1))
+    return refuse(`--units must be a whole number from 1 on, not ${parsed.units}`);
+  return parsed;
+}
+
+function refuse(why) {
+  console.error(`${why}\n\n${USAGE}`);
+  process.exit(2);
+}

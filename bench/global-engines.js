@@ -1,0 +1,104 @@
+// The engines of bench/global.js, each in a temporary directory, as the user `nobody` if this is root.
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { chownSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { Agent, request } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { Client } from "pg";
+import { migrate } from "handover/postgres";
+import { freePort } from "./free-port.js";
+
+/** By name. Each resolves with where it is, a function that makes one durable update, and one that stops it. */
+export const ENGINES = { postgres: startPostgres, etcd: startEtcd };
+
+async function startPostgres() {
+  const root = "/usr/lib/postgresql";
+  const newest = readdirSync(root).toSorted((a, b) => Number(b) - Number(a))[0];
+  const program = (name) => join(root, newest, "bin", name);
+  const { data, options, remove } = directory();
+  execFileSync(program("initdb"), ["-D", data, "-U", "postgres", "-A", "trust"], {
+    ...options,
+    stdio: "ignore",
+  });
+  const port = await freePort();
+  const settings = ["listen_addresses=127.0.0.1", "unix_socket_directories=", `port=${port}`];
+  const flags = ["-D", data, ...settings.flatMap((one) => ["-c", one])];
+  const server = spawn(program("postgres"), flags, { ...options, stdio: "ignore" });
+  const url = `postgres://postgres@127.0.0.1:${port}/postgres`;
+  const client = await whenThere("PostgreSQL", async () => {
+    const one = new Client({ connectionString: url });
+    await one.connect();
+    return one;
+  });
+  await migrate({ url });
+  await client.query("create table single (n int)");
+  await client.query("insert into single values (0)");
+  const stop = async () => {
+    await client.end();
+    await end(server);
+    remove();
+  };
+  const update = async () => client.query("update single set n = n + 1");
+  return { name: "PostgreSQL", endpoint: url, update, stop };
+}
+
+async function startEtcd() {
+  const { data, options, remove } = directory();
+  const [endpoint, peers] = [`http://127.0.0.1:${await freePort()}`, `http://127.0.0.1:${await freePort()}`];
+  const flags = {
+    "data-dir": data,
+    "listen-client-urls": endpoint,
+    "advertise-client-urls": endpoint,
+    "listen-peer-urls": peers,
+    "initial-advertise-peer-urls": peers,
+    "initial-cluster": `default=${peers}`,
+  };
+  const args = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, value]);
+  const server = spawn("etcd", args, { ...options, stdio: "ignore" });
+  const agent = new Agent({ keepAlive: true });
+  const update = async () => {
+    const asking = request(`${endpoint}/v3/kv/put`, { agent, method: "POST" });
+    asking.end(JSON.stringify({ key: "c2luZ2xl", value: "bg==" }));
+    const [response] = await once(asking, "response");
+    await once(response.resume(), "end");
+    if (response.statusCode !== 200) throw new Error(`etcd answers ${response.statusCode}`);
+  };
+  await whenThere("etcd", update);
+  const stop = async () => {
+    agent.destroy();
+    await end(server);
+    remove();
+  };
+  return { name: "etcd", endpoint, update, stop };
+}
+
+function directory() {
+  const path = mkdtempSync(join(tmpdir(), "handover-bench-"));
+  const user = process.getuid() === 0 ? { uid: 65_534, gid: 65_534 } : {};
+  if (user.uid !== undefined) chownSync(path, user.uid, user.gid);
+  return {
+    data: join(path, "data"),
+    options: { ...user, cwd: path },
+    remove: () => rmSync(path, { recursive: true, force: true }),
+  };
+}
+
+async function whenThere(name, ask) {
+  for (let n = 0; n < 300; n++) {
+    const answer = await ask().then(
+      (value) => ({ value }),
+      () => undefined,
+    );
+    if (answer !== undefined) return answer.value;
+    await delay(100);
+  }
+  throw new Error(`${name} does not start`);
+}
+
+async function end(server) {
+  if (server.exitCode !== null || server.signalCode !== null) return;
+  server.kill("SIGINT");
+  await once(server, "exit");
+}
