@@ -5,7 +5,9 @@ import { GRANTS, MIGRATIONS, SCHEMA_VERSION } from "./schema.js";
 
 /** The statements that make the schema of this release, for a database without one or with an earlier one. */
 export function migrationText(): string {
-  const record = `delete from handover.version;\ninsert into handover.version values (${SCHEMA_VERSION});`;
+  // A later release may have updated the schema meanwhile.
+  const record = `delete from handover.version where version < ${SCHEMA_VERSION};
+insert into handover.version select ${SCHEMA_VERSION} where not exists (select from handover.version);`;
   const grants = GRANTS.replaceAll(/^/gm, "-- ");
   return [...MIGRATIONS, record, `-- What a service needs:\n${grants}`].join("\n");
 }

@@ -1,7 +1,7 @@
 /** The version of {@link MIGRATIONS} that this release needs. A later one is understood, too. */
-export const SCHEMA_VERSION = 1;
+export const SCHEMA_VERSION = 2;
 
-/** The statements that make the schema, by version. They can be run again. */
+/** The statements that make the schema, by version. All of them can be run again, on a schema of any of these versions. */
 export const MIGRATIONS: readonly string[] = [
   `create schema if not exists handover;
 create table if not exists handover.version (
@@ -55,14 +55,6 @@ create table if not exists handover.offer (
   expires timestamptz
 ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02);
 create index if not exists offer_open on handover.offer (service, topic, seq) where claimant is null;
-create index if not exists offer_claimant on handover.offer (service, claimant, withdrawn) where claimant is not null;
-create index if not exists offer_unit on handover.offer (seat, unit);
-create index if not exists offer_expires on handover.offer (service, expires) where expires is not null;
-create index if not exists offer_settled on handover.offer (service, seq) where settled;
-create table if not exists handover.fence (
-  service text primary key,
-  fence bigint not null
-);
 create table if not exists handover.role (
   service text not null,
   name text not null,
@@ -70,8 +62,18 @@ create table if not exists handover.role (
   fence bigint not null,
   primary key (service, name)
 );`,
+  `drop index if exists handover.offer_claimant;
+create index if not exists offer_claims on handover.offer (service, claimant, withdrawn) where claimant is not null;
+create index if not exists offer_unit on handover.offer (seat, unit);
+create index if not exists offer_expires on handover.offer (service, expires) where expires is not null;
+create index if not exists offer_settled on handover.offer (service, seq) where settled;
+create table if not exists handover.fence (
+  service text primary key,
+  fence bigint not null
+);`,
 ];
 
-/** What the role of a service needs, and no more; `SERVICE` is to be replaced. */
+/** What the role of a service needs, also of tables of later versions, and no more; `SERVICE` is to be replaced. */
 export const GRANTS = `grant usage on schema handover to SERVICE;
-grant select, insert, update, delete on all tables in schema handover to SERVICE;`;
+grant select, insert, update, delete on all tables in schema handover to SERVICE;
+alter default privileges in schema handover grant select, insert, update, delete on tables to SERVICE;`;

@@ -1,6 +1,7 @@
 import { Pool } from "pg";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { migrate, migrationText, postgres } from "../../dist/postgres/index.js";
+import { MIGRATIONS, SCHEMA_VERSION } from "../../dist/postgres/schema.js";
 import { joinHosts } from "../support/hosts.js";
 import { offer, parcel, taken } from "../support/exchange-suite.js";
 import { Postgres } from "../support/postgres.js";
@@ -15,28 +16,76 @@ afterAll(async () => server.remove());
 const check = async (exchange: ReturnType<typeof postgres>): Promise<void> =>
   joinHosts(exchange).hosts.check();
 
+/** The columns and indexes of the schema. */
+async function describeSchema(): Promise<unknown[]> {
+  const columns = await server.query(
+    `select table_name, column_name, data_type, is_nullable, column_default from information_schema.columns
+      where table_schema = 'handover' order by 1, ordinal_position`,
+  );
+  const indexes = "select indexdef from pg_indexes where schemaname = 'handover' order by 1";
+  return [...columns, ...(await server.query(indexes))];
+}
+
 describe("the schema", () => {
-  test("a database without the schema, and one with an older version, is refused, and says what to do", async () => {
+  test("a database without the schema is refused, and the message says what to do", async () => {
     await server.query("drop schema if exists handover cascade");
     const use = postgres({ service: "schema", url: server.url });
     await expect(check(use)).rejects.toMatchObject({
       code: "ERR_EXCHANGE",
       message: expect.stringMatching(
-        /has no schema of handover, and needs version 1; run "handover migrate"/,
+        /has no schema of handover, and needs version 2; run "handover migrate"/,
       ) as string,
     });
     await migrate({ url: server.url });
     await check(use);
-    await server.query("update handover.version set version = 0");
-    await expect(check(use)).rejects.toMatchObject({ code: "ERR_EXCHANGE" });
+  });
+
+  test.each([
+    ["handover migrate", async () => handover("migrate", server.url)],
+    [
+      "the option migrate",
+      async () => check(postgres({ service: "schema", url: server.url, migrate: true })),
+    ],
+  ])("an older schema is refused, and %s makes it what a new one is, with its rows", async (_, update) => {
+    await server.query("drop schema if exists handover cascade");
     await migrate({ url: server.url });
+    const made = await describeSchema();
+    await server.query("drop schema handover cascade");
+    await server.query(MIGRATIONS[0]!);
+    // As version 1 had it at first.
+    await server.query("create index offer_claimant on handover.offer (claimant) where claimant is not null");
+    await server.query("insert into handover.version values (1)");
+    await server.query("insert into handover.role values ('schema', 'cron', null, 7)");
+    const use = postgres({ service: "schema", url: server.url });
+    await expect(check(use)).rejects.toMatchObject({
+      code: "ERR_EXCHANGE",
+      message: expect.stringMatching(
+        /has version 1 of the schema, and needs version 2; run "handover migrate"/,
+      ) as string,
+    });
+    await update();
     await check(use);
+    expect(await describeSchema()).toEqual(made);
+    expect(await server.query("select fence from handover.role")).toEqual([{ fence: "7" }]);
+  });
+
+  test("a newer schema is used, and no migration of this release makes it older", async () => {
+    await migrate({ url: server.url });
+    await server.query("update handover.version set version = $1", [SCHEMA_VERSION + 1]);
+    await migrate({ url: server.url });
+    // Printed by --dry-run, and run by hand.
+    await server.query(migrationText());
+    await check(postgres({ service: "schema", url: server.url }));
+    expect(await server.query("select version from handover.version")).toEqual([
+      { version: SCHEMA_VERSION + 1 },
+    ]);
+    await server.query("update handover.version set version = $1", [SCHEMA_VERSION]);
   });
 
   test("ten processes that make the schema at the same time make it once", async () => {
     await server.query("drop schema if exists handover cascade");
     await Promise.all(Array.from({ length: 10 }, async () => migrate({ url: server.url })));
-    expect(await server.query("select version from handover.version")).toEqual([{ version: 1 }]);
+    expect(await server.query("select version from handover.version")).toEqual([{ version: SCHEMA_VERSION }]);
   });
 
   test("handover migrate says why it cannot", async () => {
@@ -50,8 +99,12 @@ describe("the schema", () => {
     await server.query("create role chat login");
     const grants = migrationText()
       .split("\n")
-      .filter((line) => line.startsWith("-- grant"));
+      .filter((line) => line.includes("SERVICE;"));
+    expect(grants).toHaveLength(3);
+    // A table that a later version adds.
+    await server.query("drop table handover.fence");
     for (const grant of grants) await server.query(grant.slice(3).replace("SERVICE", "chat"));
+    await server.query(migrationText());
     const exchange = (): ReturnType<typeof postgres> =>
       postgres({ service: "rights", url: server.urlOf("chat") });
     const [owner, other] = [joinHosts(exchange()), joinHosts(exchange())];
@@ -67,7 +120,7 @@ describe("the schema", () => {
 });
 
 describe("the connection", () => {
-  test("a database that is not there, and a wrong password, are refused", async () => {
+  test("a database that is not there, an unknown user and a wrong password are refused, and the right one is not", async () => {
     await migrate({ url: server.url });
     const gone = postgres({ service: "gone", url: "postgres://postgres@127.0.0.1:1/postgres" });
     await expect(check(gone)).rejects.toMatchObject({

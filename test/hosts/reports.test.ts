@@ -99,7 +99,7 @@ describe("handover doctor", () => {
     const { findings } = await examine(actor.pid);
     expect(findings).toEqual([
       finding("engine", "ok", /^PostgreSQL \d+\.\d+.* answers$/),
-      finding("schema", "ok", /^version 1 of the schema$/),
+      finding("schema", "ok", /^version 2 of the schema$/),
       finding("engine clock", "ok", /^its clock agrees with this host's$/),
       finding("latency", "ok", /^an answer took up to [\d.]+ ms, with a lease of 30 s$/),
     ]);
@@ -150,10 +150,10 @@ describe("handover doctor", () => {
 
   test("handover doctor finds a database whose schema is not what the next process needs", async () => {
     const actor = await Actor.start("on-several-hosts.js", { database: database() });
-    await server.query("update handover.version set version = 0");
-    onTestFinished(async () => void (await server.query("update handover.version set version = 1")));
+    await server.query("update handover.version set version = 1");
+    onTestFinished(async () => void (await server.query("update handover.version set version = 2")));
     const { code, findings } = await examine(actor.pid);
-    expect(findings[0]).toEqual(finding("schema", "error", /^the database has no schema of handover$/));
+    expect(findings[0]).toEqual(finding("schema", "error", /^the database has version 1 of the schema$/));
     expect(code).toBe(1);
   });
 
