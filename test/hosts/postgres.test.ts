@@ -127,11 +127,24 @@ describe("the connection", () => {
       code: "ERR_EXCHANGE",
       message: expect.stringContaining("ECONNREFUSED") as string,
     });
-    const wrong = postgres({
-      service: "gone",
-      client: { host: "127.0.0.1", port: server.port, user: "stranger" },
+    const user = (name: string, password?: string): ReturnType<typeof postgres> =>
+      postgres({
+        service: "gone",
+        client: { host: "127.0.0.1", port: server.port, database: "postgres", user: name, password },
+      });
+    await expect(check(user("stranger"))).rejects.toMatchObject({
+      code: "ERR_EXCHANGE",
+      message: expect.stringContaining('role "stranger" does not exist') as string,
     });
-    await expect(check(wrong)).rejects.toMatchObject({ code: "ERR_EXCHANGE" });
+    await server.query("create role locked superuser login password 'right'");
+    await server.authenticate("host all locked 127.0.0.1/32 md5");
+    await expect(check(user("locked", "wrong"))).rejects.toMatchObject({
+      code: "ERR_EXCHANGE",
+      message: 'PostgreSQL cannot be asked: password authentication failed for user "locked"',
+    });
+    await check(user("locked", "right"));
+    await server.authenticate();
+    await server.query("drop role locked");
   });
 
   test("units that wait are taken batch after batch, and no batch waits for a beat", async () => {

@@ -98,6 +98,19 @@ export class Postgres {
     }
   }
 
+  /** Puts lines before the one of pg_hba.conf that lets everybody in. */
+  async authenticate(...lines: readonly string[]): Promise<void> {
+    const [{ hba_file: file }] = (await this.query("show hba_file")) as [{ hba_file: string }];
+    const all = [...lines, "host all all 127.0.0.1/32 trust"].map((line) => `('${line}')`);
+    await this.query(`copy (values ${all.join()}) to '${file}'`);
+    const [{ before }] = (await this.query("select pg_conf_load_time()::text as before")) as [
+      { before: string },
+    ];
+    await this.query("select pg_reload_conf()");
+    const isRead = "select where pg_conf_load_time() > $1";
+    while ((await this.query(isRead, [before])).length === 0);
+  }
+
   /** Leaves a transaction open with one statement. Returns a function that ends it. */
   async hold(text: string, values: unknown[]): Promise<() => Promise<void>> {
     const client = new Client({ connectionString: this.url });
@@ -116,7 +129,10 @@ export class Postgres {
   }
 }
 
+/** By hand, with another version: `POSTGRES_BIN=/usr/lib/postgresql/12/bin npm run test:hosts` */
 function program(name: string): string {
+  const given = process.env["POSTGRES_BIN"];
+  if (given !== undefined) return join(given, name);
   const root = "/usr/lib/postgresql";
   const [newest] = readdirSync(root).toSorted((a, b) => Number(b) - Number(a));
   return join(root, newest!, "bin", name);
