@@ -121,7 +121,7 @@ export class RoleHosts implements Hosts {
   /** Something may have changed in the engine. */
   protected wake(what: Wake): void {
     if (what === "role") this.roles.wake();
-    else if (what === "seat" && this.seat.state === "held" && !this.#isGiven) void this.seat.beatNow();
+    else if (what === "seat" && !this.#isGiven) this.seat.wake();
   }
 }
 

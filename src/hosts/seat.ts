@@ -32,6 +32,8 @@ export class Seat {
   /** Until when this process may run what is held by the lease, on the clock of {@link bootTime}. */
   #validUntil = 0;
   #isDraining = false;
+  /** Whether something was told of the other seats while this process was added to them. */
+  #isStale = false;
   #others: readonly OtherSeat[] = [];
   #held = deferred<void>();
   #beatTimer: NodeJS.Timeout | undefined;
@@ -118,6 +120,7 @@ export class Seat {
   enter(): void {
     if (this.#state !== "none" && this.#state !== "lost") return;
     this.#beatTimer = undefined;
+    this.#isStale = false;
     const sent = bootTime();
     const row = this.#row;
     this.#engine.enter(row).then(
@@ -128,7 +131,7 @@ export class Seat {
         this.#received(others);
         // What this process takes may have changed meanwhile: the others would learn of it only with the next beat.
         const isSame = this.#row.topics.join("\0") === row.topics.join("\0");
-        this.#beatLater(isSame ? this.#interval : 0);
+        this.#beatLater(isSame && !this.#isStale ? this.#interval : 0);
       },
       () => {
         if (this.#state === "none" || this.#state === "lost") this.#later(() => this.enter(), RETRY);
@@ -182,6 +185,13 @@ export class Seat {
       await new Promise((resolve) => setTimeout(resolve, RETRY));
     }
     return false;
+  }
+
+  /** Something has changed about the other seats: looks at them. */
+  wake(): void {
+    // What the engine tells may arrive before its answer to `enter`, and be newer than that.
+    this.#isStale = true;
+    if (this.#state === "held") void this.beatNow();
   }
 
   /** Beats without waiting for its time. Resolves with whether that succeeded. */

@@ -11,10 +11,19 @@ export interface PoolLike {
 /** The members of its clients. */
 export interface ClientLike {
   query(question: { text: string; values?: readonly unknown[]; query_timeout?: number }): Promise<ResultLike>;
-  on(event: "notification", listener: (message: { channel: string; payload?: string }) => void): unknown;
+  on(event: "notification", listener: (message: NotificationLike) => void): unknown;
   on(event: "error" | "end", listener: (error?: Error) => void): unknown;
   removeAllListeners?(event: string): unknown;
   release(destroy?: Error | boolean): void;
+  /** Of the process of the database that it is connected to. */
+  readonly processID?: number | null;
+}
+
+export interface NotificationLike {
+  readonly channel: string;
+  readonly payload?: string;
+  /** Of the process of the database that has it from its client. */
+  readonly processId?: number;
 }
 
 export interface ResultLike {
@@ -32,6 +41,7 @@ export class Connections {
   #kept: Promise<ClientLike> | undefined;
   #asking: Promise<unknown> = Promise.resolve();
   #isClosed = false;
+  #hasListened = false;
   /** Clients that were used before. */
   readonly #known = new WeakSet<ClientLike>();
   readonly #discarded = new WeakSet<ClientLike>();
@@ -41,7 +51,7 @@ export class Connections {
    * @param isOwn whether it is ended here
    * @param timeout for one answer, in ms
    * @param listening undefined where the database cannot tell, as behind a pooler of transactions. `heard` is called with
-   *   an empty payload after each new connection: what was told before is lost
+   *   an empty payload after each new connection but the first: what was told before is lost
    */
   constructor(
     open: () => Promise<PoolLike>,
@@ -146,14 +156,18 @@ export class Connections {
     client.on("end", forget);
     const { channel, heard } = this.#listening ?? {};
     if (channel === undefined) return client;
-    client.on("notification", ({ payload = "" }) => heard!(payload));
+    client.on("notification", ({ payload = "", processId }) => {
+      // It tells its own news to everybody, and so to itself.
+      if (processId !== client.processID) heard!(payload);
+    });
     try {
       await this.#ask(client, `listen ${channel}`, []);
     } catch (error) {
       this.#discard(client);
       throw error;
     }
-    heard!("");
+    if (this.#hasListened) heard!("");
+    this.#hasListened = true;
     return client;
   }
 

@@ -1,7 +1,8 @@
 import { Pool } from "pg";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
-import { migrate, migrationText, postgres } from "../../dist/postgres/index.js";
+import { migrate, migrationText, postgres, type PoolLike } from "../../dist/postgres/index.js";
 import { MIGRATIONS, SCHEMA_VERSION } from "../../dist/postgres/schema.js";
+import { STATEMENTS } from "../../dist/postgres/statements.js";
 import { joinHosts } from "../support/hosts.js";
 import { offer, parcel, taken } from "../support/exchange-suite.js";
 import { Postgres } from "../support/postgres.js";
@@ -119,6 +120,27 @@ describe("the schema", () => {
   });
 });
 
+/** The first answer about the other hosts is passed on after the next thing that the database tells. */
+function answersLate(pool: Pool): PoolLike {
+  let isFirst = true;
+  return {
+    connect: (connected) =>
+      (pool as unknown as PoolLike).connect((error, client) => {
+        const query = client?.query.bind(client);
+        if (client !== undefined && isFirst)
+          client.query = async (question) => {
+            const answer = await query!(question);
+            if (isFirst && question.text === STATEMENTS.others) {
+              isFirst = false;
+              await new Promise<unknown>((resolve) => client.on("notification", resolve));
+            }
+            return answer;
+          };
+        connected(error, client);
+      }),
+  };
+}
+
 describe("the connection", () => {
   test("a database that is not there, an unknown user and a wrong password are refused, and the right one is not", async () => {
     await migrate({ url: server.url });
@@ -145,6 +167,18 @@ describe("the connection", () => {
     await check(user("locked", "right"));
     await server.authenticate();
     await server.query("drop role locked");
+  });
+
+  test("a host that enters while another one does is known to that at once, and not only with its next beat", async () => {
+    // A beat comes after 200 s.
+    const options = { service: "enters", lease: 600_000 };
+    const pool = new Pool({ connectionString: server.url });
+    onTestFinished(async () => pool.end());
+    const owner = joinHosts(postgres({ service: "enters", lease: 600_000, pool: answersLate(pool) }));
+    const entered = "select from handover.seat where service = 'enters'";
+    await expect.poll(async () => server.query(entered)).toHaveLength(1);
+    joinHosts(server.exchange(options));
+    await expect.poll(() => owner.hosts.status().peers).toHaveLength(1);
   });
 
   test("units that wait are taken batch after batch, and no batch waits for a beat", async () => {

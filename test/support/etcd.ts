@@ -7,6 +7,7 @@ import { leaseOf } from "../../dist/etcd/keys.js";
 import { etcd, type EtcdOptions } from "../../dist/etcd/index.js";
 import { NOBODY } from "./another-user.js";
 import { freePort } from "./port.js";
+import { untilSaid } from "./until-said.js";
 
 interface Entry {
   readonly key: string;
@@ -70,16 +71,7 @@ export class Etcd {
       stdio: ["ignore", "ignore", "pipe"],
     });
     this.#process = server;
-    let log = "";
-    server.stderr.setEncoding("utf8");
-    const isServing = /serving (?:insecure )?client (?:requests|traffic)/;
-    for await (const chunk of server.stderr.iterator({ destroyOnReturn: false }) as AsyncIterable<string>) {
-      log += chunk;
-      if (!isServing.test(log)) continue;
-      server.stderr.resume();
-      return;
-    }
-    throw new Error(`etcd does not start: ${log}`);
+    await untilSaid(server.stderr, /serving (?:insecure )?client (?:requests|traffic)/);
   }
 
   /** Kills it, and waits until it is dead. */
