@@ -24,6 +24,14 @@ const OFFERED = `exists (select from handover.offer o where o.seat = u.seat and 
 const ABOVE_CLAIMS = `(select max(o.fence) + 1 from handover.offer o where o.seat = u.seat and o.unit = u.id and o.service = u.service
       and o.topic = u.kind)`;
 
+/**
+ * Whether a column of the row `row` is as it was when the statement began. A statement that waits sees a row as it is then, but
+ * seats as they were: a process that has started since, and has the row, would count as dead.
+ */
+const isUnchanged = (table: string, row: string, column: string, key: string): string =>
+  `${row}.${column} is not distinct from (select was.${column} from handover.${table} was where (${columns("was", key)}) = (${columns(row, key)}))`;
+const columns = (row: string, key: string): string => key.replaceAll(/\w+/g, `${row}.$&`);
+
 /** A seat whose lease is nearly over is not renewed: others may have seen that it has ended. */
 const RENEWABLE = "s.seen > now() - s.lease * interval '0.8 ms'";
 
@@ -115,7 +123,8 @@ export const STATEMENTS = {
       left join handover.fence f on f.service = $1
     on conflict (service, kind, id) do update set seat = $5, fence = greatest(u.fence + 1, excluded.fence, ${ABOVE_CLAIMS},
       (select z.fence + ${SKIP} from handover.seat z where z.seat = u.seat and z.seat <> $5))
-    where u.seat = $5 or u.seat = $6 or not (${isAlive("u.seat")} or ${OFFERED})
+    where u.seat = $5 or u.seat = $6
+      or not (${isAlive("u.seat")} or ${OFFERED}) and ${isUnchanged("unit", "u", "seat", "service, kind, id")}
     returning u.id, u.fence`,
 
   /** $1 service, $2 kind, $3 ids */
@@ -186,7 +195,8 @@ export const STATEMENTS = {
   /** $1 service, $2 seat, $3 numbers, $4 channel. Those who had claimed an offer have had fences that its owner does not know. */
   withdraw: `with back as (
       delete from handover.offer o where o.seq = any ($3) and o.seat = $2 and not o.settled
-        and (o.claimant is null or not ${isAlive("o.claimant")}) returning o.seq, o.fence),
+        and (o.claimant is null or not ${isAlive("o.claimant")}) and ${isUnchanged("offer", "o", "claimant", "seq")}
+      returning o.seq, o.fence),
     kept as (${keepFence("back")}),
     marked as (
       update handover.offer o set withdrawn = true where o.seq = any ($3) and o.seat = $2 and not o.settled
@@ -255,7 +265,7 @@ export const STATEMENTS = {
   acquire: `insert into handover.role as r (service, name, seat, fence) values ($1, $2, $3, ${NOW_FENCE})
     on conflict (service, name) do update set seat = $3, fence = greatest(r.fence + 1, ${NOW_FENCE},
       (select z.fence + ${SKIP} from handover.seat z where z.seat = r.seat and z.seat <> $3))
-    where r.seat is null or r.seat = $3 or not ${isAlive("r.seat")}
+    where r.seat is null or r.seat = $3 or not ${isAlive("r.seat")} and ${isUnchanged("role", "r", "seat", "service, name")}
     returning r.fence`,
 
   /** $1 service, $2 name, $3 seat, $4 fence, $5 channel */

@@ -111,14 +111,20 @@ export class Postgres {
     while ((await this.query(isRead, [before])).length === 0);
   }
 
-  /** Leaves a transaction open with one statement. Returns a function that ends it. */
+  /** Leaves a transaction open with one statement. Returns a function that ends it, and does nothing else. */
   async hold(text: string, values: unknown[]): Promise<() => Promise<void>> {
+    const client = await this.transaction();
+    await client.query(text, values);
+    return async () => client.end();
+  }
+
+  /** A connection on which a transaction has begun. */
+  async transaction(): Promise<Client> {
     const client = new Client({ connectionString: this.url });
     client.on("error", () => {});
     await client.connect();
     await client.query("begin");
-    await client.query(text, values);
-    return async () => client.end();
+    return client;
   }
 
   async #answers(): Promise<boolean> {
