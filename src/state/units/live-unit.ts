@@ -47,6 +47,8 @@ export class Unit {
   /** The `run` or `freeze` of the program that is at work: one begins when the other has ended. */
   #pending: Promise<void> | undefined;
   #offer: Offered | undefined;
+  /** Whether it is an offer to other hosts. They have what they have taken at once, and do not die with the successor. */
+  #isFar = false;
   #confirmed: Promise<boolean> | undefined;
   /** With which this process owns the unit. */
   #fence: number;
@@ -117,6 +119,7 @@ export class Unit {
     this.#apply("offered");
     const offer = await route.offer(this.#parcel!);
     this.#offer = offer;
+    this.#isFar = route.isGlobal;
     let isLate = false;
     const withdraw = (): void => {
       isLate = true;
@@ -192,9 +195,18 @@ export class Unit {
     this.#onLeft({ id: this.id, fence: this.#fence });
   }
 
-  /** After a rollback: the successor is dead, so that no answer of it is missing. */
-  takeBack(): void {
-    this.#apply("returned");
+  /**
+   * After a rollback: the successor is dead, so that no answer of it is missing. Another host may still take the unit: resolves
+   * when it has, or cannot any longer.
+   */
+  takeBack(): Promise<void> | undefined {
+    const isOut = this.#phase === "offered" || this.#phase === "taken";
+    if (!this.#isFar || !isOut) return this.#apply("returned");
+    this.#offer!.withdraw();
+    return this.#offer!.settled.then(({ how }) => {
+      if (how === "taken") this.#leaveHost();
+      else if (how !== "lost") this.#apply("returned");
+    });
   }
 
   /** This process owns the unit again. */
@@ -221,9 +233,15 @@ export class Unit {
     return true;
   }
 
-  #apply(event: UnitEvent): void {
+  #apply(event: UnitEvent): undefined {
     this.#phase = nextPhase(this.#phase, event);
     if (OVER.has(this.#phase)) this.leave();
+  }
+
+  /** Another host has taken it: no rollback brings it back. */
+  #leaveHost(): void {
+    this.#apply("taken");
+    this.#apply("confirmed");
   }
 
   get #subject(): string {
@@ -305,7 +323,8 @@ export class Unit {
     // The unit runs here again, and may have been offered to another successor since.
     if (isRolledBack) return undefined;
     if (settlement.how === "taken") {
-      this.#apply("taken");
+      if (this.#isFar) this.#leaveHost();
+      else this.#apply("taken");
       this.#confirmed = settlement.confirmed;
       return "taken";
     }

@@ -41,11 +41,17 @@ export class UnitClaims {
    * Asks for a unit. Nothing else happens to it until `use` has returned; if it throws, the unit is given up.
    *
    * @param from the process that offers it
+   * @param before is waited for before the directory is asked
    * @throws as `use`; {HandoverError} if the directory cannot be asked
    */
-  async own<T>(id: string, from: Peer | undefined, use: (result: OwnResult) => T): Promise<Awaited<T>> {
+  async own<T>(
+    id: string,
+    from: Peer | undefined,
+    use: (result: OwnResult) => T,
+    before?: Promise<void>,
+  ): Promise<Awaited<T>> {
     // What `use` returns may be a promise that takes long: it is not waited for here.
-    const used = this.#ask(id, from).then((result) => ({ value: this.#use(id, result, use) }));
+    const used = this.#ask(id, from, before).then((result) => ({ value: this.#use(id, result, use) }));
     this.#pending.set(id, used);
     return (await used).value as Awaited<T>;
   }
@@ -83,8 +89,9 @@ export class UnitClaims {
     return this.#directory.where(this.#kind, id);
   }
 
-  async #ask(id: string, from: Peer | undefined): Promise<OwnResult> {
+  async #ask(id: string, from: Peer | undefined, before: Promise<void> | undefined): Promise<OwnResult> {
     try {
+      if (before !== undefined) await before;
       const [result] = await this.#directory.own(this.#kind, [id], from);
       return result!;
     } finally {

@@ -113,8 +113,10 @@ export class UnitDrain {
   async #move(unit: Unit): Promise<void> {
     const result = await unit.move(this.#terms);
     if (result === undefined) return;
-    if (result === "taken") this.#failuresInRow = 0;
-    else if (result === "lost") this.#fail("ERR_CHANNEL");
+    if (result === "taken") {
+      this.#failuresInRow = 0;
+      if (unit.phase === "moved") this.#report.moved++;
+    } else if (result === "lost") this.#fail("ERR_CHANNEL");
     else if (result === "returned") {
       this.#requeue(unit);
       // An offer for which there were no descriptors comes back at once. The next one would keep the event loop busy.

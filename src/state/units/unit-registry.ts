@@ -1,5 +1,6 @@
 import { HandoverError, reasonOf, type UnitOwner } from "../../errors.js";
 import type { DrainReport } from "../../events.js";
+import type { OwnResult } from "../../exchange/directory.js";
 import { DrainContext } from "../../exchange/drain-context.js";
 import type { Delivery, Exchange, TakeResult } from "../../exchange/exchange.js";
 import type { StateHosts } from "../../exchange/hosts.js";
@@ -192,25 +193,30 @@ export class UnitRegistry implements Units<unknown, unknown> {
     this.#drain = undefined;
     this.#queue = new UnitQueue();
     for (const unit of this.#units.values()) {
-      if (this.#claims === undefined) void this.#restart(unit, this.#host.fences.next());
+      if (unit.phase === "moved") this.#remove(unit);
+      else if (this.#claims === undefined) void this.#restart(unit, this.#host.fences.next());
       else void this.#ownAgain(this.#claims, unit);
     }
   }
 
   /** The successor is dead, so a unit that it had is this process's; one that this process has stopped may run elsewhere. */
   async #ownAgain(claims: UnitClaims, unit: Unit): Promise<void> {
-    unit.takeBack();
+    const recalled = unit.takeBack();
     const { id } = unit;
+    const use = (result: OwnResult): void => {
+      if (this.#units.get(id) !== unit) {
+        if ("fence" in result) claims.disown({ id, fence: result.fence });
+      } else if (!("fence" in result)) this.#remove(unit);
+      else if (this.#host.drainContext === undefined && !unit.hasLeft) void this.#restart(unit, result.fence);
+      // The next upgrade, or a stop, has begun: it moves or stops the unit as it is.
+      else if (LEFT.has(unit.phase)) unit.own(result.fence);
+      else {
+        this.#remove(unit);
+        claims.disown({ id, fence: result.fence });
+      }
+    };
     try {
-      await claims.own(id, undefined, (result) => {
-        if (this.#units.get(id) !== unit) {
-          if ("fence" in result) claims.disown({ id, fence: result.fence });
-        } else if (!("fence" in result)) this.#remove(unit);
-        else if (this.#host.drainContext === undefined) void this.#restart(unit, result.fence);
-        // The next upgrade, or a stop, has begun: it moves or stops the unit as it is.
-        else if (LEFT.has(unit.phase)) unit.own(result.fence);
-        else claims.disown({ id, fence: result.fence });
-      });
+      await claims.own(id, undefined, use, recalled);
     } catch {
       // Without its supervisor this process stops, and its units with it. The engine of the hosts may be away for a moment.
       if (this.#isGlobal && this.#host.hosts!.isHeld && this.#units.get(id) === unit)

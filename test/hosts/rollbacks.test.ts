@@ -1,0 +1,114 @@
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { DrainContext } from "../../dist/exchange/drain-context.js";
+import { postgres } from "../../dist/postgres/index.js";
+import { ProcessState } from "../../dist/state/process-state.js";
+import type { Units } from "../../dist/state/units/units.js";
+import { joinHosts, type Host } from "../support/hosts.js";
+import { openPair } from "../support/local-pair.js";
+import { Postgres } from "../support/postgres.js";
+import { StallingProxy } from "../support/stalling-proxy.js";
+
+let server!: Postgres;
+beforeAll(async () => {
+  server = await Postgres.start();
+});
+afterAll(async () => server.remove());
+
+let services = 0;
+
+/** A process with rooms, and what has happened to them. */
+function program(host: Host): { state: ProcessState; rooms: Units<string, string>; events: string[] } {
+  const state = new ProcessState(host.fences, {
+    self: host.name(),
+    directory: undefined,
+    hosts: host.hosts,
+    predecessors: () => [],
+    isLeaving: () => false,
+    assertMayRun: () => {},
+  });
+  const events: string[] = [];
+  const rooms = state.units<string, string>("room", {
+    scope: "global",
+    version: 1,
+    run: (id, room) => (events.push(`run ${id}`), room),
+    freeze: (_, room) => room,
+  });
+  return { state, rooms, events };
+}
+
+/** An upgrade in place to a release without rooms: they go to other hosts. */
+function upgrade(host: Host, state: ProcessState): void {
+  const { owner } = openPair();
+  const hosts = { exchange: host.hosts.exchange, isSeatShared: Promise.resolve(true) };
+  const context = new DrainContext(owner, new Promise(() => {}), 60_000, hosts);
+  onTestFinished(() => context.end());
+  state.beginDrain(context);
+  void state.drain(context, Promise.resolve());
+}
+
+const offers = async (service: string): Promise<unknown[]> =>
+  server.query("select from handover.offer where service = $1", [service]);
+
+describe("a rollback of a process whose units go to other hosts", () => {
+  test("a unit that is on offer is taken back before it runs here again", async () => {
+    const service = `rollbacks ${services++}`;
+    const join = (): Host => joinHosts(server.exchange({ service, lease: 60_000 }));
+    const [a, b] = [join(), join()];
+    const { state, rooms, events } = program(a);
+    await rooms.start("x", "state");
+    let room = 0;
+    const taken: string[] = [];
+    const take = ({ id }: { id: string }): "taken" => (taken.push(id), "taken");
+    b.hosts.exchange.subscribe("unit", "room", take, { room: () => room });
+    await expect.poll(() => a.hosts.exchange.peers("unit", "room")).toHaveLength(1);
+    upgrade(a, state);
+    await expect.poll(async () => offers(service)).toHaveLength(1);
+    state.rollBack();
+    await expect.poll(() => events).toEqual(["run x", "run x"]);
+    expect(await offers(service)).toEqual([]);
+    room = 1;
+    expect(await a.hosts.directory.where("room", "x")).toEqual(a.name());
+    expect(taken).toEqual([]);
+  });
+
+  test("a unit that another host has taken does not run here again, also if the database is away then", async () => {
+    const proxy = await StallingProxy.start(server.port);
+    onTestFinished(() => proxy.close());
+    const service = `rollbacks ${services++}`;
+    const url = `postgres://postgres@127.0.0.1:${proxy.port}/postgres`;
+    const a = joinHosts(postgres({ service, url, lease: 6_000, migrate: true }));
+    const b = joinHosts(server.exchange({ service, lease: 6_000 }));
+    const { state, rooms, events } = program(a);
+    await rooms.start("x", "state");
+    b.hosts.exchange.subscribe("unit", "room", () => "taken");
+    await expect.poll(() => a.hosts.exchange.peers("unit", "room")).toHaveLength(1);
+    upgrade(a, state);
+    await expect.poll(() => b.hosts.directory.where("room", "x")).toEqual(b.name());
+    await expect.poll(() => a.hosts.status().offered).toBe(0);
+    proxy.stall();
+    state.rollBack();
+    await expect.poll(() => a.failures).toMatchObject([{ code: "ERR_LEASE" }]);
+    expect(events).toEqual(["run x"]);
+  });
+
+  test("a unit that another host takes while it is taken back does not run here", async () => {
+    const service = `rollbacks ${services++}`;
+    const join = (): Host => joinHosts(server.exchange({ service, lease: 60_000 }));
+    const [a, b] = [join(), join()];
+    const { state, rooms, events } = program(a);
+    await rooms.start("x", "state");
+    b.hosts.exchange.subscribe("unit", "room", () => "taken");
+    await expect.poll(() => a.hosts.exchange.peers("unit", "room")).toHaveLength(1);
+    const row = "select from handover.unit where service = $1 for update";
+    const release = await server.hold(row, [service]);
+    upgrade(a, state);
+    const waiting =
+      "select from pg_stat_activity where wait_event_type = 'Lock' and query like 'with mine as%'";
+    await expect.poll(() => server.query(waiting)).toHaveLength(1);
+    state.rollBack();
+    const started = rooms.start("x", "state");
+    await release();
+    await expect(started).rejects.toMatchObject({ code: "ERR_ELSEWHERE", owner: { pid: b.name().pid } });
+    expect(events).toEqual(["run x"]);
+  });
+});
