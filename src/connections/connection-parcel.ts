@@ -6,7 +6,7 @@ export const CONNECTION_KIND = "connection";
 export const SECURE_KIND = "connection over TLS";
 
 /** A frozen connection, before it is encoded. */
-interface ConnectionParts {
+export interface ConnectionParts {
   /** Of its parcel. */
   id: number;
   /** The name of its server's listener. */
@@ -75,6 +75,6 @@ export function decodeConnection({ kind, body }: Pick<Parcel, "kind" | "body">):
   };
 }
 
-function textOf(body: Uint8Array): string {
+export function textOf(body: Uint8Array): string {
   return Buffer.from(body.buffer, body.byteOffset, body.length).toString();
 }

@@ -7,6 +7,7 @@ import type { GuardedAdapter } from "./guarded-adapter.js";
 import type { FrozenConnection, Movable } from "./freeze.js";
 import { SilenceWatch } from "./silence-watch.js";
 import { sendCloseNotify } from "../tls/secure-connections.js";
+import { bundled } from "./bundle.js";
 import { encodeConnection, forgetSecrets } from "./connection-parcel.js";
 import { Use } from "./use.js";
 
@@ -66,23 +67,42 @@ export class DormantConnections implements CloseStrategy {
     return true;
   }
 
-  freeze(connection: DormantConnection, id: number): FrozenConnection | undefined {
+  /**
+   * Takes connections without record layers, or none of them.
+   *
+   * @param timeouts how long, in ms, the client of each may be silent
+   * @throws {HandoverError} `ERR_DESCRIPTOR`: the descriptors stay the caller's
+   */
+  adoptAll(frozen: readonly Frozen[], timeouts: readonly number[]): boolean {
+    this.#silent ??= this.#watch();
+    if (this.#silent === undefined) return false;
+    const now = performance.now();
+    this.#silent.addAll(frozen.map((one, n) => new DormantConnection(this, one, now + timeouts[n]!)));
+    countConnection(this.#server.server, frozen.length);
+    return true;
+  }
+
+  freeze(connection: DormantConnection, id: number, bundles: boolean): FrozenConnection | undefined {
     const { fd, state, adapter, records } = connection;
     const { label } = this.#server;
-    const parcel = encodeConnection({ id, label, adapter, state, records, fd });
+    const parts = { id, label, adapter, state, records, fd };
+    const content = (bundles ? bundled(parts) : undefined) ?? encodeConnection(parts);
     if (this.#silent?.remove(connection) !== true) return undefined;
     this.#offered.add(connection);
     const use = new Use(fd, records === undefined);
+    const forget = (): void => {
+      if (!("adapter" in content)) forgetSecrets(content);
+    };
     const end = (): void => {
-      forgetSecrets(parcel);
+      forget();
       this.#end(connection);
     };
     return {
       connection,
-      parcel,
+      content,
       onTaken: end,
       onReturned: () => {
-        forgetSecrets(parcel);
+        forget();
         this.#takeBack(connection);
       },
       isUntouched: () => !this.#offered.has(connection) || use.isUnchanged,
@@ -226,8 +246,8 @@ export class DormantConnection implements Movable, Frozen {
     this.deadline = deadline;
   }
 
-  freeze(id: number): FrozenConnection | undefined {
-    return this.#all.freeze(this, id);
+  freeze(id: number, bundles: boolean): FrozenConnection | undefined {
+    return this.#all.freeze(this, id, bundles);
   }
 
   /** A silent connection is at rest. */

@@ -4,6 +4,7 @@ import type { Socket } from "node:net";
 import { reportFailure, type GuardedAdapter } from "./guarded-adapter.js";
 import type { Http1 } from "./http1.js";
 import { PausedSocket } from "./paused-socket.js";
+import { bundled, type Bundled } from "./bundle.js";
 import { encodeConnection, forgetSecrets, SECURE_KIND } from "./connection-parcel.js";
 import { Use } from "./use.js";
 
@@ -17,8 +18,9 @@ export interface Movable {
    * then as before.
    *
    * @param id of its parcel
+   * @param bundles whether it may travel in a bundle
    */
-  freeze(id: number): FrozenConnection | Refusal | undefined;
+  freeze(id: number, bundles: boolean): FrozenConnection | Refusal | undefined;
   /** Lets the adapter bring a busy connection to rest; `rested` is called when it may be idle. */
   quiesce(rested: () => void): void;
   /** Undoes {@link quiesce}. */
@@ -30,7 +32,8 @@ export interface Movable {
 /** A frozen connection: it neither reads nor writes until its parcel is settled. */
 export interface FrozenConnection {
   readonly connection: Movable;
-  readonly parcel: Parcel;
+  /** Its parcel, or its part of one. */
+  readonly content: Parcel | Bundled;
   /** The successor has it. */
   onTaken(): void;
   /** The successor does not have it: it continues here. */
@@ -73,7 +76,7 @@ export class OpenConnection implements Movable {
   }
 
   /** In one turn: bytes that arrive after the adapter's look are still in the kernel, and move along. */
-  freeze(id: number): FrozenConnection | Refusal | undefined {
+  freeze(id: number, bundles: boolean): FrozenConnection | Refusal | undefined {
     if (this.#socket.destroyed) return undefined;
     const obstacle = this.#server.secure?.obstacle(this.#socket);
     if (obstacle !== undefined) return obstacle === "busy" ? undefined : makeRefusal(obstacle);
@@ -81,7 +84,7 @@ export class OpenConnection implements Movable {
     for (const adapter of this.#server.adapters) {
       const frozen = this.#server.refuse(this.#socket, adapter) ?? adapter.freeze(this.#socket);
       if (frozen === undefined) continue;
-      if (!("code" in frozen)) return this.#pause(adapter, frozen.state, id);
+      if (!("code" in frozen)) return this.#pause(adapter, frozen.state, id, bundles);
       // Another adapter may know the connection.
       failure ??= frozen;
     }
@@ -108,7 +111,12 @@ export class OpenConnection implements Movable {
     this.#server.http1?.markStaying(this.#socket);
   }
 
-  #pause(adapter: GuardedAdapter, state: unknown, id: number): FrozenConnection | Refusal | undefined {
+  #pause(
+    adapter: GuardedAdapter,
+    state: unknown,
+    id: number,
+    bundles: boolean,
+  ): FrozenConnection | Refusal | undefined {
     const socket = this.#socket;
     const { label, secure } = this.#server;
     let paused: PausedSocket | undefined;
@@ -121,8 +129,9 @@ export class OpenConnection implements Movable {
         return undefined;
       }
       const { unread, fd } = paused;
-      const parcel = encodeConnection({ id, label, adapter, state, unread, records, fd });
-      return new FrozenSocket(this, parcel, adapter, socket, paused);
+      const parts = { id, label, adapter, state, unread, records, fd };
+      const content = (bundles ? bundled(parts) : undefined) ?? encodeConnection(parts);
+      return new FrozenSocket(this, content, adapter, socket, paused);
     } catch (error) {
       // The state is no JSON, or the adapter has closed the socket.
       paused?.resume();
@@ -137,7 +146,7 @@ export class OpenConnection implements Movable {
 /** A class, as there are thousands at a time: closures for each would cost a tenth of a move. */
 class FrozenSocket implements FrozenConnection {
   readonly connection: Movable;
-  readonly parcel: Parcel;
+  readonly content: Parcel | Bundled;
   readonly #adapter: GuardedAdapter;
   readonly #socket: Socket;
   readonly #paused: PausedSocket;
@@ -145,28 +154,28 @@ class FrozenSocket implements FrozenConnection {
 
   constructor(
     connection: Movable,
-    parcel: Parcel,
+    content: Parcel | Bundled,
     adapter: GuardedAdapter,
     socket: Socket,
     paused: PausedSocket,
   ) {
     this.connection = connection;
-    this.parcel = parcel;
+    this.content = content;
     this.#adapter = adapter;
     this.#socket = socket;
     this.#paused = paused;
     // To continue a TLS connection on which another process has written would use its sequence numbers again.
-    this.#use = new Use(paused.fd, parcel.kind !== SECURE_KIND);
+    this.#use = new Use(paused.fd, content.kind !== SECURE_KIND);
   }
 
   onTaken(): void {
-    forgetSecrets(this.parcel);
+    this.#forgetSecrets();
     this.#adapter.moved?.(this.#socket);
     this.#paused.discard();
   }
 
   onReturned(): void {
-    forgetSecrets(this.parcel);
+    this.#forgetSecrets();
     this.#paused.resume();
   }
 
@@ -175,7 +184,11 @@ class FrozenSocket implements FrozenConnection {
   }
 
   onLost(): void {
-    forgetSecrets(this.parcel);
+    this.#forgetSecrets();
     this.#paused.discard();
+  }
+
+  #forgetSecrets(): void {
+    if (!("adapter" in this.content)) forgetSecrets(this.content);
   }
 }

@@ -9,6 +9,8 @@ import type { ConnectionAdapter } from "./adapter.js";
 export interface GuardedAdapter {
   readonly name: string;
   readonly version: number;
+  /** Whether an adopted connection may be dormant. */
+  readonly sleeps: boolean;
   quiesce?(socket: Socket, rested: () => void): (() => void) | undefined;
   /** The state of an idle connection; undefined if it is busy, or of another protocol; a refusal if the adapter failed. */
   freeze(socket: Socket): { state: unknown } | Refusal | undefined;
@@ -59,11 +61,13 @@ export function reportFailure(adapter: { readonly name: string }, member: Member
 export class AdapterGuard implements GuardedAdapter {
   readonly name: string;
   readonly version: number;
+  readonly sleeps: boolean;
   readonly #adapter: ConnectionAdapter;
 
   constructor(adapter: ConnectionAdapter) {
     this.name = adapter.name;
     this.version = adapter.version;
+    this.sleeps = adapter.idleTimeout !== undefined;
     this.#adapter = adapter;
   }
 

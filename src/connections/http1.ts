@@ -49,6 +49,7 @@ export function speaksHttp1(server: Server): server is HttpServer {
 export class Http1 implements CloseStrategy, GuardedAdapter {
   readonly name: string;
   readonly version: number;
+  readonly sleeps = true;
   /** The program's, by which connections move that it reads before HTTP does. */
   readonly #program: HttpConnections | undefined;
   readonly #connections: Http1Connections;

@@ -5,6 +5,7 @@ import { makeRefusal, type Settlement } from "../exchange/parcel.js";
 import { deferred } from "../util/deferred.js";
 import type { FrozenConnection, Movable } from "./freeze.js";
 import type { Tracker } from "./tracker.js";
+import { BUNDLE_KIND, pack } from "./bundle.js";
 import { CONNECTION_KIND } from "./connection-parcel.js";
 
 /**
@@ -36,6 +37,8 @@ export class ConnectionMover {
   readonly #swept = deferred<void>();
   readonly #settled = deferred<void>();
   #lost = 0;
+  /** Whether connections may travel in bundles: until one is refused. */
+  #bundles = true;
   #isStopped = false;
 
   /**
@@ -81,6 +84,7 @@ export class ConnectionMover {
     this.#unsubscribe();
     clearInterval(this.#timer);
     clearImmediate(this.#immediate);
+    this.#immediate = undefined;
     this.#unvisited = undefined;
     this.#candidates.clear();
     this.#endAllQuiescing();
@@ -144,24 +148,41 @@ export class ConnectionMover {
 
   async #offer(batch: readonly FrozenConnection[]): Promise<void> {
     this.#unsettled++;
-    const offered = this.#exchange.offer(batch.map(({ parcel }) => parcel));
+    const packed = pack(batch, () => this.#id++);
+    const offered = this.#exchange.offer(packed.map(({ parcel }) => parcel));
     const settlements = await Promise.all(offered.map(({ settled }) => settled));
     this.#unsettled--;
-    batch.forEach((frozen, n) => this.#settle(frozen, settlements[n]!));
-    this.#send();
+    packed.forEach(({ parcel, members }, n) => {
+      const settlement = settlements[n]!;
+      if (settlement.how === "refused" && parcel.kind === BUNDLE_KIND) this.#unbundle(members);
+      else for (const frozen of members) this.#settle(frozen, settlement);
+    });
+    // In a turn of its own: those of the settlements would take longer than a slice.
+    this.#sendLater();
+  }
+
+  /** The successor says of each connection why it refuses it, or takes it. */
+  #unbundle(members: readonly FrozenConnection[]): void {
+    this.#bundles = false;
+    for (const frozen of members) {
+      this.#offered.delete(frozen.connection);
+      frozen.onReturned();
+      if (!this.#isStopped) this.#candidates.add(frozen.connection);
+    }
   }
 
   /** May be empty although connections are left. */
   #fillBatch(): FrozenConnection[] {
     const batch: FrozenConnection[] = [];
     let size = 0;
+    const bundles = this.#bundles && this.#exchange.peers(BUNDLE_KIND).length > 0;
     for (let visited = 0; visited < VISITS && batch.length < BATCH && size <= BATCH_SIZE; visited++) {
       if (this.#room <= 0) break;
       const connection = this.#next();
       if (connection === undefined) break;
-      const frozen = this.#tryFreeze(connection);
+      const frozen = this.#tryFreeze(connection, bundles);
       if (frozen === undefined) continue;
-      size += frozen.parcel.body.length;
+      size += sizeOf(frozen);
       this.#offered.add(connection);
       batch.push(frozen);
     }
@@ -183,8 +204,8 @@ export class ConnectionMover {
     return undefined;
   }
 
-  #tryFreeze(connection: Movable): FrozenConnection | undefined {
-    const frozen = connection.freeze(this.#id);
+  #tryFreeze(connection: Movable, bundles: boolean): FrozenConnection | undefined {
+    const frozen = connection.freeze(this.#id, bundles);
     if (frozen === undefined) {
       if (this.#isDrain) connection.quiesce(() => this.#reconsider(connection));
       return undefined;
@@ -194,7 +215,7 @@ export class ConnectionMover {
       return undefined;
     }
     this.#id++;
-    if (frozen.parcel.body.length <= LARGEST) return frozen;
+    if (sizeOf(frozen) <= LARGEST) return frozen;
     this.#settle(frozen, { how: "refused", ...makeRefusal("ERR_TOO_LARGE") });
     return undefined;
   }
@@ -240,6 +261,11 @@ export class ConnectionMover {
  * the gap of each connection short; two let the next one travel while the first is being answered.
  */
 const WINDOW = 2;
+
+/** Bytes of its body, or characters of its state in a bundle. */
+function sizeOf({ content }: FrozenConnection): number {
+  return "adapter" in content ? content.state.length : content.body.length;
+}
 
 const HALF_MOVED: RefusalCode = "ERR_HALF_MOVED";
 

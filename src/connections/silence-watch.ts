@@ -70,6 +70,21 @@ export class SilenceWatch<T extends Silent> {
     this.#sweep ??= setInterval(() => this.#expire(), SWEEP_EVERY).unref();
   }
 
+  /**
+   * Owns the descriptors from now on.
+   *
+   * @throws {HandoverError} `ERR_DESCRIPTOR`: all descriptors stay the caller's
+   */
+  addAll(silent: readonly T[]): void {
+    let added = 0;
+    try {
+      for (; added < silent.length; added++) this.add(silent[added]!);
+    } catch (error) {
+      for (const one of silent.slice(0, added)) this.remove(one);
+      throw error;
+    }
+  }
+
   /** Returns the descriptor to the caller; false if it is not watched. */
   remove(silent: T): boolean {
     if (this.#silent.get(silent.fd) !== silent) return false;

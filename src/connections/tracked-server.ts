@@ -14,6 +14,7 @@ import { HttpConnections } from "./http-connections.js";
 import { Http1, INTERCEPTED, speaksHttp1, type Http1Connections } from "./http1.js";
 import { Http2Sessions } from "./http2.js";
 import { type Movable, OpenConnection } from "./freeze.js";
+import { BUNDLE_KIND, decodeBundle } from "./bundle.js";
 import { decodeConnection, forgetSecrets, SECURE_KIND } from "./connection-parcel.js";
 import { onClose } from "../util/on-close.js";
 import { UnregisteredWebSockets } from "./unregistered-web-sockets.js";
@@ -164,15 +165,12 @@ export class TrackedServer {
 
   #adopt({ kind, body, version, fds }: Parcel): TakeResult {
     if ((kind === SECURE_KIND) !== isTlsServer(this.server)) return makeRefusal("ERR_NO_TAKER");
+    if (kind === BUNDLE_KIND) return this.#adoptBundle(decodeBundle(body), version, fds);
     const { protocol, state, unread, records } = decodeConnection({ kind, body });
-    const adapters = this.adapters.filter(({ name }) => name === protocol);
-    // Several WebSocket servers are adapters of one name.
-    const adapter = adapters.find((one) => one.version === version);
+    const adapter = this.#adapterFor(protocol, version);
+    if ("code" in adapter) return adapter;
     const [fd] = fds;
-    if (adapters.length === 0 || fd === undefined) return makeRefusal("ERR_NO_TAKER");
-    if (adapter === undefined) return makeRefusal("ERR_VERSION");
-    const refusal = adapter === this.http1 ? this.http1?.refuse() : undefined;
-    if (refusal !== undefined) return refusal;
+    if (fd === undefined) return makeRefusal("ERR_NO_TAKER");
     const timeout = unread === undefined ? adapter.idleTimeout?.(state) : undefined;
     const frozen = { fd, state, adapter, records };
     if (timeout !== undefined && this.#adoptDormant(frozen, timeout)) return "taken";
@@ -191,12 +189,38 @@ export class TrackedServer {
     return "taken";
   }
 
-  #adoptDormant(...connection: Parameters<DormantConnections["adopt"]>): boolean {
-    this.#dormant ??= new DormantConnections(this, {
+  #adapterFor(protocol: string, version: number): GuardedAdapter | Refusal {
+    const adapters = this.adapters.filter(({ name }) => name === protocol);
+    if (adapters.length === 0) return makeRefusal("ERR_NO_TAKER");
+    // Several WebSocket servers are adapters of one name.
+    const adapter = adapters.find((one) => one.version === version);
+    if (adapter === undefined) return makeRefusal("ERR_VERSION");
+    return (adapter === this.http1 ? this.http1?.refuse() : undefined) ?? adapter;
+  }
+
+  /** All or none: the predecessor offers connections of a bundle that is refused one by one. */
+  #adoptBundle(
+    { protocol, states }: ReturnType<typeof decodeBundle>,
+    version: number,
+    fds: readonly number[],
+  ): TakeResult {
+    const adapter = this.#adapterFor(protocol, version);
+    if ("code" in adapter) return adapter;
+    const timeouts = states.map((state) => adapter.idleTimeout?.(state));
+    if (states.length !== fds.length || timeouts.includes(undefined)) return makeRefusal("ERR_NO_TAKER");
+    const frozen = states.map((state, n) => ({ fd: fds[n]!, state, adapter, records: undefined }));
+    return this.#dormantOnes.adoptAll(frozen, timeouts as number[]) ? "taken" : makeRefusal("ERR_NO_TAKER");
+  }
+
+  get #dormantOnes(): DormantConnections {
+    return (this.#dormant ??= new DormantConnections(this, {
       wake: (...woken) => this.#wake(...woken),
       ended: () => this.#listener.ended(),
-    });
-    return this.#dormant.adopt(...connection);
+    }));
+  }
+
+  #adoptDormant(...connection: Parameters<DormantConnections["adopt"]>): boolean {
+    return this.#dormantOnes.adopt(...connection);
   }
 
   destroyAll(): void {

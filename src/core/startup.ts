@@ -1,4 +1,5 @@
 import type { WorkerHosts } from "../channel/messages.js";
+import { BUNDLE_KIND } from "../connections/bundle.js";
 import { CONNECTION_KIND, SECURE_KIND } from "../connections/connection-parcel.js";
 import { reasonOf, toHandoverError, type HandoverError } from "../errors.js";
 import type { HostsStatus } from "../exchange/hosts.js";
@@ -165,6 +166,7 @@ export class Startup {
     const { connections, processState } = this.#context;
     exchange.subscribe(CONNECTION_KIND, undefined, connections.adopt);
     exchange.subscribe(SECURE_KIND, undefined, connections.adopt);
+    exchange.subscribe(BUNDLE_KIND, undefined, connections.adopt);
     processState.subscribeTo(exchange);
   }
 

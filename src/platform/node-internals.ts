@@ -87,8 +87,8 @@ export function startReading(socket: Socket): void {
   handleOf(socket).readStart();
 }
 
-/** Adds a connection to, or removes it from, the number that the server has accepted. */
-export function countConnection(server: Server, change: 1 | -1): void {
+/** Changes the number of connections that the server has accepted. */
+export function countConnection(server: Server, change: number): void {
   const counted = server as unknown as { _connections: number; _emitCloseIfDrained(): void };
   counted._connections += change;
   if (change < 0) counted._emitCloseIfDrained();
