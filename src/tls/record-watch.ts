@@ -108,8 +108,10 @@ export class RecordWatch {
     if (isLabeled(line, SERVER_HANDSHAKE)) counts.onClientHello();
     if (isLabeled(line, CLIENT_TRAFFIC)) counts.onClientFinished();
     secrets.note(line);
-    // The program may log the keys itself. Node's own `fill()` takes ten times as long.
-    if (this.#server.listenerCount("keylog") === 1) Uint8Array.prototype.fill.call(line, 0);
+    // The program may log the keys itself, and `node --tls-keylog` writes the line later, by a listener of the socket beside the one
+    // that tells the server. Node's own `fill()` takes ten times as long.
+    if (this.#server.listenerCount("keylog") > 1 || socket.listenerCount("keylog") > 1) return;
+    Uint8Array.prototype.fill.call(line, 0);
   };
 
   #begin(socket: TLSSocket): Known {

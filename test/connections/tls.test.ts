@@ -1,5 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { connect, type SecureVersion, type TLSSocket } from "node:tls";
 import { describe, expect, onTestFinished, test } from "vitest";
@@ -7,7 +9,7 @@ import { Client, selfSigned } from "../support/client.js";
 import { HoldingProxy } from "../support/holding-proxy.js";
 import { Http2Client } from "../support/http2-client.js";
 import { handover } from "../support/program.js";
-import { brief, Service } from "../support/service.js";
+import { brief, Service, temporaryDirectory } from "../support/service.js";
 import { WebSocketClient } from "../support/websocket.js";
 
 /** Longer than a busy machine takes: a silent connection is not ended meanwhile. */
@@ -156,6 +158,20 @@ test("secrets of a connection are in no output of its processes, and in no answe
     ])
       expect(output).not.toContain(form.slice(4, 40));
   }
+});
+
+test("the file of node --tls-keylog has the keys of connections, as their clients know them", async () => {
+  const file = join(temporaryDirectory(), "keys");
+  const { port } = await start(selfSigned(), {}, [`--tls-keylog=${file}`]);
+  const lines: string[] = [];
+  const socket = connect({ port, host: "127.0.0.1", rejectUnauthorized: false });
+  onTestFinished(() => void socket.destroy());
+  socket.on("keylog", (line: Buffer) => lines.push(String(line)));
+  socket.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+  await once(socket, "data");
+  expect(lines).toHaveLength(5);
+  const written = (): string[] => readFileSync(file, "latin1").match(/.+\n/g)!.toSorted();
+  await expect.poll(written).toEqual(lines.toSorted());
 });
 
 test("pipelined requests and a large response are whole after a move", async () => {
