@@ -238,17 +238,12 @@ export class Supervisor implements ControlledProcess {
   }
 
   async upgrade(signal?: AbortSignal): Promise<UpgradeResult> {
-    this.#assertIdle("upgrade");
-    if (this.pool.isCrowded) throw stateError("ERR_TOO_MANY_DRAINING", "upgrade");
     await this.#assertReplaceable("upgrade", this.pool.indexes, signal);
+    if (this.pool.isCrowded) throw stateError("ERR_TOO_MANY_DRAINING", "upgrade");
     await this.#care.endRebalance();
-    const staged = await this.#trial.take();
-    try {
-      this.#assertIdle("upgrade");
-    } catch (error) {
-      this.#trial.end(staged?.workers);
-      throw error;
-    }
+    await this.#trial.check();
+    this.#assertIdle("upgrade");
+    const staged = this.#trial.take();
     const { indexes } = this.pool;
     const rolling = this.#rollingFor(indexes, staged);
     return this.#upgrades.replace(indexes, rolling, this.generation + 1, staged, signal);
@@ -268,7 +263,6 @@ export class Supervisor implements ControlledProcess {
   async restart(index?: number, signal?: AbortSignal): Promise<UpgradeResult> {
     const doing = index === undefined ? "restart the workers" : `restart worker ${index}`;
     const indexes = this.#indexesOf(index);
-    this.#assertIdle(doing);
     await this.#assertReplaceable(doing, indexes, signal);
     await this.#care.endRebalance();
     this.#assertIdle(doing);
@@ -315,15 +309,18 @@ export class Supervisor implements ControlledProcess {
   }
 
   async rehearse(signal?: AbortSignal): Promise<Rehearsal> {
-    this.#assertIdle("rehearse an upgrade");
-    await this.#assertReplaceable("rehearse an upgrade", this.pool.indexes, signal);
+    const doing = "rehearse an upgrade";
+    await this.#assertReplaceable(doing, this.pool.indexes, signal);
+    this.#assertIdle(doing);
     return this.#trial.rehearse(this.generation + 1, signal);
   }
 
   async stage(ttl = DEFAULT_TTL, signal?: AbortSignal): Promise<Staged> {
+    const doing = "stage an upgrade";
     if (this.staged !== undefined) return this.staged;
-    this.#assertIdle("stage an upgrade");
-    await this.#assertReplaceable("stage an upgrade", this.pool.indexes, signal);
+    await this.#assertReplaceable(doing, this.pool.indexes, signal);
+    if (this.staged !== undefined) return this.staged;
+    this.#assertIdle(doing);
     const staged = await this.#trial.stage(this.generation + 1, ttl, signal);
     this.events.emit("staged", staged);
     return staged;
@@ -435,18 +432,19 @@ export class Supervisor implements ControlledProcess {
   }
 
   /**
-   * Asks the workers of these indexes whether an upgrade would lose something.
+   * Asks the workers of these indexes whether an upgrade would lose something. Several requests may wait for the answers: the
+   * caller must look at the state again, in the turn in which it begins.
    *
-   * @throws {HandoverError} `ERR_UNMANAGED_LISTENER`; `ERR_ABORTED`, or the error of the state, if that has changed meanwhile
+   * @throws {HandoverError} `ERR_UNMANAGED_LISTENER`, `ERR_ABORTED`, or the error of the state
    */
   async #assertReplaceable(
     doing: string,
     indexes: readonly number[],
     signal: AbortSignal | undefined,
   ): Promise<void> {
+    this.#assertIdle(doing);
     const workers = [...this.pool.serving(indexes).values()];
     await Promise.all(workers.map(async (worker) => worker.assertReplaceable()));
-    this.#assertIdle(doing);
     if (signal?.aborted) throw abortReason(signal);
   }
 

@@ -102,15 +102,19 @@ export class Trial {
     return held.staged;
   }
 
-  /** The workers that are staged, if they are those that an upgrade would start now; else they are ended. */
-  async take(): Promise<StagedWorkers | undefined> {
+  /** Ends the workers that are staged unless they are those that an upgrade would start now. */
+  async check(): Promise<void> {
     const held = this.#held;
-    if (held === undefined) return undefined;
+    if (held === undefined) return;
     const why = await this.#whyOutdated(held);
-    if (why !== undefined) this.unstage(why);
-    if (this.#held !== held) return undefined;
+    if (why !== undefined && this.#held === held) this.unstage(why);
+  }
+
+  /** The workers that are staged. They are the caller's from now on. */
+  take(): StagedWorkers | undefined {
+    const held = this.#held;
     this.#held = undefined;
-    held.cancelExpiry();
+    held?.cancelExpiry();
     return held;
   }
 
@@ -121,7 +125,6 @@ export class Trial {
   }
 
   async #whyOutdated({ workers, launch }: StagedWorkers): Promise<string | undefined> {
-    if (workers.size !== this.#pool.records.length) return "the number of workers has changed";
     try {
       const change = changeOf(launch, identifyLaunch(workerCommand(this.#settings, 0)));
       if (change !== undefined) return change;
@@ -133,7 +136,9 @@ export class Trial {
     if (answers.includes(false)) return "a worker did not answer";
     const sick = await Promise.all([...workers.values()].map(async (one) => this.#watch.sicknessOf(one)));
     const why = sick.find((one) => one !== undefined);
-    return why === undefined ? undefined : `a worker is not healthy: ${why}`;
+    if (why !== undefined) return `a worker is not healthy: ${why}`;
+    // Last: it may have changed while the workers were asked.
+    return workers.size === this.#pool.records.length ? undefined : "the number of workers has changed";
   }
 
   /** Starts new workers up to their `ready()`. */

@@ -1,35 +1,19 @@
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { ControlClient } from "../../dist/control/client.js";
 import type { Actor } from "../support/actor.js";
+import { askAtOnce } from "../support/at-once.js";
 import { temporaryDirectory } from "../support/service.js";
-import { startStaging, untilStopped } from "../support/staged.js";
-
-type Command = "stage" | "unstage" | "upgrade" | "stop";
+import { startStaging } from "../support/staged.js";
 
 interface Controlled {
   server: Actor;
-  /** Lets the server read these requests, each of a client of its own, in one turn of its event loop. */
-  atOnce: (...commands: (Command | "SIGHUP")[]) => Promise<object[]>;
+  atOnce: (...commands: Parameters<typeof askAtOnce>[2][]) => Promise<object[]>;
 }
-
-const ask = async (client: ControlClient, command: Command): Promise<object> =>
-  client.ask({ command }).catch(({ code }: { code: string }) => ({ code }));
 
 async function start(): Promise<Controlled> {
   const controlSocket = join(temporaryDirectory(), "control");
   const server = await startStaging({ controlSocket });
-  const atOnce: Controlled["atOnce"] = async (...commands) => {
-    const asked = commands.filter((one) => one !== "SIGHUP");
-    const clients = await Promise.all(asked.map(async () => ControlClient.connect(controlSocket)));
-    server.kill("SIGSTOP");
-    await untilStopped(server.pid);
-    const answers = asked.map((command, n) => ask(clients[n]!, command));
-    if (commands.includes("SIGHUP")) server.kill("SIGHUP");
-    server.kill("SIGCONT");
-    return Promise.all(answers);
-  };
-  return { server, atOnce };
+  return { server, atOnce: async (...commands) => askAtOnce(server.pid, controlSocket, ...commands) };
 }
 
 const refused = { code: "ERR_UPGRADE_IN_PROGRESS" };

@@ -69,14 +69,19 @@ describe.skipIf(obstacle !== undefined)(`a service under systemd${untested}`, ()
     },
   );
 
-  test("systemctl reload commits a staged successor", async () => {
+  test("systemctl reload commits a staged successor, and systemctl stop ends one that is staged", async () => {
     await start("staged", { Type: "notify" });
     const words = [process.execPath, "/srv/handover/bin/handover.js", "stage", "--json"] as const;
-    const { stdout } = await systemd.run(...words, "--pid-file", "/run/staged/pid");
-    const staged = JSON.parse(stdout.trim().split("\n").at(-1)!) as Status;
+    const stage = async (): Promise<Status> => {
+      const { stdout } = await systemd.run(...words, "--pid-file", "/run/staged/pid");
+      return JSON.parse(stdout.trim().split("\n").at(-1)!) as Status;
+    };
+    const staged = await stage();
     expect(await systemd.show("staged")).toMatchObject({ ActiveState: "active", SubState: "running" });
     await systemd.manage("reload", "staged");
     expect(await systemd.until("staged", { MainPID: String(staged.pid) })).toMatchObject({ NRestarts: "0" });
+    await systemd.until("staged", { StatusText: /^generation 1 accepts, / });
+    expect(await stage()).toMatchObject({ answer: "staged", generation: 2 });
     await stop("staged");
   });
 
