@@ -8,13 +8,16 @@ export class EngineRoles implements RoleArbiter {
   readonly #engine: RoleEngine;
   readonly #seat: Seat;
   readonly #fences: FencingTokens;
+  readonly #isAway: () => boolean;
   readonly #held = new Map<string, number>();
   readonly #onChange: (() => void)[] = [];
 
-  constructor(engine: RoleEngine, seat: Seat, fences: FencingTokens) {
+  /** @param isAway whether the engine does not answer and this process stops */
+  constructor(engine: RoleEngine, seat: Seat, fences: FencingTokens, isAway: () => boolean) {
     this.#engine = engine;
     this.#seat = seat;
     this.#fences = fences;
+    this.#isAway = isAway;
     seat.onLost(() => this.#held.clear());
     seat.onBeat(() => this.wake());
   }
@@ -51,7 +54,8 @@ export class EngineRoles implements RoleArbiter {
   async release(name: string): Promise<void> {
     if (!this.#held.delete(name)) return;
     const seat = this.#seat.id;
-    while (this.#seat.id === seat && this.#seat.isHeld) {
+    // The role is free when the lease ends, at the latest: a process that stops need not stay for that.
+    while (this.#seat.id === seat && this.#seat.isHeld && !this.#isAway()) {
       const isReleased = await this.#engine.release(seat, name, this.#fences.last).then(
         () => true,
         async () => new Promise<boolean>((resolve) => setTimeout(resolve, RETRY, false)),

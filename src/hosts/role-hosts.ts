@@ -23,7 +23,7 @@ export class RoleHosts implements Hosts {
   constructor(engine: RoleEngine, host: SeatHost, topics: () => readonly string[] = () => []) {
     this.#engine = engine;
     this.seat = new Seat(engine, host, topics);
-    this.roles = new EngineRoles(engine, this.seat, host.fences);
+    this.roles = new EngineRoles(engine, this.seat, host.fences, () => this.isAway);
   }
 
   get engine(): string {

@@ -15,8 +15,14 @@ export class Postgres {
   readonly #user: { uid: number; gid: number } | undefined;
   #process: ChildProcess | undefined;
 
-  /** @param settings lines of postgresql.conf */
-  static async start(settings: readonly string[] = ["fsync = off"]): Promise<Postgres> {
+  /**
+   * @param settings lines of postgresql.conf
+   * @param flags of initdb
+   */
+  static async start(
+    settings: readonly string[] = ["fsync = off"],
+    flags: readonly string[] = [],
+  ): Promise<Postgres> {
     const directory = mkdtempSync(join(tmpdir(), "handover-postgres-"));
     const isRoot = process.getuid!() === 0;
     const user = isRoot ? { uid: NOBODY, gid: NOBODY } : undefined;
@@ -24,7 +30,8 @@ export class Postgres {
     const server = new Postgres(directory, await freePort(), user);
     const data = join(directory, "data");
     const options = { ...user, stdio: "ignore" as const, cwd: directory };
-    execFileSync(program("initdb"), ["-D", data, "-U", "postgres", "-A", "trust", "--no-sync"], options);
+    const words = ["-D", data, "-U", "postgres", "-A", "trust", "--no-sync", ...flags];
+    execFileSync(program("initdb"), words, options);
     const lines = ["listen_addresses = '127.0.0.1'", `unix_socket_directories = ''`, ...settings];
     appendFileSync(join(data, "postgresql.conf"), `${lines.join("\n")}\n`);
     await server.run();
@@ -63,6 +70,11 @@ export class Postgres {
       // As long as processes of the one that was killed live, another one ends at once.
       if (this.#process.exitCode !== null) this.#process = start();
     }
+  }
+
+  /** Resolves when it has ended by itself. */
+  async ended(): Promise<void> {
+    if (this.#process!.exitCode === null) await once(this.#process!, "exit");
   }
 
   /** Kills it, with all its processes, and waits until it is dead. */
