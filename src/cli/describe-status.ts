@@ -45,20 +45,21 @@ function describeSeat({ engine, service, seat, lease, remaining, offered, parked
   return `${engine} "${service}", seat ${seat}, lease ${left}, ${offered} offered, ${parked} parked`;
 }
 
-type Seat = Omit<NonNullable<Status["hosts"]>, "peers">;
+type Seat = Omit<NonNullable<Status["hosts"]>, "peers" | "morePeers">;
 
 function describeHostsOf({ index, hosts }: WorkerStatus): string[] {
   if (hosts === undefined) return [];
   return [`worker ${index}: ${describeSeat(hosts)}, ${count(hosts.peers, "peer")}`];
 }
 
-function describeHosts({ peers, ...seat }: NonNullable<Status["hosts"]>): string[] {
+function describeHosts({ peers, morePeers, ...seat }: NonNullable<Status["hosts"]>): string[] {
   return [
     describeSeat(seat),
     ...peers.map(({ pid, host = "?", address = "no address", release, draining }) => {
       const of = release === undefined ? "" : `, release ${release}`;
       return `${address} (pid ${pid} on ${host}${of})${draining === true ? ", stops" : ""}`;
     }),
+    ...(morePeers === undefined ? [] : [`and ${count(morePeers, "more peer")}`]),
   ];
 }
 

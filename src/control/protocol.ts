@@ -110,8 +110,8 @@ export interface Status {
   }[];
   /** The successor that is held for a later upgrade. */
   staged?: Staged;
-  /** The other hosts of the service, if it has the option `exchange`. */
-  hosts?: HostsStatus;
+  /** The other hosts of the service, if it has the option `exchange`. `morePeers`: how many are left out of `peers`. */
+  hosts?: HostsStatus & { morePeers?: number };
   /** The last upgrades, the newest last. Earlier versions leave it out. */
   upgrades?: readonly UpgradeRecord[];
   /** The options of `new Upgrader()`; of a supervisor, those that it has as well. Earlier versions leave them out. */

@@ -1,5 +1,6 @@
 import type { Status } from "../control/protocol.js";
 import type { Staged } from "../events.js";
+import type { HostsStatus } from "../exchange/hosts.js";
 import { publicState } from "../lifecycle.js";
 import { nextCommand } from "../process/command.js";
 import { otherListeners } from "../process/signals.js";
@@ -28,12 +29,21 @@ export async function statusOf(context: ProcessContext, staged: Staged | undefin
     predecessors: await predecessors.progress(),
     ...(staged === undefined ? {} : { staged }),
     upgrades: history.records,
-    ...(context.hosts === undefined ? {} : { hosts: context.hosts.status() }),
+    ...(context.hosts === undefined ? {} : { hosts: firstPeers(context.hosts.status()) }),
     settings: shown,
     signalListeners: otherListeners(settings.signals.upgrade),
     ...(computesSpawn ? {} : { command: nextCommand(env.launch, spawn()) }),
   };
 }
+
+/** A client of the control socket reads no line that names thousands. */
+function firstPeers(hosts: HostsStatus): NonNullable<Status["hosts"]> {
+  const more = hosts.peers.length - MOST_PEERS;
+  return more <= 0 ? hosts : { ...hosts, peers: hosts.peers.slice(0, MOST_PEERS), morePeers: more };
+}
+
+/** With addresses of 2,000 characters they fit into a line. */
+const MOST_PEERS = 100;
 
 /** Nothing in a process without a free descriptor, which has to be able to say so. */
 function residentMemory(): { memory?: number } {

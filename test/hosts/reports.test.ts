@@ -53,6 +53,23 @@ describe("handover status", () => {
     expect(hosts.status()).toMatchObject({ offered: 0, parked: 1 });
   });
 
+  test("of thousands of other hosts handover status names the first, and counts the others", async () => {
+    const { service } = database() as { service: string };
+    const actor = await Actor.start("on-several-hosts.js", {
+      database: { ...database(), service, lease: 6_000 },
+    });
+    await actor.says("acquired");
+    const others = `insert into handover.seat (seat, service, holder, about, topics, draining, fence, lease, started, seen)
+      select gen_random_uuid(), service, 'x', about || jsonb_build_object('address', repeat('x', 100) || n), topics, false, 0, 600000, now(), now()
+      from handover.seat, generate_series(1, 3000) n where service = $1`;
+    await server.query(others, [service]);
+    const hosts = async (): Promise<unknown> =>
+      jsonLines(await handover("status", actor.pid, "--json"))[0]!["hosts"];
+    await expect.poll(hosts).toMatchObject({ morePeers: 2_900, peers: { length: 100 } });
+    const { stdout } = await handover("status", actor.pid);
+    expect(stdout).toMatch(/^ +and 2,900 more peers$/m);
+  });
+
   test("handover status of a supervisor shows the seat and the lease of each worker", async () => {
     const supervised = await Supervised.start("on-several-hosts.js", { settings: { database: database() } });
     const { workers } = await supervised.eventually(({ workers: all = [] }) =>
