@@ -307,8 +307,9 @@ export class Generation {
       this.#shutdown = undefined;
       runAll([
         () => shutdown?.cancel(),
-        () => this.context.hosts?.rollBack(),
         () => this.context.processState.rollBack(),
+        // It tells the others of the fences that are skipped.
+        () => this.context.hosts?.rollBack(),
       ]);
     },
     acceptAgain: () => this.context.sockets.resume(),

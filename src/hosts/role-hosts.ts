@@ -1,6 +1,6 @@
 import type { Exchange } from "../exchange/exchange.js";
 import type { EngineReport, Hosts, HostsStatus, SeatHost, StateHosts } from "../exchange/hosts.js";
-import { TIMED_OUT, withTimeout } from "../util/timeout.js";
+import { withTimeout } from "../util/timeout.js";
 import { reportOn } from "./engine-report.js";
 import { EngineRoles } from "./engine-roles.js";
 import { withoutInternals } from "./host-outbox.js";
@@ -16,6 +16,7 @@ export class RoleHosts implements Hosts {
   protected isAway = false;
   readonly #engine: RoleEngine;
   #opening: Promise<void> | undefined;
+  /** Whether the successor has the seat, or may have it. */
   #isGiven = false;
   #isLeft = false;
 
@@ -69,14 +70,24 @@ export class RoleHosts implements Hosts {
     const body = Buffer.from(JSON.stringify(ticket));
     const parcel = { kind: SEAT_KIND, label: "", id: ticket.seat, version: 1, codec: "json", body, fds: [] };
     const [offered] = exchange.offer([parcel]);
-    const settlement = await withTimeout(GIVE_TIMEOUT, offered!.settled);
-    this.#isGiven = settlement !== TIMED_OUT && settlement.how === "taken";
-    if (this.#isGiven) this.seat.give();
-    return this.#isGiven;
+    this.#isGiven = true;
+    // One that is busy takes it late: until it answers this process must not use the seat in another way. It answers, or dies.
+    const { how } = await offered!.settled;
+    if (!this.#isGiven) return false;
+    if (how === "taken" || how === "lost") {
+      this.seat.give();
+      return true;
+    }
+    if (how === "refused") this.#isGiven = false;
+    else this.rollBack();
+    return false;
   }
 
   rollBack(): void {
+    // It may have beaten, and died before it said that it has the seat.
+    if (this.#isGiven) this.seat.give();
     this.#isGiven = false;
+    this.isAway = false;
     this.seat.takeBack();
   }
 
@@ -95,6 +106,7 @@ export class RoleHosts implements Hosts {
 
   async leave(): Promise<void> {
     this.#isLeft = true;
+    if (this.#isGiven) this.seat.give();
     await withTimeout(LAST_WORD, this.seat.leave());
     await withTimeout(LAST_WORD, this.#engine.close()).catch(() => {});
   }
@@ -127,9 +139,6 @@ export class RoleHosts implements Hosts {
 
 /** The kind of the parcel in which a process gives its seat to its successor. */
 const SEAT_KIND = "seat";
-
-/** ms in which the successor has to take the seat. */
-const GIVE_TIMEOUT = 2_000;
 
 /** ms for a word to the engine that is not waited for any longer. */
 export const LAST_WORD = 5_000;

@@ -27,6 +27,8 @@ export class Seat {
   readonly #topics: () => readonly string[];
   #id: string = randomUUID();
   #holder: string = randomUUID();
+  /** The holder from which this process takes over, "" for any, until a beat has told the engine. */
+  #former: string | undefined;
   #started = 0;
   #state: "none" | "held" | "guest" | "lost" | "left" = "none";
   /** Until when this process may run what is held by the lease, on the clock of {@link bootTime}. */
@@ -139,13 +141,14 @@ export class Seat {
     );
   }
 
-  /** Takes the seat over from a predecessor. False if this process has another one. */
+  /** Takes the seat over from a predecessor. False if this process has another one, or the lease has ended on the way. */
   take(ticket: SeatTicket): boolean {
-    if (this.#state !== "none") return false;
+    if (this.#state !== "none" || bootTime() >= ticket.validUntil) return false;
     this.#id = ticket.seat;
     this.#started = ticket.started;
+    this.#former = ticket.holder;
     this.#hold("held", ticket.validUntil);
-    void this.#beat(ticket.holder);
+    void this.#beat();
     return true;
   }
 
@@ -168,13 +171,17 @@ export class Seat {
 
   /** The successor is dead. It may have beaten as the holder. */
   takeBack(): void {
-    const wasDraining = this.#isDraining;
     this.#isDraining = false;
-    if (this.#state === "held" && wasDraining) void this.beatNow();
-    if (this.#state !== "guest") return;
-    this.#state = "held";
-    this.#holder = randomUUID();
-    void this.#beat("");
+    // A process that leaves does not enter again by itself.
+    if (this.#state === "lost") return this.#later(() => this.enter(), 0);
+    if (this.#state === "guest") {
+      this.#state = "held";
+      this.#holder = randomUUID();
+      this.#former = "";
+    }
+    // Others must know which fences a rollback has skipped: the process may die before its next beat.
+    if (this.#state === "held") void this.beatNow();
+    return undefined;
   }
 
   /** Says that this process stops. Resolves when the engine knows it, or does not answer. */
@@ -233,37 +240,36 @@ export class Seat {
     };
   }
 
-  async #beat(former?: string): Promise<void> {
-    const beating = this.#beatOnce(former);
-    this.#beating = beating.finally(() => {
-      if (this.#beating === beating) this.#beating = undefined;
-    });
+  async #beat(): Promise<void> {
+    const beating = this.#beatOnce();
+    this.#beating = beating;
     await beating;
   }
 
-  async #beatOnce(former?: string): Promise<void> {
+  async #beatOnce(): Promise<void> {
     clearTimeout(this.#beatTimer);
     if (!this.isHeld) return;
     const sent = bootTime();
     const id = this.#id;
+    const holder = this.#holder;
     const isHolder = this.#state === "held";
-    let retry = former;
     try {
       const others = isHolder
-        ? await this.#engine.beat(this.#row, former)
+        ? await this.#engine.beat(this.#row, this.#former)
         : (await this.#engine.renew(id))
           ? this.#others
           : undefined;
-      if (this.#id !== id || !this.isHeld) return;
-      // A rollback may have come meanwhile, or the successor may have taken the seat.
+      // After a rollback another beat tells of the new holder.
+      if (this.#id !== id || this.#holder !== holder || !this.isHeld) return;
+      // The successor may have taken the seat meanwhile.
       if (isHolder !== (this.#state === "held")) return this.#beatLater(0);
       if (others === undefined) return this.#lose("another process holds its seat, or it was ended");
-      retry = undefined;
+      this.#former = undefined;
       this.#hold(this.#state as "held", sent + this.#ownLease);
       this.#received(others);
       this.#beatLater(this.#interval);
     } catch {
-      if (this.#id === id && this.isHeld) this.#later(() => void this.#beat(retry), RETRY);
+      if (this.#id === id && this.isHeld) this.#later(() => void this.#beat(), RETRY);
     }
     return undefined;
   }
@@ -282,6 +288,8 @@ export class Seat {
   }
 
   #lose(why: string): void {
+    // One that has given its seat drains: with another seat it would take what it cannot run.
+    const mayEnter = this.#state === "held" && !this.#isDraining;
     this.#end("lost");
     this.#id = randomUUID();
     this.#holder = randomUUID();
@@ -295,12 +303,13 @@ export class Seat {
       }
     }
     this.#host.onFailure(new HandoverError("ERR_LEASE", `the lease of this process has ended: ${why}`));
-    if (!this.#isDraining) this.#later(() => this.enter(), 0);
+    if (mayEnter) this.#later(() => this.enter(), 0);
   }
 
   #end(state: "lost" | "left"): void {
     this.#state = state;
     this.#others = [];
+    this.#former = undefined;
     clearTimeout(this.#beatTimer);
     clearTimeout(this.#lossTimer);
     const held = this.#held;

@@ -14,8 +14,12 @@ export interface Host {
 
 let pids = 1_000;
 
-/** Lets a process take part until the test ends. */
-export function joinHosts(exchange: HostExchange, release?: string): Host {
+/**
+ * Lets a process take part until the test ends.
+ *
+ * @param predecessors resolves when none is left that could give its seat; undefined for a process without one
+ */
+export function joinHosts(exchange: HostExchange, release?: string, predecessors?: Promise<unknown>): Host {
   const self = { generation: 0, pid: pids++ };
   const address = `10.0.0.${self.pid % 256}:80`;
   const fences = new FencingTokens();
@@ -29,7 +33,7 @@ export function joinHosts(exchange: HostExchange, release?: string): Host {
   }).state!;
   onTestFinished(async () => hosts.leave());
   void hosts.check().then(
-    () => hosts.enter(undefined),
+    () => hosts.enter(predecessors),
     () => {},
   );
   const name = (): UnitOwner => ({

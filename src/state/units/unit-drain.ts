@@ -2,7 +2,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import type { ErrorCode, RefusalCode } from "../../errors.js";
 import type { DrainReport } from "../../events.js";
 import type { DrainContext } from "../../exchange/drain-context.js";
-import type { Route } from "../../exchange/route.js";
+import { Route } from "../../exchange/route.js";
 import { withTimeout } from "../../util/timeout.js";
 import { UNIT_KIND, type MoveTerms, type Unit } from "./live-unit.js";
 import type { DrainSettings, UnitKind } from "./unit-definition.js";
@@ -54,7 +54,11 @@ export class UnitDrain {
     const start = performance.now();
     if (previous !== undefined) await Promise.race([previous, this.#context.over]);
     this.#setTimes();
-    this.#route = await this.#context.routeOf(UNIT_KIND, this.#kind.name, this.#kind.scope === "global");
+    const { name, scope } = this.#kind;
+    const route = this.#context.routeOf(UNIT_KIND, name, scope === "global");
+    // A successor that does not answer must not take the time to stop the units.
+    this.#route =
+      (await Promise.race([route, this.#stopTime])) ?? new Route(undefined, false, UNIT_KIND, name);
     this.#report.peers = this.#route.peers.length;
     await this.#fillQueue();
     const { concurrency = this.#route.exchange?.window ?? 1 } = this.#settings;
