@@ -82,6 +82,8 @@ export interface Hosts {
 export interface StateHosts extends Hosts {
   readonly exchange: Exchange;
   readonly directory: HostDirectory;
+  /** Whether this process holds the seat that a predecessor has given it. It looks at the clock. */
+  readonly isInherited: boolean;
 }
 
 /** What the command `handover status` shows of the hosts. */

@@ -19,6 +19,8 @@ export class RoleHosts implements Hosts {
   /** Whether the successor has the seat, or may have it. */
   #isGiven = false;
   #isLeft = false;
+  /** The seat that a predecessor has given. */
+  #inherited: string | undefined;
 
   /** @param topics what this process takes from others */
   constructor(engine: RoleEngine, host: SeatHost, topics: () => readonly string[] = () => []) {
@@ -33,6 +35,10 @@ export class RoleHosts implements Hosts {
 
   get isHeld(): boolean {
     return this.seat.isHeld;
+  }
+
+  get isInherited(): boolean {
+    return this.seat.isHeld && this.seat.id === this.#inherited;
   }
 
   onLost(run: () => void): void {
@@ -59,6 +65,7 @@ export class RoleHosts implements Hosts {
     exchange.subscribe(SEAT_KIND, undefined, (parcel) => {
       const ticket = JSON.parse(Buffer.from(parcel.body).toString()) as SeatTicket;
       if (!this.seat.take(ticket)) return { code: "ERR_RUNNING" };
+      this.#inherited = ticket.seat;
       this.roles.inherit(ticket.roles);
       return "taken";
     });

@@ -128,6 +128,7 @@ const ELSEWHERE = new RegExp(
     "changes all the time",
     "the lease of this process",
     "on web-2 has it",
+    "recover\\(\\) took more than",
     "is not recovered",
     "attached to a unit",
     "it is given up",

@@ -5,7 +5,7 @@ import { DrainContext } from "../../exchange/drain-context.js";
 import type { Delivery, Exchange, TakeResult } from "../../exchange/exchange.js";
 import type { StateHosts } from "../../exchange/hosts.js";
 import { makeRefusal, type Parcel, type Refusal } from "../../exchange/parcel.js";
-import { isThenable } from "../../util/timeout.js";
+import { isThenable, TIMED_OUT, withTimeout } from "../../util/timeout.js";
 import { requireStateName } from "../schema.js";
 import { decode } from "../encoding.js";
 import { Arrivals } from "./arrivals.js";
@@ -73,6 +73,8 @@ export class UnitRegistry implements Units<unknown, unknown> {
   #lose(): void {
     const units = [...this.#units.values()];
     this.#units.clear();
+    // Others may recover them by then.
+    this.#recovering.clear();
     for (const unit of units) unit.lose();
   }
 
@@ -83,24 +85,21 @@ export class UnitRegistry implements Units<unknown, unknown> {
     const recovering = (async () => {
       state = await definition.recover!(id);
       if (state !== undefined && schema.check?.(state) === false) throw new Error("check returned false");
-    })();
-    this.#recovering.set(
-      id,
-      recovering.catch(() => {}),
-    );
-    try {
-      await recovering;
-    } catch (error) {
+    })().catch((error: unknown) => {
       const what = `${this.#subject(id)} is not recovered`;
       process.emitWarning(`${what}: ${reasonOf(error)}`, { code: "HANDOVER_UNIT" });
       state = undefined;
-    }
-    this.#recovering.delete(id);
+    });
+    this.#recovering.set(id, recovering);
+    await recovering;
     // It may have been lost meanwhile, and be another host's.
-    if (!this.#host.hosts!.isHeld) return;
-    const mayRun = this.#host.drainContext === undefined && !this.#units.has(id);
-    if (state !== undefined && mayRun) this.#begin(id, state, fence);
-    else if (!this.#units.has(id)) this.#claims?.disown({ id, fence });
+    if (this.#recovering.get(id) !== recovering || !this.#host.hosts!.isHeld) return;
+    this.#recovering.delete(id);
+    const { drainContext } = this.#host;
+    if (this.#units.has(id)) return;
+    if (state !== undefined && drainContext === undefined) this.#begin(id, state, fence);
+    // Without its seat, which this process leaves, it is the unit of a dead host again: another one recovers it.
+    else if (state === undefined || drainContext?.exchange !== undefined) this.#claims?.disown({ id, fence });
   }
 
   get size(): number {
@@ -125,13 +124,14 @@ export class UnitRegistry implements Units<unknown, unknown> {
       this.#host.assertMayRun(doing);
       if (await this.#isElsewhere(id)) await this.#waitForArrival(id, doing);
     }
-    await this.#recovering.get(id);
+    const { unitTimeout } = this.#kind.drainSettings;
+    if ((await withTimeout(unitTimeout, this.#recovering.get(id))) === TIMED_OUT)
+      throw new HandoverError("ERR_UNIT", `cannot ${doing}: recover() took more than ${unitTimeout} ms`);
     const running = this.#running(id);
     if (running !== undefined) return running.started;
     this.#host.assertMayRun(doing);
     const claims = this.#claims;
     if (claims === undefined) return this.#begin(id, initial, this.#host.fences.next()).started;
-    const { unitTimeout } = this.#kind.drainSettings;
     if (claims.isPending(id)) {
       await claims.settled(id, unitTimeout, doing);
       return this.start(id, initial);
@@ -236,7 +236,11 @@ export class UnitRegistry implements Units<unknown, unknown> {
 
   /** Takes the units that a predecessor offers. */
   subscribeTo(exchange: Exchange): void {
-    exchange.subscribe(UNIT_KIND, this.#kind.name, async (parcel, delivery) => this.#take(parcel, delivery));
+    exchange.subscribe(UNIT_KIND, this.#kind.name, async (parcel, delivery) => {
+      // They are of the seat that the predecessor has given.
+      if (this.#isGlobal && !this.#host.hosts!.isInherited) return makeRefusal("ERR_LEASE");
+      return this.#take(parcel, delivery);
+    });
   }
 
   async #take(parcel: Parcel, delivery: Delivery): Promise<TakeResult> {
@@ -268,8 +272,10 @@ export class UnitRegistry implements Units<unknown, unknown> {
   }
 
   async #runTaken(id: string, state: unknown, { signal }: Delivery, fence: number): Promise<TakeResult> {
-    const unit = this.#begin(id, state, fence);
-    signal.addEventListener("abort", () => this.#remove(unit), { once: true });
+    // Until it is taken it is its owner's, which may have the same seat: to give it up would free it.
+    const end = (one: Unit): void => (this.#isGlobal ? this.#drop(one) : this.#remove(one));
+    const unit = this.#begin(id, state, fence, end);
+    signal.addEventListener("abort", () => end(unit), { once: true });
     await unit.started;
     if (!signal.aborted) this.#arrivals.arrived(id);
     return "taken";
@@ -288,19 +294,26 @@ export class UnitRegistry implements Units<unknown, unknown> {
     return unit?.phase === "running" ? unit : undefined;
   }
 
-  #begin(id: string, state: unknown, fence: number): Unit {
+  /** @param end is called if it cannot run */
+  #begin(id: string, state: unknown, fence: number, end = (one: Unit): void => this.#remove(one)): Unit {
     const unit: Unit = new Unit(this.#kind, id, state, fence, (left) => {
       // Between hosts it went with the parcel; the next holder of the seat has it with the seat.
       if (!this.#isGlobal || !unit.hasLeft) this.#claims?.disown(left);
     });
     this.#units.set(id, unit);
-    unit.started.catch(() => this.#remove(unit));
+    unit.started.catch(() => end(unit));
     return unit;
   }
 
   #remove(unit: Unit): void {
     if (this.#units.get(unit.id) === unit) this.#units.delete(unit.id);
     unit.end();
+  }
+
+  /** Ends a unit that was not this process's. */
+  #drop(unit: Unit): void {
+    if (this.#units.get(unit.id) === unit) this.#units.delete(unit.id);
+    unit.lose();
   }
 
   #forget(isOver: (unit: Unit) => boolean): void {
