@@ -11,7 +11,7 @@ import {
   writeQueueSize,
 } from "../platform/node-internals.js";
 import { parsesSecure, securedBy } from "../platform/tls-internals.js";
-import { hasHalfRecordOnly } from "../tls/secure-connections.js";
+import { hasGivenNothing } from "../tls/secure-connections.js";
 import { IdleList } from "./idle-list.js";
 import { LastResponses } from "./last-responses.js";
 import type { CloseStrategy, Handover } from "./adapter.js";
@@ -144,8 +144,8 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
 
   freeze(socket: Socket): { state: Http1State } | Refusal | undefined {
     const { bytesRead } = socket;
-    // HTTP has got nothing of half a record, which moves along.
-    const heard = hasHalfRecordOnly(socket) ? 0 : bytesRead;
+    // HTTP has got nothing of half a record, which moves along, and of a KeyUpdate.
+    const heard = hasGivenNothing(socket) ? 0 : bytesRead;
     if (!this.#isIdle(socket, heard)) return undefined;
     const requests = this.#requestsOf(socket, heard);
     const silentSince = this.#silentSince(socket, bytesRead);

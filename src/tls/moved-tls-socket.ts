@@ -51,9 +51,9 @@ export class MovedTlsSocket extends Socket {
     return this.#layer.hasSealed;
   }
 
-  /** Whether this process has read a whole record from it. */
-  get hasOpened(): boolean {
-    return this.#layer.hasOpened;
+  /** Whether its program has got any data of it in this process. */
+  get hasGiven(): boolean {
+    return this.#layer.hasGiven;
   }
 
   /** Whether the kernel has everything that was sealed. */

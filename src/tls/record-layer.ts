@@ -34,7 +34,7 @@ export class RecordLayer {
   /** Records without data since the last one with data. */
   #idle = 0;
   #isEnded = false;
-  #hasOpened = false;
+  #hasGiven = false;
   #hasSealed = false;
 
   /** The secrets of `state` are this object's from now on. */
@@ -54,9 +54,9 @@ export class RecordLayer {
     return this.#hasSealed;
   }
 
-  /** Whether a whole record was read. */
-  get hasOpened(): boolean {
-    return this.#hasOpened;
+  /** Whether the listener has got any data. */
+  get hasGiven(): boolean {
+    return this.#hasGiven;
   }
 
   /** Whether nothing more is read: the client has said so, or broke the protocol. */
@@ -139,7 +139,6 @@ export class RecordLayer {
 
   #open(bytes: Buffer, from: number, to: number): void {
     const inner = this.#decrypt(bytes, from, to);
-    this.#hasOpened = true;
     let last = inner.length - 1;
     while (last >= 0 && inner[last] === 0) last--;
     if (last < 0) throw new TlsAlert(ALERTS.unexpectedMessage, "a record has no type");
@@ -164,7 +163,9 @@ export class RecordLayer {
   }
 
   #receiveData(plain: Buffer): void {
-    if (plain.length > 0) this.#listener.data(plain);
+    if (plain.length === 0) return;
+    this.#hasGiven = true;
+    this.#listener.data(plain);
   }
 
   #receiveAlert(alert: Uint8Array): void {

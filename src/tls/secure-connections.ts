@@ -69,8 +69,8 @@ export function hasSent(socket: Socket): boolean {
 }
 
 /** Whether a protocol has got nothing of a connection since it was thawed, although bytes of it may have been read. */
-export function hasHalfRecordOnly(socket: Socket): boolean {
-  return socket instanceof MovedTlsSocket && !socket.hasOpened;
+export function hasGivenNothing(socket: Socket): boolean {
+  return socket instanceof MovedTlsSocket && !socket.hasGiven;
 }
 
 /** Tells the client of a frozen connection that it ends, without a socket for it. */

@@ -95,6 +95,28 @@ test("a connection that has moved moves on in the middle of the record of its ne
   expect(await client.answer()).toBe(String(service.accepting!.pid));
 });
 
+test("a connection that has moved, and whose client has only renewed its keys since, moves on", async () => {
+  const { service, port } = await start(selfSigned(), PATIENT);
+  const client = spawn("openssl", ["s_client", "-connect", `127.0.0.1:${port}`], {
+    stdio: ["pipe", "ignore", "pipe"],
+  });
+  onTestFinished(() => void client.kill("SIGKILL"));
+  client.stdin.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+  await service.until("request");
+  await service.replace();
+  client.stdin.write("k\n");
+  // It has woken.
+  await service.until("secure connection", { generation: 1 });
+  await service.replace();
+  expect(await service.until("exit", { generation: 1 })).toMatchObject({
+    moved: 1,
+    stayed: {},
+    destroyed: 0,
+  });
+  client.stdin.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+  await service.until("request", { generation: 2 });
+});
+
 test("a silent connection that has moved ends with close_notify when its server stops", async () => {
   const { service, port } = await start();
   const client = spawn("python3", ["-c", READS_TO_THE_END, String(port)], {
