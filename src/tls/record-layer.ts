@@ -82,8 +82,8 @@ export class RecordLayer {
   }
 
   /**
-   * Reads what the client has sent, and writes the plaintext in its place. The listener is called for each record in turn; if it
-   * throws, the next call goes on behind that record.
+   * Reads what the client has sent, and overwrites it. The listener is called for each record in turn; if it throws, the next call
+   * goes on behind that record.
    *
    * @throws {TlsAlert} the client broke the protocol, or has sent an alert; call {@link alert} for the former
    */
@@ -162,10 +162,16 @@ export class RecordLayer {
     }
   }
 
+  /**
+   * In memory of its own, as Node gives it to a program: with `postMessage` that may give the memory away, and the records behind
+   * this one with it.
+   */
   #receiveData(plain: Buffer): void {
     if (plain.length === 0) return;
     this.#hasGiven = true;
-    this.#listener.data(plain);
+    const own = Buffer.allocUnsafeSlow(plain.length);
+    own.set(plain);
+    this.#listener.data(own);
   }
 
   #receiveAlert(alert: Uint8Array): void {

@@ -201,6 +201,23 @@ test("a moved connection does not end by an exception of the program's listener"
   expect(await talk(pair.client, moved)).toBe("hello");
 });
 
+test("no record of a moved connection is lost if the program gives the memory of the one before away", async () => {
+  const pair = await TlsPair.open();
+  await talk(pair.client, pair.original);
+  const moved = pair.move();
+  let text = "";
+  moved.on("data", (chunk: Buffer<ArrayBuffer>) => {
+    text += String(chunk);
+    // As `postMessage` does. It has the chunk and nothing else, as with Node's own sockets.
+    const given = structuredClone(chunk.buffer, { transfer: [chunk.buffer] });
+    expect(given.byteLength).toBe("one".length);
+  });
+  pair.hold();
+  for (const one of ["one", "two", "six"]) await new Promise((written) => pair.client.write(one, written));
+  await pair.pass(3 * (OVERHEAD + "one".length), moved);
+  expect(text).toBe("onetwosix");
+});
+
 test("a moved connection exports no keys after its end: those of an erased secret could be guessed", async () => {
   const pair = await TlsPair.open();
   await talk(pair.client, pair.original);
