@@ -86,9 +86,10 @@ export class RecordCounts implements RecordCount, WriteWatcher, FragmentWatcher 
     countParsed(this.#socket, this);
   }
 
-  /** Bytes of plaintext in one sent record, at most. */
-  get largestRecord(): number {
-    return Math.min(this.#fragment ?? LARGEST, largestRecordOf(this.#socket));
+  /** Bytes of plaintext in one sent record, at most; and of one that the client takes. */
+  get largestRecord(): [size: number, limit: number] {
+    const limit = largestRecordOf(this.#socket);
+    return [Math.min(this.#fragment ?? LARGEST, limit), limit];
   }
 
   /** @param hashLength of the connection's suite */
@@ -140,7 +141,7 @@ export class RecordCounts implements RecordCount, WriteWatcher, FragmentWatcher 
     if (this.#base !== undefined) return true;
     const streams = secureStreams(this.#socket);
     if (streams === undefined || this.#early === 0 || this.#first === undefined) return false;
-    if (this.largestRecord !== LARGEST) return false;
+    if (this.largestRecord[0] !== LARGEST) return false;
     const { plain, cipher } = streams;
     this.#base = cipher.bytesWritten - plain.bytesWritten - OVERHEAD * this.#early;
     ignoreWrites(this.#socket);

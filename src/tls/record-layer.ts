@@ -24,6 +24,8 @@ export class RecordLayer {
   readonly #listener: RecordListener;
   /** Bytes of plaintext in one sent record, at most. */
   #largest: number;
+  /** What the client takes, at most. */
+  readonly #limit: number;
   /** The beginning of a record. */
   #half: Buffer | undefined;
   /**
@@ -44,6 +46,7 @@ export class RecordLayer {
     this.#sending = new RecordKeys(suite, state.sending, "seal");
     this.#exporter = state.exporter;
     this.#largest = state.largestRecord;
+    this.#limit = state.recordLimit;
     this.#half = state.halfRecord;
     this.#owesUpdate = state.owesUpdate;
     this.#listener = listener;
@@ -72,13 +75,15 @@ export class RecordLayer {
       sending: this.#sending.state,
       exporter: this.#exporter && Buffer.from(this.#exporter),
       largestRecord: this.#largest,
+      recordLimit: this.#limit,
       halfRecord: this.#half,
       owesUpdate: this.#owesUpdate,
     };
   }
 
+  /** As OpenSSL does, it sends no larger ones than the client takes. */
   set largestRecord(size: number) {
-    this.#largest = size;
+    this.#largest = Math.min(size, this.#limit);
   }
 
   /**

@@ -72,12 +72,14 @@ export class RecordWatch {
       secrets.get("SERVER_TRAFFIC_SECRET_0"),
       secrets.get("EXPORTER_SECRET"),
     ];
+    const [largestRecord, recordLimit] = counts.largestRecord;
     const frozen = encodeSecure({
       suite,
       receiving: { secret: received, sequence: position.receiving },
       sending: { secret: sent, sequence: position.sending },
       exporter,
-      largestRecord: counts.largestRecord,
+      largestRecord,
+      recordLimit,
       halfRecord: undefined,
       owesUpdate: false,
       facts: {

@@ -21,6 +21,8 @@ export interface SecureState {
   readonly exporter: Buffer | undefined;
   /** Bytes of plaintext in one sent record, at most. */
   readonly largestRecord: number;
+  /** The same, as far as the client takes them. */
+  readonly recordLimit: number;
   /** The beginning of a record, as it was received. */
   readonly halfRecord: Buffer | undefined;
   /** Whether the client has asked for new keys of this side, and has not got them. */
@@ -33,6 +35,7 @@ export interface SecureState {
 interface Head {
   readonly sequences: readonly [number, number];
   readonly largestRecord: number;
+  readonly recordLimit: number;
   readonly owesUpdate: boolean;
   readonly facts: SecureFacts;
   /** Of what follows the head. */
@@ -41,8 +44,17 @@ interface Head {
 
 /** As bytes, with copies of the secrets. Secrets are never text: a string cannot be erased. */
 export function encodeSecure(state: SecureState): Buffer {
-  const { receiving, sending, exporter, largestRecord, halfRecord, owesUpdate, facts, peerCertificates } =
-    state;
+  const {
+    receiving,
+    sending,
+    exporter,
+    largestRecord,
+    recordLimit,
+    halfRecord,
+    owesUpdate,
+    facts,
+    peerCertificates,
+  } = state;
   const parts = [
     receiving.secret,
     sending.secret,
@@ -52,7 +64,7 @@ export function encodeSecure(state: SecureState): Buffer {
   ];
   const sequences = [receiving.sequence, sending.sequence] as const;
   const lengths = parts.map(({ length }) => length);
-  const head: Head = { sequences, largestRecord, owesUpdate, facts, lengths };
+  const head: Head = { sequences, largestRecord, recordLimit, owesUpdate, facts, lengths };
   return withHead(head, parts);
 }
 
@@ -63,7 +75,7 @@ export function encodeSecure(state: SecureState): Buffer {
  */
 export function decodeSecure(bytes: Uint8Array): SecureState {
   const { head, rest } = splitHead(bytes);
-  const { sequences, largestRecord, owesUpdate, facts, lengths } = head as Head;
+  const { sequences, largestRecord, recordLimit, owesUpdate, facts, lengths } = head as Head;
   const suite = suiteOf(facts.cipher.standardName);
   if (suite === undefined || lengths[0] !== suite.hashLength || lengths[1] !== suite.hashLength) {
     throw new Error("the state of a TLS connection is damaged");
@@ -83,6 +95,7 @@ export function decodeSecure(bytes: Uint8Array): SecureState {
     sending: { secret: sent, sequence: sequences[1] },
     exporter: exporter.length > 0 ? exporter : undefined,
     largestRecord,
+    recordLimit,
     halfRecord: halfRecord.length > 0 ? halfRecord : undefined,
     owesUpdate,
     facts,

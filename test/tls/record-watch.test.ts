@@ -119,6 +119,11 @@ describe("a connection moves", () => {
     const moved = moveFrom(client.watch, client.socket);
     await client.hear(moved, `${"x".repeat(5_000)} the end`);
     expect(await client.say(moved, "after")).toBe("after");
+    const again = moveAgain(moved);
+    // As on Node's own socket, that changes nothing.
+    expect(again.setMaxSendFragment(16_384)).toBe(true);
+    await client.hear(again, `${"y".repeat(5_000)} the end of another`);
+    expect(await client.say(again, "in the end")).toBe("in the end");
   });
 });
 
