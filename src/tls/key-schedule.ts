@@ -27,15 +27,32 @@ export function expandLabel(
   return expanded;
 }
 
-/** The exporter of RFC 8446, 7.5. */
+/**
+ * The exporter of RFC 8446, 7.5.
+ *
+ * @throws {TypeError | RangeError} an argument is none that Node's own exporter takes: it would give other keys than the client has
+ */
 export function exportKeys(
   suite: CipherSuite,
   secret: Uint8Array,
   label: string,
-  context: Uint8Array,
+  context: NodeJS.ArrayBufferView,
   length: number,
 ): Buffer {
-  const digest = (data: Uint8Array): Buffer => builtins.crypto.createHash(suite.hash).update(data).digest();
+  if (typeof label !== "string" || !ArrayBuffer.isView(context)) {
+    throw argumentError(
+      new TypeError("the label must be a string, and the context bytes"),
+      "ERR_INVALID_ARG_TYPE",
+    );
+  }
+  const longest = BLOCKS * suite.hashLength;
+  const fits = Number.isInteger(length) && length > 0 && length <= longest;
+  if (!fits || Buffer.byteLength(label) > LONGEST_LABEL) {
+    const limits = `the length must be from 1 to ${longest} bytes, and the label at most ${LONGEST_LABEL}`;
+    throw argumentError(new RangeError(limits), "ERR_OUT_OF_RANGE");
+  }
+  const digest = (data: NodeJS.ArrayBufferView): Buffer =>
+    builtins.crypto.createHash(suite.hash).update(data).digest();
   const derived = expandLabel(suite, secret, label, digest(NOTHING), suite.hashLength);
   try {
     return expandLabel(suite, derived, "exporter", digest(context), length);
@@ -44,4 +61,12 @@ export function exportKeys(
   }
 }
 
+function argumentError(error: Error, code: string): Error {
+  return Object.assign(error, { code });
+}
+
 const NOTHING = Buffer.alloc(0);
+
+/** The counter of HKDF's blocks is one byte; so is the length of a label, which begins with "tls13 ". */
+const BLOCKS = 255;
+const LONGEST_LABEL = 249;

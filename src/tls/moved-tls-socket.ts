@@ -156,8 +156,8 @@ export class MovedTlsSocket extends Socket {
     return peerCertificate(this.#peerCertificates, detailed);
   }
 
-  exportKeyingMaterial(length: number, label: string, context?: Buffer): Buffer {
-    return this.#layer.exportKeyingMaterial(length, label, context ?? Buffer.alloc(0));
+  exportKeyingMaterial(length: number, label: string, context: Buffer = Buffer.alloc(0)): Buffer {
+    return this.#layer.exportKeyingMaterial(length, label, context);
   }
 
   setMaxSendFragment(size: number): boolean {

@@ -126,8 +126,8 @@ export class RecordLayer {
     return this.#seal(ALERT, Uint8Array.of(FATAL, description));
   }
 
-  /** @throws {Error} there is no secret for it */
-  exportKeyingMaterial(length: number, label: string, context: Uint8Array): Buffer {
+  /** @throws {Error} there is no secret for it, or an argument is wrong */
+  exportKeyingMaterial(length: number, label: string, context: NodeJS.ArrayBufferView): Buffer {
     if (this.#exporter === undefined) throw new Error("this connection has no exporter secret");
     return exportKeys(this.#suite, this.#exporter, label, context, length);
   }

@@ -218,6 +218,36 @@ test("no record of a moved connection is lost if the program gives the memory of
   expect(text).toBe("onetwosix");
 });
 
+test("a moved connection exports the keys that it did before, and none for arguments that were refused", async () => {
+  const pair = await TlsPair.open();
+  await talk(pair.client, pair.original);
+  const [label, longest] = ["EXPORTER-test", 255 * 48];
+  const calls: unknown[][] = [
+    [1, label],
+    [longest, label, Buffer.from("context")],
+    [32, "x".repeat(249), new DataView(new ArrayBuffer(3))],
+    [0, label],
+    [longest + 1, label],
+    [1.5, label],
+    ["32", label],
+    [32],
+    [32, "x".repeat(250)],
+    [32, label, null],
+    [32, label, "context"],
+  ];
+  const exported = (socket: { exportKeyingMaterial(...args: [number, string, Buffer]): Buffer }): unknown[] =>
+    calls.map(([length, ...others]) => {
+      try {
+        return socket.exportKeyingMaterial(length as number, ...(others as [string, Buffer]));
+      } catch {
+        return "refused";
+      }
+    });
+  const before = exported(pair.original);
+  expect(before.filter((one) => one === "refused")).toHaveLength(8);
+  expect(exported(pair.move())).toEqual(before);
+});
+
 test("a moved connection exports no keys after its end: those of an erased secret could be guessed", async () => {
   const pair = await TlsPair.open();
   await talk(pair.client, pair.original);
