@@ -92,8 +92,11 @@ export class Startup {
 
   /** Takes the parcels that further processes offer. */
   takeFrom(others: readonly Predecessor[]): void {
+    const { predecessors, history } = this.#context;
     for (const one of others) this.#subscribeTo(one);
-    this.#context.predecessors.add(others);
+    predecessors.add(others);
+    // A process that has taken over from none has no history open, and a worker that leaves would wait in vain for a taker.
+    if (others.length > 0) history.open();
   }
 
   /** The supervisor has committed this worker; with the roles of the service if no other worker holds them. */

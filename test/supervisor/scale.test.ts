@@ -2,6 +2,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { Crowd } from "../support/crowd.js";
+import { keepAlive } from "../support/faults.js";
 import { MixedLoad } from "../support/mixed-load.js";
 import { handover } from "../support/program.js";
 import { Service, temporaryDirectory } from "../support/service.js";
@@ -62,6 +63,18 @@ describe("what a worker that leaves has", () => {
     expect(await slots.until("took", { pid: taker! })).toMatchObject({ data: { of: 2 } });
     expect(await slots.until("outcome", { pid: leaver! })).toMatchObject({ how: "taken" });
     await slots.stop();
+  });
+
+  test("its totals move to one that stays, also where no worker was upgraded yet", async () => {
+    const service = await Supervised.start("obeys-work.js", { workers: 2 });
+    const [staying, leaving] = await service.pids();
+    // Each on a connection that it keeps.
+    while ((await service.service.ask("/", keepAlive())) !== String(leaving));
+    await service.scale(1);
+    const { moved } = await service.until("exit", { pid: leaving! });
+    expect(moved).toBeGreaterThan(0);
+    expect(await service.tell(staying!, "totals")).toMatchObject({ connections: { moved } });
+    await service.stop();
   });
 
   test("its units go on in the worker whose index is its own modulo the number of workers", async () => {
