@@ -9,20 +9,22 @@
 // them down: the figures of such a run do not count.
 import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { parseArgs } from "node:util";
 import { Client, Load } from "./idle-clients.js";
+import { FLAG, readOptions, TEXT, wholeNumber } from "./options.js";
 import { startService } from "./service-harness.js";
 import { median, percentile, progress, row } from "./statistics.js";
 
-const { values } = parseArgs({
-  options: {
-    connections: { type: "string", default: "10000" },
-    upgrades: { type: "string", default: "5" },
-    profile: { type: "string" },
-    json: { type: "boolean" },
-  },
+const {
+  connections: count,
+  upgrades,
+  profile,
+  json,
+} = readOptions(import.meta.url, {
+  connections: wholeNumber(10_000),
+  upgrades: wholeNumber(5),
+  profile: TEXT,
+  json: FLAG,
 });
-const [count, upgrades] = [Number(values.connections), Number(values.upgrades)];
 /** Connections per client address, which has less than 28,232 ports. */
 const PER_ADDRESS = 5_000;
 /** ms: a few hundred requests. */
@@ -30,7 +32,7 @@ const STEADY = 1_000;
 
 process.once("SIGINT", () => fail("interrupted"));
 requireDescriptors(count + 200);
-const settings = values.profile === undefined ? {} : { PROFILES: values.profile };
+const settings = profile === undefined ? {} : { PROFILES: profile };
 const service = startService("connections-server.js", settings, fail);
 const clients = [];
 try {
@@ -122,7 +124,7 @@ function latencies(samples) {
 
 function report(moves, dormant) {
   const middle = median(moves);
-  if (values.json) return console.log(JSON.stringify({ connections: count, median: middle, dormant, moves }));
+  if (json) return console.log(JSON.stringify({ connections: count, median: middle, dormant, moves }));
   const widths = [9, 9, 13, 16, 16, 16, 16, 10];
   console.log(`${count} idle keep-alive connections; ms\n`);
   console.log(row(["", "move", "per second", "before", "gap", "longest block", "CPU", "requests"], widths));

@@ -2,14 +2,11 @@
 // ends are in this process: the benchmark measures the kernel and the addon.
 //
 //   npm run bench:descriptors [-- --runs 20] [--json]
-import { parseArgs } from "node:util";
 import { MAX_FDS, native } from "../dist/platform/native.js";
+import { FLAG, readOptions, wholeNumber } from "./options.js";
 import { percentile, row } from "./statistics.js";
 
-const { values } = parseArgs({
-  options: { runs: { type: "string", default: "20" }, json: { type: "boolean" } },
-});
-const runs = Number(values.runs);
+const { runs, json } = readOptions(import.meta.url, { runs: wholeNumber(20), json: FLAG });
 const counts = [1, 100, 1_000, 10_000];
 
 const addon = native();
@@ -23,7 +20,7 @@ const results = counts.map((count) => {
   return { count, median: percentile(times, 50), max: percentile(times, 100) };
 });
 for (const one of [fd, here, there]) addon.close(one);
-if (values.json) console.log(JSON.stringify({ runs, results }));
+if (json) console.log(JSON.stringify({ runs, results }));
 else print();
 
 /** One message after another: the kernel limits descriptors that are sent and not yet received. */

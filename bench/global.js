@@ -1,19 +1,25 @@
 // How fast units move between hosts, from one that stops to two others: beside the rate of single durable updates of the same
 // engine, which writes each one to the disk before it answers. The gap of a unit is the time in which it runs nowhere.
+//
+//   npm run bench:global [-- --engine postgres,etcd] [--units 100000] [--json]
+//
+// --engine names those over which the units move; without it PostgreSQL. --units are of 1 KiB each. --json prints an object with
+// the figures of each engine.
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { ENGINES } from "./global-engines.js";
+import { FLAG, readOptions, someOf, wholeNumber } from "./options.js";
 import { bold, percentile, progress } from "./statistics.js";
 
-const USAGE = `usage: npm run bench:global -- [--engine postgres|etcd]... [--units 100000] [--json]
-
-  --engine  over which the units move; may be given twice (default: postgres)
-  --units   of 1 KiB, that one host has and two others take (default: 100000)
-  --json    prints an object with the figures of each engine`;
-
-const values = readArguments();
-const count = Number(values.units);
+const {
+  engine: names,
+  units: count,
+  json,
+} = readOptions(import.meta.url, {
+  engine: someOf(Object.keys(ENGINES), ["postgres"]),
+  units: wholeNumber(100_000),
+  json: FLAG,
+});
 const children = new Set();
 const engines = new Set();
 
@@ -23,9 +29,9 @@ process.once("SIGINT", () => {
 });
 
 const results = {};
-for (const name of new Set(values.engine)) results[name] = await measure(name);
+for (const name of new Set(names)) results[name] = await measure(name);
 progress("");
-if (values.json) console.log(JSON.stringify({ units: count, ...results }, undefined, 2));
+if (json) console.log(JSON.stringify({ units: count, ...results }, undefined, 2));
 else for (const result of Object.values(results)) print(result);
 
 async function measure(which) {
@@ -101,35 +107,4 @@ function print({ engine, singles, moved, begun, ms, rate, gap }) {
     `  ${moved} of ${count} units of 1 KiB moved in ${(ms / 1_000).toFixed(1)} s, ${rate} a second; ${begun} began elsewhere`,
   );
   console.log(`  gap of a unit: p50 ${gap.p50} ms, p99 ${gap.p99} ms`);
-}
-
-function readArguments() {
-  let parsed;
-  try {
-    parsed = parseArgs({
-      options: {
-        engine: { type: "string", multiple: true, default: ["postgres"] },
-        units: { type: "string", default: "100000" },
-        json: { type: "boolean" },
-        help: { type: "boolean", short: "h" },
-      },
-    }).values;
-  } catch (error) {
-    return refuse(error.message);
-  }
-  if (parsed.help) {
-    console.log(USAGE);
-    process.exit(0);
-  }
-  const unknown = parsed.engine.find((name) => !Object.hasOwn(ENGINES, name));
-  if (unknown !== undefined) return refuse(`--engine must be postgres or etcd, not ${unknown}`);
-  const units = Number(parsed.units);
-  if (!(Number.isInteger(units) && units >= 1))
-    return refuse(`--units must be a whole number from 1 on, not ${parsed.units}`);
-  return parsed;
-}
-
-function refuse(why) {
-  console.error(`${why}\n\n${USAGE}`);
-  process.exit(2);
 }

@@ -4,10 +4,10 @@
 //   npm run bench [-- --json]
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
+import { FLAG, readOptions } from "./options.js";
 import { bold } from "./statistics.js";
 
-const { values } = parseArgs({ options: { json: { type: "boolean" } } });
+const { json } = readOptions(import.meta.url, { json: FLAG });
 
 /** Those whose program is not a file of their name. */
 const PROGRAMS = { workers: "workers/run.js" };
@@ -25,9 +25,9 @@ const BENCHMARKS = {
 };
 
 for (const [name, options] of Object.entries(BENCHMARKS)) {
-  if (!values.json) console.log(`\n${bold(`bench:${name} ${options.join(" ")}`)}\n`);
+  if (!json) console.log(`\n${bold(`bench:${name} ${options.join(" ")}`)}\n`);
   const file = fileURLToPath(new URL(PROGRAMS[name] ?? `${name}.js`, import.meta.url));
-  const words = ["--max-old-space-size=8192", file, ...options, ...(values.json ? ["--json"] : [])];
+  const words = ["--max-old-space-size=8192", file, ...options, ...(json ? ["--json"] : [])];
   const { status, signal } = spawnSync(process.execPath, words, { stdio: "inherit" });
   if (status !== 0) {
     console.error(

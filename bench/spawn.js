@@ -5,23 +5,14 @@
 //   npm run bench:spawn [-- --runs 40] [--heap 1000] [--json]
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { availableParallelism } from "node:os";
-import { parseArgs } from "node:util";
 import { startProgram } from "../dist/platform/child-process.js";
-import { bold, percentile, progress, row } from "./statistics.js";
+import { FLAG, readOptions, wholeNumber } from "./options.js";
+import { bold, inWords, machine, percentile, progress, row } from "./statistics.js";
 
-const { values } = parseArgs({
-  options: {
-    runs: { type: "string", default: "40" },
-    heap: { type: "string", default: "1000" },
-    json: { type: "boolean" },
-  },
-});
-const [runs, heap] = ["runs", "heap"].map((name) => {
-  const number = Number(values[name]);
-  if (Number.isInteger(number) && number >= 1) return number;
-  console.error(`--${name} must be a whole number from 1 on, not ${values[name]}`);
-  return process.exit(2);
+const { runs, heap, json } = readOptions(import.meta.url, {
+  runs: wholeNumber(40),
+  heap: wholeNumber(1_000),
+  json: FLAG,
 });
 
 const { env } = process;
@@ -78,13 +69,9 @@ function summary(times) {
 }
 
 function report() {
-  const { node } = process.versions;
-  const machine = { node, cpus: availableParallelism(), date: new Date().toISOString().slice(0, 10) };
-  if (values.json) return console.log(JSON.stringify({ runs, ...machine, results }));
+  if (json) return console.log(JSON.stringify({ runs, ...machine(), results }));
   const widths = [12, 10, 22, 12, 12, 12];
-  console.log(
-    `ms in which a start blocks; ${runs} runs, Node ${node}, ${machine.cpus} CPUs, ${machine.date}\n`,
-  );
+  console.log(`ms in which a start blocks; ${runs} runs, ${inWords(machine())}\n`);
   console.log(bold(row(["heap", "resident", "", "min", "median", "p95"], widths)));
   for (const { heap: used, rss, ...measured } of results) {
     for (const [key, name] of [

@@ -7,21 +7,14 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
-import { availableParallelism, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
+import { FLAG, readOptions, wholeNumber } from "./options.js";
 import { startService } from "./service-harness.js";
-import { bold, percentile, progress, row } from "./statistics.js";
+import { bold, inWords, machine, percentile, progress, row } from "./statistics.js";
 
-const { values } = parseArgs({
-  options: { runs: { type: "string", default: "40" }, json: { type: "boolean" } },
-});
-const runs = Number(values.runs);
-if (!Number.isInteger(runs) || runs < 1) {
-  console.error(`--runs must be a whole number from 1 on, not ${values.runs}`);
-  process.exit(2);
-}
+const { runs, json } = readOptions(import.meta.url, { runs: wholeNumber(40), json: FLAG });
 
 const HANDOVER = fileURLToPath(new URL("../bin/handover.js", import.meta.url));
 const directory = mkdtempSync(join(tmpdir(), "handover-bench-"));
@@ -155,12 +148,10 @@ function fail(why) {
 }
 
 function report() {
-  const { node } = process.versions;
-  const machine = { node, cpus: availableParallelism(), date: new Date().toISOString().slice(0, 10) };
   const summaries = Object.entries(groups).map(([key, { ways }]) => [key, summarize(ways)]);
-  if (values.json) return console.log(JSON.stringify({ runs, ...machine, ...Object.fromEntries(summaries) }));
+  if (json) return console.log(JSON.stringify({ runs, ...machine(), ...Object.fromEntries(summaries) }));
   const widths = [22, 10, 18, 16];
-  console.log(`ms; ${runs} runs, Node ${node}, ${machine.cpus} CPUs, ${machine.date}`);
+  console.log(`ms; ${runs} runs, ${inWords(machine())}`);
   for (const [key, summary] of summaries) {
     const [first] = Object.values(groups[key].ways);
     console.log(`\n${bold(row([groups[key].title], [0]))}`);

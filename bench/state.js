@@ -10,21 +10,19 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
+import { FLAG, readOptions, TEXT, wholeNumber } from "./options.js";
 import { startService } from "./service-harness.js";
 import { median, percentile, progress, row } from "./statistics.js";
 
-const { values } = parseArgs({
-  options: {
-    units: { type: "string", default: "100000" },
-    "unit-size": { type: "string", default: "1024" },
-    size: { type: "string", default: String(1024 ** 3) },
-    runs: { type: "string", default: "5" },
-    profile: { type: "string" },
-    json: { type: "boolean" },
-  },
+const values = readOptions(import.meta.url, {
+  units: wholeNumber(100_000, 0),
+  "unit-size": wholeNumber(1_024),
+  size: wholeNumber(1024 ** 3, 0),
+  runs: wholeNumber(5),
+  profile: TEXT,
+  json: FLAG,
 });
-const [count, runs] = [Number(values.units), Number(values.runs)];
+const { units: count, runs } = values;
 const profile = values.profile === undefined ? {} : { PROFILES: values.profile };
 const directory = mkdtempSync(join(tmpdir(), "handover-bench-"));
 const services = new Set();
@@ -32,7 +30,7 @@ const services = new Set();
 process.once("SIGINT", () => fail("interrupted"));
 try {
   const units = count > 0 ? await repeat(`${count} units`, moveUnits) : [];
-  const slots = Number(values.size) > 0 ? await repeat("one slot", compareSlot) : [];
+  const slots = values.size > 0 ? await repeat("one slot", compareSlot) : [];
   progress("");
   report(units, slots);
 } finally {
@@ -77,7 +75,7 @@ async function moveSlot() {
   const { costs } = await upgrade(service);
   const { at: from } = await service.next("offered");
   const { at: to, size } = await service.next("taken");
-  if (size !== Number(values.size)) fail(`${size} bytes of ${values.size} have arrived`);
+  if (size !== values.size) fail(`${size} bytes of ${values.size} have arrived`);
   end(service);
   return { ms: to - from, ...costs };
 }
@@ -107,7 +105,7 @@ async function copy(way) {
 
 /** As much as a run needs, and a little more: the bytes, the file and the copy that arrives. */
 async function preallocate() {
-  const preallocating = begin("preallocate.js", { SIZE: 4 * Number(values.size) });
+  const preallocating = begin("preallocate.js", { SIZE: 4 * values.size });
   await preallocating.next("touched");
   end(preallocating);
 }
@@ -140,7 +138,7 @@ function fail(why) {
 }
 
 function report(units, slots) {
-  const result = { runs, count, unitSize: Number(values["unit-size"]), size: Number(values.size) };
+  const result = { runs, count, unitSize: values["unit-size"], size: values.size };
   if (values.json) {
     const medians = { units: units.length > 0 && median(units), slot: slots.length > 0 && median(slots) };
     return console.log(JSON.stringify({ ...result, median: medians, units, slots }));
@@ -164,7 +162,7 @@ function printUnits(units) {
 
 function printSlots(slots) {
   const widths = [9, 9, 9, 16, 16, 16, 22, 22, 8];
-  const size = Number(values.size);
+  const { size } = values;
   const speed = ({ ms }) => Math.round(size / 1e3 / ms);
   console.log(`\none slot of ${size} bytes; ms, MB, MB/s\n`);
   const copies = ["socket", "file", "ratio"];

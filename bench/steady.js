@@ -6,23 +6,19 @@
 //   npm run bench:steady [-- --rounds 40] [--connections 8000] [--json] [--check]
 //
 // --check fails if a ratio misses its goal by more than a margin for the noise of the machine.
-import { availableParallelism } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
-import { parseArgs } from "node:util";
 import { WebSocket } from "ws";
 import { Client } from "./idle-clients.js";
+import { FLAG, readOptions, wholeNumber } from "./options.js";
 import { startService } from "./service-harness.js";
-import { bold, percentile, progress, row } from "./statistics.js";
+import { progress, reportRatios } from "./statistics.js";
 
-const { values } = parseArgs({
-  options: {
-    rounds: { type: "string", default: "40" },
-    connections: { type: "string", default: "8000" },
-    json: { type: "boolean" },
-    check: { type: "boolean" },
-  },
+const { rounds, connections, json, check } = readOptions(import.meta.url, {
+  rounds: wholeNumber(40, 3),
+  connections: wholeNumber(8_000, 10),
+  json: FLAG,
+  check: FLAG,
 });
-const [rounds, connections] = [number("rounds", 3), number("connections", 10)];
 
 /** Each figure: how it is printed, the ratio to the bare server that it must reach, and the margin of --check. */
 const FIGURES = {
@@ -55,7 +51,10 @@ try {
   await measureSpeed("message", (port) => openWebSocket(port));
   await measureMemory();
   progress("");
-  report();
+  const sides = ["bare", "handover"];
+  const settings = { rounds, connections };
+  const title = `${rounds} rounds of ${REQUESTS}, ${connections} idle connections`;
+  reportRatios(FIGURES, measured, { sides, settings, title, json, check });
 } finally {
   for (const one of services) one.end();
 }
@@ -194,64 +193,4 @@ function fail(why) {
   console.error(`\nfailed: ${why}`);
   for (const one of services) one.end();
   process.exit(1);
-}
-
-function report() {
-  const summaries = Object.fromEntries(
-    Object.entries(measured).map(([name, pairs]) => [name, summary(name, pairs)]),
-  );
-  const missed = Object.keys(summaries).filter((name) => !summaries[name].isReached);
-  if (values.check && missed.length > 0) process.exitCode = 1;
-  const { node } = process.versions;
-  const machine = { node, cpus: availableParallelism(), date: new Date().toISOString().slice(0, 10) };
-  if (values.json) return console.log(JSON.stringify({ rounds, connections, ...machine, ...summaries }));
-  const widths = [40, 10, 12, 20, 10];
-  console.log(
-    `${rounds} rounds of ${REQUESTS}, ${connections} idle connections; Node ${node}, ${machine.cpus} CPUs, ${machine.date}\n`,
-  );
-  console.log(bold(row(["medians", "bare", "handover", "ratio (quartiles)", "goal"], widths)));
-  for (const [name, { bare, handover, ratio, quartiles }] of Object.entries(summaries)) {
-    const { name: title, most, least } = FIGURES[name];
-    const goal = most === undefined ? `≥ ${least}` : `≤ ${most}`;
-    const spread = `${ratio.toFixed(3)} (${quartiles.map((one) => one.toFixed(2)).join("–")})`;
-    console.log(row([title, ...[bare, handover].map(short), spread, goal], widths));
-  }
-  if (values.check)
-    console.log(
-      missed.length === 0
-        ? "\nall goals are reached, within their margins"
-        : `\nnot reached: ${missed.join(", ")}`,
-    );
-  return undefined;
-}
-
-function short(value) {
-  return value < 1_000 ? value.toFixed(2) : Math.round(value).toLocaleString("en");
-}
-
-/** The ratio is the median of the ratios of the rounds. */
-function summary(name, pairs) {
-  const ratios = pairs.map(([bare, handover]) => handover / bare);
-  const { most = Infinity, least = 0, margin } = FIGURES[name];
-  const ratio = percentile(ratios, 50);
-  return {
-    bare: percentile(
-      pairs.map(([bare]) => bare),
-      50,
-    ),
-    handover: percentile(
-      pairs.map(([, handover]) => handover),
-      50,
-    ),
-    ratio,
-    quartiles: [percentile(ratios, 25), percentile(ratios, 75)],
-    isReached: ratio <= most + margin && ratio >= least - margin,
-  };
-}
-
-function number(name, least) {
-  const value = Number(values[name]);
-  if (Number.isInteger(value) && value >= least) return value;
-  console.error(`--${name} must be a whole number from ${least} on, not ${values[name]}`);
-  return process.exit(2);
 }

@@ -8,21 +8,18 @@
 // --check fails if a ratio misses its goal by more than a margin for the noise of the machine.
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { availableParallelism, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect } from "node:tls";
-import { parseArgs } from "node:util";
+import { FLAG, readOptions, wholeNumber } from "./options.js";
 import { startService } from "./service-harness.js";
-import { bold, percentile, progress, row } from "./statistics.js";
+import { progress, reportRatios } from "./statistics.js";
 
-const { values } = parseArgs({
-  options: { runs: { type: "string", default: "20" }, json: { type: "boolean" }, check: { type: "boolean" } },
+const { runs, json, check } = readOptions(import.meta.url, {
+  runs: wholeNumber(20),
+  json: FLAG,
+  check: FLAG,
 });
-const runs = Number(values.runs);
-if (!(Number.isInteger(runs) && runs >= 1)) {
-  console.error(`--runs must be a whole number from 1 on, not ${values.runs}`);
-  process.exit(2);
-}
 
 const SUITES = ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384"];
 const MiB = 2 ** 20;
@@ -50,7 +47,9 @@ try {
   await measureHandshakes();
   await measureMoved();
   progress("");
-  report();
+  const sides = ["without", "with"];
+  const title = `CPU time, ${runs} rounds`;
+  reportRatios(FIGURES, measured, { sides, settings: { runs }, title, json, check });
 } finally {
   for (const one of services) one.end();
 }
@@ -180,44 +179,4 @@ function fail(why) {
   console.error(`\nfailed: ${why}`);
   for (const one of services) one.end();
   process.exit(1);
-}
-
-function report() {
-  const summaries = Object.fromEntries(
-    Object.entries(measured).map(([name, pairs]) => [name, summary(name, pairs)]),
-  );
-  const missed = Object.keys(summaries).filter((name) => !summaries[name].isReached);
-  if (values.check && missed.length > 0) process.exitCode = 1;
-  const { node } = process.versions;
-  const machine = { node, cpus: availableParallelism(), date: new Date().toISOString().slice(0, 10) };
-  if (values.json) return console.log(JSON.stringify({ runs, ...machine, ...summaries }));
-  const widths = [32, 12, 12, 20, 10];
-  console.log(`${runs} rounds; Node ${node}, ${machine.cpus} CPUs, ${machine.date}\n`);
-  console.log(bold(row(["CPU time, medians", "without", "with", "ratio (quartiles)", "goal"], widths)));
-  for (const [name, { without, with: other, ratio, quartiles }] of Object.entries(summaries)) {
-    const spread = `${ratio.toFixed(3)} (${quartiles.map((one) => one.toFixed(2)).join("–")})`;
-    const figures = [without, other].map((one) => one.toFixed(1));
-    console.log(row([FIGURES[name].name, ...figures, spread, `≤ ${FIGURES[name].most}`], widths));
-  }
-  if (values.check)
-    console.log(
-      missed.length === 0
-        ? "\nall goals are reached, within their margins"
-        : `\nnot reached: ${missed.join(", ")}`,
-    );
-  return undefined;
-}
-
-/** The ratio is the median of the ratios of the rounds. */
-function summary(name, pairs) {
-  const ratios = pairs.map(([without, other]) => other / without);
-  const { most, margin } = FIGURES[name];
-  const [low, ratio, high] = [25, 50, 75].map((percent) => percentile(ratios, percent));
-  const [without, other] = [0, 1].map((n) =>
-    percentile(
-      pairs.map((pair) => pair[n]),
-      50,
-    ),
-  );
-  return { without, with: other, ratio, quartiles: [low, high], isReached: ratio <= most + margin };
 }

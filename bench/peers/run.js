@@ -12,21 +12,19 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { parseArgs } from "node:util";
 import { freePort } from "../free-port.js";
 import { ask, Clients, KINDS } from "./clients.js";
 import { Missing, peers } from "./peers.js";
+import { FLAG, readOptions, someOf, wholeNumber } from "../options.js";
 import { percentile, progress, row } from "../statistics.js";
 
-const { values } = parseArgs({
-  options: {
-    upgrades: { type: "string", default: "20" },
-    only: { type: "string", default: Object.keys(peers).join() },
-    tls: { type: "boolean", default: false },
-    json: { type: "boolean" },
-  },
+const values = readOptions(import.meta.url, {
+  upgrades: wholeNumber(20),
+  only: someOf(Object.keys(peers)),
+  tls: FLAG,
+  json: FLAG,
 });
-const upgrades = Number(values.upgrades);
+const { upgrades } = values;
 /** ms: the steady period without upgrades. */
 const STEADY = 10_000;
 /** ms from the start of one upgrade to that of the next, and the part after an upgrade that counts as its window. */
@@ -39,8 +37,7 @@ const identity = values.tls ? makeIdentity() : {};
 let running;
 process.once("SIGINT", () => void Promise.resolve(running?.stop()).finally(() => process.exit(130)));
 const results = {};
-for (const name of values.only.split(",")) {
-  if (!Object.hasOwn(peers, name)) throw new Error(`there is no peer ${name}`);
+for (const name of values.only) {
   try {
     results[name] = await measure(name);
     progress("");

@@ -6,10 +6,10 @@
 //
 // It takes half an hour. 0 leaves a part out. PM2 is installed into a cache directory when it is first needed, and left out if
 // that fails. --check fails if handover misses a goal by more than a margin for the noise of the machine.
-import { availableParallelism, loadavg } from "node:os";
-import { parseArgs } from "node:util";
+import { loadavg } from "node:os";
 import { Missing } from "../peers/peers.js";
-import { bold, median, percentile, progress, row } from "../statistics.js";
+import { FLAG, readOptions, someOf, wholeNumber, wholeNumbers } from "../options.js";
+import { bold, inWords, machine, median, percentile, progress, row } from "../statistics.js";
 import {
   measureBalance,
   measureKills,
@@ -20,45 +20,22 @@ import {
 } from "./measures.js";
 import { NAMES, startService, stopAll } from "./services.js";
 
-const { values } = parseArgs({
-  options: {
-    only: { type: "string", default: NAMES.join() },
-    workers: { type: "string", default: "2,4" },
-    rounds: { type: "string", default: "15" },
-    connections: { type: "string", default: "1000" },
-    upgrades: { type: "string", default: "20" },
-    kills: { type: "string", default: "120" },
-    "rare-kills": { type: "string", default: "8" },
-    scales: { type: "string", default: "6" },
-    rest: { type: "string", default: "60" },
-    growth: { type: "string", default: "200" },
-    json: { type: "boolean" },
-    check: { type: "boolean" },
-  },
+const values = readOptions(import.meta.url, {
+  only: someOf(NAMES),
+  workers: wholeNumbers([2, 4]),
+  rounds: wholeNumber(15, 0),
+  connections: wholeNumber(1_000, 0),
+  upgrades: wholeNumber(20, 0),
+  kills: wholeNumber(120, 0),
+  "rare-kills": wholeNumber(8, 0),
+  scales: wholeNumber(6, 0),
+  rest: wholeNumber(60, 0),
+  growth: wholeNumber(200, 0),
+  json: FLAG,
+  check: FLAG,
 });
-const number = (name) => {
-  const value = Number(values[name]);
-  if (Number.isInteger(value) && value >= 0) return value;
-  console.error(`--${name} must be a whole number, not ${values[name]}`);
-  return process.exit(2);
-};
-const [rounds, connections, upgrades, kills, rareKills, scales, rest, growth] = [
-  "rounds",
-  "connections",
-  "upgrades",
-  "kills",
-  "rare-kills",
-  "scales",
-  "rest",
-  "growth",
-].map(number);
-const counts = values.workers.split(",").map(Number);
-const names = values.only.split(",");
-const wrong = names.find((name) => !NAMES.includes(name)) ?? counts.find((count) => !(count >= 1));
-if (wrong !== undefined) {
-  console.error(`cannot measure ${wrong}`);
-  process.exit(2);
-}
+const { only: names, workers: counts, rounds, connections, upgrades, kills } = values;
+const { "rare-kills": rareKills, scales, rest, growth } = values;
 
 /** ms between two kills. */
 const EVERY_KILL = 1_000;
@@ -85,7 +62,7 @@ try {
 }
 progress("");
 const goals = judge();
-if (values.json) console.log(JSON.stringify({ ...machine(), results, goals }));
+if (values.json) console.log(JSON.stringify({ ...machine(), load: load(), results, goals }));
 else print();
 if (values.check && goals.some(({ isReached }) => !isReached)) process.exitCode = 1;
 
@@ -191,15 +168,12 @@ function judge() {
   return all;
 }
 
-function machine() {
-  const { node } = process.versions;
-  const date = new Date().toISOString().slice(0, 10);
-  return { node, cpus: availableParallelism(), date, load: Math.round(loadavg()[1]) };
+function load() {
+  return Math.round(loadavg()[1]);
 }
 
 function print() {
-  const { node, cpus, date, load } = machine();
-  console.log(`Node ${node}, ${cpus} CPUs, ${date}; a load of ${load} in the last five minutes\n`);
+  console.log(`${inWords(machine())}; a load of ${load()} in the last five minutes\n`);
   const widths = [12, 14, 12, 14, 12, 14, 14];
   const header = ["requests/s", "µs of CPU", "connections/s", "µs of CPU", "short: busiest", "long: busiest"];
   for (const count of counts) {
