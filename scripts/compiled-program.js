@@ -14,13 +14,15 @@ const { Upgrader } = runScript(start, runScript);
 const upg = new Upgrader({ controlSocket: join(bundle, "control.sock"), probation: 1 });
 await upg.listen(createServer(), { port: 0, host: "127.0.0.1" });
 await upg.ready();
+// Without what it calls later: a start would take longer to read that than an upgrade to compile it.
+if (upg.generation === 1) addCompiled(start);
 await upg.waitForParent();
 if (upg.generation === 2) await upg.stop();
 else {
   const { settled } = await upg.upgrade({ force: true });
   if ((await settled) === "rolledBack") throw new Error("the next process has died");
   await upg.exit;
-  if (upg.generation === 1) for (const [name, script] of scripts) addCompiled(join(bundle, name), script);
+  if (upg.generation === 1) [...scripts.keys()].filter((name) => name !== start).forEach(addCompiled);
 }
 
 function runScript(name, given) {
@@ -31,10 +33,11 @@ function runScript(name, given) {
   return script.runInThisContext()(path, given);
 }
 
-function addCompiled(path, script) {
-  const file = compiledFile(path);
+function addCompiled(name) {
+  const file = compiledFile(join(bundle, name));
+  const compiled = scripts.get(name).createCachedData();
   // In one step: a process that starts meanwhile would read a part.
-  writeFileSync(`${file}.part`, Buffer.concat([buildSettings(), script.createCachedData()]));
+  writeFileSync(`${file}.part`, Buffer.concat([buildSettings(), compiled]));
   renameSync(`${file}.part`, file);
   process.stdout.write(`${file}\n`);
 }
