@@ -6,6 +6,7 @@ import type {
   Draft,
   Engine,
   EngineInspection,
+  FoundOffer,
   OfferKey,
   OfferState,
   OtherSeat,
@@ -16,10 +17,11 @@ import type {
 } from "../hosts/engine.js";
 import { Claims } from "./claims.js";
 import type { GatewaySettings } from "./gateway.js";
+import { ROUND } from "./lots.js";
 import { Offers } from "./offers.js";
 import { Roles } from "./roles.js";
 import { Seats } from "./seats.js";
-import { BATCH, Store } from "./store.js";
+import { Store } from "./store.js";
 import { Sweep } from "./sweep.js";
 import { get, list } from "./txn.js";
 import { UnitKeys } from "./unit-keys.js";
@@ -37,7 +39,8 @@ export class EtcdEngine implements Engine {
   readonly name = "etcd";
   readonly service: string;
   readonly lease: number;
-  readonly batch = BATCH;
+  readonly batch = ROUND;
+  readonly round = ROUND;
   readonly window = 1_000;
   readonly questionBytes = QUESTION_BYTES;
   readonly maxBody: number;
@@ -151,7 +154,7 @@ export class EtcdEngine implements Engine {
     return this.#offers.offer(seat, drafts);
   }
 
-  async findOffers(seat: string, drafts: readonly Draft[]): Promise<(number | undefined)[]> {
+  async findOffers(seat: string, drafts: readonly Draft[]): Promise<FoundOffer[]> {
     return this.#offers.findOffers(seat, drafts);
   }
 

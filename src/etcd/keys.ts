@@ -69,13 +69,18 @@ export class Keys {
     return `${this.root}list/${topic === undefined ? "" : `${escaped(topic)}/`}`;
   }
 
-  /** The numbers of offers that were made at once, or the number of one that may be taken again. */
+  /** The numbers of a lot that no process has claimed, or the number of an offer that is claimed alone. */
   list(topic: string, seat: string, number: number, isAlone: boolean): string {
     return `${this.lists(topic)}${seat}/${numbered(number)}${isAlone ? ALONE : ""}`;
   }
 
   claim(number?: number): string {
     return `${this.root}claim/${numbered(number)}`;
+  }
+
+  /** Who has claimed a lot, by the first of its numbers. */
+  lot(seat = "", first?: number): string {
+    return `${this.root}lot/${seat === "" ? "" : `${seat}/${numbered(first)}`}`;
   }
 
   /** That the owner wants it back. Ends with the owner's lease. */
@@ -88,7 +93,7 @@ export class Keys {
     return `${this.root}note/${seat}/${numbered(number)}`;
   }
 
-  /** Who has taken an offer that is not a unit. */
+  /** Who has taken offers, by the first of their numbers. */
   done(seat: string, number?: number): string {
     return `${this.root}done/${seat}/${numbered(number)}`;
   }
@@ -147,7 +152,7 @@ function escaped(stored: string): string {
   return stored.replaceAll("%", "%25").replaceAll("/", "%2F");
 }
 
-/** Ends the key of a list that has a single offer. */
+/** Ends the key of a list of an offer that is claimed alone. */
 export const ALONE = "+";
 
 /** Stands for the seat of a role that has no holder. */

@@ -1,122 +1,191 @@
 import { HandoverError } from "../errors.js";
-import type { Draft, OfferKey, OfferState } from "../hosts/engine.js";
+import type { Draft, FoundOffer, OfferKey, OfferState } from "../hosts/engine.js";
 import { topicOf } from "../hosts/names.js";
 import { batches } from "../util/batches.js";
 import { AwayError } from "./away-error.js";
-import { contentOf, type Listing, type Note } from "./content.js";
-import { leaseOf, numberOf, padded, readOwned } from "./keys.js";
+import type { Note } from "./content.js";
+import { leaseOf, numberOf, readOwned } from "./keys.js";
+import { readDone, readLot } from "./lots.js";
+import { OfferNumbers } from "./offer-numbers.js";
+import { apart, makeAlone, makeLot, mayShare, questionsOf, type Part } from "./offer-operations.js";
 import { BATCH, type Store } from "./store.js";
+import { takersIn, takersOf } from "./takers.js";
 import {
-  beginsWith,
   get,
   getName,
   isAbsent,
   isPresent,
-  isUnchanged,
   list,
   nested,
   put,
   remove,
-  type Condition,
   type Entry,
   type Operation,
 } from "./txn.js";
 
-interface OfferList {
+/** Offers that were made at once, and are claimed together. */
+interface OfferedLot {
+  /** The key that lists them as long as no process has claimed them. */
+  readonly listed: string;
+  /** Has the claim. */
   readonly key: string;
-  readonly left: Set<number>;
+  /** Those that are not settled. */
+  readonly open: Set<number>;
+}
+
+interface SentOffer {
+  readonly number: number;
+  readonly lot: OfferedLot | undefined;
 }
 
 /** What this process offers to others. */
 export class Offers {
   readonly #store: Store;
-  #next = 0;
-  #end = 0;
-  #reserving: Promise<void> = Promise.resolve();
+  readonly #numbers: OfferNumbers;
   /** The numbers of drafts whose offer was not answered. */
-  readonly #sent = new Map<string, number>();
-  /** What is on offer, with the key that lists it and the numbers there that are not gone. */
-  readonly #open = new Map<number, { readonly offer: OfferKey; readonly list: OfferList | undefined }>();
+  readonly #sent = new Map<string, SentOffer>();
+  readonly #open = new Map<number, { readonly offer: OfferKey; readonly lot: OfferedLot | undefined }>();
+  /** What removes keys that are no longer needed. */
+  readonly #over: Operation[] = [];
+  /** When all offers are looked for again, on the clock of `performance.now()`: till then it is enough to hear who has taken some. */
+  #nextCheck = 0;
 
   constructor(store: Store) {
     this.#store = store;
+    this.#numbers = new OfferNumbers(store);
   }
 
   async offer(seat: string, drafts: readonly Draft[]): Promise<(number | undefined)[]> {
-    const { keys, gateway } = this.#store;
-    const numbers = await this.#reserve(drafts.length);
-    const at = this.#store.clock.earliest;
-    const topics = new Map<string, number[]>();
-    for (const [n, { parcel }] of drafts.entries()) {
-      const topic = topicOf(parcel);
-      topics.set(topic, [...(topics.get(topic) ?? []), n]);
-    }
-    const areAlone = topics.size > MOST_TOPICS;
-    const operations = drafts.map((draft, n) => this.#make(seat, draft, numbers[n]!, at, areAlone));
-    const listed = new Map<number, OfferList>();
-    for (const [topic, indexes] of topics) {
-      const together = indexes.filter((n) => !areAlone && drafts[n]!.parcel.ttl === undefined);
-      if (together.length === 0) continue;
-      const key = keys.list(topic, seat, numbers[together[0]!]!, false);
-      const fence = Math.max(...together.map((n) => drafts[n]!.fence));
-      const offers = together.map((n) => [numbers[n]!, drafts[n]!.parcel.body.length] as const);
-      operations.push(put(key, JSON.stringify({ at, fence, offers } satisfies Listing)));
-      const left = new Set(together.map((n) => numbers[n]!));
-      for (const number of left) listed.set(number, { key, left });
-    }
-    for (const [n, { key }] of drafts.entries()) this.#sent.set(key, numbers[n]!);
+    const voided = drafts[0]!.key;
+    const numbers = new Map<Draft, number>();
+    const send = async (questions: readonly (readonly Part[])[]): Promise<void> => {
+      for (const parts of questions)
+        for (const one of await this.#offer(seat, parts, voided)) numbers.set(...one);
+    };
     let isUnknown = false;
     try {
-      const { succeeded, answers } = await gateway.txn(
-        [isPresent(keys.seat(seat)), isAbsent(keys.void(seat, drafts[0]!.key))],
-        [...operations, put(keys.offerBell, "")],
-      );
-      if (!succeeded) throw new HandoverError("ERR_EXCHANGE", "etcd does not know the seat of this process");
-      for (const [n, draft] of drafts.entries()) this.#keep(draft, numbers[n]!, listed.get(numbers[n]!));
-      return drafts.map((_, n) => (answers[n]!.txn?.succeeded === false ? undefined : numbers[n]));
+      await send(questionsOf(this.#store, drafts));
+      // One unit of a lot is not this seat's: the others are offered without it.
+      await send(apart(drafts.filter((draft) => !numbers.has(draft) && mayShare(draft))));
+      return drafts.map((draft) => numbers.get(draft));
     } catch (error) {
-      isUnknown = error instanceof AwayError && error.isAmbiguous;
+      // Also if only some of them are offered.
+      isUnknown = error instanceof AwayError && (error.isAmbiguous ||= numbers.size > 0);
       throw error;
     } finally {
       if (!isUnknown) for (const { key } of drafts) this.#sent.delete(key);
     }
   }
 
-  async findOffers(seat: string, drafts: readonly Draft[]): Promise<(number | undefined)[]> {
+  /** @param voided if this key is void, nothing is offered any longer. Resolves with the numbers of what was offered */
+  async #offer(seat: string, parts: readonly Part[], voided: string): Promise<(readonly [Draft, number])[]> {
+    const { keys, gateway } = this.#store;
+    const at = this.#store.clock.earliest;
+    const drafts = parts.flatMap((part) => part.drafts);
+    const reserved = await this.#numbers.take(drafts.length);
+    const operations: Operation[] = [];
+    const places = new Map<Draft, number>();
+    for (const { drafts: some, isLot } of parts) {
+      const numbers = reserved.splice(0, some.length);
+      const lot = isLot ? this.#lot(seat, topicOf(some[0]!.parcel), numbers) : undefined;
+      for (const [n, draft] of some.entries()) {
+        this.#sent.set(draft.key, { number: numbers[n]!, lot });
+        places.set(draft, operations.length + (isLot ? 0 : n));
+      }
+      if (lot === undefined)
+        operations.push(...some.map((draft, n) => makeAlone(keys, seat, draft, numbers[n]!, at)));
+      else operations.push(makeLot(keys, seat, lot.listed, some, numbers, at));
+    }
+    const { succeeded, answers } = await gateway.txn(
+      [isPresent(keys.seat(seat)), isAbsent(keys.void(seat, voided))],
+      [...operations, put(keys.offerBell, "")],
+    );
+    if (!succeeded) throw new HandoverError("ERR_EXCHANGE", "etcd does not know the seat of this process");
+    const offered = drafts.filter((draft) => answers[places.get(draft)!]!.txn!.succeeded);
+    return offered.map((draft) => [draft, this.#keep(draft, this.#sent.get(draft.key)!).number]);
+  }
+
+  #lot(seat: string, topic: string, numbers: readonly number[]): OfferedLot {
+    const { keys } = this.#store;
+    const [first] = numbers as [number];
+    return {
+      listed: keys.list(topic, seat, first, false),
+      key: keys.lot(seat, first),
+      open: new Set(numbers),
+    };
+  }
+
+  async findOffers(seat: string, drafts: readonly Draft[]): Promise<FoundOffer[]> {
     const { keys, gateway } = this.#store;
     await gateway.txn([], [put(keys.void(seat, drafts[0]!.key), "", leaseOf(seat))], [], true);
-    const offers = drafts.map((draft) => this.#keep(draft, this.#sent.get(draft.key)!, undefined));
-    const found = await gateway.read(offers.map(({ number }) => getName(keys.offer(seat, number))));
-    const gone = offers.filter((_, n) => found.answers[n]!.entries.length === 0);
+    const sent = drafts.filter(({ key }) => this.#sent.has(key));
+    const offers = sent.map((draft) => this.#keep(draft, this.#sent.get(draft.key)!));
+    const results = new Map<string, FoundOffer>();
+    for (const some of batches([...offers.entries()], [BATCH], () => [1])) {
+      const { answers } = await gateway.read(some.map(([, { number }]) => getName(keys.offer(seat, number))));
+      for (const [n, [index, { number }]] of some.entries())
+        if (answers[n]!.entries.length > 0) results.set(sent[index]!.key, number);
+    }
     // One that another process has taken meanwhile had arrived.
-    const takers = await this.#takersOf(seat, gone);
+    const gone = offers.filter((_, n) => !results.has(sent[n]!.key));
+    const takers = await takersOf(this.#store, seat, gone);
+    for (const [n, { number }] of offers.entries()) {
+      const takenBy = takers.get(number);
+      if (takenBy !== undefined && takenBy !== seat) results.set(sent[n]!.key, { takenBy });
+    }
+    for (const { number } of gone) this.#open.delete(number);
     for (const { key } of drafts) this.#sent.delete(key);
-    return offers.map(({ number }, n) => {
-      if (found.answers[n]!.entries.length > 0) return number;
-      const taker = takers.get(number);
-      return taker === undefined || taker === seat ? undefined : number;
-    });
+    return drafts.map(({ key }) => results.get(key));
   }
 
   async look(seat: string, offers: readonly OfferKey[]): Promise<OfferState[]> {
     const { keys, gateway } = this.#store;
-    const found = await gateway.read([
-      list(keys.offer(seat), { keysOnly: true }),
+    const isCheck = performance.now() >= this.#nextCheck;
+    const over = this.#over.splice(0, BATCH);
+    const reading = [
+      ...over,
       list(keys.note(seat)),
-      list(keys.done(seat), { keysOnly: true }),
-    ]);
-    const [offered, noted, done] = found.answers.map(({ entries }) => entries) as [Entry[], Entry[], Entry[]];
-    const open = new Set(offered.map(({ key }) => numberOf(key)));
+      list(keys.done(seat)),
+      ...(isCheck ? [list(keys.offer(seat), { keysOnly: true })] : []),
+    ];
+    const found = await gateway.read(reading).catch((error: unknown) => {
+      this.#over.unshift(...over);
+      throw error;
+    });
+    const [noted, done, offered] = found.answers.slice(over.length).map(({ entries }) => entries) as [
+      Entry[],
+      Entry[],
+      Entry[] | undefined,
+    ];
+    const takers = takersIn(done);
+    const missing = new Set<number>();
+    if (offered !== undefined) {
+      this.#nextCheck = performance.now() + CHECK;
+      const there = new Set(offered.map(({ key }) => numberOf(key)));
+      const gone = offers.filter(({ number }) => !there.has(number) && !takers.has(number));
+      for (const [number, taker] of await takersOf(this.#store, seat, gone)) takers.set(number, taker);
+      for (const { number } of gone) missing.add(number);
+    }
     const notes = new Map(
       noted.map(({ key, value }) => [numberOf(key), JSON.parse(value.toString()) as Note]),
     );
-    const gone = offers.filter(({ number }) => !open.has(number));
-    const takers = await this.#takersOf(seat, gone);
-    await this.#forget(gone, done);
-    return offers.map(({ number }) => {
-      const { deaths = 0, refusedBy = [], refusal } = notes.get(number) ?? {};
-      return { number, isGone: !open.has(number), by: takers.get(number), deaths, refusedBy, refusal };
+    const states = offers.flatMap((offer): OfferState | [] => {
+      const { number } = offer;
+      const by = takers.get(number);
+      const isMissing = missing.has(number);
+      const note = notes.get(number);
+      if (by === undefined && !isMissing && note === undefined) return [];
+      const isBack = isMissing && (keys.unitOf(offer) === undefined ? by === undefined : by === seat);
+      const isGone = !isBack && (isMissing || by !== undefined);
+      const { deaths = 0, refusedBy = [], refusal } = note ?? {};
+      return { number, isGone, isBack, by, deaths, refusedBy, refusal };
     });
+    const settled = states.filter(({ isGone, isBack }) => isGone || isBack === true);
+    this.#forget(
+      settled.map(({ number }) => number),
+      done,
+    );
+    return states;
   }
 
   /** @returns those that are the owner's again, and the processes that are taking others */
@@ -124,78 +193,71 @@ export class Offers {
     seat: string,
     numbers: readonly number[],
   ): Promise<{ back: number[]; claimants: readonly string[] }> {
-    const { keys, gateway } = this.#store;
     const back: number[] = [];
     const claimants = new Set<string>();
     const offers = numbers.flatMap((number) => this.#open.get(number)?.offer ?? []);
     for (const some of batches(offers, [WITHDRAWN], () => [1])) {
-      const { answers } = await gateway.txn(
-        [],
-        some.map((offer) => this.#takeBack(seat, offer)),
-        [],
-        true,
-      );
-      const missing: OfferKey[] = [];
-      const rung = new Set<string>();
-      for (const [n, offer] of some.entries()) {
-        const { succeeded, answers: inner } = answers[n]!.txn!;
-        if (succeeded) {
-          back.push(offer.number);
-          const [note] = inner[0]!.entries;
-          // The process that had it may have run it with this fence.
-          if (note !== undefined) this.#store.seen((JSON.parse(note.value.toString()) as Note).fence);
-          continue;
-        }
-        const { succeeded: isThere, answers: last } = inner[0]!.txn!;
-        const [claim] = last[0]?.entries ?? [];
-        if (!isThere || claim === undefined) {
-          missing.push(offer);
-          continue;
-        }
-        const { seat: claimant } = readOwned(claim.value);
-        claimants.add(claimant);
-        if (last[1]!.txn!.succeeded) rung.add(claimant);
-      }
-      await this.#ring(rung);
-      // It was given back before, and the answer was lost; or it was taken.
-      const takers = await this.#takersOf(seat, missing);
-      for (const offer of missing) {
-        const taker = takers.get(offer.number);
-        const isBack = keys.unitOf(offer) === undefined ? taker === undefined : taker === seat;
-        if (isBack) back.push(offer.number);
-      }
-      await this.#forget(
-        back.map((number) => ({ number })),
-        [],
-      );
+      // One that has left its lot is marked at first, as if the lot's claimant had it.
+      const left = await this.#withdraw(seat, some, back, claimants);
+      if (left.length > 0) await this.#withdraw(seat, left, back, claimants);
     }
     return { back, claimants: [...claimants] };
   }
 
-  #make(seat: string, { parcel, fence }: Draft, number: number, at: number, areAlone: boolean): Operation {
-    const { keys } = this.#store;
-    const offer = put(keys.offer(seat, number), contentOf(parcel, at));
-    const unit = keys.unitOf(parcel);
-    const { ttl } = parcel;
-    const isAlone = areAlone || ttl !== undefined;
-    if (unit === undefined && !isAlone) return offer;
-    const conditions: Condition[] =
-      unit === undefined ? [] : beginsWith(unit, seat, `${seat} ${padded(fence)}!`);
-    const operations = [offer];
-    if (isAlone) {
-      const expires = ttl === undefined ? {} : { expires: at + ttl };
-      const listing: Listing = { at, fence, offers: [[number, parcel.body.length]], ...expires };
-      const key = keys.list(topicOf(parcel), seat, number, true);
-      operations.push(put(key, JSON.stringify(listing)));
-      if (ttl !== undefined)
-        operations.push(
-          put(
-            keys.expiry(number),
-            JSON.stringify({ expires: at + ttl, offer: keys.offer(seat, number), list: key }),
-          ),
-        );
+  /** @returns those that have left their lot, and must be asked for again */
+  async #withdraw(
+    seat: string,
+    offers: readonly OfferKey[],
+    back: number[],
+    claimants: Set<string>,
+  ): Promise<OfferKey[]> {
+    const { keys, gateway } = this.#store;
+    const { answers } = await gateway.txn(
+      [],
+      offers.map((offer) => this.#takeBack(seat, offer)),
+      [],
+      true,
+    );
+    const missing: OfferKey[] = [];
+    const left: OfferKey[] = [];
+    const rung = new Set<string>();
+    const returned: number[] = [];
+    for (const [n, offer] of offers.entries()) {
+      const { succeeded, answers: inner } = answers[n]!.txn!;
+      if (succeeded) {
+        returned.push(offer.number);
+        const [note] = inner[0]!.entries;
+        // The process that had it may have run it with this fence.
+        if (note !== undefined) this.#store.seen((JSON.parse(note.value.toString()) as Note).fence);
+        continue;
+      }
+      const { succeeded: isThere, answers: last } = inner[0]!.txn!;
+      if (!isThere) {
+        missing.push(offer);
+        continue;
+      }
+      const [[claim], [alone], [lot]] = last.map(({ entries }) => entries) as [Entry[], Entry[], Entry[]];
+      if (claim === undefined && (lot === undefined || alone !== undefined)) {
+        this.#open.set(offer.number, { offer, lot: undefined });
+        left.push(offer);
+        continue;
+      }
+      const { seat: claimant } =
+        claim === undefined ? { seat: readLot(lot!).claimant } : readOwned(claim.value);
+      claimants.add(claimant);
+      if (last.at(-1)!.txn!.succeeded) rung.add(claimant);
     }
-    return nested(conditions, operations);
+    await this.#ring(rung);
+    // It was given back before, and the answer was lost; or it was taken.
+    const takers = await takersOf(this.#store, seat, missing);
+    for (const offer of missing) {
+      const taker = takers.get(offer.number);
+      const isBack = keys.unitOf(offer) === undefined ? taker === undefined : taker === seat;
+      if (isBack) returned.push(offer.number);
+    }
+    back.push(...returned);
+    this.#forget(returned, []);
+    return left;
   }
 
   /** Takes an offer back that nobody claims; marks one that is claimed. */
@@ -204,21 +266,19 @@ export class Offers {
     const { number } = offer;
     const key = keys.offer(seat, number);
     const note = keys.note(seat, number);
-    const own = [
-      key,
-      note,
-      keys.list(topicOf(offer), seat, number, true),
-      keys.expiry(number),
-      keys.back(seat, number),
-    ];
+    const alone = keys.list(topicOf(offer), seat, number, true);
+    const lot = this.#open.get(number)?.lot;
+    const own = [key, note, alone, keys.expiry(number), keys.back(seat, number)];
     return nested(
-      [isAbsent(keys.claim(number)), isPresent(key)],
+      [isAbsent(keys.claim(number)), isPresent(key), ...(lot === undefined ? [] : [isAbsent(lot.key)])],
       [get(note), ...own.map((one) => remove(one))],
       [
         nested(
           [isPresent(key), isPresent(keys.seat(seat))],
           [
             get(keys.claim(number)),
+            getName(alone),
+            get(lot?.key ?? keys.claim(number)),
             nested([isAbsent(keys.back(seat, number))], [put(keys.back(seat, number), "", leaseOf(seat))]),
           ],
         ),
@@ -235,82 +295,29 @@ export class Offers {
     await gateway.txn([], bells, [], true).catch(() => {});
   }
 
-  #keep({ parcel: { kind, label, id } }: Draft, number: number, listed: OfferList | undefined): OfferKey {
+  #keep({ parcel: { kind, label, id } }: Draft, { number, lot }: SentOffer): OfferKey {
     const offer = { number, kind, label, id };
-    this.#open.set(number, { offer, list: listed });
+    this.#open.set(number, { offer, lot });
     return offer;
   }
 
-  /** Who has what is no longer on offer: of a unit its owner, of others the process that has taken it. */
-  async #takersOf(seat: string, gone: readonly OfferKey[]): Promise<Map<number, string>> {
-    const { keys, gateway } = this.#store;
-    const takers = new Map<number, string>();
-    for (const some of batches(gone, [BATCH], () => [1])) {
-      const { answers } = await gateway.read(
-        some.map((offer) => get(keys.unitOf(offer) ?? keys.done(seat, offer.number))),
-      );
-      for (const [n, { number }] of some.entries()) {
-        const [entry] = answers[n]!.entries;
-        if (entry !== undefined) takers.set(number, readOwned(entry.value).seat);
-      }
-    }
-    return takers;
-  }
-
-  /** Removes what is kept of offers that are gone. */
-  async #forget(gone: readonly { readonly number: number }[], done: readonly Entry[]): Promise<void> {
-    const { gateway } = this.#store;
-    const over = gone.flatMap(({ number }) => {
-      const listed = this.#open.get(number)?.list;
+  /** What is kept of offers that are gone, or back, is removed with the next question, or when the seat has ended. */
+  #forget(numbers: readonly number[], done: readonly Entry[]): void {
+    for (const number of numbers) {
+      const lot = this.#open.get(number)?.lot;
       this.#open.delete(number);
-      listed?.left.delete(number);
-      return listed?.left.size === 0 ? [remove(listed.key)] : [];
-    });
-    const numbers = new Set(gone.map(({ number }) => number));
-    const told = done
-      .filter(({ key }) => numbers.has(numberOf(key)))
-      .map((entry) => nested([isUnchanged(entry)], [remove(entry.key)]));
-    for (const some of batches([...over, ...told], [BATCH], () => [1]))
-      // What stays is removed when the seat has ended.
-      await gateway.txn([], some, [], true).catch(() => {});
-  }
-
-  /** Numbers that no other process of the service has. */
-  async #reserve(count: number): Promise<number[]> {
-    const reserving = this.#reserving.then(async () => {
-      if (this.#end - this.#next < count) await this.#reserveMore();
-      const first = this.#next;
-      this.#next += count;
-      return Array.from({ length: count }, (_, n) => first + n);
-    });
-    this.#reserving = reserving.then(
-      () => {},
-      () => {},
-    );
-    return reserving;
-  }
-
-  async #reserveMore(): Promise<void> {
-    const { keys, gateway } = this.#store;
-    for (;;) {
-      const [last] = (await gateway.read([get(keys.number)])).answers[0]!.entries;
-      const first = Number(last?.value ?? 0) + 1;
-      const end = first + RESERVED;
-      const condition = last === undefined ? isAbsent(keys.number) : isUnchanged(last);
-      // If the answer is lost, so are the numbers.
-      if (!(await gateway.txn([condition], [put(keys.number, String(end))])).succeeded) continue;
-      this.#next = first;
-      this.#end = end;
-      return;
+      lot?.open.delete(number);
+      // If all of it was taken back, no claimant removes it.
+      if (lot?.open.size === 0) this.#over.push(nested([isAbsent(lot.key)], [remove(lot.listed)]));
     }
+    const gone = new Set(numbers);
+    for (const entry of done)
+      if (readDone(entry).numbers.every((number) => gone.has(number))) this.#over.push(remove(entry.key));
   }
 }
 
-/** Topics of one question. */
-const MOST_TOPICS = 20;
+/** ms after which all offers are looked for. */
+const CHECK = 1_000;
 
 /** Withdrawals of one question, each of up to seven operations. */
 const WITHDRAWN = 50;
-
-/** Numbers. */
-const RESERVED = 1_024;

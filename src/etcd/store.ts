@@ -74,6 +74,11 @@ export class Store {
     return seat;
   }
 
+  /** The other seats that take a topic. */
+  takersOf(topic: string): string[] {
+    return this.others.filter((one) => !one.draining && one.topics.includes(topic)).map((one) => one.seat);
+  }
+
   /** A process that offers, as far as it is known. */
   peerOf(seat: string): Peer {
     return this.#known.get(seat) ?? { generation: 0, pid: 0, seat };

@@ -1,12 +1,15 @@
 import { bootTime } from "../hosts/boot-time.js";
 import { MAX_DEATHS } from "../hosts/engine.js";
 import { batches } from "../util/batches.js";
-import { freed, readClaim } from "./claims.js";
+import { readClaim } from "./claim.js";
 import { readBody, readHead, type Note } from "./content.js";
 import { lastPart, numberOf, readOwned } from "./keys.js";
+import { getOffers, readLot } from "./lots.js";
+import { releases } from "./releases.js";
 import { BATCH, type Store } from "./store.js";
 import {
   get,
+  areNone,
   isAbsent,
   isUnchanged,
   list,
@@ -14,6 +17,7 @@ import {
   put,
   remove,
   removeAll,
+  type Answer,
   type Entry,
   type Operation,
 } from "./txn.js";
@@ -34,11 +38,13 @@ export class Sweep {
     const { keys, gateway } = this.#store;
     const found = await gateway.read([
       list(keys.claim()),
+      list(keys.lot()),
       list(keys.expiry()),
       list(keys.known(), { keysOnly: true }),
       list(keys.seat(), { keysOnly: true }),
     ]);
-    const [claims, expiries, known, seats] = found.answers.map(({ entries }) => entries) as [
+    const [claims, lots, expiries, known, seats] = found.answers.map(({ entries }) => entries) as [
+      Entry[],
       Entry[],
       Entry[],
       Entry[],
@@ -49,6 +55,7 @@ export class Sweep {
       claims.filter(({ value }) => !alive.has(readOwned(value).seat)),
       alive,
     );
+    for (const entry of lots) if (!alive.has(readLot(entry).claimant)) await this.#freeLot(entry);
     await this.#expire(expiries);
     const dead = known.map(({ key }) => lastPart(key)).filter((seat) => !alive.has(seat));
     for (const seat of this.#dead.keys()) if (!dead.includes(seat)) this.#dead.delete(seat);
@@ -72,9 +79,10 @@ export class Sweep {
         const note: Note = { refusedBy: [], ...before, deaths: (before?.deaths ?? 0) + 1, fence };
         return nested(
           [isUnchanged(entry), isAbsent(keys.seat(claimant))],
-          offer === undefined
-            ? [remove(entry.key)]
-            : this.#freed(number, owner, offer.value, note, alive.has(owner)),
+          [
+            remove(entry.key),
+            ...(offer === undefined ? [] : this.#freed(number, owner, offer.value, note, alive.has(owner))),
+          ],
         );
       });
       const bells = [...new Set(drafts.map(({ owner }) => keys.bell(owner)))].slice(0, MOST_OWNERS);
@@ -87,15 +95,40 @@ export class Sweep {
     }
   }
 
+  /** What a dead process had claimed as a lot is claimed one by one: it may have died of one of them. */
+  async #freeLot(entry: Entry): Promise<void> {
+    const { keys, gateway } = this.#store;
+    const lot = readLot(entry);
+    const [offers] = (await gateway.read([getOffers(keys, lot)])).answers as [Answer];
+    const own = offers.entries.filter(({ key }) => !lot.left.has(numberOf(key)));
+    const note: Note = { deaths: 1, refusedBy: [], fence: lot.fence };
+    const operations = own.flatMap(({ key, value }) =>
+      this.#freed(numberOf(key), lot.owner, value, note, true),
+    );
+    await gateway.txn(
+      [isUnchanged(entry), isAbsent(keys.seat(lot.claimant))],
+      [
+        remove(entry.key),
+        ...operations,
+        ...[keys.bell(lot.owner), keys.offerBell].map((key) => put(key, "")),
+      ],
+      [],
+      true,
+    );
+  }
+
   #freed(number: number, owner: string, content: Buffer, note: Note, isOwnerAlive: boolean): Operation[] {
     const { keys } = this.#store;
-    const operations = freed(keys, { number, owner, head: readHead(content), body: readBody(content) }, note);
+    const operations = releases(
+      keys,
+      { number, owner, head: readHead(content), body: readBody(content) },
+      note,
+    );
     if (note.deaths < MAX_DEATHS) return operations;
     // No other process takes it. Its owner has it back; if that is dead as well, a unit is an orphan.
-    const [free, keep] = operations as [Operation, Operation];
     return isOwnerAlive
-      ? [free, keep]
-      : [free, remove(keys.offer(owner, number)), remove(keys.note(owner, number))];
+      ? operations.slice(0, 1)
+      : [remove(keys.offer(owner, number)), remove(keys.note(owner, number))];
   }
 
   async #expire(expiries: readonly Entry[]): Promise<void> {
@@ -166,8 +199,8 @@ export class Sweep {
         const operations = units.map(({ key }) =>
           nested([isAbsent(keys.claim(numberOf(key)))], [remove(key)]),
         );
-        const { answers } = await gateway.txn([], operations, [], true);
-        isLeft ||= answers.some(({ txn }) => txn?.succeeded !== true);
+        const { succeeded, answers } = await gateway.txn([areNone(keys.lot(seat))], operations, [], true);
+        isLeft ||= !succeeded || answers.some(({ txn }) => txn?.succeeded !== true);
       }
       after = page.at(-1)?.key;
       isMore = page.length === BATCH;

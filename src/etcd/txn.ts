@@ -33,6 +33,16 @@ export const isAbsent = (key: string): Condition => ({
   target: "CREATE",
   create_revision: "0",
 });
+/** Whether no key from the first to the last is there. */
+export const areAbsent = (first: string, last: string): Condition => ({
+  ...isAbsent(first),
+  range_end: base64(`${last}\0`),
+});
+/** Whether no key begins with `prefix`, which ends with a slash. */
+export const areNone = (prefix: string): Condition => ({
+  ...isAbsent(prefix),
+  range_end: base64(endOf(prefix)),
+});
 export const isPresent = (key: string): Condition => ({ ...isAbsent(key), result: "GREATER" });
 export const isUnchanged = ({ key, changed }: Entry): Condition => ({
   key: base64(key),
@@ -54,6 +64,11 @@ export const beginsWith = (key: string, word: string, end = `${word}!`): Conditi
 
 export const get = (key: string): Operation => ({ request_range: { key: base64(key) } });
 export const getName = (key: string): Operation => ({ request_range: { key: base64(key), keys_only: true } });
+
+/** All keys from the first to the last. */
+export const getBetween = (first: string, last: string): Operation => ({
+  request_range: { key: base64(first), range_end: base64(`${last}\0`) },
+});
 
 /** All keys that begin with `prefix`, which ends with a slash, in order. */
 export function list(
@@ -78,6 +93,9 @@ export function put(key: string, value: string | Uint8Array, lease?: string): Op
 }
 
 export const remove = (key: string): Operation => ({ request_delete_range: { key: base64(key) } });
+export const removeBetween = (first: string, last: string): Operation => ({
+  request_delete_range: { key: base64(first), range_end: base64(`${last}\0`) },
+});
 export const removeAll = (prefix: string): Operation => ({
   request_delete_range: { key: base64(prefix), range_end: base64(endOf(prefix)) },
 });

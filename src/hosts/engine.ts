@@ -13,6 +13,8 @@ export interface Engine extends RoleEngine {
   /** Parcels of one question, and parcels of one process that are unsettled at a time. */
   readonly batch: number;
   readonly window: number;
+  /** Parcels that all idle processes together claim at a time. */
+  readonly round: number;
   /** Bytes of the bodies of one question, unless the first is larger. */
   readonly questionBytes: number;
   /** Bytes of the largest body. */

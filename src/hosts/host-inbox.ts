@@ -215,7 +215,7 @@ export class HostInbox {
   #wishes(settled: ReadonlySet<number>): Map<string, number> {
     const takers = 1 + this.#seat.others.filter(({ draining }) => !draining).length;
     // The nearest of several idle processes would take everything.
-    const share = Math.max(1, Math.ceil(this.#engine.batch / takers));
+    const share = Math.max(1, Math.ceil(this.#engine.round / takers));
     const wishes = new Map<string, number>();
     for (const [key, subscription] of this.#subscriptions) {
       const { kind, label } = subscription;

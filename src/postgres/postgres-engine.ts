@@ -27,6 +27,7 @@ export class PostgresEngine implements Engine {
   readonly service: string;
   readonly lease: number;
   readonly batch = 250;
+  readonly round = 250;
   readonly window = 1_000;
   readonly questionBytes = 4 * 1024 * 1024;
   readonly maxBody: number;
