@@ -1,0 +1,145 @@
+import type { HostExchange } from "../../dist/exchange/hosts.js";
+import { Etcd } from "./etcd.js";
+import { Postgres } from "./postgres.js";
+
+export type EngineName = "postgres" | "etcd";
+
+/** Something that an engine keeps of a service. It has another revision after each write. */
+export interface KeptRow {
+  readonly what: "unit" | "role" | "seat" | "offer";
+  readonly id: string;
+  readonly revision: string;
+}
+
+export interface KeptSeat {
+  readonly seat: string;
+  readonly pid: number;
+  readonly draining: boolean;
+}
+
+/** An engine that a test starts, with what the tests of several hosts ask of it. */
+export interface EngineServer {
+  readonly name: EngineName;
+  readonly port: number;
+  kill(): Promise<void>;
+  run(): Promise<void>;
+  remove(): Promise<void>;
+  /** Of a process of the test; `at` is the port of a proxy before the engine. */
+  exchange(options: EngineOptions): HostExchange;
+  /** The setting `database` of a fixture. */
+  database(options: EngineOptions): object;
+  seats(service: string): Promise<KeptSeat[]>;
+  /** In a fixed order. Of a seat the revision is empty: it changes with each beat. */
+  rows(service: string): Promise<KeptRow[]>;
+  /** Ends the lease of a seat. */
+  expire(seat: string): Promise<void>;
+}
+
+export interface EngineOptions {
+  readonly service: string;
+  readonly lease?: number;
+  readonly at?: number;
+}
+
+export const ENGINES: readonly EngineName[] = ["postgres", "etcd"];
+
+/** Starts an engine. It can be killed without losing what it has said that it has done. */
+export async function startEngine(name: EngineName): Promise<EngineServer> {
+  return name === "etcd"
+    ? new EtcdServer(await Etcd.start())
+    : new PostgresServer(await Postgres.start(["max_connections = 200"]));
+}
+
+abstract class Server<Program extends Postgres | Etcd> {
+  protected readonly program: Program;
+
+  constructor(program: Program) {
+    this.program = program;
+  }
+
+  get port(): number {
+    return this.program.port;
+  }
+
+  async kill(): Promise<void> {
+    await this.program.kill();
+  }
+
+  async run(): Promise<void> {
+    await this.program.run();
+  }
+
+  async remove(): Promise<void> {
+    await this.program.remove();
+  }
+}
+
+class PostgresServer extends Server<Postgres> implements EngineServer {
+  readonly name = "postgres";
+
+  exchange(options: EngineOptions): HostExchange {
+    return this.program.exchange(this.#options(options));
+  }
+
+  database(options: EngineOptions): object {
+    return this.#options(options);
+  }
+
+  async seats(service: string): Promise<KeptSeat[]> {
+    const all = "select seat, about, draining from handover.seat where service = $1 order by seat";
+    const rows = await this.program.query(all, [service]);
+    return rows.map(({ seat, about, draining }) => ({
+      seat: String(seat),
+      pid: (about as { pid: number }).pid,
+      draining: draining === true,
+    }));
+  }
+
+  async rows(service: string): Promise<KeptRow[]> {
+    const all = `select 'unit' as what, id, xmin::text as revision from handover.unit where service = $1
+      union all select 'role', name, xmin::text from handover.role where service = $1
+      union all select 'seat', seat::text, '' from handover.seat where service = $1
+      union all select 'offer', id, xmin::text from handover.offer where service = $1 order by 1, 2`;
+    return (await this.program.query(all, [service])) as unknown as KeptRow[];
+  }
+
+  async expire(seat: string): Promise<void> {
+    await this.program.query(
+      "update handover.seat set seen = now() - lease * interval '2 ms' where seat = $1",
+      [seat],
+    );
+  }
+
+  #options({ at = this.port, ...options }: EngineOptions): object {
+    return { migrate: true, url: `postgres://postgres@127.0.0.1:${at}/postgres`, ...options };
+  }
+}
+
+class EtcdServer extends Server<Etcd> implements EngineServer {
+  readonly name = "etcd";
+
+  exchange(options: EngineOptions): HostExchange {
+    return this.program.exchange(this.database(options));
+  }
+
+  database({ at = this.port, ...options }: EngineOptions): object {
+    return { endpoints: [`http://127.0.0.1:${at}`], ...options };
+  }
+
+  async seats(service: string): Promise<KeptSeat[]> {
+    const all = await this.program.entries(service, "seat/");
+    return all.map(({ value }) => JSON.parse(value.slice(value.indexOf(" "))) as KeptSeat);
+  }
+
+  async rows(service: string): Promise<KeptRow[]> {
+    const rows: KeptRow[] = [];
+    for (const what of ["offer", "role", "seat", "unit"] as const)
+      for (const { key, revision } of await this.program.entries(service, `${what}/`))
+        rows.push({ what, id: key.slice(what.length + 1), revision: what === "seat" ? "" : revision });
+    return rows;
+  }
+
+  async expire(seat: string): Promise<void> {
+    await this.program.expire(seat);
+  }
+}
