@@ -62,32 +62,41 @@ export class GlobalRoles {
     const { name } = role;
     const { roles } = this.#hosts;
     this.#busy.add(name);
+    let isGivenUp = false;
     try {
       const fence = await roles.acquire(name);
       if (fence === undefined) return;
       const error = this.#isOpen && roles.isHeld(name) ? await role.acquire(fence) : undefined;
       // The lease may have ended, or an upgrade may have begun meanwhile.
       if (error === undefined && this.#isOpen && roles.isHeld(name)) return;
+      if (error !== undefined) warn(`${error.message}; it is given up, and tried again`);
       await role.release();
-      if (error === undefined && !this.#isStopping) return;
+      // What is late still runs here: another host must not begin before it has ended.
+      await role.idle;
+      isGivenUp = true;
+      if (role.isHeld || (error === undefined && !this.#isStopping)) return;
       await roles.release(name);
-      if (error !== undefined) await this.#pause(error);
+      // Another host tries first.
+      if (error !== undefined) await new Promise<void>((resolve) => setTimeout(resolve, PAUSE).unref());
     } catch {
       // The engine is away. The next beat comes here again.
     } finally {
       this.#busy.delete(name);
     }
-  }
-
-  /** Another host tries first. */
-  async #pause(error: HandoverError): Promise<void> {
-    process.emitWarning(`${error.message}; it is given up, and tried again`, { code: "HANDOVER_ROLE" });
-    await new Promise<void>((resolve) => setTimeout(resolve, PAUSE).unref());
+    // The next beat may be far.
+    if (isGivenUp) this.#acquireFree();
   }
 
   #lose(): void {
-    for (const role of this.#roles.values()) void role.release();
+    for (const role of this.#roles.values())
+      void role.release().then((error) => {
+        if (error !== undefined) warn(`${error.message}; another host may have it`);
+      });
   }
+}
+
+function warn(message: string): void {
+  process.emitWarning(message, { code: "HANDOVER_ROLE" });
 }
 
 /** ms until a role is tried again that could not be acquired here. */

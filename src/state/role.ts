@@ -44,6 +44,11 @@ export class Role {
     return this.#isHeld;
   }
 
+  /** Resolves when no function of the program runs, also none that is late. */
+  get idle(): Promise<unknown> {
+    return this.#last;
+  }
+
   /** Returns why the role could not be acquired in time. */
   async acquire(fence: number): Promise<HandoverError | undefined> {
     return this.#call("acquire", async () => {

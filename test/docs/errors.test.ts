@@ -132,6 +132,7 @@ const ELSEWHERE = new RegExp(
     "is not recovered",
     "attached to a unit",
     "it is given up",
+    "another host may have it",
   ].join("|"),
 );
 

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { ErrorCode, RefusalCode } from "../../errors.js";
 import type { DrainContext } from "../../exchange/drain-context.js";
+import type { Offered } from "../../exchange/exchange.js";
 import { makeRefusal, type Parcel, type Peer, type Refusal, type Settlement } from "../../exchange/parcel.js";
 import { deferred } from "../../util/deferred.js";
 import { TIMED_OUT, withTimeout } from "../../util/timeout.js";
@@ -119,16 +120,21 @@ export class PendingSlot {
     );
     const settlement = await Promise.race([offered!.settled, context.over]);
     clearTimeout(timer);
-    if (settlement === undefined) {
-      // The successor may still take it, unless it is withdrawn.
-      if (mayPark) offered!.park?.();
-      else offered!.withdraw();
-      return context.isRolledBack
-        ? undefined
-        : this.withdraw(makeRefusal("ERR_TIMEOUT", "the successor does not answer"));
-    }
+    if (settlement === undefined) return this.#endOffer(offered!, mayPark, context.isRolledBack);
     if (settlement.how === "refused" && LACKING.has(settlement.code)) return this.#waitForRoom(settlement);
     return this.#settle(settlement, isLate);
+  }
+
+  /** The drain is over. */
+  async #endOffer(offered: Offered, mayPark: boolean, isRolledBack: boolean): Promise<undefined> {
+    if (mayPark && !isRolledBack) offered.park?.();
+    // What is parked is settled in this turn, unless the exchange has not answered.
+    const how = (await Promise.race([offered.settled, Promise.resolve(undefined)]))?.how;
+    if (how === "parked") return this.#decide({ how, refusals: this.#refusals });
+    // The successor may still take it, unless it is withdrawn.
+    offered.withdraw();
+    if (!isRolledBack) this.withdraw(makeRefusal("ERR_TIMEOUT", "the successor does not answer"));
+    return undefined;
   }
 
   /** The successor has taken the state, and its probation is over. */
