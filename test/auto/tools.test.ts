@@ -2,7 +2,9 @@ import { spawnSync } from "node:child_process";
 import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { describe, expect, test } from "vitest";
+import { Client, selfSigned } from "../support/client.js";
 import { project } from "../support/documented.js";
+import { fixturePath } from "../support/faults.js";
 import { freePort } from "../support/port.js";
 import { handover, startHandover } from "../support/program.js";
 import { ask, temporaryDirectory } from "../support/service.js";
@@ -42,6 +44,29 @@ describe("handover run --auto", () => {
     await service.untilPrinted(/\d+ listens/);
     const [pid] = /^\d+/.exec(await service.untilPrinted(/\d+ listens/))!;
     await expect.poll(async () => ask(port).catch(() => "")).toBe(pid);
+    service.kill("SIGTERM");
+    expect((await service.ended).code).toBe(0);
+  });
+
+  test("moves the connections of an HTTPS server to the workers of two upgrades", async () => {
+    const port = await freePort();
+    const [pidFile, settings] = [
+      join(temporaryDirectory(), "pid"),
+      JSON.stringify({ port, kind: "https", tls: selfSigned() }),
+    ];
+    const options = ["--auto", "--workers", "2", "--probation", "50ms", "--pid-file", pidFile];
+    const service = startHandover(["run", ...options, "--", fixturePath("auto/server.mjs"), settings]);
+    await service.untilPrinted(/"listening"[^]*"listening"/);
+    await expect.poll(async () => (await handover("status", "--pid-file", pidFile)).code).toBe(0);
+    const clients = await Promise.all(Array.from({ length: 8 }, () => Client.openTls(port)));
+    const workers = async (): Promise<Set<string>> =>
+      new Set(await Promise.all(clients.map((client) => client.ask())));
+    let before = await workers();
+    for (let upgrade = 0; upgrade < 2; upgrade++) {
+      expect((await handover("upgrade", "--pid-file", pidFile)).code).toBe(0);
+      await expect.poll(async () => [...(await workers())].filter((pid) => before.has(pid))).toEqual([]);
+      before = await workers();
+    }
     service.kill("SIGTERM");
     expect((await service.ended).code).toBe(0);
   });

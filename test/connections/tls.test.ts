@@ -27,6 +27,22 @@ test.each(versions)("a client of %s resumes its session after upgrades", async (
   expect(await visit(port, version, second.session)).toMatchObject({ isReused: true });
 });
 
+test.each(versions)(
+  "a client of %s resumes after an upgrade the session of a server that had got another certificate",
+  async (version) => {
+    const { service, port } = await start(selfSigned(), { renews: selfSigned(), drainTimeout: 0 });
+    const former = await visit(port, version);
+    const client = await Client.openTls(port);
+    await client.ask("/renew");
+    const renewed = await visit(port, version);
+    // As without handover, a server's keys of tickets are new with its certificate.
+    expect(await visit(port, version, former.session)).toMatchObject({ isReused: false });
+    await service.replace();
+    expect(await visit(port, version, renewed.session)).toMatchObject({ isReused: true });
+    expect(await visit(port, version, former.session)).toMatchObject({ isReused: false });
+  },
+);
+
 test.each(versions)("a client of %s does not resume with keys of another server", async (version) => {
   const identity = selfSigned();
   const [one, other] = [
