@@ -13,6 +13,7 @@
         "native/record_cipher.cc",
         "native/socket.cc",
         "native/steering.cc",
+        "native/vacate.cc",
         "native/watcher.cc"
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],

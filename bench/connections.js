@@ -1,10 +1,11 @@
 // Idle keep-alive connections that move in an upgrade: how many per second, the latency of requests during the move
-// beside that before it, the longest block of each process's event loop, the CPU time of both, and the memory and
-// descriptors of the new process. Each connection has made one request before, so that the old process has a socket
+// beside that before it, the longest block of each process's event loop and the number of those over 10 ms, the CPU time
+// of both, and the memory and descriptors of the new process. Each connection has made one request before, so that the old process has a socket
 // for it. In the last upgrade ("dormant") they have been silent since the upgrade before, and have no socket object.
 //
-//   npm run bench:connections [-- --connections 10000] [--upgrades 5] [--profile <directory>] [--json]
+//   npm run bench:connections [-- --connections 10000] [--upgrades 5] [--silent] [--profile <directory>] [--json]
 //
+// --silent sends no requests during the moves: the CPU time is that of the moves alone.
 // --profile writes a CPU profile of both processes, from shortly before the commit until the move is over. It slows
 // them down: the figures of such a run do not count.
 import { readdirSync, readFileSync } from "node:fs";
@@ -17,11 +18,13 @@ import { median, percentile, progress, row } from "./statistics.js";
 const {
   connections: count,
   upgrades,
+  silent,
   profile,
   json,
 } = readOptions(import.meta.url, {
   connections: wholeNumber(10_000),
   upgrades: wholeNumber(5),
+  silent: FLAG,
   profile: TEXT,
   json: FLAG,
 });
@@ -57,7 +60,7 @@ try {
 
 /** One upgrade under low load: one request per ms, on a random connection. */
 async function measure() {
-  const load = new Load(clients);
+  const load = new Load(silent ? [] : clients);
   const old = service.pid;
   await sleep(STEADY);
   const before = footprint(old);
@@ -79,6 +82,7 @@ async function measure() {
     steady: latencies(load.samples.filter(({ sent }) => sent < commit - STEADY / 4)),
     gap: latencies(during),
     block: Object.fromEntries(costs.map(({ role, block }) => [role, block])),
+    blocks: Object.fromEntries(costs.map(({ role, blocks }) => [role, blocks])),
     cpu: Object.fromEntries(costs.map(({ role, cpu }) => [role, cpu])),
     footprint: { old: before, begin, end: after },
   };
@@ -125,19 +129,28 @@ function latencies(samples) {
 function report(moves, dormant) {
   const middle = median(moves);
   if (json) return console.log(JSON.stringify({ connections: count, median: middle, dormant, moves }));
-  const widths = [9, 9, 13, 16, 16, 16, 16, 10];
+  const widths = [9, 9, 13, 16, 16, 16, 13, 16, 10];
   console.log(`${count} idle keep-alive connections; ms\n`);
-  console.log(row(["", "move", "per second", "before", "gap", "longest block", "CPU", "requests"], widths));
-  console.log(row(["", "", "", "p50 / p99", "p50 / p99", "old / new", "old / new", "in it"], widths));
+  console.log(
+    row(
+      ["", "move", "per second", "before", "gap", "longest block", "over 10 ms", "CPU", "requests"],
+      widths,
+    ),
+  );
+  console.log(
+    row(["", "", "", "p50 / p99", "p50 / p99", "old / new", "old / new", "old / new", "in it"], widths),
+  );
   const rows = [...moves.map((move, n) => [String(n + 1), move]), ["median", middle], ["dormant", dormant]];
-  for (const [name, { ms, perSecond, steady, gap, block, cpu }] of rows) {
+  for (const [name, { ms, perSecond, steady, gap, block, blocks, cpu }] of rows) {
     const pairs = [
       [steady.p50, steady.p99],
       [gap.p50, gap.p99],
       [block.old, block.new],
       [cpu.old, cpu.new],
     ];
-    const cells = [...pairs.map((pair) => pair.map(inMs).join(" / ")), String(gap.requests)];
+    const cells = pairs.map((pair) => pair.map(inMs).join(" / "));
+    cells.splice(3, 0, `${blocks.old} / ${blocks.new}`);
+    cells.push(String(gap.requests));
     console.log(row([name, inMs(ms), perSecond.toLocaleString("en"), ...cells], widths));
   }
   const { begin, end } = moves[0].footprint;

@@ -10,7 +10,7 @@ export class Load {
   #asked = new Set();
   #done;
 
-  /** Starts sending. */
+  /** Starts sending, unless there are no clients. */
   constructor(clients) {
     this.#clients = clients;
     this.#done = this.#run();
@@ -25,7 +25,7 @@ export class Load {
   async #run() {
     while (!this.#isOver) {
       const client = this.#clients[Math.floor(Math.random() * this.#clients.length)];
-      if (!client.isBusy) {
+      if (client?.isBusy === false) {
         const sent = now();
         const asked = client.ask().then(() => {
           this.samples.push({ sent, ms: now() - sent });

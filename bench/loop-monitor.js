@@ -7,6 +7,9 @@ import { monitorEventLoopDelay } from "node:perf_hooks";
 /** The directory for CPU profiles; they slow a process down. */
 const { PROFILES } = process.env;
 
+/** ms */
+const LONG = 10;
+
 export class LoopMonitor {
   #delay = monitorEventLoopDelay({ resolution: 1 });
   #profiler = new Session();
@@ -23,7 +26,7 @@ export class LoopMonitor {
     await this.#profiler.post("Profiler.start");
   }
 
-  /** Returns both in ms. `name` is the name of the profile. */
+  /** Returns times in ms, and the number of blocks of more than {@link LONG}. `name` is the name of the profile. */
   async end(name) {
     this.#delay.disable();
     const { user, system } = process.cpuUsage(this.#cpu);
@@ -32,7 +35,18 @@ export class LoopMonitor {
       this.#profiler.disconnect();
       writeFileSync(join(PROFILES, `${name}.cpuprofile`), JSON.stringify(profile));
     }
-    return { block: this.#delay.max / 1e6, cpu: (user + system) / 1e3 };
+    return { block: this.#delay.max / 1e6, blocks: this.#longBlocks(), cpu: (user + system) / 1e3 };
+  }
+
+  /** The histogram has percentiles only: the share of the shorter ones, by bisection. */
+  #longBlocks() {
+    let [least, most] = [0, 100];
+    while (most - least > 1e-6) {
+      const middle = (least + most) / 2;
+      if (this.#delay.percentile(middle) > LONG * 1e6) most = middle;
+      else least = middle;
+    }
+    return Math.round((this.#delay.count * (100 - most)) / 100);
   }
 }
 

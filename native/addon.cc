@@ -15,6 +15,7 @@
 #include "record_cipher.h"
 #include "socket.h"
 #include "steering.h"
+#include "vacate.h"
 #include "watcher.h"
 
 namespace handover {
@@ -175,6 +176,13 @@ Napi::Value FindListenersJs(const CallbackInfo& info) {
   return ArrayOf(info.Env(), found.data(), found.size());
 }
 
+Napi::Value VacateJs(const CallbackInfo& info) {
+  std::vector<int> fds = Arguments(info, "vacate").Fds(0, "fds", INT_MAX);
+  uv_loop_t* loop;
+  if (napi_get_uv_event_loop(info.Env(), &loop) != napi_ok) return Number(info, -ENOSYS);
+  return Number(info, Vacate(loop, fds));
+}
+
 Napi::Value ConnectionCountersJs(const CallbackInfo& info) {
   Arguments arguments(info, "connectionCounters");
   int fd = arguments.Fd(0);
@@ -299,6 +307,7 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   add("close", CloseJs);
   add("describe", DescribeJs);
   add("findListeners", FindListenersJs);
+  add("vacate", VacateJs);
   add("connectionCounters", ConnectionCountersJs);
   add("peerCredentials", PeerCredentialsJs);
   add("memfdCreate", MemfdCreateJs);

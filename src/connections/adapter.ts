@@ -39,8 +39,8 @@ export interface ConnectionAdapter {
    */
   thaw(socket: Socket, state: unknown, server: Server): void;
   /**
-   * The connection has moved, and its socket in this process is about to be closed, which the client does not see. If it
-   * fails, the connection has moved nevertheless.
+   * The connection has moved. Its socket in this process is closed, which the client does not see: at once if anything listens
+   * to its `close`, else a second later. If it fails, the connection has moved nevertheless.
    */
   moved?(socket: Socket): void;
   /**

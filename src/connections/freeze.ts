@@ -3,6 +3,7 @@ import type { SecureConnections } from "../tls/secure-connections.js";
 import type { Socket } from "node:net";
 import { reportFailure, type GuardedAdapter } from "./guarded-adapter.js";
 import type { Http1 } from "./http1.js";
+import type { MovedSockets } from "./moved-sockets.js";
 import { PausedSocket } from "./paused-socket.js";
 import { bundled, type Bundled } from "./bundle.js";
 import { encodeConnection, forgetSecrets, SECURE_KIND } from "./connection-parcel.js";
@@ -52,6 +53,8 @@ interface ConnectionServer {
   readonly http1: Http1 | undefined;
   /** The record layers of its connections; undefined without TLS. */
   readonly secure: SecureConnections | undefined;
+  /** Where its sockets end whose connections have moved. */
+  readonly moved: MovedSockets;
   /** Why a connection cannot move by an adapter, if it cannot. */
   refuse(socket: Socket, adapter: GuardedAdapter): Refusal | undefined;
 }
@@ -131,7 +134,7 @@ export class OpenConnection implements Movable {
       const { unread, fd } = paused;
       const parts = { id, label, adapter, state, unread, records, fd };
       const content = (bundles ? bundled(parts) : undefined) ?? encodeConnection(parts);
-      return new FrozenSocket(this, content, adapter, socket, paused);
+      return new FrozenSocket(this, content, adapter, socket, paused, this.#server.moved);
     } catch (error) {
       // The state is no JSON, or the adapter has closed the socket.
       paused?.resume();
@@ -150,6 +153,7 @@ class FrozenSocket implements FrozenConnection {
   readonly #adapter: GuardedAdapter;
   readonly #socket: Socket;
   readonly #paused: PausedSocket;
+  readonly #moved: MovedSockets;
   readonly #use: Use;
 
   constructor(
@@ -158,7 +162,9 @@ class FrozenSocket implements FrozenConnection {
     adapter: GuardedAdapter,
     socket: Socket,
     paused: PausedSocket,
+    moved: MovedSockets,
   ) {
+    this.#moved = moved;
     this.connection = connection;
     this.content = content;
     this.#adapter = adapter;
@@ -171,7 +177,8 @@ class FrozenSocket implements FrozenConnection {
   onTaken(): void {
     this.#forgetSecrets();
     this.#adapter.moved?.(this.#socket);
-    this.#paused.discard();
+    if (this.#paused.leave()) this.#moved.add(this.#socket);
+    else this.#paused.discard();
   }
 
   onReturned(): void {

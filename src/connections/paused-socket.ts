@@ -65,9 +65,18 @@ export class PausedSocket {
     this.#replayWrites();
   }
 
+  /** The connection has moved. False if writes wait: call {@link discard}. Else a write or an end closes the socket. */
+  leave(): boolean {
+    this.#hasMoved = this.#heldWrites === undefined;
+    return this.#hasMoved;
+  }
+
   /** @internal A call of the socket's `write` or `end`. */
   hold(member: "write" | "end", args: unknown[]): unknown {
-    if (this.#hasMoved) return this.#call(member, args);
+    if (this.#hasMoved) {
+      this.#socket.destroy();
+      return this.#call(member, args);
+    }
     (this.#heldWrites ??= []).push({ member, args });
     return member === "write" ? true : this.#socket;
   }

@@ -16,6 +16,7 @@ import { Http2Sessions } from "./http2.js";
 import { type Movable, OpenConnection } from "./freeze.js";
 import { BUNDLE_KIND, decodeBundle } from "./bundle.js";
 import { decodeConnection, forgetSecrets, SECURE_KIND } from "./connection-parcel.js";
+import { MovedSockets } from "./moved-sockets.js";
 import { onClose } from "../util/on-close.js";
 import { UnregisteredWebSockets } from "./unregistered-web-sockets.js";
 
@@ -45,6 +46,7 @@ export class TrackedServer {
   readonly secure: SecureConnections | undefined;
   /** TLS sockets, as the program sees them, and when the handshake of each ended, as in {@link #open}. */
   readonly #secure = new Map<Socket, number>();
+  #moved: MovedSockets | undefined;
   /** Made for the first one. */
   #dormant: DormantConnections | undefined;
   /** The adapters by which its connections move. */
@@ -53,11 +55,7 @@ export class TrackedServer {
   readonly #ownAdapters: GuardedAdapter[] = [];
   readonly #listener: TrackedServerListener;
 
-  readonly #onClose = onClose((socket) => {
-    this.#secure.delete(socket);
-    this.#movables.delete(socket);
-    if (this.#open.delete(socket)) this.#listener.ended();
-  });
+  readonly #onClose = onClose((socket) => this.#forget(socket));
   readonly #forHttp1: Http1Connections = {
     sockets: () => new Set([...this.#open.keys(), ...this.#secure.keys()]),
     acceptedAt: (socket) => {
@@ -128,6 +126,11 @@ export class TrackedServer {
   /** The sockets that the program sees. */
   get #visible(): Iterable<Socket> {
     return isTlsServer(this.server) ? this.#secure.keys() : this.#open.keys();
+  }
+
+  /** Made when connections move. */
+  get moved(): MovedSockets {
+    return (this.#moved ??= new MovedSockets(this.server, (socket) => this.#forget(socket)));
   }
 
   get size(): number {
@@ -263,6 +266,12 @@ export class TrackedServer {
     if (accepted === undefined) socket.on("close", this.#onClose);
     this.#secure.set(socket, Math.trunc(performance.now()));
   };
+
+  #forget(socket: Socket): void {
+    this.#secure.delete(socket);
+    this.#movables.delete(socket);
+    if (this.#open.delete(socket)) this.#listener.ended();
+  }
 
   #track(socket: Socket, accepted: number): void {
     if (!this.#open.has(socket)) socket.on("close", this.#onClose);

@@ -67,6 +67,11 @@ export interface Native {
   /** The descriptors of this thread's event loop that listen, and those that node:cluster shares with its workers. */
   findListeners(): number[] | number;
   /**
+   * Takes connections, whose sockets do not read or write, from this thread's event loop: each descriptor refers to `/dev/null` from
+   * then on, and stays its socket's to close. 0; -EMFILE and -ENFILE, which change nothing; -ENOSYS on macOS.
+   */
+  vacate(fds: readonly number[]): number;
+  /**
    * Counts the bytes of a TCP connection at one instant, into the four numbers of `counted`: an object for each of thousands
    * of connections would take longer than the system calls. 0; -EAGAIN if they changed during each attempt, -ENOTSUP for
    * other sockets, -EINVAL for listeners, -ENOSYS before Linux 4.1 and on macOS.

@@ -99,6 +99,14 @@ export function joinServer(server: Server, socket: Socket): void {
   Object.assign(socket, { server, _server: server });
 }
 
+/** Undoes {@link joinServer}, and the same of an accepted socket: its end does not lower the number again. */
+export function leaveServer(socket: Socket): void {
+  const joined = socket as unknown as { _server: Server | null };
+  const server = joined._server;
+  joined._server = null;
+  if (server !== null) countConnection(server, -1);
+}
+
 /** The server that accepted a connection; undefined for one that a program has made. */
 export function acceptedBy(socket: Socket): Server | undefined {
   return (socket as unknown as { _server?: Server })._server;

@@ -3,7 +3,7 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import { spawn, type ChildProcessByStdio } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
-import { connect, createServer, type AddressInfo, type Socket } from "node:net";
+import { connect, createServer, Socket, type AddressInfo } from "node:net";
 import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Readable, Writable } from "node:stream";
@@ -563,6 +563,41 @@ describe("the counters of a connection", () => {
   });
 });
 
+describe("a vacated descriptor", () => {
+  it("refers to /dev/null, is watched no longer, and leaves its connection to another holder", async () => {
+    const { fd: copy, peer } = await accepted();
+    const fd = native().duplicate(copy);
+    const socket = new Socket({ fd, readable: true, writable: true });
+    await turns();
+    (socket as unknown as { _handle: { readStop(): void } })._handle.readStop();
+    expect(watched()).toContain(fd);
+    expect(native().vacate([fd])).toBe(0);
+    expect(fs.readlinkSync(`/proc/self/fd/${fd}`)).toBe("/dev/null");
+    expect(flags(fd) & O_CLOEXEC).toBe(O_CLOEXEC);
+    expect(watched()).not.toContain(fd);
+    fs.writeSync(copy, "still here");
+    expect(String(await once(peer, "data"))).toBe("still here");
+    const closed = once(socket, "close");
+    socket.destroy();
+    await closed;
+  });
+
+  it("must be open", () => {
+    expect(native().vacate([2 ** 20])).toBe(-EBADF);
+    expect(native().vacate([])).toBe(0);
+  });
+});
+
+/** The descriptors that any set of this process watches. */
+function watched(): number[] {
+  return fs.readdirSync("/proc/self/fd").flatMap((fd) => {
+    // That of the directory is closed by now.
+    const path = `/proc/self/fdinfo/${fd}`;
+    const info = fs.existsSync(path) ? fs.readFileSync(path, "latin1") : "";
+    return [...info.matchAll(/^tfd:\s+(\d+)/gm)].map(([, watchedFd]) => Number(watchedFd));
+  });
+}
+
 describe("a memory file", () => {
   it("a sealed memory file can be read, but not changed", () => {
     const fd = own(native().memfdCreate("handover-test"));
@@ -840,6 +875,7 @@ describe("a wrong argument", () => {
     ["listen", "`backlog` must be an integer from 0 to 2147483647, got -1", RangeError, [1, -1]],
     ["duplicate", `${fdWords} a boolean`, TypeError, [true]],
     ["shutdown", `${fdWords} undefined`, TypeError, []],
+    ["vacate", "`fds` must be an array, got undefined", TypeError, []],
     ["connectionCounters", `${fdWords} undefined`, TypeError, []],
     ["connectionCounters", "`counted` must be a Float64Array of 4, got undefined", TypeError, [1]],
     [
