@@ -2,7 +2,7 @@ import type { Exchange, DeliveryHandler, Offered, SubscriptionOptions } from "..
 import type { HostsStatus, SeatHost, StateHosts } from "../exchange/hosts.js";
 import { makeRefusal, type Parcel, type Peer } from "../exchange/parcel.js";
 import { withTimeout } from "../util/timeout.js";
-import type { Engine, Wake } from "./engine.js";
+import type { Engine, OtherSeat, Wake } from "./engine.js";
 import { EngineDirectory } from "./engine-directory.js";
 import { HostInbox } from "./host-inbox.js";
 import { HostOutbox, withoutInternals } from "./host-outbox.js";
@@ -18,6 +18,11 @@ export class EngineHosts extends RoleHosts implements StateHosts, Exchange {
   readonly #host: SeatHost;
   readonly #outbox: HostOutbox;
   readonly #inbox: HostInbox;
+  /** Those of {@link peers}, who are asked for each unit that moves, as long as the others are the same. */
+  #peers: { others: readonly OtherSeat[]; byTopic: Map<string, readonly Peer[]> } = {
+    others: [],
+    byTopic: new Map(),
+  };
   #isSweeping = false;
 
   constructor(engine: Engine, host: SeatHost) {
@@ -53,10 +58,18 @@ export class EngineHosts extends RoleHosts implements StateHosts, Exchange {
   /** Of a kind and a label, both given. */
   peers(kind: string, label?: string): readonly Peer[] {
     if (this.isAway || !this.seat.isHeld) return [];
+    const { others } = this.seat;
+    if (this.#peers.others !== others) this.#peers = { others, byTopic: new Map() };
+    const { byTopic } = this.#peers;
+    const key = `${kind}\0${label}`;
+    const known = byTopic.get(key);
+    if (known !== undefined) return known;
     const topic = topicOf({ kind, label: label ?? "" });
-    return this.seat.others
+    const peers = others
       .filter(({ draining, topics }) => !draining && topics.includes(topic))
       .map(withoutInternals);
+    byTopic.set(key, peers);
+    return peers;
   }
 
   offer(parcels: readonly Parcel[]): readonly Offered[] {
@@ -98,6 +111,7 @@ export class EngineHosts extends RoleHosts implements StateHosts, Exchange {
   }
 
   protected override wake(what: Wake): void {
+    if (typeof what === "object") return this.#outbox.taken(what);
     if (what === "own") this.#outbox.wake();
     if (what === "own" || what === "offer") this.#inbox.wake();
     else super.wake(what);

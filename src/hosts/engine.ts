@@ -3,7 +3,7 @@ import type { Ownership } from "../exchange/directory.js";
 import type { Parcel, Peer, Refusal } from "../exchange/parcel.js";
 import type { RoleEngine } from "./role-engine.js";
 
-export type { EngineInspection, OtherSeat, SeatRow, Wake } from "./role-engine.js";
+export type { EngineInspection, OtherSeat, SeatRow, Taken, Wake } from "./role-engine.js";
 
 /**
  * A database, or another store, over which the hosts of a service agree on roles and move units and slots. What

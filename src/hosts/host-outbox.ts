@@ -11,6 +11,7 @@ import {
   type FoundOffer,
   type OfferKey,
   type OfferState,
+  type Taken,
 } from "./engine.js";
 import type { Seat } from "./seat.js";
 import { Repeater } from "./repeater.js";
@@ -63,6 +64,8 @@ export class HostOutbox {
   readonly #keyPrefix = `${randomUUID()} `;
   #keys = 0;
   #parked = 0;
+  /** Whether a parcel may have been taken whose number was not known yet. */
+  #isTakenEarly = false;
 
   /**
    * @param peers the processes that take parcels of a kind and label
@@ -118,6 +121,15 @@ export class HostOutbox {
   /** Something has changed about these offers. */
   wake(): void {
     if (this.#pending.size > 0) this.#looking.now();
+  }
+
+  /** Other processes need not be asked about these. */
+  taken({ taken, by }: Taken): void {
+    for (const number of taken) {
+      const pending = this.#pending.get(number);
+      if (pending !== undefined) this.#settle(pending, this.#takenBy(by));
+      else this.#isTakenEarly ||= this.#unsent.size > 0;
+    }
   }
 
   stop(): void {
@@ -186,7 +198,9 @@ export class HostOutbox {
       this.#pending.set(number, one);
       if (one.wish !== "none") this.#want(one, one.wish);
     }
-    this.#looking.later();
+    if (this.#isTakenEarly) this.#looking.now();
+    else this.#looking.later();
+    this.#isTakenEarly = false;
   }
 
   /** The engine may have received an offer that it has not answered: to send it again could run a unit twice. */

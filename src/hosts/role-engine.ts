@@ -44,8 +44,17 @@ export interface RoleEngine {
 /** What an engine says of itself. */
 export type EngineInspection = Pick<EngineReport, "server" | "schema" | "problems">;
 
-/** What may have changed: offers, the other seats, roles; or something about this seat's own offers and claims. */
-export type Wake = "offer" | "seat" | "role" | "own";
+/**
+ * What may have changed: offers, the other seats, roles; or something about this seat's own offers and claims. Or it is known:
+ * parcels of this seat were taken.
+ */
+export type Wake = "offer" | "seat" | "role" | "own" | Taken;
+
+export interface Taken {
+  readonly taken: readonly number[];
+  /** The seat. */
+  readonly by: string;
+}
 
 /** A process of the service, as the others see it. */
 export interface SeatRow extends Peer {

@@ -26,8 +26,8 @@ export class PostgresEngine implements Engine {
   readonly name = "postgres";
   readonly service: string;
   readonly lease: number;
-  readonly batch = 250;
-  readonly round = 250;
+  readonly batch = 500;
+  readonly round = 500;
   readonly window = 1_000;
   readonly questionBytes = 4 * 1024 * 1024;
   readonly maxBody: number;
@@ -136,33 +136,27 @@ export class PostgresEngine implements Engine {
   }
 
   async offer(seat: string, drafts: readonly Draft[]): Promise<(number | undefined)[]> {
-    const sizes = drafts.map(({ parcel }) => parcel.body.length);
-    let start = 1;
-    const starts = sizes.map((size) => (start += size) - size);
-    const column = (of: (draft: Draft) => unknown): unknown[] => drafts.map(of);
+    let bytes = 0;
+    const offers = drafts.map(({ key, fence, parcel }) => {
+      const { kind, label, id, version, codec, ttl, body } = parcel;
+      const start = bytes + 1;
+      bytes += body.length;
+      const names = { kind, label: wholeName(label), id: wholeName(id) };
+      const place = { key, topic: topicOf(parcel), unit: unitOf(parcel), ...names };
+      return { ...place, fence, version, codec, ttl, start, size: body.length };
+    });
     const { rows } = await this.#session.query(
       STATEMENTS.offer,
       [
         this.service,
         seat,
         this.#session.channel,
-        column(({ key }) => key),
-        column(({ parcel }) => topicOf(parcel)),
-        column(({ parcel }) => parcel.kind),
-        column(({ parcel }) => wholeName(parcel.label)),
-        column(({ parcel }) => unitOf(parcel) ?? null),
-        column(({ parcel }) => wholeName(parcel.id)),
-        column(({ fence }) => fence),
-        column(({ parcel }) => parcel.version),
-        column(({ parcel }) => parcel.codec),
+        JSON.stringify(offers),
         // In an array each would be sent as digits, which blocks the event loop.
         Buffer.concat(drafts.map(({ parcel }) => parcel.body)),
-        column(({ parcel }) => parcel.ttl ?? null),
         drafts[0]!.key,
-        starts,
-        sizes,
       ],
-      drafts.reduce((bytes, { parcel }) => bytes + parcel.body.length, 0),
+      bytes,
     );
     return numbersOf(drafts, rows);
   }

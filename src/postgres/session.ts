@@ -35,7 +35,7 @@ export class Session {
     const { open, isOwn, listen, lease, migrate } = this.#settings;
     const heard = (payload: string): void => {
       if (payload === "") for (const what of ["seat", "offer", "role", "own"] as const) wake(what);
-      else if (payload === seat()) wake("own");
+      else if (payload.startsWith(seat())) wake(ownWake(payload));
       else if (WAKES.has(payload)) wake(payload as Wake);
     };
     const timeout = Math.min(LONGEST_ANSWER, lease / 3);
@@ -120,6 +120,13 @@ async function schemaVersion(asked: Promise<ResultLike>): Promise<number> {
     return { rows: [] };
   });
   return Number(rows[0]?.["version"] ?? 0);
+}
+
+/** Of what was told to this seat alone: `SEAT`, or `SEAT TAKER NUMBER,NUMBER,…` of parcels that were taken. */
+function ownWake(payload: string): Wake {
+  const [, by, numbers] = payload.split(" ");
+  if (by === undefined || numbers === undefined) return "own";
+  return { by, taken: numbers.split(",").map(Number) };
 }
 
 function describeSchema(version: number): string {

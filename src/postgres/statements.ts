@@ -8,6 +8,9 @@ const SKIP = 2 ** 24;
 /** Bytes of the bodies that one step claims of one topic, unless the first is larger. */
 const LARGEST_STEP = 4 * 1024 * 1024;
 
+/** Characters of the numbers in one message: PostgreSQL takes messages of less than 8,000 bytes. */
+const LONGEST_NEWS = 7_000;
+
 /** Rows of each kind that one sweep removes. Their order leads to an index: the table may have many dead rows. */
 const MOST_SWEPT = 1_000;
 
@@ -148,19 +151,19 @@ export const STATEMENTS = {
     from free where u.ctid = free.ctid returning u.name, u.fence`,
 
   /**
-   * $1 service, $2 seat, $3 channel, then columns: $4 keys, $5 topics, $6 kinds, $7 labels, $8 units, $9 ids, $10 fences,
-   * $11 versions, $12 codecs, $13 all bodies in one, $14 ttls in ms; $15 the key of the first; $16 where each body begins, from 1, $17 and its bytes
+   * $1 service, $2 seat, $3 channel, $4 the offers, with the ttl in ms, where each body begins, from 1, and its bytes; $5 all
+   * bodies in one; $6 the key of the first. They are JSON: an array of each column would keep the client busy.
    */
   offer: `with open as (
-      select z.seat from handover.seat z where z.seat = $2 and ${ALIVE} and not ($15 = any (z.voided)) for share),
+      select z.seat from handover.seat z where z.seat = $2 and ${ALIVE} and not ($6 = any (z.voided)) for share),
     offered as (
       insert into handover.offer (service, topic, kind, label, unit, id, seat, key, fence, version, codec, body, offered, expires)
       select $1, x.topic, x.kind, x.label, x.unit, x.id, $2, x.key,
         greatest(x.fence, u.fence, (select f.fence from handover.fence f where f.service = $1)), x.version, x.codec,
-        substring($13::bytea from x.start for x.size), now(),
+        substring($5::bytea from x.start for x.size), now(),
         now() + x.ttl * interval '1 ms'
-      from unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::bigint[], $11::int[],
-        $12::text[], $14::float8[], $16::int[], $17::int[]) with ordinality
+      from rows from (json_to_recordset($4::json) as (key text, topic text, kind text, label text, unit text, id text,
+        fence bigint, version int, codec text, ttl float8, start int, size int)) with ordinality
         x (key, topic, kind, label, unit, id, fence, version, codec, ttl, start, size, n)
       join open on true
       left join lateral (
@@ -231,7 +234,11 @@ export const STATEMENTS = {
     claimed as (
       update handover.offer o set claimant = $2, fence = greatest(o.fence + 1, ${NOW_FENCE}) from wanted w
       where o.seq = w.seq returning o.*),
-    told as (select pg_notify($3, d.seat::text) from (select distinct seat from done) d)
+    told as (
+      select pg_notify($3, case when length(g.numbers) < ${LONGEST_NEWS} then concat_ws(' ', g.seat, $2, g.numbers) else g.seat::text end)
+        from (select seat, string_agg(seq::text, ',') as numbers from gone group by seat) g
+      union all
+      select pg_notify($3, k.seat::text) from (select distinct seat from kept) k)
     select 'settled' as what, d.seq, null::text as kind, null::text as label, null::text as id, null::int as version,
       null::text as codec, null::bytea as body, null::bigint as fence, null::uuid as seat, null::float8 as age, false as withdrawn
       from done d

@@ -1,6 +1,12 @@
 import { Pool } from "pg";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
-import { migrate, migrationText, postgres, type PoolLike } from "../../dist/postgres/index.js";
+import {
+  migrate,
+  migrationText,
+  postgres,
+  type ClientLike,
+  type PoolLike,
+} from "../../dist/postgres/index.js";
 import { MIGRATIONS, SCHEMA_VERSION } from "../../dist/postgres/schema.js";
 import { STATEMENTS } from "../../dist/postgres/statements.js";
 import { joinHosts } from "../support/hosts.js";
@@ -191,6 +197,36 @@ describe("the connection", () => {
     await expect.poll(() => owner.hosts.exchange.peers("unit", "room")).toHaveLength(1);
     const units = ids.map((id) => parcel(id, { kind: "unit", label: "room" }));
     expect(await offer(owner.hosts.exchange, ...units)).toEqual(ids.map(() => taken));
+  });
+
+  test("an owner is told which of its units were taken, and need not ask", async () => {
+    const pool = new Pool({ connectionString: server.url });
+    onTestFinished(async () => pool.end());
+    const connect = pool.connect.bind(pool) as PoolLike["connect"];
+    const cannotLook: PoolLike = {
+      connect: (connected) =>
+        connect((error, client) => {
+          const query = client?.query.bind(client);
+          if (query !== undefined && !patched.has(client!)) {
+            patched.add(client!);
+            client!.query = async (question) =>
+              query(question.text === STATEMENTS.look ? { text: "select 1 / 0" } : question);
+          }
+          connected(error, client);
+        }),
+    };
+    const patched = new WeakSet<ClientLike>();
+    const options = { service: "told", lease: 60_000 };
+    const owner = joinHosts(postgres({ ...options, pool: cannotLook, migrate: true }));
+    const other = joinHosts(server.exchange(options));
+    other.hosts.exchange.subscribe("unit", "room", () => "taken");
+    const ids = Array.from({ length: 1_200 }, (_, n) => String(n));
+    await owner.hosts.directory.own("room", ids);
+    await expect.poll(() => owner.hosts.exchange.peers("unit", "room")).toHaveLength(1);
+    const units = ids.map((id) => parcel(id, { kind: "unit", label: "room" }));
+    const settlements = await offer(owner.hosts.exchange, ...units);
+    expect(settlements).toEqual(ids.map(() => taken));
+    await owner.hosts.leave();
   });
 
   test("a move reads the rows of its units, and not those of all units of the service", async () => {

@@ -299,6 +299,8 @@ export class UnitRegistry implements Units<unknown, unknown> {
     const unit: Unit = new Unit(this.#kind, id, state, fence, (left) => {
       // Between hosts it went with the parcel; the next holder of the seat has it with the seat.
       if (!this.#isGlobal || !unit.hasLeft) this.#claims?.disown(left);
+      // Its state would stay in memory until all others have left.
+      if (unit.phase === "moved") this.#units.delete(id);
     });
     this.#units.set(id, unit);
     unit.started.catch(() => end(unit));

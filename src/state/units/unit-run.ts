@@ -7,19 +7,29 @@ import type { AttachedSocket, UnitKind } from "./unit-definition.js";
 export class UnitRun {
   /** Resolves with the result of `run`. */
   readonly started: Promise<unknown>;
-  readonly #controller = new AbortController();
+  /** Made when the program asks for the signal: 100,000 of them would keep the garbage collector busy. */
+  #controller: AbortController | undefined;
+  #hasAborted = false;
   #isStarted = false;
   #value: unknown;
   #sockets: Set<AttachedSocket> | undefined;
 
   /** Calls `run` at once. */
   constructor({ definition }: UnitKind, id: string, state: unknown, fence: number) {
-    const { signal } = this.#controller;
+    const signal = (): AbortSignal => this.#signal;
     const attach = (socket: AttachedSocket): void => {
       (this.#sockets ??= new Set()).add(socket);
       holdOpen(socket);
     };
-    this.started = this.#start(() => definition.run(id, state, { signal, fence, attach }));
+    this.started = this.#start(() =>
+      definition.run(id, state, {
+        get signal() {
+          return signal();
+        },
+        fence,
+        attach,
+      }),
+    );
     this.started.catch(() => {});
   }
 
@@ -34,12 +44,13 @@ export class UnitRun {
   }
 
   get hasAborted(): boolean {
-    return this.#controller.signal.aborted;
+    return this.#hasAborted;
   }
 
   /** The unit no longer runs in this process. */
   abort(): void {
-    this.#controller.abort(ENDED);
+    this.#hasAborted = true;
+    this.#controller?.abort(ENDED);
   }
 
   /** The unit runs in another process: the clients that are attached connect again, and find it there. */
@@ -61,6 +72,12 @@ export class UnitRun {
   detachSockets(): void {
     for (const socket of this.#sockets ?? []) letClose(socket);
     this.#sockets = undefined;
+  }
+
+  get #signal(): AbortSignal {
+    this.#controller ??= new AbortController();
+    if (this.#hasAborted) this.#controller.abort(ENDED);
+    return this.#controller.signal;
   }
 
   async #start(run: () => unknown): Promise<unknown> {
