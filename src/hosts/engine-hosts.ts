@@ -46,7 +46,7 @@ export class EngineHosts extends RoleHosts implements StateHosts, Exchange {
   }
 
   override async leave(): Promise<void> {
-    if (this.seat.state === "held") await withTimeout(LAST_WORD, this.directory.flush());
+    if (this.seat.state === "held" && !this.isAway) await withTimeout(LAST_WORD, this.directory.flush());
     for (const part of [this.#outbox, this.#inbox, this.directory]) part.stop();
     await super.leave();
   }

@@ -114,8 +114,9 @@ export class RoleHosts implements Hosts {
   async leave(): Promise<void> {
     this.#isLeft = true;
     if (this.#isGiven) this.seat.give();
-    await withTimeout(LAST_WORD, this.seat.leave());
-    await withTimeout(LAST_WORD, this.#engine.close()).catch(() => {});
+    const timeout = this.isAway ? LAST_TRY : LAST_WORD;
+    await withTimeout(timeout, this.seat.leave());
+    await withTimeout(timeout, this.#engine.close()).catch(() => {});
   }
 
   status(): HostsStatus {
@@ -149,3 +150,6 @@ const SEAT_KIND = "seat";
 
 /** ms for a word to the engine that is not waited for any longer. */
 export const LAST_WORD = 5_000;
+
+/** ms for a word to an engine that has not answered before. */
+const LAST_TRY = 500;

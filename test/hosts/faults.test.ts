@@ -122,29 +122,6 @@ describe("a database that fails while units move", () => {
     expect([...taken.values()]).toEqual(all.map(() => 1));
     expect([...running[0]!, ...running[1]!].toSorted()).toEqual(all.toSorted());
   });
-
-  test("a database that does not answer at a stop is given up, and the units are stopped with their states", async () => {
-    const proxy = await StallingProxy.start(server.port);
-    onTestFinished(() => proxy.close());
-    const database = {
-      service: `faults ${services++}`,
-      url: `postgres://postgres@127.0.0.1:${proxy.port}/postgres`,
-      lease: 12_000,
-      migrate: true,
-    };
-    const a = await Actor.start("on-several-hosts.js", { database });
-    await a.tell("startAll", ids(20));
-    const b = await Actor.start("on-several-hosts.js", { database });
-    await expect
-      .poll(async () => server.query("select from handover.seat where service = $1", [database.service]))
-      .toHaveLength(2);
-    proxy.stall();
-    a.kill("SIGTERM");
-    await expect.poll(() => a.said("stop").length).toBe(20);
-    expect(b.said("run")).toEqual([]);
-    const { units } = await a.leaves("stopped");
-    expect(units).toMatchObject({ room: { moved: 0, stopped: 20 } });
-  });
 });
 
 describe("a process that does not run for longer than its lease", () => {

@@ -55,7 +55,8 @@ export class UnitDrain {
     if (previous !== undefined) await Promise.race([previous, this.#context.over]);
     this.#setTimes();
     const { name, scope } = this.#kind;
-    const route = this.#context.routeOf(UNIT_KIND, name, scope === "global");
+    const { unitTimeout } = this.#settings;
+    const route = this.#context.routeOf(UNIT_KIND, name, scope === "global", unitTimeout);
     // A successor that does not answer must not take the time to stop the units.
     this.#route =
       (await Promise.race([route, this.#stopTime])) ?? new Route(undefined, false, UNIT_KIND, name);
