@@ -403,14 +403,17 @@ test("fifty connections move through twenty upgrades, and no descriptor is left 
   const clients = await Client.openAll(port, 50);
   const used = clients.slice(0, 25);
   const counts: number[] = [];
+  let last = 0;
   for (let generation = 1; generation <= 20; generation++) {
     const { pid } = await service.replace();
     await service.until("alone", { pid });
     counts.push(descriptorCount(pid));
+    last = pid;
     const answers = await Promise.all(used.map((client) => client.ask()));
     expect(answers).toEqual(used.map(() => String(generation)));
   }
-  expect(new Set(counts).size).toBe(1);
+  // A process may have a file open for a moment.
+  await expect.poll(() => descriptorCount(last)).toBe(Math.min(...counts));
   expect(await Promise.all(clients.map((client) => client.ask()))).toEqual(clients.map(() => "20"));
   expect(service.noise).toBe("");
 });
