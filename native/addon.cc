@@ -228,6 +228,7 @@ Napi::Value SpawnJs(const CallbackInfo& info) {
   program.arguments = arguments.CStrings(1, "words");
   program.environment = arguments.CStrings(2, "environment");
   program.directory = arguments.CString(3, "directory");
+  program.leads_group = arguments.OptionalBoolean(5, "leadsGroup");
   return Number(info, Spawn(program, arguments.Fds(4, "fds", kMaxFds)));
 }
 

@@ -71,9 +71,10 @@ struct Attributes {
   posix_spawnattr_t value;
 
   // As uv_spawn() does it. Signals from 32 on are left alone: libc uses some of them.
-  Attributes() {
+  explicit Attributes(bool leads_group) {
     posix_spawnattr_init(&value);
-    posix_spawnattr_setflags(&value, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
+    short group = leads_group ? POSIX_SPAWN_SETPGROUP : 0;
+    posix_spawnattr_setflags(&value, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | group);
     sigset_t signals;
     sigemptyset(&signals);
     posix_spawnattr_setsigmask(&value, &signals);
@@ -173,7 +174,7 @@ pid_t Spawn(const Program& program, const std::vector<int>& fds) {
   if (result < 0) return result;
   int error = add_chdir(&actions.value, program.directory.c_str());
   if (error != 0) return -error;
-  Attributes attributes;
+  Attributes attributes(program.leads_group);
   pid_t pid;
   error = posix_spawn(&pid, program.path.c_str(), &actions.value, &attributes.value,
                       Pointers(program.arguments).data(), Pointers(program.environment).data());

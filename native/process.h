@@ -19,6 +19,8 @@ struct Program {
   std::vector<std::string> environment;
   // In which a relative `path` begins.
   std::string directory;
+  // Whether it leads a process group of its own.
+  bool leads_group = false;
 };
 
 // How a process ended: by a signal, or with a code.

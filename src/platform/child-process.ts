@@ -16,6 +16,8 @@ export interface Program {
   args: readonly string[];
   cwd: string;
   env: NodeJS.ProcessEnv;
+  /** Whether it leads a process group of its own, which is killed with it. Default: it is in the group of this process. */
+  leadsGroup?: boolean;
 }
 
 /** How a process exited: by a code, or by a signal. Neither is known if another part of this process has reaped it. */
@@ -45,7 +47,7 @@ export async function startProgram(program: Program, fds: readonly number[]): Pr
   try {
     // Only Node knows what its permissions allow.
     const pid = process.permission === undefined ? startBySystem(program, fds) : undefined;
-    return pid === undefined ? await startByNode(program, fds) : new OwnChild(pid);
+    return pid === undefined ? await startByNode(program, fds) : new OwnChild(pid, program.leadsGroup);
   } catch (error) {
     throw directoryError(program.cwd) ?? error;
   }
@@ -53,15 +55,15 @@ export async function startProgram(program: Program, fds: readonly number[]): Pr
 
 /** The pid; undefined where the system cannot do it. */
 function startBySystem(program: Program, fds: readonly number[]): number | undefined {
-  const { file, argv0, args, cwd } = program;
+  const { file, argv0, args, cwd, leadsGroup = false } = program;
   const env = Object.entries(program.env).flatMap(([name, value]) =>
     value === undefined ? [] : [`${name}=${value}`],
   );
   let failure = -ENOENT;
   for (const path of placesOf(program)) {
-    let pid = native().spawn(path, [argv0, ...args], env, cwd, fds);
+    let pid = native().spawn(path, [argv0, ...args], env, cwd, fds, leadsGroup);
     // A script without `#!`.
-    if (pid === -ENOEXEC) pid = native().spawn(SHELL, [SHELL, path, ...args], env, cwd, fds);
+    if (pid === -ENOEXEC) pid = native().spawn(SHELL, [SHELL, path, ...args], env, cwd, fds, leadsGroup);
     if (pid >= 0) return pid;
     if (pid === -ENOSYS) return undefined;
     if (!TRY_NEXT.has(-pid)) throw spawnError(file, pid);
@@ -114,17 +116,17 @@ function directoryError(directory: string): NodeJS.ErrnoException | undefined {
 }
 
 async function startByNode(
-  { file, args, ...options }: Program,
+  { file, args, leadsGroup = false, ...options }: Program,
   fds: readonly number[],
 ): Promise<ChildProcess> {
   // Node refuses a standard descriptor that this process has closed; "ignore" gives /dev/null.
   const stdio = fds.map((fd) => (fd <= 2 && !isOpen(fd) ? "ignore" : fd));
-  const child = builtins.childProcess.spawn(file, args, { ...options, stdio });
+  const child = builtins.childProcess.spawn(file, args, { ...options, stdio, detached: leadsGroup });
   await once(child, "spawn");
   return {
     pid: child.pid!,
     exited: exitStatusOf(child),
-    kill: () => void child.kill("SIGKILL"),
+    kill: () => (leadsGroup ? killByPid(-child.pid!) : void child.kill("SIGKILL")),
     requestStatus: () => {},
     unref: () => child.unref(),
   };
@@ -168,13 +170,15 @@ class OwnChild implements ChildProcess {
   readonly exited: Promise<ExitStatus>;
   readonly #resolveExited: (status: ExitStatus) => void;
   readonly #pidfd: Pidfd | undefined;
+  readonly #leadsGroup: boolean;
   /** Runs where there is no pidfd, and where a tracer holds the exit status back. */
   #timer: NodeJS.Timeout | undefined;
   #isKeptAlive = true;
   #hasExited = false;
 
-  constructor(pid: number) {
+  constructor(pid: number, leadsGroup = false) {
     this.pid = pid;
+    this.#leadsGroup = leadsGroup;
     ownChildren.set(pid, this);
     let resolveExited!: (status: ExitStatus) => void;
     this.exited = new Promise((resolve) => (resolveExited = resolve));
@@ -187,7 +191,9 @@ class OwnChild implements ChildProcess {
 
   kill(): void {
     if (this.#hasExited) return;
-    if (this.#pidfd === undefined) killByPid(this.pid);
+    // The group has its number as long as its leader was not reaped.
+    if (this.#leadsGroup) killByPid(-this.pid);
+    else if (this.#pidfd === undefined) killByPid(this.pid);
     else this.#pidfd.kill();
   }
 

@@ -100,6 +100,7 @@ export interface Native {
    *
    * @param environment `NAME=value`
    * @param directory in which a relative `path` begins
+   * @param leadsGroup whether the process leads a process group of its own; default false
    */
   spawn(
     path: string,
@@ -107,6 +108,7 @@ export interface Native {
     environment: readonly string[],
     directory: string,
     fds: readonly number[],
+    leadsGroup?: boolean,
   ): number;
   /**
    * How one child has ended (waitid(2), without blocking), once; its pid is free from then on. -EAGAIN while it runs,

@@ -28,7 +28,8 @@ export async function runHealthCommand(
     given.push(nowhere);
     const { cwd, env } = workerCommand(settings, worker.index);
     const variables = { ...env, HANDOVER_WORKER_PID: String(worker.pid) };
-    const program = { file, argv0: file, args, cwd, env: variables };
+    // A shell that is killed leaves what it has started, which would run on and pile up from check to check.
+    const program = { file, argv0: file, args, cwd, env: variables, leadsGroup: true };
     const child = await startProgram(program, [nowhere, nowhere, other]);
     // Its stderr ends only when this process has closed it, too.
     closeAll(given.splice(0));

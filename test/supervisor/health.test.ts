@@ -1,4 +1,4 @@
-import { writeFileSync, writeSync } from "node:fs";
+import { readFileSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { HealthChecks } from "../../dist/supervisor/health-checks.js";
@@ -114,13 +114,16 @@ describe("a command of --health", () => {
     await service.stop();
   });
 
-  test("is killed after its time", async () => {
-    const health = command("exec sleep 100");
-    const service = Supervised.begin("obeys-work.js", { workers: 1, health, restarts: 0 });
+  test("is killed after its time, with what it has started", async () => {
+    const cwd = temporaryDirectory();
+    const health = command("sleep 1000 & echo $! > child; wait");
+    const service = Supervised.begin("obeys-work.js", { workers: 1, health, restarts: 0, cwd });
     expect(await service.service.untilNoise(/it is not healthy: sh did .*/)).toContain(
       "not exit within 5000 ms",
     );
     await service.ends(1);
+    const child = Number(readFileSync(join(cwd, "child"), "utf8"));
+    await expect.poll(() => isRunning(child)).toBe(false);
   });
 });
 
@@ -205,4 +208,13 @@ function fakeWorker(probe: (fd: number) => void): WorkerProcess {
     probe: (_name: string | undefined, fd: number) => probe(fd),
   };
   return worker as unknown as WorkerProcess;
+}
+
+/** Whether a process has memory: one that has ended may wait to be reaped. */
+function isRunning(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`).length > 0;
+  } catch {
+    return false;
+  }
 }
