@@ -59,6 +59,7 @@ describe.each(systems)("a system %s", (_, faults, way) => {
     await running.service.replace();
     const { standard } = await running.service.until("listening", { generation: 1 });
     const before = (await running.service.until("listening", { generation: 0 }))["standard"] as string[];
+    expect(before[0]).toBe("/dev/zero");
     expect(standard).toEqual(["/dev/null", ...before.slice(1)]);
     await finish(running, running.service.accepting!.pid);
   });
