@@ -72,6 +72,8 @@ function wordsFor(reason: string, http: number, user: string | undefined): strin
     return 'it knows no users: leave "username" and "password" out';
   if (/permission denied/.test(reason))
     return `the user "${user}" may not read and write the keys of the service`;
+  if (/database space exceeded/.test(reason))
+    return `its space is used up (${reason}): raise --quota-backend-bytes of etcd, or compact and defragment it, and disarm its alarm`;
   if (/larger than max|request is too large/.test(reason))
     return `the request is too large (${reason}): raise --max-request-bytes of etcd, or lower "maxBody"`;
   if (/HTTP request to an HTTPS server/.test(reason)) return "it speaks TLS: the endpoint begins with https:";

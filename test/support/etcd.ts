@@ -23,23 +23,31 @@ export class Etcd {
   readonly #flags: readonly string[];
   readonly #user: { uid: number; gid: number } | undefined;
   readonly #scheme: "http" | "https";
+  #cluster: string | undefined;
   #process: ChildProcess | undefined;
 
   /** @param flags of its command line; with those of TLS it must be told so */
   static async start(flags: readonly string[] = [], scheme: "http" | "https" = "http"): Promise<Etcd> {
-    const directory = mkdtempSync(join(tmpdir(), "handover-etcd-"));
-    const user = process.getuid!() === 0 ? { uid: NOBODY, gid: NOBODY } : undefined;
-    if (user !== undefined) chownSync(directory, user.uid, user.gid);
-    const server = new Etcd(directory, [await freePort(), await freePort()], flags, user, scheme);
+    const server = new Etcd(...(await place()), flags, scheme);
     await server.run();
     return server;
+  }
+
+  /** Members of one cluster, which answer as soon as most of them run. */
+  static async cluster(count: number): Promise<Etcd[]> {
+    const members: Etcd[] = [];
+    while (members.length < count) members.push(new Etcd(...(await place()), [], "http"));
+    const all = members.map((member) => `${member.#name}=${member.#peers}`).join(",");
+    for (const member of members) member.#cluster = all;
+    await Promise.all(members.map(async (member) => member.run()));
+    return members;
   }
 
   private constructor(
     directory: string,
     [port, peerPort]: readonly [number, number],
-    flags: readonly string[],
     user: { uid: number; gid: number } | undefined,
+    flags: readonly string[],
     scheme: "http" | "https",
   ) {
     this.#directory = directory;
@@ -54,15 +62,33 @@ export class Etcd {
     return `${this.#scheme}://127.0.0.1:${this.port}`;
   }
 
+  get #peers(): string {
+    return `http://127.0.0.1:${this.#peerPort}`;
+  }
+
+  get #name(): string {
+    return `member-${this.port}`;
+  }
+
+  /** Whether it leads the cluster. */
+  async isLeader(): Promise<boolean> {
+    const { leader, header } = (await this.ask("/v3/maintenance/status", {})) as {
+      leader: string;
+      header: { member_id: string };
+    };
+    return leader === header.member_id;
+  }
+
   /** Starts it, again after it was killed. Resolves when it answers. */
   async run(): Promise<void> {
-    const peers = `http://127.0.0.1:${this.#peerPort}`;
+    const peers = this.#peers;
     const addresses = {
+      name: this.#name,
       "listen-client-urls": this.url,
       "advertise-client-urls": this.url,
       "listen-peer-urls": peers,
       "initial-advertise-peer-urls": peers,
-      "initial-cluster": `default=${peers}`,
+      "initial-cluster": this.#cluster ?? `${this.#name}=${peers}`,
     };
     const flags = Object.entries(addresses).flatMap(([name, value]) => [`--${name}`, value]);
     const server = spawn("etcd", ["--data-dir", join(this.#directory, "data"), ...flags, ...this.#flags], {
@@ -137,4 +163,12 @@ export class Etcd {
   async expire(seat: string): Promise<void> {
     await this.ask("/v3/lease/revoke", { ID: leaseOf(seat) });
   }
+}
+
+/** A directory, two ports, and the user that runs it. */
+async function place(): Promise<[string, [number, number], { uid: number; gid: number } | undefined]> {
+  const directory = mkdtempSync(join(tmpdir(), "handover-etcd-"));
+  const user = process.getuid!() === 0 ? { uid: NOBODY, gid: NOBODY } : undefined;
+  if (user !== undefined) chownSync(directory, user.uid, user.gid);
+  return [directory, [await freePort(), await freePort()], user];
 }
