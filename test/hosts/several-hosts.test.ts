@@ -48,15 +48,13 @@ describe.each(ENGINES)("over %s", (engine) => {
       expect(await b.tell("where", "x")).toMatchObject({ pid: a.pid, address: "10.0.0.1:80" });
       const hosts = async (): Promise<unknown> =>
         jsonLines(await handover("status", a.pid, "--json"))[0]!["hosts"];
-      await expect
-        .poll(hosts)
-        .toMatchObject({
-          engine: server.name,
-          lease: "held",
-          offered: 0,
-          parked: 0,
-          peers: [{ pid: b.pid }],
-        });
+      await expect.poll(hosts).toMatchObject({
+        engine: server.name,
+        lease: "held",
+        offered: 0,
+        parked: 0,
+        peers: [{ pid: b.pid }],
+      });
       const { stdout } = await handover("status", a.pid);
       expect(stdout).toMatch(
         new RegExp(

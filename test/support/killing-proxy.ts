@@ -5,13 +5,19 @@ import { deferred } from "../../dist/util/deferred.js";
 /** When the database is killed: before a statement reaches it, or when it is done and the answer is not passed on. */
 export type Moment = "before" | "after";
 
+/** How a statement is recognized, and its answer, in the bytes of the protocol. */
+export interface Statement {
+  readonly asked: string;
+  readonly answered: string | Buffer;
+}
+
 /** A proxy before a database, which meets one statement of all that pass. */
 export class KillingProxy {
   /** Resolves when the statement was met and `meet` has ended. */
   readonly met: Promise<void>;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
-  readonly #statement: string;
+  readonly #statement: Statement;
   readonly #moment: Moment;
   readonly #meet: () => void;
   #isArmed = true;
@@ -19,7 +25,7 @@ export class KillingProxy {
   /** @param meet is called once. Nothing more passes on that connection */
   static async start(
     target: number,
-    statement: string,
+    statement: Statement,
     moment: Moment,
     meet: () => Promise<void>,
   ): Promise<KillingProxy> {
@@ -29,7 +35,7 @@ export class KillingProxy {
     return proxy;
   }
 
-  private constructor(target: number, statement: string, moment: Moment, meet: () => Promise<void>) {
+  private constructor(target: number, statement: Statement, moment: Moment, meet: () => Promise<void>) {
     this.#statement = statement;
     this.#moment = moment;
     const { promise, resolve } = deferred<void>();
@@ -62,7 +68,7 @@ export class KillingProxy {
       });
     }
     client.on("data", (data) => {
-      if (this.#isArmed && data.includes(this.#statement)) {
+      if (this.#isArmed && data.includes(this.#statement.asked)) {
         this.#isArmed = false;
         isAsked = true;
         isMet = this.#moment === "before";
@@ -71,7 +77,7 @@ export class KillingProxy {
       if (!isMet) database.write(data);
     });
     database.on("data", (data) => {
-      if (isAsked && !isMet && data.includes(READY)) {
+      if (isAsked && !isMet && data.includes(this.#statement.answered)) {
         isMet = true;
         this.#meet();
       }
@@ -81,4 +87,4 @@ export class KillingProxy {
 }
 
 /** The message with which PostgreSQL says that the transaction is done. */
-const READY = Buffer.from("Z\0\0\0\u0005I", "latin1");
+export const READY = Buffer.from("Z\0\0\0\u0005I", "latin1");
