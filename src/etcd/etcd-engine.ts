@@ -114,7 +114,9 @@ export class EtcdEngine implements Engine {
 
   async beat(seat: SeatRow, former?: string): Promise<OtherSeat[] | undefined> {
     this.#watch?.follow(seat.seat);
-    return this.#seats.beat(seat, former);
+    const others = await this.#seats.beat(seat, former);
+    if (others !== undefined) this.#watch?.expectEcho();
+    return others;
   }
 
   async renew(seat: string): Promise<boolean> {

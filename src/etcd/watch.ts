@@ -21,15 +21,21 @@ export class Watch {
     this.#wake = wake;
   }
 
-  /**
-   * For each beat of this process, which rings the bell of its seat: a stream that has not told of the last one is dead, though its
-   * connection has not ended.
-   */
+  /** Listens to what concerns a seat. Each beat of the seat rings its bell, and {@link expectEcho} follows it. */
   follow(seat: string): void {
-    const isAlive = this.#seat === seat && (this.#timer !== undefined || this.#hasHeard);
+    const isSame = this.#seat === seat;
     this.#seat = seat;
     this.#hasHeard = false;
-    if (!isAlive) this.#listen();
+    if (!isSame) this.#listen();
+  }
+
+  /** A stream that does not tell of a bell that this process has rung is dead, though its connection has not ended. */
+  expectEcho(): void {
+    if (this.#hasHeard || this.#timer !== undefined) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      if (!this.#hasHeard) this.#listen();
+    }, ECHO);
   }
 
   /** Something may have happened that was not told. */
@@ -58,8 +64,7 @@ export class Watch {
       ].join("\n"),
       (line) => this.#heard(line),
       () => {
-        this.#end = undefined;
-        this.#timer = setTimeout(() => this.#listen(), RETRY);
+        this.#listenAgain();
       },
     );
   }
@@ -69,13 +74,18 @@ export class Watch {
     const { result } = JSON.parse(line) as { result?: WatchResult };
     if (result === undefined || result.canceled === true) {
       this.#end?.();
-      this.#end = undefined;
-      this.#timer = setTimeout(() => this.#listen(), RETRY);
+      this.#listenAgain();
       return;
     }
     if (result.created === true && --this.#missing === 0) this.wakeAll();
     for (const { kv } of result.events ?? [])
       this.#wake(this.#meaningOf(Buffer.from(kv.key, "base64").toString()));
+  }
+
+  #listenAgain(): void {
+    this.#end = undefined;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#listen(), RETRY);
   }
 
   #meaningOf(key: string): Wake {
@@ -98,3 +108,6 @@ function range(key: string, end?: string): string {
 
 /** ms until a stream that has ended is asked for again. */
 const RETRY = 100;
+
+/** ms after a beat in which the stream must have told of it. */
+const ECHO = 1_000;

@@ -1,3 +1,5 @@
+import { once } from "node:events";
+import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { etcd } from "../../dist/etcd/index.js";
 import type { Settlement } from "../../dist/exchange/parcel.js";
@@ -24,6 +26,53 @@ function runs(host: Host): Set<string> {
 async function peers(host: Host, count: number): Promise<void> {
   await expect.poll(() => host.hosts.exchange.peers("unit", "room")).toHaveLength(count);
 }
+
+/** A proxy that can keep what the watches are told, as if their connections were half open. It notes beats, and watches. */
+async function beforeWatches(target: number): Promise<{ port: number; seen: string[]; stall: () => void }> {
+  const seen: string[] = [];
+  let stalled = new Set<Socket>();
+  const watches = new Set<Socket>();
+  const proxy = createServer((client) => {
+    const server = connect(target, "127.0.0.1");
+    for (const [one, other] of [
+      [client, server],
+      [server, client],
+    ] as const)
+      one.on("error", () => {}).on("close", () => other.destroy());
+    client.on("data", (data) => {
+      if (data.includes("POST /v3/watch ")) watches.add(client);
+      for (const what of ["watch", "lease/keepalive"])
+        if (data.includes(`POST /v3/${what} `)) seen.push(what);
+      server.write(data);
+    });
+    server.on("data", (data) => {
+      if (!stalled.has(client)) client.write(data);
+    });
+    onTestFinished(() => void client.destroy());
+  }).listen(0, "127.0.0.1");
+  await once(proxy, "listening");
+  onTestFinished(() => void proxy.close());
+  const stall = (): void => {
+    stalled = new Set(watches);
+    seen.splice(0);
+  };
+  return { port: (proxy.address() as AddressInfo).port, seen, stall };
+}
+
+describe("a watch", () => {
+  test("a watch whose connection is half open is replaced after the next beat, and before the one after it", async () => {
+    const server = await Etcd.start();
+    onTestFinished(async () => server.remove());
+    const { port, seen, stall } = await beforeWatches(server.port);
+    const endpoints = [`http://127.0.0.1:${port}`];
+    const { hosts } = joinHosts(etcd({ service: "half-open", lease: 6_000, endpoints }));
+    await expect.poll(() => hosts.isHeld).toBe(true);
+    await expect.poll(() => seen).toContain("lease/keepalive");
+    stall();
+    await expect.poll(() => seen).toContain("watch");
+    expect(seen.slice(0, 2)).toEqual(["lease/keepalive", "watch"]);
+  });
+});
 
 describe("TLS", () => {
   test("units move over TLS with an authority of its own and certificates of clients, and nothing is asked without them", async () => {
