@@ -112,18 +112,6 @@ describe("the connection to etcd", () => {
     expect([a.name().seat, a.failures]).toEqual([seat, []]);
   });
 
-  test("a process whose seat another process holds loses it", async () => {
-    const a = joinHosts(server.exchange({ service: "twice", lease: 3_000 }));
-    await expect.poll(() => a.hosts.isHeld).toBe(true);
-    const { seat } = a.name();
-    await server.put(
-      "twice",
-      `seat/${seat}`,
-      `another {"seat":"${seat}","generation":0,"pid":1,"topics":[]}`,
-    );
-    await expect.poll(() => a.failures).toMatchObject([{ code: "ERR_LEASE" }]);
-  });
-
   test.each([
     ["no service", { endpoints: [AWAY] }],
     ["no endpoint", { service: "a", endpoints: [] }],

@@ -33,6 +33,8 @@ export interface EngineServer {
   rows(service: string): Promise<KeptRow[]>;
   /** Ends the lease of a seat. */
   expire(seat: string): Promise<void>;
+  /** Lets another process hold a seat. */
+  occupy(service: string, seat: string): Promise<void>;
 }
 
 export interface EngineOptions {
@@ -110,6 +112,10 @@ class PostgresServer extends Server<Postgres> implements EngineServer {
     );
   }
 
+  async occupy(_: string, seat: string): Promise<void> {
+    await this.program.query("update handover.seat set holder = 'another' where seat = $1", [seat]);
+  }
+
   #options({ at = this.port, ...options }: EngineOptions): object {
     return { migrate: true, url: `postgres://postgres@127.0.0.1:${at}/postgres`, ...options };
   }
@@ -141,5 +147,10 @@ class EtcdServer extends Server<Etcd> implements EngineServer {
 
   async expire(seat: string): Promise<void> {
     await this.program.expire(seat);
+  }
+
+  async occupy(service: string, seat: string): Promise<void> {
+    const value = JSON.stringify({ seat, generation: 0, pid: 1, topics: [] });
+    await this.program.put(service, `seat/${seat}`, `another ${value}`);
   }
 }

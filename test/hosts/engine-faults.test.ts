@@ -1,0 +1,169 @@
+import { setImmediate as turn } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import type { Settlement } from "../../dist/exchange/parcel.js";
+import { Actor } from "../support/actor.js";
+import { ENGINES, startEngine, type EngineServer } from "../support/engines.js";
+import { parcel } from "../support/exchange-suite.js";
+import { joinHosts, type Host } from "../support/hosts.js";
+import { StallingProxy } from "../support/stalling-proxy.js";
+
+let server!: EngineServer;
+
+let services = 0;
+const ids = (count: number): string[] => Array.from({ length: count }, (_, n) => `r${n}`);
+
+/** Offers units, a few at a time; again if they could not be offered. Resolves with how often each was taken. */
+async function drain(owner: Host, all: readonly string[]): Promise<Map<string, number>> {
+  const taken = new Map<string, number>();
+  const queue = [...all];
+  const move = async (): Promise<void> => {
+    for (let id = queue.pop(); id !== undefined; id = queue.pop()) {
+      const [offered] = owner.hosts.exchange.offer([parcel(id, { kind: "unit", label: "room" })]);
+      const settlement: Settlement = await offered!.settled;
+      if (settlement.how === "taken") taken.set(id, (taken.get(id) ?? 0) + 1);
+      else queue.unshift(id);
+      await turn();
+    }
+  };
+  await Promise.all(Array.from({ length: 100 }, move));
+  return taken;
+}
+
+/** Takes units, and keeps those that it runs. */
+function runs(host: Host): Set<string> {
+  const running = new Set<string>();
+  host.hosts.exchange.subscribe("unit", "room", ({ id }, { signal }) => {
+    running.add(id);
+    signal.addEventListener("abort", () => running.delete(id));
+    return "taken";
+  });
+  return running;
+}
+
+async function peers(host: Host, count: number): Promise<void> {
+  await expect.poll(() => host.hosts.exchange.peers("unit", "room")).toHaveLength(count);
+}
+
+/** The offers that the engine keeps of a service. */
+const offers = async (service: string): Promise<unknown[]> =>
+  (await server.rows(service)).filter(({ what }) => what === "offer");
+
+describe.each(ENGINES)("over %s", (engine) => {
+  beforeAll(async () => {
+    server = await startEngine(engine);
+  });
+  afterAll(async () => server.remove());
+
+  describe("a database that fails while units move", () => {
+    test.each(["killed and started again", "cut off again and again"])(
+      "a database that is %s loses no unit, and no unit runs twice",
+      async (how) => {
+        const proxy = await StallingProxy.start(server.port);
+        onTestFinished(() => proxy.close());
+        const service = `faults ${services++}`;
+        const join = (): Host => joinHosts(server.exchange({ service, at: proxy.port, lease: 60_000 }));
+        const owner = join();
+        const takers = [join(), join()];
+        const running = takers.map((taker) => runs(taker));
+        await peers(owner, 2);
+        const all = ids(900);
+        await owner.hosts.directory.own("room", all);
+        const draining = drain(owner, all);
+        for (let n = 1; n <= 3; n++) {
+          await expect.poll(() => running[0]!.size + running[1]!.size).toBeGreaterThan(n * 150);
+          if (how.startsWith("killed")) {
+            await server.kill();
+            await server.run();
+          } else proxy.cut();
+        }
+        const taken = await draining;
+        await expect.poll(async () => offers(service)).toEqual([]);
+        expect([...taken.values()]).toEqual(all.map(() => 1));
+        expect([...running[0]!, ...running[1]!].toSorted()).toEqual(all.toSorted());
+      },
+    );
+
+    test("a database that does not answer at a stop is given up, and the units are stopped with their states", async () => {
+      const proxy = await StallingProxy.start(server.port);
+      onTestFinished(() => proxy.close());
+      const service = `faults ${services++}`;
+      const database = server.database({ service, at: proxy.port, lease: 12_000 });
+      const a = await Actor.start("on-several-hosts.js", { database });
+      await a.tell("startAll", ids(20));
+      const b = await Actor.start("on-several-hosts.js", { database });
+      await expect.poll(async () => server.seats(service)).toHaveLength(2);
+      proxy.stall();
+      a.kill("SIGTERM");
+      await expect.poll(() => a.said("stop").length).toBe(20);
+      expect(b.said("run")).toEqual([]);
+      const { units } = await a.leaves("stopped");
+      expect(units).toMatchObject({ room: { moved: 0, stopped: 20 } });
+    });
+  });
+
+  describe("a process that does not run for longer than its lease", () => {
+    test("no write of a process that was stopped gets through with its old fence", async () => {
+      const database = server.database({ service: `faults ${services++}`, lease: 2_000 });
+      const a = await Actor.start("on-several-hosts.js", { database });
+      await a.tell("start", "x");
+      const b = await Actor.start("on-several-hosts.js", { database, recovers: true });
+      a.kill("SIGSTOP");
+      const { fence } = await b.says("run", { id: "x" });
+      // Stands for the table of a program: update written set by = $1, fence = $2 where fence <= $2
+      let written = 0;
+      const write = (held: unknown): boolean => {
+        if (written > Number(held)) return false;
+        written = Number(held);
+        return true;
+      };
+      expect(write(fence)).toBe(true);
+      expect(write(a.said("run")[0]!["fence"])).toBe(false);
+      a.kill("SIGCONT");
+      await a.says("abort", { id: "x" });
+      expect(await a.tell("get", "x")).toBe("nothing");
+    });
+  });
+
+  describe("what else may go wrong", () => {
+    test("a unit that a dead host has offered is not started anew: its state is taken", async () => {
+      const service = `faults ${services++}`;
+      const join = (): Host => joinHosts(server.exchange({ service, lease: 60_000 }));
+      const [owner, refusing, starting] = [join(), join(), join()];
+      const waiting: string[] = [];
+      const end = refusing.hosts.exchange.subscribe("unit", "room", async ({ id }) => {
+        waiting.push(id);
+        return new Promise(() => {});
+      });
+      await owner.hosts.directory.own("room", ["x"]);
+      await peers(owner, 1);
+      owner.hosts.exchange.offer([parcel("x", { kind: "unit", label: "room" })]);
+      await expect.poll(() => waiting).toEqual(["x"]);
+      await server.expire(owner.name().seat!);
+      expect(await starting.hosts.directory.own("room", ["x"])).toEqual([{ owner: owner.name() }]);
+      end();
+      await refusing.hosts.leave();
+      const running = runs(starting);
+      await expect.poll(() => [...running]).toEqual(["x"]);
+      await expect.poll(async () => starting.hosts.directory.where("room", "x")).toEqual(starting.name());
+    });
+
+    test("two services of different programs with one name do not take each other's kinds", async () => {
+      const service = `faults ${services++}`;
+      const [a, b] = [joinHosts(server.exchange({ service })), joinHosts(server.exchange({ service }))];
+      b.hosts.exchange.subscribe("unit", "game", () => "taken");
+      await a.hosts.directory.own("room", ["x"]);
+      await expect.poll(() => a.hosts.exchange.peers("unit", "game")).toHaveLength(1);
+      expect(a.hosts.exchange.peers("unit", "room")).toEqual([]);
+      const [offered] = a.hosts.exchange.offer([parcel("x", { kind: "unit", label: "room" })]);
+      expect(await offered!.settled).toEqual({ how: "refused", code: "ERR_NO_TAKER" });
+    });
+
+    test("of two processes with one seat the one that held it first loses it", async () => {
+      const service = `faults ${services++}`;
+      const a = joinHosts(server.exchange({ service, lease: 3_000 }));
+      await expect.poll(() => a.hosts.isHeld).toBe(true);
+      await server.occupy(service, a.name().seat!);
+      await expect.poll(() => a.failures).toMatchObject([{ code: "ERR_LEASE" }]);
+    });
+  });
+});
