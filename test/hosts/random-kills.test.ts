@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { join } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
 import { expect, onTestFinished, test, vi } from "vitest";
@@ -6,6 +6,7 @@ import { migrate } from "../../dist/postgres/index.js";
 import { Actor } from "../support/actor.js";
 import { Dice } from "../support/dice.js";
 import { Postgres } from "../support/postgres.js";
+import { overlaps, readLog, smallerFences, type Entry } from "../support/run-log.js";
 import { temporaryDirectory } from "../support/service.js";
 
 /** By hand, a seed that has failed again: `HANDOVER_ROUNDS=100 HANDOVER_SEED=7 npm run test:host-kills` */
@@ -15,17 +16,6 @@ const SEED = Number(process.env["HANDOVER_SEED"] ?? Date.now() % 1_000_000);
 const SERVICE = "kills";
 const UNITS = Array.from({ length: 300 }, (_, n) => `r${n}`);
 const VICTIMS = ["owner", "taker", "engine"] as const;
-
-/** What a host has appended to the log, at a time in µs on the clock of the machine. */
-interface Entry {
-  readonly event: "run" | "abort" | "stop";
-  readonly pid: number;
-  readonly at: number;
-  readonly id: string;
-  readonly fence: number;
-  /** Of the state: each freeze makes one. */
-  readonly token?: string;
-}
 
 /** What the database has seen of a unit's parcel. */
 interface Parcel {
@@ -85,8 +75,7 @@ class Hosts {
   }
 
   get log(): Entry[] {
-    const lines = readFileSync(this.#log, "utf8").split("\n").slice(0, -1);
-    return lines.map((line) => JSON.parse(line) as Entry);
+    return readLog(this.#log);
   }
 
   /** The processes that are known to be dead need not be waited for. */
@@ -141,34 +130,6 @@ async function round(hosts: Hosts): Promise<void> {
   // At times the lease itself has to end.
   if (dice.percent(80)) await hosts.expire();
   await hosts.settle();
-}
-
-/** Runs of one unit that began before an earlier one had ended. */
-function overlaps(log: readonly Entry[], killed: ReadonlyMap<number, number>): Entry[][] {
-  const found: Entry[][] = [];
-  const ends = new Map<string, Entry>();
-  for (const entry of log) if (entry.event === "abort") ends.set(`${entry.id} ${entry.fence}`, entry);
-  const last = new Map<string, Entry>();
-  for (const run of log.filter(({ event }) => event === "run").toSorted((a, b) => a.at - b.at)) {
-    const former = last.get(run.id);
-    last.set(run.id, run);
-    if (former === undefined) continue;
-    const end = ends.get(`${former.id} ${former.fence}`)?.at ?? killed.get(former.pid) ?? Infinity;
-    if (end > run.at) found.push([former, run]);
-  }
-  return found;
-}
-
-/** Runs with a fence that is not higher than the one before. */
-function smallerFences(log: readonly Entry[]): Entry[][] {
-  const last = new Map<string, Entry>();
-  const found: Entry[][] = [];
-  for (const run of log.filter(({ event }) => event === "run").toSorted((a, b) => a.at - b.at)) {
-    const former = last.get(run.id);
-    if (former !== undefined && former.fence >= run.fence) found.push([former, run]);
-    last.set(run.id, run);
-  }
-  return found;
 }
 
 /** Parcels whose state neither ran nor was stopped. A host that has taken its own back may be killed with it. */
