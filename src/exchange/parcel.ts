@@ -76,4 +76,6 @@ export type Settlement =
       readonly refusals: readonly Refusal[];
       /** The process that may have been taking it has died. */
       readonly died: boolean;
+      /** How many have died with it, one after the other. Default: one if `died`. */
+      readonly deaths?: number;
     };

@@ -260,7 +260,11 @@ export class HostOutbox {
     const { refusal, isRefused, deaths } = pending;
     if (isRefused && refusal !== undefined) return this.#settle(pending, { how: "refused", ...refusal });
     const refusals = refusal === undefined ? [] : [refusal];
-    this.#settle(pending, { how: "withdrawn", refusals, died: deaths > 0 });
+    this.#settle(pending, {
+      how: "withdrawn",
+      refusals,
+      ...(deaths > 0 ? { died: true, deaths } : { died: false }),
+    });
   }
 
   #use({ number, isGone, isBack, by, deaths, refusedBy, refusal }: OfferState): void {

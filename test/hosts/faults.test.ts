@@ -1,7 +1,9 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { Actor } from "../support/actor.js";
 import { parcel } from "../support/exchange-suite.js";
 import { joinHosts, type Host } from "../support/hosts.js";
 import { Postgres } from "../support/postgres.js";
+import { handover } from "../support/program.js";
 
 let server!: Postgres;
 beforeAll(async () => {
@@ -16,6 +18,68 @@ async function peers(host: Host, count: number): Promise<void> {
 }
 
 describe("what may go wrong with PostgreSQL", () => {
+  test("a unit with which three hosts have died is not offered to a fourth, but stopped where it is, with a warning", async () => {
+    const database = { service: `faults ${services++}`, url: server.url, lease: 60_000, migrate: true };
+    const start = async (settings: object): Promise<Actor> =>
+      Actor.start("on-several-hosts.js", { database, ...settings });
+    const a = await start({ drainTimeout: 300_000, unitTimeout: 100_000 });
+    await a.tell("start", "poison", 7);
+    let dying = await start({ diesWith: "poison" });
+    await expect
+      .poll(async () => (await handover("status", a.pid)).stdout)
+      .toContain(`(pid ${dying.pid} on `);
+    a.kill("SIGTERM");
+    for (let n = 1; n <= 3; n++) {
+      if (n > 1) dying = await start({ diesWith: "poison" });
+      await dying.says("run", { id: "poison" });
+      await dying.service.exited;
+      const ends =
+        "update handover.seat set seen = now() - lease * interval '1 ms' where about ->> 'pid' = $1";
+      await server.query(ends, [String(dying.pid)]);
+    }
+    const fourth = await start({});
+    const { units } = await a.leaves("stopped");
+    expect(units).toMatchObject({ room: { moved: 0, stopped: 0, failed: 1 } });
+    expect(a.said("stop")).toMatchObject([{ id: "poison", visits: 7 }]);
+    expect(a.service.noise).toContain("processes have died with it");
+    expect(fourth.said("run")).toEqual([]);
+  });
+
+  test("a state that is larger than the database is told to take is stopped where it is, and the others move", async () => {
+    const database = { service: `faults ${services++}`, url: server.url, maxBody: 10_000, migrate: true };
+    const a = await Actor.start("on-several-hosts.js", { database });
+    await a.tell("startAll", ["large", "small"]);
+    await a.tell("grow", "large", 10_000);
+    const b = await Actor.start("on-several-hosts.js", { database });
+    await expect.poll(async () => (await handover("status", a.pid)).stdout).toContain(`(pid ${b.pid} on `);
+    a.kill("SIGTERM");
+    const { units } = await a.leaves("stopped");
+    expect(units).toMatchObject({ room: { moved: 1, stopped: 1, failures: { ERR_TOO_LARGE: 1 } } });
+    expect(a.said("stop")).toMatchObject([{ id: "large" }]);
+    expect(b.said("run")).toMatchObject([{ id: "small" }]);
+  });
+
+  test("a transaction of somebody else that holds a seat's row ends its lease, and its units end before others have them", async () => {
+    const database = { service: `faults ${services++}`, url: server.url, lease: 3_000, migrate: true };
+    const a = await Actor.start("on-several-hosts.js", { database });
+    await a.tell("start", "x");
+    const release = await server.hold("select from handover.seat where about ->> 'pid' = $1 for update", [
+      String(a.pid),
+    ]);
+    const b = await Actor.start("on-several-hosts.js", { database, recovers: true });
+    const run = await b.says("run", { id: "x" });
+    const ended = await a.says("abort", { id: "x" });
+    expect(run["at"]).toBeGreaterThan(ended["at"] as number);
+    expect(run["fence"]).toBeGreaterThan(ended["fence"] as number);
+    await a.says("failed", { code: "ERR_LEASE" });
+    await release();
+    // It takes part again, as another one.
+    await expect(a.tell("start", "x")).rejects.toMatchObject({
+      code: "ERR_ELSEWHERE",
+      owner: { pid: b.pid },
+    });
+  });
+
   test("the fence of a host that died as it took a unit is not given again", async () => {
     const service = `faults ${services++}`;
     const join = (): Host => joinHosts(server.exchange({ service, lease: 60_000 }));

@@ -276,7 +276,7 @@ export function testEngine(open: () => TestedEngine): void {
         await dying.hosts.leave();
         await peersOf(exchange, 0, "unit", "room");
       }
-      expect(await offered!.settled).toEqual({ how: "withdrawn", refusals: [], died: true });
+      expect(await offered!.settled).toEqual({ how: "withdrawn", refusals: [], died: true, deaths: 3 });
     });
   });
 

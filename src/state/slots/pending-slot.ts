@@ -149,8 +149,9 @@ export class PendingSlot {
   }
 
   /** A process has died with the state, or it arrived damaged. After {@link MAX_ATTEMPTS} it is not offered again. */
-  countFailure(): void {
-    if (++this.#failures < MAX_ATTEMPTS || !this.#isOpen) return;
+  countFailure(times = 1): void {
+    this.#failures += times;
+    if (this.#failures < MAX_ATTEMPTS || !this.#isOpen) return;
     warnStateFailed(`slot "${this.#source.label}"`, this.#parcel?.body.length ?? 0, "attempts have failed");
     this.#decide({ how: "failed", refusals: this.#refusals });
   }
@@ -174,7 +175,7 @@ export class PendingSlot {
       this.countFailure();
     } else {
       this.#refusals.push(...settlement.refusals);
-      if (settlement.died) this.countFailure();
+      if (settlement.died) this.countFailure(settlement.deaths);
       else if (isLate) this.#giveUp();
     }
     return undefined;

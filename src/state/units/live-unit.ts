@@ -152,7 +152,7 @@ export class Unit {
   /** The end of the successor's probation. After its death the unit is this process's again. */
   settleProbation(isConfirmed: boolean): void {
     this.#apply(isConfirmed ? "confirmed" : "returned");
-    if (!isConfirmed) this.#countDeath();
+    if (!isConfirmed) this.#countDeaths();
   }
 
   /** The unit runs on another host now. */
@@ -319,7 +319,7 @@ export class Unit {
 
   #settle(settlement: Settlement, isLate: boolean, isRolledBack: boolean): MoveResult {
     const hasDied = settlement.how === "withdrawn" && settlement.died;
-    if (hasDied) this.#countDeath();
+    if (hasDied) this.#countDeaths(settlement.deaths);
     // The unit runs here again, and may have been offered to another successor since.
     if (isRolledBack) return undefined;
     if (settlement.how === "taken") {
@@ -337,8 +337,8 @@ export class Unit {
     return isLate && !hasDied ? makeRefusal("ERR_TIMEOUT") : "returned";
   }
 
-  #countDeath(): void {
-    this.#deaths++;
+  #countDeaths(deaths = 1): void {
+    this.#deaths += deaths;
     if (this.isExhausted)
       warnStateFailed(this.#subject, this.#parcel?.body.length ?? 0, "processes have died with it");
   }
