@@ -45,6 +45,16 @@ export class EngineHosts extends RoleHosts implements StateHosts, Exchange {
     return this.#engine.window;
   }
 
+  override async giveTo(exchange: Exchange): Promise<boolean> {
+    await withTimeout(LONGEST_FINISH, this.#inbox.finish());
+    return super.giveTo(exchange);
+  }
+
+  override rollBack(): void {
+    super.rollBack();
+    this.#inbox.resume();
+  }
+
   override async leave(): Promise<void> {
     if (this.seat.state === "held" && !this.isAway) await withTimeout(LAST_WORD, this.directory.flush());
     for (const part of [this.#outbox, this.#inbox, this.directory]) part.stop();
@@ -140,6 +150,9 @@ const REFUSED: Offered = {
   }),
   withdraw: () => {},
 };
+
+/** ms for what is being taken from other hosts, before the successor gets the seat. */
+const LONGEST_FINISH = 2_000;
 
 /** ms in which the engine has to say what is on offer. */
 const FETCH_TIMEOUT = 5_000;

@@ -35,6 +35,8 @@ export class HostInbox {
   #isUncertain = false;
   /** Until when, on the clock of `performance.now()`, a step that was not answered may still be done. */
   #uncertainUntil = 0;
+  /** Whether the successor is about to have the seat, with all that the seat has claimed. */
+  #isFinishing = false;
   /** Taken parcels that such a step may have settled. */
   readonly #retried = new Set<number>();
 
@@ -77,6 +79,28 @@ export class HostInbox {
     return [...this.#open.values()].some((one) => one.isOf(kind, label));
   }
 
+  /**
+   * Claims nothing until {@link resume}, settles what it has taken, and gives up what it is taking: the engine does not know
+   * which of two processes with one seat has a claim.
+   */
+  async finish(): Promise<void> {
+    this.#isFinishing = true;
+    const taken = new Set(this.#taken);
+    for (const [number, delivery] of this.#open) {
+      if (taken.has(number)) continue;
+      this.#open.delete(number);
+      this.#giveBack(delivery, number);
+    }
+    await this.#stepping.once();
+    // A step that ran as this began may have claimed more.
+    if (this.#open.size > 0 || this.#refused.length > 0) await this.#stepping.once();
+  }
+
+  resume(): void {
+    this.#isFinishing = false;
+    this.wake();
+  }
+
   stop(): void {
     this.#stepping.stop();
   }
@@ -89,7 +113,8 @@ export class HostInbox {
     if (this.#isUncertain) await this.#lookUp();
     if (this.#refused.length > 0) await this.#sendRefusals();
     const settle = this.#taken;
-    const topics = this.#seat.isTaking ? this.#wishes(new Set(settle)) : new Map<string, number>();
+    const mayClaim = this.#seat.isTaking && !this.#isFinishing;
+    const topics = mayClaim ? this.#wishes(new Set(settle)) : new Map<string, number>();
     const isTaking = topics.size > 0 && this.#open.size < this.#engine.window;
     if (settle.length === 0 && !isTaking && this.#open.size === 0) return false;
     this.#taken = [];
@@ -148,6 +173,7 @@ export class HostInbox {
 
   async #take(claimed: Claimed): Promise<void> {
     const { number, parcel } = claimed;
+    if (this.#isFinishing) return this.#refuse(number, undefined);
     const delivery = new HostDelivery(claimed, (refusal) => {
       if (!this.#open.delete(number)) return;
       delivery.abort();

@@ -3,6 +3,7 @@ import { postgres } from "../../dist/postgres/index.js";
 import { channelOf } from "../../dist/postgres/names.js";
 import { deferred } from "../../dist/util/deferred.js";
 import { Actor } from "../support/actor.js";
+import { parcel } from "../support/exchange-suite.js";
 import { joinHosts, type Host } from "../support/hosts.js";
 import { openPair, type Packet } from "../support/local-pair.js";
 import { Postgres } from "../support/postgres.js";
@@ -96,6 +97,32 @@ describe("a seat that is given to a successor", () => {
     expect(other.said("acquired")).toEqual([]);
     expect([...a.said("failed"), ...b.said("failed")]).toEqual([]);
     expect(await holders(service)).toEqual(expect.arrayContaining([{ pid: b.pid }, { pid: other.pid }]));
+  });
+
+  test("what a process is taking from another host is given up before its successor has the seat", async () => {
+    const service = nextService();
+    const owner = joinHosts(server.exchange({ service, lease: 60_000 }));
+    const { proxy, host: a } = await joinByProxy(service, 60_000);
+    const b = joinHosts(server.exchange({ service, lease: 60_000 }), undefined, pending);
+    let signal: AbortSignal | undefined;
+    a.hosts.exchange.subscribe("unit", "room", async (_, delivery) => {
+      signal = delivery.signal;
+      return pending;
+    });
+    b.hosts.exchange.subscribe("unit", "other", () => "taken");
+    await owner.hosts.directory.own("room", ["x"]);
+    await Promise.all([isHeld(a), b.hosts.check()]);
+    await expect.poll(() => owner.hosts.exchange.peers("unit", "room")).toHaveLength(1);
+    const [offered] = owner.hosts.exchange.offer([parcel("x", { kind: "unit", label: "room" })]);
+    await expect.poll(() => signal?.aborted).toBe(false);
+    const pair = openPair();
+    b.hosts.subscribeTo(pair.taker);
+    await expect.poll(() => pair.owner.peers("seat")).toHaveLength(1);
+    expect(await a.hosts.giveTo(pair.owner)).toBe(true);
+    proxy.stall();
+    offered!.withdraw();
+    expect(await offered!.settled).toMatchObject({ how: "withdrawn" });
+    expect(signal!.aborted).toBe(true);
   });
 
   test("a process that has given its seat, and loses its lease, takes no other seat until it serves again", async () => {
