@@ -25,9 +25,12 @@ export function descriptorOf(socket: Socket): number {
   throw new HandoverError("ERR_DESCRIPTOR", "cannot find the descriptor of a connection: it is not open");
 }
 
-/** Whether a server accepts in this process: in a worker of `node:cluster` its primary may do that. */
-export function hasDescriptor(server: Server): boolean {
-  const fd = (server as unknown as { _handle?: { fd?: unknown } })._handle?.fd;
+/**
+ * Whether a server accepts in this process: in a worker of `node:cluster` its primary may do that. Or whether a connection is one of
+ * the system, and no other stream.
+ */
+export function hasDescriptor(socket: Server | Socket): boolean {
+  const fd = (socket as unknown as { _handle?: { fd?: unknown } })._handle?.fd;
   return typeof fd === "number" && fd >= 0;
 }
 

@@ -14,8 +14,9 @@ import {
 import { largestRecordOf } from "./max-fragment.js";
 import { LARGEST, OVERHEAD } from "./record-format.js";
 
-/** The numbers of the next records, or why they are not known. */
-export type Position = { receiving: number; sending: number } | "reading" | "writing" | "certificate";
+/** The numbers of the next records, or why they are not known; "unsent": not all that was written has been sent. */
+export type Position =
+  { receiving: number; sending: number } | "unsent" | "reading" | "writing" | "certificate";
 
 /**
  * How many records a connection of Node's own TLS has received and sent, which OpenSSL does not say. The bytes that were
@@ -98,7 +99,7 @@ export class RecordCounts implements RecordCount, WriteWatcher, FragmentWatcher 
     const streams = secureStreams(socket);
     if (streams === undefined) return "reading";
     const { plain, cipher } = streams;
-    if (socket.writableLength > 0 || plain.writeQueueSize > 0 || cipher.writeQueueSize > 0) return "writing";
+    if (socket.writableLength > 0 || plain.writeQueueSize > 0 || cipher.writeQueueSize > 0) return "unsent";
     if (!this.#knowsBase()) return "writing";
     const reading = this.#checkReading(hashLength);
     if (reading !== undefined) return reading;

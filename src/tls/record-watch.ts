@@ -1,5 +1,7 @@
 import type { Socket } from "node:net";
 import type { Server as TlsServer, TLSSocket } from "node:tls";
+import { native } from "../platform/native.js";
+import { descriptorOf, hasDescriptor } from "../platform/node-internals.js";
 import { secureStreams } from "../platform/tls-internals.js";
 import type { RefusalCode } from "../errors.js";
 import { onClose } from "../util/on-close.js";
@@ -47,14 +49,17 @@ export class RecordWatch {
     const suite = suiteOf(socket.getCipher().standardName);
     if (suite === undefined) return "ERR_TLS_CIPHER";
     const known = this.#known.get(socket);
-    if (known === undefined || !known.secrets.isComplete) return "ERR_TLS_RECORDS";
+    if (known === undefined || !known.secrets.isComplete || !hasDescriptor(socket)) return "ERR_TLS_RECORDS";
     const position = known.counts.position(suite.hashLength);
     if (typeof position === "object") {
       known.stuck = undefined;
       return undefined;
     }
     if (position === "certificate") return "ERR_TLS_CERTIFICATE";
-    return this.#isStuck(known) ? "ERR_TLS_RECORDS" : "busy";
+    // Its client may take a large response slowly.
+    if (position === "unsent") known.stuck = undefined;
+    else if (isStuck(known, socket)) return "ERR_TLS_RECORDS";
+    return "busy";
   }
 
   /** Where a connection stands, with copies of its secrets: the caller erases them. Undefined if it cannot move now. */
@@ -96,14 +101,6 @@ export class RecordWatch {
     return frozen;
   }
 
-  /** Half a record comes to its end within this time, or its client sends nothing. */
-  #isStuck(known: Known): boolean {
-    const { mark } = known.counts;
-    const now = performance.now();
-    if (known.stuck?.mark !== mark) known.stuck = { mark, since: now };
-    return now - known.stuck.since >= STUCK_AFTER;
-  }
-
   /** Runs five times in a handshake. */
   readonly #onKey = (line: Buffer, socket: TLSSocket): void => {
     const { counts, secrets } = this.#known.get(socket) ?? this.#begin(socket);
@@ -134,6 +131,21 @@ export class RecordWatch {
     this.#known.get(socket)?.counts.onAccepted();
   };
 }
+
+/** Half a record comes to its end within this time, or its client sends nothing. */
+function isStuck(known: Known, socket: TLSSocket): boolean {
+  const { mark } = known.counts;
+  const now = performance.now();
+  if (known.stuck?.mark !== mark) known.stuck = { mark, since: now };
+  return now - known.stuck.since >= STUCK_AFTER && !hasUnread(socket);
+}
+
+/** Whether the rest may have come: the program does not read, as it cannot keep up with an upload. */
+function hasUnread(socket: TLSSocket): boolean {
+  return native().connectionCounters(descriptorOf(socket), counted) === 0 && counted[3]! > 0;
+}
+
+const counted = new Float64Array(4);
 
 /** ms */
 const STUCK_AFTER = 1_000;

@@ -1,8 +1,12 @@
+import { once } from "node:events";
+import { duplexPair } from "node:stream";
 import { setImmediate } from "node:timers/promises";
-import type { TLSSocket } from "node:tls";
-import { describe, expect, test } from "vitest";
+import { connect, createServer, type TLSSocket } from "node:tls";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
+import { native } from "../../dist/platform/native.js";
+import { descriptorOf } from "../../dist/platform/node-internals.js";
 import { OVERHEAD } from "../../dist/tls/record-format.js";
-import type { RecordWatch } from "../../dist/tls/record-watch.js";
+import { RecordWatch } from "../../dist/tls/record-watch.js";
 import { selfSigned } from "../support/client.js";
 import { OpensslClient } from "../support/openssl-client.js";
 import { moveAgain, moveFrom, receive, say, talk, TlsPair } from "../support/tls-pair.js";
@@ -59,6 +63,19 @@ describe("a connection stays", () => {
     expect(pair.watch.obstacle(pair.original)).toBeUndefined();
   });
 
+  test("over another stream than a socket", async () => {
+    const server = createServer(selfSigned());
+    const watch = new RecordWatch(server);
+    const [one, other] = duplexPair();
+    const accepted = once(server, "secureConnection") as Promise<[TLSSocket]>;
+    server.emit("connection", one);
+    const client = connect({ socket: other, rejectUnauthorized: false });
+    const [original] = await accepted;
+    onTestFinished(() => void client.destroy());
+    await talk(client, original);
+    expect(watch.obstacle(original)).toBe("ERR_TLS_RECORDS");
+  });
+
   test("if half a record stays half", async () => {
     const pair = await TlsPair.open();
     await talk(pair.client, pair.original);
@@ -66,6 +83,40 @@ describe("a connection stays", () => {
     pair.client.write("x");
     await pair.pass(OVERHEAD, pair.original);
     expect(await untilRefused(pair.watch, pair.original)).toBe("ERR_TLS_RECORDS");
+  });
+
+  test("while its client takes slowly what was written, and moves then", async () => {
+    const pair = await TlsPair.open();
+    await talk(pair.client, pair.original);
+    const large = "x".repeat(16_000_000);
+    pair.client.pause();
+    pair.original.write(large);
+    await setImmediate();
+    expect(obstacleLater(pair)).toBe("busy");
+    const received = receive(pair.client, large.length);
+    pair.client.resume();
+    await received;
+    await talk(pair.client, pair.move());
+  });
+
+  test("while its program reads slowly what was sent, and moves then", async () => {
+    const pair = await TlsPair.open();
+    await talk(pair.client, pair.original);
+    const large = "x".repeat(16_000_000);
+    pair.original.pause();
+    pair.client.write(large);
+    // Until it does not read.
+    while (
+      pair.original.readableLength < pair.original.readableHighWaterMark ||
+      unreadOf(pair.original) === 0
+    )
+      await setImmediate();
+    expect(pair.watch.obstacle(pair.original)).toBe("busy");
+    expect(obstacleLater(pair)).toBe("busy");
+    const received = receive(pair.original, large.length);
+    pair.original.resume();
+    await received;
+    await talk(pair.client, pair.move());
   });
 
   test.each([1, 22])("after %d KeyUpdates of its client", async (count) => {
@@ -132,6 +183,24 @@ test("a program that logs keys gets them", async () => {
   await TlsPair.open({}, {}, (server) => server.on("keylog", (line) => lines.push(String(line))));
   expect(lines.join("")).toMatch(/^CLIENT_TRAFFIC_SECRET_0 [0-9a-f]{64} [0-9a-f]{64,96}$/m);
 });
+
+/** Bytes that the system has received of a connection, and the program has not read. */
+function unreadOf(socket: TLSSocket): number {
+  const counted = new Float64Array(4);
+  native().connectionCounters(descriptorOf(socket), counted);
+  return counted[3]!;
+}
+
+/** What keeps a connection that has stayed as it is for a day. */
+function obstacleLater({ watch, original }: TlsPair): string | undefined {
+  watch.obstacle(original);
+  const clock = vi.spyOn(performance, "now").mockReturnValue(performance.now() + 86_400_000);
+  try {
+    return watch.obstacle(original);
+  } finally {
+    clock.mockRestore();
+  }
+}
 
 /** How a connection is refused that is only busy at first. */
 async function untilRefused(watch: RecordWatch, socket: TLSSocket): Promise<string | undefined> {
