@@ -27,6 +27,8 @@ export type Position =
 export class RecordCounts implements RecordCount, WriteWatcher, FragmentWatcher {
   /** Received ones. */
   records = 0;
+  /** At the last look: received bytes beyond those of the counted records. */
+  excess = 0;
   readonly #socket: TLSSocket;
   /** Ciphertext: read at the end of the ClientHello, and written at the end of the server's handshake. */
   #hello = 0;
@@ -168,6 +170,7 @@ export class RecordCounts implements RecordCount, WriteWatcher, FragmentWatcher 
     const handshake = this.#hello + OVERHEAD + 4 + hashLength;
     this.#noticePadding(handshake);
     const surplus = this.#sum - handshake - this.#padding * (this.records + 1);
+    this.excess = surplus;
     if (this.#needsTwoRequests && this.#surplus === undefined) {
       if (!this.#isCertain(surplus + handshake)) return "certificate";
       this.#surplus = surplus;

@@ -14,8 +14,18 @@ import { encodeSecure } from "./secure-state.js";
 interface Known {
   readonly counts: RecordCounts;
   readonly secrets: LoggedSecrets;
-  /** Since when its records cannot be counted, in ms of `performance.now()`, and the mark of that moment. */
-  stuck: { readonly mark: number; readonly since: number } | undefined;
+  stuck: Stuck | undefined;
+}
+
+/** Of a connection whose records cannot be counted. */
+interface Stuck {
+  /** Of the last look at which bytes had come, and its moment in ms of `performance.now()`. */
+  readonly mark: number;
+  readonly since: number;
+  readonly records: number;
+  readonly excess: number;
+  /** Looks in a row at which records had come, and the excess had not fallen. */
+  readonly looks: number;
 }
 
 /**
@@ -57,8 +67,8 @@ export class RecordWatch {
     }
     if (position === "certificate") return "ERR_TLS_CERTIFICATE";
     // Its client may take a large response slowly.
-    if (position === "unsent") known.stuck = undefined;
-    else if (isStuck(known, socket)) return "ERR_TLS_RECORDS";
+    if (position !== "unsent") return isStuck(known, socket) ? "ERR_TLS_RECORDS" : "busy";
+    if (known.stuck !== undefined) known.stuck = { ...known.stuck, since: performance.now() };
     return "busy";
   }
 
@@ -132,12 +142,21 @@ export class RecordWatch {
   };
 }
 
-/** Half a record comes to its end within this time, or its client sends nothing. */
+/**
+ * Half a record comes to its end within some time, or its client sends nothing. And the excess is that of a half which comes next:
+ * sooner or later it is less than before, unless padding and KeyUpdates make it.
+ */
 function isStuck(known: Known, socket: TLSSocket): boolean {
-  const { mark } = known.counts;
+  const { mark, records, excess } = known.counts;
   const now = performance.now();
-  if (known.stuck?.mark !== mark) known.stuck = { mark, since: now };
-  return now - known.stuck.since >= STUCK_AFTER && !hasUnread(socket);
+  let stuck = known.stuck ?? { mark, since: now, records, excess, looks: 0 };
+  if (stuck.mark !== mark) {
+    const isCounted = records > stuck.records;
+    const looks = !isCounted ? stuck.looks : excess >= stuck.excess ? stuck.looks + 1 : 0;
+    stuck = { mark, since: now, records, excess, looks };
+  }
+  known.stuck = stuck;
+  return stuck.looks >= LOOKS || (now - stuck.since >= STUCK_AFTER && !hasUnread(socket));
 }
 
 /** Whether the rest may have come: the program does not read, as it cannot keep up with an upload. */
@@ -146,6 +165,9 @@ function hasUnread(socket: TLSSocket): boolean {
 }
 
 const counted = new Float64Array(4);
+
+/** So often the excess of halves of random length falls at none of the looks once in 3,628,800 times. */
+const LOOKS = 10;
 
 /** ms */
 const STUCK_AFTER = 1_000;

@@ -19,6 +19,7 @@ import { onTestFinished } from "vitest";
 import { native } from "../../dist/platform/native.js";
 import { descriptorOf, stopReading } from "../../dist/platform/node-internals.js";
 import { MovedTlsSocket } from "../../dist/tls/moved-tls-socket.js";
+import { RecordKeys } from "../../dist/tls/record-keys.js";
 import { RecordWatch } from "../../dist/tls/record-watch.js";
 import { decodeSecure } from "../../dist/tls/secure-state.js";
 import { selfSigned } from "./client.js";
@@ -92,6 +93,18 @@ export class TlsPair {
     this.#toServer.write(this.#held!.subarray(0, count));
     this.#held = this.#held!.subarray(count);
     while (bytesReceived(socket) < before + count) await setImmediate();
+  }
+
+  /** Passes on all from now on. */
+  goOn(): void {
+    this.#toServer.write(this.#held!);
+    this.#held = undefined;
+  }
+
+  /** By which the client seals its next records. */
+  keysOfClient(): RecordKeys {
+    const { suite, receiving } = decodeSecure(this.watch.freeze(this.original)!);
+    return new RecordKeys(suite, receiving, "seal");
   }
 
   /** Sends bytes to the server that the client knows nothing of. */

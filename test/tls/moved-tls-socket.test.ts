@@ -4,7 +4,6 @@ import { describe, expect, test } from "vitest";
 import { inspect } from "node:util";
 import { stopReading } from "../../dist/platform/node-internals.js";
 import { DATA, LARGEST, OVERHEAD } from "../../dist/tls/record-format.js";
-import { RecordKeys } from "../../dist/tls/record-keys.js";
 import { RecordLayer } from "../../dist/tls/record-layer.js";
 import { decodeSecure } from "../../dist/tls/secure-state.js";
 import type { TlsAlert } from "../../dist/tls/tls-alert.js";
@@ -306,7 +305,8 @@ test.each([
 ])("a moved connection on which %d records without data arrive in a row %s", async (count, outcome) => {
   const pair = await TlsPair.open();
   await talk(pair.client, pair.original);
-  const keys = keysOfClient(pair);
+  stopReading(pair.original);
+  const keys = pair.keysOfClient();
   const moved = pair.move();
   const parts: Buffer[] = [];
   for (let n = 0; n < count; n++) parts.push(...keys.seal(DATA, new Uint8Array(), LARGEST));
@@ -343,12 +343,5 @@ test("secrets of a record layer are erased when it forgets them", async () => {
   layer.forget();
   for (const secret of secrets) expect(secret).toEqual(Buffer.alloc(secret.length));
 });
-
-/** By which the client seals its next records. */
-function keysOfClient({ watch, original }: TlsPair): RecordKeys {
-  stopReading(original);
-  const { suite, receiving } = decodeSecure(watch.freeze(original)!);
-  return new RecordKeys(suite, receiving, "seal");
-}
 
 const KEYS = Buffer.alloc(48, 1);

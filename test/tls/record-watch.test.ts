@@ -5,7 +5,7 @@ import { connect, createServer, type TLSSocket } from "node:tls";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { native } from "../../dist/platform/native.js";
 import { descriptorOf } from "../../dist/platform/node-internals.js";
-import { OVERHEAD } from "../../dist/tls/record-format.js";
+import { DATA, LARGEST, OVERHEAD } from "../../dist/tls/record-format.js";
 import { RecordWatch } from "../../dist/tls/record-watch.js";
 import { selfSigned } from "../support/client.js";
 import { OpensslClient } from "../support/openssl-client.js";
@@ -126,6 +126,44 @@ describe("a connection stays", () => {
     for (let n = 0; n < count; n++) await client.updateKeys("k");
     await client.say(socket, "after");
     expect(await untilRefused(watch, socket)).toBe("ERR_TLS_RECORDS");
+  });
+
+  test.each<[string, (n: number) => number]>([
+    ["pads its records by other lengths each time", (n) => 1 + ((n * 7) % 50)],
+    ["has padded one", (n) => (n === 0 ? 27 : 0)],
+  ])("if its client, which never rests, %s", async (_, paddingOf) => {
+    const pair = await TlsPair.open();
+    await talk(pair.client, pair.original);
+    const keys = pair.keysOfClient();
+    const obstacles: unknown[] = [];
+    for (let n = 0; n < 20; n++) {
+      const received = once(pair.original, "data");
+      const inner = Buffer.concat([Buffer.from("more"), Buffer.of(DATA), Buffer.alloc(paddingOf(n))]);
+      // The last byte stands where the type does.
+      pair.forge(Buffer.concat(keys.seal(inner.at(-1)!, inner.subarray(0, -1), LARGEST)));
+      await received;
+      obstacles.push(pair.watch.obstacle(pair.original));
+    }
+    expect([obstacles.at(0), obstacles.at(-1)]).toEqual(["busy", "ERR_TLS_RECORDS"]);
+  });
+
+  test("as long as its client sends something large, of which a part has come at every look", async () => {
+    const pair = await TlsPair.open();
+    await talk(pair.client, pair.original);
+    const text = "x".repeat(2_000_000);
+    pair.hold();
+    pair.client.write(text);
+    const received = receive(pair.original, text.length);
+    let size = 1;
+    for (let left = text.length; left > size; left -= size) {
+      // In no order.
+      size = (size * 48_271) % 40_009;
+      await pair.pass(size, pair.original);
+      expect([undefined, "busy"]).toContain(pair.watch.obstacle(pair.original));
+    }
+    pair.goOn();
+    await received;
+    await talk(pair.client, pair.move());
   });
 
   test("if its client pads its records", async () => {
