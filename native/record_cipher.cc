@@ -66,6 +66,8 @@ const Crypto& crypto() {
 
 constexpr size_t kKeyLengths[] = {16, 32, 32};
 constexpr size_t kHeader = 5, kTag = 16, kLargest = 16384, kOverhead = kHeader + 1 + kTag;
+// Of a record, by RFC 8446, 5.2.
+constexpr size_t kLongest = kHeader + kLargest + 256;
 constexpr int kGetTag = 0x10, kSetTag = 0x11;
 constexpr uint8_t kData = 23;
 constexpr double kMaxSafe = 9007199254740991;
@@ -152,7 +154,9 @@ Napi::Value RecordCipher::Open(const Napi::CallbackInfo& info) {
   auto from = static_cast<size_t>(arguments.Whole(1, "from", end));
   auto to = static_cast<size_t>(arguments.Whole(2, "to", end));
   uint64_t sequence = SequenceAt(arguments, 3);
-  if (context_ == nullptr || to < from + kHeader + kTag) return Napi::Number::New(info.Env(), -EINVAL);
+  // OpenSSL takes lengths as int: it would read a negative one as a size.
+  bool fits = to >= from + kHeader + kTag && to - from <= kLongest;
+  if (context_ == nullptr || !fits) return Napi::Number::New(info.Env(), -EINVAL);
   size_t body = to - from - kHeader - kTag;
   if (OpenOne(sequence, bytes.Data() + from, body)) {
     return Napi::Number::New(info.Env(), static_cast<double>(body));

@@ -179,7 +179,7 @@ export interface NativeRecordCipher {
   seal(type: number, plain: Uint8Array, largest: number, sequence: number, sealed: Uint8Array): number;
   /**
    * Decrypts the record from `from` to `to` in place, behind its header of 5 bytes; the bytes of its plaintext, with type and
-   * padding. -EBADMSG if its tag is wrong: there are other bytes in its place then; -EINVAL if it is too short, or after
+   * padding. -EBADMSG if its tag is wrong: there are other bytes in its place then; -EINVAL if it is too short or too long, or after
    * `forget()`.
    */
   open(bytes: Uint8Array, from: number, to: number, sequence: number): number;

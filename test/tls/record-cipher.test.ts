@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { constants } from "node:os";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { native } from "../../dist/platform/native.js";
 import type { CipherSuite } from "../../dist/tls/cipher-suites.js";
@@ -47,6 +48,11 @@ test("the addon refuses arguments that would be written or read beyond their mem
   expect(cipher.seal(23, Buffer.alloc(2), 1, 0, Buffer.alloc(2 + OVERHEAD))).toBeLessThan(0);
   expect(cipher.open(Buffer.alloc(20), 0, 20, 0)).toBeLessThan(0);
   expect(cipher.open(Buffer.alloc(50), 40, 10, 0)).toBeLessThan(0);
+  const { EINVAL } = constants.errno;
+  // More than an int holds: OpenSSL would write behind its end.
+  for (const size of [16_646, 2 ** 31 + 100]) {
+    expect(cipher.open(Buffer.alloc(size), 0, size, 0)).toBe(-EINVAL);
+  }
   expect(() => cipher.open(Buffer.alloc(50), 0, 51, 0)).toThrow(RangeError);
   expect(() => cipher.open(Buffer.alloc(50), 0, 50, -1)).toThrow(RangeError);
   expect(() => new RecordCipher!("aes-128-gcm", randomBytes(32), randomBytes(12), true)).toThrow(RangeError);
