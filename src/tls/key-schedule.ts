@@ -40,16 +40,14 @@ export function exportKeys(
   length: number,
 ): Buffer {
   if (typeof label !== "string" || !ArrayBuffer.isView(context)) {
-    throw argumentError(
-      new TypeError("the label must be a string, and the context bytes"),
-      "ERR_INVALID_ARG_TYPE",
-    );
+    throw new TypeError("the label must be a string, and the context bytes");
   }
   const longest = BLOCKS * suite.hashLength;
   const fits = Number.isInteger(length) && length > 0 && length <= longest;
   if (!fits || Buffer.byteLength(label) > LONGEST_LABEL) {
-    const limits = `the length must be from 1 to ${longest} bytes, and the label at most ${LONGEST_LABEL}`;
-    throw argumentError(new RangeError(limits), "ERR_OUT_OF_RANGE");
+    throw new RangeError(
+      `the length must be from 1 to ${longest} bytes, and the label at most ${LONGEST_LABEL}`,
+    );
   }
   const digest = (data: NodeJS.ArrayBufferView): Buffer =>
     builtins.crypto.createHash(suite.hash).update(data).digest();
@@ -59,10 +57,6 @@ export function exportKeys(
   } finally {
     derived.fill(0);
   }
-}
-
-function argumentError(error: Error, code: string): Error {
-  return Object.assign(error, { code });
 }
 
 const NOTHING = Buffer.alloc(0);
