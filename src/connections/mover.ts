@@ -124,7 +124,7 @@ export class ConnectionMover {
       this.#room > 0 &&
       (this.#candidates.size > 0 || this.#unvisited !== undefined)
     ) {
-      const batch = this.#fillBatch(end);
+      const batch = this.#fillBatch();
       if (batch.length > 0) void this.#offer(batch);
       // Not before: each turn makes progress, however busy the machine is.
       if (performance.now() >= end) return this.#sendLater();
@@ -171,14 +171,13 @@ export class ConnectionMover {
     }
   }
 
-  /** May be empty although connections are left. Ends early at `end`, so that a slow machine gets small batches. */
-  #fillBatch(end: number): FrozenConnection[] {
+  /** May be empty although connections are left. */
+  #fillBatch(): FrozenConnection[] {
     const batch: FrozenConnection[] = [];
     let size = 0;
     const bundles = this.#bundles && this.#exchange.peers(BUNDLE_KIND).length > 0;
     for (let visited = 0; visited < VISITS && batch.length < BATCH && size <= BATCH_SIZE; visited++) {
       if (this.#room <= 0) break;
-      if (visited % LOOKS_AT_CLOCK === LOOKS_AT_CLOCK - 1 && performance.now() >= end) break;
       const connection = this.#next();
       if (connection === undefined) break;
       const frozen = this.#tryFreeze(connection, bundles);
@@ -272,9 +271,6 @@ const HALF_MOVED: RefusalCode = "ERR_HALF_MOVED";
 
 /** ms of one turn, after which no batch is begun: other work of the event loop comes in between. */
 const SLICE = 2;
-
-/** Connections that are visited before a look at the clock: each takes 20 µs, on a cold or a busy machine a multiple. */
-const LOOKS_AT_CLOCK = 8;
 
 /** Connections that are visited for one batch: most may be busy. */
 const VISITS = 512;
