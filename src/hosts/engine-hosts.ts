@@ -55,6 +55,11 @@ export class EngineHosts extends RoleHosts implements StateHosts, Exchange {
     this.#inbox.resume();
   }
 
+  override async announceDrain(): Promise<void> {
+    const preparing = this.#engine.prepare?.(this.seat.id).catch(() => {});
+    await Promise.all([super.announceDrain(), withTimeout(LONGEST_PREPARATION, preparing)]);
+  }
+
   override async leave(): Promise<void> {
     if (this.seat.state === "held" && !this.isAway) await withTimeout(LAST_WORD, this.directory.flush());
     for (const part of [this.#outbox, this.#inbox, this.directory]) part.stop();
@@ -153,6 +158,9 @@ const REFUSED: Offered = {
 
 /** ms for what is being taken from other hosts, before the successor gets the seat. */
 const LONGEST_FINISH = 2_000;
+
+/** ms */
+const LONGEST_PREPARATION = 1_000;
 
 /** ms in which the engine has to say what is on offer. */
 const FETCH_TIMEOUT = 5_000;

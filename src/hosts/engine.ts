@@ -32,6 +32,8 @@ export interface Engine extends RoleEngine {
   /** Makes units this seat's whose owner's lease has ended, and that are not on offer; at most `limit`. */
   takeOrphans(seat: string, kind: string, limit: number): Promise<Ownership[]>;
 
+  /** Gets ready to {@link offer}, before the first unit is frozen. */
+  prepare?(seat: string): Promise<void>;
   /** Offers parcels. Resolves with their numbers, in order; undefined for a unit that is not this seat's. */
   offer(seat: string, drafts: readonly Draft[]): Promise<(number | undefined)[]>;
   /**

@@ -135,6 +135,12 @@ export class PostgresEngine implements Engine {
     return rows.map((row) => ({ id: fromWholeName(String(row["name"])), fence: Number(row["fence"]) }));
   }
 
+  /** A new connection has nothing in its caches: the first statement takes long, and frozen units would wait for it. */
+  async prepare(seat: string): Promise<void> {
+    const values = [this.service, seat, this.#session.channel, "[]", Buffer.alloc(0), ""];
+    await this.#session.query(STATEMENTS.offer, values);
+  }
+
   async offer(seat: string, drafts: readonly Draft[]): Promise<(number | undefined)[]> {
     let bytes = 0;
     const offers = drafts.map(({ key, fence, parcel }) => {

@@ -22,3 +22,27 @@ test("bench:global moves every unit over each engine, and prints the engine's ra
     etcd: { engine: "etcd", ...result },
   });
 });
+
+test("bench:deploy replaces hosts in both orders: no room runs twice or ends, and it moves once if each new host starts first", async () => {
+  const { stdout } = await run(process.execPath, [
+    "bench/deploy.js",
+    "--hosts",
+    "3",
+    "--rooms",
+    "90",
+    "--json",
+  ]);
+  const { hosts, rooms, ...orders } = JSON.parse(stdout) as Record<string, Deploy & number>;
+  expect([hosts, rooms]).toEqual([3, 90]);
+  expect(Object.keys(orders)).toEqual(["start-first", "stop-first"]);
+  for (const { twice, lost } of Object.values(orders)) expect([twice, lost]).toEqual([0, 0]);
+  expect(orders["start-first"]!.moves).toBeLessThanOrEqual(1.2);
+  // The rooms of the first host go to one that is replaced as well.
+  expect(orders["stop-first"]!.moves).toBeGreaterThan(1.2);
+});
+
+interface Deploy {
+  moves: number;
+  twice: number;
+  lost: number;
+}
