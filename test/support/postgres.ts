@@ -32,7 +32,13 @@ export class Postgres {
     const options = { ...user, stdio: "ignore" as const, cwd: directory };
     const words = ["-D", data, "-U", "postgres", "-A", "trust", "--no-sync", ...flags];
     execFileSync(program("initdb"), words, options);
-    const lines = ["listen_addresses = '127.0.0.1'", `unix_socket_directories = ''`, ...settings];
+    // `run` reads its messages.
+    const lines = [
+      "lc_messages = 'C'",
+      "listen_addresses = '127.0.0.1'",
+      `unix_socket_directories = ''`,
+      ...settings,
+    ];
     appendFileSync(join(data, "postgresql.conf"), `${lines.join("\n")}\n`);
     await server.run();
     return server;
@@ -59,16 +65,14 @@ export class Postgres {
   /** Starts it, again after it was killed. Resolves when it answers. */
   async run(): Promise<void> {
     const data = join(this.#directory, "data");
-    const start = (): ChildProcess =>
-      spawn(program("postgres"), ["-D", data, "-p", String(this.port)], {
+    // As long as processes of the one that was killed live, another one ends at once.
+    for (let isReady = false; !isReady;) {
+      this.#process = spawn(program("postgres"), ["-D", data, "-p", String(this.port)], {
         ...this.#user,
         cwd: this.#directory,
-        stdio: "ignore",
+        stdio: ["ignore", "ignore", "pipe"],
       });
-    this.#process = start();
-    while (!(await this.#answers())) {
-      // As long as processes of the one that was killed live, another one ends at once.
-      if (this.#process.exitCode !== null) this.#process = start();
+      isReady = await saysReady(this.#process);
     }
   }
 
@@ -138,14 +142,22 @@ export class Postgres {
     await client.query("begin");
     return client;
   }
-
-  async #answers(): Promise<boolean> {
-    return this.query("select 1").then(
-      () => true,
-      async () => new Promise<boolean>((resolve) => setTimeout(resolve, 50, false)),
-    );
-  }
 }
+
+/** Resolves with true when the server says that it accepts connections; with false if it ends before. Its log is read on. */
+async function saysReady(server: ChildProcess): Promise<boolean> {
+  return new Promise((resolve) => {
+    let log = "";
+    server.stderr!.setEncoding("utf8").on("data", (text: string) => {
+      log = (log + text).slice(-LONGEST_LINE);
+      if (log.includes("database system is ready to accept connections")) resolve(true);
+    });
+    server.once("exit", () => resolve(false));
+  });
+}
+
+/** Characters of the log that are kept. */
+const LONGEST_LINE = 1_000;
 
 /** By hand, with another version: `POSTGRES_BIN=/usr/lib/postgresql/12/bin npm run test:hosts` */
 function program(name: string): string {
