@@ -138,8 +138,10 @@ describe.each(ENGINES)("over %s", (engine) => {
       await peers(owner, 1);
       owner.hosts.exchange.offer([parcel("x", { kind: "unit", label: "room" })]);
       await expect.poll(() => waiting).toEqual(["x"]);
-      await server.expire(owner.name().seat!);
-      expect(await starting.hosts.directory.own("room", ["x"])).toEqual([{ owner: owner.name() }]);
+      // It enters again, with another seat.
+      const dead = owner.name();
+      await server.expire(dead.seat!);
+      expect(await starting.hosts.directory.own("room", ["x"])).toEqual([{ owner: dead }]);
       end();
       await refusing.hosts.leave();
       const running = runs(starting);
