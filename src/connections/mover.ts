@@ -154,7 +154,7 @@ export class ConnectionMover {
     this.#unsettled--;
     packed.forEach(({ parcel, members }, n) => {
       const settlement = settlements[n]!;
-      if (settlement.how === "refused" && parcel.kind === BUNDLE_KIND) this.#unbundle(members);
+      if (parcel.kind === BUNDLE_KIND && mayBeOfOne(settlement)) this.#unbundle(members);
       else for (const frozen of members) this.#settle(frozen, settlement);
     });
     // In a turn of its own: those of the settlements would take longer than a slice.
@@ -265,6 +265,11 @@ const WINDOW = 2;
 /** Bytes of its body, or characters of its state in a bundle. */
 function sizeOf({ content }: FrozenConnection): number {
   return "adapter" in content ? content.state.length : content.body.length;
+}
+
+/** Whether a bundle may have been refused because of a single member. The other reasons are those of its server and adapter. */
+function mayBeOfOne(settlement: Settlement): boolean {
+  return settlement.how === "refused" && !["ERR_INTERCEPTED", "ERR_VERSION"].includes(settlement.code);
 }
 
 const HALF_MOVED: RefusalCode = "ERR_HALF_MOVED";
