@@ -31,7 +31,7 @@ export class Claims {
   readonly #candidates: Candidates;
   /** Of one seat. */
   readonly #claims = new Map<number, Claim>();
-  /** Keys of lots that were claimed, of which nothing was left. */
+  /** Keys of claimed lots that have no offers left. */
   #empty: string[] = [];
   #seat = "";
 

@@ -88,7 +88,7 @@ export class Gateway {
   }
 
   /**
-   * Asks a question whose answer goes on. Returns a function that ends the answer.
+   * Asks a question that is answered line by line. Returns a function that ends the answer.
    *
    * @param body one message a line
    * @param heard is called with each line of the answer

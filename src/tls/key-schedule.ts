@@ -30,7 +30,7 @@ export function expandLabel(
 /**
  * The exporter of RFC 8446, 7.5.
  *
- * @throws {TypeError | RangeError} an argument is none that Node's own exporter takes: it would give other keys than the client has
+ * @throws {TypeError | RangeError} Node's own exporter refuses such an argument. With it the client would get different keys
  */
 export function exportKeys(
   suite: CipherSuite,

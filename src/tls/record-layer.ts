@@ -87,8 +87,8 @@ export class RecordLayer {
   }
 
   /**
-   * Reads what the client has sent, and overwrites it. The listener is called for each record in turn; if it throws, the next call
-   * goes on behind that record.
+   * Reads what the client has sent, and overwrites it. The listener is called for each record in turn. If it throws, the next call
+   * begins with the record after that one.
    *
    * @throws {TlsAlert} the client broke the protocol, or has sent an alert; call {@link alert} for the former
    */
