@@ -4,7 +4,7 @@ import type { Settlement } from "../../dist/exchange/parcel.js";
 import { Actor } from "../support/actor.js";
 import { ENGINES, startEngine, type EngineServer } from "../support/engines.js";
 import { parcel } from "../support/exchange-suite.js";
-import { joinHosts, type Host } from "../support/hosts.js";
+import { joinHosts, takeRooms, untilPeers, type Host } from "../support/hosts.js";
 import { StallingProxy } from "../support/stalling-proxy.js";
 
 let server!: EngineServer;
@@ -29,21 +29,6 @@ async function drain(owner: Host, all: readonly string[]): Promise<Map<string, n
   return taken;
 }
 
-/** Takes units, and keeps those that it runs. */
-function runs(host: Host): Set<string> {
-  const running = new Set<string>();
-  host.hosts.exchange.subscribe("unit", "room", ({ id }, { signal }) => {
-    running.add(id);
-    signal.addEventListener("abort", () => running.delete(id));
-    return "taken";
-  });
-  return running;
-}
-
-async function peers(host: Host, count: number): Promise<void> {
-  await expect.poll(() => host.hosts.exchange.peers("unit", "room")).toHaveLength(count);
-}
-
 /** The offers that the engine keeps of a service. */
 const offers = async (service: string): Promise<unknown[]> =>
   (await server.rows(service)).filter(({ what }) => what === "offer");
@@ -64,8 +49,8 @@ describe.each(ENGINES)("over %s", (engine) => {
         const join = (): Host => joinHosts(server.exchange({ service, at: proxy.port, lease: 60_000 }));
         const owner = join();
         const takers = [join(), join()];
-        const running = takers.map((taker) => runs(taker));
-        await peers(owner, 2);
+        const running = takers.map((taker) => takeRooms(taker));
+        await untilPeers(owner, 2);
         const all = ids(900);
         await owner.hosts.directory.own("room", all);
         const draining = drain(owner, all);
@@ -135,7 +120,7 @@ describe.each(ENGINES)("over %s", (engine) => {
         return new Promise(() => {});
       });
       await owner.hosts.directory.own("room", ["x"]);
-      await peers(owner, 1);
+      await untilPeers(owner, 1);
       owner.hosts.exchange.offer([parcel("x", { kind: "unit", label: "room" })]);
       await expect.poll(() => waiting).toEqual(["x"]);
       // It enters again, with another seat.
@@ -144,7 +129,7 @@ describe.each(ENGINES)("over %s", (engine) => {
       expect(await starting.hosts.directory.own("room", ["x"])).toEqual([{ owner: dead }]);
       end();
       await refusing.hosts.leave();
-      const running = runs(starting);
+      const running = takeRooms(starting);
       await expect.poll(() => [...running]).toEqual(["x"]);
       await expect.poll(async () => starting.hosts.directory.where("room", "x")).toEqual(starting.name());
     });

@@ -6,26 +6,11 @@ import type { Settlement } from "../../dist/exchange/parcel.js";
 import { Certificates } from "../support/certificates.js";
 import { Etcd } from "../support/etcd.js";
 import { offer, parcel, taken } from "../support/exchange-suite.js";
-import { joinHosts, type Host } from "../support/hosts.js";
+import { joinHosts, takeRooms, untilPeers, type Host } from "../support/hosts.js";
 
 const unit = (id: string, size = 10): ReturnType<typeof parcel> =>
   parcel(id, { kind: "unit", label: "room", body: Buffer.alloc(size, "body") });
 const ids = (count: number): string[] => Array.from({ length: count }, (_, n) => `r${n}`);
-
-/** Takes units. Returns those that it runs. */
-function runs(host: Host): Set<string> {
-  const running = new Set<string>();
-  host.hosts.exchange.subscribe("unit", "room", ({ id }, { signal }) => {
-    running.add(id);
-    signal.addEventListener("abort", () => running.delete(id));
-    return "taken";
-  });
-  return running;
-}
-
-async function peers(host: Host, count: number): Promise<void> {
-  await expect.poll(() => host.hosts.exchange.peers("unit", "room")).toHaveLength(count);
-}
 
 /** A proxy that can keep what the watches are told, as if their connections were half open. It notes beats, and watches. */
 async function beforeWatches(target: number): Promise<{ port: number; seen: string[]; stall: () => void }> {
@@ -86,9 +71,9 @@ describe("TLS", () => {
     onTestFinished(async () => server.remove());
     const join = (): Host => joinHosts(server.exchange({ service: "tls", tls: certificates.client }));
     const [owner, other] = [join(), join()];
-    const running = runs(other);
+    const running = takeRooms(other);
     await owner.hosts.directory.own("room", ["x"]);
-    await peers(owner, 1);
+    await untilPeers(owner, 1);
     expect(await offer(owner.hosts.exchange, unit("x"))).toEqual([taken]);
     expect([...running]).toEqual(["x"]);
     const { ca } = certificates.client;
@@ -112,8 +97,8 @@ describe("several members", () => {
     const join = (): Host => joinHosts(etcd({ service: "members", lease: 60_000, endpoints }));
     const owner = join();
     const takers = [join(), join()];
-    const running = takers.map((taker) => runs(taker));
-    await peers(owner, 2);
+    const running = takers.map((taker) => takeRooms(taker));
+    await untilPeers(owner, 2);
     const all = ids(600);
     await owner.hosts.directory.own("room", all);
     const outcomes = new Map<string, Settlement["how"]>();
@@ -144,9 +129,9 @@ describe("etcd that cannot keep more", () => {
     onTestFinished(async () => server.remove());
     const join = (): Host => joinHosts(server.exchange({ service: "full", lease: 60_000 }));
     const [owner, other] = [join(), join()];
-    runs(other);
+    takeRooms(other);
     await owner.hosts.directory.own("room", ["x", "y"]);
-    await peers(owner, 1);
+    await untilPeers(owner, 1);
     const filling = async (): Promise<string> => {
       for (;;) {
         const value = Buffer.alloc(500_000).toString("base64");
@@ -180,9 +165,9 @@ describe("etcd that cannot keep more", () => {
     onTestFinished(async () => server.remove());
     const join = (): Host => joinHosts(server.exchange({ service: "compacted" }));
     const [owner, other] = [join(), join()];
-    const running = runs(other);
+    const running = takeRooms(other);
     await owner.hosts.directory.own("room", ids(20));
-    await peers(owner, 1);
+    await untilPeers(owner, 1);
     for (const id of ids(20)) {
       expect(await offer(owner.hosts.exchange, unit(id))).toEqual([taken]);
       const { header } = (await server.ask("/v3/kv/range", { key: "eA==" })) as {

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { Actor } from "../support/actor.js";
 import { parcel } from "../support/exchange-suite.js";
-import { joinHosts, type Host } from "../support/hosts.js";
+import { joinHosts, untilPeers, type Host } from "../support/hosts.js";
 import { Postgres } from "../support/postgres.js";
 import { handover } from "../support/program.js";
 
@@ -12,10 +12,6 @@ beforeAll(async () => {
 afterAll(async () => server.remove());
 
 let services = 0;
-
-async function peers(host: Host, count: number): Promise<void> {
-  await expect.poll(() => host.hosts.exchange.peers("unit", "room")).toHaveLength(count);
-}
 
 describe("what may go wrong with PostgreSQL", () => {
   test("a unit with which three hosts have died is not offered to a fourth, but stopped where it is, with a warning", async () => {
@@ -93,7 +89,7 @@ describe("what may go wrong with PostgreSQL", () => {
     const ahead =
       "update handover.unit set fence = fence + (1::bigint << 40) where service = $1 returning fence";
     const [unit] = await server.query(ahead, [service]);
-    await peers(owner, 1);
+    await untilPeers(owner, 1);
     const [offered] = owner.hosts.exchange.offer([parcel("x", { kind: "unit", label: "room" })]);
     await expect.poll(() => seen).toHaveLength(1);
     const dies = "update handover.seat set seen = now() - lease * interval '1 ms' where seat = $1";

@@ -1,9 +1,9 @@
 import { once } from "node:events";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { DrainContext } from "../../dist/exchange/drain-context.js";
-import { ProcessState } from "../../dist/state/process-state.js";
+import type { ProcessState } from "../../dist/state/process-state.js";
 import { deferred } from "../../dist/util/deferred.js";
-import { joinHosts, type Host } from "../support/hosts.js";
+import { joinHosts, stateOf, type Host } from "../support/hosts.js";
 import { Postgres } from "../support/postgres.js";
 
 let server!: Postgres;
@@ -18,17 +18,6 @@ let services = 0;
 function processOf(service: string): { host: Host; state: ProcessState } {
   const host = joinHosts(server.exchange({ service, lease: 60_000 }));
   return { host, state: stateOf(host) };
-}
-
-function stateOf(host: Host): ProcessState {
-  return new ProcessState(host.fences, {
-    self: host.name(),
-    directory: undefined,
-    hosts: host.hosts,
-    predecessors: () => [],
-    isLeaving: () => false,
-    assertMayRun: () => {},
-  });
 }
 
 test("a role whose acquire() is late is no other host's before that has ended", async () => {

@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { DrainContext } from "../../dist/exchange/drain-context.js";
 import { postgres } from "../../dist/postgres/index.js";
-import { ProcessState } from "../../dist/state/process-state.js";
+import type { ProcessState } from "../../dist/state/process-state.js";
 import type { Units } from "../../dist/state/units/units.js";
-import { joinHosts, type Host } from "../support/hosts.js";
+import { joinHosts, stateOf, type Host } from "../support/hosts.js";
 import { openPair } from "../support/local-pair.js";
 import { Postgres } from "../support/postgres.js";
 import { StallingProxy } from "../support/stalling-proxy.js";
@@ -18,14 +18,7 @@ let services = 0;
 
 /** A process with rooms, and what has happened to them. */
 function program(host: Host): { state: ProcessState; rooms: Units<string, string>; events: string[] } {
-  const state = new ProcessState(host.fences, {
-    self: host.name(),
-    directory: undefined,
-    hosts: host.hosts,
-    predecessors: () => [],
-    isLeaving: () => false,
-    assertMayRun: () => {},
-  });
+  const state = stateOf(host);
   const events: string[] = [];
   const rooms = state.units<string, string>("room", {
     scope: "global",

@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { DrainContext } from "../../dist/exchange/drain-context.js";
-import { ProcessState } from "../../dist/state/process-state.js";
+import type { ProcessState } from "../../dist/state/process-state.js";
 import type { UnitDefinition } from "../../dist/state/units/unit-definition.js";
 import type { Units } from "../../dist/state/units/units.js";
 import { deferred, type Deferred } from "../../dist/util/deferred.js";
-import { joinHosts, type Host } from "../support/hosts.js";
+import { joinHosts, stateOf, type Host } from "../support/hosts.js";
 import { openPair, type LocalPair } from "../support/local-pair.js";
 import { Postgres } from "../support/postgres.js";
 
@@ -37,14 +37,7 @@ interface Program {
 
 /** A process with rooms, and what has happened to them. */
 function program(host: Host, definition: Partial<UnitDefinition<string, string>> = {}): Program {
-  const state = new ProcessState(host.fences, {
-    self: host.name(),
-    directory: undefined,
-    hosts: host.hosts,
-    predecessors: () => [],
-    isLeaving: () => false,
-    assertMayRun: () => {},
-  });
+  const state = stateOf(host);
   const events: string[] = [];
   const rooms = state.units<string, string>("room", {
     scope: "global",
