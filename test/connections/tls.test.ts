@@ -12,9 +12,6 @@ import { handover } from "../support/program.js";
 import { brief, Service, temporaryDirectory } from "../support/service.js";
 import { WebSocketClient } from "../support/websocket.js";
 
-/** Longer than a busy machine takes: a silent connection is not ended meanwhile. */
-const PATIENT = { secure: { keepAliveTimeout: 100_000 } };
-
 const versions: SecureVersion[] = ["TLSv1.2", "TLSv1.3"];
 
 test.each(versions)("a client of %s resumes its session after upgrades", async (version) => {
@@ -94,7 +91,7 @@ test("a request of which a half has arrived is answered, and then its connection
 });
 
 test("a connection that has moved moves on in the middle of the record of its next request", async () => {
-  const { service, port } = await start(selfSigned(), PATIENT);
+  const { service, port } = await start(selfSigned());
   const proxy = await HoldingProxy.open(port);
   const client = await Client.openTls(proxy.port);
   expect(await client.ask()).toBe(String(service.pid));
@@ -112,7 +109,7 @@ test("a connection that has moved moves on in the middle of the record of its ne
 });
 
 test("a connection that has moved, and whose client has only renewed its keys since, moves on", async () => {
-  const { service, port } = await start(selfSigned(), PATIENT);
+  const { service, port } = await start(selfSigned());
   const client = spawn("openssl", ["s_client", "-connect", `127.0.0.1:${port}`], {
     stdio: ["pipe", "ignore", "pipe"],
   });
@@ -283,7 +280,7 @@ describe("a connection over TLS that cannot move is told to close, and counted:"
     ["whose client pads its records", ["-record_padding", "512"], ""],
     ["whose client has renewed its keys", [], "k\n"],
   ])("one %s", async (_, options, command) => {
-    const { service, port } = await start(selfSigned(), PATIENT);
+    const { service, port } = await start(selfSigned());
     const client = spawn("openssl", ["s_client", "-connect", `127.0.0.1:${port}`, ...options], {
       stdio: ["pipe", "ignore", "pipe"],
     });
