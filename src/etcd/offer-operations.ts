@@ -39,14 +39,15 @@ function isOwn(keys: Keys, seat: string, { parcel, fence }: Draft): Condition[] 
 }
 
 export function makeLot(
-  keys: Keys,
+  store: Store,
   seat: string,
   listed: string,
   drafts: readonly Draft[],
   numbers: readonly number[],
   at: number,
 ): Operation {
-  const fence = Math.max(...drafts.map((draft) => draft.fence));
+  const { keys } = store;
+  const fence = store.highest(...drafts.map((draft) => draft.fence));
   const offers = drafts.map(({ parcel: { body } }, n) => [numbers[n]!, body.length] as const);
   return nested(
     drafts.flatMap((draft) => isOwn(keys, seat, draft)),
@@ -58,11 +59,13 @@ export function makeLot(
 }
 
 /** Offers something that is to be claimed alone. */
-export function makeAlone(keys: Keys, seat: string, draft: Draft, number: number, at: number): Operation {
-  const { parcel, fence } = draft;
+export function makeAlone(store: Store, seat: string, draft: Draft, number: number, at: number): Operation {
+  const { keys } = store;
+  const { parcel } = draft;
   const { ttl } = parcel;
   const key = keys.list(topicOf(parcel), seat, number, true);
   const expires = ttl === undefined ? {} : { expires: at + ttl };
+  const fence = store.highest(draft.fence);
   const listing: Listing = { at, fence, offers: [[number, parcel.body.length]], ...expires };
   const operations = [
     put(keys.offer(seat, number), contentOf(parcel, at)),

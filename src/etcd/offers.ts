@@ -93,8 +93,8 @@ export class Offers {
         places.set(draft, operations.length + (isLot ? 0 : n));
       }
       if (lot === undefined)
-        operations.push(...some.map((draft, n) => makeAlone(keys, seat, draft, numbers[n]!, at)));
-      else operations.push(makeLot(keys, seat, lot.listed, some, numbers, at));
+        operations.push(...some.map((draft, n) => makeAlone(this.#store, seat, draft, numbers[n]!, at)));
+      else operations.push(makeLot(this.#store, seat, lot.listed, some, numbers, at));
     }
     const { succeeded, answers } = await gateway.txn(
       [isPresent(keys.seat(seat)), isAbsent(keys.void(seat, voided))],

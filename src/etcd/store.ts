@@ -45,6 +45,11 @@ export class Store {
     this.#highest = Math.max(this.#highest, fence);
   }
 
+  /** The highest fence of these, and of those that this process has seen: a host that died with a unit may have run it with that. */
+  highest(...fences: readonly number[]): number {
+    return Math.max(this.#highest, ...fences);
+  }
+
   /** A fence above all that this process has seen. The clock only keeps those of a lost store from coming back. */
   nextFence(): number {
     return Math.max(this.#highest + 1, Date.now() * 1024);
@@ -52,7 +57,7 @@ export class Store {
 
   /** A fence above all that a seat has given whose lease has ended: it may have given some since its last beat. */
   fenceAfterDeath(fence: number): number {
-    return Math.max(this.#highest, fence) + SKIP;
+    return this.highest(fence) + SKIP;
   }
 
   /** Keeps that fences up to this one have been given. */

@@ -74,12 +74,12 @@ export class UnitKeys {
   async disown(seat: string, kind: string, units: readonly Ownership[]): Promise<void> {
     const { keys, gateway } = this.#store;
     for (const some of batches(units, LIMITS, ({ id }) => [1, id.length])) {
-      const highest = Math.max(...some.map(({ fence }) => fence));
+      const fences = some.map(({ fence }) => fence);
       await gateway.txn(
         [],
         [
           // What is removed here must not be given a lower fence later.
-          this.#store.raise(highest),
+          this.#store.raise(this.#store.highest(...fences)),
           ...some.map(({ id, fence }) => {
             const key = keys.unit(kind, id);
             return nested(beginsWith(key, seat, `${seat} ${padded(fence)}!`), [remove(key)]);

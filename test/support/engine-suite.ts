@@ -254,12 +254,31 @@ export function testEngine(open: () => TestedEngine): void {
       const [offered] = second.hosts.exchange.offer([unit("x")]);
       await expect.poll(() => seen).toHaveLength(1);
       await engine.expire(dying.name().seat!);
+      await dying.hosts.leave();
       offered!.withdraw();
       expect(await offered!.settled).toMatchObject({ how: "withdrawn" });
       second.hosts.directory.disown("room", [{ id: "x", fence: (owned as { fence: number }).fence }]);
       expect(await second.hosts.directory.where("room", "x")).toBeUndefined();
       const [next] = await join().hosts.directory.own("room", ["x"]);
       expect((next as { fence: number }).fence).toBeGreaterThan(seen[0]!.fence);
+    });
+
+    test("a unit that was taken back, and is offered again, has a higher fence than the process that died with it", async () => {
+      const { owner, exchange, engine, join } = start();
+      await owner.hosts.directory.own("room", ["x"]);
+      const dying = join();
+      const died = taker(dying, "unit", "room", async () => new Promise(() => {}));
+      await peersOf(exchange, 1, "unit", "room");
+      const [offered] = exchange.offer([unit("x")]);
+      await expect.poll(() => died).toHaveLength(1);
+      await engine.expire(dying.name().seat!);
+      await dying.hosts.leave();
+      offered!.withdraw();
+      expect(await offered!.settled).toMatchObject({ how: "withdrawn" });
+      const seen = taker(join(), "unit", "room");
+      await peersOf(exchange, 1, "unit", "room");
+      expect(await offer(exchange, unit("x"))).toEqual([taken]);
+      expect(seen[0]!.fence).toBeGreaterThan(died[0]!.fence);
     });
 
     test("a unit with which three processes have died is not taken by a fourth", async () => {
