@@ -5,7 +5,6 @@ import { chownSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { Agent, request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { Client } from "pg";
 import { migrate } from "handover/postgres";
 import { freePort } from "./free-port.js";
@@ -18,20 +17,20 @@ async function startPostgres() {
   const newest = readdirSync(root).toSorted((a, b) => Number(b) - Number(a))[0];
   const program = (name) => join(root, newest, "bin", name);
   const { data, options, remove } = directory();
-  execFileSync(program("initdb"), ["-D", data, "-U", "postgres", "-A", "trust"], {
-    ...options,
-    stdio: "ignore",
-  });
+  execFileSync(program("initdb"), ["-D", data, "-U", "postgres", "-A", "trust"], options);
   const port = await freePort();
-  const settings = ["listen_addresses=127.0.0.1", "unix_socket_directories=", `port=${port}`];
+  const settings = [
+    "listen_addresses=127.0.0.1",
+    "unix_socket_directories=",
+    `port=${port}`,
+    "lc_messages=C",
+  ];
   const flags = ["-D", data, ...settings.flatMap((one) => ["-c", one])];
-  const server = spawn(program("postgres"), flags, { ...options, stdio: "ignore" });
+  const server = spawn(program("postgres"), flags, options);
+  await saysReady("PostgreSQL", server, /ready to accept connections/);
   const url = `postgres://postgres@127.0.0.1:${port}/postgres`;
-  const client = await whenThere("PostgreSQL", async () => {
-    const one = new Client({ connectionString: url });
-    await one.connect();
-    return one;
-  });
+  const client = new Client({ connectionString: url });
+  await client.connect();
   await migrate({ url });
   await client.query("create table single (n int)");
   await client.query("insert into single values (0)");
@@ -56,7 +55,8 @@ async function startEtcd() {
     "initial-cluster": `default=${peers}`,
   };
   const args = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, value]);
-  const server = spawn("etcd", args, { ...options, stdio: "ignore" });
+  const server = spawn("etcd", args, options);
+  await saysReady("etcd", server, /serving (?:insecure )?client (?:requests|traffic)/);
   const agent = new Agent({ keepAlive: true });
   const update = async () => {
     const asking = request(`${endpoint}/v3/kv/put`, { agent, method: "POST" });
@@ -65,7 +65,6 @@ async function startEtcd() {
     await once(response.resume(), "end");
     if (response.statusCode !== 200) throw new Error(`etcd answers ${response.statusCode}`);
   };
-  await whenThere("etcd", update);
   const stop = async () => {
     agent.destroy();
     await end(server);
@@ -80,22 +79,36 @@ function directory() {
   if (user.uid !== undefined) chownSync(path, user.uid, user.gid);
   return {
     data: join(path, "data"),
-    options: { ...user, cwd: path },
+    options: { ...user, cwd: path, stdio: ["ignore", "ignore", "pipe"] },
     remove: () => rmSync(path, { recursive: true, force: true }),
   };
 }
 
-async function whenThere(name, ask) {
-  for (let n = 0; n < 300; n++) {
-    const answer = await ask().then(
-      (value) => ({ value }),
-      () => undefined,
-    );
-    if (answer !== undefined) return answer.value;
-    await delay(100);
+/** Resolves when a server has written that it is ready. Its log is read on: a server whose log is full stands still. */
+async function saysReady(name, server, ready) {
+  let log = "";
+  let timer;
+  try {
+    await new Promise((resolve, reject) => {
+      server.stderr.setEncoding("utf8").on("data", (text) => {
+        log = (log + text).slice(-LONGEST_LOG);
+        if (ready.test(log)) resolve();
+      });
+      server.once("error", reject);
+      server.once("exit", () => reject(new Error(`${name} has ended: ${log}`)));
+      timer = setTimeout(() => reject(new Error(`${name} does not start: ${log}`)), LONGEST_START);
+    });
+  } catch (error) {
+    server.kill("SIGKILL");
+    throw error;
+  } finally {
+    clearTimeout(timer);
   }
-  throw new Error(`${name} does not start`);
 }
+
+/** Characters of a log that are kept, and ms. */
+const LONGEST_LOG = 4_000;
+const LONGEST_START = 60_000;
 
 async function end(server) {
   if (server.exitCode !== null || server.signalCode !== null) return;

@@ -1,16 +1,7 @@
 // A PostgreSQL in a temporary directory, on the loopback interface, for as long as this process runs.
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import {
-  appendFileSync,
-  chownSync,
-  existsSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-} from "node:fs";
+import { appendFileSync, chownSync, existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -33,23 +24,20 @@ export async function startPostgres() {
     execFileSync(join(programs, "initdb"), words, { ...user, cwd: directory, stdio: "pipe" });
     appendFileSync(
       join(data, "postgresql.conf"),
-      "listen_addresses = '127.0.0.1'\nunix_socket_directories = ''\n",
+      "listen_addresses = '127.0.0.1'\nunix_socket_directories = ''\nlc_messages = 'C'\n",
     );
     const port = await freePort();
-    const log = join(directory, "log");
-    const output = openSync(log, "a");
     const server = spawn(join(programs, "postgres"), ["-D", data, "-p", String(port)], {
       ...user,
       cwd: directory,
       // Ctrl-C is for this process, which stops it last.
       detached: true,
-      stdio: ["ignore", output, output],
+      stdio: ["ignore", "ignore", "pipe"],
     });
     const exited = once(server, "exit");
+    await saysReady(server);
     const url = `postgres://postgres@127.0.0.1:${port}/postgres`;
-    const version = await versionOf(url, () => {
-      if (server.exitCode !== null) throw new Error(`PostgreSQL has ended: ${readFileSync(log, "utf8")}`);
-    });
+    const version = await versionOf(url);
     const stop = async () => {
       // At once: nothing of it is kept.
       server.kill("SIGQUIT");
@@ -80,21 +68,39 @@ function findPrograms() {
   );
 }
 
-/** Waits until it answers. */
-async function versionOf(url, requireAlive) {
-  for (;;) {
-    requireAlive();
-    const client = new Client({ connectionString: url });
-    client.on("error", () => {});
-    try {
-      await client.connect();
-      const { rows } = await client.query("show server_version");
-      return rows[0].server_version;
-    } catch {
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    } finally {
-      await client.end().catch(() => {});
-    }
+/** Waits until it has written that it is ready. Its log is read on: a server whose log is full stands still. */
+async function saysReady(server) {
+  let log = "";
+  let timer;
+  try {
+    await new Promise((resolve, reject) => {
+      server.stderr.setEncoding("utf8").on("data", (text) => {
+        log = (log + text).slice(-LONGEST_LOG);
+        if (log.includes("ready to accept connections")) resolve();
+      });
+      server.once("exit", () => reject(new Error(`PostgreSQL has ended: ${log}`)));
+      timer = setTimeout(() => reject(new Error(`PostgreSQL does not start: ${log}`)), LONGEST_START);
+    });
+  } catch (error) {
+    server.kill("SIGKILL");
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Characters of the log that are kept, and ms. */
+const LONGEST_LOG = 4_000;
+const LONGEST_START = 60_000;
+
+async function versionOf(url) {
+  const client = new Client({ connectionString: url });
+  await client.connect();
+  try {
+    const { rows } = await client.query("show server_version");
+    return rows[0].server_version;
+  } finally {
+    await client.end();
   }
 }
 
