@@ -1,4 +1,4 @@
-import { TIMED_OUT, withTimeout } from "../util/timeout.js";
+import { withTimeout } from "../util/timeout.js";
 import { deferred } from "../util/deferred.js";
 import type { Exchange } from "./exchange.js";
 import { Route } from "./route.js";
@@ -87,17 +87,16 @@ export class DrainContext {
    * successor, or it does not take it.
    *
    * @param isGlobal whether other hosts may take them
-   * @param timeout ms after which a process that stops no longer waits until the other hosts know that: their engine is away
+   * @param timeout ms for which the caller waits. The way to other hosts is not known while the successor, or the engine, does
+   *   not answer
+   * @returns undefined if it is not known in time, or the drain is over before
    */
-  async routeOf(kind: string, label: string, isGlobal: boolean, timeout = Infinity): Promise<Route> {
+  async routeOf(kind: string, label: string, isGlobal: boolean, timeout: number): Promise<Route | undefined> {
     const hosts = isGlobal ? this.#hosts : undefined;
     if (hosts === undefined) return new Route(this.exchange, false, kind, label);
-    const known = Promise.race([hosts.isSeatShared, this.over]);
-    const limit = Math.min(this.remaining, this.exchange === undefined ? timeout : Infinity);
-    const isSeatShared = await withTimeout(limit, known);
-    if (isSeatShared === TIMED_OUT) return new Route(undefined, true, kind, label);
-    if (isSeatShared === true && this.hasTaker(kind, label))
-      return new Route(this.exchange, false, kind, label);
+    const isSeatShared = await withTimeout(timeout, Promise.race([hosts.isSeatShared, this.over]));
+    if (typeof isSeatShared !== "boolean") return undefined;
+    if (isSeatShared && this.hasTaker(kind, label)) return new Route(this.exchange, false, kind, label);
     return new Route(hosts.exchange, true, kind, label);
   }
 

@@ -97,6 +97,23 @@ test("a unit that the successor cannot run stays the unit of its seat, and no ot
   expect(await other.hosts.directory.own("room", ["x"])).toMatchObject([{ owner: { seat: a.name().seat } }]);
 });
 
+test("units are stopped in time if the successor does not say whether it has the seat", async () => {
+  const { join } = newService();
+  const a = join();
+  const { state, rooms, events } = program(a);
+  await rooms.start("x", "state");
+  const { owner } = openPair();
+  const context = new DrainContext(owner, pending, 6_000, {
+    exchange: a.hosts.exchange,
+    isSeatShared: pending,
+  });
+  state.beginDrain(context);
+  const reports = await state.drain(context, Promise.resolve());
+  context.end();
+  expect(events).toEqual(["run x state", "stop x state"]);
+  expect(reports).toMatchObject({ room: { stopped: 1, failed: 0 } });
+});
+
 test("a successor that has lost the seat of its predecessor takes no units of that seat", async () => {
   const { service, join } = newService(3_000);
   const [a, b] = [join(), join(pending)];

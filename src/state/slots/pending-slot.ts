@@ -99,8 +99,9 @@ export class PendingSlot {
     const end = performance.now() + timeout;
     if (timeout <= 0) return this.withdraw(makeRefusal("ERR_EXPIRED", "its time was over"));
     const { label, isGlobal, ttl } = this.#source;
-    const route = await withTimeout(timeout, context.routeOf(SLOT_KIND, label, isGlobal));
-    if (route === TIMED_OUT) return this.#giveUp();
+    const route = await context.routeOf(SLOT_KIND, label, isGlobal, timeout);
+    if (context.isRolledBack) return undefined;
+    if (route === undefined) return this.#giveUp();
     const { exchange, isGlobal: isFar, peers } = route;
     const mayPark = isFar && ttl !== undefined;
     if (exchange === undefined || (!mayPark && peers.length === 0))

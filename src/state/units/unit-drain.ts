@@ -53,13 +53,13 @@ export class UnitDrain {
   async #run(previous: Promise<unknown> | undefined): Promise<DrainReport> {
     const start = performance.now();
     if (previous !== undefined) await Promise.race([previous, this.#context.over]);
-    this.#setTimes();
+    const untilStopTime = this.#setTimes();
     const { name, scope } = this.#kind;
-    const { unitTimeout } = this.#settings;
-    const route = this.#context.routeOf(UNIT_KIND, name, scope === "global", unitTimeout);
-    // A successor that does not answer must not take the time to stop the units.
+    // A successor that does not answer must not take the time to stop the units, and an engine that is away no longer than a unit.
+    const longest = this.#context.exchange === undefined ? this.#settings.unitTimeout : Infinity;
     this.#route =
-      (await Promise.race([route, this.#stopTime])) ?? new Route(undefined, false, UNIT_KIND, name);
+      (await this.#context.routeOf(UNIT_KIND, name, scope === "global", Math.min(longest, untilStopTime))) ??
+      new Route(undefined, false, UNIT_KIND, name);
     this.#report.peers = this.#route.peers.length;
     await this.#fillQueue();
     const { concurrency = this.#route.exchange?.window ?? 1 } = this.#settings;
@@ -70,7 +70,8 @@ export class UnitDrain {
     return { ...this.#report, ms: Math.round(performance.now() - start) };
   }
 
-  #setTimes(): void {
+  /** Returns the ms until the stop time. */
+  #setTimes(): number {
     const { timeout, unitTimeout } = this.#settings;
     const { remaining, over } = this.#context;
     const untilStopTime = Math.max(remaining - STOP_PERIODS * unitTimeout, remaining / 2);
@@ -79,6 +80,7 @@ export class UnitDrain {
       this.#isStopTime = true;
       return undefined;
     });
+    return untilStopTime;
   }
 
   get #mayMove(): boolean {
