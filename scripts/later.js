@@ -7,7 +7,7 @@ import { dirname, join, resolve } from "node:path";
 const LATER = Object.entries({
   channel: "",
   connections:
-    "bundle connection-parcel dormant drain freeze moved-sockets mover paused-socket probe silence-watch use watched-writes",
+    "adopter bundle connection-parcel dormant drain freeze moved-sockets mover paused-socket probe silence-watch use watched-writes",
   control: "session",
   core: "after-start candidate exit process-status shutdown takeover upgrade-checks worker worker-takeover",
   exchange: "drain-context inbox local-exchange memory-file outbox queries route",

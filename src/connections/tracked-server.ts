@@ -1,21 +1,18 @@
-import { Socket, type Server } from "node:net";
-import { HandoverError, reasonOf } from "../errors.js";
+import type { Server, Socket } from "node:net";
 import type { TakeResult } from "../exchange/exchange.js";
-import { makeRefusal, type Parcel, type Refusal } from "../exchange/parcel.js";
+import type { Parcel, Refusal } from "../exchange/parcel.js";
 import { isTlsServer } from "../platform/builtins.js";
 import { isKnownTls } from "../platform/tls-internals.js";
-import { hasSent, SecureConnections } from "../tls/secure-connections.js";
-import { allowsHalfOpen, countConnection, joinServer, wrapMember } from "../platform/node-internals.js";
-import { check, native } from "../platform/native.js";
+import { SecureConnections } from "../tls/secure-connections.js";
+import { wrapMember } from "../platform/node-internals.js";
 import type { CloseStrategy, ConnectionAdapter } from "./adapter.js";
-import { DormantConnection, DormantConnections, type Frozen } from "./dormant.js";
-import { AdapterGuard, reportFailure, type GuardedAdapter } from "./guarded-adapter.js";
+import { ConnectionAdopter } from "./adopter.js";
+import { DormantConnection, type DormantConnections, type Frozen } from "./dormant.js";
+import { AdapterGuard, type GuardedAdapter } from "./guarded-adapter.js";
 import { HttpConnections } from "./http-connections.js";
 import { Http1, INTERCEPTED, speaksHttp1, type Http1Connections } from "./http1.js";
 import { Http2Sessions } from "./http2.js";
 import { type Movable, OpenConnection } from "./freeze.js";
-import { BUNDLE_KIND, decodeBundle } from "./bundle.js";
-import { decodeConnection, forgetSecrets, SECURE_KIND } from "./connection-parcel.js";
 import { MovedSockets } from "./moved-sockets.js";
 import { onClose } from "../util/on-close.js";
 import { UnregisteredWebSockets } from "./unregistered-web-sockets.js";
@@ -47,8 +44,8 @@ export class TrackedServer {
   /** TLS sockets, as the program sees them, and when the handshake of each ended, as in {@link #open}. */
   readonly #secure = new Map<Socket, number>();
   #moved: MovedSockets | undefined;
-  /** Made for the first one. */
-  #dormant: DormantConnections | undefined;
+  /** Made for the first connection that is offered. */
+  #adopter: ConnectionAdopter | undefined;
   /** The adapters by which its connections move. */
   readonly adapters: GuardedAdapter[] = [];
   /** The program's own adapters: they also close connections over TLS. */
@@ -123,6 +120,10 @@ export class TrackedServer {
     for (const socket of sockets) if (!socket.destroyed) yield this.#movableOf(socket);
   }
 
+  get #dormant(): DormantConnections | undefined {
+    return this.#adopter?.dormant;
+  }
+
   /** The sockets that the program sees. */
   get #visible(): Iterable<Socket> {
     return isTlsServer(this.server) ? this.#secure.keys() : this.#open.keys();
@@ -157,73 +158,13 @@ export class TrackedServer {
     }
   }
 
-  /** Takes a connection that the predecessor offers. */
+  /** Takes a connection, or a bundle of them, that the predecessor offers. */
   adopt(parcel: Parcel): TakeResult {
-    try {
-      return this.#adopt(parcel);
-    } finally {
-      forgetSecrets(parcel);
-    }
-  }
-
-  #adopt({ kind, body, version, fds }: Parcel): TakeResult {
-    if ((kind === SECURE_KIND) !== isTlsServer(this.server)) return makeRefusal("ERR_NO_TAKER");
-    if (kind === BUNDLE_KIND) return this.#adoptBundle(decodeBundle(body), version, fds);
-    const { protocol, state, unread, records } = decodeConnection({ kind, body });
-    const adapter = this.#adapterFor(protocol, version);
-    if ("code" in adapter) return adapter;
-    const [fd] = fds;
-    if (fd === undefined) return makeRefusal("ERR_NO_TAKER");
-    const timeout = unread === undefined ? adapter.idleTimeout?.(state) : undefined;
-    const frozen = { fd, state, adapter, records };
-    if (timeout !== undefined && this.#adoptDormant(frozen, timeout)) return "taken";
-    // A socket closes its descriptor, and the exchange closes that of a refused parcel.
-    const duplicate = check(native().duplicate(fd), "duplicate", "a connection");
-    countConnection(this.server, 1);
-    const socket = this.#attach({ ...frozen, fd: duplicate }, unread);
-    try {
-      this.#thaw(socket, frozen, true);
-    } catch (error) {
-      // The predecessor would use the sequence numbers of what was sent again: it must not continue the connection.
-      if (!hasSent(socket)) throw error;
-      reportFailure(adapter, "thaw", error);
-    }
-    native().close(fd);
-    return "taken";
-  }
-
-  #adapterFor(protocol: string, version: number): GuardedAdapter | Refusal {
-    const adapters = this.adapters.filter(({ name }) => name === protocol);
-    if (adapters.length === 0) return makeRefusal("ERR_NO_TAKER");
-    // Several WebSocket servers are adapters of one name.
-    const adapter = adapters.find((one) => one.version === version);
-    if (adapter === undefined) return makeRefusal("ERR_VERSION");
-    return (adapter === this.http1 ? this.http1?.refuse() : undefined) ?? adapter;
-  }
-
-  /** All or none: the predecessor offers connections of a bundle that is refused one by one. */
-  #adoptBundle(
-    { protocol, states }: ReturnType<typeof decodeBundle>,
-    version: number,
-    fds: readonly number[],
-  ): TakeResult {
-    const adapter = this.#adapterFor(protocol, version);
-    if ("code" in adapter) return adapter;
-    const timeouts = states.map((state) => adapter.idleTimeout?.(state));
-    if (states.length !== fds.length || timeouts.includes(undefined)) return makeRefusal("ERR_NO_TAKER");
-    const frozen = states.map((state, n) => ({ fd: fds[n]!, state, adapter, records: undefined }));
-    return this.#dormantOnes.adoptAll(frozen, timeouts as number[]) ? "taken" : makeRefusal("ERR_NO_TAKER");
-  }
-
-  get #dormantOnes(): DormantConnections {
-    return (this.#dormant ??= new DormantConnections(this, {
-      wake: (...woken) => this.#wake(...woken),
+    this.#adopter ??= new ConnectionAdopter(this, {
+      attached: (socket, connection) => this.#onAttached(socket, connection),
       ended: () => this.#listener.ended(),
-    }));
-  }
-
-  #adoptDormant(...connection: Parameters<DormantConnections["adopt"]>): boolean {
-    return this.#dormantOnes.adopt(...connection);
+    });
+    return this.#adopter.adopt(parcel);
   }
 
   destroyAll(): void {
@@ -278,62 +219,21 @@ export class TrackedServer {
     this.#open.set(socket, accepted);
   }
 
+  /** Of an adopted connection. */
+  #onAttached(socket: Socket, connection: Frozen | DormantConnection): void {
+    this.#track(socket, NOT_HTTP);
+    if (connection.records !== undefined) this.#secure.set(socket, NOT_HTTP);
+    // A connection that was refused is not offered again when it wakes.
+    if (connection instanceof DormantConnection)
+      this.#movables.set(socket, new OpenConnection(socket, this, connection));
+  }
+
   #movableOf(socket: Socket): OpenConnection {
     const known = this.#movables.get(socket);
     if (known !== undefined) return known;
     const movable = new OpenConnection(socket, this);
     this.#movables.set(socket, movable);
     return movable;
-  }
-
-  /** Owns the descriptor, and the place of its connection in the server's count. */
-  #attach(frozen: Frozen | DormantConnection, unread?: Uint8Array): Socket {
-    const socket = this.#socketOn(frozen);
-    joinServer(this.server, socket);
-    if (unread !== undefined) socket.unshift(unread);
-    this.#track(socket, NOT_HTTP);
-    if (frozen.records !== undefined) this.#secure.set(socket, NOT_HTTP);
-    // A connection that was refused is not offered again when it wakes.
-    if (frozen instanceof DormantConnection) {
-      this.#movables.set(socket, new OpenConnection(socket, this, frozen));
-    }
-    return socket;
-  }
-
-  /** To throw is to refuse. */
-  #thaw(socket: Socket, { adapter, state }: Frozen, isSilent: boolean): void {
-    try {
-      adapter.thaw(socket, state, this.server, isSilent);
-    } catch (error) {
-      socket.destroy();
-      throw error;
-    }
-  }
-
-  /** A constructor that throws leaves the descriptor open, and its client would wait for an answer. */
-  #socketOn({ fd, records }: Frozen): Socket {
-    const options = { fd, readable: true, writable: true, allowHalfOpen: allowsHalfOpen(this.server) };
-    try {
-      return records === undefined ? new Socket(options) : this.secure!.thaw(records, options);
-    } catch (cause) {
-      native().close(fd);
-      countConnection(this.server, -1);
-      this.#listener.ended();
-      const message = `cannot make a socket of a connection: ${reasonOf(cause)}`;
-      throw new HandoverError("ERR_DESCRIPTOR", message, { cause });
-    }
-  }
-
-  /** It is too late for a refusal. An exception would end the process, and every other connection with it. */
-  #wake(connection: DormantConnection, isSilent: boolean, expire?: (socket: Socket) => void): void {
-    try {
-      const socket = this.#attach(connection);
-      this.#thaw(socket, connection, isSilent);
-      if (this.#dormant?.isStaying(connection)) this.#movableOf(socket).markStaying();
-      expire?.(socket);
-    } catch (error) {
-      reportFailure(connection.adapter, "thaw", error);
-    }
   }
 }
 
