@@ -3,15 +3,17 @@ import { writeFileSync } from "node:fs";
 import { Session } from "node:inspector/promises";
 import { join } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
+import { setTimeout as sleep } from "node:timers/promises";
 
 /** The directory for CPU profiles; they slow a process down. */
 const { PROFILES } = process.env;
 
 /** ms */
 const LONG = 10;
+const RESOLUTION = 1;
 
 export class LoopMonitor {
-  #delay = monitorEventLoopDelay({ resolution: 1 });
+  #delay = monitorEventLoopDelay({ resolution: RESOLUTION });
   #profiler = new Session();
   #cpu;
 
@@ -28,6 +30,8 @@ export class LoopMonitor {
 
   /** Returns times in ms, and the number of blocks of more than {@link LONG}. `name` is the name of the profile. */
   async end(name) {
+    // A block of this very turn is noticed after it.
+    await sleep(RESOLUTION + 1);
     this.#delay.disable();
     const { user, system } = process.cpuUsage(this.#cpu);
     if (PROFILES !== undefined) {

@@ -57,6 +57,8 @@ interface ConnectionServer {
   readonly moved: MovedSockets;
   /** Why a connection cannot move by an adapter, if it cannot. */
   refuse(socket: Socket, adapter: GuardedAdapter): Refusal | undefined;
+  /** Whether this process has read and written every byte of a connection so far. */
+  hasAll(socket: Socket): boolean;
 }
 
 /** A connection that has a socket. */
@@ -134,7 +136,7 @@ export class OpenConnection implements Movable {
       const { unread, fd } = paused;
       const parts = { id, label, adapter, state, unread, records, fd };
       const content = (bundles ? bundled(parts) : undefined) ?? encodeConnection(parts);
-      return new FrozenSocket(this, content, adapter, socket, paused, this.#server.moved);
+      return new FrozenSocket(this, content, adapter, socket, paused, this.#server);
     } catch (error) {
       // The state is no JSON, or the adapter has closed the socket.
       paused?.resume();
@@ -153,7 +155,7 @@ class FrozenSocket implements FrozenConnection {
   readonly #adapter: GuardedAdapter;
   readonly #socket: Socket;
   readonly #paused: PausedSocket;
-  readonly #moved: MovedSockets;
+  readonly #server: ConnectionServer;
   readonly #use: Use;
 
   constructor(
@@ -162,22 +164,23 @@ class FrozenSocket implements FrozenConnection {
     adapter: GuardedAdapter,
     socket: Socket,
     paused: PausedSocket,
-    moved: MovedSockets,
+    server: ConnectionServer,
   ) {
-    this.#moved = moved;
+    this.#server = server;
     this.connection = connection;
     this.content = content;
     this.#adapter = adapter;
     this.#socket = socket;
     this.#paused = paused;
     // To continue a TLS connection on which another process has written would use its sequence numbers again.
-    this.#use = new Use(paused.fd, content.kind !== SECURE_KIND);
+    const isSecure = content.kind === SECURE_KIND;
+    this.#use = new Use(paused.fd, !isSecure, !isSecure && server.hasAll(socket) ? socket : undefined);
   }
 
   onTaken(): void {
     this.#forgetSecrets();
     this.#adapter.moved?.(this.#socket);
-    if (this.#paused.leave()) this.#moved.add(this.#socket);
+    if (this.#paused.leave()) this.#server.moved.add(this.#socket, this.#paused.fd);
     else this.#paused.discard();
   }
 

@@ -1,6 +1,6 @@
 import type { Server, Socket } from "node:net";
 import { native } from "../platform/native.js";
-import { descriptorOf, isParsedBy, leaveServer } from "../platform/node-internals.js";
+import { isParsedBy, leaveServer } from "../platform/node-internals.js";
 
 /**
  * The sockets of connections that have moved. Node takes most of the time of a move to close thousands of them, and the process
@@ -10,8 +10,8 @@ import { descriptorOf, isParsedBy, leaveServer } from "../platform/node-internal
 export class MovedSockets {
   readonly #server: Server;
   readonly #ended: (socket: Socket) => void;
-  /** Of this turn. */
-  #leaving: Socket[] = [];
+  /** Of this turn, with their descriptors. */
+  #leaving: { readonly socket: Socket; readonly fd: number }[] = [];
   /** Those without a connection. */
   #vacant: Socket[] = [];
   #delay: NodeJS.Timeout | undefined;
@@ -23,11 +23,11 @@ export class MovedSockets {
     this.#ended = ended;
   }
 
-  /** Ends a socket that neither reads nor writes. */
-  add(socket: Socket): void {
+  /** Ends a socket that neither reads nor writes, with this descriptor. */
+  add(socket: Socket, fd: number): void {
     if (this.#isObserved(socket)) return void socket.destroy();
     if (this.#leaving.length === 0) queueMicrotask(() => this.#vacate());
-    this.#leaving.push(socket);
+    this.#leaving.push({ socket, fd });
     return undefined;
   }
 
@@ -38,14 +38,14 @@ export class MovedSockets {
   }
 
   #vacate(): void {
-    const leaving = this.#leaving.filter(({ destroyed }) => !destroyed);
+    const leaving = this.#leaving.filter(({ socket }) => !socket.destroyed);
     this.#leaving = [];
     if (leaving.length === 0) return;
-    if (native().vacate(leaving.map(descriptorOf)) < 0) {
-      for (const socket of leaving) socket.destroy();
+    if (native().vacate(leaving.map(({ fd }) => fd)) < 0) {
+      for (const { socket } of leaving) socket.destroy();
       return;
     }
-    for (const socket of leaving) {
+    for (const { socket } of leaving) {
       this.#vacant.push(socket);
       leaveServer(socket);
       this.#ended(socket);

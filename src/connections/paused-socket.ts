@@ -1,5 +1,11 @@
 import type { Socket } from "node:net";
-import { descriptorOf, overrideMember, startReading, stopReading } from "../platform/node-internals.js";
+import {
+  descriptorOf,
+  overrideMember,
+  startReading,
+  stopReading,
+  stopTimeout,
+} from "../platform/node-internals.js";
 
 type FailureHandler = (member: "write" | "end", error: unknown) => void;
 
@@ -14,7 +20,6 @@ export class PausedSocket {
   readonly #socket: Holding;
   /** Text, where the socket has an encoding. */
   readonly #taken: Uint8Array | string | undefined;
-  readonly #timeout: number;
   /** Made for the first one. */
   #heldWrites: { member: "write" | "end"; args: unknown[] }[] | undefined;
   readonly #failed: FailureHandler;
@@ -25,9 +30,8 @@ export class PausedSocket {
     this.#failed = failed;
     this.fd = descriptorOf(socket);
     this.#socket = socket;
-    this.#timeout = socket.timeout ?? 0;
     stopReading(socket);
-    socket.setTimeout(0);
+    stopTimeout(socket);
     this.#taken = takeUnread(socket);
     this.#socket[HOLDER] = this;
     socket.write = holdWrite;
@@ -45,7 +49,7 @@ export class PausedSocket {
     const socket = this.#socket;
     if (!socket.destroyed) {
       if (this.#taken !== undefined) socket.unshift(this.#taken, socket.readableEncoding ?? undefined);
-      socket.setTimeout(this.#timeout);
+      socket.setTimeout(socket.timeout ?? 0);
       startReading(socket);
     }
     delete (socket as Partial<Socket>).write;

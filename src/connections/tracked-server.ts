@@ -4,7 +4,7 @@ import type { Parcel, Refusal } from "../exchange/parcel.js";
 import { isTlsServer } from "../platform/builtins.js";
 import { isKnownTls } from "../platform/tls-internals.js";
 import { SecureConnections } from "../tls/secure-connections.js";
-import { wrapMember } from "../platform/node-internals.js";
+import { acceptedBy, wrapMember } from "../platform/node-internals.js";
 import type { CloseStrategy, ConnectionAdapter } from "./adapter.js";
 import { ConnectionAdopter } from "./adopter.js";
 import { DormantConnection, type DormantConnections, type Frozen } from "./dormant.js";
@@ -43,6 +43,8 @@ export class TrackedServer {
   readonly secure: SecureConnections | undefined;
   /** TLS sockets, as the program sees them, and when the handshake of each ended, as in {@link #open}. */
   readonly #secure = new Map<Socket, number>();
+  /** The sockets of connections that another process had before. */
+  readonly #adopted = new WeakSet<Socket>();
   #moved: MovedSockets | undefined;
   /** Made for the first connection that is offered. */
   #adopter: ConnectionAdopter | undefined;
@@ -109,6 +111,11 @@ export class TrackedServer {
   /** Why a connection cannot move by an adapter, if it cannot. */
   refuse(socket: Socket, adapter: GuardedAdapter): Refusal | undefined {
     return adapter !== this.#chosen && this.http1?.isIntercepted(socket) ? INTERCEPTED : undefined;
+  }
+
+  /** Whether this process has read and written every byte of a connection so far. */
+  hasAll(socket: Socket): boolean {
+    return acceptedBy(socket) === this.server && !this.#adopted.has(socket);
   }
 
   /** Connections that can move, the dormant ones first; of those that are there now, without those that end meanwhile. */
@@ -221,6 +228,7 @@ export class TrackedServer {
 
   /** Of an adopted connection. */
   #onAttached(socket: Socket, connection: Frozen | DormantConnection): void {
+    this.#adopted.add(socket);
     this.#track(socket, NOT_HTTP);
     if (connection.records !== undefined) this.#secure.set(socket, NOT_HTTP);
     // A connection that was refused is not offered again when it wakes.

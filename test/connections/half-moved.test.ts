@@ -36,6 +36,18 @@ test.each([
   120_000 + 3_000 * KILLS,
 );
 
+test("a connection that moved before is taken back from a successor that has died, if that has not written on it", async () => {
+  const { service, port } = await start({ greets: 1, dies: 2, probation: 50 });
+  const clients = await Client.openAll(port, 2);
+  for (const client of clients) expect(await say(client, "a\n")).toBe("0 1\n");
+  await service.replace();
+  for (const client of clients) await client.until(/greeting\n/);
+  await service.upgrade("upgraded");
+  await Promise.race(clients.map(({ ended }) => ended));
+  const outcomes = await Promise.all(clients.map(outcome));
+  expect(outcomes.toSorted()).toEqual(["1 2\n", "greeting\n"]);
+});
+
 test.each(["stopped", "blocked"])(
   "a TLS connection on which a successor has written before it was %s and killed is closed, and others are taken back",
   async (hangs) => {

@@ -32,6 +32,13 @@ test("the callback of server.close() does not wait for the sockets of connection
   expect(tracker.size).toBe(0);
 });
 
+test("server.close() leaves the sockets of connections that have moved to be closed later", async () => {
+  const { server, tracker, sockets } = await idle(2);
+  await move(tracker, sockets);
+  server.close();
+  expect(sockets.map(({ destroyed }) => destroyed)).toEqual([false, false]);
+});
+
 test("a socket whose connection has moved is closed at once if the program listens to its end", async () => {
   const { tracker, sockets } = await idle(2);
   const closed = once(sockets[0]!, "close");

@@ -40,6 +40,21 @@ test("a paused socket that moves sends nothing more, and reports that to its wri
   expect(await far.toArray()).toEqual([]);
 });
 
+test("a paused socket does not time out, and does so after it has resumed", async () => {
+  const { near } = await pair();
+  const timeouts: boolean[] = [];
+  let isPaused = true;
+  near.on("timeout", () => timeouts.push(isPaused)).setTimeout(20);
+  const still = new PausedSocket(near, unexpected);
+  // Node's timers of one length end in the order in which they began.
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  const timeout = once(near, "timeout");
+  isPaused = false;
+  still.resume();
+  await timeout;
+  expect(timeouts).toEqual([false]);
+});
+
 test.each([undefined, "latin1", "utf8"] as const)(
   "a paused socket gives up the bytes that it has not consumed, and takes them back (encoding %s)",
   async (encoding) => {
