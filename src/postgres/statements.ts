@@ -43,6 +43,14 @@ const keepFence = (rows: string): string => `insert into handover.fence as f (se
     select $1, max(r.fence) from ${rows} r having max(r.fence) >= ${NOW_FENCE}
     on conflict (service) do update set fence = greatest(f.fence, excluded.fence)`;
 
+/**
+ * The row of {@link keepFence}, before the rows of units that it is kept for are removed. A statement that begins such a unit holds
+ * the row as it reads it: with the fence of its snapshot it would give one again that was kept meanwhile.
+ */
+const lockFence = (condition: string): string =>
+  `select f.service from handover.fence f where f.service = $1 and ${condition} for update`;
+const readFence = "select f.fence from handover.fence f where f.service = $1 for key share";
+
 const SEAT = `z.seat, z.holder, z.about, z.topics, z.draining, z.fence, (extract(epoch from z.started) * 1000)::bigint as started`;
 
 /** The statements, each one round trip. READ COMMITTED is enough: each row decides for itself, under its lock. */
@@ -59,6 +67,7 @@ export const STATEMENTS = {
       values ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp(), now())
       on conflict (seat) do update set seen = now()
       returning (extract(epoch from started) * 1000)::bigint as started),
+    kept as (insert into handover.fence (service, fence) values ($2, 0) on conflict do nothing),
     told as (select pg_notify($9, 'seat') from entered)
     select entered.started, (select count(*) from told) from entered`,
 
@@ -107,10 +116,11 @@ export const STATEMENTS = {
       order by o.seq limit ${MOST_SWEPT} for update skip locked),
     over as (delete from handover.offer o using known where o.seq = known.seq),
     old as (select gone.seat from gone where gone.seen < now() - gone.lease * interval '10 ms'),
+    locked as (${lockFence("exists (select from old)")}),
     refused as (
       delete from handover.offer o using old where o.seat = old.seat and o.unit is not null and o.claimant is null returning o.fence),
     dead as (
-      select z.seat, z.fence from handover.seat z join old using (seat)
+      select z.seat, z.fence from handover.seat z join old using (seat) cross join (select count(*) from locked) l
       where not exists (select from handover.offer o where o.seat = z.seat)
         and not exists (select from handover.offer o where o.service = $1 and o.claimant = z.seat)
       for update of z skip locked),
@@ -121,9 +131,10 @@ export const STATEMENTS = {
     select pg_notify($2, 'offer') from freed limit 1`,
 
   /** $1 service, $2 kind, $3 ids, $4 names, $5 seat, $6 the seat that offers them */
-  own: `insert into handover.unit as u (service, kind, id, name, seat, fence)
-    select $1, $2, x.id, x.name, $5, greatest(${NOW_FENCE}, f.fence + 1) from unnest($3::text[], $4::text[]) x (id, name)
-      left join handover.fence f on f.service = $1
+  own: `with kept as (${readFence})
+    insert into handover.unit as u (service, kind, id, name, seat, fence)
+    select $1, $2, x.id, x.name, $5, greatest(${NOW_FENCE}, kept.fence + 1) from unnest($3::text[], $4::text[]) x (id, name)
+      left join kept on true
     on conflict (service, kind, id) do update set seat = $5, fence = greatest(u.fence + 1, excluded.fence, ${ABOVE_CLAIMS},
       (select z.fence + ${SKIP} from handover.seat z where z.seat = u.seat and z.seat <> $5))
     where u.seat = $5 or u.seat = $6
@@ -135,8 +146,9 @@ export const STATEMENTS = {
     where u.service = $1 and u.kind = $2 and u.id = any ($3) and (${ALIVE} or ${OFFERED})`,
 
   /** $1 service, $2 kind, $3 ids, $4 fences, $5 seat */
-  disown: `with gone as (
-      delete from handover.unit u using unnest($3::text[], $4::bigint[]) x (id, fence)
+  disown: `with locked as (${lockFence(`(select max(x.fence) from unnest($4::bigint[]) x (fence)) >= ${NOW_FENCE}`)}),
+    gone as (
+      delete from handover.unit u using unnest($3::text[], $4::bigint[]) x (id, fence), (select count(*) from locked) l
       where u.service = $1 and u.kind = $2 and u.id = x.id and u.seat is not distinct from $5 and u.fence <= x.fence
       returning x.fence)
     ${keepFence("gone")}`,

@@ -56,12 +56,41 @@ describe("a statement that is slow", () => {
       [service],
     );
     const asked = slow.hosts.directory.own("room", ["a", "b"]);
-    await waits("insert into handover.unit");
+    await waits("%insert into handover.unit");
     const quick = join();
     expect(await quick.hosts.directory.own("room", ["b"])).toEqual([{ fence }]);
     await release();
     expect(await asked).toEqual([{ fence }, { owner: quick.name() }]);
     expect(await slow.hosts.directory.where("room", "b")).toEqual(quick.name());
+  });
+
+  test("a unit that begins has a higher fence than another host has had since the statement began, ahead of the clock", async () => {
+    const service = nextService();
+    const join = (): Host => joinHosts(server.exchange({ service, lease: 60_000 }));
+    const [slow, quick] = [join(), join()];
+    await expect.poll(() => slow.hosts.isHeld && quick.hosts.isHeld).toBe(true);
+    const ahead = (Date.now() + 3_600_000) * 1024;
+    await server.query(
+      "insert into handover.fence values ($1, $2) on conflict (service) do update set fence = $2",
+      [service, ahead],
+    );
+    await quick.hosts.directory.own("room", ["a"]);
+    const release = await server.hold(
+      "select from handover.unit where service = $1 and id = 'a' for update",
+      [service],
+    );
+    const asked = slow.hosts.directory.own("room", ["a", "b"]);
+    await waits("%insert into handover.unit");
+    const [owned] = await quick.hosts.directory.own("room", ["b"]);
+    quick.hosts.directory.disown("room", [{ id: "b", fence: (owned as { fence: number }).fence }]);
+    // It is done, or it waits for the statement that is slow.
+    const waiting = `select from pg_stat_activity where wait_event_type = 'Lock' and query like '%delete from handover.unit%'
+      union all select where not exists (select from handover.unit where service = $1 and id = 'b')`;
+    await expect.poll(async () => server.query(waiting, [service])).not.toEqual([]);
+    await release();
+    const fences = (await asked).map((result) => ("fence" in result ? result.fence : Infinity));
+    expect(fences[1]).toBeGreaterThan((owned as { fence: number }).fence);
+    expect((owned as { fence: number }).fence).toBeGreaterThan(ahead);
   });
 
   test("an offer stays with a host that has started, and has claimed it, after its owner began to take it back", async () => {

@@ -281,6 +281,31 @@ export function testEngine(open: () => TestedEngine): void {
       expect(seen[0]!.fence).toBeGreaterThan(died[0]!.fence);
     });
 
+    test("of two processes that begin and end a unit again and again each has a fence that no one had before", async () => {
+      const { owner, engine, join } = start();
+      await owner.hosts.directory.own("room", ["x"]);
+      await engine.expire(owner.name().seat!);
+      // The fence of an orphan is ahead of the clock.
+      const others = [join(), join()];
+      const fences: number[] = [];
+      const begin = async ({ hosts: { directory } }: Host): Promise<void> => {
+        const [result] = await directory.own("room", ["x"]);
+        if (!("fence" in result!)) return;
+        fences.push(result.fence);
+        directory.disown("room", [{ id: "x", fence: result.fence }]);
+      };
+      await begin(others[0]!);
+      const [first] = fences as [number];
+      expect(first).toBeGreaterThan(Date.now() * 1024);
+      await Promise.all(
+        others.map(async (host) => {
+          for (let n = 0; n < 50; n++) await begin(host);
+        }),
+      );
+      expect(new Set(fences).size).toBe(fences.length);
+      expect(Math.min(...fences)).toBe(first);
+    });
+
     test("a unit with which three processes have died is not taken by a fourth", async () => {
       const { owner, exchange, engine, join } = start();
       await owner.hosts.directory.own("room", ["x"]);
