@@ -9,6 +9,7 @@ import type {
   FoundOffer,
   OfferKey,
   OfferState,
+  Orphan,
   OtherSeat,
   SeatRow,
   StepResult,
@@ -148,8 +149,12 @@ export class EtcdEngine implements Engine {
     return this.#units.where(kind, id);
   }
 
-  async takeOrphans(seat: string, kind: string, limit: number): Promise<Ownership[]> {
-    return this.#units.takeOrphans(seat, kind, limit);
+  async findOrphans(_: string, kind: string, limit: number): Promise<Orphan[]> {
+    return this.#units.findOrphans(kind, limit);
+  }
+
+  async takeOrphans(seat: string, kind: string, orphans: readonly Orphan[]): Promise<Ownership[]> {
+    return this.#units.takeOrphans(seat, kind, orphans);
   }
 
   async offer(seat: string, drafts: readonly Draft[]): Promise<(number | undefined)[]> {

@@ -1,5 +1,6 @@
 import { HandoverError, type UnitOwner } from "../errors.js";
 import type { Ownership } from "../exchange/directory.js";
+import type { Orphan } from "../hosts/engine.js";
 import { withoutInternals } from "../hosts/host-outbox.js";
 import { batches } from "../util/batches.js";
 import { readHead } from "./content.js";
@@ -8,6 +9,7 @@ import { BATCH, type Store } from "./store.js";
 import {
   beginsWith,
   get,
+  is,
   isAbsent,
   isBelow,
   isPresent,
@@ -100,19 +102,19 @@ export class UnitKeys {
     return results.get(id) as UnitOwner | undefined;
   }
 
-  async takeOrphans(seat: string, kind: string, limit: number): Promise<Ownership[]> {
+  async findOrphans(kind: string, limit: number): Promise<Orphan[]> {
     const { keys, gateway } = this.#store;
     const found = await gateway.read([
       list(keys.known(), { keysOnly: true }),
       list(keys.seat(), { keysOnly: true }),
       get(keys.fence),
     ]);
-    const [known, living, [fence]] = found.answers.map(({ entries }) => entries) as [
+    const [known, living, [highest]] = found.answers.map(({ entries }) => entries) as [
       Entry[],
       Entry[],
       Entry[],
     ];
-    this.#store.seen(Number(fence?.value ?? 0));
+    this.#store.seen(Number(highest?.value ?? 0));
     const alive = new Set(living.map(({ key }) => lastPart(key)));
     const gone = known.map(({ key }) => lastPart(key)).filter((one) => !alive.has(one));
     // A dead seat gets no more units: one look at all of a kind is enough.
@@ -130,9 +132,35 @@ export class UnitKeys {
       isMore = page.length === PAGE;
       isLeft ||= isMore;
     }
-    const taken = await this.#takeOver(seat, orphans.slice(0, limit));
-    isLeft ||= taken.length < orphans.length || orphans.length >= limit;
-    if (!isLeft) for (const one of dead) this.#searched.add(`${one} ${kind}`);
+    if (orphans.length === 0 && !isLeft) for (const one of dead) this.#searched.add(`${one} ${kind}`);
+    return orphans.slice(0, limit).map(({ key, value }) => {
+      const { seat: owner, fence, name } = readOwned(value);
+      return { id: name ?? lastPart(key), owner, fence };
+    });
+  }
+
+  /** Makes units the seat's that are as they were found. What an earlier question has made the seat's is in the answer. */
+  async takeOrphans(seat: string, kind: string, orphans: readonly Orphan[]): Promise<Ownership[]> {
+    const { keys, gateway } = this.#store;
+    const taken: Ownership[] = [];
+    for (const some of batches(orphans, LIMITS, ({ id }) => [1, id.length])) {
+      const fences = some.map(({ fence }) => this.#store.fenceAfterDeath(fence));
+      const { answers } = await gateway.txn(
+        [isPresent(keys.seat(seat))],
+        some.map(({ id, owner, fence }, n) => {
+          const key = keys.unit(kind, id);
+          const isAsFound = [is(key, ownedBy(owner, fence, id)), isAbsent(keys.seat(owner))];
+          return nested(isAsFound, [put(key, ownedBy(seat, fences[n]!, id))], [get(key)]);
+        }),
+      );
+      for (const [n, { id }] of some.entries()) {
+        const { succeeded = false, answers: [found] = [] } = answers[n]?.txn ?? {};
+        const [entry] = found?.entries ?? [];
+        const owned = entry === undefined ? undefined : readOwned(entry.value);
+        if (succeeded) taken.push({ id, fence: fences[n]! });
+        else if (owned?.seat === seat) taken.push({ id, fence: owned.fence });
+      }
+    }
     return taken;
   }
 
@@ -219,30 +247,6 @@ export class UnitKeys {
       take(this.#store.fenceAfterDeath(owned.fence)),
       [get(key)],
     );
-  }
-
-  async #takeOver(seat: string, orphans: readonly Entry[]): Promise<Ownership[]> {
-    const { keys, gateway } = this.#store;
-    const taken: Ownership[] = [];
-    for (const some of batches(orphans, LIMITS, ({ key }) => [1, key.length])) {
-      const drafts = some.map((entry) => {
-        const { seat: owner, fence, name } = readOwned(entry.value);
-        const id = name ?? lastPart(entry.key);
-        return { entry, owner, id, fence: this.#store.fenceAfterDeath(fence) };
-      });
-      const { answers } = await gateway.txn(
-        [isPresent(keys.seat(seat))],
-        drafts.map(({ entry, owner, id, fence }) =>
-          nested(
-            [isUnchanged(entry), isAbsent(keys.seat(owner))],
-            [put(entry.key, ownedBy(seat, fence, id))],
-          ),
-        ),
-      );
-      for (const [n, { id, fence }] of drafts.entries())
-        if (answers[n]?.txn?.succeeded === true) taken.push({ id, fence });
-    }
-    return taken;
   }
 
   /** The keys of units that seats offer. */

@@ -4,7 +4,7 @@ import type { HostDirectory } from "../exchange/hosts.js";
 import type { FencingTokens } from "../exchange/fencing.js";
 import type { Peer } from "../exchange/parcel.js";
 import { TIMED_OUT, withTimeout } from "../util/timeout.js";
-import type { Engine } from "./engine.js";
+import type { Engine, Orphan } from "./engine.js";
 import { Repeater } from "./repeater.js";
 import type { Seat } from "./seat.js";
 
@@ -21,6 +21,8 @@ export class EngineDirectory implements HostDirectory {
   readonly #fences: FencingTokens;
   readonly #questions = new Map<string, { kind: string; from: string | undefined; all: Question[] }>();
   readonly #orphans = new Map<string, (id: string, fence: number) => void>();
+  /** Orphans by kind and ID that were asked for, as long as it is not known whether this process has them. */
+  readonly #asked = new Map<string, Map<string, Orphan>>();
   readonly #seeking: Repeater;
   #disowned = new Map<string, Ownership[]>();
   /** What was given up is told in order, and before a later question. */
@@ -33,7 +35,10 @@ export class EngineDirectory implements HostDirectory {
     this.#fences = fences;
     this.#seeking = new Repeater(async () => this.#seek(), engine.lease);
     seat.onBeat(() => this.#seeking.now());
-    seat.onLost(() => this.#disowned.clear());
+    seat.onLost(() => {
+      this.#disowned.clear();
+      this.#asked.clear();
+    });
   }
 
   async own(kind: string, ids: readonly string[], from?: Peer): Promise<readonly OwnResult[]> {
@@ -79,18 +84,30 @@ export class EngineDirectory implements HostDirectory {
   }
 
   async #seek(): Promise<boolean> {
-    for (const [kind, take] of this.#orphans) {
-      if (!this.#seat.isTaking) return false;
-      const seat = this.#seat.id;
-      const taken = await this.#engine.takeOrphans(seat, kind, this.#engine.batch);
-      if (this.#seat.id !== seat || !this.#seat.isHeld) return false;
-      for (const { id, fence } of taken) {
-        this.#fences.advanceTo(fence);
-        take(id, fence);
-      }
-      if (taken.length === this.#engine.batch) this.#seeking.now();
+    for (const kind of this.#orphans.keys()) {
+      // An answer is missing: this process may have units that it does not run.
+      if (this.#asked.has(kind) && this.#seat.isHeld) await this.#takeOrphans(kind, true);
+      if (!this.#seat.isTaking) continue;
+      const { batch } = this.#engine;
+      const found = await this.#engine.findOrphans(this.#seat.id, kind, batch);
+      if (found.length === 0 || !this.#seat.isTaking) continue;
+      this.#asked.set(kind, new Map(found.map((orphan) => [orphan.id, orphan])));
+      await this.#takeOrphans(kind, false);
+      if (found.length === batch) this.#seeking.now();
     }
     return false;
+  }
+
+  async #takeOrphans(kind: string, isRepeated: boolean): Promise<void> {
+    const asked = this.#asked.get(kind)!;
+    const taken = await this.#engine.takeOrphans(this.#seat.id, kind, [...asked.values()], isRepeated);
+    // The lease may have ended meanwhile.
+    if (this.#asked.get(kind) !== asked || !this.#seat.isHeld) return;
+    this.#asked.delete(kind);
+    for (const { id, fence } of taken) {
+      this.#fences.advanceTo(fence);
+      if (asked.has(id)) this.#orphans.get(kind)?.(id, fence);
+    }
   }
 
   #sendLater(): void {
@@ -140,6 +157,7 @@ export class EngineDirectory implements HostDirectory {
       this.#seat.assertHeld(seat, `own ${ids.length} units`);
       for (const [n, question] of questions.entries()) {
         const result = results[n]!;
+        this.#asked.get(kind)?.delete(question.id);
         if (typeof result === "number") this.#fences.advanceTo(result);
         question.resolve(typeof result === "number" ? { fence: result } : { owner: result });
       }

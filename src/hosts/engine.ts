@@ -29,8 +29,20 @@ export interface Engine extends RoleEngine {
   own(seat: string, kind: string, ids: readonly string[], from?: string): Promise<(number | UnitOwner)[]>;
   disown(seat: string, kind: string, units: readonly Ownership[]): Promise<void>;
   where(kind: string, id: string): Promise<UnitOwner | undefined>;
-  /** Makes units this seat's whose owner's lease has ended, and that are not on offer; at most `limit`. */
-  takeOrphans(seat: string, kind: string, limit: number): Promise<Ownership[]>;
+  /** Units whose owner's lease has ended, and that are not on offer; at most `limit`. */
+  findOrphans(seat: string, kind: string, limit: number): Promise<Orphan[]>;
+  /**
+   * Makes units this seat's that are as they were found. May be repeated.
+   *
+   * @param isRepeated whether an earlier question was not answered: the units that it has given this seat are in the answer, and
+   *   it does nothing any longer
+   */
+  takeOrphans(
+    seat: string,
+    kind: string,
+    orphans: readonly Orphan[],
+    isRepeated: boolean,
+  ): Promise<Ownership[]>;
 
   /** Gets ready to {@link offer}, before the first unit is frozen. */
   prepare?(seat: string): Promise<void>;
@@ -52,6 +64,11 @@ export interface Engine extends RoleEngine {
   claims(seat: string): Promise<Claimed[]>;
   /** Gives claimed parcels up that were withdrawn, or that this process does not take. May be repeated. */
   refuse(seat: string, refused: readonly { number: number; refusal: Refusal | undefined }[]): Promise<void>;
+}
+
+/** A unit whose owner's lease has ended, with the seat and the fence of that owner. */
+export interface Orphan extends Ownership {
+  readonly owner: string;
 }
 
 /** A parcel that is to be offered, with the fence of its owner. */

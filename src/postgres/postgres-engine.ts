@@ -10,6 +10,7 @@ import type {
   FoundOffer,
   OfferKey,
   OfferState,
+  Orphan,
   SeatRow,
   StepResult,
   Wake,
@@ -125,14 +126,28 @@ export class PostgresEngine implements Engine {
     return (await this.#owners(kind, [id])).get(id);
   }
 
-  async takeOrphans(seat: string, kind: string, limit: number): Promise<Ownership[]> {
-    const { rows } = await this.#session.query(STATEMENTS.orphans, [
-      this.service,
-      storedName(kind),
-      seat,
-      limit,
-    ]);
-    return rows.map((row) => ({ id: fromWholeName(String(row["name"])), fence: Number(row["fence"]) }));
+  async findOrphans(seat: string, kind: string, limit: number): Promise<Orphan[]> {
+    const values = [this.service, storedName(kind), seat, limit];
+    const { rows } = await this.#session.query(STATEMENTS.findOrphans, values);
+    return rows.map((row) => ({ ...ownershipOf(row), owner: String(row["seat"]) }));
+  }
+
+  async takeOrphans(
+    seat: string,
+    kind: string,
+    orphans: readonly Orphan[],
+    isRepeated: boolean,
+  ): Promise<Ownership[]> {
+    // Always in one order: two processes that take the same units would wait for each other.
+    const byStored = new Map(orphans.map((orphan) => [storedName(orphan.id), orphan]));
+    const ids = [...byStored.keys()].toSorted();
+    const owners = ids.map((id) => byStored.get(id)!.owner);
+    const fences = ids.map((id) => byStored.get(id)!.fence);
+    const units = [this.service, storedName(kind), seat, ids];
+    const taken = await this.#session.query(STATEMENTS.takeOrphans, [...units, owners, fences]);
+    // By now an earlier question is done, or finds the units changed.
+    const { rows } = isRepeated ? await this.#session.query(STATEMENTS.owned, units) : taken;
+    return rows.map(ownershipOf);
   }
 
   /** A new connection has nothing in its caches: the first statement takes long, and frozen units would wait for it. */
@@ -265,6 +280,10 @@ export class PostgresEngine implements Engine {
       rows.map((row) => [byStored.get(String(row["id"]))!, withoutInternals(this.#rows.seat(row))]),
     );
   }
+}
+
+function ownershipOf(row: Row): Ownership {
+  return { id: fromWholeName(String(row["name"])), fence: Number(row["fence"]) };
 }
 
 function foundOffer(row: Row): FoundOffer {

@@ -154,13 +154,22 @@ export const STATEMENTS = {
     ${keepFence("gone")}`,
 
   /** $1 service, $2 kind, $3 seat, $4 limit */
-  orphans: `with free as (
-      select u.ctid, u.seat from handover.unit u where u.service = $1 and u.kind = $2 and u.seat <> $3
-        and not (${isAlive("u.seat")} or ${OFFERED})
-      limit $4 for update skip locked)
+  findOrphans: `select u.name, u.seat, u.fence from handover.unit u where u.service = $1 and u.kind = $2 and u.seat <> $3
+      and not (${isAlive("u.seat")} or ${OFFERED}) limit $4`,
+
+  /** $1 service, $2 kind, $3 seat, $4 ids, $5 their seats, $6 their fences */
+  takeOrphans: `with free as (
+      select u.ctid, u.seat from unnest($4::text[], $5::uuid[], $6::bigint[]) with ordinality x (id, seat, fence, n)
+        join handover.unit u on u.service = $1 and u.kind = $2 and u.id = x.id and u.seat = x.seat and u.fence = x.fence
+      where not (${isAlive("u.seat")} or ${OFFERED})
+      order by x.n for update of u)
     update handover.unit u set seat = $3, fence = greatest(u.fence + 1, ${NOW_FENCE}, ${ABOVE_CLAIMS},
       (select z.fence + ${SKIP} from handover.seat z where z.seat = free.seat))
     from free where u.ctid = free.ctid returning u.name, u.fence`,
+
+  /** $1 service, $2 kind, $3 seat, $4 ids */
+  owned: `select u.name, u.fence from handover.unit u
+    where u.service = $1 and u.kind = $2 and u.seat = $3 and u.id = any ($4)`,
 
   /**
    * $1 service, $2 seat, $3 channel, $4 the offers, with the ttl in ms, where each body begins, from 1, and its bytes; $5 all

@@ -158,6 +158,44 @@ describe.each(ENGINES)("over %s", (engine) => {
     },
   );
 
+  test("a host runs the units of a dead one that it has got, though the answer was lost", async () => {
+    const phase = engine === "etcd" ? ofEtcd("put", "unit/")("orphans") : ofPostgres(STATEMENTS.takeOrphans);
+    const proxy = await KillingProxy.start(server.port, phase, "after", async () => {
+      await server.kill();
+      await server.run();
+    });
+    onTestFinished(() => proxy.close());
+    const [dead, other, taker] = [server.port, server.port, proxy.port].map((at) =>
+      joinHosts(server.exchange({ service: "orphans", at, lease: 60_000 })),
+    ) as [Host, Host, Host];
+    const [x] = await dead.hosts.directory.own("room", ["x", "y"]);
+    await expect.poll(() => taker.hosts.isHeld && other.hosts.isHeld).toBe(true);
+    const taken: [string, number][] = [];
+    taker.hosts.directory.orphans("room", (...orphan) => taken.push(orphan));
+    await server.expire(dead.name().seat!);
+    // A beat looks for them, which would be seconds away. It may be that the database still starts again.
+    await vi.waitUntil(
+      async () => {
+        taker.hosts.exchange.subscribe("unit", "beat", () => "taken")();
+        return taken.length > 0;
+      },
+      { timeout: 100_000, interval: 200 },
+    );
+    await proxy.met;
+    expect(taken.map(([id]) => id).toSorted()).toEqual(["x", "y"]);
+    expect(Math.min(...taken.map(([, fence]) => fence))).toBeGreaterThan((x as { fence: number }).fence);
+    const [id, fence] = taken[0]!;
+    expect(await persist(async () => other.hosts.directory.own("room", [id]))).toEqual([
+      { owner: taker.name() },
+    ]);
+    // It is the one that the engine knows.
+    taker.hosts.directory.disown("room", [{ id, fence }]);
+    expect(
+      await persist(async () => taker.hosts.directory.where("room", id).then((owner) => [owner])),
+    ).toEqual([undefined]);
+    expect([...taker.failures, ...other.failures]).toEqual([]);
+  });
+
   test("an offer whose answer is missing has arrived, if another host has taken its units meanwhile", async () => {
     const taken = async (): Promise<void> => {
       await vi.waitUntil(async () => (await left()) === 0);
