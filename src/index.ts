@@ -19,6 +19,7 @@ export type {
   AttachedSocket,
   DrainOptions,
   RunContext,
+  StopContext,
   UnitDefinition,
 } from "./state/units/unit-definition.js";
 export type { DrainReport } from "./events.js";

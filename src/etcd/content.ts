@@ -27,6 +27,10 @@ export function readBody(content: Buffer): Buffer {
   return content.subarray(content.indexOf("\n") + 1);
 }
 
+export function readNote({ value }: { readonly value: Buffer }): Note {
+  return JSON.parse(value.toString()) as Note;
+}
+
 /** Offers that may be taken, as their key lists them: those of one topic that were made at once, or a single one. */
 export interface Listing {
   readonly at: number;

@@ -10,6 +10,7 @@ import type {
   OfferKey,
   OfferState,
   Orphan,
+  Returned,
   OtherSeat,
   SeatRow,
   StepResult,
@@ -169,7 +170,7 @@ export class EtcdEngine implements Engine {
     return this.#offers.look(seat, offers);
   }
 
-  async withdraw(seat: string, numbers: readonly number[]): Promise<number[]> {
+  async withdraw(seat: string, numbers: readonly number[]): Promise<Returned[]> {
     const { back, claimants } = await this.#offers.withdraw(seat, numbers);
     const alive = new Set(this.#store.others.map((other) => other.seat));
     // What a dead process has claimed is free when that was seen.

@@ -1,9 +1,9 @@
 import { HandoverError } from "../errors.js";
-import type { Draft, FoundOffer, OfferKey, OfferState } from "../hosts/engine.js";
+import type { Draft, FoundOffer, OfferKey, OfferState, Returned } from "../hosts/engine.js";
 import { topicOf } from "../hosts/names.js";
 import { batches } from "../util/batches.js";
 import { AwayError } from "./away-error.js";
-import type { Note } from "./content.js";
+import { readNote } from "./content.js";
 import { leaseOf, numberOf, readOwned } from "./keys.js";
 import { readDone, readLot } from "./lots.js";
 import { OfferNumbers } from "./offer-numbers.js";
@@ -166,18 +166,18 @@ export class Offers {
       for (const [number, taker] of await takersOf(this.#store, seat, gone)) takers.set(number, taker);
       for (const { number } of gone) missing.add(number);
     }
-    const notes = new Map(
-      noted.map(({ key, value }) => [numberOf(key), JSON.parse(value.toString()) as Note]),
-    );
+    const notes = new Map(noted.map((entry) => [numberOf(entry.key), entry]));
     const states = offers.flatMap((offer): OfferState | [] => {
       const { number } = offer;
       const by = takers.get(number);
       const isMissing = missing.has(number);
-      const note = notes.get(number);
-      if (by === undefined && !isMissing && note === undefined) return [];
+      const entry = notes.get(number);
+      if (by === undefined && !isMissing && entry === undefined) return [];
       const isBack = isMissing && (keys.unitOf(offer) === undefined ? by === undefined : by === seat);
       const isGone = !isBack && (isMissing || by !== undefined);
-      const { deaths = 0, refusedBy = [], refusal } = note ?? {};
+      if (isBack)
+        return { ...this.#returned(seat, number, entry), isGone, isBack, by, deaths: 0, refusedBy: [] };
+      const { deaths = 0, refusedBy = [], refusal } = entry === undefined ? {} : readNote(entry);
       return { number, isGone, isBack, by, deaths, refusedBy, refusal };
     });
     const settled = states.filter(({ isGone, isBack }) => isGone || isBack === true);
@@ -192,8 +192,8 @@ export class Offers {
   async withdraw(
     seat: string,
     numbers: readonly number[],
-  ): Promise<{ back: number[]; claimants: readonly string[] }> {
-    const back: number[] = [];
+  ): Promise<{ back: Returned[]; claimants: readonly string[] }> {
+    const back: Returned[] = [];
     const claimants = new Set<string>();
     const offers = numbers.flatMap((number) => this.#open.get(number)?.offer ?? []);
     for (const some of batches(offers, [WITHDRAWN], () => [1])) {
@@ -208,7 +208,7 @@ export class Offers {
   async #withdraw(
     seat: string,
     offers: readonly OfferKey[],
-    back: number[],
+    back: Returned[],
     claimants: Set<string>,
   ): Promise<OfferKey[]> {
     const { keys, gateway } = this.#store;
@@ -221,14 +221,11 @@ export class Offers {
     const missing: OfferKey[] = [];
     const left: OfferKey[] = [];
     const rung = new Set<string>();
-    const returned: number[] = [];
+    const returned: Returned[] = [];
     for (const [n, offer] of offers.entries()) {
       const { succeeded, answers: inner } = answers[n]!.txn!;
       if (succeeded) {
-        returned.push(offer.number);
-        const [note] = inner[0]!.entries;
-        // The process that had it may have run it with this fence.
-        if (note !== undefined) this.#store.seen((JSON.parse(note.value.toString()) as Note).fence);
+        returned.push(this.#returned(seat, offer.number, inner[0]!.entries[0]));
         continue;
       }
       const { succeeded: isThere, answers: last } = inner[0]!.txn!;
@@ -250,14 +247,30 @@ export class Offers {
     await this.#ring(rung);
     // It was given back before, and the answer was lost; or it was taken.
     const takers = await takersOf(this.#store, seat, missing);
-    for (const offer of missing) {
+    const returnedBefore = missing.filter((offer) => {
       const taker = takers.get(offer.number);
-      const isBack = keys.unitOf(offer) === undefined ? taker === undefined : taker === seat;
-      if (isBack) returned.push(offer.number);
+      return keys.unitOf(offer) === undefined ? taker === undefined : taker === seat;
+    });
+    if (returnedBefore.length > 0) {
+      const notes = await gateway.read(returnedBefore.map(({ number }) => get(keys.note(seat, number))));
+      for (const [n, { number }] of returnedBefore.entries())
+        returned.push(this.#returned(seat, number, notes.answers[n]!.entries[0]));
     }
     back.push(...returned);
-    this.#forget(returned, []);
+    this.#forget(
+      returned.map(({ number }) => number),
+      [],
+    );
     return left;
+  }
+
+  /** @param noted what is known of those that had it: they may have run it with their fences */
+  #returned(seat: string, number: number, noted: Entry | undefined): Returned {
+    if (noted === undefined) return { number, fence: undefined };
+    this.#over.push(remove(this.#store.keys.note(seat, number)));
+    const fence = readNote(noted).fence + 1;
+    this.#store.seen(fence);
+    return { number, fence };
   }
 
   /** Takes an offer back that nobody claims; marks one that is claimed. */
@@ -268,7 +281,8 @@ export class Offers {
     const note = keys.note(seat, number);
     const alone = keys.list(topicOf(offer), seat, number, true);
     const lot = this.#open.get(number)?.lot;
-    const own = [key, note, alone, keys.expiry(number), keys.back(seat, number)];
+    // The note stays for the case that the answer is lost.
+    const own = [key, alone, keys.expiry(number), keys.back(seat, number)];
     return nested(
       [isAbsent(keys.claim(number)), isPresent(key), ...(lot === undefined ? [] : [isAbsent(lot.key)])],
       [get(note), ...own.map((one) => remove(one))],

@@ -56,7 +56,10 @@ export function shortened({ code, reason }: Refusal): Refusal {
 export const MAX_CODE = 64;
 export const MAX_REASON = 100;
 
-/** The outcome of an offer. A parcel that was refused or withdrawn belongs to its owner, as if it had never been offered. */
+/**
+ * The outcome of an offer. A parcel that was refused or withdrawn belongs to its owner, as if it had never been offered; but those
+ * that had it meanwhile may have had higher fences.
+ */
 export type Settlement =
   | {
       readonly how: "taken";
@@ -68,7 +71,7 @@ export type Settlement =
   | { readonly how: "lost" }
   /** It stays in the exchange, for a process that starts later. */
   | { readonly how: "parked" }
-  | ({ readonly how: "refused" } & Refusal)
+  | ({ readonly how: "refused"; readonly fence?: number } & Refusal)
   | {
       /** The owner took the parcel back, or the other end has closed. */
       readonly how: "withdrawn";
@@ -78,4 +81,6 @@ export type Settlement =
       readonly died: boolean;
       /** How many have died with it, one after the other. Default: one if `died`. */
       readonly deaths?: number;
+      /** That of its owner from now on, if it was given fences meanwhile: it is above them. */
+      readonly fence?: number;
     };

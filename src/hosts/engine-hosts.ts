@@ -31,12 +31,7 @@ export class EngineHosts extends RoleHosts implements StateHosts, Exchange {
     this.#host = host;
     const { seat } = this;
     this.directory = new EngineDirectory(engine, seat, host.fences);
-    this.#outbox = new HostOutbox(
-      engine,
-      seat,
-      (kind, label) => this.peers(kind, label),
-      () => host.fences.last,
-    );
+    this.#outbox = new HostOutbox(engine, seat, (kind, label) => this.peers(kind, label), host.fences);
     this.#inbox = new HostInbox(engine, seat, () => this.#tellTopics());
     seat.onBeat(() => this.#sweep());
   }

@@ -56,7 +56,7 @@ export interface Engine extends RoleEngine {
   /** What has become of offered parcels, of those at least about which there is news. May be repeated. */
   look(seat: string, offers: readonly OfferKey[]): Promise<OfferState[]>;
   /** Takes parcels back that no living process is taking, and marks the others. May be repeated. */
-  withdraw(seat: string, numbers: readonly number[]): Promise<readonly number[]>;
+  withdraw(seat: string, numbers: readonly number[]): Promise<readonly Returned[]>;
 
   /** Settles parcels as taken, and claims others. A number of `settle` that is missing in the answer was withdrawn. */
   step(seat: string, settle: readonly number[], wish: Wish): Promise<StepResult>;
@@ -89,12 +89,21 @@ export interface OfferKey {
   readonly id: string;
 }
 
+/** A parcel that is its owner's again. */
+export interface Returned {
+  readonly number: number;
+  /** Of its owner from now on: above those of all that had it. Undefined if it is what it was. */
+  readonly fence: number | undefined;
+}
+
 export interface OfferState {
   readonly number: number;
   /** Whether it was taken. */
   readonly isGone: boolean;
   /** Whether a {@link Engine.withdraw} whose answer is missing has taken it back, or its time was over. */
   readonly isBack?: boolean;
+  /** Of one that is back: see {@link Returned}. */
+  readonly fence?: number | undefined;
   /** Of one that is gone: the seat that has taken it, if it is known. */
   readonly by?: string | undefined;
   /** How many processes have died with it. */

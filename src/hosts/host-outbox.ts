@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { codeOf, HandoverError, reasonOf } from "../errors.js";
 import type { Offered } from "../exchange/exchange.js";
+import type { FencingTokens } from "../exchange/fencing.js";
 import { makeRefusal, type Parcel, type Peer, type Refusal, type Settlement } from "../exchange/parcel.js";
 import { deferred } from "../util/deferred.js";
 import { batches } from "../util/batches.js";
@@ -55,7 +56,7 @@ export class HostOutbox {
   readonly #engine: Engine;
   readonly #seat: Seat;
   readonly #peers: (kind: string, label: string) => readonly Peer[];
-  readonly #fenceOf: (parcel: Parcel) => number;
+  readonly #fences: FencingTokens;
   readonly #pending = new Map<number, Pending>();
   readonly #unsent = new Set<Pending>();
   readonly #looking: Repeater;
@@ -69,18 +70,18 @@ export class HostOutbox {
 
   /**
    * @param peers the processes that take parcels of a kind and label
-   * @param fenceOf the fence with which this process owns what the parcel carries
+   * @param fences of this process
    */
   constructor(
     engine: Engine,
     seat: Seat,
     peers: (kind: string, label: string) => readonly Peer[],
-    fenceOf: (parcel: Parcel) => number,
+    fences: FencingTokens,
   ) {
     this.#engine = engine;
     this.#seat = seat;
     this.#peers = peers;
-    this.#fenceOf = fenceOf;
+    this.#fences = fences;
     this.#looking = new Repeater(async () => this.#look(), POLL);
     seat.onLost(() => this.#lose());
   }
@@ -99,7 +100,7 @@ export class HostOutbox {
     const all = parcels.map((parcel) => {
       const pending = new Pending({
         parcel,
-        fence: this.#fenceOf(parcel),
+        fence: this.#fences.last,
         key: `${this.#keyPrefix}${this.#keys++}`,
       });
       const refusal = isHeld ? this.#whyNot(parcel) : makeRefusal("ERR_EXCHANGE", "the lease has ended");
@@ -245,7 +246,7 @@ export class HostOutbox {
             seat,
             wanted.map(({ number }) => number!),
           );
-    for (const number of back) this.#settleBack(this.#pending.get(number));
+    for (const { number, fence } of back) this.#settleBack(this.#pending.get(number), fence);
     if (this.#pending.size === 0) return false;
     for (const state of await this.#engine.look(
       seat,
@@ -255,23 +256,27 @@ export class HostOutbox {
     return this.#pending.size > 0;
   }
 
-  #settleBack(pending: Pending | undefined): void {
+  #settleBack(pending: Pending | undefined, known: number | undefined): void {
     if (pending === undefined) return;
     const { refusal, isRefused, deaths } = pending;
-    if (isRefused && refusal !== undefined) return this.#settle(pending, { how: "refused", ...refusal });
+    this.#fences.advanceTo(known ?? 0);
+    const fence = known === undefined ? {} : { fence: known };
+    if (isRefused && refusal !== undefined)
+      return this.#settle(pending, { how: "refused", ...refusal, ...fence });
     const refusals = refusal === undefined ? [] : [refusal];
     this.#settle(pending, {
       how: "withdrawn",
       refusals,
       ...(deaths > 0 ? { died: true, deaths } : { died: false }),
+      ...fence,
     });
   }
 
-  #use({ number, isGone, isBack, by, deaths, refusedBy, refusal }: OfferState): void {
+  #use({ number, isGone, isBack, fence, by, deaths, refusedBy, refusal }: OfferState): void {
     const pending = this.#pending.get(number);
     if (pending === undefined) return;
     if (isGone) return this.#settle(pending, this.#takenBy(by));
-    if (isBack === true) return this.#settleBack(pending);
+    if (isBack === true) return this.#settleBack(pending, fence);
     pending.deaths = deaths;
     pending.refusal = refusal;
     if (deaths >= MAX_DEATHS && pending.wish === "none") return this.#want(pending, "back");

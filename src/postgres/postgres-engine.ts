@@ -11,6 +11,7 @@ import type {
   OfferKey,
   OfferState,
   Orphan,
+  Returned,
   SeatRow,
   StepResult,
   Wake,
@@ -211,14 +212,14 @@ export class PostgresEngine implements Engine {
     return states;
   }
 
-  async withdraw(seat: string, numbers: readonly number[]): Promise<number[]> {
+  async withdraw(seat: string, numbers: readonly number[]): Promise<Returned[]> {
     const { rows } = await this.#session.query(STATEMENTS.withdraw, [
       this.service,
       seat,
       numbers,
       this.#session.channel,
     ]);
-    return rows.map(({ seq }) => Number(seq));
+    return rows.map(({ seq, fence }) => ({ number: Number(seq), fence: Number(fence) }));
   }
 
   async step(seat: string, settle: readonly number[], { topics, minAge }: Wish): Promise<StepResult> {

@@ -33,6 +33,7 @@ export class RowReader {
       number: Number(row["seq"]),
       isGone: row["gone"] === true && row["back"] !== true,
       isBack: row["back"] === true,
+      fence: row["fence"] === null ? undefined : Number(row["fence"]),
       by: (row["by"] as string | null) ?? claimant ?? undefined,
       deaths: Number(row["deaths"] ?? 0),
       refusedBy: (row["refused_by"] as string[] | null) ?? [],

@@ -206,27 +206,33 @@ export const STATEMENTS = {
       select u.seat from handover.unit u where u.service = $2 and u.kind = x.topic and u.id = x.unit offset 0) u on true`,
 
   /** $1 service, $2 numbers, $3 topics, $4 units, $5 seat */
-  look: `select x.seq, o.seq is null or o.settled as gone, o.seq is null and (x.unit is null or u.seat = $5) as back, o.claimant, o.withdrawn, o.deaths, o.refused_by, o.refusal, u.seat as by
+  look: `select x.seq, o.seq is null or o.settled as gone, o.seq is null and (x.unit is null or u.seat = $5) as back, u.fence, o.claimant, o.withdrawn, o.deaths, o.refused_by, o.refusal, u.seat as by
     from unnest($2::bigint[], $3::text[], $4::text[]) x (seq, topic, unit)
     left join lateral (select o.* from handover.offer o where o.seq = x.seq offset 0) o on true
     left join lateral (
-      select u.seat from handover.unit u where o.seq is null and u.service = $1 and u.kind = x.topic and u.id = x.unit offset 0) u on true
+      select u.seat, u.fence from handover.unit u where o.seq is null and u.service = $1 and u.kind = x.topic and u.id = x.unit offset 0) u on true
     where o.seq is null or o.settled or o.deaths > 0 or o.refusal is not null`,
 
   /** $1 seat, $2 numbers: those that are settled are no longer needed */
   forget: "delete from handover.offer where seq = any ($2) and seat = $1 and settled",
 
-  /** $1 service, $2 seat, $3 numbers, $4 channel. Those who had claimed an offer have had fences that its owner does not know. */
+  /**
+   * $1 service, $2 seat, $3 numbers, $4 channel. Those who had claimed an offer have had fences that its owner does not know: it
+   * gets one above them.
+   */
   withdraw: `with back as (
       delete from handover.offer o where o.seq = any ($3) and o.seat = $2 and not o.settled
         and (o.claimant is null or not ${isAlive("o.claimant")}) and ${isUnchanged("offer", "o", "claimant", "seq")}
-      returning o.seq, o.fence),
+      returning o.seq, o.topic, o.unit, o.fence + 1 as fence),
+    raised as (
+      update handover.unit u set fence = greatest(u.fence, b.fence) from back b
+      where u.service = $1 and u.kind = b.topic and u.id = b.unit and u.seat = $2),
     kept as (${keepFence("back")}),
     marked as (
       update handover.offer o set withdrawn = true where o.seq = any ($3) and o.seat = $2 and not o.settled
         and not o.withdrawn and ${isAlive("o.claimant")} returning o.claimant),
     told as (select pg_notify($4, m.claimant::text) from (select distinct claimant from marked) m)
-    select seq, (select count(*) from told) from back`,
+    select seq, fence, (select count(*) from told) from back`,
 
   /** $1 service, $2 seat, $3 channel, $4 settled numbers, $5 topics, $6 limits, $7 least age in ms */
   step: `with mine as (

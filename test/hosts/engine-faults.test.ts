@@ -1,10 +1,11 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { DrainContext } from "../../dist/exchange/drain-context.js";
 import type { Settlement } from "../../dist/exchange/parcel.js";
 import { Actor } from "../support/actor.js";
 import { ENGINES, startEngine, type EngineServer } from "../support/engines.js";
 import { parcel } from "../support/exchange-suite.js";
-import { joinHosts, takeRooms, untilPeers, type Host } from "../support/hosts.js";
+import { joinHosts, stateOf, takeRooms, untilPeers, type Host } from "../support/hosts.js";
 import { StallingProxy } from "../support/stalling-proxy.js";
 
 let server!: EngineServer;
@@ -27,6 +28,44 @@ async function drain(owner: Host, all: readonly string[]): Promise<Map<string, n
   };
   await Promise.all(Array.from({ length: 100 }, move));
   return taken;
+}
+
+/** A table of a program, which is written `where fence <= $fence`. */
+class Table {
+  by = "";
+  fence = 0;
+
+  write(by: string, fence: number): boolean {
+    if (fence < this.fence) return false;
+    [this.by, this.fence] = [by, fence];
+    return true;
+  }
+}
+
+/** A host with one unit, which writes its state when no other host takes it. `stop` waits until there is one. */
+async function startWriting(): Promise<{ join: () => Host; table: Table; stop: () => void }> {
+  const service = `faults ${services++}`;
+  const join = (): Host => joinHosts(server.exchange({ service, lease: 60_000 }));
+  const owner = join();
+  const state = stateOf(owner);
+  const table = new Table();
+  const rooms = state.units<string, string>("room", {
+    scope: "global",
+    version: 1,
+    run: (_, room, { fence }) => (table.write("run", fence), room),
+    freeze: (_, room) => room,
+    stop: (_, room, { fence }) => table.write(`stop ${room}`, fence),
+    drain: { unitTimeout: 50_000 },
+  });
+  await rooms.start("x", "of x");
+  const begin = (): void => {
+    const hosts = { exchange: owner.hosts.exchange, isSeatShared: Promise.resolve(false) };
+    const context = new DrainContext(undefined, Promise.resolve(true), 600_000, hosts);
+    onTestFinished(() => context.end());
+    state.beginDrain(context);
+    void state.drain(context, Promise.resolve());
+  };
+  return { join, table, stop: () => void untilPeers(owner, 1).then(begin) };
 }
 
 /** The offers that the engine keeps of a service. */
@@ -106,6 +145,43 @@ describe.each(ENGINES)("over %s", (engine) => {
       a.kill("SIGCONT");
       await a.says("abort", { id: "x" });
       expect(await a.tell("get", "x")).toBe("nothing");
+    });
+  });
+
+  describe("a unit that comes back, as no host keeps it", () => {
+    test("what stop() writes is newer than what a host has written whose run has failed", async () => {
+      const { join, table, stop } = await startWriting();
+      let isWritten = false;
+      join().hosts.exchange.subscribe("unit", "room", (_, { fence }) => {
+        isWritten = table.write("run elsewhere", fence);
+        throw new Error("it does not run");
+      });
+      stop();
+      await expect.poll(() => table.by).toBe("stop of x");
+      expect(isWritten).toBe(true);
+    });
+
+    test("what stop() writes is newer than what hosts have written that died with it, and older than what the next owner has", async () => {
+      const { join, table, stop } = await startWriting();
+      const fences: number[] = [];
+      for (let n = 1; n <= 3; n++) {
+        const dying = join();
+        dying.hosts.exchange.subscribe("unit", "room", async (_, { fence }) => {
+          fences.push(fence);
+          table.write("run elsewhere", fence);
+          return new Promise(() => {});
+        });
+        if (n === 1) stop();
+        await expect.poll(() => fences).toHaveLength(n);
+        await server.expire(dying.name().seat!);
+        await dying.hosts.leave();
+      }
+      await expect.poll(() => table.by).toBe("stop of x");
+      expect(table.fence).toBeGreaterThan(Math.max(...fences));
+      const next = join();
+      await expect.poll(async () => next.hosts.directory.where("room", "x")).toBeUndefined();
+      const [owned] = await next.hosts.directory.own("room", ["x"]);
+      expect((owned as { fence: number }).fence).toBeGreaterThan(table.fence);
     });
   });
 

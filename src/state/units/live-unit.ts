@@ -128,6 +128,7 @@ export class Unit {
     const timer = setTimeout(withdraw, Math.max(0, end - performance.now()));
     const settlement = await Promise.race([offer.settled, stopTime]);
     clearTimeout(timer);
+    this.#raiseFence(settlement);
     if (route.isGlobal && settlement?.how === "taken") this.#closeSockets(settlement.by);
     return settlement && this.#settle(settlement, isLate, context.isRolledBack);
   }
@@ -139,7 +140,8 @@ export class Unit {
   async recall(context: DrainContext): Promise<"taken" | "returned" | "lost" | "unanswered" | undefined> {
     const offer = this.#offer!;
     offer.withdraw();
-    const settlement = await Promise.race([offer.settled, context.over]);
+    const settlement = (await Promise.race([offer.settled, context.over])) ?? undefined;
+    this.#raiseFence(settlement);
     if (settlement?.how === "withdrawn" && settlement.died) await context.rollbackImpossible();
     if (context.isRolledBack) return undefined;
     if (settlement?.how === "taken") this.#confirmed = settlement.confirmed;
@@ -231,6 +233,12 @@ export class Unit {
     this.#run = this.#begin(state, fence);
     await this.started;
     return true;
+  }
+
+  /** Those that had it meanwhile may have written with higher fences than this process had. */
+  #raiseFence(settlement: Settlement | undefined): void {
+    if (settlement?.how === "refused" || settlement?.how === "withdrawn")
+      this.#fence = Math.max(this.#fence, settlement.fence ?? 0);
   }
 
   #apply(event: UnitEvent): undefined {
@@ -350,7 +358,8 @@ export class Unit {
       const isCounted = this.#freezing !== undefined;
       const refusal = await this.#freezeOnce(timeout);
       if (refusal !== undefined && !isCounted) count(refusal.code);
-      const stopped = await withTimeout(timeout, Promise.resolve(stop(this.id, this.#state)));
+      const stopping = stop(this.id, this.#state, { fence: this.#fence });
+      const stopped = await withTimeout(timeout, Promise.resolve(stopping));
       if (stopped === TIMED_OUT) count("ERR_TIMEOUT" satisfies RefusalCode);
       return stopped !== TIMED_OUT;
     } catch (error) {

@@ -14,10 +14,10 @@ export interface UnitDefinition<State, Unit> extends StateSchema<State> {
   /** Ends a unit, and returns its state. `signal` aborts right after it. */
   freeze(id: string, unit: Unit): State | PromiseLike<State>;
   /**
-   * Ends a frozen unit that no process has taken. `state` is undefined if `freeze` has failed. Default: its `signal`
-   * aborts.
+   * Ends a frozen unit that no process has taken. `state` is undefined if `freeze` has failed. `fence` is above that of every
+   * other process that has had the unit. Default: its `signal` aborts.
    */
-  stop?(id: string, state: State | undefined): unknown;
+  stop?(id: string, state: State | undefined, context: StopContext): unknown;
   /** Whether the unit may move. Synchronous. Default: every unit may. */
   eligible?(id: string, unit: Unit): boolean;
   /** The unit with the highest number moves first. Synchronous. Default 0, also for a value that is not a number. */
@@ -57,6 +57,12 @@ export interface RunContext {
   fence: number;
   /** Closes a client's WebSocket with the code 1012 when the unit runs on another host, and not before. */
   attach: (socket: AttachedSocket) => void;
+}
+
+/** What `stop` receives. */
+export interface StopContext {
+  /** Above that of every other process that has had the unit: not lower than that of its run here. */
+  fence: number;
 }
 
 /** The members of a WebSocket that are used. */
