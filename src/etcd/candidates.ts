@@ -60,7 +60,7 @@ export class Candidates {
   }
 
   /** What is to be claimed now, in the order in which it was offered. */
-  choose(seat: string, { topics, minAge }: Wish): Choice[] {
+  choose(seat: string, { topics, minAge, except }: Wish): Choice[] {
     const { clock } = this.#store;
     const chosen: Choice[] = [];
     for (const [topic, most] of topics) {
@@ -71,6 +71,8 @@ export class Candidates {
       let count = 0;
       for (const one of this.#of(topic).all.values()) {
         if (one.owner === seat || one.refusedBy.includes(seat)) continue;
+        // What this process has given back is claimed alone.
+        if (one.isAlone && except.has(one.offers[0]![0])) continue;
         // Their owner may know the clock better than this process.
         if (minAge > 0 && clock.earliest - one.at < minAge) continue;
         if (one.expires !== undefined && clock.latest >= one.expires) continue;

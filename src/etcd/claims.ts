@@ -1,5 +1,4 @@
-import type { Refusal } from "../exchange/parcel.js";
-import type { Claimed, StepResult, Wish } from "../hosts/engine.js";
+import type { Claimed, Refused, StepResult, Wish } from "../hosts/engine.js";
 import { topicOf } from "../hosts/names.js";
 import { batches } from "../util/batches.js";
 import { AwayError } from "./away-error.js";
@@ -117,31 +116,29 @@ export class Claims {
     return claims.map((claim) => claimedOf(this.#store, claim, withdrawn.has(claim.number)));
   }
 
-  async refuse(
-    seat: string,
-    refused: readonly { number: number; refusal: Refusal | undefined }[],
-  ): Promise<void> {
+  async refuse(seat: string, refused: readonly Refused[]): Promise<void> {
     const { keys, gateway } = this.#store;
     this.#use(seat);
     // Each once: etcd writes a key only once in a question.
-    const reasons = new Map<number, Refusal | undefined>();
-    for (const { number, refusal } of refused) reasons.set(number, refusal ?? reasons.get(number));
-    const known = [...reasons].flatMap(([number, refusal]) => {
+    const last = new Map<number, Refused>();
+    for (const one of refused)
+      if (one.refusal !== undefined || !last.has(one.number)) last.set(one.number, one);
+    const known = [...last].flatMap(([number, { refusal, isOpen }]) => {
       const claim = this.#claims.get(number);
-      return claim === undefined ? [] : [{ claim, refusal }];
+      return claim === undefined ? [] : [{ claim, refusal, isOpen }];
     });
     for (const some of batches(known, [REFUSED], () => [1])) {
       const notes = await gateway.read(
         some.map(({ claim: { owner, number } }) => get(keys.note(owner, number))),
       );
-      const released = some.map(({ claim, refusal }, n) => {
+      const released = some.map(({ claim, refusal, isOpen }, n) => {
         const [entry] = notes.answers[n]!.entries;
         const before = entry === undefined ? undefined : (JSON.parse(entry.value.toString()) as Note);
         const by = before?.refusedBy ?? [];
         const reason = refusal ?? before?.refusal;
         const note: Note = {
           deaths: before?.deaths ?? 0,
-          refusedBy: refusal === undefined || by.includes(seat) ? by : [...by, seat],
+          refusedBy: isOpen || by.includes(seat) ? by : [...by, seat],
           ...(reason === undefined ? {} : { refusal: reason }),
           fence: claim.fence,
         };

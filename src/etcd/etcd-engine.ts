@@ -1,6 +1,5 @@
 import { HandoverError, type UnitOwner } from "../errors.js";
 import type { Ownership } from "../exchange/directory.js";
-import type { Refusal } from "../exchange/parcel.js";
 import type {
   Claimed,
   Draft,
@@ -10,6 +9,7 @@ import type {
   OfferKey,
   OfferState,
   Orphan,
+  Refused,
   Returned,
   OtherSeat,
   SeatRow,
@@ -186,10 +186,7 @@ export class EtcdEngine implements Engine {
     return this.#claims.claims(seat);
   }
 
-  async refuse(
-    seat: string,
-    refused: readonly { number: number; refusal: Refusal | undefined }[],
-  ): Promise<void> {
+  async refuse(seat: string, refused: readonly Refused[]): Promise<void> {
     await this.#claims.refuse(seat, refused);
   }
 

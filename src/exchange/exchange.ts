@@ -43,11 +43,11 @@ export interface Offered {
 
 /**
  * Takes a parcel with its descriptors, or refuses it; to throw is to refuse with the error's code. Owns the descriptors of
- * a parcel that it has taken.
+ * a parcel that it has taken. `later`: it is asked again, as long as the parcel is on offer.
  */
 export type DeliveryHandler = (parcel: Parcel, delivery: Delivery) => TakeResult | Promise<TakeResult>;
 
-export type TakeResult = "taken" | Refusal;
+export type TakeResult = "taken" | "later" | Refusal;
 
 /** A parcel that is being taken. */
 export interface Delivery {

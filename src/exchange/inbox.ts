@@ -8,6 +8,7 @@ import {
   makeRefusal,
   MAX_CODE,
   MAX_REASON,
+  pauseAt,
   refusalOf,
   shortened,
   type Parcel,
@@ -31,6 +32,7 @@ export class Inbox {
   readonly #listener: InboxListener;
   readonly #deliveries = new Map<number, OpenDelivery>();
   #results: SettlementResult[] = [];
+  #hasEnded = false;
   /** Results are sent together, at the end of an offer or in a microtask. */
   #isCollecting = false;
 
@@ -72,6 +74,16 @@ export class Inbox {
     this.#deliveries.clear();
   }
 
+  /** The owner is gone. What would be taken later is lost with it. */
+  end(): void {
+    this.#hasEnded = true;
+    for (const [number, delivery] of this.#deliveries) {
+      if (!delivery.isPostponed) continue;
+      this.#deliveries.delete(number);
+      delivery.abort();
+    }
+  }
+
   async #receiveLarge(head: ParcelHead, [memory, ...fds]: number[]): Promise<void> {
     const delivery = this.#open(head);
     try {
@@ -104,7 +116,10 @@ export class Inbox {
   }
 
   #give(parcel: Parcel, take: DeliveryHandler, delivery: OpenDelivery): void {
-    const settle = (result: TakeResult): void => {
+    const settle = (given: TakeResult): void => {
+      const isOpen = this.#deliveries.get(delivery.number) === delivery;
+      if (given === "later" && isOpen && !this.#hasEnded) return this.#postpone(parcel, take, delivery);
+      const result = given === "later" ? makeRefusal("ERR_REFUSED") : given;
       if (result !== "taken") closeAll(parcel.fds);
       if (this.#deliveries.get(delivery.number) === delivery) this.#settle(delivery.number, result);
       else if (result === "taken") closeAll(parcel.fds);
@@ -118,7 +133,18 @@ export class Inbox {
     }
   }
 
-  #settle(number: number, result: TakeResult): void {
+  #postpone(parcel: Parcel, take: DeliveryHandler, delivery: OpenDelivery): void {
+    if (delivery.refusals.length === 0) delivery.note(makeRefusal("ERR_REFUSED"));
+    delivery.isPostponed = true;
+    const again = (): void => {
+      delivery.isPostponed = false;
+      if (this.#deliveries.get(delivery.number) === delivery) this.#give(parcel, take, delivery);
+      else closeAll(parcel.fds);
+    };
+    setTimeout(again, pauseAt(delivery.age)).unref();
+  }
+
+  #settle(number: number, result: "taken" | Refusal): void {
     this.#deliveries.delete(number);
     if (result === "taken") this.#report({ number, how: "taken" });
     else this.#report({ number, how: "refused", refusals: [shortened(result)] });
@@ -159,7 +185,10 @@ const REFUSAL = 6 * (MAX_CODE + MAX_REASON) + 32;
 class OpenDelivery implements Delivery {
   readonly number: number;
   readonly refusals: Refusal[] = [];
+  /** Whether its handler is to be asked again. */
+  isPostponed = false;
   readonly #listener: Pick<InboxListener, "nextFence" | "peer">;
+  readonly #arrived = performance.now();
   #fence: number | undefined;
   #controller: AbortController | undefined;
   #isAborted = false;
@@ -175,6 +204,10 @@ class OpenDelivery implements Delivery {
 
   get from(): Peer {
     return this.#listener.peer();
+  }
+
+  get age(): number {
+    return performance.now() - this.#arrived;
   }
 
   /** Made when it is asked for: thousands of connections do not. */

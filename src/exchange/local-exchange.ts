@@ -151,6 +151,7 @@ export class LocalExchange implements Exchange {
   end(): void {
     this.#isOpen = false;
     this.#outbox.end();
+    this.#inbox.end();
     this.#queries.end();
   }
 

@@ -57,6 +57,20 @@ export const MAX_CODE = 64;
 export const MAX_REASON = 100;
 
 /**
+ * The pause, in ms, before a process is asked again for a parcel that it would take later: until that has waited twice as long, but
+ * at least {@link SHORTEST_PAUSE}, and at most a second.
+ *
+ * @param age ms since the parcel was offered
+ */
+export function pauseAt(age: number): number {
+  return Math.min(LONGEST_PAUSE, Math.max(SHORTEST_PAUSE, age));
+}
+
+/** ms */
+export const SHORTEST_PAUSE = 250;
+const LONGEST_PAUSE = 1_000;
+
+/**
  * The outcome of an offer. A parcel that was refused or withdrawn belongs to its owner, as if it had never been offered; but those
  * that had it meanwhile may have had higher fences.
  */

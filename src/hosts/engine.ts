@@ -63,7 +63,7 @@ export interface Engine extends RoleEngine {
   /** For a {@link step} that was not answered: everything that this seat has claimed, as it is now. */
   claims(seat: string): Promise<Claimed[]>;
   /** Gives claimed parcels up that were withdrawn, or that this process does not take. May be repeated. */
-  refuse(seat: string, refused: readonly { number: number; refusal: Refusal | undefined }[]): Promise<void>;
+  refuse(seat: string, refused: readonly Refused[]): Promise<void>;
 }
 
 /** A unit whose owner's lease has ended, with the seat and the fence of that owner. */
@@ -118,6 +118,17 @@ export interface Wish {
   readonly topics: ReadonlyMap<string, number>;
   /** ms that a parcel must have waited. */
   readonly minAge: number;
+  /** Numbers of parcels that it would take later. */
+  readonly except: ReadonlySet<number>;
+}
+
+/** A claimed parcel that a process gives up. */
+export interface Refused {
+  readonly number: number;
+  /** Undefined if it was withdrawn, or is not looked at. */
+  readonly refusal: Refusal | undefined;
+  /** Whether this process may claim it again. */
+  readonly isOpen: boolean;
 }
 
 export interface Claimed {

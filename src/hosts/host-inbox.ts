@@ -2,14 +2,16 @@ import { setImmediate as turn } from "node:timers/promises";
 import type { Delivery, DeliveryHandler, SubscriptionOptions } from "../exchange/exchange.js";
 import {
   makeRefusal,
+  pauseAt,
   refusalOf,
   shortened,
+  SHORTEST_PAUSE,
   type Parcel,
   type Peer,
   type Refusal,
 } from "../exchange/parcel.js";
 import type { AmbiguousError } from "./host-outbox.js";
-import type { Claimed, Engine, StepResult } from "./engine.js";
+import type { Claimed, Engine, Refused, StepResult } from "./engine.js";
 import { topicOf } from "./names.js";
 import { Repeater } from "./repeater.js";
 import type { Seat } from "./seat.js";
@@ -28,7 +30,10 @@ export class HostInbox {
   readonly #open = new Map<number, HostDelivery>();
   /** Taken, and not settled. */
   #taken: number[] = [];
-  #refused: { number: number; refusal: Refusal | undefined }[] = [];
+  #refused: Refused[] = [];
+  /** Parcels that this process would take later, and when it asks for them, on the clock of `performance.now()`. */
+  readonly #postponed = new Map<number, number>();
+  #postponeTimer: NodeJS.Timeout | undefined;
   readonly #stepping: Repeater;
   readonly #onSubscriptions: () => void;
   /** Whether an answer is missing: what this seat has claimed must be looked up. */
@@ -102,6 +107,7 @@ export class HostInbox {
   }
 
   stop(): void {
+    clearTimeout(this.#postponeTimer);
     this.#stepping.stop();
   }
 
@@ -119,7 +125,11 @@ export class HostInbox {
     if (settle.length === 0 && !isTaking && this.#open.size === 0) return false;
     this.#taken = [];
     const seat = this.#seat.id;
-    const wish = { topics: isTaking ? topics : new Map<string, number>(), minAge: this.#minAge() };
+    const wish = {
+      topics: isTaking ? topics : new Map<string, number>(),
+      minAge: this.#minAge(),
+      except: new Set(this.#postponed.keys()),
+    };
     let result: StepResult;
     try {
       result = await this.#engine.step(seat, settle, wish);
@@ -194,13 +204,31 @@ export class HostInbox {
       this.#stepping.now();
     } else {
       this.#open.delete(number);
-      this.#refuse(number, shortened(result));
+      if (result === "later") this.#postpone(claimed);
+      else this.#refuse(number, shortened(result));
     }
   }
 
-  #refuse(number: number, refusal: Refusal | undefined): void {
-    this.#refused.push({ number, refusal });
+  #refuse(number: number, refusal: Refusal | undefined, isOpen = refusal === undefined): void {
+    this.#refused.push({ number, refusal, isOpen });
     this.#stepping.now();
+  }
+
+  /** Leaves a parcel to the others, and asks for it again when it is older. */
+  #postpone({ number, age }: Claimed): void {
+    this.#postponed.set(number, performance.now() + pauseAt(age));
+    this.#postponeTimer ??= setTimeout(() => this.#askAgain(), SHORTEST_PAUSE);
+    this.#refuse(number, makeRefusal("ERR_REFUSED"), true);
+  }
+
+  /** For all that is due, so that thousands of parcels wake it four times a second at most. */
+  #askAgain(): void {
+    const now = performance.now();
+    const due = [...this.#postponed].filter(([, at]) => at <= now);
+    for (const [number] of due) this.#postponed.delete(number);
+    this.#postponeTimer =
+      this.#postponed.size === 0 ? undefined : setTimeout(() => this.#askAgain(), SHORTEST_PAUSE);
+    if (due.length > 0) this.wake();
   }
 
   async #sendRefusals(): Promise<void> {
@@ -276,6 +304,7 @@ export class HostInbox {
     this.#open.clear();
     this.#taken = [];
     this.#refused = [];
+    this.#postponed.clear();
     this.#isUncertain = false;
     this.#retried.clear();
     for (const one of open) one.abort();

@@ -1,7 +1,6 @@
 import { hostname } from "node:os";
 import { HandoverError, type UnitOwner } from "../errors.js";
 import type { Ownership } from "../exchange/directory.js";
-import type { Refusal } from "../exchange/parcel.js";
 import type {
   Claimed,
   Draft,
@@ -11,6 +10,7 @@ import type {
   OfferKey,
   OfferState,
   Orphan,
+  Refused,
   Returned,
   SeatRow,
   StepResult,
@@ -222,12 +222,10 @@ export class PostgresEngine implements Engine {
     return rows.map(({ seq, fence }) => ({ number: Number(seq), fence: Number(fence) }));
   }
 
-  async step(seat: string, settle: readonly number[], { topics, minAge }: Wish): Promise<StepResult> {
-    const { rows } = await this.#session.query(
-      STATEMENTS.step,
-      [this.service, seat, this.#session.channel, settle, [...topics.keys()], [...topics.values()], minAge],
-      this.maxBody,
-    );
+  async step(seat: string, settle: readonly number[], { topics, minAge, except }: Wish): Promise<StepResult> {
+    const wish = [[...topics.keys()], [...topics.values()], minAge, [...except]];
+    const values = [this.service, seat, this.#session.channel, settle, ...wish];
+    const { rows } = await this.#session.query(STATEMENTS.step, values, this.maxBody);
     const numbers = (what: string): number[] =>
       rows.filter((row) => row["what"] === what).map(({ seq }) => Number(seq));
     const claimed = rows.filter((row) => row["what"] === "claimed").map((row) => this.#rows.claimed(row));
@@ -239,13 +237,11 @@ export class PostgresEngine implements Engine {
     return rows.map((row) => this.#rows.claimed(row));
   }
 
-  async refuse(
-    seat: string,
-    refused: readonly { number: number; refusal: Refusal | undefined }[],
-  ): Promise<void> {
+  async refuse(seat: string, refused: readonly Refused[]): Promise<void> {
     const numbers = refused.map(({ number }) => number);
     const refusals = refused.map(({ refusal }) => (refusal === undefined ? null : JSON.stringify(refusal)));
-    await this.#session.query(STATEMENTS.refuse, [seat, numbers, refusals, this.#session.channel]);
+    const areOpen = refused.map(({ isOpen }) => isOpen);
+    await this.#session.query(STATEMENTS.refuse, [seat, numbers, refusals, this.#session.channel, areOpen]);
   }
 
   async acquire(seat: string, role: string): Promise<number | undefined> {

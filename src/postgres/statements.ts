@@ -234,7 +234,7 @@ export const STATEMENTS = {
     told as (select pg_notify($4, m.claimant::text) from (select distinct claimant from marked) m)
     select seq, fence, (select count(*) from told) from back`,
 
-  /** $1 service, $2 seat, $3 channel, $4 settled numbers, $5 topics, $6 limits, $7 least age in ms */
+  /** $1 service, $2 seat, $3 channel, $4 settled numbers, $5 topics, $6 limits, $7 least age in ms, $8 numbers to leave out */
   step: `with mine as (
       select o.seq, o.seat, o.topic, o.unit, o.fence from handover.offer o
       where o.seq = any ($4::bigint[]) and o.claimant is not distinct from $2 and not o.withdrawn and not o.settled for update),
@@ -252,6 +252,7 @@ export const STATEMENTS = {
       lateral (
         select o.seq from handover.offer o where o.service = $1 and o.topic = w.topic and o.claimant is null
           and not o.withdrawn and not o.settled and o.deaths < 3 and o.seat <> $2 and not ($2 = any (o.refused_by))
+          and not (o.seq = any ($8::bigint[]))
           and o.offered <= now() - $7::float8 * interval '1 ms' and (o.expires is null or o.expires > now())
         order by o.seq limit least(w.most, greatest(1, (
           select count(*) from (select sum(octet_length(q.body)) over (order by q.seq) as total from (
@@ -284,12 +285,12 @@ export const STATEMENTS = {
       extract(epoch from now() - o.offered)::float8 * 1000 as age
     from handover.offer o where o.service = $1 and o.claimant = $2 and not o.settled order by o.seq`,
 
-  /** $1 seat, $2 numbers, $3 refusals, $4 channel */
+  /** $1 seat, $2 numbers, $3 refusals, $4 channel, $5 whether the seat may claim them again */
   refuse: `with freed as (
       update handover.offer o set claimant = null,
         refusal = coalesce(x.refusal, o.refusal),
-        refused_by = case when x.refusal is null then o.refused_by else o.refused_by || $1::uuid end
-      from unnest($2::bigint[], $3::jsonb[]) x (seq, refusal)
+        refused_by = case when x.open then o.refused_by else o.refused_by || $1::uuid end
+      from unnest($2::bigint[], $3::jsonb[], $5::boolean[]) x (seq, refusal, open)
       where o.seq = x.seq and o.claimant = $1 and not o.settled returning o.seat),
     owners as (select pg_notify($4, f.seat::text) from (select distinct seat from freed) f),
     others as (select pg_notify($4, 'offer') from (select from freed limit 1) f)

@@ -54,6 +54,58 @@ describe("the local exchange over a socket with a small buffer", () => {
 describe("the local exchange", () => {
   testExchange(open);
 
+  test("a process that would take a parcel later is asked again as the parcel grows older, until it takes it", async () => {
+    const { owner, taker } = open();
+    const ages: number[] = [];
+    taker.subscribe("thing", undefined, (_, { age }) => {
+      ages.push(age!);
+      return ages.length < 3 ? "later" : "taken";
+    });
+    expect(await offer(owner, parcel("1"))).toEqual([taken]);
+    expect(ages).toHaveLength(3);
+    expect(ages[1]! - ages[0]!).toBeGreaterThan(200);
+    expect(ages[2]! - ages[1]!).toBeGreaterThan(200);
+  });
+
+  test("a parcel that would be taken later comes back when it is withdrawn, and no process is asked for it again", async () => {
+    const { owner, taker } = open();
+    const ids: string[] = [];
+    taker.subscribe("thing", undefined, ({ id }) => {
+      ids.push(id);
+      return id === "1" || ids.length < 4 ? "later" : "taken";
+    });
+    const [first] = owner.offer([parcel("1")]);
+    await expect.poll(() => ids).toHaveLength(1);
+    first!.withdraw();
+    expect(await first!.settled).toEqual({
+      how: "withdrawn",
+      refusals: [{ code: "ERR_REFUSED" }],
+      died: false,
+    });
+    expect(await offer(owner, parcel("2"))).toEqual([taken]);
+    expect(ids).toEqual(["1", "2", "2", "2"]);
+  });
+
+  test("a process is not asked again for a parcel whose owner is gone", async () => {
+    const { owner, taker, channels } = open();
+    const ids: string[] = [];
+    const signals: AbortSignal[] = [];
+    taker.subscribe("thing", undefined, ({ id }, { signal }) => {
+      ids.push(id);
+      signals.push(signal);
+      return "later";
+    });
+    owner.offer([parcel("1")]);
+    await expect.poll(() => ids).toHaveLength(1);
+    channels[0].close();
+    await expect.poll(() => signals[0]!.aborted).toBe(true);
+    const other = open();
+    let questions = 0;
+    other.taker.subscribe("thing", undefined, () => (questions++ < 2 ? "later" : "taken"));
+    expect(await offer(other.owner, parcel("2"))).toEqual([taken]);
+    expect(ids).toEqual(["1"]);
+  });
+
   test("the local exchange sends parcels offered in the same turn", () => {
     const { owner, taker, channels } = open();
     const ids: string[] = [];

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { migrate } from "../../dist/postgres/index.js";
+import type { UnitDefinition } from "../../dist/state/units/unit-definition.js";
 import { DocumentedProgram } from "../support/documented.js";
 import { Postgres } from "../support/postgres.js";
 import { handover } from "../support/program.js";
@@ -35,6 +36,17 @@ test("the program of docs/hosts.md runs on two hosts: a room is on one, and move
   expect(await (await ask(b, "/lobby")).text()).toBe("room lobby: visit 2");
   await expect.poll(async () => (await ask(b, "/cron")).text()).toBe("here");
   expect(await b.stop()).toBe("");
+});
+
+test("the accept() of docs/hosts.md takes units of an upgrade in place at once, and those of other hosts after two seconds", async () => {
+  const [, member] = [...page.matchAll(/^```js\n([^]*?)^```$/gm)].map(([, code]) => code!);
+  const module = `export default {${member}}`;
+  const { default: definition } = (await import(`data:text/javascript,${encodeURIComponent(module)}`)) as {
+    default: Required<Pick<UnitDefinition<unknown, unknown>, "accept">>;
+  };
+  const asks = (age: number, seat?: string): unknown =>
+    definition.accept("x", { age, from: { generation: 0, pid: 1, ...(seat === undefined ? {} : { seat }) } });
+  expect([asks(0), asks(0, "other"), asks(2_000, "other")]).toEqual([true, false, true]);
 });
 
 test("the statement of docs/hosts.md refuses the write of a former owner", async () => {

@@ -175,6 +175,14 @@ describe("the units of an upgrade", () => {
     expect(await reportOf(old)).toMatchObject({ moved: 1, failures: {} });
   });
 
+  test("a unit that the successor takes only from an age on moves when it is old enough", async () => {
+    const old = await start({ start: ["a", "b"], each: { 1: { accept: "older" } } });
+    const next = await old.upgrade();
+    expect(await reportOf(old)).toMatchObject({ moved: 2, stopped: 0, failures: {} });
+    expect(ids(next.said("run")).toSorted()).toEqual(["a", "b"]);
+    expectOneRunAtATime(old.service.lines);
+  });
+
   test("a drain gives up after `giveUpAfter` failures in a row, and freezes no more units on probation", async () => {
     const all = ["a", "b", "c", "d", "e"];
     const each = { 1: { accept: { "*": false } } };

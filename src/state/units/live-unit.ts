@@ -342,7 +342,9 @@ export class Unit {
     }
     this.#apply("returned");
     if (settlement.how === "refused") return settlement;
-    return isLate && !hasDied ? makeRefusal("ERR_TIMEOUT") : "returned";
+    if (!isLate || hasDied) return "returned";
+    const refusals = settlement.how === "withdrawn" ? settlement.refusals : [];
+    return refusals.at(-1) ?? makeRefusal("ERR_TIMEOUT");
   }
 
   #countDeaths(deaths = 1): void {

@@ -24,7 +24,8 @@ export interface UnitDefinition<State, Unit> extends StateSchema<State> {
   priority?(id: string, unit: Unit): number;
   /**
    * In the process that would take the unit, before `run`: false refuses it. `age` is the time in ms since it was offered,
-   * `from` the process that offers it. Default: every unit is taken.
+   * `from` the process that offers it. If it has read `age`, it is asked again as the unit grows older: a quarter of a second later,
+   * then at twice the age, but every second at least, as long as the unit is on offer. Default: every unit is taken.
    */
   accept?(id: string, about: { age: number; from: Peer }): boolean | PromiseLike<boolean>;
   /**

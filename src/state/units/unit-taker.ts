@@ -83,9 +83,17 @@ export class UnitTaker {
   async #take(parcel: Parcel, delivery: Delivery): Promise<TakeResult> {
     const { id } = parcel;
     const { accept } = this.#kind.definition;
-    const accepting = accept?.(id, { age: delivery.age ?? 0, from: delivery.from });
+    const asked = { age: false };
+    const accepting = accept?.(id, {
+      get age() {
+        asked.age = true;
+        return delivery.age ?? 0;
+      },
+      from: delivery.from,
+    });
     const isAccepted = isThenable(accepting) ? await accepting : accepting;
-    if (isAccepted === false) return makeRefusal("ERR_REFUSED");
+    // An answer that depends on the age is another one later.
+    if (isAccepted === false) return asked.age ? "later" : makeRefusal("ERR_REFUSED");
     const claims = this.#claims;
     if (this.#units.all.has(id) || claims?.isPending(id) === true) return makeRefusal("ERR_RUNNING");
     const refusal = this.#whyNotNow(delivery);
