@@ -38,4 +38,9 @@ export interface Directory {
    * @throws {HandoverError} if the directory cannot be asked
    */
   where(kind: string, id: string): Promise<UnitOwner | undefined>;
+  /**
+   * When what keeps the directory has last answered, on the clock of `performance.now()`. Undefined if it answers all that is asked
+   * at once together.
+   */
+  readonly lastAnswer?: number;
 }

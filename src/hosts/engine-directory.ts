@@ -3,6 +3,7 @@ import type { Ownership, OwnResult } from "../exchange/directory.js";
 import type { HostDirectory } from "../exchange/hosts.js";
 import type { FencingTokens } from "../exchange/fencing.js";
 import type { Peer } from "../exchange/parcel.js";
+import { batches } from "../util/batches.js";
 import { TIMED_OUT, withTimeout } from "../util/timeout.js";
 import type { Engine, Orphan } from "./engine.js";
 import { Repeater } from "./repeater.js";
@@ -14,8 +15,9 @@ interface Question {
   reject(error: unknown): void;
 }
 
-/** The directory of the units of all hosts, which the engine keeps. What is asked in one turn is one question. */
+/** The directory of the units of all hosts, which the engine keeps. What is asked in one turn is asked together, batch after batch. */
 export class EngineDirectory implements HostDirectory {
+  lastAnswer = -Infinity;
   readonly #engine: Engine;
   readonly #seat: Seat;
   readonly #fences: FencingTokens;
@@ -128,16 +130,18 @@ export class EngineDirectory implements HostDirectory {
 
   async #tell(disowned: ReadonlyMap<string, readonly Ownership[]>): Promise<void> {
     const seat = this.#seat.id;
-    for (const [kind, units] of disowned) {
-      // If the lease ends, all that it held is given up with it.
-      while (this.#seat.id === seat && this.#seat.isHeld) {
-        const isTold = await this.#engine.disown(seat, kind, units).then(
-          () => true,
-          async () => new Promise<boolean>((resolve) => setTimeout(resolve, RETRY, false)),
-        );
-        if (isTold) break;
-      }
-    }
+    for (const [kind, units] of disowned)
+      for (const some of this.#inBatches(units))
+        // If the lease ends, all that it held is given up with it.
+        while (this.#seat.id === seat && this.#seat.isHeld) {
+          const isTold = await this.#engine.disown(seat, kind, some).then(
+            () => true,
+            async () => new Promise<boolean>((resolve) => setTimeout(resolve, RETRY, false)),
+          );
+          if (!isTold) continue;
+          this.lastAnswer = performance.now();
+          break;
+        }
   }
 
   async #whenHeld(): Promise<void> {
@@ -146,24 +150,34 @@ export class EngineDirectory implements HostDirectory {
     throw new HandoverError("ERR_EXCHANGE", message);
   }
 
+  /** The first are answered before the last are asked for. What waits behind a question that fails, fails with it. */
   async #ask(kind: string, from: string | undefined, questions: readonly Question[]): Promise<void> {
     try {
-      await this.#telling;
-      await this.#whenHeld();
-      const seat = this.#seat.id;
-      const ids = questions.map(({ id }) => id);
-      const results = await this.#engine.own(seat, kind, ids, from);
-      // The lease may have ended meanwhile: the units are those of a seat that is lost, also if there is a new one.
-      this.#seat.assertHeld(seat, `own ${ids.length} units`);
-      for (const [n, question] of questions.entries()) {
-        const result = results[n]!;
-        this.#asked.get(kind)?.delete(question.id);
-        if (typeof result === "number") this.#fences.advanceTo(result);
-        question.resolve(typeof result === "number" ? { fence: result } : { owner: result });
-      }
+      for (const some of this.#inBatches(questions)) await this.#askSome(kind, from, some);
     } catch (error) {
       for (const question of questions) question.reject(error);
     }
+  }
+
+  async #askSome(kind: string, from: string | undefined, questions: readonly Question[]): Promise<void> {
+    await this.#telling;
+    await this.#whenHeld();
+    const seat = this.#seat.id;
+    const ids = questions.map(({ id }) => id);
+    const results = await this.#engine.own(seat, kind, ids, from);
+    this.lastAnswer = performance.now();
+    // The lease may have ended meanwhile: the units are those of a seat that is lost, also if there is a new one.
+    this.#seat.assertHeld(seat, `own ${ids.length} units`);
+    for (const [n, question] of questions.entries()) {
+      const result = results[n]!;
+      this.#asked.get(kind)?.delete(question.id);
+      if (typeof result === "number") this.#fences.advanceTo(result);
+      question.resolve(typeof result === "number" ? { fence: result } : { owner: result });
+    }
+  }
+
+  #inBatches<T>(units: readonly T[]): T[][] {
+    return batches(units, [this.#engine.batch], () => [1]);
   }
 }
 

@@ -185,6 +185,23 @@ describe.each(ENGINES)("over %s", (engine) => {
     });
   });
 
+  describe("a database whose answers are slow", () => {
+    // One answer takes 400 ms.
+    test("units that are started at once all run, though the answers about all of them take longer than unitTimeout", async () => {
+      const proxy = await StallingProxy.start(server.port);
+      onTestFinished(() => proxy.close());
+      const database = server.database({ service: `faults ${services++}`, at: proxy.port, lease: 60_000 });
+      const a = await Actor.start("on-several-hosts.js", { database, unitTimeout: 2_000 });
+      await a.says("acquired");
+      proxy.slow(200);
+      const all = ids(600);
+      expect(new Set((await a.tell("startAll", all)) as string[])).toEqual(new Set(["here"]));
+      // The next one waits until the database knows that all of them were given up.
+      await a.tell("releaseAll", all);
+      expect(await a.tell("startAll", ["x"])).toEqual(["here"]);
+    });
+  });
+
   describe("what else may go wrong", () => {
     test("a unit that a dead host has offered is not started anew: its state is taken", async () => {
       const service = `faults ${services++}`;
