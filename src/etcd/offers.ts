@@ -80,9 +80,9 @@ export class Offers {
   /** @param voided if this key is void, nothing is offered any longer. Resolves with the numbers of what was offered */
   async #offer(seat: string, parts: readonly Part[], voided: string): Promise<(readonly [Draft, number])[]> {
     const { keys, gateway } = this.#store;
-    const at = this.#store.clock.earliest;
     const drafts = parts.flatMap((part) => part.drafts);
     const reserved = await this.#numbers.take(drafts.length);
+    const at = this.#store.clock.earliest;
     const operations: Operation[] = [];
     const places = new Map<Draft, number>();
     for (const { drafts: some, isLot } of parts) {
