@@ -15,7 +15,7 @@ let services = 0;
 const database = (): object => ({
   service: `clocks ${services++}`,
   url: server.url,
-  lease: 3_000,
+  lease: 4_500,
   migrate: true,
 });
 const start = async (settings: object, clock?: FakeClock): Promise<Actor> =>

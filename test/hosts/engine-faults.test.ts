@@ -240,7 +240,7 @@ describe.each(ENGINES)("over %s", (engine) => {
 
     test("of two processes with one seat the one that held it first loses it", async () => {
       const service = `faults ${services++}`;
-      const a = joinHosts(server.exchange({ service, lease: 3_000 }));
+      const a = joinHosts(server.exchange({ service, lease: 6_000 }));
       await expect.poll(() => a.hosts.isHeld).toBe(true);
       await server.occupy(service, a.name().seat!);
       await expect.poll(() => a.failures).toMatchObject([{ code: "ERR_LEASE" }]);

@@ -171,7 +171,7 @@ describe("a role over Leases of Kubernetes (a stand-in of its API server)", () =
 
   test("a token that was replaced is read again", async () => {
     const { api, pod } = await cluster();
-    const a = await pod({ lease: 3_000 });
+    const a = await pod({ lease: 6_000 });
     await a.says("acquired");
     api.renewToken();
     const before = api.writes.length;

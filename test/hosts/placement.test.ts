@@ -69,15 +69,15 @@ test("hosts of the newest release take units first, and what those refuse goes t
     .toContain(`(pid ${newest.pid} on ${hostname()}, release 2)`);
   a.kill("SIGTERM");
   expect((await a.leaves("stopped"))["units"]).toMatchObject({ room: { moved: 41, stopped: 0 } });
-  const [old, young] = await sizes(older, newest);
-  expect(young).toBeGreaterThan(old!);
+  await newest.says("asked", { id: "no" });
   const asked = await older.says("asked", { id: "no" });
   expect(asked).toMatchObject({
     age: expect.any(Number) as number,
     from: { pid: a.pid, address: "10.0.0.1:80", release: "1" },
   });
-  // It was left to the newest release for 2 s of the database's clock.
-  expect(asked["age"]).toBeGreaterThanOrEqual(2_000);
+  // All were left to the newest release for 2 s of the database's clock.
+  const ages = older.said("asked").map(({ age }) => Number(age));
+  expect(Math.min(...ages)).toBeGreaterThanOrEqual(2_000);
 });
 
 test("a WebSocket is closed with 1012 and the reason of moved() when its unit runs on another host, and not before", async () => {

@@ -263,7 +263,7 @@ describe("the connection", () => {
   });
 
   test("without LISTEN the hosts ask, and units move all the same", async () => {
-    const options = { service: "polls", listen: false, lease: 1_500 };
+    const options = { service: "polls", listen: false, lease: 6_000 };
     const [owner, other] = [joinHosts(server.exchange(options)), joinHosts(server.exchange(options))];
     other.hosts.exchange.subscribe("unit", "room", () => "taken");
     await owner.hosts.directory.own("room", ["x"]);

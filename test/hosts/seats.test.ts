@@ -61,10 +61,10 @@ describe("a seat that is given to a successor", () => {
 
   test("a seat whose lease has ended on its way is not taken, nor are its roles", async () => {
     const service = nextService();
-    const { proxy, host: a } = await joinByProxy(service, 2_000);
-    const other = joinHosts(server.exchange({ service, lease: 2_000 }));
+    const { proxy, host: a } = await joinByProxy(service, 6_000);
+    const other = joinHosts(server.exchange({ service, lease: 6_000 }));
     const gone = deferred<void>();
-    const b = joinHosts(server.exchange({ service, lease: 2_000 }), undefined, gone.promise);
+    const b = joinHosts(server.exchange({ service, lease: 6_000 }), undefined, gone.promise);
     await Promise.all([isHeld(a), isHeld(other), b.hosts.check()]);
     await expect.poll(async () => a.hosts.roles.acquire("cron")).toEqual(fence);
     const held: Packet[] = [];
@@ -127,8 +127,8 @@ describe("a seat that is given to a successor", () => {
 
   test("a process that has given its seat, and loses its lease, takes no other seat until it serves again", async () => {
     const service = nextService();
-    const a = joinHosts(server.exchange({ service, lease: 1_500 }));
-    const b = joinHosts(server.exchange({ service, lease: 1_500 }), undefined, pending);
+    const a = joinHosts(server.exchange({ service, lease: 6_000 }));
+    const b = joinHosts(server.exchange({ service, lease: 6_000 }), undefined, pending);
     await Promise.all([isHeld(a), b.hosts.check()]);
     const { owner, taker } = openPair();
     b.hosts.subscribeTo(taker);
@@ -147,7 +147,7 @@ describe("a seat that is given to a successor", () => {
 describe("a rollback", () => {
   test("a process that had lost its lease while it was leaving takes part again", async () => {
     const service = nextService();
-    const a = joinHosts(server.exchange({ service, lease: 1_500 }));
+    const a = joinHosts(server.exchange({ service, lease: 6_000 }));
     await isHeld(a);
     await a.hosts.announceDrain();
     await expire(a);

@@ -111,7 +111,7 @@ describe("several hosts with several workers each", () => {
   });
 
   test("a worker that dies loses its units and its role to another worker, with higher fences", async () => {
-    const { start } = service(4_000);
+    const { start } = service(6_000);
     const host = await start({ recovers: true });
     await expect.poll(() => holders(host)).toHaveLength(1);
     const [a] = holders(host);

@@ -115,7 +115,7 @@ test("units are stopped in time if the successor does not say whether it has the
 });
 
 test("a successor that has lost the seat of its predecessor takes no units of that seat", async () => {
-  const { service, join } = newService(3_000);
+  const { service, join } = newService(6_000);
   const [a, b] = [join(), join(pending)];
   const old = program(a);
   await old.rooms.start("x", "state");
