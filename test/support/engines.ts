@@ -1,5 +1,6 @@
 import type { HostExchange } from "../../dist/exchange/hosts.js";
 import { Etcd } from "./etcd.js";
+import { recordInPostgres, recordOfEtcd, recordOfPostgres, type RecordedParcel } from "./parcel-record.js";
 import { Postgres } from "./postgres.js";
 
 export type EngineName = "postgres" | "etcd";
@@ -31,6 +32,9 @@ export interface EngineServer {
   seats(service: string): Promise<KeptSeat[]>;
   /** In a fixed order. Of a seat the revision is empty: it changes with each beat. */
   rows(service: string): Promise<KeptRow[]>;
+  /** Lets it record the parcels of units that are offered from now on. */
+  record(): Promise<void>;
+  parcels(service: string): Promise<RecordedParcel[]>;
   /** Ends the lease of a seat. */
   expire(seat: string): Promise<void>;
   /** Lets another process hold a seat. */
@@ -105,6 +109,14 @@ class PostgresServer extends Server<Postgres> implements EngineServer {
     return (await this.program.query(all, [service])) as unknown as KeptRow[];
   }
 
+  async record(): Promise<void> {
+    await recordInPostgres(this.program);
+  }
+
+  async parcels(): Promise<RecordedParcel[]> {
+    return recordOfPostgres(this.program);
+  }
+
   async expire(seat: string): Promise<void> {
     await this.program.query(
       "update handover.seat set seen = now() - lease * interval '2 ms' where seat = $1",
@@ -143,6 +155,13 @@ class EtcdServer extends Server<Etcd> implements EngineServer {
       for (const { key, revision } of await this.program.entries(service, `${what}/`))
         rows.push({ what, id: key.slice(what.length + 1), revision: what === "seat" ? "" : revision });
     return rows;
+  }
+
+  /** It keeps what was. */
+  async record(): Promise<void> {}
+
+  async parcels(service: string): Promise<RecordedParcel[]> {
+    return recordOfEtcd(this.program, service);
   }
 
   async expire(seat: string): Promise<void> {

@@ -4,6 +4,7 @@ import { chownSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { leaseOf } from "../../dist/etcd/keys.js";
+import { base64 } from "../../dist/etcd/txn.js";
 import { etcd, type EtcdOptions } from "../../dist/etcd/index.js";
 import { NOBODY } from "./another-user.js";
 import { freePort } from "./port.js";
@@ -13,6 +14,13 @@ interface Entry {
   readonly key: string;
   readonly value: string;
   readonly revision: string;
+}
+
+/** A key that was put, or removed. */
+interface Change {
+  /** Without the service's name. */
+  readonly key: string;
+  readonly value: string | undefined;
 }
 
 /** An etcd of its own, of one member, in a temporary directory, on the loopback interface. It does not run as root. */
@@ -142,8 +150,8 @@ export class Etcd {
     const key = `${root}${prefix}`;
     const end = `${key.slice(0, -1)}${String.fromCodePoint(key.codePointAt(key.length - 1)! + 1)}`;
     const { kvs = [] } = (await this.ask("/v3/kv/range", {
-      key: Buffer.from(key).toString("base64"),
-      range_end: Buffer.from(end).toString("base64"),
+      key: base64(key),
+      range_end: base64(end),
     })) as { kvs?: { key: string; value?: string; mod_revision: string }[] };
     return kvs.map((one) => ({
       key: Buffer.from(one.key, "base64").toString().slice(root.length),
@@ -152,10 +160,40 @@ export class Etcd {
     }));
   }
 
+  /** What has happened to the keys of a service: the changes of each transaction. */
+  async history(service: string): Promise<Change[][]> {
+    // What is told after this need not be read.
+    await this.put(service, END, "");
+    const root = `/handover/${service}/`;
+    const range = { key: base64(root), range_end: base64(`${root.slice(0, -1)}0`), start_revision: "1" };
+    const { body } = await fetch(`${this.url}/v3/watch`, {
+      method: "POST",
+      body: JSON.stringify({ create_request: range }),
+    });
+    const changes = new Map<string, Change[]>();
+    let text = "";
+    for await (const chunk of body!.pipeThrough(new TextDecoderStream())) {
+      const lines = (text + chunk).split("\n");
+      text = lines.pop()!;
+      for (const line of lines) {
+        const { result } = JSON.parse(line) as { result: { events?: WireChange[] } };
+        for (const { type, kv } of result.events ?? []) {
+          const key = Buffer.from(kv.key, "base64").toString().slice(root.length);
+          if (key === END) return [...changes.values()];
+          const value = type === "DELETE" ? undefined : Buffer.from(kv.value ?? "", "base64").toString();
+          const same = changes.get(kv.mod_revision);
+          if (same === undefined) changes.set(kv.mod_revision, [{ key, value }]);
+          else same.push({ key, value });
+        }
+      }
+    }
+    throw new Error("the watch has ended");
+  }
+
   async put(service: string, key: string, value: string): Promise<void> {
     await this.ask("/v3/kv/put", {
-      key: Buffer.from(`/handover/${service}/${key}`).toString("base64"),
-      value: Buffer.from(value).toString("base64"),
+      key: base64(`/handover/${service}/${key}`),
+      value: base64(value),
     });
   }
 
@@ -171,4 +209,12 @@ async function place(): Promise<[string, [number, number], { uid: number; gid: n
   const user = process.getuid!() === 0 ? { uid: NOBODY, gid: NOBODY } : undefined;
   if (user !== undefined) chownSync(directory, user.uid, user.gid);
   return [directory, [await freePort(), await freePort()], user];
+}
+
+/** A key that ends the history of a service. */
+const END = "end";
+
+interface WireChange {
+  readonly type?: "DELETE";
+  readonly kv: { readonly key: string; readonly value?: string; readonly mod_revision: string };
 }
