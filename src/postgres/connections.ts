@@ -96,15 +96,12 @@ export class Connections {
   }
 
   async #queryKept(text: string, values: readonly unknown[]): Promise<ResultLike> {
-    const keeping = this.#keep();
-    const client = await keeping;
+    const client = await this.#keep();
     try {
       return await this.#ask(client, text, values);
     } catch (error) {
-      if ((error as AmbiguousError).isAmbiguous && this.#kept === keeping) {
-        this.#kept = undefined;
-        this.#discard(client);
-      }
+      // What is asked next would wait behind the answer that is missing.
+      if ((error as AmbiguousError).isAmbiguous) await this.#forget(client);
       throw error;
     }
   }
@@ -126,6 +123,16 @@ export class Connections {
     client.release(true);
   }
 
+  /** Resolves with whether it was the one that stays: its error and its end are told one after the other. */
+  async #forget(client: ClientLike): Promise<boolean> {
+    const keeping = this.#kept;
+    const current = await keeping?.catch(() => undefined);
+    if (current !== client || this.#kept !== keeping) return false;
+    this.#kept = undefined;
+    this.#discard(client);
+    return true;
+  }
+
   async #keep(): Promise<ClientLike> {
     const keeping = (this.#kept ??= this.#connectKept());
     const forget = (): void => {
@@ -138,19 +145,10 @@ export class Connections {
   async #connectKept(): Promise<ClientLike> {
     const client = await this.#connect();
     const forget = (): void => {
-      if (this.#isClosed || this.#kept === undefined) return;
-      const keeping = this.#kept;
-      void keeping.then(
-        (current) => {
-          // Its error and its end are told one after the other.
-          if (current !== client || this.#kept !== keeping) return;
-          this.#kept = undefined;
-          this.#discard(client);
-          // What the database tells meanwhile is lost: the next beat would listen again, but that may be seconds away.
-          void this.#keep().catch(() => {});
-        },
-        () => {},
-      );
+      void this.#forget(client).then((isForgotten) => {
+        // What the database tells meanwhile is lost: the next beat would listen again, but that may be seconds away.
+        if (isForgotten && !this.#isClosed) void this.#keep().catch(() => {});
+      });
     };
     client.on("error", forget);
     client.on("end", forget);

@@ -5,6 +5,7 @@ import { deferred } from "../../dist/util/deferred.js";
 import { Actor } from "../support/actor.js";
 import { parcel } from "../support/exchange-suite.js";
 import { joinHosts, type Host } from "../support/hosts.js";
+import { KillingProxy, READY } from "../support/killing-proxy.js";
 import { openPair, type Packet } from "../support/local-pair.js";
 import { Postgres } from "../support/postgres.js";
 import { StallingProxy } from "../support/stalling-proxy.js";
@@ -142,6 +143,23 @@ describe("a seat that is given to a successor", () => {
     a.hosts.rollBack();
     await isHeld(a);
   });
+});
+
+test("a renewal whose answer is missing is asked again on another connection, and the lease holds", async () => {
+  const service = nextService();
+  const beat = { asked: "update handover.seat s set seen", answered: READY };
+  const proxy = await KillingProxy.start(server.port, beat, "after", async () => {});
+  onTestFinished(() => proxy.close());
+  const url = `postgres://postgres@127.0.0.1:${proxy.port}/postgres`;
+  const a = joinHosts(postgres({ service, url, lease: 12_000, migrate: true }));
+  const b = joinHosts(server.exchange({ service, lease: 12_000 }));
+  await Promise.all([isHeld(a), isHeld(b)]);
+  // What it takes is told at once.
+  a.hosts.exchange.subscribe("unit", "room", () => "taken");
+  await proxy.met;
+  a.hosts.exchange.subscribe("unit", "hall", () => "taken");
+  await expect.poll(() => b.hosts.exchange.peers("unit", "hall")).toHaveLength(1);
+  expect(a.failures).toEqual([]);
 });
 
 describe("a rollback", () => {
