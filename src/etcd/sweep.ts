@@ -186,19 +186,17 @@ export class Sweep {
     await gateway.txn([], [...rest, remove(keys.bell(seat)), remove(keys.known(seat))], [], true);
   }
 
-  /** Removes units that nobody has taken. Resolves with whether slots are left, or units that are being taken. */
+  /** Removes offers that no process has taken. Resolves with whether some are left: those with a ttl, or that are being taken. */
   async #removeOffers(seat: string): Promise<boolean> {
     const { keys, gateway } = this.#store;
     let isLeft = false;
     for (let after: string | undefined, isMore = true; isMore;) {
       const options = { limit: BATCH, ...(after === undefined ? {} : { after }) };
       const page = (await gateway.read([list(keys.offer(seat), options)])).answers[0]!.entries;
-      const units = page.filter(({ value }) => keys.unitOf(readHead(value)) !== undefined);
-      isLeft ||= units.length < page.length;
-      if (units.length > 0) {
-        const operations = units.map(({ key }) =>
-          nested([isAbsent(keys.claim(numberOf(key)))], [remove(key)]),
-        );
+      const old = page.filter(({ value }) => readHead(value).expires === undefined);
+      isLeft ||= old.length < page.length;
+      if (old.length > 0) {
+        const operations = old.map(({ key }) => nested([isAbsent(keys.claim(numberOf(key)))], [remove(key)]));
         const { succeeded, answers } = await gateway.txn([areNone(keys.lot(seat))], operations, [], true);
         isLeft ||= !succeeded || answers.some(({ txn }) => txn?.succeeded !== true);
       }

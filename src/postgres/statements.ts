@@ -88,16 +88,21 @@ export const STATEMENTS = {
   /** $1 seat */
   renew: `update handover.seat s set seen = now() where s.seat = $1 and ${RENEWABLE}`,
 
-  /** $1 seat, $2 channel, $3 service. One whose lease had ended counts as dead with what it had claimed. */
-  leave: `with offers as (select count(*) as left from handover.offer where seat = $1 and unit is not null),
-    gone as (delete from handover.seat using offers where seat = $1 and offers.left = 0 returning seat),
-    over as (update handover.seat set draining = true, seen = now() - lease * interval '1 ms' from offers
-      where seat = $1 and offers.left > 0),
+  /**
+   * $1 seat, $2 channel, $3 service. One whose lease had ended counts as dead with what it had claimed. As long as something of it
+   * is left, its row stays for `sweep`, which removes both.
+   */
+  leave: `with rest as (select exists (select from handover.offer where seat = $1 and unit is not null)
+      or exists (select from handover.unit where seat = $1) as is_left),
+    gone as (delete from handover.seat using rest where seat = $1 and not rest.is_left returning seat),
+    over as (update handover.seat set draining = true, seen = now() - lease * interval '1 ms' from rest
+      where seat = $1 and rest.is_left returning seat),
     roles as (update handover.role set seat = null where seat = $1 returning name),
     freed as (
       update handover.offer set claimant = null, deaths = deaths + case when ${isAlive("$1")} then 0 else 1 end
       where service = $3 and claimant = $1 and not settled)
-    select pg_notify($2, 'seat') from gone union all select pg_notify($2, 'role') from (select from roles limit 1) r`,
+    select pg_notify($2, 'seat') from (select from gone union all select from over) s
+      union all select pg_notify($2, 'role') from (select from roles limit 1) r`,
 
   /** $1 service, $2 channel */
   sweep: `with gone as (select z.seat, z.seen, z.lease from handover.seat z where z.service = $1 and not (${ALIVE})),
@@ -118,7 +123,8 @@ export const STATEMENTS = {
     old as (select gone.seat from gone where gone.seen < now() - gone.lease * interval '10 ms'),
     locked as (${lockFence("exists (select from old)")}),
     refused as (
-      delete from handover.offer o using old where o.seat = old.seat and o.unit is not null and o.claimant is null returning o.fence),
+      delete from handover.offer o using old where o.seat = old.seat and (o.unit is not null or o.expires is null)
+        and o.claimant is null returning o.fence),
     dead as (
       select z.seat, z.fence from handover.seat z join old using (seat) cross join (select count(*) from locked) l
       where not exists (select from handover.offer o where o.seat = z.seat)

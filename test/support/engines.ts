@@ -1,4 +1,8 @@
+import { Store } from "../../dist/etcd/store.js";
+import { Sweep } from "../../dist/etcd/sweep.js";
 import type { HostExchange } from "../../dist/exchange/hosts.js";
+import { readDatabase } from "../../dist/postgres/database.js";
+import { PostgresEngine } from "../../dist/postgres/postgres-engine.js";
 import { Etcd } from "./etcd.js";
 import { recordInPostgres, recordOfEtcd, recordOfPostgres, type RecordedParcel } from "./parcel-record.js";
 import { Postgres } from "./postgres.js";
@@ -37,6 +41,8 @@ export interface EngineServer {
   parcels(service: string): Promise<RecordedParcel[]>;
   /** Ends the lease of a seat. */
   expire(seat: string): Promise<void>;
+  /** Lets so much time pass for the dead seats of a service that what they have left is removed. */
+  forget(service: string): Promise<void>;
   /** Lets another process hold a seat. */
   occupy(service: string, seat: string): Promise<void>;
 }
@@ -124,6 +130,22 @@ class PostgresServer extends Server<Postgres> implements EngineServer {
     );
   }
 
+  async forget(service: string): Promise<void> {
+    const past = "seen = now() - lease * interval '20 ms'";
+    await this.program.query(
+      `update handover.seat set ${past} where service = $1 and seen < now() - lease * interval '1 ms'`,
+      [service],
+    );
+    const settings = { service, lease: 60_000, listen: false, maxBody: 1, migrate: undefined };
+    const engine = new PostgresEngine({ ...settings, ...readDatabase({ url: this.program.url }) });
+    await engine.open(
+      () => "",
+      () => {},
+    );
+    await engine.sweep();
+    await engine.close();
+  }
+
   async occupy(_: string, seat: string): Promise<void> {
     await this.program.query("update handover.seat set holder = 'another' where seat = $1", [seat]);
   }
@@ -166,6 +188,20 @@ class EtcdServer extends Server<Etcd> implements EngineServer {
 
   async expire(seat: string): Promise<void> {
     await this.program.expire(seat);
+  }
+
+  async forget(service: string): Promise<void> {
+    const store = new Store(
+      service,
+      { endpoints: [new URL(this.program.url)], tls: {}, user: undefined },
+      5_000,
+    );
+    store.open();
+    // Those that are seen dead are forgotten at once.
+    const sweep = new Sweep(store, 0);
+    await sweep.run();
+    await sweep.run();
+    store.close();
   }
 
   async occupy(service: string, seat: string): Promise<void> {
