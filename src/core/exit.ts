@@ -5,9 +5,9 @@ import type { ProcessContext } from "./context.js";
 
 /** Closes everything that a process still has after its drain. */
 export async function closeEverything(context: ProcessContext, outcome: Outcome): Promise<void> {
-  const { sockets, connections, pidFile, hosts } = context;
+  const { sockets, connections, pidFile, hosts, predecessors } = context;
   // Last: until here the lease holds what drains.
-  await hosts?.leave();
+  await hosts?.leave(predecessors.alive.length > 0);
   try {
     runAll([() => sockets.closeAll(), () => connections.dispose()]);
   } finally {

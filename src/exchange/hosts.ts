@@ -71,8 +71,13 @@ export interface Hosts {
   rollBack(): void;
   /** Says that this process stops, and takes nothing any longer. Resolves when the others know, or cannot be told. */
   announceDrain(): Promise<void>;
-  /** Ends the part of this process. Its seat is given up, unless the successor has it. */
-  leave(): Promise<void>;
+  /**
+   * Ends the part of this process. Its seat is given up, unless the successor has it.
+   *
+   * @param hasPredecessor whether one still drains: a seat that it has given is its own as well, and ends with the lease. Default
+   *   false
+   */
+  leave(hasPredecessor?: boolean): Promise<void>;
   status(): HostsStatus;
   /** Looks at the engine as this process reaches it. Never rejects. */
   inspect(): Promise<EngineReport>;

@@ -55,10 +55,10 @@ export class EngineHosts extends RoleHosts implements StateHosts, Exchange {
     await Promise.all([super.announceDrain(), withTimeout(LONGEST_PREPARATION, preparing)]);
   }
 
-  override async leave(): Promise<void> {
+  override async leave(hasPredecessor = false): Promise<void> {
     if (this.seat.state === "held" && !this.isAway) await withTimeout(LAST_WORD, this.directory.flush());
     for (const part of [this.#outbox, this.#inbox, this.directory]) part.stop();
-    await super.leave();
+    await super.leave(hasPredecessor);
   }
 
   override status(): HostsStatus {

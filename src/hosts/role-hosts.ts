@@ -19,6 +19,7 @@ export class RoleHosts implements Hosts {
   /** Whether the successor has the seat, or may have it. */
   #isGiven = false;
   #isLeft = false;
+  #hasEntered = false;
   /** The seat that a predecessor has given. */
   #inherited: string | undefined;
 
@@ -57,6 +58,7 @@ export class RoleHosts implements Hosts {
   }
 
   enter(predecessors: Promise<unknown> | undefined): void {
+    this.#hasEntered = true;
     if (predecessors === undefined) this.seat.enter();
     else void predecessors.then(() => this.seat.enter());
   }
@@ -72,6 +74,8 @@ export class RoleHosts implements Hosts {
   }
 
   async giveTo(exchange: Exchange): Promise<boolean> {
+    // This process may have begun a moment ago: without its seat the successor would have none before this process is gone.
+    if (this.seat.isEntering) await withTimeout(LAST_WORD, this.seat.whenHeld()).catch(() => {});
     const ticket = this.seat.ticket(this.roles.held);
     if (ticket === undefined || exchange.peers(SEAT_KIND).length === 0) return false;
     const body = Buffer.from(JSON.stringify(ticket));
@@ -99,9 +103,9 @@ export class RoleHosts implements Hosts {
   }
 
   async announceDrain(): Promise<void> {
-    if (this.#isGiven || this.#isLeft) return;
-    // A process that is stopped as soon as it accepts may not have its seat yet.
-    const announcing = this.seat.whenHeld().then(async () => this.seat.announceDrain());
+    // One that is stopped before it accepts gets no seat.
+    if (this.#isGiven || this.#isLeft || !this.#hasEntered) return;
+    const announcing = this.seat.announceDrain();
     // What cannot move must be stopped before the lease ends.
     const timeout = this.seat.state === "held" ? Math.min(LAST_WORD, this.seat.remaining / 2) : LAST_WORD;
     this.isAway =
@@ -111,11 +115,11 @@ export class RoleHosts implements Hosts {
       )) !== true;
   }
 
-  async leave(): Promise<void> {
+  async leave(hasPredecessor = false): Promise<void> {
     this.#isLeft = true;
     if (this.#isGiven) this.seat.give();
     const timeout = this.isAway ? LAST_TRY : LAST_WORD;
-    await withTimeout(timeout, this.seat.leave());
+    await withTimeout(timeout, this.seat.leave(hasPredecessor && this.isInherited));
     await withTimeout(timeout, this.#engine.close()).catch(() => {});
   }
 

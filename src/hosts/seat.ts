@@ -41,6 +41,8 @@ export class Seat {
   #beatTimer: NodeJS.Timeout | undefined;
   #lossTimer: NodeJS.Timeout | undefined;
   #beating: Promise<void> | undefined;
+  /** The last question that adds {@link #id}, as long as none has been answered. It never rejects. */
+  #entering: Promise<void> | undefined;
   readonly #onLost: (() => void)[] = [];
   readonly #onBeat: (() => void)[] = [];
 
@@ -75,6 +77,11 @@ export class Seat {
 
   get remaining(): number {
     return this.state === "held" ? Math.max(0, Math.round(this.#validUntil - bootTime())) : 0;
+  }
+
+  /** Whether the engine was asked for a seat, and has not answered. */
+  get isEntering(): boolean {
+    return this.#entering !== undefined;
   }
 
   /** The other seats that live. */
@@ -125,14 +132,16 @@ export class Seat {
     this.#isStale = false;
     const sent = bootTime();
     const row = this.#row;
-    this.#engine.enter(row).then(
+    this.#entering = this.#engine.enter(row).then(
       ({ started, others }) => {
         if (this.#state !== "none" && this.#state !== "lost") return;
+        this.#entering = undefined;
         this.#started = started;
         this.#hold("held", sent + this.#ownLease);
         this.#received(others);
         // What this process takes may have changed meanwhile: the others would learn of it only with the next beat.
-        const isSame = this.#row.topics.join("\0") === row.topics.join("\0");
+        const { topics, draining } = this.#row;
+        const isSame = draining === row.draining && topics.join("\0") === row.topics.join("\0");
         this.#beatLater(isSame && !this.#isStale ? this.#interval : 0);
       },
       () => {
@@ -184,10 +193,16 @@ export class Seat {
     return undefined;
   }
 
-  /** Says that this process stops. Resolves when the engine knows it, or does not answer. */
+  /**
+   * Says that this process stops. Resolves when the engine knows it, or after a rollback.
+   *
+   * @throws {HandoverError} `ERR_STOPPED` if this process leaves first
+   */
   async announceDrain(): Promise<boolean> {
     this.#isDraining = true;
-    while (this.#state === "held" && this.isHeld) {
+    // A process that is stopped as soon as it accepts may not have its seat yet.
+    await this.whenHeld();
+    while (this.#isDraining && this.#state === "held" && this.isHeld) {
       if (await this.beatNow()) return true;
       await new Promise((resolve) => setTimeout(resolve, RETRY));
     }
@@ -209,11 +224,14 @@ export class Seat {
     return this.#validUntil > before;
   }
 
-  async leave(): Promise<void> {
-    const { state } = this;
-    const isHolder = this.#state === "held";
+  /** @param isShared whether a process that has given the seat still has state of its own: the seat ends with its lease then */
+  async leave(isShared: boolean): Promise<void> {
+    const isHolder = this.#state === "held" && !isShared;
+    const entering = this.#entering;
     this.#end("left");
-    if (state === "held" && isHolder) await this.#engine.leave(this.#id).catch(() => {});
+    // It may have been added, though the answer is missing: the others would count on a process that is gone.
+    await entering;
+    if (isHolder || entering !== undefined) await this.#engine.leave(this.#id).catch(() => {});
   }
 
   /** Between others: the lease is over there only after all of it. */

@@ -1,20 +1,67 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { deferred } from "../../dist/util/deferred.js";
+import { Actor } from "../support/actor.js";
 import { ENGINES, startEngine, type EngineServer } from "../support/engines.js";
 import { parcel } from "../support/exchange-suite.js";
 import { joinHosts, type Host } from "../support/hosts.js";
+import { KillingProxy, READY } from "../support/killing-proxy.js";
+import { openPair } from "../support/local-pair.js";
+import { StallingProxy } from "../support/stalling-proxy.js";
 
 let server!: EngineServer;
 
 let services = 0;
 const nextService = (): string => `leaving-${services++}`;
+const pending = new Promise<never>(() => {});
 const isHeld = async (host: Host): Promise<void> => {
   await expect.poll(() => host.hosts.isHeld).toBe(true);
 };
+/** Whole groups of three bytes: what follows does not change them. */
+const base64 = (text: string): string =>
+  Buffer.from(text.slice(0, text.length - (text.length % 3))).toString("base64");
+/** How the question is recognized that adds a seat, and its answer. */
+const entering = (service: string): { asked: string; answered: string | Buffer } =>
+  server.name === "postgres"
+    ? { asked: "insert into handover.seat", answered: READY }
+    : { asked: base64(`/handover/${service}/known/`), answered: "succeeded" };
+
 describe.each(ENGINES)("over %s", (engine) => {
   beforeAll(async () => {
     server = await startEngine(engine);
   });
   afterAll(async () => server.remove());
+
+  test("a process that leaves before it has been told that it has a seat leaves none behind", async () => {
+    const service = nextService();
+    const proxy = await KillingProxy.start(server.port, entering(service), "after", async () => {});
+    onTestFinished(() => proxy.close());
+    const a = joinHosts(server.exchange({ service, at: proxy.port, lease: 4_000 }));
+    await proxy.met;
+    expect(await server.seats(service)).toHaveLength(1);
+    await a.hosts.leave();
+    expect(await server.seats(service)).toEqual([]);
+  });
+
+  test("a process that is replaced before it has been told that it has a seat gives that to its successor", async () => {
+    const service = nextService();
+    const proxy = await StallingProxy.start(server.port);
+    onTestFinished(() => proxy.close());
+    const mayEnter = deferred<void>();
+    const exchange = server.exchange({ service, at: proxy.port, lease: 12_000 });
+    const a = joinHosts(exchange, undefined, mayEnter.promise);
+    const b = joinHosts(server.exchange({ service, lease: 12_000 }), undefined, pending);
+    await Promise.all([a.hosts.check(), b.hosts.check()]);
+    proxy.stall();
+    mayEnter.resolve();
+    const { owner, taker } = openPair();
+    b.hosts.subscribeTo(taker);
+    await expect.poll(() => owner.peers("seat")).toHaveLength(1);
+    const given = a.hosts.giveTo(owner);
+    proxy.goOn();
+    expect(await given).toBe(true);
+    await isHeld(b);
+    expect(b.name().seat).toBe(a.name().seat);
+  });
 
   test("what a process that has left could not give up is removed after a while", async () => {
     const service = nextService();
@@ -47,5 +94,23 @@ describe.each(ENGINES)("over %s", (engine) => {
     const taken: string[] = [];
     c.hosts.exchange.subscribe("slot", "counter", ({ id }) => (taken.push(id), "taken"));
     await expect.poll(() => taken).toEqual(["2"]);
+  });
+
+  test("a successor that stops while its predecessor still has units leaves the seat to it, and no other host runs them", async () => {
+    const service = nextService();
+    const database = server.database({ service, lease: 60_000 });
+    const a = await Actor.start("on-several-hosts.js", { database, freezes: true, probation: 60_000 });
+    await a.tell("start", "x", 7);
+    const other = await Actor.start("on-several-hosts.js", { database, recovers: true });
+    const b = await a.upgrade();
+    await a.says("freezing");
+    b.kill("SIGTERM");
+    await b.leaves("stopped");
+    expect(await other.tell("startAll", ["x"])).toEqual(["ERR_ELSEWHERE"]);
+    await a.tell("goOn");
+    await a.leaves("stopped");
+    expect(a.said("stop")).toMatchObject([{ id: "x", visits: 7 }]);
+    expect(other.said("run")).toEqual([]);
+    expect([...a.said("failed"), ...b.said("failed")]).toEqual([]);
   });
 });
