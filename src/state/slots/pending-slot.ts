@@ -55,6 +55,10 @@ export class PendingSlot {
   /** Since when, on the clock of `performance.now()`, memory or descriptors have been lacking. */
   #lackingSince: number | undefined;
   #isOpen = true;
+  /** The offer to other hosts that is not known to have come back: they do not die with the successor. */
+  #far: Offered | undefined;
+  /** Until it is known after a rollback whether another host has it. */
+  #takingBack: Promise<void> | undefined;
 
   constructor(source: Source) {
     this.#source = source;
@@ -93,8 +97,26 @@ export class PendingSlot {
     return this.#parcel ?? this.#source.make();
   }
 
+  /**
+   * After a rollback: the successor is dead, so that no answer of it is missing. Another host may still take it: resolves when it
+   * has, or cannot any longer; {@link isOpen} says which.
+   */
+  takeBack(): Promise<void> | undefined {
+    if (this.#far === undefined) return this.#takingBack;
+    const far = this.#far;
+    this.#far = undefined;
+    far.withdraw();
+    return (this.#takingBack = far.settled.then((settlement) => {
+      this.#takingBack = undefined;
+      const taken = this.#isOpen ? this.#settle(settlement, false) : undefined;
+      if (taken !== undefined) this.resolve(taken.by);
+    }));
+  }
+
   /** Offers the state once. Resolves with undefined if it was not taken; {@link isOpen} says whether to offer it again. */
   async offer(context: DrainContext): Promise<Taken | undefined> {
+    await this.#takingBack;
+    if (!this.#isOpen) return undefined;
     const timeout = Math.min(this.#source.timeout, this.#expires - performance.now(), context.remaining);
     const end = performance.now() + timeout;
     if (timeout <= 0) return this.withdraw(makeRefusal("ERR_EXPIRED", "its time was over"));
@@ -110,6 +132,7 @@ export class PendingSlot {
     if (frozen === undefined || context.isRolledBack) return undefined;
     const parcel = mayPark ? { ...frozen, ttl: this.#expires - performance.now() } : frozen;
     const [offered] = exchange.offer([parcel]);
+    if (isFar) this.#far = offered;
     let isLate = false;
     const timer = setTimeout(
       () => {
@@ -122,6 +145,8 @@ export class PendingSlot {
     const settlement = await Promise.race([offered!.settled, context.over]);
     clearTimeout(timer);
     if (settlement === undefined) return this.#endOffer(offered!, mayPark, context.isRolledBack);
+    // It is taken back, with this settlement.
+    if (isFar && context.isRolledBack) return undefined;
     if (settlement.how === "refused" && LACKING.has(settlement.code)) return this.#waitForRoom(settlement);
     return this.#settle(settlement, isLate);
   }
@@ -167,6 +192,7 @@ export class PendingSlot {
 
   #settle(settlement: Settlement, isLate: boolean): Taken | undefined {
     if (settlement.how === "taken") return settlement;
+    this.#far = undefined;
     if (settlement.how === "lost") return this.#fail();
     if (settlement.how === "parked") return this.#decide({ how: "parked", refusals: this.#refusals });
     if (settlement.how === "refused") {

@@ -83,9 +83,18 @@ export class SlotQueue {
     this.#taken.clear();
     this.#requeue(taken);
     for (const pending of this.#waiting) {
-      pending.invalidateView();
-      if (pending.frozen !== undefined) void this.#giveBack(pending, giveBack(pending.frozen));
+      const takingBack = pending.takeBack();
+      if (takingBack === undefined) this.#giveBack(pending, giveBack);
+      else void takingBack.then(() => this.#onBack(pending, giveBack));
     }
+  }
+
+  /** It is known whether another host has the slot. */
+  #onBack(pending: PendingSlot, giveBack: (parcel: Parcel) => Promise<boolean>): void {
+    if (!pending.isOpen) {
+      this.#remove(pending);
+      this.#resolveIfIdle();
+    } else if (this.#host.slotDrain === undefined) this.#giveBack(pending, giveBack);
   }
 
   #resolveIfIdle(): void {
@@ -135,10 +144,15 @@ export class SlotQueue {
     if (at >= 0) this.#waiting.splice(at, 1);
   }
 
-  async #giveBack(pending: PendingSlot, isTaken: Promise<boolean>): Promise<void> {
-    if (!(await isTaken)) return;
-    this.#remove(pending);
-    this.#resolveIfIdle();
-    pending.withdraw(makeRefusal("ERR_ROLLED_BACK", "this process has taken it back"));
+  /** To the subscribers of this process. */
+  #giveBack(pending: PendingSlot, giveBack: (parcel: Parcel) => Promise<boolean>): void {
+    pending.invalidateView();
+    if (pending.frozen === undefined) return;
+    void giveBack(pending.frozen).then((isTaken) => {
+      if (!isTaken) return;
+      this.#remove(pending);
+      this.#resolveIfIdle();
+      pending.withdraw(makeRefusal("ERR_ROLLED_BACK", "this process has taken it back"));
+    });
   }
 }
