@@ -68,7 +68,7 @@ export class Shutdown {
    */
   async #giveSeat(hosts: Hosts, exchange: Exchange): Promise<boolean> {
     if (await hosts.giveTo(exchange)) return true;
-    if (this.#clock.isRolledBack) return false;
+    if (this.#clock.isRolledBack || !hosts.isHeld) return false;
     const { roles } = this.#context.processState;
     roles.stop();
     const released = roles.releaseAll();

@@ -74,6 +74,7 @@ export class RoleHosts implements Hosts {
   }
 
   async giveTo(exchange: Exchange): Promise<boolean> {
+    if (exchange.peers(SEAT_KIND).length === 0) return false;
     // This process may have begun a moment ago: without its seat the successor would have none before this process is gone.
     if (this.seat.isEntering) await withTimeout(LAST_WORD, this.seat.whenHeld()).catch(() => {});
     const ticket = this.seat.ticket(this.roles.held);

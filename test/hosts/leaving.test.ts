@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { FencingTokens } from "../../dist/exchange/fencing.js";
 import { deferred } from "../../dist/util/deferred.js";
 import { Actor } from "../support/actor.js";
 import { ENGINES, startEngine, type EngineServer } from "../support/engines.js";
@@ -61,6 +62,31 @@ describe.each(ENGINES)("over %s", (engine) => {
     expect(await given).toBe(true);
     await isHeld(b);
     expect(b.name().seat).toBe(a.name().seat);
+  });
+
+  test("a process that stops before it accepts does not wait for a seat", async () => {
+    const service = nextService();
+    const proxy = await StallingProxy.start(server.port);
+    onTestFinished(() => proxy.close());
+    const mayEnter = deferred<void>();
+    const asking = joinHosts(server.exchange({ service, at: proxy.port }), undefined, mayEnter.promise);
+    await asking.hosts.check();
+    proxy.stall();
+    mayEnter.resolve();
+    const hosts = server.exchange({ service }).join({
+      self: { generation: 0, pid: 1 },
+      address: undefined,
+      release: undefined,
+      fences: new FencingTokens(),
+      onFailure: () => {},
+    }).state!;
+    const told = [
+      asking.hosts.announceDrain().then(() => "asking"),
+      hosts.announceDrain().then(() => "not asking"),
+    ];
+    expect(await Promise.race(told)).toBe("not asking");
+    proxy.goOn();
+    expect(await told[0]).toBe("asking");
   });
 
   test("what a process that has left could not give up is removed after a while", async () => {
