@@ -10,16 +10,12 @@ import type { Env } from "../process/env.js";
 import type { InventoryItem } from "../sockets/inventory.js";
 import { deferred } from "../util/deferred.js";
 import { TIMED_OUT, withTimeout } from "../util/timeout.js";
-import { abortReason } from "./abort-reason.js";
+import { Operations } from "./operations.js";
 import { report } from "./report.js";
-import { chooseRolling } from "./rolling.js";
 import { ServiceListeners, type ListenersState } from "./service-listeners.js";
 import { ServiceTotals } from "./service-totals.js";
-import { MOST_WORKERS, type SupervisorSettings } from "./settings.js";
+import type { SupervisorSettings } from "./settings.js";
 import { supervisorStatus } from "./supervisor-status.js";
-import { Trial, type StagedWorkers } from "./trial.js";
-import { Scaling } from "./scaling.js";
-import { Upgrades } from "./upgrades.js";
 import { WorkerCare } from "./worker-care.js";
 import { WorkerPool, type PoolState } from "./worker-pool.js";
 import { connectionsOf, type WorkerListener, type WorkerProcess } from "./worker-process.js";
@@ -47,14 +43,11 @@ export class Supervisor implements ControlledProcess {
   readonly totals = new ServiceTotals();
   readonly #env: Env;
   readonly #care: WorkerCare;
-  readonly #trial: Trial;
+  readonly #operations: Operations;
   readonly #requests: WorkerRequests;
   readonly #ready = deferred<void>();
   readonly #ended = deferred<number>();
-  readonly #upgrades: Upgrades;
   #state: "starting" | "ready" | "stopping" | "ended" = "starting";
-  #scaling: Scaling | undefined;
-  #isReplacing = false;
   /** Replaces this program by its next version. */
   replaceProgram: (() => Promise<Replacement>) | undefined;
   /** How the last try of that ended. */
@@ -80,7 +73,7 @@ export class Supervisor implements ControlledProcess {
       listeners: this.listeners,
       generation: () => this.generation,
       isStopping: () => this.#isStopping,
-      newWorker: (index) => this.#upgrades.news.get(index),
+      newWorker: (index) => this.#operations.upgrades.news.get(index),
       onDeath: (index) => this.#onDeath(index),
       changed: () => this.#onServing(),
       allFailed: () => {
@@ -88,49 +81,28 @@ export class Supervisor implements ControlledProcess {
         this.#stop(1);
       },
     });
-    this.#upgrades = new Upgrades(settings, {
+    this.#care = new WorkerCare(settings, {
+      clock: env.clock,
+      pool: this.pool,
+      changed: () => this.listeners.steer(),
+      isIdle: () => this.#state === "ready" && !this.#operations.isBusy,
+      restart: async (index) => this.restart(index),
+    });
+    this.#operations = new Operations(settings, {
       env,
       pool: this.pool,
       listeners: this.listeners,
       events: this.events,
       totals: this.totals,
+      care: this.#care,
+      isStarting: () => this.#state === "starting",
       isStopping: () => this.#isStopping,
-    });
-    this.#care = new WorkerCare(settings, {
-      clock: env.clock,
-      pool: this.pool,
-      changed: () => this.listeners.steer(),
-      isIdle: () =>
-        this.state === "ready" && !this.#trial.isBusy && this.#scaling === undefined && !this.#isReplacing,
-      restart: async (index) => this.restart(index),
-    });
-    this.#trial = new Trial(settings, env, this.pool, {
-      started: (generation, workers) => this.events.emit("upgrading", { pid: env.pid, generation, workers }),
-      ready: (ready, workers) => this.events.emit("workerReady", { ready, workers }),
-      unstaged: ({ expires: _, ...staged }, reason) => this.events.emit("unstaged", { ...staged, reason }),
-      sicknessOf: async (worker) => this.#care.sicknessOf(worker),
-      ended: () => this.listeners.closeUnused(),
+      stop: () => this.stop(),
     });
     this.#requests = new WorkerRequests(
       this.listeners,
       this.pool.units,
-      async (operation, ttl, signal) => {
-        switch (operation) {
-          case "upgrade": {
-            const { settled: _, ...result } = await this.upgrade(signal);
-            return result;
-          }
-          case "rehearse":
-            return { ...(await this.rehearse(signal)) };
-          case "stage":
-            return { ...(await this.stage(ttl, signal)) };
-          case "unstage":
-            return { ...this.unstage() };
-          default:
-            this.stop();
-            return {};
-        }
-      },
+      async (...asked) => this.#operations.perform(...asked),
       (error) => this.#onTaken(error),
     );
   }
@@ -138,7 +110,7 @@ export class Supervisor implements ControlledProcess {
   get state(): Status["state"] {
     switch (this.#state) {
       case "ready":
-        return this.#upgrades.isBusy ? "upgrading" : "ready";
+        return this.#operations.upgrades.isBusy ? "upgrading" : "ready";
       case "stopping":
         return "draining";
       case "ended":
@@ -149,15 +121,15 @@ export class Supervisor implements ControlledProcess {
   }
 
   get generation(): number {
-    return this.#upgrades.generation;
+    return this.#operations.upgrades.generation;
   }
 
   get upgrades(): readonly UpgradeRecord[] {
-    return this.#upgrades.records;
+    return this.#operations.upgrades.records;
   }
 
   get staged(): Staged | undefined {
-    return this.#trial.staged;
+    return this.#operations.trial.staged;
   }
 
   /** Of all workers, as of their last heartbeats. */
@@ -194,7 +166,7 @@ export class Supervisor implements ControlledProcess {
 
   /** Goes on with the service of the program that this process was before, in place of {@link start}. */
   restore({ generation, upgrades, totals, workers, listeners }: ServiceState): void {
-    this.#upgrades.restore(generation, upgrades);
+    this.#operations.upgrades.restore(generation, upgrades);
     this.totals.restore(totals);
     this.listeners.restore(listeners);
     this.pool.restore(workers);
@@ -211,19 +183,13 @@ export class Supervisor implements ControlledProcess {
     this.listeners.steer();
   }
 
-  /**
-   * Nothing else begins from now on, until {@link endReplacement}: another program is to go on with the service.
-   *
-   * @throws {HandoverError} `ERR_NOT_READY`, `ERR_STOPPED`, `ERR_UPGRADE_IN_PROGRESS`
-   */
+  /** As {@link Operations.beginReplacement}. */
   beginReplacement(): void {
-    this.#assertIdle("upgrade the supervisor");
-    this.#trial.unstage("the supervisor is upgraded");
-    this.#isReplacing = true;
+    this.#operations.beginReplacement();
   }
 
   endReplacement(): void {
-    this.#isReplacing = false;
+    this.#operations.endReplacement();
   }
 
   /** Whether all that is known of the workers is in {@link serviceState}, or waits in their channels. */
@@ -238,96 +204,30 @@ export class Supervisor implements ControlledProcess {
   }
 
   async upgrade(signal?: AbortSignal): Promise<UpgradeResult> {
-    await this.#assertReplaceable("upgrade", this.pool.indexes, signal);
-    if (this.pool.isCrowded) throw stateError("ERR_TOO_MANY_DRAINING", "upgrade");
-    await this.#care.endRebalance();
-    await this.#trial.check();
-    this.#assertIdle("upgrade");
-    const staged = this.#trial.take();
-    const { indexes } = this.pool;
-    const rolling = this.#rollingFor(indexes, staged);
-    return this.#upgrades.replace(indexes, rolling, this.generation + 1, staged, signal);
+    return this.#operations.upgrade(signal);
   }
 
-  /** Workers that are staged have their memory already. */
-  #rollingFor({ length }: readonly number[], staged: StagedWorkers | undefined): number {
-    const pids = [...this.pool.serving().values()].map(({ pid }) => pid);
-    return this.settings.rolling ?? (staged === undefined ? chooseRolling(pids, length) : length);
-  }
-
-  /**
-   * Replaces the worker of one index by the code of today; without an index each worker, one at a time. The generation stays.
-   *
-   * @throws {HandoverError} `ERR_OPTION` if there is no such worker; as {@link upgrade}
-   */
   async restart(index?: number, signal?: AbortSignal): Promise<UpgradeResult> {
-    const doing = index === undefined ? "restart the workers" : `restart worker ${index}`;
-    const indexes = this.#indexesOf(index);
-    await this.#assertReplaceable(doing, indexes, signal);
-    await this.#care.endRebalance();
-    this.#assertIdle(doing);
-    // The number of workers may have changed meanwhile.
-    return this.#upgrades.replace(this.#indexesOf(index), 1, this.generation, undefined, signal);
+    return this.#operations.restart(index, signal);
   }
 
-  /** The index, which must be that of a worker; without one all. */
-  #indexesOf(index: number | undefined): number[] {
-    if (index === undefined) return this.pool.indexes;
-    const { length } = this.pool.records;
-    if (Number.isInteger(index) && index >= 0 && index < length) return [index];
-    const message = `there is no worker ${index}: the service has ${length}, from 0 on`;
-    throw new HandoverError("ERR_OPTION", message);
-  }
-
-  /**
-   * Changes the number of workers. Resolves when the new ones accept, or those that leave have begun to move what they have.
-   *
-   * @throws {HandoverError} `ERR_OPTION` for a number that is not from 1 to 253; `ERR_CEASE_TIMEOUT`, `ERR_CHILD_EXITED`,
-   *   `ERR_NOT_READY`, `ERR_ROLE`: nothing has changed; `ERR_STOPPED`, `ERR_UPGRADE_IN_PROGRESS`
-   */
   async scale(
     workers: number,
     onPhase: (phase: ScalePhase) => void,
   ): Promise<{ from: number; workers: number }> {
-    if (!Number.isInteger(workers) || workers < 1 || workers > MOST_WORKERS) {
-      const message = `the number of workers must be a whole number from 1 to ${MOST_WORKERS}, not ${JSON.stringify(workers)}`;
-      throw new HandoverError("ERR_OPTION", message);
-    }
-    this.#assertIdle("scale");
-    await this.#care.endRebalance();
-    this.#assertIdle("scale");
-    const from = this.pool.records.length;
-    const isWell = (worker: WorkerProcess): boolean => this.#care.isWell(worker);
-    const scaling = new Scaling(this.pool, this.listeners, this.#env.clock, isWell, onPhase);
-    this.#scaling = scaling;
-    try {
-      await scaling.run(workers);
-      return { from, workers };
-    } finally {
-      this.#scaling = undefined;
-    }
+    return this.#operations.scale(workers, onPhase);
   }
 
   async rehearse(signal?: AbortSignal): Promise<Rehearsal> {
-    const doing = "rehearse an upgrade";
-    await this.#assertReplaceable(doing, this.pool.indexes, signal);
-    this.#assertIdle(doing);
-    return this.#trial.rehearse(this.generation + 1, signal);
+    return this.#operations.rehearse(signal);
   }
 
-  async stage(ttl = DEFAULT_TTL, signal?: AbortSignal): Promise<Staged> {
-    const doing = "stage an upgrade";
-    if (this.staged !== undefined) return this.staged;
-    await this.#assertReplaceable(doing, this.pool.indexes, signal);
-    if (this.staged !== undefined) return this.staged;
-    this.#assertIdle(doing);
-    const staged = await this.#trial.stage(this.generation + 1, ttl, signal);
-    this.events.emit("staged", staged);
-    return staged;
+  async stage(ttl?: number, signal?: AbortSignal): Promise<Staged> {
+    return this.#operations.stage(ttl, signal);
   }
 
   unstage(): Staged | undefined {
-    return this.#trial.unstage("it was unstaged");
+    return this.#operations.unstage();
   }
 
   async stopAndDrain(): Promise<{ outcome: Outcome } & DrainSummary> {
@@ -362,13 +262,13 @@ export class Supervisor implements ControlledProcess {
 
   /** An upgrade that has begun to commit has two generations. */
   get #workers(): Set<WorkerProcess> {
-    return new Set([...this.pool.living(), ...this.#upgrades.news.values()]);
+    return new Set([...this.pool.living(), ...this.#operations.upgrades.news.values()]);
   }
 
   /** The workers that are, or may soon be, the ones that accept. */
   get #waiting(): WorkerProcess[] {
     const currents = this.pool.records.flatMap(({ current }) => current ?? []);
-    return [...currents, ...this.#upgrades.news.values(), ...this.#trial.workers];
+    return [...currents, ...this.#operations.upgrades.news.values(), ...this.#operations.trial.workers];
   }
 
   get #isStopping(): boolean {
@@ -391,10 +291,8 @@ export class Supervisor implements ControlledProcess {
     const timeout = this.settings.stopTimeout ?? 0;
     this.events.emit("draining", { connections: this.connections, timeout });
     this.#ready.resolve();
-    this.#trial.stop();
+    this.#operations.stop();
     this.#care.stop();
-    this.#upgrades.stop();
-    this.#scaling?.stop();
     this.pool.cancelRestarts();
     void this.#stopWorkers().then(() => {
       this.#state = "ended";
@@ -417,66 +315,39 @@ export class Supervisor implements ControlledProcess {
     }
     await dead;
     // One that was still being started is killed when it has been.
-    await this.#upgrades.ended;
-  }
-
-  #assertIdle(doing: string): void {
-    if (this.#state === "starting") throw stateError("ERR_NOT_READY", doing);
-    if (this.#state !== "ready") throw stateError("ERR_STOPPED", doing);
-    if (this.#upgrades.isBusy || this.#trial.isBusy) throw stateError("ERR_UPGRADE_IN_PROGRESS", doing);
-    if (this.#isReplacing)
-      throw new HandoverError("ERR_UPGRADE_IN_PROGRESS", `cannot ${doing}: the supervisor is being upgraded`);
-    if (this.#scaling === undefined) return;
-    const message = `cannot ${doing}: the number of workers is being changed`;
-    throw new HandoverError("ERR_UPGRADE_IN_PROGRESS", message);
-  }
-
-  /**
-   * Asks the workers of these indexes whether an upgrade would lose something. Several requests may wait for the answers: the
-   * caller must look at the state again, in the turn in which it begins.
-   *
-   * @throws {HandoverError} `ERR_UNMANAGED_LISTENER`, `ERR_ABORTED`, or the error of the state
-   */
-  async #assertReplaceable(
-    doing: string,
-    indexes: readonly number[],
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    this.#assertIdle(doing);
-    const workers = [...this.pool.serving(indexes).values()];
-    await Promise.all(workers.map(async (worker) => worker.assertReplaceable()));
-    if (signal?.aborted) throw abortReason(signal);
+    await this.#operations.upgrades.ended;
   }
 
   readonly #fromWorker: WorkerListener = {
     admit: async (worker) => this.#care.admit(worker),
     ready: (worker) => {
-      if (this.#upgrades.onReady(worker) || !this.pool.isCurrent(worker) || worker.isCommitted) return;
-      if (this.#scaling?.holds(worker) !== true) this.pool.admit(worker);
+      if (this.#operations.upgrades.onReady(worker) || !this.pool.isCurrent(worker) || worker.isCommitted)
+        return;
+      if (this.#operations.scaling?.holds(worker) !== true) this.pool.admit(worker);
     },
     acknowledged: (worker) => {
       this.listeners.setUsed(worker.index, worker.used);
       this.#care.begin(worker);
-      if (this.#upgrades.onAcknowledged(worker)) return;
+      if (this.#operations.upgrades.onAcknowledged(worker)) return;
       worker.confirm();
       this.#onServing();
     },
     yielded: (worker, failure) => {
-      this.#upgrades.onYielded(worker, failure);
-      this.#scaling?.answered(worker, "yielded", failure);
+      this.#operations.upgrades.onYielded(worker, failure);
+      this.#operations.scaling?.answered(worker, "yielded", failure);
     },
     ceased: (worker, fence) => {
       this.pool.roles.advanceFence(fence);
-      this.#upgrades.onCeased(worker);
-      this.#scaling?.answered(worker, "ceased");
+      this.#operations.upgrades.onCeased(worker);
+      this.#operations.scaling?.answered(worker, "ceased");
     },
     rolesRefused: (worker, reason, fence) => {
       this.pool.roles.onRefused(worker, reason, fence);
       this.#assignRoles();
     },
     resumed: (worker) => {
-      this.#upgrades.onResumed(worker);
-      this.#scaling?.answered(worker, "resumed");
+      this.#operations.upgrades.onResumed(worker);
+      this.#operations.scaling?.answered(worker, "resumed");
     },
     rebalanced: (worker, moved) => this.#care.onRebalanced(worker, moved),
     silent: (worker, silence) => this.#onSilence(worker, silence),
@@ -497,7 +368,7 @@ export class Supervisor implements ControlledProcess {
 
   #onServing(): void {
     this.listeners.steer();
-    this.#scaling?.changed();
+    this.#operations.scaling?.changed();
     if (this.#state !== "starting" || !this.pool.isSettled) return;
     this.#state = "ready";
     this.#ready.resolve();
@@ -506,19 +377,16 @@ export class Supervisor implements ControlledProcess {
 
   #onSilence(worker: WorkerProcess, silence: number): void {
     this.#care.onSilence(worker, silence);
-    this.#upgrades.onSilence(worker, silence);
+    this.#operations.upgrades.onSilence(worker, silence);
   }
 
   #assignRoles(): void {
-    if (!this.#upgrades.assignsRoles) this.pool.roles.assign();
+    if (!this.#operations.upgrades.assignsRoles) this.pool.roles.assign();
   }
 
   /** A worker that serves has died. Returns whether an upgrade or a scaling takes note of it. */
   #onDeath(index: number): boolean {
     this.#assignRoles();
-    return this.#upgrades.onDeath(index) || this.#scaling?.died(index) === true;
+    return this.#operations.upgrades.onDeath(index) || this.#operations.scaling?.died(index) === true;
   }
 }
-
-/** ms that staged workers wait for their upgrade. */
-const DEFAULT_TTL = 60_000;
