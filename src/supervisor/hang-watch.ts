@@ -4,13 +4,16 @@ import type { Clock } from "../util/clock.js";
 import { report } from "./report.js";
 import type { WorkerPool } from "./worker-pool.js";
 import type { WorkerProcess } from "./worker-process.js";
+import type { WorkerRecord } from "./worker-record.js";
 
 /** The service, as the watch uses it. */
 interface HangHost {
   readonly clock: Clock;
   /** ms; 0: no worker is replaced. */
   readonly hangTimeout: number;
-  readonly pool: Pick<WorkerPool, "acceptor" | "indexes" | "isCurrent" | "records" | "retired">;
+  readonly pool: Pick<WorkerPool, "acceptor" | "indexes" | "isCurrent" | "retired"> & {
+    readonly records: readonly Pick<WorkerRecord, "current" | "restarts" | "hasFailed">[];
+  };
   /** A worker has stopped to be well, or is well again. */
   changed(): void;
   /** Starts a new worker beside this one, which answers its supervisor, and then replaces it. False: not now. */

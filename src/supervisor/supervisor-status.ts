@@ -9,8 +9,9 @@ import { VERSION } from "../util/version.js";
 import type { ServiceListeners } from "./service-listeners.js";
 import type { ServiceTotals } from "./service-totals.js";
 import type { SupervisorSettings } from "./settings.js";
-import type { WorkerPool, WorkerRecord } from "./worker-pool.js";
+import type { WorkerPool } from "./worker-pool.js";
 import type { WorkerProcess } from "./worker-process.js";
+import type { WorkerRecord } from "./worker-record.js";
 
 /** The supervisor, as its status shows it. */
 interface ShownSupervisor extends Pick<Status, "state" | "generation" | "connections"> {
@@ -29,7 +30,7 @@ export function supervisorStatus(supervisor: ShownSupervisor, env: Env): Status 
   const { settings, generation, staged, pool } = supervisor;
   const serving = pool.records.map(({ current }, index) => pool.acceptor(index) ?? current);
   const workers = pool.records.map((record, index) =>
-    statusOf({ ...record, current: serving[index] }, index, pool.roles.holder, env),
+    statusOf(record, serving[index], index, pool.roles.holder, env),
   );
   // On probation the workers that were replaced still have their records.
   const replaced = pool.living().filter((worker) => !serving.includes(worker));
@@ -67,7 +68,8 @@ function sharedSettings({ settings }: ShownSupervisor): NonNullable<Status["sett
 }
 
 function statusOf(
-  { current, restarts, lastExit, hasFailed }: Readonly<WorkerRecord>,
+  { restarts, lastExit, hasFailed }: Readonly<WorkerRecord>,
+  current: WorkerProcess | undefined,
   index: number,
   holder: number | undefined,
   { clock }: Env,

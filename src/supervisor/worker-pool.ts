@@ -4,7 +4,6 @@ import { stateError } from "../lifecycle.js";
 import type { Env } from "../process/env.js";
 import { awaitInput } from "../util/clock.js";
 import { report } from "./report.js";
-import { RestartPolicy, type RestartState } from "./restart-policy.js";
 import type { ServiceListeners } from "./service-listeners.js";
 import { ServiceRoles, type RolesState } from "./service-roles.js";
 import type { SupervisorSettings } from "./settings.js";
@@ -12,34 +11,12 @@ import { NOT_GREETED } from "./commit-failure.js";
 import { UnitDirectory, type UnitsState } from "./unit-directory.js";
 import { workerCommand } from "./worker-command.js";
 import { WorkerProcess, type PeerLink, type WorkerListener, type WorkerState } from "./worker-process.js";
-
-/** The worker of one index, as the service knows it over the lives of its processes. */
-export interface WorkerRecord {
-  readonly policy: RestartPolicy;
-  /** The process that serves, or starts outside of an upgrade. */
-  current: WorkerProcess | undefined;
-  /** How often it was started again. */
-  restarts: number;
-  /** Why its last process died. */
-  lastExit: string | undefined;
-  /** It has died too often, and is not started again. */
-  hasFailed: boolean;
-  /** It is about to end without a next one: it gets no connections and no roles. */
-  isLeaving: boolean;
-  /** Whether a restart is under way, or waits for its time. */
-  isRestarting: boolean;
-  cancelRestart: () => void;
-  /** Grows when a start that is under way is no longer wanted. */
-  attempt: number;
-}
+import { WorkerRecord, type RecordState } from "./worker-record.js";
 
 /** The workers, as another supervisor takes them over. */
 export interface PoolState extends RolesState {
   /** By index. */
-  records: (Pick<WorkerRecord, "restarts" | "lastExit" | "hasFailed"> & {
-    policy: RestartState;
-    current?: WorkerState;
-  })[];
+  records: RecordState[];
   retired: WorkerState[];
   units: UnitsState;
 }
@@ -86,20 +63,13 @@ export class WorkerPool {
       mayHold: (index) => this.#mayHold(index),
       isLeaving: (index) => this.#records[index]?.isLeaving === true,
     });
-    this.#records = Array.from({ length: settings.workers }, () => newRecord(settings));
+    this.#records = Array.from({ length: settings.workers }, () => this.#newRecord());
   }
 
   /** For {@link restore}. */
   get state(): PoolState {
-    const now = this.#env.clock.now();
     return {
-      records: this.#records.map(({ policy, current, restarts, lastExit, hasFailed }) => ({
-        policy: policy.stateAt(now),
-        ...(current === undefined || current.isDead ? {} : { current: current.state }),
-        restarts,
-        lastExit,
-        hasFailed,
-      })),
+      records: this.#records.map((record) => record.state),
       retired: [...this.#retired].filter((one) => !one.isDead).map((one) => one.state),
       ...this.roles.state,
       units: this.units.state,
@@ -114,9 +84,9 @@ export class WorkerPool {
       return worker;
     };
     this.#records.length = 0;
-    for (const { policy, current, ...same } of records) {
-      const record = { ...newRecord(this.#settings), ...same };
-      record.policy.restore(policy, this.#env.clock.now());
+    for (const { current, ...same } of records) {
+      const record = this.#newRecord();
+      record.restore(same);
       this.#records.push(record);
       if (current === undefined) continue;
       record.current = adopt(current);
@@ -192,19 +162,17 @@ export class WorkerPool {
   /** Starts the worker of an index outside of an upgrade. */
   start(index: number): void {
     const record = this.#records[index]!;
-    record.cancelRestart();
-    record.isRestarting = true;
-    const attempt = ++record.attempt;
+    const isWanted = record.beginStart();
     void this.spawn(index, this.#host.generation()).then(
       (worker) => {
         // An upgrade, which starts another one, has begun meanwhile; or the index was removed, or the service stops.
-        const isWanted = record.attempt === attempt && this.#records[index] === record;
-        if (this.#host.isStopping() || !isWanted) return this.abandon(worker);
-        Object.assign(record, { current: worker, isRestarting: false });
+        if (this.#host.isStopping() || !isWanted() || this.#records[index] !== record)
+          return this.abandon(worker);
+        record.started(worker);
         this.#watch(worker, this.#killIfLate(worker));
       },
       (error: unknown) => {
-        if (record.attempt === attempt)
+        if (isWanted())
           this.#onDeath(index, undefined, toHandoverError(error, "ERR_SPAWN", "start a worker"));
       },
     );
@@ -212,15 +180,14 @@ export class WorkerPool {
 
   /** Starts the workers that no process serves for, unless they have failed or wait for their restart. */
   startMissing(): void {
-    for (const [index, { current, hasFailed, isRestarting }] of this.#records.entries())
-      if (current === undefined && !hasFailed && !isRestarting) this.start(index);
+    for (const [index, record] of this.#records.entries()) if (record.isMissing) this.start(index);
   }
 
   /** Adds indexes up to `count`, without a worker. Returns them. */
   grow(count: number): number[] {
     const added: number[] = [];
     for (let index = this.#records.length; index < count; index++) {
-      this.#records.push(newRecord(this.#settings));
+      this.#records.push(this.#newRecord());
       added.push(index);
     }
     return added;
@@ -254,8 +221,7 @@ export class WorkerPool {
   reviveFailed(indexes: readonly number[]): number[] {
     const failed = indexes.filter((index) => this.#records[index]!.hasFailed);
     for (const index of failed) {
-      this.#records[index]!.hasFailed = false;
-      this.#records[index]!.policy.forget();
+      this.#records[index]!.forgetDeaths();
       this.start(index);
     }
     return failed;
@@ -264,11 +230,7 @@ export class WorkerPool {
   /** Starts no worker again. */
   cancelRestarts(indexes: readonly number[] = this.indexes): void {
     if (this.#host.isStopping()) this.roles.stop();
-    for (const index of indexes) {
-      const record = this.#records[index]!;
-      record.cancelRestart();
-      Object.assign(record, { isRestarting: false, attempt: record.attempt + 1 });
-    }
+    for (const index of indexes) this.#records[index]!.cancelStart();
   }
 
   /**
@@ -309,9 +271,9 @@ export class WorkerPool {
     for (const [index, worker] of news) {
       const record = this.#records[index]!;
       if (record.current !== undefined && !record.current.isDead) this.#retire(record.current);
-      Object.assign(record, { current: worker, hasFailed: false });
+      record.current = worker;
       this.#host.listeners.kept.install(worker, index);
-      record.policy.forget();
+      record.forgetDeaths();
       this.#watch(worker, () => {});
     }
   }
@@ -384,6 +346,10 @@ export class WorkerPool {
     });
   }
 
+  #newRecord(): WorkerRecord {
+    return new WorkerRecord(this.#env.clock, this.#settings);
+  }
+
   #retire(worker: WorkerProcess): void {
     this.#retired.add(worker);
     void worker.dead.then(() => this.#retired.delete(worker));
@@ -396,41 +362,23 @@ export class WorkerPool {
     const lastExit = reasonOf(how)
       .replace(/^the successor \(pid \d+\) /, "it ")
       .replace(/^cannot start a successor/, "cannot start it");
-    Object.assign(record, { current: undefined, isRestarting: false, lastExit });
+    record.ended(lastExit);
     this.#host.listeners.steer();
     if (this.#host.isStopping() || this.#host.onDeath(index)) return;
-    const delay = record.policy.died(this.#env.clock.now(), worker?.readySince);
+    const delay = record.startAgain(worker?.readySince, () => this.start(index));
     const who = worker === undefined ? `worker ${index}` : `worker ${index} (pid ${worker.pid})`;
     if (delay === "failed") {
-      record.hasFailed = true;
-      report(`${who} has failed: ${record.lastExit}; it is not started again`);
+      report(`${who} has failed: ${lastExit}; it is not started again`);
       if (this.#records.every(({ hasFailed }) => hasFailed)) this.#host.allFailed();
       else this.#host.changed();
       return;
     }
     const when = delay === 0 ? "now" : `in ${delay} ms`;
     const what = worker === undefined ? "was not started" : "has died";
-    report(`${who} ${what}: ${record.lastExit}; it is started again ${when}`);
-    record.restarts++;
-    record.isRestarting = true;
-    record.cancelRestart = this.#env.clock.after(delay, () => this.start(index));
+    report(`${who} ${what}: ${lastExit}; it is started again ${when}`);
     this.#host.changed();
   }
 }
 
 /** Generations that may drain at the same time: each of them holds the memory of all its workers. */
 const MAX_DRAINING = 4;
-
-function newRecord({ backoff, restarts, restartWindow }: SupervisorSettings): WorkerRecord {
-  return {
-    policy: new RestartPolicy({ backoff, restarts, restartWindow }),
-    current: undefined,
-    restarts: 0,
-    lastExit: undefined,
-    hasFailed: false,
-    isLeaving: false,
-    isRestarting: false,
-    cancelRestart: () => {},
-    attempt: 0,
-  };
-}

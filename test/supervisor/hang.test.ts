@@ -1,6 +1,5 @@
 import { describe, expect, test } from "vitest";
 import { HangWatch } from "../../dist/supervisor/hang-watch.js";
-import type { WorkerRecord } from "../../dist/supervisor/worker-pool.js";
 import type { WorkerProcess } from "../../dist/supervisor/worker-process.js";
 import { ManualClock } from "../support/fake-env.js";
 import { Supervised } from "../support/supervised.js";
@@ -170,13 +169,19 @@ describe("the watch", () => {
 
 type FakeWorker = { -readonly [K in "index" | "pid" | "isAccepting" | "isInspected"]: WorkerProcess[K] };
 
+interface FakeRecord {
+  current: WorkerProcess | undefined;
+  restarts: number;
+  hasFailed: boolean;
+}
+
 /** Workers whose silence the test decides. */
 class FakeService {
   readonly clock = new ManualClock();
   readonly killed: number[] = [];
   readonly replaced: number[] = [];
   readonly retired: WorkerProcess[] = [];
-  readonly records: WorkerRecord[] = [];
+  readonly records: FakeRecord[] = [];
   readonly workers: FakeWorker[];
   readonly watch: HangWatch;
   changes = 0;
@@ -188,7 +193,7 @@ class FakeService {
     });
     for (const index of this.workers.keys()) {
       const record = { current: this.at(index), restarts: 0, hasFailed: false };
-      this.records.push(record as unknown as WorkerRecord);
+      this.records.push(record);
     }
     this.watch = new HangWatch({
       clock: this.clock,
