@@ -8,8 +8,9 @@ import { DOUBTFUL_SILENCE, HeartbeatWatch } from "../process/heartbeat.js";
 import { SUPERVISED_CAPABILITY, type Legacy } from "../process/inheritance.js";
 import { adoptSuccessor, startSuccessor } from "../process/start-successor.js";
 import type { Successor, SuccessorListener, SuccessorState } from "../process/successor.js";
-import { deferred, type Deferred } from "../util/deferred.js";
+import { deferred } from "../util/deferred.js";
 import { VERSION } from "../util/version.js";
+import { Question } from "./question.js";
 import { WorkerReports, type ReportListener, type ReportsState } from "./worker-reports.js";
 
 /** What the supervisor learns from a worker. */
@@ -40,9 +41,10 @@ export class WorkerProcess {
   #watch: HeartbeatWatch | undefined;
   #readySince: number | undefined;
   #hasGreeted = false;
-  /** The answer that is waited for. */
-  #check: Deferred<Checked> | undefined;
-  #inspection: Deferred<EngineReport | undefined> | undefined;
+  /** Whether an upgrade would lose something of it. */
+  readonly #check: Question<Checked>;
+  /** How it sees the engine of the hosts. */
+  readonly #inspection: Question<EngineReport>;
   #isAccepting = false;
   /** Whether it was told to accept, and has not answered yet. */
   #mayAcknowledge = false;
@@ -100,6 +102,11 @@ export class WorkerProcess {
     this.#successor = successor;
     this.#listener = listener;
     this.#reports = new WorkerReports<WorkerProcess>(this, listener);
+    const { clock } = env;
+    this.#check = new Question(clock, this.dead, CHECK_TIMEOUT, () => successor.send({ type: "check" }));
+    this.#inspection = new Question(clock, this.dead, INSPECT_TIMEOUT, () =>
+      successor.send({ type: "inspect" }),
+    );
     void this.dead.then(() => {
       this.#isAccepting = false;
       this.#watch?.stop();
@@ -345,41 +352,15 @@ export class WorkerProcess {
    * @throws {HandoverError} `ERR_UNMANAGED_LISTENER`
    */
   async assertReplaceable(): Promise<void> {
-    this.#check ??= this.#beginCheck();
-    const { code, message = "" } = await this.#check.promise;
-    if (code !== undefined) throw new HandoverError(code as ErrorCode, `worker ${this.index}: ${message}`);
-  }
-
-  #beginCheck(): Deferred<Checked> {
-    const check = deferred<Checked>();
-    const unknown = (): void => check.resolve({ type: "checked" });
-    const cancel = this.#env.clock.after(CHECK_TIMEOUT, unknown);
-    void this.dead.then(unknown);
-    void check.promise.then(() => {
-      cancel();
-      this.#check = undefined;
-    });
-    this.#successor.send({ type: "check" });
-    return check;
+    const checked = await this.#check.ask();
+    if (checked?.code === undefined) return;
+    const { code, message = "" } = checked;
+    throw new HandoverError(code as ErrorCode, `worker ${this.index}: ${message}`);
   }
 
   /** Its look at the engine of the hosts; undefined if it does not answer. */
   async inspect(): Promise<EngineReport | undefined> {
-    const inspection = (this.#inspection ??= this.#beginInspection());
-    return inspection.promise;
-  }
-
-  #beginInspection(): Deferred<EngineReport | undefined> {
-    const inspection = deferred<EngineReport | undefined>();
-    const unknown = (): void => inspection.resolve(undefined);
-    const cancel = this.#env.clock.after(INSPECT_TIMEOUT, unknown);
-    void this.dead.then(unknown);
-    void inspection.promise.then(() => {
-      cancel();
-      this.#inspection = undefined;
-    });
-    this.#successor.send({ type: "inspect" });
-    return inspection;
+    return this.#inspection.ask();
   }
 
   /** Holds a worker that is ready for a later upgrade. False if it does not answer. */
@@ -420,10 +401,10 @@ export class WorkerProcess {
         this.#onReady(message);
         return false;
       case "checked":
-        this.#check?.resolve(message);
+        this.#check.answered(message);
         return false;
       case "inspected":
-        this.#inspection?.resolve(message.report as unknown as EngineReport);
+        this.#inspection.answered(message.report as unknown as EngineReport);
         return false;
       default:
         return this.#reports.receive(message, fds);
