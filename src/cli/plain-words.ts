@@ -1,7 +1,7 @@
 import type { CommandOption } from "./option.js";
 
 /** What a command line says, as commander would report it. */
-export interface PlainWords {
+interface PlainWords {
   argument: unknown;
   options: Record<string, unknown>;
 }

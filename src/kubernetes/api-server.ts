@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { HandoverError, reasonOf } from "../errors.js";
 
 /** An answer of the API server. */
-export interface ApiAnswer<T> {
+interface ApiAnswer<T> {
   readonly status: number;
   readonly body: T;
 }

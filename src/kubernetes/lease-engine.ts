@@ -16,7 +16,7 @@ import {
 } from "./lease-object.js";
 
 /** The options of `kubernetesLease()`, read. */
-export interface LeaseSettings extends LeasePlace {
+interface LeaseSettings extends LeasePlace {
   readonly lease: number;
 }
 

@@ -22,7 +22,7 @@ export interface Lease {
 }
 
 /** Who holds a Lease, and what it leaves for the next one. */
-export interface Hold {
+interface Hold {
   readonly seat: string;
   /** The process that beats for the seat. */
   readonly holder: string;

@@ -22,7 +22,7 @@ export function isKnownTls(): boolean {
 const KNOWN = [20, 22, 24];
 
 /** What one stream of a connection has carried. */
-export interface StreamCounters {
+interface StreamCounters {
   readonly bytesRead: number;
   readonly bytesWritten: number;
   /** Written bytes that the stream below has not accepted yet. */

@@ -1,5 +1,5 @@
 /** The secrets of a connection that its move needs, by Node's labels of the key log. */
-export type SecretLabel = "CLIENT_TRAFFIC_SECRET_0" | "SERVER_TRAFFIC_SECRET_0" | "EXPORTER_SECRET";
+type SecretLabel = "CLIENT_TRAFFIC_SECRET_0" | "SERVER_TRAFFIC_SECRET_0" | "EXPORTER_SECRET";
 
 /**
  * The secrets of one connection, in the digits in which Node logs them: they are decoded at the move, and most connections never

@@ -15,7 +15,7 @@ import { largestRecordOf } from "./max-fragment.js";
 import { LARGEST, OVERHEAD } from "./record-format.js";
 
 /** The numbers of the next records, or why they are not known; "unsent": not all that was written has been sent. */
-export type Position =
+type Position =
   { receiving: number; sending: number } | "unsent" | "reading" | "writing" | "certificate";
 
 /**

@@ -50,7 +50,7 @@ export interface Opened<W extends WebSocketLike> {
 }
 
 /** The WebSockets that speak a protocol. */
-export interface WebSocketMover<W extends WebSocketLike> {
+interface WebSocketMover<W extends WebSocketLike> {
   /** Adds those of a server. */
   readonly serve: (wss: WebSocketServerLike<W>) => void;
   /** Adds one. False if this process cannot continue from the state that it has moved with. */

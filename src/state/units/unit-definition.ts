@@ -72,7 +72,7 @@ export interface AttachedSocket {
 }
 
 /** Where each unit of a kind runs once. */
-export type UnitScope = "process" | "host" | "global";
+type UnitScope = "process" | "host" | "global";
 
 /** The settings of the drain of one kind. Times are in milliseconds. */
 export interface DrainOptions {
