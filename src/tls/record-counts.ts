@@ -15,8 +15,7 @@ import { largestRecordOf } from "./max-fragment.js";
 import { LARGEST, OVERHEAD } from "./record-format.js";
 
 /** The numbers of the next records, or why they are not known; "unsent": not all that was written has been sent. */
-type Position =
-  { receiving: number; sending: number } | "unsent" | "reading" | "writing" | "certificate";
+type Position = { receiving: number; sending: number } | "unsent" | "reading" | "writing" | "certificate";
 
 /**
  * How many records a connection of Node's own TLS has received and sent, which OpenSSL does not say. The bytes that were

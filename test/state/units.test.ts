@@ -179,7 +179,7 @@ describe("the units of an upgrade", () => {
     const old = await start({ start: ["a", "b"], each: { 1: { accept: "older" } } });
     const next = await old.upgrade();
     expect(await reportOf(old)).toMatchObject({ moved: 2, stopped: 0, failures: {} });
-    expect(ids(next.said("run")).toSorted()).toEqual(["a", "b"]);
+    expect(new Set(ids(next.said("run")))).toEqual(new Set(["a", "b"]));
     expectOneRunAtATime(old.service.lines);
   });
 
