@@ -242,6 +242,8 @@ export interface SettlementResult {
   number: number;
   how: "taken" | "refused" | "withdrawn";
   refusals?: { code: string; reason?: string }[];
+  /** Above those with which the process had it that gives it back. */
+  fence?: number;
 }
 
 export interface Topic {

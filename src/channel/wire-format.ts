@@ -112,6 +112,7 @@ const isResult = record({
   number: isCount,
   how: (value) => HOW.has(value),
   refusals: optional(listOf(record({ code: isString, reason: optional(isString) }))),
+  fence: optional(isCount),
 });
 const isTopic = record({ kind: isString, label: optional(isString) });
 const isTicketKeys: Validator = (value) => isRecord(value) && Object.values(value).every(isString);

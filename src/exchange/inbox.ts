@@ -63,7 +63,7 @@ export class Inbox {
       if (delivery === undefined) continue;
       this.#deliveries.delete(number);
       delivery.abort();
-      this.#report({ number, how: "withdrawn", refusals: delivery.refusals });
+      this.#report({ number, how: "withdrawn", refusals: delivery.refusals, ...delivery.returned });
     }
   }
 
@@ -145,9 +145,10 @@ export class Inbox {
   }
 
   #settle(number: number, result: "taken" | Refusal): void {
+    const delivery = this.#deliveries.get(number);
     this.#deliveries.delete(number);
     if (result === "taken") this.#report({ number, how: "taken" });
-    else this.#report({ number, how: "refused", refusals: [shortened(result)] });
+    else this.#report({ number, how: "refused", refusals: [shortened(result)], ...delivery?.returned });
   }
 
   #report(result: SettlementResult): void {
@@ -179,7 +180,7 @@ function withinLimit(result: SettlementResult, limit: number): SettlementResult 
 }
 
 /** Bytes of a result without its refusals, and of one refusal at most: JSON may need six for a character. */
-const RESULT = 64;
+const RESULT = 96;
 const REFUSAL = 6 * (MAX_CODE + MAX_REASON) + 32;
 
 class OpenDelivery implements Delivery {
@@ -200,6 +201,11 @@ class OpenDelivery implements Delivery {
 
   get fence(): number {
     return (this.#fence ??= this.#listener.nextFence());
+  }
+
+  /** If it was given a fence here, its owner gets the next one. */
+  get returned(): { fence?: number } {
+    return this.#fence === undefined ? {} : { fence: this.#listener.nextFence() };
   }
 
   get from(): Peer {

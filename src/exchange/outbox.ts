@@ -52,10 +52,11 @@ export class Outbox {
 
   receiveResults(results: readonly SettlementResult[]): void {
     const taken = { how: "taken", by: this.#peer(), confirmed: this.#confirmed.promise } as const;
-    for (const { number, how, refusals = [] } of results) {
+    for (const { number, how, refusals = [], ...rest } of results) {
+      const fence = rest.fence === undefined ? {} : { fence: rest.fence };
       if (how === "taken") this.#settle(number, taken);
-      else if (how === "withdrawn") this.#settle(number, { how, refusals, died: false });
-      else this.#settle(number, { how, ...(refusals[0] ?? makeRefusal("ERR_REFUSED")) });
+      else if (how === "withdrawn") this.#settle(number, { how, refusals, died: false, ...fence });
+      else this.#settle(number, { how, ...(refusals[0] ?? makeRefusal("ERR_REFUSED")), ...fence });
     }
   }
 

@@ -86,6 +86,23 @@ describe("the local exchange", () => {
     expect(ids).toEqual(["1", "2", "2", "2"]);
   });
 
+  test("a parcel that comes back has a fence above that with which the other process had it", async () => {
+    const { owner, taker } = open();
+    const fences: number[] = [];
+    taker.subscribe("thing", undefined, async ({ id }, { fence }) => {
+      fences.push(fence);
+      return id === "1" ? { code: "ERR_MINE" } : new Promise(() => {});
+    });
+    const [refused, withdrawn] = owner.offer([parcel("1"), parcel("2")]);
+    await expect.poll(() => fences).toHaveLength(2);
+    withdrawn!.withdraw();
+    const settlements = await Promise.all([refused!.settled, withdrawn!.settled]);
+    expect(settlements).toMatchObject([{ how: "refused" }, { how: "withdrawn" }]);
+    const returned = settlements.map((one) => ("fence" in one ? one.fence : 0));
+    expect(Math.min(...returned)).toBeGreaterThan(Math.max(...fences));
+    expect(new Set(returned).size).toBe(2);
+  });
+
   test("a process is not asked again for a parcel whose owner is gone", async () => {
     const { owner, taker, channels } = open();
     const ids: string[] = [];

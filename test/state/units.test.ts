@@ -278,6 +278,9 @@ describe("a unit", () => {
     await next.says("abort", { id: "a" });
     expect(await reportOf(old)).toMatchObject({ moved: 1, stopped: 1, failures: { [code]: 1 } });
     expect(old.said("stop")).toMatchObject([{ id: "a", runs: 1 }]);
+    // It may have written with its fence.
+    const { fence } = next.said("run").find(({ id }) => id === "a")!;
+    expect(old.said("stop")[0]!["fence"]).toBeGreaterThan(fence as number);
     expect(await next.tell("get", "a")).toBe("nothing");
     expect(await next.tell("size")).toBe(1);
     expectOneRunAtATime(old.service.lines);

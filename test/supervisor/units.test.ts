@@ -131,7 +131,10 @@ test("a unit that the new worker refuses is the old one's until it has stopped i
   const [first] = await supervised.pids();
   await supervised.tell(first!, "start", "a");
   await supervised.upgrade();
-  await supervised.until("stop", { id: "a" });
+  const stopped = await supervised.until("stop", { id: "a" });
+  // It may have written with its fence.
+  const refused = await supervised.until("run", { id: "a", runs: 2 });
+  expect(stopped["fence"]).toBeGreaterThan(refused["fence"] as number);
   await supervised.eventually(({ state }) => state === "ready");
   const [newFirst, newSecond] = await supervised.pids();
   await expect(supervised.tell(newSecond!, "start", "a")).rejects.toMatchObject(elsewhere(0, 0, first!));

@@ -53,7 +53,10 @@ export class Unit {
   /** With which this process owns the unit. */
   #fence: number;
   #isOwned = true;
+  /** Whether another process had it, with a fence that this one does not know. */
+  #isBehind = false;
   readonly #onLeft: (unit: Ownership) => void;
+  readonly #ownAgain: ((unit: Unit) => Promise<void>) | undefined;
   /** How many processes have died with the unit. */
   #deaths = 0;
 
@@ -61,12 +64,21 @@ export class Unit {
    * Runs at once.
    *
    * @param onLeft is called when this process has ended the unit, or another one has it for certain
+   * @param ownAgain asks for another fence, above those of all that have had the unit
    */
-  constructor(kind: UnitKind, id: string, state: unknown, fence: number, onLeft: (unit: Ownership) => void) {
+  constructor(
+    kind: UnitKind,
+    id: string,
+    state: unknown,
+    fence: number,
+    onLeft: (unit: Ownership) => void,
+    ownAgain?: (unit: Unit) => Promise<void>,
+  ) {
     this.#kind = kind;
     this.id = id;
     this.#fence = fence;
     this.#onLeft = onLeft;
+    this.#ownAgain = ownAgain;
     this.#run = this.#begin(state, fence);
   }
 
@@ -214,6 +226,7 @@ export class Unit {
   /** This process owns the unit again. */
   own(fence: number): void {
     this.#fence = fence;
+    this.#isBehind = false;
     this.#isOwned = true;
   }
 
@@ -237,8 +250,9 @@ export class Unit {
 
   /** Those that had it meanwhile may have written with higher fences than this process had. */
   #raiseFence(settlement: Settlement | undefined): void {
-    if (settlement?.how === "refused" || settlement?.how === "withdrawn")
-      this.#fence = Math.max(this.#fence, settlement.fence ?? 0);
+    if (settlement?.how !== "refused" && settlement?.how !== "withdrawn") return;
+    this.#isBehind = settlement.fence === undefined;
+    this.#fence = Math.max(this.#fence, settlement.fence ?? 0);
   }
 
   #apply(event: UnitEvent): undefined {
@@ -360,6 +374,7 @@ export class Unit {
       const isCounted = this.#freezing !== undefined;
       const refusal = await this.#freezeOnce(timeout);
       if (refusal !== undefined && !isCounted) count(refusal.code);
+      if (this.#isBehind) await withTimeout(timeout, this.#ownAgain?.(this));
       const stopping = stop(this.id, this.#state, { fence: this.#fence });
       const stopped = await withTimeout(timeout, Promise.resolve(stopping));
       if (stopped === TIMED_OUT) count("ERR_TIMEOUT" satisfies RefusalCode);

@@ -1,3 +1,4 @@
+import type { Ownership, OwnResult } from "../../exchange/directory.js";
 import type { UnitClaims } from "./unit-claims.js";
 import { Unit } from "./live-unit.js";
 import type { UnitKind } from "./unit-definition.js";
@@ -58,12 +59,15 @@ export class LiveUnits {
 
   /** @param end is called if it cannot run */
   begin(id: string, state: unknown, fence: number, end = (one: Unit): void => this.remove(one)): Unit {
-    const unit: Unit = new Unit(this.#kind, id, state, fence, (left) => {
+    const onLeft = (left: Ownership): void => {
       // Between hosts it went with the parcel; the next holder of the seat has it with the seat.
       if (!this.#isGlobal || !unit.hasLeft) this.#claims?.disown(left);
       // Its state would stay in memory until all others have left.
       if (unit.phase === "moved") this.#units.delete(id);
-    });
+    };
+    const claims = this.#isGlobal ? undefined : this.#claims;
+    const ownAgain = claims && (async (one: Unit): Promise<void> => this.#renew(claims, one));
+    const unit: Unit = new Unit(this.#kind, id, state, fence, onLeft, ownAgain);
     this.#units.set(id, unit);
     unit.started.catch(() => end(unit));
     return unit;
@@ -95,5 +99,16 @@ export class LiveUnits {
       this.#units.delete(unit.id);
       unit.leave();
     }
+  }
+
+  /** A worker that had the unit, and gave it back, has had a fence of the supervisor's. */
+  async #renew(claims: UnitClaims, unit: Unit): Promise<void> {
+    const use = (result: OwnResult): void => {
+      if (!("fence" in result)) return;
+      if (this.isHere(unit)) unit.own(result.fence);
+      else claims.disown({ id: unit.id, fence: result.fence });
+    };
+    // Without the supervisor it stays as it is.
+    await claims.own(unit.id, undefined, use).catch(() => {});
   }
 }
