@@ -60,7 +60,9 @@ export class HostOutbox {
   readonly #pending = new Map<number, Pending>();
   readonly #unsent = new Set<Pending>();
   readonly #looking: Repeater;
-  #sending: Promise<void> = Promise.resolve();
+  /** Those that no question has yet, in the order in which they were offered. */
+  #waiting: Pending[] = [];
+  #isSending = false;
   /** Two generations may offer for one seat. */
   readonly #keyPrefix = `${randomUUID()} `;
   #keys = 0;
@@ -96,7 +98,6 @@ export class HostOutbox {
 
   offer(parcels: readonly Parcel[]): readonly Offered[] {
     const isHeld = this.#seat.isHeld;
-    const sending: Pending[] = [];
     const all = parcels.map((parcel) => {
       const pending = new Pending({
         parcel,
@@ -104,18 +105,17 @@ export class HostOutbox {
         key: `${this.#keyPrefix}${this.#keys++}`,
       });
       const refusal = isHeld ? this.#whyNot(parcel) : makeRefusal("ERR_EXCHANGE", "the lease has ended");
-      if (refusal === undefined) sending.push(pending);
-      else pending.settle({ how: "refused", ...refusal });
+      if (refusal === undefined) {
+        this.#unsent.add(pending);
+        this.#waiting.push(pending);
+      } else pending.settle({ how: "refused", ...refusal });
       return {
         settled: pending.settled,
         withdraw: () => this.#want(pending, "back"),
         park: () => this.#want(pending, "park"),
       };
     });
-    const limits = [this.#engine.batch, this.#engine.questionBytes];
-    for (const one of sending) this.#unsent.add(one);
-    for (const some of batches(sending, limits, ({ draft }) => [1, draft.parcel.body.length]))
-      this.#sendInTurn(some);
+    void this.#sendWaiting();
     return all;
   }
 
@@ -146,17 +146,25 @@ export class HostOutbox {
     return undefined;
   }
 
-  /** One after the other, so that they arrive in order. What waits behind an offer that fails, fails with it. */
-  #sendInTurn(all: readonly Pending[]): void {
-    const sending = this.#sending.then(
-      async () => this.#send(all),
-      async (error: unknown) => this.#fail(all, error, false),
-    );
-    this.#sending = sending;
-    const forget = (): void => {
-      if (this.#sending === sending) this.#sending = Promise.resolve();
-    };
-    sending.then(forget, forget);
+  /**
+   * One question after the other, so that they arrive in order. What is offered while one is asked waits for its answer, and goes
+   * with the next one; if it fails, what waits fails with it.
+   */
+  async #sendWaiting(): Promise<void> {
+    if (this.#isSending) return;
+    this.#isSending = true;
+    const limits = [this.#engine.batch, this.#engine.questionBytes];
+    while (this.#waiting.length > 0) {
+      const [some] = batches(this.#waiting, limits, ({ draft }) => [1, draft.parcel.body.length]);
+      this.#waiting = this.#waiting.slice(some!.length);
+      try {
+        await this.#send(some!);
+      } catch (error) {
+        this.#fail(this.#waiting, error, false);
+        this.#waiting = [];
+      }
+    }
+    this.#isSending = false;
   }
 
   async #send(all: readonly Pending[]): Promise<void> {
@@ -169,17 +177,16 @@ export class HostOutbox {
       );
     } catch (error) {
       this.#fail(all, error, (error as Partial<AmbiguousError>).isAmbiguous === true);
+      throw error;
     }
   }
 
-  /** @throws the error: what is to be sent next fails as well */
-  #fail(all: readonly Pending[], error: unknown, isUnknown: boolean): never {
+  #fail(all: readonly Pending[], error: unknown, isUnknown: boolean): void {
     const refusal = makeRefusal("ERR_EXCHANGE", reasonOf(error));
     for (const one of all) {
       this.#unsent.delete(one);
       if (one.isOpen) one.settle(isUnknown ? { how: "lost" } : { how: "refused", ...refusal });
     }
-    throw error;
   }
 
   #sent(all: readonly Pending[], numbers: readonly FoundOffer[]): void {
@@ -303,6 +310,7 @@ export class HostOutbox {
     for (const one of [...this.#pending.values(), ...this.#unsent]) one.settle({ how: "lost" });
     this.#pending.clear();
     this.#unsent.clear();
+    this.#waiting = [];
   }
 }
 

@@ -9,6 +9,7 @@ import {
 } from "../../dist/postgres/index.js";
 import { MIGRATIONS, SCHEMA_VERSION } from "../../dist/postgres/schema.js";
 import { STATEMENTS } from "../../dist/postgres/statements.js";
+import { deferred } from "../../dist/util/deferred.js";
 import { joinHosts } from "../support/hosts.js";
 import { offer, parcel, taken } from "../support/exchange-suite.js";
 import { Postgres } from "../support/postgres.js";
@@ -147,6 +148,28 @@ function answersLate(pool: Pool): PoolLike {
   };
 }
 
+type Query = ClientLike["query"];
+
+/** The questions on connections of a pool pass through `ask`. */
+function asking(
+  pool: Pool,
+  ask: (question: Parameters<Query>[0], query: Query) => ReturnType<Query>,
+): PoolLike {
+  const connect = pool.connect.bind(pool) as PoolLike["connect"];
+  const patched = new WeakSet<ClientLike>();
+  return {
+    connect: (connected) =>
+      connect((error, client) => {
+        const query = client?.query.bind(client);
+        if (query !== undefined && !patched.has(client!)) {
+          patched.add(client!);
+          client!.query = async (question) => ask(question, query);
+        }
+        connected(error, client);
+      }),
+  };
+}
+
 describe("the connection", () => {
   test("a database that is not there, an unknown user and a wrong password are refused, and the right one is not", async () => {
     await migrate({ url: server.url });
@@ -199,23 +222,41 @@ describe("the connection", () => {
     expect(await offer(owner.hosts.exchange, ...units)).toEqual(ids.map(() => taken));
   });
 
+  test("units that are offered while an earlier offer is asked for are offered by one statement together", async () => {
+    const pool = new Pool({ connectionString: server.url });
+    onTestFinished(async () => pool.end());
+    const last = deferred<void>();
+    let statements = 0;
+    const counts = asking(pool, async (question, query) => {
+      if (question.text === STATEMENTS.offer) {
+        statements++;
+        await last.promise;
+      }
+      return query(question);
+    });
+    const options = { service: "together", lease: 60_000 };
+    const owner = joinHosts(postgres({ ...options, pool: counts, migrate: true }));
+    const other = joinHosts(server.exchange(options));
+    other.hosts.exchange.subscribe("unit", "room", () => "taken");
+    const ids = Array.from({ length: 100 }, (_, n) => String(n));
+    await owner.hosts.directory.own("room", ids);
+    await expect.poll(() => owner.hosts.exchange.peers("unit", "room")).toHaveLength(1);
+    const settling: Promise<unknown>[] = [];
+    for (const id of ids) {
+      settling.push(offer(owner.hosts.exchange, parcel(id, { kind: "unit", label: "room" })));
+      await expect.poll(() => statements).toBe(1);
+    }
+    last.resolve();
+    expect(await Promise.all(settling)).toEqual(ids.map(() => [taken]));
+    expect(statements).toBe(2);
+  });
+
   test("an owner is told which of its units were taken, and need not ask", async () => {
     const pool = new Pool({ connectionString: server.url });
     onTestFinished(async () => pool.end());
-    const connect = pool.connect.bind(pool) as PoolLike["connect"];
-    const cannotLook: PoolLike = {
-      connect: (connected) =>
-        connect((error, client) => {
-          const query = client?.query.bind(client);
-          if (query !== undefined && !patched.has(client!)) {
-            patched.add(client!);
-            client!.query = async (question) =>
-              query(question.text === STATEMENTS.look ? { text: "select 1 / 0" } : question);
-          }
-          connected(error, client);
-        }),
-    };
-    const patched = new WeakSet<ClientLike>();
+    const cannotLook = asking(pool, async (question, query) =>
+      query(question.text === STATEMENTS.look ? { text: "select 1 / 0" } : question),
+    );
     const options = { service: "told", lease: 60_000 };
     const owner = joinHosts(postgres({ ...options, pool: cannotLook, migrate: true }));
     const other = joinHosts(server.exchange(options));
