@@ -6,6 +6,7 @@ import { Actor } from "../support/actor.js";
 import { ENGINES, startEngine, type EngineServer } from "../support/engines.js";
 import { parcel } from "../support/exchange-suite.js";
 import { joinHosts, stateOf, takeRooms, untilPeers, type Host } from "../support/hosts.js";
+import { handover } from "../support/program.js";
 import { StallingProxy } from "../support/stalling-proxy.js";
 
 let server!: EngineServer;
@@ -66,6 +67,11 @@ async function startWriting(): Promise<{ join: () => Host; table: Table; stop: (
     void state.drain(context, Promise.resolve());
   };
   return { join, table, stop: () => void untilPeers(owner, 1).then(begin) };
+}
+
+/** Waits until a process knows another one. */
+async function untilKnown(a: Actor, other: Actor): Promise<void> {
+  await expect.poll(async () => (await handover("status", a.pid)).stdout).toContain(`(pid ${other.pid} on `);
 }
 
 /** The offers that the engine keeps of a service. */
@@ -203,6 +209,45 @@ describe.each(ENGINES)("over %s", (engine) => {
   });
 
   describe("what else may go wrong", () => {
+    test("a unit with which three hosts have died is not offered to a fourth, but stopped where it is, with a warning", async () => {
+      const service = `faults ${services++}`;
+      const database = server.database({ service, lease: 60_000 });
+      const start = async (settings: object): Promise<Actor> =>
+        Actor.start("on-several-hosts.js", { database, ...settings });
+      const a = await start({ drainTimeout: 300_000, unitTimeout: 100_000 });
+      await a.tell("start", "poison", 7);
+      let dying = await start({ diesWith: "poison" });
+      await untilKnown(a, dying);
+      a.kill("SIGTERM");
+      for (let n = 1; n <= 3; n++) {
+        if (n > 1) dying = await start({ diesWith: "poison" });
+        await dying.says("run", { id: "poison" });
+        await dying.service.exited;
+        const { seat } = (await server.seats(service)).find(({ pid }) => pid === dying.pid)!;
+        await server.expire(seat);
+      }
+      const fourth = await start({});
+      const { units } = await a.leaves("stopped");
+      expect(units).toMatchObject({ room: { moved: 0, stopped: 0, failed: 1 } });
+      expect(a.said("stop")).toMatchObject([{ id: "poison", visits: 7 }]);
+      expect(a.service.noise).toContain("processes have died with it");
+      expect(fourth.said("run")).toEqual([]);
+    });
+
+    test("a state that is larger than the database is told to take is stopped where it is, and the others move", async () => {
+      const database = { ...server.database({ service: `faults ${services++}` }), maxBody: 10_000 };
+      const a = await Actor.start("on-several-hosts.js", { database });
+      await a.tell("startAll", ["large", "small"]);
+      await a.tell("grow", "large", 10_000);
+      const b = await Actor.start("on-several-hosts.js", { database });
+      await untilKnown(a, b);
+      a.kill("SIGTERM");
+      const { units } = await a.leaves("stopped");
+      expect(units).toMatchObject({ room: { moved: 1, stopped: 1, failures: { ERR_TOO_LARGE: 1 } } });
+      expect(a.said("stop")).toMatchObject([{ id: "large" }]);
+      expect(b.said("run")).toMatchObject([{ id: "small" }]);
+    });
+
     test("a unit that a dead host has offered is not started anew: its state is taken", async () => {
       const service = `faults ${services++}`;
       const join = (): Host => joinHosts(server.exchange({ service, lease: 60_000 }));

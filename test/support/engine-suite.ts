@@ -90,12 +90,14 @@ export function testEngine(open: () => TestedEngine): void {
       taker(join(), "thing", "a", (one, delivery) => why[one.id]!(one, delivery));
       await peersOf(exchange, 1);
       const batch = [...Object.keys(why).map((id) => parcel(id)), parcel("1", { kind: "unheard of" })];
+      // Those that were given to the process are above its fences.
+      const fence = expect.any(Number) as number;
       expect(await offer(exchange, ...batch)).toEqual([
         taken,
         taken,
-        { how: "refused", code: "ERR_MINE", reason: "not today" },
-        { how: "refused", code: "ERR_MINE", reason: "no" },
-        { how: "refused", code: "ERR_TAKER", reason: "no" },
+        { how: "refused", code: "ERR_MINE", reason: "not today", fence },
+        { how: "refused", code: "ERR_MINE", reason: "no", fence },
+        { how: "refused", code: "ERR_TAKER", reason: "no", fence },
         { how: "refused", code: "ERR_NO_TAKER" },
       ]);
     });
@@ -351,7 +353,8 @@ export function testEngine(open: () => TestedEngine): void {
       const [offered] = exchange.offer([parcel("1")]);
       await expect.poll(() => seen.length).toBe(1);
       offered!.withdraw();
-      expect(await offered!.settled).toEqual({ how: "withdrawn", refusals: [], died: false });
+      const fence = seen[0]!.fence + 1;
+      expect(await offered!.settled).toEqual({ how: "withdrawn", refusals: [], died: false, fence });
       expect(seen[0]!.signal.aborted).toBe(true);
     });
 
