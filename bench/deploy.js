@@ -86,7 +86,9 @@ function judge(runs) {
 async function startHost(order, release, first, last) {
   const script = fileURLToPath(new URL("deploy-host.js", import.meta.url));
   const args = [engine.endpoint, order, release, String(first), String(last)];
-  const child = spawn(process.execPath, ["--disable-warning=HANDOVER_MANAGER", script, ...args], {
+  const child = spawn(process.execPath, [script, ...args], {
+    // In a process group of its own, as a service is: else it would warn that this process waits for it.
+    detached: true,
     stdio: ["ignore", "inherit", "inherit", "ipc"],
   });
   children.add(child);

@@ -78,6 +78,8 @@ async function rateOf(update) {
 async function startHost(engine, endpoint, role) {
   const script = fileURLToPath(new URL("global-host.js", import.meta.url));
   const child = spawn(process.execPath, [script, engine, endpoint, "bench", role, String(count)], {
+    // In a process group of its own, as a service is: else it would warn that this process waits for it.
+    detached: true,
     stdio: ["ignore", "inherit", "inherit", "ipc"],
   });
   children.add(child);
