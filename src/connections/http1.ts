@@ -5,7 +5,7 @@ import { makeRefusal, refusalOf, type Refusal } from "../exchange/parcel.js";
 import { builtins, isTlsServer } from "../platform/builtins.js";
 import {
   acceptedBy,
-  idleTime,
+  activeAt,
   parserListener,
   responseOf,
   writeQueueSize,
@@ -17,7 +17,7 @@ import { LastResponses } from "./last-responses.js";
 import type { CloseStrategy, Handover } from "./adapter.js";
 import { notPromise, reportFailure, type GuardedAdapter } from "./guarded-adapter.js";
 import type { HttpConnections } from "./http-connections.js";
-import { now, TimeLimits, type Silence } from "./time-limits.js";
+import { hostTime, TimeLimits, type Silence } from "./time-limits.js";
 
 /** The state that moves with a connection. */
 interface Http1State extends Silence {
@@ -222,8 +222,7 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
     const state = bytesRead === 0 ? this.#adopted.get(socket) : undefined;
     if (state !== undefined) return state.silentSince;
     const accepted = bytesRead === 0 ? this.#connections.acceptedAt(socket) : undefined;
-    const silent = accepted === undefined ? idleTime(socket) : performance.now() - accepted;
-    return Math.round(now() - (silent ?? 0));
+    return hostTime(accepted ?? activeAt(socket) ?? performance.now());
   }
 
   #mustClose(socket: Socket): boolean {

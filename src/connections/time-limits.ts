@@ -120,14 +120,16 @@ export class TimeLimits {
   }
 }
 
-/** ms of the host's monotonic clock. */
-export function now(): number {
-  const [seconds, nanoseconds] = process.hrtime();
-  return seconds * 1_000 + Math.trunc(nanoseconds / 1_000_000);
+/** A time of `performance.now()`, in whole ms of the host's monotonic clock. */
+export function hostTime(time: number): number {
+  return Math.trunc(time + ORIGIN);
 }
 
+/** The beginning of `performance.now()`, in ms of the host's monotonic clock. */
+const ORIGIN = Number(process.hrtime.bigint()) / 1e6 - performance.now();
+
 function elapsed({ silentSince }: Silence): number {
-  return now() - silentSince;
+  return hostTime(performance.now()) - silentSince;
 }
 
 /** Node's default, which Node 20 does not let a program change. */

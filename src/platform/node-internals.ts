@@ -163,16 +163,16 @@ export function parsedConnections(server: Server, which: "idle" | "active"): Soc
 
 const CONNECTIONS = "http.server.connections";
 
-/** ms since the last activity on a socket that has a timeout; undefined without one. */
-export function idleTime(socket: Socket): number | undefined {
-  const { _idleStart: start } = timerOf(socket) ?? {};
-  if (start === undefined) return undefined;
+/** When the last activity was on a socket that has a timeout, in ms of `performance.now()`; undefined without one. */
+export function activeAt(socket: Socket): number | undefined {
+  const timer = timerOf(socket);
+  if (timer == null) return undefined;
   if (timerOrigin === undefined) {
     const now = setTimeout(() => {}, 1) as unknown as Timer;
     timerOrigin = performance.now() - now._idleStart;
     clearTimeout(now as unknown as NodeJS.Timeout);
   }
-  return Math.max(0, performance.now() - timerOrigin - start);
+  return timerOrigin + timer._idleStart;
 }
 
 /**

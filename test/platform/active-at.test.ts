@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { expect, onTestFinished, test } from "vitest";
-import { idleTime } from "../../dist/platform/node-internals.js";
+import { activeAt } from "../../dist/platform/node-internals.js";
 import { Client } from "../support/client.js";
 
 async function serve(keepAliveTimeout: number): Promise<{ server: Server; open: () => Promise<Client> }> {
@@ -13,7 +13,7 @@ async function serve(keepAliveTimeout: number): Promise<{ server: Server; open: 
   return { server, open: () => Client.open((server.address() as AddressInfo).port) };
 }
 
-test("the idle time of a connection runs from its last activity", async () => {
+test("the last activity of a connection is that of its last request", async () => {
   const { server, open } = await serve(60_000);
   const accepted = once(server, "connection") as Promise<[Socket]>;
   const began = performance.now();
@@ -27,17 +27,17 @@ test("the idle time of a connection runs from its last activity", async () => {
     before = performance.now();
     await other.ask();
   }
-  const [idle, after] = [idleTime(socket)!, performance.now()];
+  const [active, after] = [activeAt(socket)!, performance.now()];
   // The clock of timers has whole milliseconds, and stands still in a turn: this turn began after the last request.
-  expect(idle).toBeGreaterThanOrEqual(before - answered - 2);
-  expect(idle).toBeLessThanOrEqual(after - began + 2);
+  expect(active).toBeLessThanOrEqual(answered + after - before + 2);
+  expect(active).toBeGreaterThanOrEqual(began - 2);
   await client.ask();
-  expect(idleTime(socket)).toBeLessThan(idle);
+  expect(activeAt(socket)).toBeGreaterThan(active);
 });
 
-test("a connection without a timeout has no idle time", async () => {
+test("the last activity of a connection without a timeout is unknown", async () => {
   const { server, open } = await serve(0);
   const accepted = once(server, "connection") as Promise<[Socket]>;
   await (await open()).ask();
-  expect(idleTime((await accepted)[0])).toBeUndefined();
+  expect(activeAt((await accepted)[0])).toBeUndefined();
 });
