@@ -10,10 +10,11 @@ type Exports = Record<string | symbol, unknown>;
 /** Runs that file, which the build names. It gets what it needs of the modules of the start, and so shares them. */
 declare const runLater: () => Exports;
 
-/** All exports of these modules. The first one that is read loads the file, as the constructor of a successor needs it at once. */
-export const later = new Proxy<Exports>({}, { get: (_, name) => (loaded ??= load())[name] });
-
-let loaded: Exports | undefined;
+/**
+ * All exports of these modules. The first one that is read loads the file, as the constructor of a successor needs it at once. The
+ * others are then read without a proxy: for each of thousands of connections that would take as long as to pause it.
+ */
+export let later = new Proxy<Exports>({}, { get: (_, name) => (later = load())[name] });
 
 function load(): Exports {
   try {
