@@ -42,6 +42,7 @@ export class Drain {
       void context.over.then(() => this.#onOver());
       this.#timer = setInterval(() => this.#lookSoon(), LOOK_EVERY);
       const beforeDeadline = Math.min(LAST_CALL, LAST_PART * context.timeout);
+      // A whole number: at the first other one V8 gives every timer a new shape, also those of thousands of sockets.
       this.#lastCall = setTimeout(() => this.#closeSessions(), context.remaining - beforeDeadline);
       this.#mover =
         context.exchange === undefined ? undefined : new ConnectionMover(tracker, context.exchange);

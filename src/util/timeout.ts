@@ -10,7 +10,8 @@ export async function withTimeout<T>(
   const done = Promise.resolve(work);
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<typeof TIMED_OUT>((resolve) => {
-    timer = setTimeout(resolve, Math.max(0, timeout), TIMED_OUT);
+    // A whole number: see the drain of connections.
+    timer = setTimeout(resolve, Math.max(0, Math.ceil(timeout)), TIMED_OUT);
   });
   done.catch(() => {});
   return Promise.race([done, late]).finally(() => clearTimeout(timer));

@@ -2,9 +2,11 @@ import { once } from "node:events";
 import { readlinkSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { connect, Socket, type AddressInfo } from "node:net";
-import { expect, onTestFinished, test } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
+import { Drain } from "../../dist/connections/drain.js";
 import { ConnectionMover } from "../../dist/connections/mover.js";
 import { Tracker } from "../../dist/connections/tracker.js";
+import { DrainContext } from "../../dist/exchange/drain-context.js";
 import type { Exchange } from "../../dist/exchange/exchange.js";
 import type { Settlement } from "../../dist/exchange/parcel.js";
 import { descriptorOf } from "../../dist/platform/node-internals.js";
@@ -61,6 +63,18 @@ test.each(["write", "end"] as const)(
     expect(String(await once(peers[0]!, "data"))).toBe("successor");
   },
 );
+
+test("a drain begins no timer of a part of a millisecond, which would give the timers of all sockets a new shape", async () => {
+  const { tracker } = await idle(1);
+  const context = new DrainContext(undefined, Promise.resolve(true), 60_000, undefined);
+  const timers = vi.spyOn(globalThis, "setTimeout");
+  const drain = new Drain(tracker, context);
+  const lengths = timers.mock.calls.map(([, ms]) => ms);
+  timers.mockRestore();
+  drain.cancel();
+  context.end();
+  expect(lengths).toEqual([expect.toSatisfy(Number.isInteger)]);
+});
 
 /** An HTTP server with so many idle connections. */
 async function idle(

@@ -137,7 +137,8 @@ export class Unit {
       isLate = true;
       offer.withdraw();
     };
-    const timer = setTimeout(withdraw, Math.max(0, end - performance.now()));
+    // A whole number: see the drain of connections.
+    const timer = setTimeout(withdraw, Math.max(0, Math.ceil(end - performance.now())));
     const settlement = await Promise.race([offer.settled, stopTime]);
     clearTimeout(timer);
     this.#raiseFence(settlement);
