@@ -95,7 +95,7 @@ async function bundleAll() {
   await bundle(whole, { outdir: join(outdir, "whole"), plugins: [entryFiles(""), builtinModules()] });
   await bundle({ supervisor: sourceFile("supervisor") }, { plugins: [builtinModules()] });
   await bundle({ auto: sourceFile("auto") }, { plugins: [partsOfPackage, builtinModules()] });
-  await bundleCommand(join(outdir, "cli"));
+  await bundleCommand(join(outdir, "cli"), loader.outputFiles[0].text);
 }
 
 /**
@@ -121,8 +121,7 @@ function withScripts(outputFiles, loader) {
     const script =
       `(typeof module==="object"?module:{}).exports=function(__filename,$given){"use strict";` +
       `${text.replaceAll("import.meta.url", FILE_URL)}};\n`;
-    // The name is of this text alone: V8 would run compiled code of any text that has the same length.
-    const name = `${kind}-${createHash("sha256").update(script).digest("hex").slice(0, 8)}.cjs`;
+    const name = nameOf(kind, script);
     files.set(name, `${script}//# sourceMappingURL=${name}.map\n`);
     files.set(`${name}.map`, files.get(`${mapped}.map`));
     return name;
@@ -161,6 +160,11 @@ function withScripts(outputFiles, loader) {
   return files;
 }
 
+/** The name is of this text alone: V8 would run compiled code of any text that has the same length. */
+function nameOf(kind, script) {
+  return `${kind}-${createHash("sha256").update(script).digest("hex").slice(0, 8)}.cjs`;
+}
+
 /** The URL of a script, in its text. */
 const FILE_URL = 'process.getBuiltinModule("node:url").pathToFileURL(__filename).href';
 
@@ -184,13 +188,15 @@ function splitExports(text) {
 
 /**
  * Bundles the command as CommonJS: to load an ES module takes Node several milliseconds more. As esbuild splits only ES modules, its
- * files are converted afterwards.
+ * files are converted afterwards. What every command needs is a script, as V8 takes compiled code for scripts only.
+ *
+ * @param loader the text of the module `start-script`
  */
-async function bundleCommand(directory) {
+async function bundleCommand(directory, loader) {
   const main = join(sources, "cli", "main.ts");
   // What is loaded only if it runs imports all of `main`, so that esbuild puts that into one chunk.
   const withMain = (path, text) =>
-    /^(?:cli\/(?:[\w-]+\/|only-service|program)|supervisor\/(?:index|state)\.ts)/.test(
+    /^(?:cli\/(?:[\w-]+\/|auto-command|only-service|program)|supervisor\/(?:index|state)\.ts)/.test(
       relative(sources, path),
     )
       ? `${text}import ${JSON.stringify(main)};`
@@ -207,7 +213,7 @@ async function bundleCommand(directory) {
     },
   );
   mkdirSync(directory, { recursive: true });
-  for (const { path, text } of outputFiles) {
+  for (const { path, text } of inMain(outputFiles)) {
     const { code, map } = await transform(text, {
       format: "cjs",
       platform: "node",
@@ -222,12 +228,45 @@ async function bundleCommand(directory) {
       supported: { "dynamic-import": false },
       logOverride: { "empty-import-meta": "silent" },
     });
-    writeFileSync(path, `${code}//# sourceMappingURL=${basename(path)}.map\n`);
-    writeFileSync(`${path}.map`, map);
+    if (basename(path) === "main.js") addMainScript(directory, code, map, splitExports(loader)[0]);
+    else writeWithMap(path, code, map);
   }
   writeFileSync(join(directory, "package.json"), '{ "type": "commonjs" }\n');
   // Its license asks for that.
   copyFileSync(join(root, "node_modules", "commander", "LICENSE"), join(directory, "commander.LICENSE"));
+}
+
+/** Makes a script of the text of `main.js`, which then runs it. */
+function addMainScript(directory, code, map, run) {
+  const script =
+    `(typeof module==="object"?module:{}).exports=function(__filename,{require}){const module={exports:{}};\n` +
+    `${code}return module.exports};\n`;
+  const name = nameOf("main", script);
+  const { mappings, ...rest } = JSON.parse(map);
+  // The text begins in the second line.
+  writeWithMap(join(directory, name), script, JSON.stringify({ ...rest, mappings: `;${mappings}` }));
+  writeFileSync(
+    join(directory, "main.js"),
+    `${run}module.exports=scriptsIn(__dirname)("${name}",{require});\n`,
+  );
+}
+
+function writeWithMap(path, code, map) {
+  writeFileSync(path, `${code}//# sourceMappingURL=${basename(path)}.map\n`);
+  writeFileSync(`${path}.map`, map);
+}
+
+/** `main.js` becomes the chunk that it loads, as a start reads one file faster than two. The others load what they share from it. */
+function inMain(outputFiles) {
+  const main = outputFiles.find(({ path }) => basename(path) === "main.js");
+  const [chunk, ...others] = importsOf(main.text);
+  const files = outputFiles.filter((one) => one !== main);
+  if (others.length > 0 || importsOf(files.find(({ path }) => basename(path) === chunk).text).length > 0)
+    throw new Error("main.js needs several files");
+  return files.map(({ path, text }) => ({
+    path: basename(path) === chunk ? main.path : path,
+    text: text.replaceAll(`"./${chunk}"`, '"./main.js"'),
+  }));
 }
 
 /** `handover/auto` is loaded in every process of a shell: it loads the rest of the package with the first server. */

@@ -1,5 +1,5 @@
 // Adds V8's compiled code of the scripts of the package to dist/bundle/, for the version of Node that runs this script: of the
-// functions that a start and an upgrade call. The build runs it. A package that is to start as fast with other versions needs a
+// functions that a start, an upgrade and `handover status` call. The build runs it. A package that is to start as fast with other versions needs a
 // run with each of them.
 import { execFileSync } from "node:child_process";
 import { fileURLToPath } from "node:url";

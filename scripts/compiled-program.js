@@ -1,21 +1,29 @@
 // A service that is upgraded twice. Its second process has been a successor and a predecessor: it writes what V8 has compiled,
-// and prints the names of the files.
-import { readdirSync, renameSync, writeFileSync } from "node:fs";
+// and prints the names of the files. Before, the command asks it for its status.
+import { execFile } from "node:child_process";
+import { readdirSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { buildSettings, compiledFile, readScript } from "../dist/platform/start-script.js";
+import { promisify } from "node:util";
+import { readScript } from "../dist/platform/start-script.js";
+import { writeCompiled } from "./write-compiled.js";
 
 const bundle = fileURLToPath(new URL("../dist/bundle/", import.meta.url));
 const scripts = new Map();
 const start = readdirSync(bundle).find((name) => /^start-\w+\.cjs$/.test(name));
 const { Upgrader } = runScript(start, runScript);
 
-const upg = new Upgrader({ controlSocket: join(bundle, "control.sock"), probation: 1 });
+const control = join(bundle, "control.sock");
+const upg = new Upgrader({ controlSocket: control, probation: 1 });
 await upg.listen(createServer(), { port: 0, host: "127.0.0.1" });
 await upg.ready();
 // Without what it calls later: a start would take longer to read that than an upgrade to compile it.
 if (upg.generation === 1) addCompiled(start);
+if (upg.generation === 0) {
+  const command = fileURLToPath(new URL("compiled-command.js", import.meta.url));
+  await promisify(execFile)(process.execPath, [command, "status", "--control", control]);
+}
 await upg.waitForParent();
 if (upg.generation === 2) await upg.stop();
 else {
@@ -34,10 +42,5 @@ function runScript(name, given) {
 }
 
 function addCompiled(name) {
-  const file = compiledFile(join(bundle, name));
-  const compiled = scripts.get(name).createCachedData();
-  // In one step: a process that starts meanwhile would read a part.
-  writeFileSync(`${file}.part`, Buffer.concat([buildSettings(), compiled]));
-  renameSync(`${file}.part`, file);
-  process.stdout.write(`${file}\n`);
+  process.stdout.write(`${writeCompiled(join(bundle, name), scripts.get(name))}\n`);
 }

@@ -10,19 +10,21 @@ import { Script } from "node:vm";
 /** Runs the script of that name. Its value is a function, which is called with the path of the script and with `given`. */
 type Run = (name: string, given: object) => object;
 
+/** {@link scriptsIn} the directory of a file, by its URL. */
+export function scriptsBeside(url: string): Run {
+  return scriptsIn(dirname(fileURLToPath(url)));
+}
+
 /**
  * Runs scripts of one directory. To compile what a start needs would take V8 as long as all the rest of it with handover. So
  * the package brings the compiled code, for some versions of Node; with another one V8 compiles the text.
- *
- * @param url of a file in the directory
  */
-export function scriptsBeside(url: string): Run {
-  const directory = dirname(fileURLToPath(url));
+export function scriptsIn(directory: string): Run {
   return (name, given) => {
     const path = join(directory, name);
     // Node reads the source maps of modules only.
     const script = process.sourceMapsEnabled
-      ? process.getBuiltinModule("node:module").createRequire(url)(path)
+      ? process.getBuiltinModule("node:module").createRequire(path)(path)
       : readScript(path, path, readCompiled(path)).runInThisContext();
     return (script as (path: string, given: object) => object)(path, given);
   };

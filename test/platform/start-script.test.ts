@@ -25,9 +25,7 @@ beforeAll(() => {
     mkdirSync(join(root, name, ".."), { recursive: true });
     cpSync(name, join(root, name));
   }
-  mkdirSync(join(root, "scripts"));
-  for (const name of ["compile-start.js", "compiled-program.js"])
-    cpSync(join("scripts", name), join(root, "scripts", name));
+  cpSync("scripts", join(root, "scripts"), { recursive: true });
   symlinkSync(resolve("build"), join(root, "build"));
   for (const name of namesOf(/\.cjs\.v/)) rmSync(join(bundle, name));
   run(join("scripts", "compile-start.js"));
@@ -35,12 +33,12 @@ beforeAll(() => {
 
 afterAll(() => rmSync(parent, { recursive: true }));
 
-test("V8 takes the code of a start, and of what is loaded later, that this Node has compiled before", () => {
-  expect(run("asks.mjs", ASKS)).toBe("later true false\nstart true false\n");
+test("V8 takes the code of the command, of a start, and of what is loaded later, that this Node has compiled before", () => {
+  expect(run("asks.mjs", ASKS)).toBe("main true false\nlater true false\nstart true false\n");
 });
 
 test("V8 compiles the text itself where a flag of its own changes the code", () => {
-  expect(run("--no-lazy", "asks.mjs", ASKS)).toBe("later true true\nstart true true\n");
+  expect(run("--no-lazy", "asks.mjs", ASKS)).toBe("main true true\nlater true true\nstart true true\n");
 });
 
 const DAMAGES = [
@@ -58,7 +56,7 @@ test.each(DAMAGES)("a program starts, and is upgraded, although the compiled cod
   const intact = files.map((file) => readFileSync(file));
   for (const [n, file] of files.entries()) writeFileSync(file, damage(intact[n]!));
   try {
-    expect(run("asks.mjs", ASKS)).toBe(`later ${asked}\nstart ${asked}\n`);
+    expect(run("asks.mjs", ASKS)).toBe(`main ${asked}\nlater ${asked}\nstart ${asked}\n`);
     expect(run("starts.mjs", STARTS)).toBe("0 ready\n1 ready\n");
   } finally {
     for (const [n, file] of files.entries()) writeFileSync(file, intact[n]!);
@@ -85,17 +83,18 @@ test("a stack trace does not name the directory in which the code was compiled",
 
 test("another text never runs with the compiled code of this one", () => {
   for (const name of namesOf(/\.cjs$/)) appendFileSync(join(bundle, name), " ");
-  expect(run("asks.mjs", ASKS)).toBe("later true true\nstart true true\n");
+  expect(run("asks.mjs", ASKS)).toBe("main true true\nlater true true\nstart true true\n");
 });
 
 /** Whether there is code for this Node, and whether V8 rejects it. */
 const ASKS = `
   import { readdirSync } from "node:fs";
   import { readCompiled, readScript } from "./dist/platform/start-script.js";
-  for (const name of readdirSync("dist/bundle").filter((one) => one.endsWith(".cjs")).sort()) {
+  import { basename } from "node:path";
+  for (const name of readdirSync("dist/bundle", { recursive: true }).filter((one) => one.endsWith(".cjs")).sort()) {
     const compiled = readCompiled("dist/bundle/" + name);
     const { cachedDataRejected } = readScript("dist/bundle/" + name, name, compiled);
-    console.log(name.split("-")[0], compiled !== undefined, cachedDataRejected);
+    console.log(basename(name).split("-")[0], compiled !== undefined, cachedDataRejected);
   }`;
 
 /** The second process prints when the first one may exit, so that both have printed when the first one has. */
@@ -132,5 +131,5 @@ function runIn(cwd: string, ...words: string[]): string {
 }
 
 function namesOf(pattern: RegExp): string[] {
-  return readdirSync(bundle).filter((name) => pattern.test(name));
+  return readdirSync(bundle, { recursive: true, encoding: "utf8" }).filter((name) => pattern.test(name));
 }
