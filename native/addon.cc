@@ -121,7 +121,9 @@ Napi::Value BindUnixJs(const CallbackInfo& info) {
 }
 
 Napi::Value ConnectUnixJs(const CallbackInfo& info) {
-  return Number(info, ConnectUnix(Arguments(info, "connectUnix").String(0, "path")));
+  Arguments arguments(info, "connectUnix");
+  int type = arguments.Choice(0, "type", {{"stream", SOCK_STREAM}, {"dgram", SOCK_DGRAM}});
+  return Number(info, ConnectUnix(type, arguments.String(1, "path")));
 }
 
 Napi::Value ListenJs(const CallbackInfo& info) {
@@ -146,6 +148,10 @@ Napi::Value SetSendBufferJs(const CallbackInfo& info) {
   Arguments arguments(info, "setSendBuffer");
   int fd = arguments.Fd(0);
   return Number(info, SetSendBuffer(fd, arguments.Integer(1, "bytes", 1, INT_MAX)));
+}
+
+Napi::Value IsTerminalJs(const CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), isatty(Arguments(info, "isTerminal").Fd(0)) == 1);
 }
 
 Napi::Value ShutdownJs(const CallbackInfo& info) {
@@ -304,6 +310,7 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   add("setCloseOnExec", SetCloseOnExecJs);
   add("sendBuffer", SendBufferJs);
   add("setSendBuffer", SetSendBufferJs);
+  add("isTerminal", IsTerminalJs);
   add("shutdown", ShutdownJs);
   add("close", CloseJs);
   add("describe", DescribeJs);

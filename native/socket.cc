@@ -146,11 +146,11 @@ int BindUnix(const std::string& path, int mode) {
   return fd.Release();
 }
 
-int ConnectUnix(const std::string& path) {
+int ConnectUnix(int type, const std::string& path) {
   Address name;
   int result = ParseUnix(path, &name);
   if (result < 0) return result;
-  Descriptor fd(Socket(AF_UNIX, SOCK_DGRAM));
+  Descriptor fd(Socket(AF_UNIX, type));
   if (fd.get() < 0) return fd.get();
   if (connect(fd.get(), name.get(), name.size) < 0) return -errno;
   return fd.Release();

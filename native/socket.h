@@ -23,8 +23,8 @@ struct Description {
 int BindInet(int type, const std::string& address, int port, bool ipv6_only, bool reuse_port);
 // A path that starts with NUL is abstract. With a negative `mode` the umask applies.
 int BindUnix(const std::string& path, int mode);
-// A datagram socket that sends to `path` only; abstract paths as above.
-int ConnectUnix(const std::string& path);
+// A socket that is connected to `path`; abstract paths as above. -EAGAIN if the queue of a stream is full.
+int ConnectUnix(int type, const std::string& path);
 int Listen(int fd, int backlog);
 int Duplicate(int fd);
 // SO_SNDBUF: how many bytes a socket holds that were not received yet.

@@ -2,7 +2,7 @@ import type { Status, WorkerStatus } from "../control/protocol.js";
 import type { UpgradeRecord } from "../events.js";
 import { isReserved } from "../util/validation.js";
 import { describeWorkers, describeTotals } from "./describe-workers.js";
-import { count, duration, mebibytes } from "./output.js";
+import { count, duration, grouped, mebibytes } from "./output.js";
 
 /** The status for people: rows of a name and lines. Of a supervisor, what has no meaning is left out. */
 export function describeStatus(status: Status, control: string): [string, string[]][] {
@@ -88,7 +88,7 @@ function describePredecessor({
 }: Status["predecessors"][number]): string {
   const who = `pid ${pid}, generation ${generation}`;
   if (connections === undefined) return `${who}: no report`;
-  const left = moved === undefined ? "" : `${moved.toLocaleString("en")} moved, `;
+  const left = moved === undefined ? "" : `${grouped(moved)} moved, `;
   if (drained === true) return `${who}: has drained, ${left}waits until the upgrade is confirmed`;
   // A worker reports to its supervisor only how many there are.
   const time = remaining === undefined ? "" : `, ${duration(remaining)} left`;

@@ -7,8 +7,6 @@ import { upgrade, UPGRADE_OPTIONS } from "./upgrade-command.js";
 
 /** The program `handover`. Resolves with its exit code. */
 export async function main(args: string[]): Promise<number> {
-  // A reader that closes early, as `head` does, must not stop the work half done.
-  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
   const [name = "", ...words] = args;
   const command = Object.hasOwn(QUICK, name) ? QUICK[name] : undefined;
   const plain = command === undefined ? undefined : readPlainWords(words, command.options, wholeNumber);

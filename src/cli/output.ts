@@ -1,19 +1,20 @@
 import { stripVTControlCharacters, styleText } from "node:util";
+import { stdout } from "./standard-stream.js";
 
 /** Prints one line of JSON. A number with a fraction is a time in ms, and is rounded to 0.1 ms. */
 export function writeJson(value: object): void {
-  const json = JSON.stringify(value, roundTime).replaceAll(/\p{Cc}/gu, escapeInJson);
-  process.stdout.write(`${json}\n`);
+  const json = JSON.stringify(value, roundTime);
+  stdout.write(`${isPlain(json) ? json : json.replaceAll(/\p{Cc}/gu, escapeInJson)}\n`);
 }
 
 /** Prints a line for people, in place of the line that {@link repaint} left. */
 export function writeText(text = ""): void {
-  process.stdout.write(`${clear()}${printable(text)}\n`);
+  stdout.write(`${clear()}${printable(text)}\n`);
 }
 
-/** Prints several lines for people. */
-export function writeLines(text: string): void {
-  for (const line of text.split("\n")) writeText(line);
+/** Prints several lines for people, at once. */
+export function writeLines(lines: readonly string[]): void {
+  stdout.write(`${clear()}${lines.map(printable).join("\n")}\n`);
 }
 
 /**
@@ -21,9 +22,15 @@ export function writeLines(text: string): void {
  * terminal.
  */
 export function printable(text: string): string {
+  if (isPlain(text)) return text;
   return text.replaceAll(/\p{Cc}(?:\[(?:1|2|22|31|32|33|39)m)?/gu, (found) =>
     found.startsWith("\u001b[") ? found : found.slice(1),
   );
+}
+
+/** Whether there is nothing to look for in a text, by an expression which V8 compiles ten times as fast as one with classes of Unicode. */
+function isPlain(text: string): boolean {
+  return /^[ -~]*$/.test(text);
 }
 
 function roundTime(_: string, value: unknown): unknown {
@@ -37,23 +44,23 @@ function escapeInJson(character: string): string {
 
 /** Shows a line that the next one replaces; only on a terminal. */
 export function repaint(line: string): void {
-  if (!process.stdout.isTTY) return;
+  const { terminal } = stdout;
+  if (terminal === undefined) return;
   const text = printable(line);
   // A longer line would be wrapped, and only its last row be replaced.
-  const width = (process.stdout.columns || 80) - 1;
+  const width = (terminal.columns || 80) - 1;
   const plain = stripVTControlCharacters(text);
-  process.stdout.write(clear() + (plain.length > width ? plain.slice(0, width) : text));
+  stdout.write(clear() + (plain.length > width ? plain.slice(0, width) : text));
 }
 
 /** Clears the screen of a terminal; elsewhere one output follows the other. */
 export function clearScreen(): void {
-  if (process.stdout.isTTY) process.stdout.write("\u001b[H\u001b[2J");
+  if (stdout.terminal !== undefined) stdout.write("\u001b[H\u001b[2J");
 }
 
 /** Colors a text on a terminal, unless NO_COLOR is set. */
 export function paint(style: "bold" | "dim" | "green" | "red" | "yellow", text: string): string {
-  const { stdout, env } = process;
-  return stdout.isTTY && !env["NO_COLOR"] && stdout.hasColors() ? styleText(style, text) : text;
+  return stdout.terminal?.hasColors() && !process.env["NO_COLOR"] ? styleText(style, text) : text;
 }
 
 /** A duration in ms, for people. */
@@ -85,9 +92,14 @@ export function table(header: readonly string[], rows: readonly (readonly string
   return [paint("bold", lines[0]!), ...lines.slice(1)];
 }
 
-/** `1 connection`, `2 connections`. */
+/** `1 connection`, `2,000 connections`. */
 export function count(n: number, noun: string): string {
-  return `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
+  return `${grouped(n)} ${noun}${n === 1 ? "" : "s"}`;
+}
+
+/** A whole number as `1,000`. The first call of `toLocaleString()` takes longer than Node to start. */
+export function grouped(n: number): string {
+  return String(n).replaceAll(/\B(?=(?:\d{3})+$)/g, ",");
 }
 
 /** The command has failed, and has printed why. */
@@ -104,5 +116,5 @@ export class WrongUsage extends Error {
 }
 
 function clear(): string {
-  return process.stdout.isTTY ? "\r\u001b[2K" : "";
+  return stdout.terminal !== undefined ? "\r\u001b[2K" : "";
 }

@@ -3,6 +3,7 @@ import { VERSION } from "../util/version.js";
 import { listCommand } from "./list-command.js";
 import { WrongUsage } from "./output.js";
 import { reportError, WRONG_USAGE } from "./report-error.js";
+import { stderr, stdout } from "./standard-stream.js";
 import { restartCommand } from "./restart-command.js";
 import { scaleCommand } from "./scale-command.js";
 import { stageCommand, unstageCommand } from "./stage-command.js";
@@ -12,6 +13,8 @@ import { upgradeCommand } from "./upgrade-command.js";
 
 /** Any command line. Resolves with the exit code. */
 export async function runProgram(args: string[]): Promise<number> {
+  // Commander writes to these itself.
+  for (const stream of [stdout, stderr]) stream.open();
   const program = await createProgram(args[0]);
   if (args.length === 0) {
     program.outputHelp();

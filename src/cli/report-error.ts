@@ -1,6 +1,7 @@
 import { reasonOf } from "../errors.js";
 import { Interrupted } from "./interrupt.js";
 import { printable, Reported, WrongUsage, writeJson } from "./output.js";
+import { stderr } from "./standard-stream.js";
 
 const FAILED = 1;
 export const WRONG_USAGE = 2;
@@ -17,9 +18,9 @@ export function reportError(error: unknown, json: boolean, words: string): numbe
   const { code } = error as { code?: unknown };
   if (json) writeJson({ answer: "failed", code: isUsage ? "ERR_OPTION" : code, message });
   for (const line of isUsage ? error.faults : [message]) {
-    process.stderr.write(`handover: ${printable(line.replaceAll("\n", " "))}\n`);
+    stderr.write(`handover: ${printable(line.replaceAll("\n", " "))}\n`);
   }
-  if (isUsage) process.stderr.write(`Try: ${words} --help\n`);
+  if (isUsage) stderr.write(`Try: ${words} --help\n`);
   if (error instanceof Interrupted) return error.exitCode;
   return isUsage ? WRONG_USAGE : FAILED;
 }

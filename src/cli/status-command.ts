@@ -4,7 +4,7 @@ import { builtins } from "../platform/builtins.js";
 import type { Status } from "../control/protocol.js";
 import { describeStatus } from "./describe-status.js";
 import { interruptible } from "./interrupt.js";
-import { clearScreen, paint, writeJson, writeText } from "./output.js";
+import { clearScreen, paint, writeJson, writeLines } from "./output.js";
 import { InvalidValue, type CommandOption } from "./option.js";
 import {
   connectToProcess,
@@ -12,6 +12,7 @@ import {
   withProcessOptions,
   type ProcessOptions,
 } from "./process-options.js";
+import { stdout } from "./standard-stream.js";
 
 export const STATUS_OPTIONS: readonly CommandOption[] = [
   ...PROCESS_OPTIONS,
@@ -64,7 +65,7 @@ async function watch(
   interrupted: AbortSignal,
 ): Promise<void> {
   const left = new AbortController();
-  process.stdout.once("error", () => left.abort());
+  stdout.onBroken(() => left.abort());
   const signal = AbortSignal.any([interrupted, left.signal]);
   try {
     for (let client = first; ; client = await ControlClient.connect(first.path, undefined, signal)) {
@@ -92,11 +93,12 @@ async function ask(client: ControlClient, signal?: AbortSignal): Promise<Status>
 
 function print(status: Status, path: string, { json }: Options): void {
   if (json) return writeJson(status);
-  for (const [name, values] of describeStatus(status, path)) {
-    const [first = "none", ...rest] = values;
-    writeText(`${paint("bold", name.padEnd(WIDTH))}${first}`);
-    for (const value of rest) writeText(" ".repeat(WIDTH) + value);
-  }
+  writeLines(
+    describeStatus(status, path).flatMap(([name, [first = "none", ...rest]]) => [
+      `${paint("bold", name.padEnd(WIDTH))}${first}`,
+      ...rest.map((line) => " ".repeat(WIDTH) + line),
+    ]),
+  );
 }
 
 function seconds(text: string): number {

@@ -1,16 +1,13 @@
 import { readFileSync, statSync } from "node:fs";
-import { connect, type Socket } from "node:net";
 import { HandoverError, type ErrorCode } from "../errors.js";
-import { native } from "../platform/native.js";
-import { descriptorOf } from "../platform/node-internals.js";
-import { readLines, writeLine, type Answer, type Phase, type Request } from "./protocol.js";
+import { openConnection, type ConnectionEvents, type ControlConnection } from "./connection.js";
+import { lineReader, writeLine, type Answer, type Phase, type Request } from "./protocol.js";
 
 /** A connection to the control socket of a process, after its greeting. It serves one request. */
 export class ControlClient {
   readonly path: string;
   /** The process that answers. */
   readonly pid: number;
-  readonly #socket: Socket;
   readonly #lines: Lines;
 
   /**
@@ -25,21 +22,24 @@ export class ControlClient {
     timeout = GREETING_TIMEOUT,
     signal?: AbortSignal,
   ): Promise<ControlClient> {
-    const socket = connect({ path });
-    const lines = new Lines(socket, path);
-    const late = setTimeout(() => lines.fail(unreachable(path, SILENT)), timeout);
-    const abort = (): unknown => socket.destroy();
+    const lines = new Lines(path);
+    let late: NodeJS.Timeout | undefined;
+    const limitWait = (): void => {
+      late = setTimeout(() => lines.fail(unreachable(path, SILENT)), timeout);
+    };
+    const abort = (): void => lines.close();
     signal?.addEventListener("abort", abort, { once: true });
     try {
-      const greeting = await lines.next(`the process at ${path} closed the connection without a greeting`);
+      const ended = `the process at ${path} closed the connection without a greeting`;
+      const greeting = await lines.next(ended, limitWait);
       if (greeting["answer"] === "failed") throw failure(greeting);
       const { handover, pid } = greeting;
       if (typeof handover === "string" && typeof pid === "number") {
-        return new ControlClient(socket, lines, path, pid);
+        return new ControlClient(lines, path, pid);
       }
       throw unreachable(path, "another program answers there");
     } catch (error) {
-      socket.destroy();
+      lines.close();
       throw error;
     } finally {
       clearTimeout(late);
@@ -47,8 +47,7 @@ export class ControlClient {
     }
   }
 
-  private constructor(socket: Socket, lines: Lines, path: string, pid: number) {
-    this.#socket = socket;
+  private constructor(lines: Lines, path: string, pid: number) {
     this.#lines = lines;
     this.path = path;
     this.pid = pid;
@@ -63,7 +62,7 @@ export class ControlClient {
   async ask<R extends Request>(request: R, onPhase: (phase: Phase) => void = () => {}): Promise<AnswerTo<R>> {
     const ended = `the process at ${this.path} (pid ${this.pid}) exited without an answer: it crashed or was killed`;
     try {
-      writeLine(this.#socket, request);
+      writeLine(this.#lines.connection, request);
       for (;;) {
         const line = await this.#lines.next(ended);
         if (typeof line["phase"] === "string") onPhase(line as Phase);
@@ -76,7 +75,7 @@ export class ControlClient {
   }
 
   close(): void {
-    this.#socket.destroy();
+    this.#lines.close();
   }
 
   /**
@@ -85,7 +84,7 @@ export class ControlClient {
    * @throws {HandoverError} `ERR_CONTROL`
    */
   requireOwner(pid: number): void {
-    const bound = this.#boundBy();
+    const bound = this.#lines.connection.boundBy();
     const owner = effectiveUser(pid) ?? process.geteuid?.();
     if (bound === 0 || (bound !== undefined && bound === owner)) return;
     this.close();
@@ -95,13 +94,8 @@ export class ControlClient {
 
   /** Whether this user has bound the socket. */
   get isOwn(): boolean {
-    const bound = this.#boundBy();
+    const bound = this.#lines.connection.boundBy();
     return bound !== undefined && bound === process.geteuid?.();
-  }
-
-  #boundBy(): number | undefined {
-    const peer = native().peerCredentials(descriptorOf(this.#socket));
-    return typeof peer === "number" ? undefined : peer.uid;
   }
 }
 
@@ -135,39 +129,61 @@ interface Answers {
 const GREETING_TIMEOUT = 5_000;
 
 /** The lines that the other end sends. */
-class Lines {
+class Lines implements ConnectionEvents {
+  readonly connection: ControlConnection;
+  readonly received: (text: string) => void;
+  readonly #path: string;
   readonly #received: Record<string, unknown>[] = [];
   #failure: HandoverError | undefined;
   #isOver = false;
   #wake: () => void = () => {};
 
-  constructor(socket: Socket, path: string) {
-    readLines(
-      socket,
+  constructor(path: string) {
+    this.#path = path;
+    this.received = lineReader(
       (line) => {
         this.#received.push(line);
         this.#wake();
       },
       () => this.fail(unreachable(path, "another program answers there")),
     );
-    socket.once("error", (error: NodeJS.ErrnoException) => {
-      // A broken connection means the same as one that has ended.
-      if (!BROKEN.has(error.code ?? "")) this.fail(unreachable(path, whyUnreachable(path, error), error));
-    });
-    socket.once("close", () => {
-      this.#isOver = true;
-      this.#wake();
-    });
+    this.connection = openConnection(path, this);
   }
 
-  /** @param ended the error message if the connection ends before the line */
-  async next(ended: string): Promise<Record<string, unknown>> {
-    while (this.#received.length === 0) {
-      if (this.#failure !== undefined) throw this.#failure;
-      if (this.#isOver) throw new HandoverError("ERR_CONTROL", ended);
+  failed(error: NodeJS.ErrnoException): void {
+    // A broken connection means the same as one that has ended.
+    if (!BROKEN.has(error.code ?? ""))
+      this.fail(unreachable(this.#path, whyUnreachable(this.#path, error), error));
+  }
+
+  ended(): void {
+    this.#isOver = true;
+    this.#wake();
+  }
+
+  /**
+   * @param ended the error message if the connection ends before the line
+   * @param beforeWait called once if the line does not come at once
+   */
+  async next(ended: string, beforeWait = (): void => {}): Promise<Record<string, unknown>> {
+    if (this.#isAwaited) this.connection.readAtOnce();
+    if (this.#isAwaited) beforeWait();
+    while (this.#isAwaited) {
+      this.connection.watch();
       await new Promise<void>((resolve) => (this.#wake = resolve));
     }
-    return this.#received.shift()!;
+    const line = this.#received.shift();
+    if (line !== undefined) return line;
+    throw this.#failure ?? new HandoverError("ERR_CONTROL", ended);
+  }
+
+  get #isAwaited(): boolean {
+    return this.#received.length === 0 && this.#failure === undefined && !this.#isOver;
+  }
+
+  close(): void {
+    this.connection.close();
+    this.ended();
   }
 
   fail(error: HandoverError): void {
@@ -199,7 +215,10 @@ const WHY: Record<string, string> = {
   // Its queue is full.
   EAGAIN: SILENT,
   ENOENT: "there is no such socket",
+  // No socket can be bound to such a path.
+  ENAMETOOLONG: "there is no such socket",
   ENOTSOCK: "it is not a socket",
+  EINVAL: "it is not a socket",
   ECONNREFUSED: "the process that owned it has exited",
   EACCES: "permission denied: only the user of the process, or root, may control it",
 };

@@ -165,18 +165,18 @@ export interface WorkerStatus {
 const MAX_LINE = 256 * 1024;
 
 /**
- * Splits a stream into lines. Calls `onLine` with the object of each line, and `onInvalid` at the first line without
+ * Splits what arrives into lines. Calls `onLine` with the object of each line, and `onInvalid` at the first line without
  * one.
+ *
+ * @returns takes the next piece of text
  */
-export function readLines(
-  stream: NodeJS.ReadableStream,
+export function lineReader(
   onLine: (value: Record<string, unknown>) => void,
   onInvalid: () => void,
-): void {
+): (text: string) => void {
   let rest = "";
-  stream.setEncoding("utf8");
-  stream.on("data", (chunk: string) => {
-    const lines = (rest + chunk).split("\n");
+  return (text) => {
+    const lines = (rest + text).split("\n");
     rest = lines.pop() ?? "";
     const values = lines.map(parseLine);
     if (rest.length > MAX_LINE || values.includes(undefined)) {
@@ -184,11 +184,20 @@ export function readLines(
       return onInvalid();
     }
     for (const value of values) onLine(value!);
-  });
+  };
 }
 
-export function writeLine(stream: NodeJS.WritableStream, value: Greeting | Request | Phase | Answer): void {
-  stream.write(`${JSON.stringify(value)}\n`);
+/** {@link lineReader} for a stream. */
+export function readLines(stream: NodeJS.ReadableStream, ...handlers: Parameters<typeof lineReader>): void {
+  stream.setEncoding("utf8");
+  stream.on("data", lineReader(...handlers));
+}
+
+export function writeLine(
+  to: { write(text: string): unknown },
+  value: Greeting | Request | Phase | Answer,
+): void {
+  to.write(`${JSON.stringify(value)}\n`);
 }
 
 function parseLine(line: string): Record<string, unknown> | undefined {

@@ -34,8 +34,14 @@ export const builtins = {
   get module() {
     return process.getBuiltinModule("node:module");
   },
+  get net() {
+    return process.getBuiltinModule("node:net");
+  },
   get os() {
     return process.getBuiltinModule("node:os");
+  },
+  get stringDecoder() {
+    return process.getBuiltinModule("node:string_decoder");
   },
   get timers() {
     return process.getBuiltinModule("node:timers/promises");

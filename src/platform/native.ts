@@ -46,8 +46,11 @@ export interface Native {
    * applies.
    */
   bindUnix(path: string, mode: number): number;
-  /** socket(2) + connect(2) for a Unix datagram socket; a path that starts with NUL is abstract. The descriptor. */
-  connectUnix(path: string): number;
+  /**
+   * socket(2) + connect(2) for a Unix socket; a path that starts with NUL is abstract. The descriptor; -EAGAIN if the queue of a
+   * listener is full.
+   */
+  connectUnix(type: SocketType, path: string): number;
   /** listen(2). */
   listen(fd: number, backlog: number): number;
   /** fcntl(F_DUPFD_CLOEXEC), never below 3. The new descriptor. */
@@ -58,6 +61,8 @@ export interface Native {
   sendBuffer(fd: number): number;
   /** Sets it to the double of `bytes`, on macOS to `bytes`; the kernel keeps it within its limits (`net.core.wmem_max`). */
   setSendBuffer(fd: number, bytes: number): number;
+  /** isatty(3): whether a descriptor is of a terminal. */
+  isTerminal(fd: number): boolean;
   /** shutdown(2) in both directions: every process that holds either end of the connection sees its end. */
   shutdown(fd: number): number;
   /** close(2). */

@@ -58,7 +58,7 @@ function encode(message: Message): Uint8Array {
 
 function send(path: string, data: Uint8Array, fds: readonly number[], timeout: number): void {
   const on = `systemd at ${path.replace("\0", "@")}`;
-  const fd = check(native().connectUnix(path), "connect to", on);
+  const fd = check(native().connectUnix("dgram", path), "connect to", on);
   try {
     let sent = native().send(fd, data, fds);
     if (sent === -constants.errno.EAGAIN && native().poll(fd, POLL.writable, timeout) > 0) {

@@ -150,6 +150,11 @@ describe("the control socket", () => {
 describe("a client of the control socket", () => {
   test.each([
     ["says nothing", () => {}, "the process there does not answer"],
+    [
+      "says only the half",
+      (socket: Socket) => socket.write('{"handover":"9",'),
+      "the process there does not answer",
+    ],
     ["hangs up", (socket: Socket) => socket.end(), "closed the connection without a greeting"],
     [
       "is a web server",
@@ -168,6 +173,19 @@ describe("a client of the control socket", () => {
     const path = await listen(greet);
     const asking = ControlClient.connect(path, 500).then((client) => client.ask({ command: "status" }));
     await expect(asking).rejects.toThrow(message);
+  });
+
+  test("a client of the control socket reads characters and lines that arrive byte by byte, before and after it has asked", async () => {
+    const answer = '{"phase":"…"}\n{"answer":"failed","code":"ERR_X","message":"größer €"}\n';
+    const path = await listen((socket) => {
+      sendByByte(socket, Buffer.from('{"handover":"9","pid":1}\n'));
+      socket.once("data", () => sendByByte(socket, Buffer.from(answer)));
+    });
+    const client = await ControlClient.connect(path);
+    const phases: unknown[] = [];
+    const asking = client.ask({ command: "status" }, (phase) => phases.push(phase.phase));
+    await expect(asking).rejects.toThrow("größer €");
+    expect(phases).toEqual(["…"]);
   });
 
   // Only root can be another user.
@@ -320,4 +338,10 @@ async function readAll(socket: Socket): Promise<string> {
   socket.on("error", () => {});
   await once(socket, "close");
   return text;
+}
+
+/** Each byte in a turn of its own. */
+function sendByByte(socket: Socket, bytes: Uint8Array): void {
+  if (bytes.length === 0) return;
+  socket.write(bytes.subarray(0, 1), () => setImmediate(sendByByte, socket, bytes.subarray(1)));
 }

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { createServer as createHttpServer } from "node:http";
 import { createSecureServer, createServer as createHttp2Server } from "node:http2";
 import { createServer as createHttpsServer } from "node:https";
@@ -30,12 +30,20 @@ test("a start with handover loads no module of Node that a start does not need",
   expect(own.filter((name) => !bare.includes(name) && !NEEDED.includes(name))).toEqual([]);
 });
 
-test("handover status loads neither HTTP nor cryptography, and starts no process", () => {
-  const status = modulesOf(`
-    import command from "./dist/bundle/cli/main.js";
-    await command.main(["status", "--control", "no/such/socket"]);`);
-  expect(status).toContain("net");
-  expect(status.filter((name) => ["http", "crypto", "tls", "child_process"].includes(name))).toEqual([]);
+test("handover status loads no module of Node but vm, and the network only without the addon", () => {
+  const directory = temporaryDirectory();
+  const output = join(directory, "output");
+  const status = (addon: string): string[] =>
+    modulesOf(`
+      import { openSync, closeSync } from "node:fs";
+      import command from "./dist/bundle/cli/main.js";
+      closeSync(2);
+      openSync(${JSON.stringify(output)}, "a");
+      process.env.HANDOVER_ADDON = ${JSON.stringify(addon)};
+      await command.main(["status", "--control", "no/such/socket"]);`);
+  expect(status("").filter((name) => name !== "vm")).toEqual(modulesOf(""));
+  expect(status("no/such/addon")).toContain("net");
+  expect(readFileSync(output, "utf8").match(/there is no such socket/g)).toHaveLength(2);
 });
 
 test("handover run loads neither HTTP, cryptography, the inspector nor perf_hooks", () => {
@@ -64,10 +72,11 @@ const SERVES = 'import { createServer } from "node:http"; await listen(createSer
 /** The modules that a program has loaded at its end. */
 function modulesOf(...parts: string[]): string[] {
   const program = `
+    import { writeSync } from "node:fs";
     import { builtinModules } from "node:module";
     ${parts.join("\n")}
     const loaded = process.moduleLoadList.map((name) => name.replace("NativeModule ", ""));
-    process.stdout.write(JSON.stringify(loaded.filter((name) => builtinModules.includes(name))));
+    writeSync(1, JSON.stringify(loaded.filter((name) => builtinModules.includes(name))));
     process.exit();`;
   const text = execFileSync(process.execPath, ["--input-type=module", "--eval", program], {
     encoding: "utf8",

@@ -31,6 +31,7 @@ const {
   ENOTSUP,
   EPERM,
   EPIPE,
+  ECONNREFUSED,
   EPROTOTYPE,
   ESRCH,
 } = constants.errno;
@@ -413,7 +414,7 @@ describe("a Unix datagram socket", () => {
     async (kind) => {
       const path = kind === "a path" ? join(directory, "datagrams") : `\0handover-datagrams-${process.pid}`;
       const manager = await Manager.listen(path.replace("\0", "@"));
-      const fd = own(native().connectUnix(path));
+      const fd = own(native().connectUnix("dgram", path));
       expect(flags(fd) & (O_CLOEXEC | fs.constants.O_NONBLOCK)).toBe(O_CLOEXEC | fs.constants.O_NONBLOCK);
       const [left] = pair();
       expect(native().send(fd, Buffer.from("A=1"), [left])).toBe(3);
@@ -425,14 +426,34 @@ describe("a Unix datagram socket", () => {
   it("a Unix datagram socket is refused without a listener, or by one for streams", () => {
     const path = join(directory, "streams");
     native().listen(own(native().bindUnix(path, -1)), 1);
-    expect(native().connectUnix(path)).toBe(-EPROTOTYPE);
-    expect(native().connectUnix(join(directory, "nowhere"))).toBe(-ENOENT);
-    expect(native().connectUnix("")).toBe(-EINVAL);
-    expect(native().connectUnix(path.padEnd(108, "x"))).toBe(-ENAMETOOLONG);
+    expect(native().connectUnix("dgram", path)).toBe(-EPROTOTYPE);
+    expect(native().connectUnix("dgram", join(directory, "nowhere"))).toBe(-ENOENT);
+    expect(native().connectUnix("dgram", "")).toBe(-EINVAL);
+    expect(native().connectUnix("dgram", path.padEnd(108, "x"))).toBe(-ENAMETOOLONG);
+  });
+});
+
+describe("a Unix stream socket", () => {
+  it("a Unix stream socket connects to a listener at once, and is refused if its queue is full, or without one", () => {
+    const path = join(directory, "queue");
+    const listener = own(native().bindUnix(path, -1));
+    expect(native().connectUnix("stream", path)).toBe(-ECONNREFUSED);
+    native().listen(listener, 0);
+    const fd = own(native().connectUnix("stream", path));
+    expect(flags(fd) & (O_CLOEXEC | fs.constants.O_NONBLOCK)).toBe(O_CLOEXEC | fs.constants.O_NONBLOCK);
+    expect(native().describe(fd)).toMatchObject({ family: "unix", type: "stream", listening: false });
+    expect(native().connectUnix("stream", path)).toBe(-EAGAIN);
   });
 });
 
 describe("a descriptor", () => {
+  it("isTerminal() tells a terminal from other devices, files and pipes", () => {
+    const [terminal, device] = ["/dev/ptmx", "/dev/null"].map((path) => own(fs.openSync(path, "r+")));
+    const others = [device!, own(fs.openSync(directory, "r")), pair()[0]];
+    expect(native().isTerminal(terminal!)).toBe(true);
+    expect(others.map((fd) => native().isTerminal(fd))).toEqual([false, false, false]);
+  });
+
   it("duplicate() gives a descriptor that is close-on-exec and means the same file", () => {
     const [left] = pair();
     const duplicate = own(native().duplicate(left));
@@ -871,7 +892,9 @@ describe("a wrong argument", () => {
     ["unsteer", `${fdWords} undefined`, TypeError, []],
     ["bindUnix", "`path` must be a string, got a symbol", TypeError, [Symbol("path"), -1]],
     ["bindUnix", "`mode` must be an integer from -1 to 511, got 512", RangeError, ["path", 0o1000]],
-    ["connectUnix", "`path` must be a string, got undefined", TypeError, []],
+    ["connectUnix", "`type` must be `stream` or `dgram`, got undefined", TypeError, []],
+    ["connectUnix", "`path` must be a string, got undefined", TypeError, ["stream"]],
+    ["isTerminal", `${fdWords} undefined`, TypeError, []],
     ["listen", "`backlog` must be an integer from 0 to 2147483647, got -1", RangeError, [1, -1]],
     ["duplicate", `${fdWords} a boolean`, TypeError, [true]],
     ["shutdown", `${fdWords} undefined`, TypeError, []],

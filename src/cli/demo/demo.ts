@@ -27,7 +27,7 @@ export async function demo({ upgrades, json }: DemoOptions): Promise<void> {
     // An interrupted demo prints what it has counted, too.
     const summary = tally.summary();
     if (json) writeJson({ answer: "demo", ...summary });
-    else if (tally.requests > 0) writeLines(renderTable(summary));
+    else if (tally.requests > 0) writeLines(renderTable(summary).split("\n"));
   }
   requireSuccess(tally);
   print(paint("green", `none of ${count(tally.requests, "request")} failed`));

@@ -1,11 +1,11 @@
-import { count, paint } from "../output.js";
+import { count, grouped, paint } from "../output.js";
 import type { Summary } from "./tally.js";
 
 /** The result of a demo, for people. */
 export function renderTable({ kinds, failures, upgrades }: Summary): string {
   const rows = Object.entries(kinds).map(([kind, one]) => [
     kind,
-    one.requests.toLocaleString("en"),
+    grouped(one.requests),
     String(one.failed),
     // A client that opens a connection for each request closes it itself.
     kind === "fresh" ? "–" : String(one.closed),
@@ -25,7 +25,7 @@ export function renderTable({ kinds, failures, upgrades }: Summary): string {
 
 /** In one unit, so that the figures of a column can be compared. */
 function milliseconds(ms: number): string {
-  return `${ms < 10 ? ms.toFixed(1) : Math.round(ms).toLocaleString("en")} ms`;
+  return `${ms < 10 ? ms.toFixed(1) : grouped(Math.round(ms))} ms`;
 }
 
 function renderRow([first = "", ...rest]: string[]): string {

@@ -95,7 +95,7 @@ async function unit(options: Options, command: Command): Promise<void> {
     const enabled = install && { enabled: files.map(({ name }) => name) };
     return writeJson({ answer: "unit", files, ...(written && { written }), ...enabled });
   }
-  if (!written) return writeLines(contentOf(files));
+  if (!written) return writeLines(contentOf(files).split("\n"));
   for (const path of written) writeText(`written: ${path}`);
   if (!install) return writeText("next: systemctl daemon-reload");
   const systemctl = ["systemctl", ...managerOption(plan)].join(" ");
