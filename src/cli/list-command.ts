@@ -1,9 +1,9 @@
 import { Command } from "commander";
 import { findServices, readStatus, startOf, type FoundService } from "../control/services.js";
 import type { Status } from "../control/protocol.js";
-import { quoteForShell } from "../platform/shell.js";
 import { duration, table, writeJson, writeText } from "./output.js";
 import { describeListener, ownListeners } from "./describe-status.js";
+import { shortCommand } from "./short-command.js";
 
 /** `handover list` */
 export function listCommand(): Command {
@@ -67,7 +67,7 @@ function row(status: Status): string[] {
     String(generation),
     duration(uptime * 1_000),
     listeners,
-    command.map(quoteForShell).join(" "),
+    shortCommand(command),
     directory,
   ];
 }

@@ -1,7 +1,7 @@
 import type { ControlClient } from "../control/client.js";
 import { findServices, readStatus, startOf, type FoundService } from "../control/services.js";
 import { HandoverError } from "../errors.js";
-import { quoteForShell } from "../platform/shell.js";
+import { shortCommand } from "./short-command.js";
 
 /**
  * Connects to the only service of this user.
@@ -27,7 +27,6 @@ async function describe(service: FoundService): Promise<string> {
   const status = await readStatus(service);
   if (status === undefined) return `pid ${service.pid ?? "unknown"} at ${service.path}`;
   const { command, directory } = startOf(status);
-  const what =
-    command === undefined ? service.path : `${command.map(quoteForShell).join(" ")} in ${directory}`;
+  const what = command === undefined ? service.path : `${shortCommand(command)} in ${directory}`;
   return `pid ${status.pid}, ${what}`;
 }

@@ -102,6 +102,21 @@ describe.skipIf(Sandbox.missing)(`on a host without other services${Sandbox.why}
     expect((await sandbox.run("handover stop")).stdout).toMatch(`stopping pid ${pids[1]}\n`);
   });
 
+  test("a long command is shown in one line, and cut", async () => {
+    const sandbox = await start();
+    const pids = [await run(sandbox, "{}", `line\n${"x".repeat(200)}`), await run(sandbox, "{}")];
+    const shown = `node server.js 'line ${"x".repeat(58)}…`;
+    expect((await sandbox.run("handover list")).stdout).toMatch(
+      new RegExp(`^pid .*\n${pids[0]} .* ${shown} +/srv\n${pids[1]} .* node server.js +/srv\n$`),
+    );
+    expect((await sandbox.run("handover stop")).stderr).toMatch(`: pid ${pids[0]}, ${shown} in /srv; pid `);
+    const [listed] = jsonLines(await sandbox.run("handover list --json"));
+    expect(listed).toMatchObject({
+      services: [{ command: ["node", "server.js", `line\n${"x".repeat(200)}`] }, { pid: pids[1] }],
+    });
+    await sandbox.run(`handover stop ${pids[0]}; handover stop`);
+  });
+
   test("a service that does not answer is listed, and counts", async () => {
     const sandbox = await start();
     const pids = [await run(sandbox, "{}"), await run(sandbox, `{ pidFile: "/run/app/app.pid" }`)];
