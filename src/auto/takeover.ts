@@ -67,7 +67,7 @@ export class AutoUpgrader {
     clearTimeout(this.#quiet);
     begun.begin();
     try {
-      // A program may wait for the event `listening` before it goes on.
+      // A program may wait for the event `listening` before it continues.
       await this.#upg.listen(server, { ...options, early: true });
       begun.end();
       if (begun.isClosed) server.close();

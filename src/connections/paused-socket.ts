@@ -116,7 +116,7 @@ const HOLDER = Symbol("paused");
 
 /*
  * The same two functions for all sockets, and assigned: to define members with a closure for each of thousands of sockets would
- * take longer than all else that pauses them. For a moment they are seen by who lists the members of a socket.
+ * take longer than all else that pauses them. A program that lists the members of a paused socket sees them.
  */
 const holdWrite = function (this: Holding, ...args: unknown[]): unknown {
   return this[HOLDER]!.hold("write", args);

@@ -8,7 +8,7 @@ type Named = readonly [name: string, server: Server];
 
 /**
  * Lets a server answer the request of a supervisor, which comes over a pair of sockets. The connection goes to the server's
- * HTTP, past TLS and past the program's listeners of connections. It is none of the server's own: it does not move, and no
+ * HTTP, past TLS and past the program's listeners of connections. The server does not own it: it does not move, and no
  * drain waits for it.
  *
  * @param name of the listener; undefined: the only one with an HTTP server

@@ -111,8 +111,8 @@ export class Takeover implements Succession {
   }
 
   /**
-   * Whether the successor is watched: it acknowledges the commit, and sends heartbeats on probation. So it is without a
-   * probation, until it has acknowledged: if it never heard the commit, no process would accept.
+   * Whether the successor is watched: it acknowledges the commit, and sends heartbeats on probation. Without a probation it is watched,
+   * too, until it has acknowledged: if the commit never reached it, no process would accept.
    */
   get isWatched(): boolean {
     return this.#candidate.successor.hasHeartbeat;

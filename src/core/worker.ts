@@ -54,7 +54,7 @@ export class Worker implements SupervisorListener {
     this.#context = context;
     this.#host = host;
     link.subscribe(this);
-    this.#hear(context.predecessors.alive);
+    this.#listenTo(context.predecessors.alive);
     warnAboutIgnored(link, context.settings);
     void link.failed.then((error) => {
       context.emit("failed", { error });
@@ -97,7 +97,7 @@ export class Worker implements SupervisorListener {
     const { fences } = this.#context.processState;
     const others = [new Predecessor(new Channel(fd), peer, fences)];
     this.#host.startup.takeFrom(others);
-    this.#hear(others);
+    this.#listenTo(others);
   }
 
   check(): HandoverError | undefined {
@@ -232,7 +232,7 @@ export class Worker implements SupervisorListener {
   readonly #fromPredecessor: PredecessorListener = {
     commit: (others) => {
       this.#host.startup.takeOver(others, {});
-      this.#hear(others);
+      this.#listenTo(others);
     },
     // The supervisor says the rest.
     confirmed: () => {},
@@ -242,7 +242,7 @@ export class Worker implements SupervisorListener {
   };
 
   /** What these workers offer stays with this one, unless it can still be rolled back itself. */
-  #hear(others: readonly Predecessor[]): void {
+  #listenTo(others: readonly Predecessor[]): void {
     for (const one of others) {
       one.subscribe(this.#fromPredecessor);
       if (isConfirmed(this.#context.state())) one.sendConfirmed();

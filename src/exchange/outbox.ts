@@ -33,6 +33,7 @@ export class Outbox {
     return this.#isOpen;
   }
 
+  /** Offers parcels, in as few messages as they fit in. Their descriptors stay the caller's. Never throws. */
   offer(parcels: readonly Parcel[]): readonly Offered[] {
     const packing: Packed[] = [];
     const offered = parcels.map((parcel) => {
@@ -50,6 +51,7 @@ export class Outbox {
     return offered;
   }
 
+  /** The other end has settled offers. */
   receiveResults(results: readonly SettlementResult[]): void {
     const taken = { how: "taken", by: this.#peer(), confirmed: this.#confirmed.promise } as const;
     for (const { number, how, refusals = [], ...rest } of results) {

@@ -33,8 +33,8 @@ interface TcpQueues {
 }
 
 /**
- * Reads whole lines of the table `tcp` or `tcp6`, of which a busy host has many thousands: only the lines that matter are taken
- * apart.
+ * Reads whole lines of the table `tcp` or `tcp6`. A busy host has many thousands of them, so only the lines that matter are
+ * taken apart.
  */
 export function parseTcpQueues(lines: string): TcpQueues {
   const queues: TcpQueues = { listening: [], handshakes: [] };

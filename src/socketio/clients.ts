@@ -52,7 +52,7 @@ export class Clients {
     for (const namespace of io._nsps.values()) this.#watch(namespace);
     io.on("new_namespace", (namespace) => this.#watch(namespace));
     const check = io._checkNamespace.bind(io);
-    // The program may take its time to decide on a namespace, of which no client is known meanwhile.
+    // The program may take its time to decide on a namespace: meanwhile it knows no client of that namespace.
     overrideMember(io, "_checkNamespace", (name, auth, decided) => {
       const progress = this.#reading;
       progress?.connecting.add(name);
@@ -94,7 +94,7 @@ export class Clients {
     return refuseClient(saved, (name) => parentNsps.size > 0 || namespaces.has(name));
   }
 
-  /** engine.io opens a session, of which the client must not hear. */
+  /** engine.io opens a session; the client already has one, and must not get the message that opens it. */
   accept(ws: EngineWebSocket, request: IncomingMessage, saved: SavedClient): void {
     this.#arriving.set(request, { saved, ws });
     ws.pause();

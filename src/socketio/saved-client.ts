@@ -51,7 +51,7 @@ export function connectPacket({ namespace, handshake }: SavedSocket): object {
   return { type: CONNECT, nsp: namespace, data: auth };
 }
 
-/** Lets a new socket continue as the saved one. Its client does not hear of it. */
+/** Lets a new socket continue as the saved one. Its client gets no message of that. */
 export function restoreSocket(socket: IoSocket, saved: SavedSocket): void {
   socket.nsp._preConnectSockets?.delete(socket.id);
   const { id, pid, rooms, data, handshake } = saved;

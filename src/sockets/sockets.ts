@@ -49,6 +49,8 @@ export class Sockets {
    * Takes a server's listener from the inventory, or binds it; accepts if this process does.
    *
    * @param tracked whether a drain waits for its connections
+   * @returns the bound address
+   * @throws {HandoverError} `ERR_LISTEN`; `ERR_STOPPED` if this process is replaced or stopped meanwhile
    */
   async listen(server: Server, request: ListenRequest, tracked = true): Promise<AddressInfo | string> {
     if (server.listening) throw cannot(request, "the server listens already");
@@ -63,6 +65,7 @@ export class Sockets {
     return held.address;
   }
 
+  /** As {@link listen}, for a datagram socket. */
   async bind(socket: Socket, request: ListenRequest): Promise<AddressInfo> {
     if (!isUnbound(socket)) throw cannot(request, "the socket is bound already, or closed");
     const held = await this.#hold(socket, request, (item) => {

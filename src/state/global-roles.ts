@@ -6,7 +6,7 @@ import type { Role } from "./role.js";
 export class GlobalRoles {
   readonly #hosts: Hosts;
   readonly #roles = new Map<string, Role>();
-  /** Roles for which an answer is awaited, or that have failed a moment ago. */
+  /** Roles for which an answer is awaited, or that have failed within {@link PAUSE}. */
   readonly #busy = new Set<string>();
   /** Whether this process may acquire them. */
   #isOpen = false;
@@ -22,11 +22,13 @@ export class GlobalRoles {
     return this.#roles.has(name);
   }
 
+  /** Adds a role, which is acquired as soon as it is free and this process may acquire roles. */
   add(role: Role): void {
     this.#roles.set(role.name, role);
     this.#acquireFree();
   }
 
+  /** This process may acquire roles from now on, until {@link end}. */
   begin(): void {
     this.#isOpen = true;
     this.#isStopping = false;

@@ -86,6 +86,11 @@ export class Role {
   }
 }
 
+/**
+ * Fills in the defaults of a role.
+ *
+ * @throws {HandoverError} `ERR_OPTION`
+ */
 export function readRole(name: string, definition: RoleDefinition): Required<RoleDefinition> {
   refuseUnknown(`role("${name}")`, definition, ["acquire", "release", "timeout", "scope"]);
   const { timeout = 5_000, scope = "host" } = definition;

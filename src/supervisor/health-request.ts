@@ -6,7 +6,7 @@ import type { HealthPath } from "./health-option.js";
 import type { WorkerProcess } from "./worker-process.js";
 
 /**
- * Asks one worker for a path, over a pair of sockets of which it gets one: a connection to the port would reach any worker.
+ * Asks one worker for a path, over one end of a pair of sockets: a connection to the port would reach any worker.
  * Resolves with what is wrong; undefined if it answers with a status from 200 to 399 within `timeout` ms.
  */
 export async function askForPath(

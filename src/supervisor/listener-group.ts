@@ -23,7 +23,7 @@ export interface GroupState {
   readonly steering: SteeringState;
 }
 
-/** The sockets of one listener, of which each worker has its own: one reuse-port group. */
+/** The sockets of one listener, one for each worker: one reuse-port group. */
 export class ListenerGroup {
   readonly name: string;
   readonly address: RequestedAddress;
@@ -149,7 +149,7 @@ export class ListenerGroup {
     if (this.address.kind === "udp") return;
     for (const index of this.#members.keys()) this.#steering.setAccepting(index, isAccepting(index));
     const { steer, unlend, lend } = this.#steering.plan();
-    // Where the kernel refuses, its hash goes on to choose, and the loans still empty every queue.
+    // Where the kernel refuses, its hash keeps choosing, and the loans still empty every queue.
     if (steer !== undefined)
       this.#isSteered = native().steer(this.fd, steer.slice(0, MAX_STEERED), this.#by) >= 0;
     for (const loan of unlend) this.#host.unlend(loan);

@@ -38,7 +38,7 @@ export class OrphanReaper {
     child.once("spawn", () => this.#childrenOfNode.add((pid = child.pid!)));
     child.once("exit", () => {
       this.#childrenOfNode.delete(pid);
-      // It hides the others if libuv hears of a SIGCHLD later than this.
+      // It hides the others, if libuv reads its SIGCHLD only after this look.
       this.#look();
     });
   }

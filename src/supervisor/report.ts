@@ -1,4 +1,4 @@
-/** Tells whoever runs the service what its supervisor does. */
+/** Tells the operator of the service, on stderr, what its supervisor does. */
 export function report(text: string): void {
   process.stderr.write(`handover: ${text}\n`);
 }

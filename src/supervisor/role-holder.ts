@@ -24,7 +24,7 @@ export function newRoleHolder(holder: number | undefined, news: readonly number[
 }
 
 /**
- * The fence from which a new holder goes on: above the last of every earlier one, also of a worker that died without a word.
+ * The fence from which a new holder continues: above the last of every earlier one, also of a worker that died without a word.
  *
  * @param known the last fences that workers have reported
  * @param now ms since 1970

@@ -2,7 +2,7 @@
 export interface SteeringPlan {
   /**
    * The positions in the kernel's group that new connections are steered to, in growing order. Undefined if no worker
-   * accepts: the kernel's hash goes on to choose, and connections wait in the queues.
+   * accepts: the kernel's hash keeps choosing, and connections wait in the queues.
    */
   readonly steer?: readonly number[];
   /** Loans that end, before others begin. A worker that is dead cannot be told: it has no descriptor any longer. */

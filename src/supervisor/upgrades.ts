@@ -109,7 +109,7 @@ export class Upgrades {
         this.#isRolling = !isLast;
         const batchOlds = [...pool.serving(batch).values()];
         const upgrade = this.#start(batch, generation, staged, signal, progress);
-        // Whoever is told asks for the state, which is that of the upgrade from now on.
+        // After the start: a listener of the event asks for the state, which must be that of the upgrade.
         if (n === 0) events.emit("upgrading", { pid, generation, workers, ...isStaged });
         const ended = upgrade.ended.then((end) =>
           this.#onEnd(

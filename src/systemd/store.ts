@@ -69,7 +69,7 @@ interface StoredName extends Pick<InventoryItem, "member"> {
 
 const PREFIX = "handover";
 
-/** In the place of the device, of which this is no number. */
+/** Stands where other names have the number of a device. */
 const MEMBER = "member";
 
 /** FDNAME_MAX of systemd. */

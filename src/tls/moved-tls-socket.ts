@@ -81,7 +81,7 @@ export class MovedTlsSocket extends Socket {
     try {
       this.#layer.receive(chunk);
     } catch (error) {
-      // Listeners of the program run in this call: an exception of theirs is none of the connection.
+      // Listeners of the program run in this call: an exception of theirs does not end the connection.
       if (!(error instanceof TlsAlert)) throw error;
       this.#fail(error);
       return false;

@@ -12,6 +12,7 @@ export type { WebSocketLike } from "./ws-internals.js";
 export type { WebSocketServerLike } from "./moving.js";
 export type { Handover } from "../connections/adapter.js";
 
+/** How the connections of a server move. */
 export interface WebSocketOptions<W extends WebSocketLike> {
   /** Whether the connections move: true by default. {@link StayingWebSockets} do not. */
   move?: true;
