@@ -14,7 +14,7 @@ const LATER = Object.entries({
   platform: "child-process descriptors pidfd proc-net",
   process:
     "command exchange-link exit-reason heartbeat inheritance inspector launch-identity node-words parents peer-process " +
-    "predecessor spawn start-successor successor successor-process supervisor-directory supervisor-link",
+    "predecessor spawn start-successor successor successor-process supervisor-directory supervisor-link supervisor-requests",
   sockets: "port-owner unmanaged",
   tls: "cipher-suites key-schedule moved-tls-socket record-cipher record-keys record-layer secure-state self-test tls-alert",
   "state/slots": "",

@@ -1,14 +1,15 @@
 import type { Channel } from "../channel/channel.js";
-import type { Message, Operation, Peer, WorkerHosts, WorkerPlace } from "../channel/messages.js";
+import type { Message, Peer, WorkerHosts, WorkerPlace } from "../channel/messages.js";
 import type { Departure } from "../events.js";
 import { HandoverError, type ErrorCode } from "../errors.js";
 import { closeAll } from "../platform/descriptors.js";
-import { deferred, type Deferred } from "../util/deferred.js";
+import { deferred } from "../util/deferred.js";
 import type { InventoryItem } from "../sockets/inventory.js";
 import type { Directory } from "../exchange/directory.js";
 import type { EngineReport } from "../exchange/hosts.js";
 import type { ControlLink } from "./control-link.js";
 import { SupervisorDirectory } from "./supervisor-directory.js";
+import { SupervisorRequests, type OpenRequest } from "./supervisor-requests.js";
 
 /** The messages of the supervisor. */
 export interface SupervisorListener {
@@ -52,9 +53,6 @@ export interface SupervisorListener {
   stop(): void;
 }
 
-/** What a worker asks its supervisor to open. */
-export type OpenRequest = Omit<Message & { type: "open" }, "type" | "request">;
-
 /** A worker's end of the control link to its supervisor. */
 export class SupervisorLink implements ControlLink {
   readonly pid: number;
@@ -67,11 +65,9 @@ export class SupervisorLink implements ControlLink {
   readonly #channel: Channel;
   readonly #gone = deferred<HandoverError | undefined>();
   readonly #failed = deferred<HandoverError>();
-  /** Requests that the supervisor has not answered yet. */
-  readonly #requests = new Map<number, Deferred<Answer>>();
+  readonly #requests: SupervisorRequests;
   /** The descriptors that the supervisor has, by name. */
   readonly #known: Map<string, number>;
-  #lastRequest = 0;
   #isGone = false;
   #listener: SupervisorListener | undefined;
 
@@ -83,14 +79,11 @@ export class SupervisorLink implements ControlLink {
     this.#known = new Map(items.map(({ name, fd }) => [name, fd]));
     this.gone = this.#gone.promise;
     this.failed = this.#failed.promise;
+    this.#requests = new SupervisorRequests(channel);
     this.directory = new SupervisorDirectory({
       maxSize: channel.maxSize,
       send: (message) => void channel.send(message),
-      request: async (message) => {
-        const answer = await this.#request(message);
-        if (answer.results === undefined) throw errorOf(answer, "ERR_INTERNAL");
-        return answer.results;
-      },
+      request: async (message) => this.#requests.askDirectory(message),
     });
     channel.listen({
       message: (message, fds) => this.#receive(message, fds),
@@ -147,22 +140,11 @@ export class SupervisorLink implements ControlLink {
     this.#channel.send({ type: "left", ...departure });
   }
 
-  /**
-   * The listener of this name and address. Its owner is the supervisor; the descriptor is the caller's to close.
-   *
-   * @throws {HandoverError} `ERR_LISTEN`
-   */
+  /** As {@link SupervisorRequests.open}. */
   async open(request: OpenRequest): Promise<Omit<InventoryItem, "name">> {
-    const { fds, ...answer } = await this.#request((number) => ({
-      type: "open",
-      request: number,
-      ...request,
-    }));
-    const [fd] = fds;
-    if (fd === undefined || answer.entry === undefined) throw errorOf(answer, "ERR_LISTEN");
-    this.#known.set(request.name, fd);
-    const { name: _, ...entry } = answer.entry;
-    return { ...entry, fd };
+    const item = await this.#requests.open(request);
+    this.#known.set(request.name, item.fd);
+    return item;
   }
 
   /** Tells the supervisor which descriptors this worker has: the next worker of this index inherits them. */
@@ -180,48 +162,9 @@ export class SupervisorLink implements ControlLink {
     }
   }
 
-  /**
-   * Asks for an operation of the whole service. Resolves with its result.
-   *
-   * @param signal gives up, where the operation can still be given up
-   * @throws {HandoverError} as the operation
-   */
-  async ask(
-    operation: Operation,
-    options: { ttl?: number; force?: boolean } = {},
-    signal?: AbortSignal,
-  ): Promise<Record<string, unknown>> {
-    let request = 0;
-    const answering = this.#request((number) => {
-      request = number;
-      return { type: "ask", request: number, operation, ...options };
-    });
-    const cancel = (): void => {
-      const message =
-        signal?.reason instanceof HandoverError ? signal.reason.message : "the upgrade was aborted";
-      this.#channel.send({ type: "cancel", request, message });
-    };
-    if (signal?.aborted) cancel();
-    signal?.addEventListener("abort", cancel, { once: true });
-    const { fds, ...answer } = await answering.finally(() => signal?.removeEventListener("abort", cancel));
-    closeAll(fds);
-    if (answer.result === undefined) throw errorOf(answer, "ERR_INTERNAL");
-    return answer.result;
-  }
-
-  async #request(message: (number: number) => Message): Promise<Answer> {
-    const number = ++this.#lastRequest;
-    const answer = deferred<Answer>();
-    this.#requests.set(number, answer);
-    if (!this.#channel.send(message(number))) this.#answer(number, SUPERVISOR_GONE);
-    return answer.promise;
-  }
-
-  #answer(number: number, answer: Answer): void {
-    const request = this.#requests.get(number);
-    if (request === undefined) return closeAll(answer.fds);
-    this.#requests.delete(number);
-    request.resolve(answer);
+  /** As {@link SupervisorRequests.ask}. */
+  async ask(...asked: Parameters<SupervisorRequests["ask"]>): Promise<Record<string, unknown>> {
+    return this.#requests.ask(...asked);
   }
 
   #receive(message: Message, fds: number[]): void {
@@ -230,7 +173,7 @@ export class SupervisorLink implements ControlLink {
       case "opened":
       case "asked":
       case "owned":
-        return this.#answer(message.request, { ...message, fds });
+        return this.#requests.answered(message, fds);
       case "peer":
         if (fds.length !== 1 || listener === undefined) break;
         return message.side === "successor"
@@ -304,17 +247,10 @@ export class SupervisorLink implements ControlLink {
   #end(error: HandoverError | undefined): void {
     this.#isGone = true;
     this.#channel.close();
-    for (const number of this.#requests.keys()) this.#answer(number, SUPERVISOR_GONE);
+    this.#requests.end();
     this.#gone.resolve(error);
   }
 }
-
-/** The answer to a request, with the descriptors beside it. */
-type Answer = Partial<
-  Pick<Message & { type: "opened" }, "entry" | "code" | "message"> &
-    Pick<Message & { type: "asked" }, "result"> &
-    Pick<Message & { type: "owned" }, "results">
-> & { fds: number[] };
 
 /** The message of a program's error may be longer than what the channel takes. */
 function shortened(message: string): string {
@@ -323,9 +259,3 @@ function shortened(message: string): string {
 
 /** Characters. */
 const LONGEST_REASON = 1_000;
-
-const SUPERVISOR_GONE: Answer = { fds: [], code: "ERR_STOPPED", message: "the supervisor is gone" };
-
-function errorOf({ code, message }: Omit<Answer, "fds">, otherwise: ErrorCode): HandoverError {
-  return new HandoverError((code ?? otherwise) as ErrorCode, message ?? "the supervisor did not say why");
-}

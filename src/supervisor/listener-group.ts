@@ -1,7 +1,7 @@
 import type { RequestedAddress } from "../address.js";
 import { HandoverError, reasonOf } from "../errors.js";
 import { check, MAX_STEERED, native, type SocketDescription } from "../platform/native.js";
-import type { OpenRequest } from "../process/supervisor-link.js";
+import type { OpenRequest } from "../process/supervisor-requests.js";
 import type { InventoryItem } from "../sockets/inventory.js";
 import { openWhenFree } from "./open-socket.js";
 import { Steering, type Loan, type SteeringState } from "./steering.js";

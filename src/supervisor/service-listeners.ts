@@ -1,7 +1,7 @@
 import { describeAddress, fits } from "../address.js";
 import { HandoverError } from "../errors.js";
 import { native } from "../platform/native.js";
-import type { OpenRequest } from "../process/supervisor-link.js";
+import type { OpenRequest } from "../process/supervisor-requests.js";
 import { boundTo } from "../sockets/describe.js";
 import { Inventory, type InventoryItem } from "../sockets/inventory.js";
 import { isBoundAs, takeActivated } from "../sockets/systemd-match.js";
