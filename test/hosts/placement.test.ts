@@ -69,7 +69,7 @@ test("hosts of the newest release take units first, and what those refuse goes t
     .toContain(`(pid ${newest.pid} on ${hostname()}, release 2)`);
   a.kill("SIGTERM");
   expect((await a.leaves("stopped"))["units"]).toMatchObject({ room: { moved: 41, stopped: 0 } });
-  await newest.says("asked", { id: "no" });
+  await newest.says("refused", { id: "no" });
   const asked = await older.says("asked", { id: "no" });
   expect(asked).toMatchObject({
     age: expect.any(Number) as number,
