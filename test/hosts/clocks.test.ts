@@ -1,46 +1,44 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Actor } from "../support/actor.js";
+import { ENGINES, startEngine, type EngineServer } from "../support/engines.js";
 import { FakeClock, isUntested } from "../support/fake-clock.js";
-import { Postgres } from "../support/postgres.js";
 
 const HOUR = 3_600_000;
 
-let server!: Postgres;
-beforeAll(async () => {
-  server = await Postgres.start();
-});
-afterAll(async () => server.remove());
+let server!: EngineServer;
 
 let services = 0;
-const database = (): object => ({
-  service: `clocks ${services++}`,
-  url: server.url,
-  lease: 4_500,
-  migrate: true,
-});
+const nextService = (): string => `clocks ${services++}`;
+const database = (service: string): object => server.database({ service, lease: 4_500 });
 const start = async (settings: object, clock?: FakeClock): Promise<Actor> =>
   Actor.start("on-several-hosts.js", settings, clock?.env);
 
 /** Waits until the date of a process is this far from the machine's, and it has renewed its lease twice since. */
-async function beatsOn(host: Actor, hours: number): Promise<void> {
+async function beatsOn(host: Actor, service: string, hours: number): Promise<void> {
   await expect
     .poll(async () => Math.round((Number(await host.tell("date")) - Date.now()) / HOUR))
     .toBe(hours);
-  const seen = async (): Promise<unknown> =>
-    (
-      await server.query("select seen::text from handover.seat where about ->> 'pid' = $1", [`${host.pid}`])
-    )[0]?.["seen"];
+  const last = async (): Promise<string | undefined> => {
+    const own = (await server.seats(service)).find(({ pid }) => pid === host.pid);
+    return own && server.lastBeat(service, own.seat);
+  };
   for (let n = 0; n < 2; n++) {
-    const before = await seen();
-    await expect.poll(seen).not.toBe(before);
+    const before = await last();
+    await expect.poll(last).not.toBe(before);
   }
 }
 
-describe.skipIf(isUntested)(
-  `a process whose clock jumps${isUntested ? " (NOT TESTED: needs faketime)" : ""}`,
-  () => {
+describe.skipIf(isUntested).each(ENGINES)(
+  `a process whose clock jumps, over %s${isUntested ? " (NOT TESTED: needs faketime)" : ""}`,
+  (engine) => {
+    beforeAll(async () => {
+      server = await startEngine(engine);
+    });
+    afterAll(async () => server.remove());
+
     test("a process whose date jumps forward and back keeps its lease and its units, and fences grow between hosts with any date", async () => {
-      const settings = { database: database(), recovers: true };
+      const service = nextService();
+      const settings = { database: database(service), recovers: true };
       const clock = new FakeClock(false);
       const a = await start(settings, clock);
       await a.says("acquired");
@@ -48,7 +46,7 @@ describe.skipIf(isUntested)(
       const b = await start(settings);
       for (const hours of [1, -1, 0]) {
         clock.set(hours);
-        await beatsOn(a, hours);
+        await beatsOn(a, service, hours);
       }
       expect([a.said("failed"), a.said("abort"), a.said("released"), b.said("run")]).toEqual([
         [],
@@ -63,7 +61,7 @@ describe.skipIf(isUntested)(
       const behind = new FakeClock(false);
       behind.set(-1);
       const c = await start(settings, behind);
-      await beatsOn(c, -1);
+      await beatsOn(c, service, -1);
       b.kill("SIGTERM");
       expect((await b.leaves("stopped"))["units"]).toMatchObject({ room: { moved: 2 } });
       for (const id of ["x", "ahead"]) {
@@ -76,13 +74,14 @@ describe.skipIf(isUntested)(
 
     // Back it cannot jump: Node itself ends then.
     test("a process whose timers are all over at once keeps its lease and its units", async () => {
-      const settings = { database: database(), recovers: true };
+      const service = nextService();
+      const settings = { database: database(service), recovers: true };
       const clock = new FakeClock(true);
       const a = await start(settings, clock);
       await a.tell("start", "x");
       const b = await start(settings);
       clock.set(1);
-      await beatsOn(a, 1);
+      await beatsOn(a, service, 1);
       expect([a.said("failed"), a.said("abort"), b.said("run")]).toEqual([[], [], []]);
     });
   },

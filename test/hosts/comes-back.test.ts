@@ -13,7 +13,7 @@ const unit = parcel("x", { kind: "unit", label: "room" });
 function newService(): { join: (at?: number) => Host; offers: () => Promise<unknown[]> } {
   const service = `back ${services++}`;
   return {
-    join: (at) => joinHosts(server.exchange({ service, lease: 12_000, ...(at === undefined ? {} : { at }) })),
+    join: (at) => joinHosts(server.exchange({ service, lease: 6_000, ...(at === undefined ? {} : { at }) })),
     offers: async () => (await server.rows(service)).filter(({ what }) => what === "offer"),
   };
 }

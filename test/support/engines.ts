@@ -36,6 +36,8 @@ export interface EngineServer {
   seats(service: string): Promise<KeptSeat[]>;
   /** In a fixed order. Of a seat the revision is empty: it changes with each beat. */
   rows(service: string): Promise<KeptRow[]>;
+  /** Differs after each renewal of a seat's lease by its holder. */
+  lastBeat(service: string, seat: string): Promise<string>;
   /** Lets it record the parcels of units that are offered from now on. */
   record(): Promise<void>;
   parcels(service: string): Promise<RecordedParcel[]>;
@@ -115,6 +117,11 @@ class PostgresServer extends Server<Postgres> implements EngineServer {
     return (await this.program.query(all, [service])) as unknown as KeptRow[];
   }
 
+  async lastBeat(_: string, seat: string): Promise<string> {
+    const seen = "select seen::text from handover.seat where seat = $1";
+    return String((await this.program.query(seen, [seat]))[0]!["seen"]);
+  }
+
   async record(): Promise<void> {
     await recordInPostgres(this.program);
   }
@@ -177,6 +184,12 @@ class EtcdServer extends Server<Etcd> implements EngineServer {
       for (const { key, revision } of await this.program.entries(service, `${what}/`))
         rows.push({ what, id: key.slice(what.length + 1), revision: what === "seat" ? "" : revision });
     return rows;
+  }
+
+  async lastBeat(service: string, seat: string): Promise<string> {
+    // Rung with each beat, and not when the seat is entered.
+    const [bell] = await this.program.entries(service, `bell/seat/${seat}`);
+    return bell?.revision ?? "";
   }
 
   /** It keeps what was. */
