@@ -32,13 +32,7 @@ export function runtimeDirectory(): string | undefined {
 export function newSocketPath(): string | undefined {
   const directory = runtimeDirectory();
   if (directory === undefined) return undefined;
-  try {
-    mkdirSync(directory, { mode: 0o700 });
-  } catch (error) {
-    // A service may run in a file system that it cannot write to.
-    if ((error as NodeJS.ErrnoException).code !== "EEXIST") return undefined;
-  }
-  if (!requirePrivate(directory)) return undefined;
+  if (!requirePrivate(directory) && !make(directory)) return undefined;
   // Not before this process listens: it asks a socket for each process that was killed.
   setImmediate(() => void removeStale(directory).catch(() => {}));
   return join(directory, `${newName()}.sock`);
@@ -52,6 +46,21 @@ export function newSocketPath(): string | undefined {
 export async function findSocketPaths(): Promise<string[]> {
   const directory = runtimeDirectory();
   return directory === undefined ? [] : removeStale(directory);
+}
+
+/**
+ * Makes the directory. An exception takes longer than the rest of this file at a start, so it is made only if it is missing.
+ *
+ * @throws {HandoverError} `ERR_CONTROL` if others can reach the directory that another process has made meanwhile
+ */
+function make(directory: string): boolean {
+  try {
+    mkdirSync(directory, { mode: 0o700 });
+    return true;
+  } catch {
+    // A service may run in a file system that it cannot write to.
+    return requirePrivate(directory);
+  }
 }
 
 /** Whether {@link newSocketPath} has made a path, in this process or in an older generation. */
@@ -111,8 +120,8 @@ function requirePrivate(directory: string): boolean {
 
 function isDirectoryOf(user: number, path: string): boolean {
   try {
-    const found = statSync(path);
-    return found.isDirectory() && found.uid === user;
+    const found = statSync(path, { throwIfNoEntry: false });
+    return found !== undefined && found.isDirectory() && found.uid === user;
   } catch {
     return false;
   }

@@ -12,11 +12,15 @@ export const OWN_DIRECTORY = dirname(
 
 /** The package `handover` that a module in this directory imports; undefined if none is installed for it. */
 export function findPackage(directory: string): string | undefined {
-  const found = [join(directory, "node_modules", "handover"), directory].find(
-    (root) => readManifest(root)?.name === "handover",
-  );
+  const found = [join(directory, "node_modules", "handover"), directory].find(isHandover);
   const parent = dirname(directory);
   return found ?? (parent === directory ? undefined : findPackage(parent));
+}
+
+function isHandover(root: string): boolean {
+  const text = readIfAny(join(root, "package.json"));
+  // To parse all of it takes longer than the rest of the search, and each start does it.
+  return text !== undefined && (/^\{\s*"name":\s*"handover",/.test(text) || parse(text)?.name === "handover");
 }
 
 /** The package that has the command `handover` which runs here. */
@@ -30,13 +34,25 @@ interface Manifest {
   engines?: { node?: string };
 }
 
-/** The `package.json` of a directory. */
+/** The `package.json` of a directory; undefined if there is none, or a wrong one. */
 export function readManifest(root: string): Manifest | undefined {
-  const file = join(root, "package.json");
+  const text = readIfAny(join(root, "package.json"));
+  return text === undefined ? undefined : parse(text);
+}
+
+function readIfAny(file: string): string | undefined {
   // An exception for each directory without one would cost more than the rest of the search.
   if (!existsSync(file)) return undefined;
   try {
-    return JSON.parse(readFileSync(file, "utf8")) as Manifest;
+    return readFileSync(file, "utf8");
+  } catch {
+    return undefined;
+  }
+}
+
+function parse(text: string): Manifest | undefined {
+  try {
+    return JSON.parse(text) as Manifest;
   } catch {
     return undefined;
   }
