@@ -10,7 +10,7 @@ const LATER = Object.entries({
     "adopter bundle connection-parcel dormant drain freeze moved-sockets mover paused-socket probe silence-watch use watched-writes",
   control: "session",
   core: "after-start candidate exit process-status shutdown takeover upgrade-checks worker worker-takeover",
-  exchange: "drain-context inbox local-exchange memory-file outbox queries route",
+  exchange: "directory-batch drain-context inbox local-exchange memory-file outbox queries route",
   platform: "child-process descriptors pidfd proc-net",
   process:
     "command exchange-link exit-reason heartbeat inheritance inspector launch-identity node-words parents peer-process " +

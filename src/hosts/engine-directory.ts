@@ -1,5 +1,6 @@
 import { HandoverError, type UnitOwner } from "../errors.js";
 import type { Ownership, OwnResult } from "../exchange/directory.js";
+import { answer, DirectoryBatch, type Question } from "../exchange/directory-batch.js";
 import type { HostDirectory } from "../exchange/hosts.js";
 import type { FencingTokens } from "../exchange/fencing.js";
 import type { Peer } from "../exchange/parcel.js";
@@ -9,27 +10,20 @@ import type { Engine, Orphan } from "./engine.js";
 import { Repeater } from "./repeater.js";
 import type { Seat } from "./seat.js";
 
-interface Question {
-  readonly id: string;
-  resolve(result: OwnResult): void;
-  reject(error: unknown): void;
-}
-
 /** The directory of the units of all hosts, which the engine keeps. What is asked in one turn is asked together, batch after batch. */
 export class EngineDirectory implements HostDirectory {
   lastAnswer = -Infinity;
   readonly #engine: Engine;
   readonly #seat: Seat;
   readonly #fences: FencingTokens;
-  readonly #questions = new Map<string, { kind: string; from: string | undefined; all: Question[] }>();
+  /** With the seats of those that offer units. */
+  readonly #batch = new DirectoryBatch<string>(() => this.#send());
   readonly #orphans = new Map<string, (id: string, fence: number) => void>();
   /** Orphans by kind and ID that were asked for, as long as it is not known whether this process has them. */
   readonly #asked = new Map<string, Map<string, Orphan>>();
   readonly #seeking: Repeater;
-  #disowned = new Map<string, Ownership[]>();
   /** What was given up is told in order, and before a later question. */
   #telling: Promise<void> = Promise.resolve();
-  #isCollecting = false;
 
   constructor(engine: Engine, seat: Seat, fences: FencingTokens) {
     this.#engine = engine;
@@ -38,28 +32,17 @@ export class EngineDirectory implements HostDirectory {
     this.#seeking = new Repeater(async () => this.#seek(), engine.lease);
     seat.onBeat(() => this.#seeking.now());
     seat.onLost(() => {
-      this.#disowned.clear();
+      this.#batch.dropDisowned();
       this.#asked.clear();
     });
   }
 
   async own(kind: string, ids: readonly string[], from?: Peer): Promise<readonly OwnResult[]> {
-    this.#sendLater();
-    const key = `${from?.seat ?? ""}\0${kind}`;
-    const asked = this.#questions.get(key) ?? { kind, from: from?.seat, all: [] };
-    this.#questions.set(key, asked);
-    return Promise.all(
-      ids.map(
-        async (id) => new Promise<OwnResult>((resolve, reject) => asked.all.push({ id, resolve, reject })),
-      ),
-    );
+    return this.#batch.own(kind, ids, from?.seat);
   }
 
   disown(kind: string, units: readonly Ownership[]): void {
-    this.#sendLater();
-    const all = this.#disowned.get(kind) ?? [];
-    this.#disowned.set(kind, all);
-    for (const unit of units) all.push(unit);
+    this.#batch.disown(kind, units);
   }
 
   async where(kind: string, id: string): Promise<UnitOwner | undefined> {
@@ -112,19 +95,9 @@ export class EngineDirectory implements HostDirectory {
     }
   }
 
-  #sendLater(): void {
-    if (this.#isCollecting) return;
-    this.#isCollecting = true;
-    queueMicrotask(() => this.#send());
-  }
-
   #send(): void {
-    this.#isCollecting = false;
-    const disowned = this.#disowned;
-    this.#disowned = new Map();
+    const { disowned, questions } = this.#batch.take();
     if (disowned.size > 0) this.#telling = this.#telling.then(async () => this.#tell(disowned));
-    const questions = [...this.#questions.values()];
-    this.#questions.clear();
     for (const { kind, from, all } of questions) void this.#ask(kind, from, all);
   }
 
@@ -168,12 +141,9 @@ export class EngineDirectory implements HostDirectory {
     this.lastAnswer = performance.now();
     // The lease may have ended meanwhile: the units are those of a seat that is lost, also if there is a new one.
     this.#seat.assertHeld(seat, `own ${ids.length} units`);
-    for (const [n, question] of questions.entries()) {
-      const result = results[n]!;
-      this.#asked.get(kind)?.delete(question.id);
-      if (typeof result === "number") this.#fences.advanceTo(result);
-      question.resolve(typeof result === "number" ? { fence: result } : { owner: result });
-    }
+    for (const id of ids) this.#asked.get(kind)?.delete(id);
+    for (const result of results) if (typeof result === "number") this.#fences.advanceTo(result);
+    answer(questions, results);
   }
 
   #inBatches<T>(units: readonly T[]): T[][] {

@@ -1,6 +1,7 @@
 import { filledSize, type Message, type WorkerName } from "../channel/messages.js";
 import type { UnitOwner } from "../errors.js";
 import type { Directory, Ownership, OwnResult } from "../exchange/directory.js";
+import { answer, DirectoryBatch, type Question } from "../exchange/directory-batch.js";
 import type { Peer } from "../exchange/parcel.js";
 import { batches } from "../util/batches.js";
 
@@ -13,45 +14,25 @@ interface DirectoryLink {
   request(message: (number: number) => Message): Promise<readonly (number | WorkerName)[]>;
 }
 
-/** A question for one unit, which its caller waits for. */
-interface Question {
-  readonly id: string;
-  resolve(result: OwnResult): void;
-  reject(error: unknown): void;
-}
-
 /**
  * The directory of the service's units, which the supervisor keeps, as a worker asks it. What is asked in one turn goes in as
- * few messages as it fits in: a round trip for each of 10,000 units would take seconds.
+ * few messages as it fits in.
  */
 export class SupervisorDirectory implements Directory {
   readonly #link: DirectoryLink;
-  /** By kind and by the process that offers the units. */
-  readonly #questions = new Map<string, { kind: string; from: number | undefined; all: Question[] }>();
-  readonly #disowned = new Map<string, Ownership[]>();
-  #isCollecting = false;
+  /** With the PIDs of those that offer units. */
+  readonly #batch = new DirectoryBatch<number>(() => this.#send());
 
   constructor(link: DirectoryLink) {
     this.#link = link;
   }
 
   async own(kind: string, ids: readonly string[], from?: Peer): Promise<readonly OwnResult[]> {
-    this.#sendLater();
-    const key = `${from?.pid ?? ""}\0${kind}`;
-    const asked = this.#questions.get(key) ?? { kind, from: from?.pid, all: [] };
-    this.#questions.set(key, asked);
-    return Promise.all(
-      ids.map(
-        async (id) => new Promise<OwnResult>((resolve, reject) => asked.all.push({ id, resolve, reject })),
-      ),
-    );
+    return this.#batch.own(kind, ids, from?.pid);
   }
 
   disown(kind: string, units: readonly Ownership[]): void {
-    this.#sendLater();
-    const all = this.#disowned.get(kind) ?? [];
-    this.#disowned.set(kind, all);
-    for (const unit of units) all.push(unit);
+    this.#batch.disown(kind, units);
   }
 
   async where(kind: string, id: string): Promise<UnitOwner | undefined> {
@@ -60,24 +41,16 @@ export class SupervisorDirectory implements Directory {
     return typeof owner === "object" ? owner : undefined;
   }
 
-  #sendLater(): void {
-    if (this.#isCollecting) return;
-    this.#isCollecting = true;
-    queueMicrotask(() => this.#send());
-  }
-
   #send(): void {
-    this.#isCollecting = false;
-    for (const [kind, units] of this.#disowned) {
+    const { disowned, questions } = this.#batch.take();
+    for (const [kind, units] of disowned) {
       for (const some of this.#inBatches(units)) {
         const [ids, fences] = [some.map(({ id }) => id), some.map(({ fence }) => fence)];
         this.#link.send({ type: "disown", kind, ids, fences });
       }
     }
-    this.#disowned.clear();
-    for (const { kind, from, all } of this.#questions.values())
+    for (const { kind, from, all } of questions)
       for (const some of this.#inBatches(all)) void this.#ask(kind, from, some);
-    this.#questions.clear();
   }
 
   async #ask(kind: string, from: number | undefined, questions: readonly Question[]): Promise<void> {
@@ -85,10 +58,7 @@ export class SupervisorDirectory implements Directory {
     const sender = from === undefined ? {} : { from };
     try {
       const results = await this.#link.request((request) => ({ type: "own", request, kind, ids, ...sender }));
-      for (const [n, question] of questions.entries()) {
-        const result = results[n]!;
-        question.resolve(typeof result === "number" ? { fence: result } : { owner: result });
-      }
+      answer(questions, results);
     } catch (error) {
       for (const question of questions) question.reject(error);
     }
