@@ -215,10 +215,10 @@ const WHY: Record<string, string> = {
   // Its queue is full.
   EAGAIN: SILENT,
   ENOENT: "there is no such socket",
-  // No socket can be bound to such a path.
+  // No socket can have such a path: it is empty, or longer than 107 bytes.
+  EINVAL: "there is no such socket",
   ENAMETOOLONG: "there is no such socket",
   ENOTSOCK: "it is not a socket",
-  EINVAL: "it is not a socket",
   ECONNREFUSED: "the process that owned it has exited",
   EACCES: "permission denied: only the user of the process, or root, may control it",
 };
