@@ -110,7 +110,7 @@ const ELSEWHERE = new RegExp(
     "cannot acquire the role",
     "a predecessor has it",
     "an older process of this worker",
-    "the supervisor did not answer",
+    "the (?:supervisor|engine of the hosts) did not answer",
     "\\(pid 4711\\) has it$",
     "rolled back: ",
     "PID 1",

@@ -206,6 +206,20 @@ describe.each(ENGINES)("over %s", (engine) => {
       await a.tell("releaseAll", all);
       expect(await a.tell("startAll", ["x"])).toEqual(["here"]);
     });
+
+    test("a start is late when the database has answered nothing for unitTimeout", async () => {
+      const proxy = await StallingProxy.start(server.port);
+      onTestFinished(() => proxy.close());
+      const database = server.database({ service: `faults ${services++}`, at: proxy.port, lease: 60_000 });
+      const a = await Actor.start("on-several-hosts.js", { database, unitTimeout: 2_000 });
+      await a.says("acquired");
+      proxy.stall();
+      await expect(a.tell("start", "x")).rejects.toMatchObject({
+        code: "ERR_UNIT",
+        message: 'cannot start unit room "x": the engine of the hosts did not answer within 2000 ms',
+      });
+      proxy.goOn();
+    });
   });
 
   describe("what else may go wrong", () => {
