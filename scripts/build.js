@@ -155,7 +155,7 @@ function withScripts(outputFiles, loader) {
       `//# sourceMappingURL=${chunk}.map\n`,
   );
   for (const name of ["index.js", chunk]) {
-    files.set(`${name}.map`, JSON.stringify({ version: 3, sources: [], names: [], mappings: "" }));
+    files.set(`${name}.map`, NO_SOURCES);
   }
   return files;
 }
@@ -164,6 +164,9 @@ function withScripts(outputFiles, loader) {
 function nameOf(kind, script) {
   return `${kind}-${createHash("sha256").update(script).digest("hex").slice(0, 8)}.cjs`;
 }
+
+/** The source map of a file that only runs a script. */
+const NO_SOURCES = JSON.stringify({ version: 3, sources: [], names: [], mappings: "" });
 
 /** The URL of a script, in its text. */
 const FILE_URL = 'process.getBuiltinModule("node:url").pathToFileURL(__filename).href';
@@ -214,7 +217,9 @@ async function bundleCommand(directory, loader) {
   );
   mkdirSync(directory, { recursive: true });
   for (const { path, text } of inMain(outputFiles)) {
-    const { code, map } = await transform(text, {
+    const isMain = basename(path) === "main.js";
+    const [body, exported] = isMain ? splitExports(text) : [text];
+    const { code, map } = await transform(body, {
       format: "cjs",
       platform: "node",
       target: "node20.19",
@@ -228,7 +233,7 @@ async function bundleCommand(directory, loader) {
       supported: { "dynamic-import": false },
       logOverride: { "empty-import-meta": "silent" },
     });
-    if (basename(path) === "main.js") addMainScript(directory, code, map, splitExports(loader)[0]);
+    if (isMain) addMainScript(directory, { code, map, exported, run: splitExports(loader)[0] });
     else writeWithMap(path, code, map);
   }
   writeFileSync(join(directory, "package.json"), '{ "type": "commonjs" }\n');
@@ -237,18 +242,17 @@ async function bundleCommand(directory, loader) {
 }
 
 /** Makes a script of the text of `main.js`, which then runs it. */
-function addMainScript(directory, code, map, run) {
+function addMainScript(directory, { code, map, exported, run }) {
+  // Its exports are the values, as nothing imports it before it has run: a getter for each would take a fifth of the compiled code.
   const script =
-    `(typeof module==="object"?module:{}).exports=function(__filename,{require}){const module={exports:{}};\n` +
-    `${code}return module.exports};\n`;
+    `(typeof module==="object"?module:{}).exports=function(__filename,given){"use strict";const{require}=given;\n` +
+    `${code}return{${members(exported)}}};\n`;
   const name = nameOf("main", script);
   const { mappings, ...rest } = JSON.parse(map);
   // The text begins in the second line.
   writeWithMap(join(directory, name), script, JSON.stringify({ ...rest, mappings: `;${mappings}` }));
-  writeFileSync(
-    join(directory, "main.js"),
-    `${run}module.exports=scriptsIn(__dirname)("${name}",{require});\n`,
-  );
+  const runs = `${run}module.exports=scriptsIn(__dirname)("${name}",{require});\n`;
+  writeWithMap(join(directory, "main.js"), runs, NO_SOURCES);
 }
 
 function writeWithMap(path, code, map) {
