@@ -35,7 +35,7 @@ export function testDirectory(open: () => () => Member): void {
 
     test("of twenty processes that ask for one unit at the same time one owns it, and the others learn which", async () => {
       const members = Array.from({ length: 20 }, join);
-      for (let n = 0; n < 50; n++) {
+      for (let n = 0; n < 20; n++) {
         const answers = (await Promise.all(members.map(async (one) => own(one, `x${n}`)))).flat();
         const winners = members.filter((_, index) => "fence" in answers[index]!);
         expect(winners).toHaveLength(1);
@@ -68,7 +68,7 @@ export function testDirectory(open: () => () => Member): void {
     });
 
     test("a process that gives a unit up and one that asks for it at the same time leave it with one owner or none", async () => {
-      for (let n = 0; n < 50; n++) {
+      for (let n = 0; n < 20; n++) {
         const id = `x${n}`;
         const [first] = await own(a, id);
         disown(a, id, fenceOf(first));
