@@ -122,11 +122,13 @@ export class TimeLimits {
 
 /** A time of `performance.now()`, in whole ms of the host's monotonic clock. */
 export function hostTime(time: number): number {
-  return Math.trunc(time + ORIGIN);
+  // Not at the start, which need not load that clock.
+  origin ??= Number(process.hrtime.bigint()) / 1e6 - performance.now();
+  return Math.trunc(time + origin);
 }
 
 /** The beginning of `performance.now()`, in ms of the host's monotonic clock. */
-const ORIGIN = Number(process.hrtime.bigint()) / 1e6 - performance.now();
+let origin: number | undefined;
 
 function elapsed({ silentSince }: Silence): number {
   return hostTime(performance.now()) - silentSince;
