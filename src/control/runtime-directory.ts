@@ -2,7 +2,7 @@ import { lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } fro
 import { isAbsolute, join } from "node:path";
 import { HandoverError } from "../errors.js";
 import { parseUnixSockets } from "../platform/proc-net.js";
-import { isStale } from "../sockets/bind.js";
+import { isStale } from "../sockets/stale-socket.js";
 
 /*
  * The control sockets to which no option gives a path. All those of one user are in one directory, each under a name of its
@@ -34,7 +34,13 @@ export function newSocketPath(): string | undefined {
   if (directory === undefined) return undefined;
   if (!requirePrivate(directory) && !make(directory)) return undefined;
   // Not before this process listens: it asks a socket for each process that was killed.
-  setImmediate(() => void removeStale(directory).catch(() => {}));
+  setImmediate(() => {
+    try {
+      removeStale(directory);
+    } catch {
+      // Others can reach the directory by now, or it has gone: the next start removes them.
+    }
+  });
   return join(directory, `${newName()}.sock`);
 }
 
@@ -43,7 +49,7 @@ export function newSocketPath(): string | undefined {
  *
  * @throws {HandoverError} `ERR_CONTROL` if others can reach the directory
  */
-export async function findSocketPaths(): Promise<string[]> {
+export function findSocketPaths(): string[] {
   const directory = runtimeDirectory();
   return directory === undefined ? [] : removeStale(directory);
 }
@@ -75,15 +81,14 @@ function newName(): string {
 }
 
 /** Removes the sockets of processes that were killed. Returns the paths of the others. */
-async function removeStale(directory: string): Promise<string[]> {
+function removeStale(directory: string): string[] {
   if (!requirePrivate(directory)) return [];
   const paths = readdirSync(directory)
     .map((name) => join(directory, name))
     .filter(isAutomatic);
   const bound = boundPaths();
   const unbound = paths.filter((path) => !bound.has(path));
-  const refuses = await Promise.all(unbound.map(async (path) => isStale(path)));
-  const stale = unbound.filter((_, n) => refuses[n]);
+  const stale = unbound.filter(isStale);
   if (stale.length === 0) return paths;
   // A socket that was bound meanwhile, and does not listen yet, refuses connections as one that was abandoned does.
   const boundMeanwhile = boundPaths();

@@ -1,5 +1,6 @@
 import { readlinkSync } from "node:fs";
 import { ADDON_FILE } from "../platform/addon.js";
+import { native } from "../platform/native.js";
 import { findUsersOf, readBlock } from "../platform/proc.js";
 import { TIMED_OUT, withTimeout } from "../util/timeout.js";
 import { ControlClient, NoAnswer } from "./client.js";
@@ -21,10 +22,12 @@ export interface FoundService {
  * Finds the services of this user that have a control socket. All generations of one service share one control socket.
  * Looks into the runtime directory, and at the sockets of the processes that have loaded the addon.
  *
- * @throws {HandoverError} `ERR_CONTROL` if others can reach the runtime directory
+ * @throws {HandoverError} `ERR_CONTROL` if others can reach the runtime directory, `ERR_NOT_SUPPORTED` without the addon
  */
 export async function findServices(): Promise<FoundService[]> {
-  const automatic = await findSocketPaths();
+  // No socket is asked whose user is not known.
+  native();
+  const automatic = findSocketPaths();
   const holders = pathsOfProcesses();
   const paths = new Set([...automatic, ...[...holders.values()].flat()]);
   const answers = new Map(

@@ -1,5 +1,5 @@
-import { lstatSync, unlinkSync } from "node:fs";
-import { connect, isIP } from "node:net";
+import { unlinkSync } from "node:fs";
+import { isIP } from "node:net";
 import { constants } from "node:os";
 import { builtins } from "../platform/builtins.js";
 import { type RequestedAddress, describeAddress } from "../address.js";
@@ -7,6 +7,7 @@ import { HandoverError } from "../errors.js";
 import { check, native, systemCause, systemError } from "../platform/native.js";
 import { findPortOwner } from "./port-owner.js";
 import { identify, type InventoryItem } from "./inventory.js";
+import { isStale } from "./stale-socket.js";
 
 export interface OpenOptions {
   /** Of listen(2); not used for UDP. */
@@ -31,7 +32,7 @@ export async function openSocket(
   try {
     const fd =
       address.kind === "unix"
-        ? await bindPath(address.path, options.mode)
+        ? bindPath(address.path, options.mode)
         : await bindHost(address, options.family);
     if (address.kind !== "udp") listen(fd, options.backlog);
     return { fd, address, ...fileOf(address) };
@@ -70,27 +71,14 @@ async function bindHost(
 const NO_IPV6 = new Set(["EAFNOSUPPORT", "EADDRNOTAVAIL", "EINVAL"]);
 
 /** A stale socket file, left behind by a process that died, is replaced. */
-async function bindPath(path: string, mode: number): Promise<number> {
+function bindPath(path: string, mode: number): number {
   const fd = native().bindUnix(path, mode);
   if (fd >= 0 || path.startsWith("\0") || systemError(fd, "bind", path).code !== "EADDRINUSE") {
     return check(fd, "bind", path);
   }
-  if (!(await isStale(path))) return check(fd, "bind", path);
+  if (!isStale(path)) return check(fd, "bind", path);
   unlinkSync(path);
   return check(native().bindUnix(path, mode), "bind", path);
-}
-
-/** Whether a socket file leads nowhere. Only ECONNREFUSED shows it; a listener with a full queue answers EAGAIN. */
-export async function isStale(path: string): Promise<boolean> {
-  if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() !== true) return false;
-  return new Promise((resolve) => {
-    const probe = connect(path);
-    probe.once("connect", () => {
-      probe.destroy();
-      resolve(false);
-    });
-    probe.once("error", (error: NodeJS.ErrnoException) => resolve(error.code === "ECONNREFUSED"));
-  });
 }
 
 function listen(fd: number, backlog: number): void {

@@ -14,7 +14,8 @@ import { HeldDatagram } from "./held-datagram.js";
 import { identify, type Inventory, type InventoryItem } from "./inventory.js";
 import { HeldServer } from "./held-server.js";
 import { describeAddress, fits, nameOf, type RequestedAddress } from "../address.js";
-import { isStale, type OpenOptions } from "./bind.js";
+import type { OpenOptions } from "./bind.js";
+import { isStale } from "./stale-socket.js";
 import type { ListenRequest } from "./listen-options.js";
 
 /** The process that the sockets belong to. */
@@ -77,12 +78,12 @@ export class Sockets {
   }
 
   /** Whether clients no longer find an inherited Unix listener: its file was removed, or replaced by one that leads nowhere. */
-  async isFileLost(name: string): Promise<boolean> {
+  isFileLost(name: string): boolean {
     const file = this.#inventory.inherited().find((item) => item.name === name)?.file;
     if (file === undefined) return false;
     try {
       const now = identify(file.path);
-      return (now.dev !== file.dev || now.ino !== file.ino) && (await isStale(file.path));
+      return (now.dev !== file.dev || now.ino !== file.ino) && isStale(file.path);
     } catch (error) {
       return (error as NodeJS.ErrnoException).code === "ENOENT";
     }

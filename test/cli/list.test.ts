@@ -22,6 +22,15 @@ describe.skipIf(Sandbox.missing)(`on a host without other services${Sandbox.why}
     }
   });
 
+  test("a search for services without the addon fails, and says that it cannot be loaded", async () => {
+    const sandbox = await start();
+    for (const command of ["list", "status"]) {
+      const { code, stderr } = await sandbox.run(`HANDOVER_ADDON=/no/such/addon handover ${command}`);
+      expect(code).toBe(1);
+      expect(stderr).toContain("cannot load the addon");
+    }
+  });
+
   test("a command without a PID means the only service, in each of its generations", async () => {
     const sandbox = await start();
     const pid = await run(sandbox, "{ probation: 300, drainTimeout: 60_000 }");

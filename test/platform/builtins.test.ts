@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer as createHttpServer } from "node:http";
 import { createSecureServer, createServer as createHttp2Server } from "node:http2";
 import { createServer as createHttpsServer } from "node:https";
@@ -44,6 +44,25 @@ test("handover status loads no module of Node but vm, and the network only witho
   expect(status("").filter((name) => name !== "vm")).toEqual(modulesOf(""));
   expect(status("no/such/addon")).toContain("net");
   expect(readFileSync(output, "utf8").match(/there is no such socket/g)).toHaveLength(2);
+});
+
+test("handover status looks for the only service without a module for networks", () => {
+  const directory = temporaryDirectory();
+  const sockets = join(directory, "handover");
+  mkdirSync(sockets, { mode: 0o700 });
+  const stale = join(sockets, `${"0".repeat(16)}.sock`);
+  const output = join(directory, "output");
+  const loaded = modulesOf(`
+    import { openSync, closeSync } from "node:fs";
+    import command from "./dist/bundle/cli/main.js";
+    import { native } from "./dist/platform/native.js";
+    native().bindUnix(${JSON.stringify(stale)}, 0o600);
+    closeSync(2);
+    openSync(${JSON.stringify(output)}, "a");
+    process.env.XDG_RUNTIME_DIR = ${JSON.stringify(directory)};
+    await command.main(["status"]);`);
+  expect(loaded).not.toContain("net");
+  expect(existsSync(stale)).toBe(true);
 });
 
 test("handover run loads neither HTTP, cryptography, the inspector nor perf_hooks", () => {
