@@ -14,7 +14,10 @@ declare const runLater: () => Exports;
  * All exports of these modules. The first one that is read loads the file, as the constructor of a successor needs it at once. The
  * others are then read without a proxy: for each of thousands of connections that would take as long as to pause it.
  */
-export let later = new Proxy<Exports>({}, { get: (_, name) => (later = load())[name] });
+export let later = new Proxy<Exports>({}, { get: (_, name) => (later = loaded ??= load())[name] });
+
+/** Another file of the package may have read the proxy before: it must not load the modules a second time. */
+let loaded: Exports | undefined;
 
 function load(): Exports {
   try {
