@@ -43,7 +43,8 @@ export class Drain {
       this.#timer = setInterval(() => this.#lookSoon(), LOOK_EVERY);
       const beforeDeadline = Math.min(LAST_CALL, LAST_PART * context.timeout);
       // A whole number: at the first other one V8 gives every timer a new shape, also those of thousands of sockets.
-      this.#lastCall = setTimeout(() => this.#closeSessions(), context.remaining - beforeDeadline);
+      const untilLastCall = Math.trunc(context.remaining - beforeDeadline);
+      this.#lastCall = setTimeout(() => this.#closeSessions(), untilLastCall);
       this.#mover =
         context.exchange === undefined ? undefined : new ConnectionMover(tracker, context.exchange);
       this.#look();
