@@ -8,7 +8,8 @@ export interface ControlConnection {
   write(text: string): void;
   /**
    * Waits a moment for the next piece, blocking the thread, and reads it: what the event loop needs first takes longer than the answer of
-   * a process that is not busy. Does nothing on a connection that is watched.
+   * a process that is not busy. Does nothing on a connection that is watched, and on any but the first of this process: a program that
+   * asks again and again would never come to its event loop.
    */
   readAtOnce(): void;
   /** Lets the event loop wait for what comes, and read it. Idempotent. */
@@ -58,9 +59,11 @@ class AddonConnection implements ControlConnection {
   #decoder: StringDecoder | undefined;
   #watcher: Watcher | undefined;
   #isOpen = true;
+  readonly #isFirst = isNone;
 
   constructor(addon: Native, path: string, events: ConnectionEvents) {
     this.#addon = addon;
+    isNone = false;
     this.#events = events;
     this.#fd = addon.connectUnix("stream", path);
     if (this.#fd < 0) this.#end(systemError(this.#fd, "connect to", path));
@@ -72,7 +75,7 @@ class AddonConnection implements ControlConnection {
   }
 
   readAtOnce(): void {
-    if (!this.#isOpen || this.#watcher !== undefined) return;
+    if (!this.#isOpen || !this.#isFirst || this.#watcher !== undefined) return;
     if (this.#addon.poll(this.#fd, POLL.readable, MOMENT) > 0) this.#read();
   }
 
@@ -122,6 +125,9 @@ class AddonConnection implements ControlConnection {
     this.#events.ended();
   }
 }
+
+/** Whether this process has not asked yet. */
+let isNone = true;
 
 /** Bytes that are received at once. */
 const CHUNK = 16_384;

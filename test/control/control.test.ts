@@ -250,6 +250,15 @@ describe("a client of the control socket", () => {
     expect((await ControlClient.connect(control)).pid).toBe(pid);
   });
 
+  test("a program that asks again and again comes to its event loop between two answers", async () => {
+    const { control } = await startService("http.js");
+    let turns = 0;
+    const ticking = setInterval(() => turns++, 0);
+    onTestFinished(() => clearInterval(ticking));
+    for (let n = 0; n < 50; n++) await (await ControlClient.connect(control)).ask({ command: "status" });
+    expect(turns).toBeGreaterThan(0);
+  });
+
   test("a client of the control socket rejects for a path at which no process listens", async () => {
     const path = join(temporaryDirectory(), "control");
     await expect(ControlClient.connect(path)).rejects.toThrow(`at ${path}: there is no such socket`);
