@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { createServer as createTlsServer } from "node:tls";
 import { expect, test } from "vitest";
 import { isTlsServer } from "../../dist/platform/builtins.js";
+import { check, native } from "../../dist/platform/native.js";
 import { temporaryDirectory } from "../support/service.js";
 
 /** Modules that handover needs at every start, beside those that `server.listen()` loads. */
@@ -46,23 +47,22 @@ test("handover status loads no module of Node but vm, and the network only witho
   expect(readFileSync(output, "utf8").match(/there is no such socket/g)).toHaveLength(2);
 });
 
-test("handover status looks for the only service without a module for networks", () => {
+test("handover status looks for the only service without a module for networks, and removes the socket of a dead one", () => {
   const directory = temporaryDirectory();
   const sockets = join(directory, "handover");
   mkdirSync(sockets, { mode: 0o700 });
   const stale = join(sockets, `${"0".repeat(16)}.sock`);
+  native().close(check(native().bindUnix(stale, 0o600), "bind", stale));
   const output = join(directory, "output");
   const loaded = modulesOf(`
     import { openSync, closeSync } from "node:fs";
     import command from "./dist/bundle/cli/main.js";
-    import { native } from "./dist/platform/native.js";
-    native().bindUnix(${JSON.stringify(stale)}, 0o600);
     closeSync(2);
     openSync(${JSON.stringify(output)}, "a");
     process.env.XDG_RUNTIME_DIR = ${JSON.stringify(directory)};
     await command.main(["status"]);`);
   expect(loaded).not.toContain("net");
-  expect(existsSync(stale)).toBe(true);
+  expect(existsSync(stale)).toBe(false);
 });
 
 test("handover run loads neither HTTP, cryptography, the inspector nor perf_hooks", () => {
