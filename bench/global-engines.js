@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client } from "pg";
 import { migrate } from "handover/postgres";
+import { saysReady } from "../examples/temporary-postgres.js";
 import { freePort } from "./free-port.js";
 
 /** By name. Each resolves with where it is, a function that makes one durable update, and one that stops it. */
@@ -83,32 +84,6 @@ function directory() {
     remove: () => rmSync(path, { recursive: true, force: true }),
   };
 }
-
-/** Resolves when a server has written that it is ready. Its log is read on: a server whose log is full stands still. */
-async function saysReady(name, server, ready) {
-  let log = "";
-  let timer;
-  try {
-    await new Promise((resolve, reject) => {
-      server.stderr.setEncoding("utf8").on("data", (text) => {
-        log = (log + text).slice(-LONGEST_LOG);
-        if (ready.test(log)) resolve();
-      });
-      server.once("error", reject);
-      server.once("exit", () => reject(new Error(`${name} has ended: ${log}`)));
-      timer = setTimeout(() => reject(new Error(`${name} does not start: ${log}`)), LONGEST_START);
-    });
-  } catch (error) {
-    server.kill("SIGKILL");
-    throw error;
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-/** Characters of a log that are kept, and ms. */
-const LONGEST_LOG = 4_000;
-const LONGEST_START = 60_000;
 
 async function end(server) {
   if (server.exitCode !== null || server.signalCode !== null) return;

@@ -35,7 +35,7 @@ export async function startPostgres() {
       stdio: ["ignore", "ignore", "pipe"],
     });
     const exited = once(server, "exit");
-    await saysReady(server);
+    await saysReady("PostgreSQL", server, /ready to accept connections/);
     const url = `postgres://postgres@127.0.0.1:${port}/postgres`;
     const version = await versionOf(url);
     const stop = async () => {
@@ -68,18 +68,19 @@ function findPrograms() {
   );
 }
 
-/** Waits until it has written that it is ready. Its log is read on: a server whose log is full stands still. */
-async function saysReady(server) {
+/** Resolves when a server has written that it is ready. Its log is read on: a server whose log is full stands still. */
+export async function saysReady(name, server, ready) {
   let log = "";
   let timer;
   try {
     await new Promise((resolve, reject) => {
       server.stderr.setEncoding("utf8").on("data", (text) => {
         log = (log + text).slice(-LONGEST_LOG);
-        if (log.includes("ready to accept connections")) resolve();
+        if (ready.test(log)) resolve();
       });
-      server.once("exit", () => reject(new Error(`PostgreSQL has ended: ${log}`)));
-      timer = setTimeout(() => reject(new Error(`PostgreSQL does not start: ${log}`)), LONGEST_START);
+      server.once("error", reject);
+      server.once("exit", () => reject(new Error(`${name} has ended: ${log}`)));
+      timer = setTimeout(() => reject(new Error(`${name} does not start: ${log}`)), LONGEST_START);
     });
   } catch (error) {
     server.kill("SIGKILL");

@@ -66,7 +66,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     inventoryOf = (upgrader) => upgrader.#context.inventory;
   }
 
-  /** The one of this process, also if another copy of the package has made it; undefined if there is none. */
+  /** The Upgrader of this process. Another copy of the package may have made it. Undefined if there is none. */
   static get current(): Upgrader | undefined {
     return currentUpgrader() as Upgrader | undefined;
   }

@@ -8,7 +8,7 @@ export interface Question {
   reject(error: unknown): void;
 }
 
-/** Questions for units of one kind, of which one process offers all to this one, or none. */
+/** Questions about units of one kind. Either one process offers all of these units to this one, or none are offered. */
 export interface Questions<From> {
   readonly kind: string;
   readonly from: From | undefined;

@@ -34,7 +34,7 @@ interface Manifest {
   engines?: { node?: string };
 }
 
-/** The `package.json` of a directory; undefined if there is none, or a wrong one. */
+/** The `package.json` of a directory. Undefined if the file is missing, or is not valid. */
 export function readManifest(root: string): Manifest | undefined {
   const text = readIfAny(join(root, "package.json"));
   return text === undefined ? undefined : parse(text);

@@ -66,7 +66,7 @@ export class WorkerRecord {
     };
   }
 
-  /** Goes on with the worker of the program that this process was before, without its process. */
+  /** Takes over what the supervisor knew of a worker before its own upgrade. The process of the worker is not part of it. */
   restore({ policy, restarts, lastExit, hasFailed }: Omit<RecordState, "current">): void {
     this.#policy.restore(policy, this.#clock.now());
     this.#restarts = restarts;
