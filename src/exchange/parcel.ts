@@ -63,7 +63,8 @@ export const MAX_REASON = 100;
  * @param age ms since the parcel was offered
  */
 export function pauseAt(age: number): number {
-  return Math.min(LONGEST_PAUSE, Math.max(SHORTEST_PAUSE, age));
+  // A whole number: see the drain of connections.
+  return Math.min(LONGEST_PAUSE, Math.max(SHORTEST_PAUSE, Math.ceil(age)));
 }
 
 /** ms */
