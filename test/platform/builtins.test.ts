@@ -1,13 +1,13 @@
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { createServer as createHttpServer } from "node:http";
 import { createSecureServer, createServer as createHttp2Server } from "node:http2";
 import { createServer as createHttpsServer } from "node:https";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { createServer as createTlsServer } from "node:tls";
 import { expect, test } from "vitest";
 import { isTlsServer } from "../../dist/platform/builtins.js";
-import { check, native } from "../../dist/platform/native.js";
+import { Sandbox } from "../support/sandbox.js";
 import { temporaryDirectory } from "../support/service.js";
 
 /** Modules that handover needs at every start, beside those that `server.listen()` loads. */
@@ -47,23 +47,26 @@ test("handover status loads no module of Node but vm, and the network only witho
   expect(readFileSync(output, "utf8").match(/there is no such socket/g)).toHaveLength(2);
 });
 
-test("handover status looks for the only service without a module for networks, and removes the socket of a dead one", () => {
-  const directory = temporaryDirectory();
-  const sockets = join(directory, "handover");
-  mkdirSync(sockets, { mode: 0o700 });
-  const stale = join(sockets, `${"0".repeat(16)}.sock`);
-  native().close(check(native().bindUnix(stale, 0o600), "bind", stale));
-  const output = join(directory, "output");
-  const loaded = modulesOf(`
-    import { openSync, closeSync } from "node:fs";
-    import command from "./dist/bundle/cli/main.js";
-    closeSync(2);
-    openSync(${JSON.stringify(output)}, "a");
-    process.env.XDG_RUNTIME_DIR = ${JSON.stringify(directory)};
-    await command.main(["status"]);`);
-  expect(loaded).not.toContain("net");
-  expect(existsSync(stale)).toBe(false);
-});
+// The search finds every service of the user, those of other tests too: a sandbox has none.
+test.skipIf(Sandbox.missing)(
+  `handover status looks for the only service without a module for networks, and removes the socket of a dead one${Sandbox.why}`,
+  async () => {
+    const sandbox = await Sandbox.start();
+    const stale = `/run/handover/${"0".repeat(16)}.sock`;
+    const dies = `require("net").createServer().listen("${stale}", () => process.kill(process.pid, "SIGKILL"))`;
+    await sandbox.run(`mkdir -m 700 /run/handover; node -e '${dies}' || test -S ${stale}`);
+    await sandbox.write(
+      "/srv/status.mjs",
+      printModules(`
+        import command from "${resolve("dist/bundle/cli/main.js")}";
+        await command.main(["status"]);`),
+    );
+    const { stdout, stderr } = await sandbox.run("node status.mjs");
+    expect(stderr).toContain("no service of this user was found");
+    expect(JSON.parse(stdout)).not.toContain("net");
+    expect((await sandbox.run("ls -A /run/handover")).stdout).toBe("");
+  },
+);
 
 test("handover run loads neither HTTP, cryptography, the inspector nor perf_hooks", () => {
   const directory = temporaryDirectory();
@@ -90,15 +93,17 @@ const SERVES = 'import { createServer } from "node:http"; await listen(createSer
 
 /** The modules that a program has loaded at its end. */
 function modulesOf(...parts: string[]): string[] {
-  const program = `
+  const program = ["--input-type=module", "--eval", printModules(...parts)];
+  return JSON.parse(execFileSync(process.execPath, program, { encoding: "utf8" })) as string[];
+}
+
+/** A program that prints the modules that it has loaded at its end. */
+function printModules(...parts: string[]): string {
+  return `
     import { writeSync } from "node:fs";
     import { builtinModules } from "node:module";
     ${parts.join("\n")}
     const loaded = process.moduleLoadList.map((name) => name.replace("NativeModule ", ""));
     writeSync(1, JSON.stringify(loaded.filter((name) => builtinModules.includes(name))));
     process.exit();`;
-  const text = execFileSync(process.execPath, ["--input-type=module", "--eval", program], {
-    encoding: "utf8",
-  });
-  return JSON.parse(text) as string[];
 }
