@@ -149,11 +149,12 @@ describe("the control socket", () => {
 
 describe("a client of the control socket", () => {
   test.each([
-    ["says nothing", () => {}, "the process there does not answer"],
+    ["says nothing", () => {}, "the process there does not answer", 500],
     [
       "says only the half",
       (socket: Socket) => socket.write('{"handover":"9",'),
       "the process there does not answer",
+      500,
     ],
     ["hangs up", (socket: Socket) => socket.end(), "closed the connection without a greeting"],
     [
@@ -169,11 +170,14 @@ describe("a client of the control socket", () => {
         socket.write('{"handover":"9","pid":1}\n{"answer":"failed","code":"ERR_X","message":"no"}\n'),
       "no",
     ],
-  ])("a client of the control socket rejects if the socket %s", async (_, greet, message) => {
-    const path = await listen(greet);
-    const asking = ControlClient.connect(path, 500).then((client) => client.ask({ command: "status" }));
-    await expect(asking).rejects.toThrow(message);
-  });
+  ])(
+    "a client of the control socket rejects if the socket %s",
+    async (_, greet, message, timeout = 60_000) => {
+      const path = await listen(greet);
+      const asking = ControlClient.connect(path, timeout).then((client) => client.ask({ command: "status" }));
+      await expect(asking).rejects.toThrow(message);
+    },
+  );
 
   test("a client of the control socket reads characters and lines that arrive byte by byte, before and after it has asked", async () => {
     const answer = '{"phase":"…"}\n{"answer":"failed","code":"ERR_X","message":"größer €"}\n';
@@ -283,23 +287,36 @@ describe("a client of the control socket", () => {
   });
 
   test("a client of the control socket sends nothing to foreign sockets when it looks for one", async () => {
-    const heard: string[] = [];
-    let connections = 0;
-    const path = await listen((socket) => {
-      connections++;
-      socket.write('{"handover":"9","pid":1}\n');
-      socket.on("data", (chunk: Buffer) => heard.push(chunk.toString()));
-    });
+    const path = join(temporaryDirectory(), "foreign");
+    // Without the addon: in this process, which has it, the commands of other tests would look for a service, too.
+    const child = spawn(process.execPath, ["--eval", FOREIGN, path], { stdio: ["pipe", "pipe", "inherit"] });
+    onTestFinished(() => void child.kill());
+    const closed = once(child, "close");
+    let said = "";
+    child.stdout.setEncoding("utf8").on("data", (chunk: string) => (said += chunk));
+    await expect.poll(() => said).toBe("listens\n");
     // Open to others, which a control socket is not.
-    await expect(connectToPid(process.pid)).rejects.toThrow(/cannot find a control socket/);
-    expect(connections).toBe(0);
+    await expect(connectToPid(child.pid!)).rejects.toThrow(/cannot find a control socket/);
     chmodSync(path, 0o600);
-    await expect(connectToPid(process.pid)).rejects.toThrow(
+    await expect(connectToPid(child.pid!)).rejects.toThrow(
       /no longer accepts: process 1 answers at its control socket /,
     );
-    expect([connections, heard]).toEqual([1, []]);
+    child.stdin.end();
+    await closed;
+    expect(said).toBe("listens\nheard 0 characters\n");
   });
 });
+
+/** A server that greets as a service does, and says what it has heard of each client. It ends with its input. */
+const FOREIGN = `
+  const server = require("node:net").createServer((socket) => {
+    let heard = "";
+    socket.write('{"handover":"9","pid":1}\\n');
+    socket.on("error", () => {}).on("data", (chunk) => (heard += chunk));
+    socket.on("close", () => console.log("heard", heard.length, "characters"));
+  });
+  server.listen(process.argv[1], () => console.log("listens"));
+  process.stdin.on("end", () => server.close()).resume();`;
 
 async function startService(fixture: string, settings = {}): Promise<{ service: Service; control: string }> {
   const control = join(temporaryDirectory(), "control");
