@@ -57,8 +57,8 @@ describe("handover doctor", () => {
 
   test("handover doctor finds too few descriptors, and the upgrade does fail", async () => {
     const { service } = await startService();
-    // For the connection of the command.
-    const limit = limitWithRoom(service.pid, 1);
+    // For the connection of the command, and of one that looks for all services of the user, as other tests do.
+    const limit = limitWithRoom(service.pid, 2);
     execFileSync("prlimit", [`--pid=${service.pid}`, `--nofile=${limit}:${limit}`]);
     expect(await problemsOf(service.pid)).toMatchObject([
       {
