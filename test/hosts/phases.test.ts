@@ -198,7 +198,7 @@ describe.each(ENGINES)("over %s", (engine) => {
 
   test("an offer whose answer is missing has arrived, if another host has taken its units meanwhile", async () => {
     const taken = async (): Promise<void> => {
-      await vi.waitUntil(async () => (await left()) === 0);
+      await vi.waitUntil(async () => (await left()) === 0, { timeout: 100_000 });
     };
     const statement = engine === "etcd" ? ofEtcd("put", "offer/")("meanwhile") : ofPostgres(STATEMENTS.offer);
     const proxy = await KillingProxy.start(server.port, statement, "after", taken);
