@@ -168,6 +168,8 @@ describe.each(ENGINES)("over %s", (engine) => {
       expect(acquired["fence"]).toBeGreaterThan(a.said("acquired")[0]!["fence"] as number);
       // It beats for the seat.
       await expect.poll(async () => server.seats(name)).toMatchObject([{ pid: b.pid }]);
+      // As long as its predecessor lives, it leaves the seat to that.
+      await b.says("alone");
       b.kill("SIGTERM");
       await b.leaves("stopped");
       expect(await server.rows(name)).toMatchObject([{ what: "role" }]);
