@@ -118,7 +118,7 @@ describe.each(ENGINES)("over %s", (engine) => {
       onTestFinished(() => proxy.close());
       const service = `faults ${services++}`;
       const database = server.database({ service, at: proxy.port, lease: 12_000 });
-      const a = await Actor.start("on-several-hosts.js", { database });
+      const a = await Actor.start("on-several-hosts.js", { database, unitTimeout: 3_000 });
       await a.tell("startAll", ids(20));
       const b = await Actor.start("on-several-hosts.js", { database });
       await expect.poll(async () => server.seats(service)).toHaveLength(2);

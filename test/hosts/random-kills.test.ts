@@ -39,8 +39,8 @@ class Hosts {
 
   async #start(): Promise<Actor> {
     const database = this.server.database({ service: SERVICE, lease: 6_000 });
-    const settings = { database, log: this.#log, recovers: true, exitTimeout: 1_000, drainTimeout: 20_000 };
-    return Actor.start("on-several-hosts.js", settings);
+    const times = { exitTimeout: 1_000, drainTimeout: 20_000, unitTimeout: 3_000 };
+    return Actor.start("on-several-hosts.js", { database, log: this.#log, recovers: true, ...times });
   }
 
   kill(host: Actor): void {

@@ -41,7 +41,8 @@ class Workers {
 
   begin(): Supervised {
     const database = { service: SERVICE, url: this.server.url, lease: 6_000 };
-    const settings = { database, log: this.log, recovers: true, exitTimeout: 1_000, drainTimeout: 10_000 };
+    const times = { exitTimeout: 1_000, drainTimeout: 10_000, unitTimeout: 3_000 };
+    const settings = { database, log: this.log, recovers: true, ...times };
     const host = Supervised.begin("on-several-hosts.js", { settings, workers: WORKERS, probation: 1_000 });
     this.#all.push(host);
     return (this.#host = host);
