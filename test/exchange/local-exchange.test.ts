@@ -70,20 +70,23 @@ describe("the local exchange", () => {
   test("a parcel that would be taken later comes back when it is withdrawn, and no process is asked for it again", async () => {
     const { owner, taker } = open();
     const ids: string[] = [];
+    const times = (id: string): number => ids.filter((one) => one === id).length;
     taker.subscribe("thing", undefined, ({ id }) => {
       ids.push(id);
-      return id === "1" || ids.length < 4 ? "later" : "taken";
+      return id === "1" || times(id) < 3 ? "later" : "taken";
     });
     const [first] = owner.offer([parcel("1")]);
-    await expect.poll(() => ids).toHaveLength(1);
+    await expect.poll(() => ids).toContain("1");
     first!.withdraw();
     expect(await first!.settled).toEqual({
       how: "withdrawn",
       refusals: [{ code: "ERR_REFUSED" }],
       died: false,
     });
+    // On a busy machine it may have been asked again before.
+    const before = times("1");
     expect(await offer(owner, parcel("2"))).toEqual([taken]);
-    expect(ids).toEqual(["1", "2", "2", "2"]);
+    expect([times("1"), times("2")]).toEqual([before, 3]);
   });
 
   test("a parcel that comes back has a fence above that with which the other process had it", async () => {
@@ -113,14 +116,15 @@ describe("the local exchange", () => {
       return "later";
     });
     owner.offer([parcel("1")]);
-    await expect.poll(() => ids).toHaveLength(1);
+    await expect.poll(() => ids).toContain("1");
     channels[0].close();
-    await expect.poll(() => signals[0]!.aborted).toBe(true);
+    await expect.poll(() => signals.at(-1)!.aborted).toBe(true);
+    const before = ids.length;
     const other = open();
     let questions = 0;
     other.taker.subscribe("thing", undefined, () => (questions++ < 2 ? "later" : "taken"));
     expect(await offer(other.owner, parcel("2"))).toEqual([taken]);
-    expect(ids).toEqual(["1"]);
+    expect(ids).toHaveLength(before);
   });
 
   test("the local exchange sends parcels offered in the same turn", () => {
