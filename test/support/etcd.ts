@@ -197,9 +197,11 @@ export class Etcd {
     });
   }
 
-  /** Ends the lease of a seat. */
+  /** Ends the lease of a seat, if it has not ended by itself. */
   async expire(seat: string): Promise<void> {
-    await this.ask("/v3/lease/revoke", { ID: leaseOf(seat) });
+    await this.ask("/v3/lease/revoke", { ID: leaseOf(seat) }).catch((error: Error) => {
+      if (!error.message.includes("requested lease not found")) throw error;
+    });
   }
 }
 
