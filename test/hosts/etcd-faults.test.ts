@@ -50,7 +50,8 @@ describe("a watch", () => {
     onTestFinished(async () => server.remove());
     const { port, seen, stall } = await beforeWatches(server.port);
     const endpoints = [`http://127.0.0.1:${port}`];
-    const { hosts } = joinHosts(etcd({ service: "half-open", lease: 6_000, endpoints }));
+    // A beat comes every 4 s, and a watch is replaced a second after one.
+    const { hosts } = joinHosts(etcd({ service: "half-open", lease: 12_000, endpoints }));
     await expect.poll(() => hosts.isHeld).toBe(true);
     await expect.poll(() => seen).toEqual(expect.arrayContaining(["watch", "lease/keepalive"]));
     stall();

@@ -123,7 +123,7 @@ describe("a role over Leases of Kubernetes (a stand-in of its API server)", () =
 
   test("the times of a Lease are not compared with a clock: one that is renewed is held, whatever they say", async () => {
     const { api } = await cluster();
-    const spec = { holderIdentity: "other_x", leaseDurationSeconds: 1, leaseTransitions: 3 };
+    const spec = { holderIdentity: "other_x", leaseDurationSeconds: 3, leaseTransitions: 3 };
     const renew = (renewTime: string): void =>
       api.put({
         metadata: {
@@ -136,7 +136,7 @@ describe("a role over Leases of Kubernetes (a stand-in of its API server)", () =
     renew("2000-01-01T00:00:00.000000Z");
     const hosts = await join(api, 6_000);
     const before = api.lists;
-    // Two lists are four durations of the Lease.
+    // Two lists come later than the Lease would be over.
     while (api.lists < before + 2) {
       renew("2000-01-01T00:00:00.000000Z");
       expect(await hosts.roles.acquire("cron")).toBeUndefined();

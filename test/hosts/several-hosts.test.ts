@@ -223,7 +223,7 @@ describe.each(ENGINES)("over %s", (engine) => {
 
     test("a value with a ttl waits for a host that starts later", async () => {
       const { start } = service();
-      const a = await start({ parks: { count: 8 }, slotTimeout: 1_000 });
+      const a = await start({ parks: { count: 8 }, slotTimeout: 4_000 });
       a.kill("SIGTERM");
       expect(await a.says("slot")).toMatchObject({ how: "parked" });
       await a.leaves("stopped");
