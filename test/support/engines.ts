@@ -2,6 +2,7 @@ import { Store } from "../../dist/etcd/store.js";
 import { Sweep } from "../../dist/etcd/sweep.js";
 import type { HostExchange } from "../../dist/exchange/hosts.js";
 import { readDatabase } from "../../dist/postgres/database.js";
+import { migrate } from "../../dist/postgres/migrate.js";
 import { PostgresEngine } from "../../dist/postgres/postgres-engine.js";
 import { Etcd } from "./etcd.js";
 import { recordInPostgres, recordOfEtcd, recordOfPostgres, type RecordedParcel } from "./parcel-record.js";
@@ -59,9 +60,11 @@ export const ENGINES: readonly EngineName[] = ["postgres", "etcd"];
 
 /** Starts an engine. It can be killed without losing what it has said that it has done. */
 export async function startEngine(name: EngineName): Promise<EngineServer> {
-  return name === "etcd"
-    ? new EtcdServer(await Etcd.start())
-    : new PostgresServer(await Postgres.start(["max_connections = 200"]));
+  if (name === "etcd") return new EtcdServer(await Etcd.start());
+  const server = await Postgres.start(["max_connections = 200"]);
+  // A slow disk takes longer for a new schema than the first process would wait for it.
+  await migrate({ url: server.url });
+  return new PostgresServer(server);
 }
 
 abstract class Server<Program extends Postgres | Etcd> {
