@@ -68,7 +68,13 @@ describe("docs/errors.md and the source", () => {
 });
 
 test("every message of docs/errors.md is really printed", async () => {
-  const said = [await troubles(), await wrongStarts(), await refusals(), await questions()].flat();
+  const said = [
+    await troubles(),
+    await lateSuccessor(),
+    await wrongStarts(),
+    await refusals(),
+    await questions(),
+  ].flat();
   const isSaid = ({ code, message }: Quoted): boolean => {
     // A message that no case below provokes is at least in the source.
     if (ELSEWHERE.test(message)) return literals.some((one) => one.test(message));
@@ -174,7 +180,7 @@ async function troubles(): Promise<Quoted[]> {
   await once(other, "listening");
   const directory = temporaryDirectory();
   const busy = { port: (other.address() as AddressInfo).port, host: "127.0.0.1" };
-  const settings = { directory, busy, upgradeTimeout: 2_000, probation: 1_000, exitTimeout: 100 };
+  const settings = { directory, busy, probation: 1_000, exitTimeout: 100 };
   const service = Service.start("meets-every-error.js", { settings });
   await service.until("trouble", { code: "ERR_ALREADY_UPGRADED" });
   const { pid } = await service.until("trouble", { code: "ERR_ON_PROBATION" });
@@ -186,6 +192,12 @@ async function troubles(): Promise<Quoted[]> {
   expect(service.lines.filter(({ event }) => event === "no trouble")).toEqual([]);
   const told = service.lines.filter(({ event }) => event === "trouble");
   return [...(told as unknown as Quoted[]), ...warningsIn(service.noise)];
+}
+
+/** The error of a successor that is not ready in time. No other successor has so little. */
+async function lateSuccessor(): Promise<Quoted[]> {
+  const service = Service.start("faulty-successor.js", { settings: { fault: "hang", upgradeTimeout: 500 } });
+  return [(await service.upgrade("failed")) as unknown as Quoted];
 }
 
 /** The warnings of a process that was started wrongly in every way. */
