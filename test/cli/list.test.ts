@@ -171,7 +171,7 @@ describe.skipIf(Sandbox.missing)(`on a host without other services${Sandbox.why}
 
 /** A client of the first service that does not end; prints the PID of the client when its request was read. */
 const HOLD = `curl --silent --no-buffer "http://127.0.0.1:$(handover list --json | grep -o '127.0.0.1:[0-9]*"' | grep -o '[0-9]*"' | tr -d '"')/hold" >/run/held &
-echo $!; timeout 20 sh -c 'until test -s /run/held; do :; done'`;
+echo $!; timeout 60 sh -c 'until test -s /run/held; do :; done'`;
 
 const SERVER = `import { createServer } from "node:http";
 import { renameSync, writeFileSync } from "node:fs";
@@ -219,7 +219,7 @@ async function run(sandbox: Sandbox, options: string, argument = "", before = ":
   return Number(stdout);
 }
 
-/** Waits for a file, for 20 s at most. */
+/** Waits for a file, for a minute at most. */
 function until(path: string): string {
-  return `timeout 20 sh -c 'until test -e ${path}; do :; done'`;
+  return `timeout 60 sh -c 'until test -e ${path}; do :; done'`;
 }

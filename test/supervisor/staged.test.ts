@@ -57,7 +57,7 @@ describe("of staged workers one", () => {
 
   test("that is stopped by SIGSTOP is killed with the others when their time is over", async () => {
     const service = await start();
-    const [, second] = await stage(service, 500);
+    const [, second] = await stage(service, 3_000);
     process.kill(second!, "SIGSTOP");
     expect(await service.eventually(({ staged }) => staged === undefined)).toMatchObject({ generation: 0 });
     await finish(service);

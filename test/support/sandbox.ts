@@ -166,9 +166,9 @@ export class Clients {
   }
 }
 
-/** For {@link Sandbox.run}: waits until a process answers, for 20 s at most. */
+/** For {@link Sandbox.run}: waits until a process answers, for a minute at most. */
 export const UNTIL_SERVED =
-  "timeout 20 sh -c 'until curl --silent --output /dev/null localhost:8080; do :; done'";
+  "timeout 60 sh -c 'until curl --silent --output /dev/null localhost:8080; do :; done'";
 
 /** Namespaces are root's; another user may have some as the root of one. */
 export function rootOfNamespace(): string[] {

@@ -197,7 +197,7 @@ export class Systemd {
   }
 }
 
-/** Looks at a program that reports no event, until there is something to see: for 20 s, every 20 ms. */
+/** Looks at a program that reports no event, until there is something to see: for a minute, every 20 ms. */
 export async function poll<T>(look: () => Promise<T | undefined>, failure: () => string): Promise<T> {
   const end = performance.now() + LONGEST;
   for (;;) {
@@ -209,7 +209,7 @@ export async function poll<T>(look: () => Promise<T | undefined>, failure: () =>
 }
 
 /** ms; a command that takes longer hangs. */
-const LONGEST = 20_000;
+const LONGEST = 60_000;
 
 function findObstacle(): string | undefined {
   if (process.platform !== "linux") return "this is not Linux";
