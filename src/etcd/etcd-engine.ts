@@ -92,6 +92,10 @@ export class EtcdEngine implements Engine {
     this.#store.close();
   }
 
+  reconnect(): void {
+    this.#store.gateway.reconnect();
+  }
+
   async inspect(): Promise<EngineInspection> {
     const version = await this.#store.gateway.version();
     const [major, minor] = version.split(".").map(Number) as [number, number];

@@ -42,6 +42,12 @@ export class Gateway {
     for (const agent of Object.values(this.#agents)) agent.destroy();
   }
 
+  /** What is asked from now on goes over new connections, to another endpoint if there is one. */
+  reconnect(): void {
+    this.#useNext();
+    this.#dropIdle();
+  }
+
   /** The version of the member that is asked: the cluster's is not decided at once. */
   async version(): Promise<string> {
     const found = (await this.#ask("/version", undefined, true)) as { etcdserver?: string };
@@ -134,6 +140,12 @@ export class Gateway {
     this.#current = (this.#current + 1) % this.#settings.endpoints.length;
   }
 
+  /** A connection that waits for a question may be half open, if another one is. */
+  #dropIdle(): void {
+    for (const { freeSockets } of Object.values(this.#agents))
+      for (const socket of Object.values(freeSockets).flat()) socket?.destroy();
+  }
+
   async #ask(path: string, body: object | undefined, mayRepeat: boolean): Promise<unknown> {
     const text = body === undefined ? undefined : JSON.stringify(body);
     for (let attempt = 1; ; attempt++) {
@@ -196,10 +208,11 @@ export class Gateway {
           }
         });
       });
-      const timer = setTimeout(
-        () => request.destroy(new Error(`no answer in ${this.#timeout} ms`)),
-        this.#timeout + Math.ceil((text?.length ?? 0) / SLOWEST),
-      );
+      const giveUp = (): void => {
+        this.#dropIdle();
+        request.destroy(new Error(`no answer in ${this.#timeout} ms`));
+      };
+      const timer = setTimeout(giveUp, this.#timeout + Math.ceil((text?.length ?? 0) / SLOWEST));
       request.on("socket", (socket) => {
         isConnected = request.reusedSocket;
         if (isConnected) return;

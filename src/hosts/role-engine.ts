@@ -17,6 +17,8 @@ export interface RoleEngine {
   /** Connects, and checks that the engine can be used. `wake` is called when something may have changed for this process. */
   open(seat: () => string, wake: (what: Wake) => void): Promise<void>;
   close(): Promise<void>;
+  /** Lets what is asked from now on go over new connections: the present ones may be half open. An open question may be answered yet. */
+  reconnect(): void;
 
   /** Looks for what `handover doctor` reports. */
   inspect(): Promise<EngineInspection>;

@@ -3,6 +3,7 @@ import { HandoverError, reasonOf } from "../errors.js";
 import type { SeatHost } from "../exchange/hosts.js";
 import { deferred } from "../util/deferred.js";
 import { bootTime } from "./boot-time.js";
+import { askTwice, intervalOf, ownLeaseOf } from "./renewal.js";
 import type { OtherSeat, RoleEngine, SeatRow } from "./role-engine.js";
 
 /** A seat as one process gives it to the next. Both are on one host: {@link validUntil} is on its clock. */
@@ -137,12 +138,12 @@ export class Seat {
         if (this.#state !== "none" && this.#state !== "lost") return;
         this.#entering = undefined;
         this.#started = started;
-        this.#hold("held", sent + this.#ownLease);
+        this.#hold("held", sent + ownLeaseOf(this.#engine.lease));
         this.#received(others);
         // What this process takes may have changed meanwhile: the others would learn of it only with the next beat.
         const { topics, draining } = this.#row;
         const isSame = draining === row.draining && topics.join("\0") === row.topics.join("\0");
-        this.#beatLater(isSame && !this.#isStale ? this.#interval : 0);
+        this.#beatLater(isSame && !this.#isStale ? this.#untilNext(sent) : 0);
       },
       () => {
         if (this.#state === "none" || this.#state === "lost") this.#later(() => this.enter(), RETRY);
@@ -234,13 +235,9 @@ export class Seat {
     if (isHolder || entering !== undefined) await this.#engine.leave(this.#id).catch(() => {});
   }
 
-  /** Between others: the lease is over there only after all of it. */
-  get #ownLease(): number {
-    return (this.#engine.lease * 2) / 3;
-  }
-
-  get #interval(): number {
-    return this.#engine.lease / 3;
+  /** @param sent when the last renewal was sent that was answered */
+  #untilNext(sent: number): number {
+    return Math.max(0, sent + intervalOf(this.#engine.lease) - bootTime());
   }
 
   get #row(): SeatRow {
@@ -267,25 +264,27 @@ export class Seat {
   async #beatOnce(): Promise<void> {
     clearTimeout(this.#beatTimer);
     if (!this.isHeld) return;
-    const sent = bootTime();
     const id = this.#id;
     const holder = this.#holder;
     const isHolder = this.#state === "held";
+    const renew = async (): Promise<readonly OtherSeat[] | undefined> => {
+      this.assertHeld(id, "renew it");
+      if (isHolder) return this.#engine.beat(this.#row, this.#former);
+      return (await this.#engine.renew(id)) ? this.#others : undefined;
+    };
     try {
-      const others = isHolder
-        ? await this.#engine.beat(this.#row, this.#former)
-        : (await this.#engine.renew(id))
-          ? this.#others
-          : undefined;
+      const { sent, answer: others } = await askTwice(this.#engine.lease, renew, () =>
+        this.#engine.reconnect(),
+      );
       // After a rollback another beat tells of the new holder.
       if (this.#id !== id || this.#holder !== holder || !this.isHeld) return;
       // The successor may have taken the seat meanwhile.
       if (isHolder !== (this.#state === "held")) return this.#beatLater(0);
       if (others === undefined) return this.#lose("another process holds its seat, or it was ended");
       this.#former = undefined;
-      this.#hold(this.#state as "held", sent + this.#ownLease);
+      this.#hold(this.#state as "held", sent + ownLeaseOf(this.#engine.lease));
       this.#received(others);
-      this.#beatLater(this.#interval);
+      this.#beatLater(this.#untilNext(sent));
     } catch {
       if (this.#id === id && this.isHeld) this.#later(() => void this.#beat(), RETRY);
     }

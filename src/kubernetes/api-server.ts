@@ -53,6 +53,7 @@ export class ApiServer {
       status = response.statusCode!;
       answer = JSON.parse(text) as T;
     } catch (error) {
+      if (signal.aborted) this.dropIdle();
       throw signal.aborted ? away(`no answer in ${this.#timeout} ms`) : away(reasonOf(error), error);
     }
     if (status < 300 || expected.includes(status)) return { status, body: answer };
@@ -79,6 +80,11 @@ export class ApiServer {
       .catch(() => {})
       .finally(onEnd);
     return () => ending.abort();
+  }
+
+  /** A connection that waits for a question may be half open, if another one is. */
+  dropIdle(): void {
+    for (const socket of Object.values(this.#agent.freeSockets).flat()) socket?.destroy();
   }
 
   close(): void {

@@ -98,6 +98,11 @@ export class LeaseApi {
     return answers.flat();
   }
 
+  /** What is asked from now on goes over new connections. */
+  reconnect(): void {
+    this.#server.dropIdle();
+  }
+
   close(): void {
     this.#isClosed = true;
     this.#endWatch?.();

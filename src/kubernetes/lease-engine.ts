@@ -73,6 +73,10 @@ export class LeaseEngine implements RoleEngine {
     this.#opened = undefined;
   }
 
+  reconnect(): void {
+    this.#opened?.api.reconnect();
+  }
+
   async inspect(): Promise<EngineInspection> {
     const server = await this.#api.version();
     const missing = await this.#api.missingRights();

@@ -1,6 +1,6 @@
 import { HandoverError, reasonOf } from "../errors.js";
 import { functionsOf, text, wrongOption } from "../util/validation.js";
-import type { PoolLike } from "./connections.js";
+import type { PoolLike } from "./clients.js";
 
 /** Which database. One of them is given. */
 export interface DatabaseOptions {
@@ -61,5 +61,5 @@ async function loadPool(): Promise<
   }
 }
 
-/** Connections, one of which is kept. */
-const OWN_CONNECTIONS = 5;
+/** Connections of one pool. The one that is kept has a pool of its own. */
+const OWN_CONNECTIONS = 4;

@@ -12,7 +12,7 @@ import { migrationOf } from "./migrate.js";
 import { PostgresEngine } from "./postgres-engine.js";
 
 export type { HostExchange } from "../exchange/hosts.js";
-export type { ClientLike, PoolLike, ResultLike } from "./connections.js";
+export type { ClientLike, PoolLike, ResultLike } from "./clients.js";
 export type { DatabaseOptions } from "./database.js";
 export { migrate, migrationText } from "./migrate.js";
 

@@ -53,6 +53,10 @@ export class PostgresEngine implements Engine {
     await this.#session.close();
   }
 
+  reconnect(): void {
+    this.#session.reconnect();
+  }
+
   async inspect(): Promise<EngineInspection> {
     return this.#session.inspect();
   }

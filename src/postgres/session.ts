@@ -1,7 +1,8 @@
 import { HandoverError } from "../errors.js";
 import type { EngineProblem } from "../exchange/hosts.js";
 import type { EngineInspection, Wake } from "../hosts/engine.js";
-import { Connections, type PoolLike, type ResultLike } from "./connections.js";
+import type { PoolLike, ResultLike } from "./clients.js";
+import { Connections } from "./connections.js";
 import { channelOf } from "./names.js";
 import { SCHEMA_VERSION } from "./schema.js";
 import { STATEMENTS } from "./statements.js";
@@ -60,6 +61,11 @@ export class Session {
     const connections = this.#connections;
     this.#connections = undefined;
     await connections?.close();
+  }
+
+  /** What is asked from now on goes over new connections. */
+  reconnect(): void {
+    this.#connections?.reconnect();
   }
 
   async query(text: string, values: readonly unknown[], bytes = 0): ReturnType<Connections["query"]> {

@@ -47,6 +47,11 @@ export class StallingProxy {
     for (const socket of this.#sockets) socket.pause();
   }
 
+  /** From now on nothing arrives on the connections that are there, as if they were half open. New ones work. */
+  stallPresent(): void {
+    for (const socket of this.#sockets) socket.pause();
+  }
+
   /** What was kept arrives. */
   goOn(): void {
     this.#isStalled = false;
