@@ -74,6 +74,8 @@ export class RoleHosts implements Hosts {
   }
 
   async giveTo(exchange: Exchange): Promise<boolean> {
+    // It was replaced. With a seat that it gets later it would count as one that takes units, and refuse them.
+    this.seat.stopTaking();
     if (exchange.peers(SEAT_KIND).length === 0) return false;
     // This process may have begun a moment ago: without its seat the successor would have none before this process is gone.
     if (this.seat.isEntering) await withTimeout(LAST_WORD, this.seat.whenHeld()).catch(() => {});

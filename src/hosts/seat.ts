@@ -174,6 +174,11 @@ export class Seat {
     };
   }
 
+  /** This process takes nothing any longer. The engine learns of it with the next beat, or with the seat. */
+  stopTaking(): void {
+    this.#isDraining = true;
+  }
+
   /** The successor has it: this process only renews the lease. */
   give(): void {
     if (this.#state === "held") this.#state = "guest";
@@ -200,7 +205,7 @@ export class Seat {
    * @throws {HandoverError} `ERR_STOPPED` if this process leaves first
    */
   async announceDrain(): Promise<boolean> {
-    this.#isDraining = true;
+    this.stopTaking();
     // A process that is stopped as soon as it accepts may not have its seat yet.
     await this.whenHeld();
     while (this.#isDraining && this.#state === "held" && this.isHeld) {
