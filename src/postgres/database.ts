@@ -1,5 +1,5 @@
 import { HandoverError, reasonOf } from "../errors.js";
-import { functionsOf, text, wrongOption } from "../util/validation.js";
+import { functionsOf, text, WrongOption, wrongOption } from "../util/validation.js";
 import type { PoolLike } from "./clients.js";
 
 /** Which database. One of them is given. */
@@ -33,7 +33,10 @@ export function readDatabase({ pool, client, url }: DatabaseOptions): {
   }
   if (client !== undefined && (typeof client !== "object" || client === null))
     throw wrongOption("client", "an object of options", client);
-  const own = client ?? { connectionString: text("url", url) };
+  if (url !== undefined && !isConnectionString(text("url", url)!))
+    // It is not repeated, as it may have a password.
+    throw new WrongOption("url", "must begin with postgres:// or postgresql://");
+  const own = client ?? { connectionString: url };
   return {
     isOwn: true,
     open: async () => {
@@ -43,6 +46,11 @@ export function readDatabase({ pool, client, url }: DatabaseOptions): {
       return made;
     },
   };
+}
+
+/** Whether `pg` finds a database by this text: a URL, or the path of a Unix socket. It would take any other for the name of a host. */
+export function isConnectionString(url: string): boolean {
+  return /^(?:postgres(?:ql)?:\/\/|socket:|\/)/.test(url);
 }
 
 async function loadPool(): Promise<

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { migrationText } from "../../dist/postgres/index.js";
 import { membersOf } from "../support/declarations.js";
 import { Page } from "../support/page.js";
 import { handover } from "../support/program.js";
@@ -34,4 +35,6 @@ test("handover migrate --dry-run prints the statements and the rights, and conne
   expect(code).toBe(0);
   expect(stdout).toContain("create table if not exists handover.offer");
   expect(stdout).toContain("grant select, insert, update, delete on all tables in schema handover");
+  // As psql reads it: with its lines, as a comment ends with one.
+  expect(stdout).toBe(`${migrationText()}\n`);
 });

@@ -13,7 +13,7 @@ import { deferred } from "../../dist/util/deferred.js";
 import { joinHosts } from "../support/hosts.js";
 import { offer, parcel, taken } from "../support/exchange-suite.js";
 import { Postgres } from "../support/postgres.js";
-import { handover } from "../support/program.js";
+import { handover, jsonLines } from "../support/program.js";
 
 let server!: Postgres;
 beforeAll(async () => {
@@ -99,6 +99,24 @@ describe("the schema", () => {
   test("handover migrate says why it cannot", async () => {
     const { code, stderr } = await handover("migrate", "postgres://postgres@127.0.0.1:1/postgres");
     expect([code, stderr]).toEqual([1, expect.stringContaining("ECONNREFUSED")]);
+  });
+
+  test("handover migrate asks nothing but a database, and does not print the password of what else it is given", async () => {
+    const { code, stderr } = await handover("migrate", "mysql://root:secret@127.0.0.1:1/chat");
+    expect([code, stderr]).toEqual([2, expect.stringContaining("must begin with postgres://")]);
+    expect(stderr).not.toContain("secret");
+    expect((await handover("migrate", "etcd://127.0.0.1:1")).stderr).toContain("there is nothing to migrate");
+  });
+
+  test("handover migrate --json prints the version of the schema, or the statements", async () => {
+    const made = jsonLines(await handover("migrate", server.url, "--json"));
+    expect(made).toEqual([{ answer: "migrated", version: SCHEMA_VERSION }]);
+    const [statements] = jsonLines(await handover("migrate", "--dry-run", "--json"));
+    expect(statements).toEqual({ answer: "statements", version: SCHEMA_VERSION, text: migrationText() });
+    const away = await handover("migrate", "postgres://postgres@127.0.0.1:1/postgres", "--json");
+    expect(jsonLines(away)).toEqual([
+      { answer: "failed", code: "ERR_EXCHANGE", message: expect.stringContaining("ECONNREFUSED") as string },
+    ]);
   });
 
   test("a service needs only the rights that the dry run prints", async () => {
@@ -316,6 +334,7 @@ describe("the connection", () => {
     ["no service", { url: "postgres://x/y" }],
     ["two databases", { service: "a", url: "postgres://x/y", client: {} }],
     ["no database", { service: "a" }],
+    ["a URL of another database", { service: "a", url: "etcd://x:2379" }],
     ["a short lease", { service: "a", url: "postgres://x/y", lease: 10 }],
     ["an unknown option", { service: "a", url: "postgres://x/y", Lease: 5_000 }],
   ])("postgres() refuses %s", (_, options) => {

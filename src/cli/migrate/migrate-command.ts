@@ -1,6 +1,8 @@
 import { Command } from "commander";
+import { isConnectionString } from "../../postgres/database.js";
 import { migrate, migrationText } from "../../postgres/migrate.js";
-import { WrongUsage, writeText } from "../output.js";
+import { SCHEMA_VERSION } from "../../postgres/schema.js";
+import { WrongUsage, writeJson, writeLines, writeText } from "../output.js";
 
 /** `handover migrate` */
 export function migrateCommand(): Command {
@@ -15,6 +17,7 @@ export function migrateCommand(): Command {
       "the database, as postgres://USER@HOST/DATABASE; default: the environment variable DATABASE_URL",
     )
     .option("--dry-run", "print the statements, and do nothing")
+    .option("--json", "print JSON, one object per line")
     .addHelpText("after", EXAMPLES)
     .action(run);
 }
@@ -28,13 +31,21 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.`;
 
 async function run(
   url: string | undefined = process.env["DATABASE_URL"],
-  { dryRun }: { dryRun?: true },
+  { dryRun, json }: { dryRun?: true; json?: true },
 ): Promise<void> {
-  if (dryRun) return writeText(migrationText());
+  const version = SCHEMA_VERSION;
+  if (dryRun) {
+    const text = migrationText();
+    return json ? writeJson({ answer: "statements", version, text }) : writeLines(text.split("\n"));
+  }
   if (url === undefined || url === "")
     throw new WrongUsage(["name the database, as postgres://USER@HOST/DATABASE, or set DATABASE_URL"]);
   // An endpoint of etcd.
-  if (/^https?:/.test(url)) throw new WrongUsage(["etcd has no schema: there is nothing to migrate"]);
+  if (/^(?:https?|etcd):/.test(url))
+    throw new WrongUsage(["etcd has no schema: there is nothing to migrate"]);
+  // It is not repeated, as it may have a password.
+  if (!isConnectionString(url))
+    throw new WrongUsage(["this is no database: its name must begin with postgres:// or postgresql://"]);
   await migrate({ url });
-  return writeText("the schema is up to date");
+  return json ? writeJson({ answer: "migrated", version }) : writeText("the schema is up to date");
 }
