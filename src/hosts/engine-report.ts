@@ -37,7 +37,7 @@ async function measure(engine: Pick<RoleEngine, "time">): Promise<Pick<EngineRep
     if (took < fastest && time !== undefined) ahead = Math.round(time - (here - took / 2));
     fastest = Math.min(fastest, took);
   }
-  return { slowest: Math.round(slowest), ...(ahead === undefined ? {} : { ahead }) };
+  return { slowest: Math.ceil(slowest * 10) / 10, ...(ahead === undefined ? {} : { ahead }) };
 }
 
 const ANSWERS = 5;

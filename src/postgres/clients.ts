@@ -35,7 +35,7 @@ export interface ResultLike {
 
 /** The clients of one pool. Each is one connection. */
 export class Clients {
-  readonly #open: () => Promise<PoolLike>;
+  readonly #open: (timeout: number) => Promise<PoolLike>;
   readonly #isOwn: boolean;
   readonly #timeout: number;
   #pool: Promise<PoolLike> | undefined;
@@ -56,7 +56,7 @@ export class Clients {
    * @param isOwn whether it is ended here
    * @param timeout for one answer, in ms
    */
-  constructor(open: () => Promise<PoolLike>, isOwn: boolean, timeout: number) {
+  constructor(open: (timeout: number) => Promise<PoolLike>, isOwn: boolean, timeout: number) {
     this.#open = open;
     this.#isOwn = isOwn;
     this.#timeout = timeout;
@@ -121,7 +121,7 @@ export class Clients {
   }
 
   async #openPool(): Promise<PoolLike> {
-    const pool = await this.#open();
+    const pool = await this.#open(this.#timeout);
     this.#isTold = pool.on !== undefined;
     pool.on?.("connect", this.#onConnect);
     return pool;

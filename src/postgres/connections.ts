@@ -18,7 +18,7 @@ export class Connections {
    *   an empty payload after each new connection but the first: what was told before is lost
    */
   constructor(
-    open: () => Promise<PoolLike>,
+    open: (timeout: number) => Promise<PoolLike>,
     isOwn: boolean,
     timeout: number,
     listening: Listening | undefined,

@@ -13,12 +13,13 @@ export interface DatabaseOptions {
 }
 
 /**
- * How the database is reached.
+ * How the database is reached. `open` makes the pool, or gives the program's. A pool that is made ends a connection on which the
+ * database says nothing for `timeout` ms: it could not be ended before, and would keep the process alive.
  *
  * @throws {HandoverError} `ERR_OPTION`
  */
 export function readDatabase({ pool, client, url }: DatabaseOptions): {
-  open: () => Promise<PoolLike>;
+  open: (timeout: number) => Promise<PoolLike>;
   isOwn: boolean;
 } {
   const given = Object.entries({ pool, client, url }).filter(([, value]) => value !== undefined);
@@ -39,8 +40,9 @@ export function readDatabase({ pool, client, url }: DatabaseOptions): {
   const own = client ?? { connectionString: url };
   return {
     isOwn: true,
-    open: async () => {
-      const made = new (await loadPool())({ max: OWN_CONNECTIONS, application_name: "handover", ...own });
+    open: async (connectionTimeoutMillis) => {
+      const settings = { max: OWN_CONNECTIONS, application_name: "handover", connectionTimeoutMillis };
+      const made = new (await loadPool())({ ...settings, ...own });
       // An idle connection that ends emits an error: the next question makes another one.
       made.on("error", () => {});
       return made;

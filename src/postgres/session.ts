@@ -13,7 +13,7 @@ export interface PostgresSettings {
   readonly lease: number;
   readonly listen: boolean;
   readonly maxBody: number;
-  readonly open: () => Promise<PoolLike>;
+  readonly open: (timeout: number) => Promise<PoolLike>;
   /** Whether the pool that `open` gives is this engine's. */
   readonly isOwn: boolean;
   /** Makes the schema; undefined if that is not wished. */
@@ -39,7 +39,7 @@ export class Session {
       else if (payload.startsWith(seat())) wake(ownWake(payload));
       else if (WAKES.has(payload)) wake(payload as Wake);
     };
-    const timeout = Math.min(LONGEST_ANSWER, lease / 3);
+    const timeout = Math.min(LONGEST_ANSWER, Math.floor(lease / 3));
     const connections = new Connections(
       open,
       isOwn,

@@ -1,3 +1,5 @@
+import { once } from "node:events";
+import { createServer, type AddressInfo, type Socket } from "node:net";
 import { Pool } from "pg";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import {
@@ -214,6 +216,26 @@ describe("the connection", () => {
     await check(user("locked", "right"));
     await server.authenticate();
     await server.query("drop role locked");
+  });
+
+  test("a database that says nothing on its connections is refused, and none of them is left", async () => {
+    const open = new Set<Socket>();
+    const silent = createServer((socket) => {
+      open.add(socket);
+      socket.on("error", () => {}).on("close", () => open.delete(socket));
+      // Else it would not see the end.
+      socket.resume();
+    });
+    await once(silent.listen(0, "127.0.0.1"), "listening");
+    onTestFinished(() => void silent.close());
+    const { port } = silent.address() as AddressInfo;
+    const url = `postgres://postgres@127.0.0.1:${port}/postgres`;
+    const use = postgres({ service: "silent", url, lease: 1_000 });
+    await expect(check(use)).rejects.toMatchObject({
+      code: "ERR_EXCHANGE",
+      message: "PostgreSQL cannot be asked: no connection in 333 ms",
+    });
+    await expect.poll(() => open.size).toBe(0);
   });
 
   test("a host that enters while another one does is known to that at once, and not only with its next beat", async () => {
