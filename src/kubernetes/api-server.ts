@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import type { IncomingMessage } from "node:http";
 import { Agent, request } from "node:https";
 import { join } from "node:path";
-import { HandoverError, reasonOf } from "../errors.js";
+import { codeOf, HandoverError, reasonOf } from "../errors.js";
 
 /** An answer of the API server. */
 interface ApiAnswer<T> {
@@ -54,6 +54,7 @@ export class ApiServer {
       answer = JSON.parse(text) as T;
     } catch (error) {
       if (signal.aborted) this.dropIdle();
+      if (error instanceof HandoverError) throw error;
       throw signal.aborted ? away(`no answer in ${this.#timeout} ms`) : away(reasonOf(error), error);
     }
     if (status < 300 || expected.includes(status)) return { status, body: answer };
@@ -126,8 +127,14 @@ export class ApiServer {
     });
   }
 
+  /** @throws {HandoverError} `ERR_EXCHANGE` */
   async #read(name: string): Promise<string> {
-    return (await readFile(join(this.#directory, name), "utf8")).trim();
+    try {
+      return (await readFile(join(this.#directory, name), "utf8")).trim();
+    } catch (error) {
+      const hint = codeOf(error, "ERR_INTERNAL") === "ENOENT" ? "; is this process in a pod?" : "";
+      throw away(`its service account cannot be read: ${reasonOf(error)}${hint}`, error);
+    }
   }
 }
 

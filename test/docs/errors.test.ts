@@ -131,6 +131,8 @@ const ELSEWHERE = new RegExp(
     "the predecessor\\)$",
     // test/hosts/ provokes those of several hosts.
     "PostgreSQL cannot be",
+    "service account cannot be read",
+    "start unit .* not ready yet",
     "changes all the time",
     "the lease of this process",
     "on web-2 has it",

@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { FencingTokens } from "../../dist/exchange/fencing.js";
 import type { Hosts } from "../../dist/exchange/hosts.js";
@@ -29,7 +30,7 @@ async function cluster(): Promise<Cluster> {
 }
 
 /** A process of the service without the rest of it. */
-async function join(api: KubernetesStandIn, lease = 60_000): Promise<Hosts> {
+async function joinPod(api: KubernetesStandIn, lease = 60_000): Promise<Hosts> {
   const exchange = kubernetesLease({ service: "chat", serviceAccount: api.serviceAccount, lease });
   const hosts = exchange.join({
     self: { generation: 0, pid: 1 },
@@ -134,7 +135,7 @@ describe("a role over Leases of Kubernetes (a stand-in of its API server)", () =
         spec: { ...spec, renewTime },
       });
     renew("2000-01-01T00:00:00.000000Z");
-    const hosts = await join(api, 6_000);
+    const hosts = await joinPod(api, 6_000);
     const before = api.lists;
     // Two lists come later than the Lease would be over.
     while (api.lists < before + 2) {
@@ -150,7 +151,7 @@ describe("a role over Leases of Kubernetes (a stand-in of its API server)", () =
 
   test("of twenty processes that ask for a role at the same time one has it", async () => {
     const { api } = await cluster();
-    const all = await Promise.all(Array.from({ length: 20 }, async () => join(api)));
+    const all = await Promise.all(Array.from({ length: 20 }, async () => joinPod(api)));
     const fences = await Promise.all(all.map(async (hosts) => hosts.roles.acquire("cron")));
     expect(fences.filter((fence) => fence !== undefined)).toHaveLength(1);
     expect(api.writes.filter((write) => write.endsWith("201"))).toHaveLength(1);
@@ -160,7 +161,7 @@ describe("a role over Leases of Kubernetes (a stand-in of its API server)", () =
     const { api, pod } = await cluster();
     const a = await pod({ lease: 6_000 });
     const first = await a.says("acquired");
-    const other = await join(api, 6_000);
+    const other = await joinPod(api, 6_000);
     api.remove(CRON);
     expect(await other.roles.acquire("cron")).toBeUndefined();
     await a.says("released");
@@ -182,7 +183,7 @@ describe("a role over Leases of Kubernetes (a stand-in of its API server)", () =
   test("a Lease of the same name that another program has made is left alone", async () => {
     const { api } = await cluster();
     api.put({ metadata: { name: CRON }, spec: { holderIdentity: "", leaseDurationSeconds: 1 } });
-    const hosts = await join(api);
+    const hosts = await joinPod(api);
     await expect(hosts.roles.acquire("cron")).rejects.toMatchObject({
       code: "ERR_EXCHANGE",
       message: expect.stringContaining("is another program's") as string,
@@ -191,7 +192,7 @@ describe("a role over Leases of Kubernetes (a stand-in of its API server)", () =
 
   test("names that are no names of Kubernetes are hashed, and unlike each other", async () => {
     const { api } = await cluster();
-    const hosts = await join(api);
+    const hosts = await joinPod(api);
     for (const name of ["Größe", "a.b", "x".repeat(200), "cron"])
       expect(await hosts.roles.acquire(name)).toBeGreaterThan(0);
     expect(
@@ -233,6 +234,17 @@ describe("what kubernetesLease() refuses", () => {
     const service = Service.start("holds-global-role.js", { settings });
     await service.untilNoise(/ERR_EXCHANGE/);
     expect(service.noise).toMatch(/KUBERNETES_SERVICE_HOST is not set: this process is not in a pod/);
+  });
+
+  test("a process on a machine without the files of a service account is told so", async () => {
+    const serviceAccount = join(temporaryDirectory(), "none");
+    const settings = { directory: temporaryDirectory(), lease: { service: "chat", serviceAccount } };
+    const service = Service.start("holds-global-role.js", { settings });
+    await service.untilNoise(/ERR_EXCHANGE/);
+    expect(service.noise).toContain(
+      "HandoverError: Kubernetes cannot be asked: its service account cannot be read: ENOENT",
+    );
+    expect(service.noise).toContain("is this process in a pod?");
   });
 
   test.each([
