@@ -291,12 +291,20 @@ export function assertAcceptsNew(state: State, doing: string): void {
   if (busy !== undefined) throw stateError(busy, doing);
 }
 
-/** @throws {HandoverError} for work that, started now, would run in both this process and its predecessor */
-export function assertMayRun(state: State, hasPredecessor: boolean, doing: string): void {
+/**
+ * @param needsHosts whether the other hosts are asked, among which this process is not before it accepts
+ * @throws {HandoverError} for work that, started now, would run in both this process and its predecessor
+ */
+export function assertMayRun(
+  state: State,
+  hasPredecessor: boolean,
+  needsHosts: boolean,
+  doing: string,
+): void {
   if (state.name === "upgrading") return;
   assertAcceptsNew(state, doing);
   const isWaiting = state.name === "starting" || state.name === "announced";
-  if (isWaiting && hasPredecessor) throw stateError("ERR_NOT_READY", doing);
+  if (isWaiting && (hasPredecessor || needsHosts)) throw stateError("ERR_NOT_READY", doing);
 }
 
 /** The error for a request that the state of this process does not allow. */

@@ -107,7 +107,8 @@ export function createContext(settings: Settings, env: Env, owner: ContextOwner)
     hosts,
     predecessors: () => predecessors.alive.map((one) => one.exchange),
     isLeaving: () => acceptPhase(owner.state()) === "stopped",
-    assertMayRun: (doing) => assertMayRun(owner.state(), parentPid() !== undefined, doing),
+    assertMayRun: (doing, needsHosts) =>
+      assertMayRun(owner.state(), parentPid() !== undefined, needsHosts, doing),
   });
   return {
     ...owner,

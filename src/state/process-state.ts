@@ -27,7 +27,7 @@ interface StateHost {
   /** Whether this process was replaced or stopped. Its drain may begin later, when the successor has acknowledged. */
   readonly isLeaving: () => boolean;
   /** @throws {HandoverError} where no unit can be started yet, or any longer */
-  readonly assertMayRun: (doing: string) => void;
+  readonly assertMayRun: (doing: string, needsHosts: boolean) => void;
 }
 
 /** The state that a process holds in memory: its slots, units and roles. Slots and units read its drain here. */

@@ -76,7 +76,7 @@ export class UnitRegistry implements Units<unknown, unknown> {
     requireStateName("the id of a unit", id);
     const doing = `start ${this.#subject(id)}`;
     if (this.#units.findRunning(id) === undefined) {
-      this.#host.assertMayRun(doing);
+      this.#host.assertMayRun(doing, this.#hosts !== undefined);
       await this.#taker.awaitArrival(id, doing);
     }
     const { unitTimeout } = this.#kind.drainSettings;
@@ -84,7 +84,7 @@ export class UnitRegistry implements Units<unknown, unknown> {
       throw new HandoverError("ERR_UNIT", `cannot ${doing}: recover() took more than ${unitTimeout} ms`);
     const running = this.#units.findRunning(id);
     if (running !== undefined) return running.started;
-    this.#host.assertMayRun(doing);
+    this.#host.assertMayRun(doing, this.#hosts !== undefined);
     const claims = this.#claims;
     if (claims === undefined) return this.#units.begin(id, initial, this.#host.fences.next()).started;
     if (claims.isPending(id)) {
@@ -92,7 +92,7 @@ export class UnitRegistry implements Units<unknown, unknown> {
       return this.start(id, initial);
     }
     const unit = await claims.begin(id, unitTimeout, doing, (fence) => {
-      this.#host.assertMayRun(doing);
+      this.#host.assertMayRun(doing, this.#hosts !== undefined);
       // Meanwhile it may have come as the unit of a host that has died.
       const recovered = this.#units.findRunning(id);
       recovered?.own(fence);

@@ -13,7 +13,7 @@ export interface Units<State, Unit> {
    * The unit of this name: the one that runs here, else the one that arrives from a predecessor, else a new one with the
    * state `initial`.
    *
-   * @throws {HandoverError} `ERR_NOT_READY` in a successor that does not accept yet; `ERR_ALREADY_UPGRADED` and
+   * @throws {HandoverError} `ERR_NOT_READY` in a successor that does not accept yet, and of units of all hosts in any process; `ERR_ALREADY_UPGRADED` and
    *   `ERR_STOPPED` in a process that drains; `ERR_ELSEWHERE` if another worker has the unit, which is the error's `owner`;
    *   `ERR_UNIT` if a predecessor does not release the unit in time, or the supervisor does not answer. And the exception of
    *   `run`
@@ -45,7 +45,7 @@ export interface UnitHost {
   /** The exchanges to the predecessors that live. */
   readonly predecessors: () => readonly Exchange[];
   /** @throws {HandoverError} where no unit can be started yet, or any longer */
-  readonly assertMayRun: (doing: string) => void;
+  readonly assertMayRun: (doing: string, needsHosts: boolean) => void;
   /** The drain of the process, until a rollback. */
   readonly drainContext: DrainContext | undefined;
 }
