@@ -3,7 +3,15 @@ import { isAbsolute, join, resolve } from "node:path";
 import { HandoverError, reasonOf } from "./errors.js";
 import type { HostExchange } from "./exchange/hosts.js";
 import { MAX_FDS } from "./platform/native.js";
-import { flag, integer, milliseconds, refuseUnknown, text, wrongOption } from "./util/validation.js";
+import {
+  flag,
+  integer,
+  milliseconds,
+  refuseUnknown,
+  text,
+  WrongOption,
+  wrongOption,
+} from "./util/validation.js";
 
 /** Options of `new Upgrader()`. Times are in milliseconds. */
 export interface UpgraderOptions {
@@ -181,15 +189,20 @@ const KNOWN = [
  *
  * @throws {HandoverError} `ERR_OPTION`
  */
-export function path(name: string, value: unknown, directory: string): string | undefined {
+export function path(
+  name: string,
+  value: unknown,
+  directory: string,
+  expected = "a path",
+): string | undefined {
   if (value === undefined) return undefined;
   if (typeof value === "string" && value !== "" && !value.includes("\0")) return resolve(directory, value);
-  throw wrongOption(name, "a path", value);
+  throw wrongOption(name, expected, value);
 }
 
 function readCompileCache(value: unknown, directory: string): string | undefined {
-  if (typeof value !== "boolean") return path("compileCache", value, directory);
-  if (!value) return undefined;
+  if (value === false) return undefined;
+  if (value !== true) return path("compileCache", value, directory, "true, false or a path");
   const { XDG_CACHE_HOME: given } = process.env;
   const caches = given !== undefined && isAbsolute(given) ? given : join(homedir(), ".cache");
   return join(caches, "handover");
@@ -206,7 +219,8 @@ function isHostExchange(value: unknown): value is HostExchange {
 
 function readExchange(value: unknown): HostExchange | undefined {
   if (value === undefined || isHostExchange(value)) return value;
-  throw wrongOption("exchange", "what postgres() or kubernetesLease() returns", value);
+  // It is not repeated, as it may have a password.
+  throw new WrongOption("exchange", "must be what postgres(), etcd() or kubernetesLease() returns");
 }
 
 /** @throws {HandoverError} `ERR_OPTION` */

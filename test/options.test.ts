@@ -73,6 +73,12 @@ test.each<[object, string | RegExp]>([
     { upgradeTimeout: value },
     `${time("upgradeTimeout", 1)}, not ${inspect(value)}`,
   ]),
+  [{ compileCache: 5 }, 'the option "compileCache" must be true, false or a path, not 5'],
+  // Nothing of the value, which may have a password.
+  [
+    { exchange: { url: "postgres://chat:secret@127.0.0.1/chat" } },
+    /^the option "exchange" must be what postgres\(\), etcd\(\) or kubernetesLease\(\) returns$/,
+  ],
   [{ signals: null }, 'the option "signals" takes an object of options, not null'],
   [{ spawn: null }, 'the option "spawn" takes an object of options, not null'],
   [{ signals: { upgrade: null } }, /that can be caught, not null$/],
