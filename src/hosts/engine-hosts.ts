@@ -56,7 +56,9 @@ export class EngineHosts extends RoleHosts implements StateHosts, Exchange {
   }
 
   override async leave(hasPredecessor = false): Promise<void> {
-    if (this.seat.state === "held" && !this.isAway) await withTimeout(LAST_WORD, this.directory.flush());
+    const parts = [this.directory, this.#outbox];
+    if (this.seat.state === "held" && !this.isAway)
+      await withTimeout(LAST_WORD, Promise.all(parts.map(async (part) => part.flush())));
     for (const part of [this.#outbox, this.#inbox, this.directory]) part.stop();
     await super.leave(hasPredecessor);
   }

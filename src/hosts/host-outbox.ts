@@ -133,8 +133,15 @@ export class HostOutbox {
     }
   }
 
+  /** Resolves when all that its owner wants back, or leaves behind, is back, taken or parked. */
+  async flush(): Promise<void> {
+    const wanted = [...this.#pending.values(), ...this.#unsent].filter(({ wish }) => wish !== "none");
+    await Promise.all(wanted.map(({ settled }) => settled));
+  }
+
   stop(): void {
     this.#looking.stop();
+    this.#lose();
   }
 
   #whyNot({ kind, label, fds, body, ttl }: Parcel): Refusal | undefined {

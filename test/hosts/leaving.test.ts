@@ -1,10 +1,11 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { DrainContext } from "../../dist/exchange/drain-context.js";
 import { FencingTokens } from "../../dist/exchange/fencing.js";
 import { deferred } from "../../dist/util/deferred.js";
 import { Actor } from "../support/actor.js";
 import { ENGINES, startEngine, type EngineServer } from "../support/engines.js";
 import { parcel } from "../support/exchange-suite.js";
-import { joinHosts, type Host } from "../support/hosts.js";
+import { joinHosts, stateOf, type Host } from "../support/hosts.js";
 import { KillingProxy, READY } from "../support/killing-proxy.js";
 import { openPair } from "../support/local-pair.js";
 import { StallingProxy } from "../support/stalling-proxy.js";
@@ -26,11 +27,65 @@ const entering = (service: string): { asked: string; answered: string | Buffer }
     ? { asked: "insert into handover.seat", answered: READY }
     : { asked: base64(`/handover/${service}/known/`), answered: "succeeded" };
 
+const offers = async (service: string): Promise<unknown[]> =>
+  (await server.rows(service)).filter(({ what }) => what === "offer");
+
+/** A process drains that has a value for another host. `end` is the drain's deadline. */
+async function drainSlot(host: Host): Promise<{ end: () => void; outcome: Promise<unknown> }> {
+  const state = stateOf(host);
+  const counter = state.slot<number>("counter", { scope: "global", version: 1 });
+  await expect.poll(() => host.hosts.exchange.peers("slot", "counter")).toHaveLength(1);
+  const outcome = counter.initiate(7, { timeout: 60_000 });
+  const hosts = { exchange: host.hosts.exchange, isSeatShared: Promise.resolve(false) };
+  const context = new DrainContext(undefined, Promise.resolve(true), 60_000, hosts);
+  const end = (): void => context.end();
+  onTestFinished(end);
+  state.beginDrain(context);
+  void state.drain(context, Promise.resolve());
+  return { end, outcome };
+}
+
 describe.each(ENGINES)("over %s", (engine) => {
   beforeAll(async () => {
     server = await startEngine(engine);
   });
   afterAll(async () => server.remove());
+
+  test("a value that another host takes as the drain ends is not said to be withdrawn", async () => {
+    const service = nextService();
+    const proxy = await StallingProxy.start(server.port);
+    onTestFinished(() => proxy.close());
+    const a = joinHosts(server.exchange({ service, at: proxy.port, lease: 60_000 }));
+    const b = joinHosts(server.exchange({ service, lease: 60_000 }));
+    const taking = deferred<void>();
+    let isTaking = false;
+    b.hosts.exchange.subscribe("slot", "counter", async () => {
+      isTaking = true;
+      await taking.promise;
+      return "taken" as const;
+    });
+    const { end, outcome } = await drainSlot(a);
+    await expect.poll(() => isTaking).toBe(true);
+    proxy.stall();
+    end();
+    const claimed = await offers(service);
+    taking.resolve();
+    await expect.poll(async () => offers(service)).not.toEqual(claimed);
+    proxy.goOn();
+    expect(await outcome).toEqual({ how: "taken", by: b.name() });
+  });
+
+  test("what a process has on offer when it has left is lost to it, as another host may take it", async () => {
+    const service = nextService();
+    const join = (): Host => joinHosts(server.exchange({ service, lease: 60_000 }));
+    const [a, b] = [join(), join()];
+    b.hosts.exchange.subscribe("slot", "counter", () => "taken", { room: () => 0 });
+    await expect.poll(() => a.hosts.exchange.peers("slot", "counter")).toHaveLength(1);
+    const [offered] = a.hosts.exchange.offer([parcel("1", { kind: "slot", label: "counter" })]);
+    await expect.poll(async () => offers(service)).toHaveLength(1);
+    await a.hosts.leave();
+    expect(await offered!.settled).toEqual({ how: "lost" });
+  });
 
   test("a process that leaves before it has been told that it has a seat leaves none behind", async () => {
     const service = nextService();
@@ -110,12 +165,10 @@ describe.each(ENGINES)("over %s", (engine) => {
     await expect.poll(() => a.hosts.exchange.peers("slot", "counter")).toHaveLength(1);
     const slot = { kind: "slot", label: "counter" };
     a.hosts.exchange.offer([parcel("1", slot), parcel("2", { ...slot, ttl: 600_000 })]);
-    const offers = async (): Promise<unknown[]> =>
-      (await server.rows(service)).filter(({ what }) => what === "offer");
-    await expect.poll(offers).toHaveLength(2);
+    await expect.poll(async () => offers(service)).toHaveLength(2);
     await server.expire(a.name().seat!);
     await server.forget(service);
-    expect(await offers()).toHaveLength(1);
+    expect(await offers(service)).toHaveLength(1);
     const c = join();
     const taken: string[] = [];
     c.hosts.exchange.subscribe("slot", "counter", ({ id }) => (taken.push(id), "taken"));

@@ -102,10 +102,14 @@ export class PendingSlot {
    * has, or cannot any longer; {@link isOpen} says which.
    */
   takeBack(): Promise<void> | undefined {
-    if (this.#far === undefined) return this.#takingBack;
+    this.#far?.withdraw();
+    return this.#awaitFar();
+  }
+
+  #awaitFar(): Promise<void> | undefined {
     const far = this.#far;
+    if (far === undefined) return this.#takingBack;
     this.#far = undefined;
-    far.withdraw();
     return (this.#takingBack = far.settled.then((settlement) => {
       this.#takingBack = undefined;
       const taken = this.#isOpen ? this.#settle(settlement, false) : undefined;
@@ -144,7 +148,7 @@ export class PendingSlot {
     );
     const settlement = await Promise.race([offered!.settled, context.over]);
     clearTimeout(timer);
-    if (settlement === undefined) return this.#endOffer(offered!, mayPark, context.isRolledBack);
+    if (settlement === undefined) return this.#endOffer(offered!, mayPark, context);
     // It is taken back, with this settlement.
     if (isFar && context.isRolledBack) return undefined;
     if (settlement.how === "refused" && LACKING.has(settlement.code)) return this.#waitForRoom(settlement);
@@ -152,14 +156,17 @@ export class PendingSlot {
   }
 
   /** The drain is over. */
-  async #endOffer(offered: Offered, mayPark: boolean, isRolledBack: boolean): Promise<undefined> {
-    if (mayPark && !isRolledBack) offered.park?.();
-    // What is parked is settled in this turn, unless the exchange has not answered.
-    const how = (await Promise.race([offered.settled, Promise.resolve(undefined)]))?.how;
-    if (how === "parked") return this.#decide({ how, refusals: this.#refusals });
-    // The successor may still take it, unless it is withdrawn.
-    offered.withdraw();
-    if (!isRolledBack) this.withdraw(makeRefusal("ERR_TIMEOUT", "the successor does not answer"));
+  async #endOffer(offered: Offered, mayPark: boolean, context: DrainContext): Promise<undefined> {
+    // The other process may still take it, unless it is withdrawn.
+    if (mayPark && !context.isRolledBack) offered.park?.();
+    else offered.withdraw();
+    if (context.isRolledBack) return undefined;
+    // Another host does not end with the drain: it may take the state until the engine says that this is over.
+    const far = this.#awaitFar();
+    await far;
+    const silent =
+      far === undefined ? "the successor does not answer" : "no other host took it before the drain was over";
+    if (!context.isRolledBack && this.#isOpen) this.withdraw(makeRefusal("ERR_TIMEOUT", silent));
     return undefined;
   }
 
@@ -185,7 +192,10 @@ export class PendingSlot {
   /** Offered to another process the state could have two owners. */
   #fail(): undefined {
     this.#refusals.push(
-      makeRefusal("ERR_CHANNEL", "the channel has failed, and the successor may have taken it"),
+      makeRefusal(
+        "ERR_CHANNEL",
+        "the channel or the lease has failed, and another process may have taken it",
+      ),
     );
     this.#decide({ how: "failed", refusals: this.#refusals });
   }
