@@ -30,6 +30,8 @@ export class HostInbox {
   readonly #open = new Map<number, HostDelivery>();
   /** Taken, and not settled. */
   #taken: number[] = [];
+  /** Those of them that the engine was told, and has not answered. */
+  #settling: readonly number[] = [];
   #refused: Refused[] = [];
   /** Parcels that this process would take later, and when it asks for them, on the clock of `performance.now()`. */
   readonly #postponed = new Map<number, number>();
@@ -90,7 +92,7 @@ export class HostInbox {
    */
   async finish(): Promise<void> {
     this.#isFinishing = true;
-    const taken = new Set(this.#taken);
+    const taken = new Set([...this.#taken, ...this.#settling]);
     for (const [number, delivery] of this.#open) {
       if (taken.has(number)) continue;
       this.#open.delete(number);
@@ -131,6 +133,7 @@ export class HostInbox {
       except: new Set(this.#postponed.keys()),
     };
     let result: StepResult;
+    this.#settling = settle;
     try {
       result = await this.#engine.step(seat, settle, wish);
     } catch (error) {
@@ -141,6 +144,8 @@ export class HostInbox {
         for (const number of settle) this.#retried.add(number);
       }
       throw error;
+    } finally {
+      this.#settling = [];
     }
     if (this.#seat.id !== seat) return false;
     this.#use(settle, result);

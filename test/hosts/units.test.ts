@@ -50,13 +50,19 @@ function program(host: Host, definition: Partial<UnitDefinition<string, string>>
   return { state, rooms, events };
 }
 
-/** Gives the seat of a process to its successor. */
-async function give(from: Host, { host, state }: Program & { host: Host }): Promise<LocalPair> {
+/** Lets a successor wait for the seat of its predecessor. */
+async function awaitSeat(from: Host, { host, state }: Program & { host: Host }): Promise<LocalPair> {
   host.fences.advanceTo(from.fences.last);
   const pair = openPair(undefined, undefined, undefined, () => host.fences.next());
   await host.hosts.check();
   state.subscribeTo(pair.taker);
   await expect.poll(() => pair.owner.peers("seat")).toHaveLength(1);
+  return pair;
+}
+
+/** Gives the seat of a process to its successor. */
+async function give(from: Host, to: Program & { host: Host }): Promise<LocalPair> {
+  const pair = await awaitSeat(from, to);
   expect(await from.hosts.giveTo(pair.owner)).toBe(true);
   return pair;
 }
@@ -95,6 +101,36 @@ test("a unit that the successor cannot run stays the unit of its seat, and no ot
   await expect.poll(() => next.events).toEqual(["run x"]);
   expect(await b.hosts.directory.where("room", "x")).toMatchObject({ seat: a.name().seat });
   expect(await other.hosts.directory.own("room", ["x"])).toMatchObject([{ owner: { seat: a.name().seat } }]);
+});
+
+test("a unit that has arrived as its process is replaced moves on, though the database has not answered yet that it has", async () => {
+  const { service, join } = newService();
+  const [owner, a, b] = [join(), join(), join(pending)];
+  const first = program(owner);
+  await first.rooms.start("x", "state");
+  const mayRun = deferred<void>();
+  const run = async (id: string, room: string): Promise<string> => {
+    old.events.push(`run ${id} ${room}`);
+    await mayRun.promise;
+    return room;
+  };
+  const old: Program = program(a, { run });
+  const next = program(b);
+  await expect.poll(() => owner.hosts.exchange.peers("unit", "room")).toHaveLength(1);
+  drain(owner, first);
+  await expect.poll(() => old.events).toEqual(["run x state"]);
+  const pair = await awaitSeat(a, { ...next, host: b });
+  const release = await server.hold("select from handover.unit where service = $1 for update", [service]);
+  mayRun.resolve();
+  const waiting = "select from pg_stat_activity where wait_event_type = 'Lock'";
+  await expect.poll(() => server.query(waiting)).toHaveLength(1);
+  const giving = a.hosts.giveTo(pair.owner);
+  await release();
+  expect(await giving).toBe(true);
+  drain(a, old, pair);
+  await expect.poll(() => next.events).toEqual(["run x state"]);
+  expect(first.events).toEqual(["run x state"]);
+  expect(await b.hosts.directory.where("room", "x")).toMatchObject({ seat: a.name().seat });
 });
 
 test("units are stopped in time if the successor does not say whether it has the seat", async () => {
