@@ -100,6 +100,11 @@ export class DrainContext {
     return new Route(hosts.exchange, true, kind, label);
   }
 
+  /** The way to other hosts for what the successor has refused, as it was told to stop; undefined if there are no hosts. */
+  hostsRoute(kind: string, label: string): Route | undefined {
+    return this.#hosts && new Route(this.#hosts.exchange, true, kind, label);
+  }
+
   /** Resolves when a rollback is impossible, or the drain is over. */
   async rollbackImpossible(): Promise<void> {
     await Promise.race([this.confirmed, this.over]);

@@ -133,6 +133,26 @@ test("a unit that has arrived as its process is replaced moves on, though the da
   expect(await b.hosts.directory.where("room", "x")).toMatchObject({ seat: a.name().seat });
 });
 
+test("units that a successor refuses, as it is told to stop, move to another host", async () => {
+  const { join } = newService();
+  const [a, b, other] = [join(), join(pending), join()];
+  const old = program(a);
+  await old.rooms.start("x", "state");
+  const next = program(b);
+  const elsewhere = program(other);
+  const pair = await give(a, { ...next, host: b });
+  await expect.poll(() => a.hosts.exchange.peers("unit", "room")).toHaveLength(1);
+  drain(b, next);
+  const hosts = { exchange: a.hosts.exchange, isSeatShared: Promise.resolve(true) };
+  const context = new DrainContext(pair.owner, Promise.resolve(true), 60_000, hosts);
+  onTestFinished(() => context.end());
+  old.state.beginDrain(context);
+  const reports = await old.state.drain(context, Promise.resolve());
+  expect(reports).toMatchObject({ room: { moved: 1, stopped: 0, failures: {} } });
+  expect(elsewhere.events).toEqual(["run x state"]);
+  expect(old.events).toEqual(["run x state"]);
+});
+
 test("units are stopped in time if the successor does not say whether it has the seat", async () => {
   const { join } = newService();
   const a = join();

@@ -27,6 +27,8 @@ export class UnitDrain {
   #isStopTime = false;
   /** The end of the move, on the clock of `performance.now()`. */
   #moveEnd = 0;
+  /** Units of all hosts that the successor has refused, as it was told to stop. */
+  #leftBehind: Unit[] = [];
   /** Failures in a row. */
   #failuresInRow = 0;
 
@@ -65,7 +67,7 @@ export class UnitDrain {
     const { concurrency = this.#route.exchange?.window ?? 1 } = this.#settings;
     do {
       await Promise.all(Array.from({ length: concurrency }, async () => this.#moveSome()));
-    } while (await this.#takeBack());
+    } while ((await this.#takeBack()) || this.#turnToHosts());
     if (!this.#context.isRolledBack) await this.#endRest();
     return { ...this.#report, ms: Math.round(performance.now() - start) };
   }
@@ -128,7 +130,8 @@ export class UnitDrain {
       this.#requeue(unit);
       // An offer for which there were no descriptors comes back at once. The next one would keep the event loop busy.
       await turn();
-    } else {
+    } else if (result.code === "ERR_STOPPED" && this.#mayTurn) this.#leftBehind.push(unit);
+    else {
       this.#failuresInRow++;
       this.#count(result.code);
     }
@@ -141,6 +144,25 @@ export class UnitDrain {
       timeout: this.#settings.unitTimeout,
       stopTime: this.#stopTime,
     };
+  }
+
+  get #mayTurn(): boolean {
+    return this.#kind.scope === "global" && !this.#route.isGlobal && this.#toHosts !== undefined;
+  }
+
+  get #toHosts(): Route | undefined {
+    return this.#context.hostsRoute(UNIT_KIND, this.#kind.name);
+  }
+
+  /** A service that is told to stop in an upgrade: what the successor has goes to other hosts, and so does what it has not. */
+  #turnToHosts(): boolean {
+    const units = this.#leftBehind;
+    if (units.length === 0 || this.#context.isRolledBack) return false;
+    this.#leftBehind = [];
+    this.#route = this.#toHosts!;
+    this.#report.peers = this.#route.peers.length;
+    for (const unit of units) this.#requeue(unit);
+    return true;
   }
 
   #requeue(unit: Unit): void {
