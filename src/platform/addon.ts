@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { HandoverError, reasonOf } from "../errors.js";
-import { findPackage, OWN_DIRECTORY } from "./installation.js";
+import { findOwnPackage, OWN_DIRECTORY } from "./installation.js";
 import { quoteForShell } from "./shell.js";
 
 /**
@@ -30,7 +30,7 @@ export function loadAddon(): object {
   throw new HandoverError(
     "ERR_NOT_SUPPORTED",
     `cannot load the addon for ${process.platform}-${process.arch} from ${places.join(" or ")}${whyUnreadable(failures)}; ` +
-      `to build it, with python3, make and g++: ${buildCommand(findPackage(OWN_DIRECTORY) ?? "node_modules/handover")}`,
+      `to build it, with python3, make and g++: ${buildCommand(findOwnPackage() ?? "node_modules/handover")}`,
     { cause: new AggregateError(failures) },
   );
 }
@@ -45,7 +45,7 @@ function whyUnreadable(failures: readonly unknown[]): string {
 function addonPlaces(): string[] {
   const { HANDOVER_ADDON } = process.env;
   if (HANDOVER_ADDON) return [resolve(HANDOVER_ADDON)];
-  const root = findPackage(OWN_DIRECTORY);
+  const root = findOwnPackage();
   return [join(OWN_DIRECTORY, ADDON), ...(root === undefined ? [] : packagedAddons(root))];
 }
 

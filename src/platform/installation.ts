@@ -23,9 +23,18 @@ function isHandover(root: string): boolean {
   return text !== undefined && (/^\{\s*"name":\s*"handover",/.test(text) || parse(text)?.name === "handover");
 }
 
+/** The package that this code belongs to, or finds if a program was bundled with it; undefined if there is none. */
+export function findOwnPackage(): string | undefined {
+  // Where its files are is known: the search takes longer than the loading of the addon.
+  const [, root] = /^(.+)\/dist\/(?:bundle(?:\/cli)?|platform)$/.exec(OWN_DIRECTORY) ?? [];
+  return root !== undefined && existsSync(join(root, "native", "addon.cc"))
+    ? root
+    : findPackage(OWN_DIRECTORY);
+}
+
 /** The package that has the command `handover` which runs here. */
 export function ownPackage(): string {
-  return findPackage(OWN_DIRECTORY)!;
+  return findOwnPackage()!;
 }
 
 interface Manifest {

@@ -47,6 +47,22 @@ test("handover status loads no module of Node but vm, and the network only witho
   expect(readFileSync(output, "utf8").match(/there is no such socket/g)).toHaveLength(2);
 });
 
+test("handover status finds the addon of its package without a search for the package", () => {
+  const program = `
+    const fs = require("node:fs");
+    const asked = [];
+    for (const name of ["existsSync", "readFileSync"]) {
+      const original = fs[name];
+      fs[name] = (path, ...rest) => (asked.push(String(path)), original(path, ...rest));
+    }
+    require("./dist/bundle/cli/main.js")
+      .main(["status", "--control", "no/such/socket"])
+      .then(() => console.log(asked.join("\\n")));`;
+  const asked = execFileSync(process.execPath, ["-e", program], { stdio: "pipe" }).toString().split("\n");
+  expect(asked).toContain(resolve("build/Release/handover.node"));
+  expect(asked.filter((path) => path.endsWith("package.json"))).toEqual([]);
+});
+
 // The search finds every service of the user, those of other tests too: a sandbox has none.
 test.skipIf(Sandbox.missing)(
   `handover status looks for the only service without a module for networks, and removes the socket of a dead one${Sandbox.why}`,
