@@ -11,8 +11,6 @@ if (process.env.HANDOVER_STATE !== undefined) {
     process.on(name, early.listen);
 }
 
-const { main } = require("../dist/bundle/cli/main.js");
+const { main, end } = require("../dist/bundle/cli/main.js");
 
-void main(process.argv.slice(2)).then((code) => {
-  process.exitCode = code;
-});
+void main(process.argv.slice(2)).then(end);

@@ -31,6 +31,11 @@ class StandardStream {
     return stream.isTTY ? stream : undefined;
   }
 
+  /** Whether nothing is left to write. */
+  get isDone(): boolean {
+    return this.#stream === undefined;
+  }
+
   /** Calls `listener` when nothing more can be written: no process reads it any longer. */
   onBroken(listener: () => void): void {
     this.#onBroken = listener;

@@ -1,5 +1,6 @@
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
+import { writeFileSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -79,6 +80,19 @@ describe.each([
       "it is not a socket\n",
     ]);
   });
+});
+
+test("the command exits as soon as it has written everything itself, and else when Node's streams have", () => {
+  const directory = temporaryDirectory();
+  const preloaded = join(directory, "says-before-exit.cjs");
+  writeFileSync(preloaded, 'process.on("beforeExit", () => require("node:fs").writeSync(1, "by itself"));');
+  const run = (env: NodeJS.ProcessEnv): [number | null, string] => {
+    const words = ["--require", preloaded, PROGRAM, "status", "--control", join(directory, "none")];
+    const { status, stdout } = spawnSync(process.execPath, words, { env: { ...process.env, ...env } });
+    return [status, stdout.toString()];
+  };
+  expect(run({})).toEqual([1, ""]);
+  expect(run(WITHOUT_ADDON)).toEqual([1, "by itself"]);
 });
 
 /** Starts the command. Nothing of its output is read before the test does. */
