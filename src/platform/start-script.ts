@@ -35,7 +35,7 @@ export function scriptsIn(directory: string): Run {
  * @param cachedData compiled code; V8 rejects that of another version of V8, or for other flags, and compiles the text
  */
 export function readScript(path: string, filename: string, cachedData?: Buffer): Script {
-  return new Script(readFileSync(path, "latin1"), { filename, ...(cachedData && { cachedData }) });
+  return new Script(readFileSync(path, "utf8"), { filename, ...(cachedData && { cachedData }) });
 }
 
 /** Where the package has the compiled code of a script for this version of Node. */
