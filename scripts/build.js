@@ -129,6 +129,7 @@ function withScripts(outputFiles, loader) {
   // On as many lines, for the source map.
   const lines = statement.replaceAll(/[^\n]/g, "");
   const needed = given.replaceAll("\n", "").replaceAll(" as ", ":");
+  const exported = splitExports(files.get("index.js"))[1].map(([, name]) => name);
   const later = addScript(
     "later",
     `const{${needed}}=$given;${lines}${laterBody.slice(statement.length)}return{${members(laterNames)}}`,
@@ -137,21 +138,22 @@ function withScripts(outputFiles, loader) {
   for (const name of ["later.js", "later.js.map"]) files.delete(name);
   const start = addScript(
     "start",
-    `${body}const $shared={${members(shared)}};function runLater(){return $given("${later}",$shared)}return $shared`,
+    // An object with all members takes long to make: what no program imports is in one that only other files need.
+    `${body}function $shared(){return{${members(shared)}}}function runLater(){return $given("${later}",$shared())}` +
+      `return{${members(shared.filter(([, name]) => exported.includes(name)))},$shared}`,
     chunk,
   );
   const internals = 'Symbol.for("handover.internals")';
   const [run] = splitExports(loader);
-  const [, entry] = splitExports(files.get("index.js"));
   files.set(
     "index.js",
     `${run}const runScript=scriptsBeside(import.meta.url);const start=runScript("${start}",runScript);\n` +
-      `Object.defineProperty(start.Upgrader,${internals},{value:start});\n` +
-      `export const{${entry.map(([, name]) => name)}}=start;\n//# sourceMappingURL=index.js.map\n`,
+      `Object.defineProperty(start.Upgrader,${internals},{value:start.$shared});\n` +
+      `export const{${exported}}=start;\n//# sourceMappingURL=index.js.map\n`,
   );
   files.set(
     chunk,
-    `import{Upgrader as owner}from"./index.js";\nexport const{${shared.map(([, name]) => name)}}=owner[${internals}];\n` +
+    `import{Upgrader as owner}from"./index.js";\nexport const{${shared.map(([, name]) => name)}}=owner[${internals}]();\n` +
       `//# sourceMappingURL=${chunk}.map\n`,
   );
   for (const name of ["index.js", chunk]) {
@@ -302,7 +304,10 @@ function entryFiles(later) {
   };
 }
 
-async function bundle(entryPoints, options) {
+/** Defines `takeBuiltin`. */
+const TAKE_BUILTIN = join(sources, "platform", "take-builtin.ts");
+
+async function bundle(entryPoints, { inject = [], ...options }) {
   return build({
     absWorkingDir: root,
     entryPoints,
@@ -313,6 +318,7 @@ async function bundle(entryPoints, options) {
     platform: "node",
     target: "node20.19",
     packages: "external",
+    inject: [TAKE_BUILTIN, ...inject],
     // Without comments and blanks V8 reads a third less. Short lines, as a stack trace without source maps names them.
     minifyWhitespace: true,
     lineLimit: 120,
@@ -348,12 +354,12 @@ const builtinModules = (edit = (_, text) => text) => ({
 });
 const IMPORT_OF_BUILTIN = /^import \{([^}]*)\} from ("node:[^"]+");$/gm;
 
-/** `import { a, type B, c as d } from "node:x";` as `const { a, c: d } = process.getBuiltinModule("node:x");`, on as many lines. */
+/** `import { a, type B, c as d } from "node:x";` as `const { a, c: d } = takeBuiltin("node:x");`, on as many lines. */
 function takeFromNode(text, names, module) {
   const values = names.split(",").map((name) => name.trim());
   const taken = values.filter((name) => name !== "" && !name.startsWith("type "));
   const lines = "\n".repeat(text.split("\n").length - 1);
-  return `const { ${taken.join(", ").replaceAll(" as ", ": ")} } = process.getBuiltinModule(${module});${lines}`;
+  return `const { ${taken.join(", ").replaceAll(" as ", ": ")} } = takeBuiltin(${module});${lines}`;
 }
 
 rmSync(dist, { recursive: true, force: true });
