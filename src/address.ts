@@ -27,7 +27,7 @@ export function nameOf(address: RequestedAddress, isTaken: (name: string) => boo
 /** An address as people write it: `tcp:127.0.0.1:8080`, `tcp:*:80`, `unix:/run/app.sock`, `unix:@abstract`. */
 export function describeAddress(address: RequestedAddress): string {
   if (address.kind === "unix") return `unix:${address.path.replace(/^\0/, "@")}`;
-  const host = isIP(address.host) === 6 ? `[${address.host}]` : address.host;
+  const host = address.host.includes(":") && isIP(address.host) === 6 ? `[${address.host}]` : address.host;
   return `${address.kind}:${host}:${address.port}`;
 }
 

@@ -1,7 +1,7 @@
-import { constants, homedir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
 import { HandoverError, reasonOf } from "./errors.js";
 import type { HostExchange } from "./exchange/hosts.js";
+import { builtins } from "./platform/builtins.js";
 import { MAX_FDS } from "./platform/native.js";
 import {
   flag,
@@ -204,7 +204,7 @@ function readCompileCache(value: unknown, directory: string): string | undefined
   if (value === false) return undefined;
   if (value !== true) return path("compileCache", value, directory, "true, false or a path");
   const { XDG_CACHE_HOME: given } = process.env;
-  const caches = given !== undefined && isAbsolute(given) ? given : join(homedir(), ".cache");
+  const caches = given !== undefined && isAbsolute(given) ? given : join(builtins.os.homedir(), ".cache");
   return join(caches, "handover");
 }
 
@@ -231,13 +231,20 @@ export function readSignals(options: SignalOptions | false): Settings["signals"]
   if (!Array.isArray(stop)) throw wrongOption("signals.stop", "an array of signal names", stop);
   const all: unknown[] = upgrade === false ? [...stop] : [upgrade, ...stop];
   for (const name of all) {
-    if (typeof name !== "string" || !Object.hasOwn(constants.signals, name) || UNCATCHABLE.has(name)) {
+    if (typeof name !== "string" || !isSignal(name) || UNCATCHABLE.has(name)) {
       throw wrongOption("signals", "names of signals that can be caught", name);
     }
   }
   if (new Set(all).size < all.length) throw wrongOption("signals", "different signals", options);
   return { upgrade: upgrade === false ? undefined : upgrade, stop: stop as NodeJS.Signals[] };
 }
+
+/** A start with the default signals does not load `node:os`. */
+function isSignal(name: string): boolean {
+  return DEFAULT_SIGNALS.includes(name) || Object.hasOwn(builtins.os.constants.signals, name);
+}
+
+const DEFAULT_SIGNALS = ["SIGHUP", "SIGTERM", "SIGINT"];
 
 /** A listener for one of these is refused by the kernel, or by Node. */
 const UNCATCHABLE = new Set(["SIGKILL", "SIGSTOP", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGPROF"]);

@@ -11,9 +11,9 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { constants as system } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { HandoverError, reasonOf } from "../errors.js";
+import { builtins } from "../platform/builtins.js";
 import { systemError } from "../platform/native.js";
 
 /**
@@ -105,11 +105,11 @@ export class PidFile {
   #assertReplaceable(): void {
     const file = lstatSync(this.path, { throwIfNoEntry: false });
     if (file === undefined) return;
-    if (file.isDirectory()) throw systemError(-system.errno.EISDIR, "replace", this.path);
+    if (file.isDirectory()) throw systemError(-builtins.os.constants.errno.EISDIR, "replace", this.path);
     const directory = statSync(dirname(this.path));
     const user = process.geteuid?.() ?? 0;
     if ((directory.mode & STICKY) !== 0 && ![0, file.uid, directory.uid].includes(user)) {
-      throw systemError(-system.errno.EPERM, "replace", this.path);
+      throw systemError(-builtins.os.constants.errno.EPERM, "replace", this.path);
     }
   }
 

@@ -37,7 +37,10 @@ if (rest !== NODE_OPTIONS) {
   });
 }`;
 
-const OPTION = `--import=data:text/javascript;handover,${encodeURIComponent(SOURCE.replaceAll(/\n\s*/g, "\n"))}`;
+/** Not encoded at a start, which does not need it. */
+function preloadOption(): string {
+  return `--import=data:text/javascript;handover,${encodeURIComponent(SOURCE.replaceAll(/\n\s*/g, "\n"))}`;
+}
 
 /** That option of any version of this package, and the blank after it. */
 const ANY_OPTION = /--import=data:text\/javascript;handover,\S* ?/;
@@ -45,7 +48,8 @@ const ANY_OPTION = /--import=data:text\/javascript;handover,\S* ?/;
 /** The environment of a successor with the preload. */
 export function withPreload(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   const { NODE_OPTIONS } = env;
-  return { ...env, NODE_OPTIONS: NODE_OPTIONS ? `${OPTION} ${NODE_OPTIONS}` : OPTION };
+  const option = preloadOption();
+  return { ...env, NODE_OPTIONS: NODE_OPTIONS ? `${option} ${NODE_OPTIONS}` : option };
 }
 
 /** The environment without the preload, which `/proc/self/environ` still has. */

@@ -1,6 +1,6 @@
 import { syncBuiltinESMExports } from "node:module";
-import { constants } from "node:os";
 import type { Settings } from "../options.js";
+import { builtins } from "../platform/builtins.js";
 import { signalName } from "../platform/child-process.js";
 import { hasTerminal, isForeground, isSessionEnding } from "./terminal.js";
 
@@ -80,7 +80,7 @@ const SECOND_SIGNAL = 1_000;
 
 /** The kernel ignores a signal that PID 1 sends to itself, so PID 1 exits with 128 plus the signal, as in a shell. */
 function endBySignal(name: NodeJS.Signals): void {
-  if (process.pid === 1) process.exit(128 + constants.signals[name]);
+  if (process.pid === 1) process.exit(128 + builtins.os.constants.signals[name]);
   process.removeAllListeners(name);
   process.kill(process.pid, name);
 }

@@ -1,6 +1,5 @@
 import { unlinkSync } from "node:fs";
 import { isIP } from "node:net";
-import { constants } from "node:os";
 import { builtins } from "../platform/builtins.js";
 import { type RequestedAddress, describeAddress } from "../address.js";
 import { HandoverError } from "../errors.js";
@@ -57,9 +56,14 @@ async function bindHost(
 ): Promise<number> {
   const type = kind === "tcp" ? "stream" : "dgram";
   if (host !== "*") {
+    if (family === undefined) {
+      // isIP() compiles a large regular expression: it is asked only if the system takes the host for no address.
+      const fd = native().bindInet(type, host, port, ipv6Only);
+      if (fd >= 0) return fd;
+    }
     const address = isIP(host) === 0 ? await lookUp(host, family) : host;
     if (family !== undefined && isIP(address) !== family)
-      throw systemError(-constants.errno.EINVAL, "bind", host);
+      throw systemError(-builtins.os.constants.errno.EINVAL, "bind", host);
     return check(native().bindInet(type, address, port, ipv6Only), "bind", host);
   }
   const fd = native().bindInet(type, "::", port, ipv6Only);

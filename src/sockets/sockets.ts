@@ -4,11 +4,10 @@ import type { Server as TlsServer } from "node:tls";
 import type { Tracker } from "../connections/tracker.js";
 import { HandoverError, reasonOf } from "../errors.js";
 import type { acceptPhase } from "../lifecycle.js";
-import { isTlsServer } from "../platform/builtins.js";
+import { builtins, isTlsServer } from "../platform/builtins.js";
 import { datagramOptions, isUnbound } from "../platform/node-internals.js";
 import { native, systemCause, systemError } from "../platform/native.js";
 import { runAll } from "../util/run-all.js";
-import { constants } from "node:os";
 import { takeActivated } from "./systemd-match.js";
 import { HeldDatagram } from "./held-datagram.js";
 import { identify, type Inventory, type InventoryItem } from "./inventory.js";
@@ -222,7 +221,7 @@ export class Sockets {
     const name = request.name ?? nameOf(request.address, (one) => this.#inventory.isTaken(one));
     if (!this.#inventory.isTaken(name)) return name;
     if (request.name !== undefined) throw cannot(request, `the name "${name}" is in use`);
-    const cause = systemError(-constants.errno.EADDRINUSE, "listen on", name);
+    const cause = systemError(-builtins.os.constants.errno.EADDRINUSE, "listen on", name);
     throw cannot(request, "EADDRINUSE (held by this process)", cause);
   }
 

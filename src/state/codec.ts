@@ -29,6 +29,7 @@ export const jsonCodec: Codec = {
   },
   decode(bytes) {
     try {
+      utf8 ??= new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
       return JSON.parse(utf8.decode(bytes));
     } catch (cause) {
       throw new HandoverError("ERR_CODEC", `it is not JSON: ${reasonOf(cause)}`, { cause });
@@ -64,4 +65,5 @@ export const v8Codec: Codec = {
 /** The codec name of a parcel whose body is the program's own bytes. */
 export const BYTES = "bytes";
 
-const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+/** Made at the first use: it loads tables of ICU. */
+let utf8: InstanceType<typeof TextDecoder> | undefined;

@@ -1,5 +1,5 @@
-import { constants } from "node:os";
 import { reasonOf } from "../errors.js";
+import { builtins } from "../platform/builtins.js";
 import { check, native, POLL } from "../platform/native.js";
 
 /** Assignments of sd_notify(3). They are sent as one datagram, which systemd handles as a whole or not at all. */
@@ -61,7 +61,7 @@ function send(path: string, data: Uint8Array, fds: readonly number[], timeout: n
   const fd = check(native().connectUnix("dgram", path), "connect to", on);
   try {
     let sent = native().send(fd, data, fds);
-    if (sent === -constants.errno.EAGAIN && native().poll(fd, POLL.writable, timeout) > 0) {
+    if (sent === -builtins.os.constants.errno.EAGAIN && native().poll(fd, POLL.writable, timeout) > 0) {
       sent = native().send(fd, data, fds);
     }
     check(sent, "notify", on);

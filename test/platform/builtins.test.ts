@@ -11,7 +11,7 @@ import { Sandbox } from "../support/sandbox.js";
 import { temporaryDirectory } from "../support/service.js";
 
 /** Modules that handover needs at every start, beside those that `server.listen()` loads. */
-const NEEDED = ["os", "vm"];
+const NEEDED = ["vm"];
 
 test("a start with handover loads no module of Node that a start does not need", () => {
   const bare = modulesOf(
@@ -25,7 +25,7 @@ test("a start with handover loads no module of Node that a start does not need",
     const listen = async (server) => { await upg.listen(server, 0, "127.0.0.1"); await upg.ready(); };`,
     SERVES,
   );
-  expect(own).toContain("os");
+  expect(own).toContain("vm");
   // What `server.listen()` loads for a program of several processes.
   expect(["cluster", "child_process", "dgram"].filter((name) => own.includes(name))).toEqual([]);
   expect(own.filter((name) => !bare.includes(name) && !NEEDED.includes(name))).toEqual([]);
