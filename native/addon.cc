@@ -290,50 +290,59 @@ Napi::Value ReadinessTakeJs(const CallbackInfo& info) {
   return ArrayOf(info.Env(), fds, count);
 }
 
+template <typename Function>
+void Add(Napi::Object object, const char* name, Function function) {
+  object.Set(name, Napi::Function::New(object.Env(), function, name));
+}
+
+void AddRest(Napi::Object object) {
+  Add(object, "socketpair", PairJs<Socketpair>);
+  Add(object, "streamPair", PairJs<StreamPair>);
+  Add(object, "send", SendJs);
+  Add(object, "receive", ReceiveJs);
+  Add(object, "passCredentials", PassCredentialsJs);
+  Add(object, "poll", PollJs);
+  Add(object, "steer", SteerJs);
+  Add(object, "unsteer", UnsteerJs);
+  Add(object, "connectUnix", ConnectUnixJs);
+  Add(object, "setCloseOnExec", SetCloseOnExecJs);
+  Add(object, "sendBuffer", SendBufferJs);
+  Add(object, "setSendBuffer", SetSendBufferJs);
+  Add(object, "isTerminal", IsTerminalJs);
+  Add(object, "shutdown", ShutdownJs);
+  Add(object, "findListeners", FindListenersJs);
+  Add(object, "vacate", VacateJs);
+  Add(object, "connectionCounters", ConnectionCountersJs);
+  Add(object, "peerCredentials", PeerCredentialsJs);
+  Add(object, "memfdCreate", MemfdCreateJs);
+  Add(object, "memfdSeal", MemfdSealJs);
+  Add(object, "memfdSealed", MemfdSealedJs);
+  Add(object, "spawn", SpawnJs);
+  Add(object, "reap", ReapJs);
+  Add(object, "peekExited", PeekExitedJs);
+  Add(object, "becomeSubreaper", BecomeSubreaperJs);
+  Add(object, "execve", ExecveJs);
+  Add(object, "pidfdOpen", PidfdOpenJs);
+  Add(object, "pidfdKill", PidfdKillJs);
+  Add(object, "readinessCreate", ReadinessCreateJs);
+  Add(object, "readinessAdd", ReadinessAddJs);
+  Add(object, "readinessRemove", ReadinessRemoveJs);
+  Add(object, "readinessTake", ReadinessTakeJs);
+  object.Set("Watcher", Watcher::Define(object.Env()));
+  if (RecordCipher::IsAvailable()) object.Set("RecordCipher", RecordCipher::Define(object.Env()));
+}
+
+// What a start needs. To make all functions would take longer than to load the file.
 Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
-  auto add = [&](const char* name, auto function) {
-    exports.Set(name, Napi::Function::New(env, function, name));
-  };
-  add("socketpair", PairJs<Socketpair>);
-  add("streamPair", PairJs<StreamPair>);
-  add("send", SendJs);
-  add("receive", ReceiveJs);
-  add("passCredentials", PassCredentialsJs);
-  add("poll", PollJs);
-  add("bindInet", BindInetJs);
-  add("steer", SteerJs);
-  add("unsteer", UnsteerJs);
-  add("bindUnix", BindUnixJs);
-  add("connectUnix", ConnectUnixJs);
-  add("listen", ListenJs);
-  add("duplicate", DuplicateJs);
-  add("setCloseOnExec", SetCloseOnExecJs);
-  add("sendBuffer", SendBufferJs);
-  add("setSendBuffer", SetSendBufferJs);
-  add("isTerminal", IsTerminalJs);
-  add("shutdown", ShutdownJs);
-  add("close", CloseJs);
-  add("describe", DescribeJs);
-  add("findListeners", FindListenersJs);
-  add("vacate", VacateJs);
-  add("connectionCounters", ConnectionCountersJs);
-  add("peerCredentials", PeerCredentialsJs);
-  add("memfdCreate", MemfdCreateJs);
-  add("memfdSeal", MemfdSealJs);
-  add("memfdSealed", MemfdSealedJs);
-  add("spawn", SpawnJs);
-  add("reap", ReapJs);
-  add("peekExited", PeekExitedJs);
-  add("becomeSubreaper", BecomeSubreaperJs);
-  add("execve", ExecveJs);
-  add("pidfdOpen", PidfdOpenJs);
-  add("pidfdKill", PidfdKillJs);
-  add("readinessCreate", ReadinessCreateJs);
-  add("readinessAdd", ReadinessAddJs);
-  add("readinessRemove", ReadinessRemoveJs);
-  add("readinessTake", ReadinessTakeJs);
-  exports.Set("Watcher", Watcher::Define(env));
-  if (RecordCipher::IsAvailable()) exports.Set("RecordCipher", RecordCipher::Define(env));
+  Add(exports, "bindInet", BindInetJs);
+  Add(exports, "bindUnix", BindUnixJs);
+  Add(exports, "listen", ListenJs);
+  Add(exports, "duplicate", DuplicateJs);
+  Add(exports, "close", CloseJs);
+  Add(exports, "describe", DescribeJs);
+  exports.Set("addRest", Napi::Function::New(
+                             env, [](const CallbackInfo& info) { AddRest(info.This().As<Napi::Object>()); },
+                             "addRest"));
   return exports;
 }
 

@@ -261,7 +261,23 @@ let loaded: Native | undefined;
 
 /** Loads the addon at its first use, so that importing the package works where it cannot run. */
 export function native(): Native {
-  return (loaded ??= loadAddon() as Native);
+  return (loaded ??= completing(loadAddon() as Loaded));
+}
+
+/** The addon at first: it has the functions that a start needs. */
+interface Loaded extends Native {
+  addRest?(): void;
+}
+
+/** Lets the addon get the rest of its functions when one of them is asked for first: most starts need none. */
+function completing(addon: Loaded): Native {
+  const get = (_: object, name: string | symbol): unknown => {
+    Object.setPrototypeOf(addon, Object.prototype);
+    addon.addRest!();
+    delete addon.addRest;
+    return addon[name as keyof Native];
+  };
+  return Object.setPrototypeOf(addon, new Proxy({}, { get })) as Native;
 }
 
 /**

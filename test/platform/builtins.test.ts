@@ -31,6 +31,15 @@ test("a start with handover loads no module of Node that a start does not need",
   expect(own.filter((name) => !bare.includes(name) && !NEEDED.includes(name))).toEqual([]);
 });
 
+test("a start asks for no more functions of the addon than those that it has at first", () => {
+  const first = ["bindInet", "bindUnix", "listen", "duplicate", "close", "describe"];
+  expect(run(printAddon(""))).toEqual([...first, "addRest"]);
+  // Right after it the process looks for listeners that handover does not know.
+  const all = run(printAddon("await setImmediate();"));
+  expect(all).toEqual(expect.arrayContaining([...first, "findListeners", "spawn", "Watcher"]));
+  expect(all).not.toContain("addRest");
+});
+
 test("handover status loads no module of Node but vm, and the network only without the addon", () => {
   const directory = temporaryDirectory();
   const output = join(directory, "output");
@@ -107,10 +116,33 @@ test("servers of tls, https and http2 with TLS are told from others", () => {
 
 const SERVES = 'import { createServer } from "node:http"; await listen(createServer());';
 
+/** A program that prints the functions that the addon has after its start. */
+function printAddon(end: string): string {
+  return `
+    import { writeSync } from "node:fs";
+    import { createServer } from "node:http";
+    import { setImmediate } from "node:timers/promises";
+    import { Upgrader } from "handover";
+    const { dlopen } = process;
+    let addon;
+    process.dlopen = (module, ...rest) => { dlopen(module, ...rest); addon = module.exports; };
+    const upg = new Upgrader();
+    await upg.listen(createServer(), 0, "127.0.0.1");
+    await upg.ready();
+    ${end}
+    writeSync(1, JSON.stringify(Object.keys(addon)));
+    process.exit();`;
+}
+
 /** The modules that a program has loaded at its end. */
 function modulesOf(...parts: string[]): string[] {
-  const program = ["--input-type=module", "--eval", printModules(...parts)];
-  return JSON.parse(execFileSync(process.execPath, program, { encoding: "utf8" })) as string[];
+  return run(printModules(...parts));
+}
+
+/** What a program prints: JSON. */
+function run(program: string): string[] {
+  const words = ["--input-type=module", "--eval", program];
+  return JSON.parse(execFileSync(process.execPath, words, { encoding: "utf8" })) as string[];
 }
 
 /** A program that prints the modules that it has loaded at its end. */

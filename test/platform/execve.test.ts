@@ -30,6 +30,7 @@ describe("a program that replaces a process", () => {
     const program = `
       const { writeSync, readFileSync, openSync } = require("node:fs");
       process.dlopen(module, ${JSON.stringify(ADDON)});
+      module.exports.addRest();
       writeSync(1, readFileSync("/proc/self/status") + "---");
       const [kept, closed] = [openSync("/dev/null"), openSync("/dev/null")];
       const script = 'while IFS= read -r line; do echo "$line"; done < /proc/$$/status; echo "--- $0 $1 $NAME"; for fd in 0 1 2 ' + kept + " " + closed +
@@ -64,6 +65,7 @@ describe("a process that is not replaced", () => {
   it("is a process of which a worker thread asks for that", async () => {
     const program = `
       process.dlopen(module, ${JSON.stringify(ADDON)});
+      module.exports.addRest();
       require("node:worker_threads").parentPort.postMessage(module.exports.execve("/bin/true", ["true"], [], []));`;
     const worker = new Worker(program, { eval: true });
     const [[result]] = await Promise.all([once(worker, "message"), once(worker, "exit")]);
