@@ -235,7 +235,7 @@ async function bundleCommand(directory, loader) {
       supported: { "dynamic-import": false },
       logOverride: { "empty-import-meta": "silent" },
     });
-    if (isMain) addMainScript(directory, { code, map, exported, run: splitExports(loader)[0] });
+    if (isMain) await addMainScript(directory, { code, map, exported, run: splitExports(loader)[0] });
     else writeWithMap(path, code, map);
   }
   writeFileSync(join(directory, "package.json"), '{ "type": "commonjs" }\n');
@@ -243,8 +243,8 @@ async function bundleCommand(directory, loader) {
   copyFileSync(join(root, "node_modules", "commander", "LICENSE"), join(directory, "commander.LICENSE"));
 }
 
-/** Makes a script of the text of `main.js`, which then runs it. */
-function addMainScript(directory, { code, map, exported, run }) {
+/** Makes a script of the text of `main.js`, and lets it and `bin/handover.js` run that. */
+async function addMainScript(directory, { code, map, exported, run }) {
   // Its exports are the values, as nothing imports it before it has run: a getter for each would take a fifth of the compiled code.
   const script =
     `(typeof module==="object"?module:{}).exports=function(__filename,given){"use strict";const{require}=given;\n` +
@@ -253,8 +253,22 @@ function addMainScript(directory, { code, map, exported, run }) {
   const { mappings, ...rest } = JSON.parse(map);
   // The text begins in the second line.
   writeWithMap(join(directory, name), script, JSON.stringify({ ...rest, mappings: `;${mappings}` }));
-  const runs = `${run}module.exports=scriptsIn(__dirname)("${name}",{require});\n`;
+  const runs = `${run}module.exports=globalThis[Symbol.for("handover.command")]??scriptsIn(__dirname)("${name}",{require});\n`;
   writeWithMap(join(directory, "main.js"), runs, NO_SOURCES);
+  // In CommonJS, as the directory's package.json says: to load an ES module takes several milliseconds more.
+  const { outputFiles } = await bundle(
+    { handover: join(sources, "cli", "bin.ts") },
+    {
+      banner: { js: "#!/usr/bin/env node" },
+      define: { SCRIPT: JSON.stringify(name) },
+      format: "cjs",
+      splitting: false,
+      plugins: [builtinModules()],
+      sourcemap: false,
+      write: false,
+    },
+  );
+  writeFileSync(join(root, "bin", "handover.js"), outputFiles[0].text, { mode: 0o755 });
 }
 
 function writeWithMap(path, code, map) {

@@ -2,7 +2,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { text } from "node:stream/consumers";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { deferred } from "../../dist/util/deferred.js";
@@ -93,6 +93,24 @@ test("the command exits as soon as it has written everything itself, and else wh
   };
   expect(run({})).toEqual([1, ""]);
   expect(run(WITHOUT_ADDON)).toEqual([1, "by itself"]);
+});
+
+test("handover status loads no other file of JavaScript, and other commands share the modules of that one", () => {
+  const directory = temporaryDirectory();
+  const preloaded = join(directory, "lists-modules.cjs");
+  const main = JSON.stringify(resolve("dist/bundle/cli/main.js"));
+  const shares = `require(${main}) === globalThis[Symbol.for("handover.command")]`;
+  const lists = `process.on("exit", () => console.log("\\n" + Object.keys(require.cache).join("\\n"), ${shares}));`;
+  writeFileSync(preloaded, lists);
+  const run = (...words: string[]): string[] => {
+    const { stdout } = spawnSync(process.execPath, ["--require", preloaded, PROGRAM, ...words]);
+    return stdout.toString().split("\n");
+  };
+  const own = [preloaded, `${resolve(PROGRAM)} true`, ""];
+  expect(run("status", "--control", join(directory, "none"))).toEqual(["", ...own]);
+  const others = run("status", "--help").filter((line) => line.startsWith("/") && !own.includes(line));
+  expect(others).toContain(resolve("dist/bundle/cli/main.js"));
+  expect(others.at(-1)).toMatch(/ true$/);
 });
 
 /** Starts the command. Nothing of its output is read before the test does. */
