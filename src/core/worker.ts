@@ -3,6 +3,7 @@ import { answerProbe } from "../connections/probe.js";
 import type { HandoverError } from "../errors.js";
 import type { Departure, Rehearsal, Staged, UpgradeRecord, UpgradeResult } from "../events.js";
 import type { EngineReport } from "../exchange/hosts.js";
+import { prepareDigest } from "../exchange/memory-file.js";
 import type { Peer } from "../exchange/parcel.js";
 import { acceptPhase, isConfirmed, type Event } from "../lifecycle.js";
 import { ExchangeLink } from "../process/exchange-link.js";
@@ -112,6 +113,8 @@ export class Worker implements SupervisorListener {
   async yield(leaves: boolean): Promise<void> {
     await this.#host.request("upgrade");
     this.#record = leaves ? undefined : this.#context.history.begin();
+    // A process without a supervisor has loaded it by now, to answer its successor's questions.
+    prepareDigest();
     await Promise.all([this.#context.processState.roles.release(), this.#successorLink?.subscribed]);
   }
 

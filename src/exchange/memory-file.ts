@@ -21,6 +21,11 @@ export function digest(bytes: Uint8Array): string {
 
 let crypto: typeof builtins.crypto | undefined;
 
+/** Loads what {@link digest} needs: in the turn of the first offer that would block the event loop for some milliseconds. */
+export function prepareDigest(): void {
+  digest(new Uint8Array());
+}
+
 /**
  * Writes bytes to a sealed memory file without blocking the event loop: other threads copy, and one piece is hashed while
  * the next is copied.

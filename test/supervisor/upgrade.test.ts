@@ -18,6 +18,16 @@ test.each([2, 3])("ten upgrades of %i workers under load lose nothing and close 
   expect(service.service.noise).toBe("");
 });
 
+test("a worker has loaded cryptography before it is replaced, as its first offer needs it", async () => {
+  const preload = new URL("../fixtures/tells-modules-of-drain.js", import.meta.url);
+  const environment = { NODE_OPTIONS: `--import ${preload.href}` };
+  const service = await Supervised.start("http.js", { workers: 1, environment });
+  const [pid] = await service.pids();
+  await service.replace();
+  expect(await service.until("modules", { pid: pid! })).toMatchObject({ hasCrypto: true });
+  await service.stop();
+});
+
 describe("state", () => {
   test("a slot moves from the old worker of an index to the new one", async () => {
     const each = { 1: { subscribe: [["a", "s"]] } };
