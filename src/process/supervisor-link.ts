@@ -68,6 +68,8 @@ export class SupervisorLink implements ControlLink {
   readonly #requests: SupervisorRequests;
   /** The descriptors that the supervisor has, by name. */
   readonly #known: Map<string, number>;
+  /** Those that it has opened, until the inventory has them: meanwhile another one may be added, or closed. */
+  readonly #opened = new Map<string, number>();
   #isGone = false;
   #listener: SupervisorListener | undefined;
 
@@ -143,7 +145,7 @@ export class SupervisorLink implements ControlLink {
   /** As {@link SupervisorRequests.open}. */
   async open(request: OpenRequest): Promise<Omit<InventoryItem, "name">> {
     const item = await this.#requests.open(request);
-    this.#known.set(request.name, item.fd);
+    this.#opened.set(request.name, item.fd);
     return item;
   }
 
@@ -153,7 +155,9 @@ export class SupervisorLink implements ControlLink {
       if (this.#known.get(item.name) === item.fd) continue;
       const { fd, ...entry } = item;
       this.#known.set(item.name, fd);
-      this.#channel.send({ type: "keep", entry }, [fd]);
+      const isOpened = this.#opened.get(item.name) === fd;
+      this.#opened.delete(item.name);
+      if (!isOpened) this.#channel.send({ type: "keep", entry }, [fd]);
     }
     const names = new Set(items.map(({ name }) => name));
     for (const name of [...this.#known.keys()].filter((one) => !names.has(one))) {
