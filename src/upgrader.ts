@@ -14,6 +14,7 @@ import { prepareCompileCache } from "./process/compile-cache.js";
 import { currentUpgrader, setCurrentUpgrader } from "./process/current.js";
 import { systemEnv } from "./process/env.js";
 import { native } from "./platform/native.js";
+import { throwAtCaller } from "./platform/node-internals.js";
 import { onSignals } from "./process/signals.js";
 import { assertSupported } from "./process/support.js";
 import { Fds } from "./sockets/fds.js";
@@ -91,32 +92,36 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    */
   constructor(options: UpgraderOptions = {}) {
     super();
-    assertSupported();
-    // A missing addon is found now, and not by the first upgrade.
-    native();
-    const { logicalCwd, warning } = systemEnv.launch;
-    const settings = readOptions(options, logicalCwd);
-    if (settings.compileCache !== undefined) prepareCompileCache(settings.compileCache);
-    claimProcess(this);
-    this.#generation = new Generation(settings, systemEnv, this);
-    this.#context = this.#generation.context;
-    onSignals(settings.signals, {
-      upgrade: (isOwn) => {
-        // A library sends the signal again after its cleanup, and means that this process is to end.
-        if (isOwn && this.state !== "starting" && this.state !== "ready") return;
-        void this.upgrade().catch(reportFailedUpgrade);
-      },
-      stop: () => void this.stop(),
-    });
-    const { generation, inventory, supervisor } = this.#context;
-    this.generation = generation;
-    this.hasParent = generation > 0;
-    if (supervisor !== undefined) {
-      const { index, count } = supervisor.place;
-      this.worker = { index, count };
+    try {
+      assertSupported();
+      // A missing addon is found now, and not by the first upgrade.
+      native();
+      const { logicalCwd, warning } = systemEnv.launch;
+      const settings = readOptions(options, logicalCwd);
+      if (settings.compileCache !== undefined) prepareCompileCache(settings.compileCache);
+      claimProcess(this);
+      this.#generation = new Generation(settings, systemEnv, this);
+      this.#context = this.#generation.context;
+      onSignals(settings.signals, {
+        upgrade: (isOwn) => {
+          // A library sends the signal again after its cleanup, and means that this process is to end.
+          if (isOwn && this.state !== "starting" && this.state !== "ready") return;
+          void this.upgrade().catch(reportFailedUpgrade);
+        },
+        stop: () => void this.stop(),
+      });
+      const { generation, inventory, supervisor } = this.#context;
+      this.generation = generation;
+      this.hasParent = generation > 0;
+      if (supervisor !== undefined) {
+        const { index, count } = supervisor.place;
+        this.worker = { index, count };
+      }
+      this.fds = new Fds(inventory, () => this.#generation.assertAcceptsNew("add a descriptor"));
+      if (warning !== undefined) process.emitWarning(warning, { code: "HANDOVER_COMMAND" });
+    } catch (error) {
+      throwAtCaller(error, this, "constructor");
     }
-    this.fds = new Fds(inventory, () => this.#generation.assertAcceptsNew("add a descriptor"));
-    if (warning !== undefined) process.emitWarning(warning, { code: "HANDOVER_COMMAND" });
   }
 
   /** It is `draining` from the commit of an upgrade, or from a stop, and `ready` again after a rollback. */
@@ -163,10 +168,14 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     options: ListenOptions | number | string,
     host?: string,
   ): Promise<AddressInfo | string> {
-    requireServer(server);
-    const wish = readListenOptions(server, options, host, systemEnv.launch.logicalCwd);
-    this.#generation.assertAcceptsNew("listen");
-    return this.#context.sockets.listen(server, wish);
+    try {
+      requireServer(server);
+      const wish = readListenOptions(server, options, host, systemEnv.launch.logicalCwd);
+      this.#generation.assertAcceptsNew("listen");
+      return await this.#context.sockets.listen(server, wish);
+    } catch (error) {
+      return throwAtCaller(error, this, "listen");
+    }
   }
 
   /**
@@ -175,8 +184,12 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    * @throws {HandoverError} `ERR_OPTION`; in a process that ends as {@link listen}
    */
   addConnections(adapter: ConnectionAdapter): void {
-    this.#generation.assertAcceptsNew("add connections");
-    this.#context.connections.addAdapter(readAdapter(adapter));
+    try {
+      this.#generation.assertAcceptsNew("add connections");
+      this.#context.connections.addAdapter(readAdapter(adapter));
+    } catch (error) {
+      return throwAtCaller(error, this, "addConnections");
+    }
   }
 
   /**
@@ -191,10 +204,14 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     options: BindOptions | number | string = {},
     address?: string,
   ): Promise<AddressInfo> {
-    requireSocket(socket);
-    const wish = readBindOptions(options, address, kindOfSocket(socket));
-    this.#generation.assertAcceptsNew("bind");
-    return this.#context.sockets.bind(socket, wish);
+    try {
+      requireSocket(socket);
+      const wish = readBindOptions(options, address, kindOfSocket(socket));
+      this.#generation.assertAcceptsNew("bind");
+      return await this.#context.sockets.bind(socket, wish);
+    } catch (error) {
+      return throwAtCaller(error, this, "bind");
+    }
   }
 
   /**
@@ -204,7 +221,11 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    * @throws {HandoverError} `ERR_OPTION`
    */
   slot<T = unknown>(label: string, shape: SlotDefinition<T>): Slot<T> {
-    return this.#context.processState.slot(label, shape);
+    try {
+      return this.#context.processState.slot(label, shape);
+    } catch (error) {
+      return throwAtCaller(error, this, "slot");
+    }
   }
 
   /**
@@ -217,7 +238,11 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     kind: string,
     definition: UnitDefinition<State, Unit>,
   ): Units<State, Unit> {
-    return this.#context.processState.units(kind, definition);
+    try {
+      return this.#context.processState.units(kind, definition);
+    } catch (error) {
+      return throwAtCaller(error, this, "units");
+    }
   }
 
   /**
@@ -230,8 +255,12 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    *   `ERR_ALREADY_UPGRADED`, `ERR_STOPPED`
    */
   async role(name: string, definition: RoleDefinition): Promise<void> {
-    this.#generation.assertAcceptsNew(`add the role "${name}"`);
-    await this.#context.processState.roles.add(name, definition);
+    try {
+      this.#generation.assertAcceptsNew(`add the role "${name}"`);
+      await this.#context.processState.roles.add(name, definition);
+    } catch (error) {
+      return throwAtCaller(error, this, "role");
+    }
   }
 
   /**
@@ -241,12 +270,16 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    * @throws {HandoverError} `ERR_PID_FILE`, `ERR_LISTEN` (also of the control socket), `ERR_UPGRADE_TIMEOUT`,
    *   `ERR_ROLE`, `ERR_STOPPED`
    */
-  ready(): Promise<void> {
-    this.#readiness ??= this.#generation.ready().catch((error: unknown) => {
-      this.#readiness = undefined;
-      throw error;
-    });
-    return this.#readiness;
+  async ready(): Promise<void> {
+    try {
+      this.#readiness ??= this.#generation.ready().catch((error: unknown) => {
+        this.#readiness = undefined;
+        throw error;
+      });
+      return await this.#readiness;
+    } catch (error) {
+      return throwAtCaller(error, this, "ready");
+    }
   }
 
   /**
@@ -260,7 +293,11 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    *   `ERR_CHILD_EXITED`, `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_ROLE`, `ERR_ABORTED`, `ERR_STOPPED`
    */
   async upgrade(options: AttemptOptions = {}): Promise<UpgradeResult> {
-    return this.#generation.upgrade(options.signal, options.force);
+    try {
+      return await this.#generation.upgrade(options.signal, options.force);
+    } catch (error) {
+      return throwAtCaller(error, this, "upgrade");
+    }
   }
 
   /**
@@ -271,7 +308,11 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    * @throws {HandoverError} as {@link upgrade}
    */
   async rehearse(options: AttemptOptions = {}): Promise<Rehearsal> {
-    return this.#generation.rehearse(options.signal, options.force);
+    try {
+      return await this.#generation.rehearse(options.signal, options.force);
+    } catch (error) {
+      return throwAtCaller(error, this, "rehearse");
+    }
   }
 
   /**
@@ -286,10 +327,14 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    * @throws {HandoverError} as {@link upgrade}; also `ERR_NOT_SUPPORTED` if the new code has an earlier version of handover
    */
   async stage(options: StageOptions = {}): Promise<Staged> {
-    refuseUnknown("stage()", options, ["ttl", "signal", "force"] satisfies (keyof StageOptions)[]);
-    const { ttl, signal, force } = options;
-    if (ttl !== undefined) milliseconds("ttl", ttl, 1);
-    return this.#generation.stage(ttl, signal, force);
+    try {
+      refuseUnknown("stage()", options, ["ttl", "signal", "force"] satisfies (keyof StageOptions)[]);
+      const { ttl, signal, force } = options;
+      if (ttl !== undefined) milliseconds("ttl", ttl, 1);
+      return await this.#generation.stage(ttl, signal, force);
+    } catch (error) {
+      return throwAtCaller(error, this, "stage");
+    }
   }
 
   /**

@@ -7,6 +7,7 @@ import type { ConnectionOptions } from "node:tls";
 import type { HostExchange } from "../exchange/hosts.js";
 import { HandoverError } from "../errors.js";
 import { EngineHosts } from "../hosts/engine-hosts.js";
+import { throwAtCaller } from "../platform/node-internals.js";
 import { integer, milliseconds, refuseUnknown, text, wrongOption } from "../util/validation.js";
 import { EtcdEngine } from "./etcd-engine.js";
 
@@ -38,21 +39,25 @@ export interface EtcdOptions {
  * @throws {HandoverError} `ERR_OPTION`
  */
 export function etcd(options: EtcdOptions): HostExchange {
-  refuseUnknown("etcd()", options, KNOWN);
-  const { lease = 15_000, maxBody = 1024 * 1024, tls = {} } = options;
-  const service = text("service", options.service);
-  if (service === undefined || service.length > LONGEST_SERVICE)
-    throw wrongOption("service", `a name of at most ${LONGEST_SERVICE} characters`, options.service);
-  if (typeof tls !== "object" || tls === null) throw wrongOption("tls", "an object of options", tls);
-  const settings = {
-    service,
-    lease: milliseconds("lease", lease, SHORTEST_LEASE),
-    maxBody: integer("maxBody", maxBody, 1, LARGEST_BODY),
-    endpoints: readEndpoints(options.endpoints),
-    tls,
-    user: readUser(options),
-  };
-  return { engine: "etcd", join: (host) => new EngineHosts(new EtcdEngine(settings), host) };
+  try {
+    refuseUnknown("etcd()", options, KNOWN);
+    const { lease = 15_000, maxBody = 1024 * 1024, tls = {} } = options;
+    const service = text("service", options.service);
+    if (service === undefined || service.length > LONGEST_SERVICE)
+      throw wrongOption("service", `a name of at most ${LONGEST_SERVICE} characters`, options.service);
+    if (typeof tls !== "object" || tls === null) throw wrongOption("tls", "an object of options", tls);
+    const settings = {
+      service,
+      lease: milliseconds("lease", lease, SHORTEST_LEASE),
+      maxBody: integer("maxBody", maxBody, 1, LARGEST_BODY),
+      endpoints: readEndpoints(options.endpoints),
+      tls,
+      user: readUser(options),
+    };
+    return { engine: "etcd", join: (host) => new EngineHosts(new EtcdEngine(settings), host) };
+  } catch (error) {
+    return throwAtCaller(error, { etcd }, "etcd");
+  }
 }
 
 function readEndpoints(endpoints: unknown): URL[] {

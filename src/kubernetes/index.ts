@@ -5,6 +5,7 @@
  */
 import type { HostExchange } from "../exchange/hosts.js";
 import { RoleHosts } from "../hosts/role-hosts.js";
+import { throwAtCaller } from "../platform/node-internals.js";
 import { milliseconds, refuseUnknown, text, wrongOption } from "../util/validation.js";
 import { LeaseEngine } from "./lease-engine.js";
 
@@ -31,20 +32,24 @@ export interface KubernetesOptions {
  * @throws {HandoverError} `ERR_OPTION`
  */
 export function kubernetesLease(options: KubernetesOptions): HostExchange {
-  refuseUnknown("kubernetesLease()", options, KNOWN);
-  const { lease = 15_000, serviceAccount = SERVICE_ACCOUNT } = options;
-  const service = text("service", options.service);
-  if (service === undefined || service.length > LONGEST_SERVICE)
-    throw wrongOption("service", `a name of at most ${LONGEST_SERVICE} characters`, options.service);
-  if (milliseconds("lease", lease, SHORTEST_LEASE) % 1_000 !== 0)
-    throw wrongOption("lease", "whole seconds, in milliseconds", lease);
-  const settings = {
-    service,
-    lease,
-    namespace: text("namespace", options.namespace),
-    serviceAccount: text("serviceAccount", serviceAccount)!,
-  };
-  return { engine: "kubernetes", join: (host) => new RoleHosts(new LeaseEngine(settings), host) };
+  try {
+    refuseUnknown("kubernetesLease()", options, KNOWN);
+    const { lease = 15_000, serviceAccount = SERVICE_ACCOUNT } = options;
+    const service = text("service", options.service);
+    if (service === undefined || service.length > LONGEST_SERVICE)
+      throw wrongOption("service", `a name of at most ${LONGEST_SERVICE} characters`, options.service);
+    if (milliseconds("lease", lease, SHORTEST_LEASE) % 1_000 !== 0)
+      throw wrongOption("lease", "whole seconds, in milliseconds", lease);
+    const settings = {
+      service,
+      lease,
+      namespace: text("namespace", options.namespace),
+      serviceAccount: text("serviceAccount", serviceAccount)!,
+    };
+    return { engine: "kubernetes", join: (host) => new RoleHosts(new LeaseEngine(settings), host) };
+  } catch (error) {
+    return throwAtCaller(error, { kubernetesLease }, "kubernetesLease");
+  }
 }
 
 const KNOWN = ["service", "namespace", "lease", "serviceAccount"] satisfies (keyof KubernetesOptions)[];

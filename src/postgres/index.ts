@@ -5,6 +5,7 @@
  */
 import type { HostExchange } from "../exchange/hosts.js";
 import { EngineHosts } from "../hosts/engine-hosts.js";
+import { throwAtCaller } from "../platform/node-internals.js";
 import { integer, milliseconds, refuseUnknown, text, wrongOption } from "../util/validation.js";
 import type { Connections } from "./connections.js";
 import { readDatabase, type DatabaseOptions } from "./database.js";
@@ -39,25 +40,29 @@ export interface PostgresOptions extends DatabaseOptions {
  * @throws {HandoverError} `ERR_OPTION`
  */
 export function postgres(options: PostgresOptions): HostExchange {
-  refuseUnknown("postgres()", options, KNOWN);
-  const { lease = 15_000, listen = true, maxBody = 16 * 1024 * 1024, migrate = false } = options;
-  const service = text("service", options.service);
-  if (service === undefined || service.length > LONGEST_SERVICE || service.includes("\0"))
-    throw wrongOption("service", `a name of at most ${LONGEST_SERVICE} characters`, options.service);
-  for (const [name, value] of Object.entries({ listen, migrate }))
-    if (typeof value !== "boolean") throw wrongOption(name, "true or false", value);
-  const settings = {
-    service,
-    lease: milliseconds("lease", lease, SHORTEST_LEASE),
-    listen,
-    maxBody: integer("maxBody", maxBody, 1, LARGEST_BODY),
-    migrate: migrate ? async (connections: Connections) => migrationOf(connections) : undefined,
-    ...readDatabase(options),
-  };
-  return {
-    engine: "postgres",
-    join: (host) => new EngineHosts(new PostgresEngine(settings), host),
-  };
+  try {
+    refuseUnknown("postgres()", options, KNOWN);
+    const { lease = 15_000, listen = true, maxBody = 16 * 1024 * 1024, migrate = false } = options;
+    const service = text("service", options.service);
+    if (service === undefined || service.length > LONGEST_SERVICE || service.includes("\0"))
+      throw wrongOption("service", `a name of at most ${LONGEST_SERVICE} characters`, options.service);
+    for (const [name, value] of Object.entries({ listen, migrate }))
+      if (typeof value !== "boolean") throw wrongOption(name, "true or false", value);
+    const settings = {
+      service,
+      lease: milliseconds("lease", lease, SHORTEST_LEASE),
+      listen,
+      maxBody: integer("maxBody", maxBody, 1, LARGEST_BODY),
+      migrate: migrate ? async (connections: Connections) => migrationOf(connections) : undefined,
+      ...readDatabase(options),
+    };
+    return {
+      engine: "postgres",
+      join: (host) => new EngineHosts(new PostgresEngine(settings), host),
+    };
+  } catch (error) {
+    return throwAtCaller(error, { postgres }, "postgres");
+  }
 }
 
 const KNOWN = [

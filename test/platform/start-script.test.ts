@@ -113,9 +113,15 @@ const STARTS = `
     await upg.stop();
   }`;
 
+/** The stack of an error begins in the package if the program has not waited for the call. */
 const FAILS = `
   import { Upgrader } from "handover";
-  try { new Upgrader({ unknown: 1 }); } catch ({ stack }) { console.log(stack.split("\\n")[1]); }`;
+  const upg = new Upgrader({ pidFile: "/nowhere/app.pid" });
+  process.on("unhandledRejection", ({ stack }) => {
+    console.log(stack.split("\\n")[1]);
+    process.exit();
+  });
+  setImmediate(() => void upg.ready());`;
 
 /** Runs a program in the copy. */
 function run(...words: string[]): string {
