@@ -26,7 +26,9 @@ export function readDatabase({ pool, client, url }: DatabaseOptions): {
   if (given.length !== 1)
     throw new HandoverError(
       "ERR_OPTION",
-      `postgres() takes one of "pool", "client" and "url", not ${given.length}`,
+      given.length === 0
+        ? 'postgres() needs one of the options "pool", "client" and "url", and all are undefined'
+        : `postgres() takes one of the options "pool", "client" and "url", not ${given.length}`,
     );
   if (pool !== undefined) {
     functionsOf(pool, ["connect"], []);

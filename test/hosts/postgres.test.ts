@@ -352,6 +352,12 @@ describe("the connection", () => {
     expect(await offer(owner.hosts.exchange, parcel("x", { kind: "unit", label: "room" }))).toEqual([taken]);
   });
 
+  test("postgres() without a database says that its options are undefined, as an environment variable may be", () => {
+    expect(() => postgres({ service: "a", url: undefined } as never)).toThrow(
+      'needs one of the options "pool", "client" and "url", and all are undefined',
+    );
+  });
+
   test.each([
     ["no service", { url: "postgres://x/y" }],
     ["two databases", { service: "a", url: "postgres://x/y", client: {} }],
