@@ -52,7 +52,9 @@ export function describeUncaught(error: UncaughtError): string {
 export function placeOf({ stack = "" }: UncaughtError): string | undefined {
   const [first = ""] = stack.split("\n", 1);
   if (/^(\/|file:).*:\d+$/.test(first)) return first;
-  const places = [...stack.matchAll(/^ {4}at (?:async )?(?:.* \()?(.+:\d+:\d+)\)?$/gm)].map(([, place]) => place);
+  const places = [...stack.matchAll(/^ {4}at (?:async )?(?:.* \()?(.+:\d+:\d+)\)?$/gm)].map(
+    ([, place]) => place,
+  );
   return places.find((place) => !place!.startsWith("node:"));
 }
 
