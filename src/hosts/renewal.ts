@@ -40,6 +40,8 @@ export async function askTwice<T>(
   const first = askOnce();
   const patience = Math.min(LONGEST_PATIENCE, (lease * SIXTHS.patience) / 6);
   if ((await withTimeout(patience, first)) !== TIMED_OUT) return first;
+  // The answer to a process that was busy is there already, and is read in the next turn.
+  if ((await withTimeout(0, first)) !== TIMED_OUT) return first;
   reconnect();
   return Promise.any([first, askOnce()]);
 }
