@@ -14,7 +14,7 @@ let services = 0;
 testDirectory(() => {
   const service = `directory ${services++}`;
   return (): Member => {
-    const host = joinHosts(server.exchange({ service }));
+    const host = joinHosts(server.exchange({ service, lease: 60_000 }));
     return {
       directory: host.hosts.directory,
       get name() {
