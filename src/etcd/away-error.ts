@@ -1,5 +1,5 @@
 import { HandoverError, reasonOf } from "../errors.js";
-import type { AmbiguousError } from "../hosts/host-outbox.js";
+import type { AmbiguousError } from "../hosts/ambiguous-error.js";
 
 /** etcd has not done what it was asked, or is not known to have. */
 export class AwayError extends HandoverError implements AmbiguousError {

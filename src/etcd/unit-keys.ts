@@ -1,6 +1,7 @@
 import { HandoverError, type UnitOwner } from "../errors.js";
 import type { Ownership } from "../exchange/directory.js";
 import type { Orphan } from "../hosts/engine.js";
+import { markAmbiguous } from "../hosts/ambiguous-error.js";
 import { withoutInternals } from "../hosts/host-outbox.js";
 import { batches } from "../util/batches.js";
 import { readHead } from "./content.js";
@@ -47,8 +48,20 @@ export class UnitKeys {
     ids: readonly string[],
     from?: string,
   ): Promise<(number | UnitOwner)[]> {
-    const { keys } = this.#store;
     const results = new Map<string, number | UnitOwner>();
+    return this.#own(seat, kind, ids, from, results).catch((error: unknown) => {
+      throw markAmbiguous(error, results.size > 0);
+    });
+  }
+
+  async #own(
+    seat: string,
+    kind: string,
+    ids: readonly string[],
+    from: string | undefined,
+    results: Map<string, number | UnitOwner>,
+  ): Promise<(number | UnitOwner)[]> {
+    const { keys } = this.#store;
     let left = [...new Set(ids)].map((id): Question => ({
       id,
       key: keys.unit(kind, id),

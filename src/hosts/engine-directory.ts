@@ -7,6 +7,7 @@ import type { Peer } from "../exchange/parcel.js";
 import { batches } from "../util/batches.js";
 import { TIMED_OUT, withTimeout } from "../util/timeout.js";
 import type { Engine, Orphan } from "./engine.js";
+import { isAmbiguous } from "./ambiguous-error.js";
 import { Repeater } from "./repeater.js";
 import type { Seat } from "./seat.js";
 
@@ -137,13 +138,29 @@ export class EngineDirectory implements HostDirectory {
     await this.#whenHeld();
     const seat = this.#seat.id;
     const ids = questions.map(({ id }) => id);
-    const results = await this.#engine.own(seat, kind, ids, from);
+    const results = await this.#own(seat, kind, ids, from);
     this.lastAnswer = performance.now();
     // The lease may have ended meanwhile: the units are those of a seat that is lost, also if there is a new one.
     this.#seat.assertHeld(seat, `own ${ids.length} units`);
     for (const id of ids) this.#asked.get(kind)?.delete(id);
     for (const result of results) if (typeof result === "number") this.#fences.advanceTo(result);
     answer(questions, results);
+  }
+
+  /**
+   * A question whose answer is missing may be done: the units would be this process's, and run nowhere. So it is asked again until it
+   * is answered, or the lease ends. Whoever has not waited for so long gives the units up then.
+   */
+  async #own(...[seat, kind, ids, from]: Parameters<Engine["own"]>): Promise<(number | UnitOwner)[]> {
+    for (let isUncertain = false; ;) {
+      try {
+        return await this.#engine.own(seat, kind, ids, from);
+      } catch (error) {
+        isUncertain ||= isAmbiguous(error);
+        if (!isUncertain || !this.#seat.isHeld || this.#seat.id !== seat) throw error;
+      }
+      await new Promise((resolve) => setTimeout(resolve, RETRY));
+    }
   }
 
   #inBatches<T>(units: readonly T[]): T[][] {

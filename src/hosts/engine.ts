@@ -25,7 +25,7 @@ export interface Engine extends RoleEngine {
   /** Removes what the dead have left, and makes available what they had claimed. May be repeated. */
   sweep(): Promise<void>;
 
-  /** See {@link Directory.own}; in the order of `ids`. */
+  /** See {@link Directory.own}; in the order of `ids`. May be repeated. */
   own(seat: string, kind: string, ids: readonly string[], from?: string): Promise<(number | UnitOwner)[]>;
   disown(seat: string, kind: string, units: readonly Ownership[]): Promise<void>;
   where(kind: string, id: string): Promise<UnitOwner | undefined>;

@@ -10,7 +10,7 @@ import {
   type Peer,
   type Refusal,
 } from "../exchange/parcel.js";
-import type { AmbiguousError } from "./host-outbox.js";
+import { isAmbiguous } from "./ambiguous-error.js";
 import type { Claimed, Engine, Refused, StepResult } from "./engine.js";
 import { topicOf } from "./names.js";
 import { Repeater } from "./repeater.js";
@@ -138,7 +138,7 @@ export class HostInbox {
       result = await this.#engine.step(seat, settle, wish);
     } catch (error) {
       this.#taken = [...settle, ...this.#taken];
-      if ((error as Partial<AmbiguousError>).isAmbiguous === true) {
+      if (isAmbiguous(error)) {
         this.#isUncertain = true;
         this.#uncertainUntil = performance.now() + LATEST_STEP;
         for (const number of settle) this.#retried.add(number);

@@ -5,6 +5,7 @@ import type { FencingTokens } from "../exchange/fencing.js";
 import { makeRefusal, type Parcel, type Peer, type Refusal, type Settlement } from "../exchange/parcel.js";
 import { deferred } from "../util/deferred.js";
 import { batches } from "../util/batches.js";
+import { isAmbiguous, type AmbiguousError } from "./ambiguous-error.js";
 import {
   MAX_DEATHS,
   type Draft,
@@ -183,7 +184,7 @@ export class HostOutbox {
         await this.#engine.offer(seat, drafts).catch(async (error) => this.#find(seat, drafts, error)),
       );
     } catch (error) {
-      this.#fail(all, error, (error as Partial<AmbiguousError>).isAmbiguous === true);
+      this.#fail(all, error, isAmbiguous(error));
       throw error;
     }
   }
@@ -220,11 +221,7 @@ export class HostOutbox {
 
   /** The engine may have received an offer that it has not answered: to send it again could run a unit twice. */
   async #find(seat: string, drafts: readonly Draft[], error: unknown): Promise<FoundOffer[]> {
-    if (
-      codeOf(error, "ERR_INTERNAL") === "ERR_TOO_LARGE" ||
-      (error as Partial<AmbiguousError>).isAmbiguous !== true
-    )
-      throw error;
+    if (codeOf(error, "ERR_INTERNAL") === "ERR_TOO_LARGE" || !isAmbiguous(error)) throw error;
     for (;;) {
       try {
         const found = await this.#engine.findOffers(seat, drafts);
@@ -319,11 +316,6 @@ export class HostOutbox {
     this.#unsent.clear();
     this.#waiting = [];
   }
-}
-
-/** An engine's error after which it is not known whether the statement was done. */
-export interface AmbiguousError extends Error {
-  isAmbiguous: boolean;
 }
 
 /** A process that is not known, or is gone. */

@@ -1,5 +1,5 @@
 import { codeOf, HandoverError, reasonOf } from "../errors.js";
-import type { AmbiguousError } from "../hosts/host-outbox.js";
+import type { AmbiguousError } from "../hosts/ambiguous-error.js";
 import { deferred } from "../util/deferred.js";
 
 /** The members of a `Pool` of `pg` 8 that are used. */

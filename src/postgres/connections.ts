@@ -1,5 +1,5 @@
 import { codeOf } from "../errors.js";
-import type { AmbiguousError } from "../hosts/host-outbox.js";
+import type { AmbiguousError } from "../hosts/ambiguous-error.js";
 import { Clients, type PoolLike, type ResultLike } from "./clients.js";
 import { KeptConnection, type Listening } from "./kept-connection.js";
 

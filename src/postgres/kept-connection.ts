@@ -1,4 +1,4 @@
-import type { AmbiguousError } from "../hosts/host-outbox.js";
+import type { AmbiguousError } from "../hosts/ambiguous-error.js";
 import type { ClientLike, Clients, ResultLike } from "./clients.js";
 
 /** What a process hears of the database. */

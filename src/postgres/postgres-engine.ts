@@ -17,6 +17,7 @@ import type {
   Wake,
   Wish,
 } from "../hosts/engine.js";
+import { markAmbiguous } from "../hosts/ambiguous-error.js";
 import { withoutInternals } from "../hosts/host-outbox.js";
 import { fromWholeName, storedName, topicOf, unitOf, wholeName } from "../hosts/names.js";
 import { type Row, RowReader } from "./rows.js";
@@ -96,6 +97,18 @@ export class PostgresEngine implements Engine {
     from?: string,
   ): Promise<(number | UnitOwner)[]> {
     const results = new Map<string, number | UnitOwner>();
+    return this.#own(seat, kind, ids, from, results).catch((error: unknown) => {
+      throw markAmbiguous(error, results.size > 0);
+    });
+  }
+
+  async #own(
+    seat: string,
+    kind: string,
+    ids: readonly string[],
+    from: string | undefined,
+    results: Map<string, number | UnitOwner>,
+  ): Promise<(number | UnitOwner)[]> {
     // Always in one order: two processes that ask for the same units would wait for each other.
     let left = [...new Set(ids)].toSorted();
     for (let attempt = 0; left.length > 0 && attempt < ATTEMPTS; attempt++) {

@@ -48,9 +48,14 @@ export class KillingProxy {
     return (this.#server.address() as AddressInfo).port;
   }
 
+  /** Cuts all connections. */
+  cut(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
   close(): void {
     this.#server.close();
-    for (const socket of this.#sockets) socket.destroy();
+    this.cut();
   }
 
   #join(client: Socket, database: Socket): void {
