@@ -1,13 +1,13 @@
 import { codeOf } from "../errors.js";
 import type { AmbiguousError } from "../hosts/ambiguous-error.js";
-import { Clients, type PoolLike, type ResultLike } from "./clients.js";
+import { PoolClients, type PoolLike, type ResultLike } from "./pool-clients.js";
 import { KeptConnection, type Listening } from "./kept-connection.js";
 
 /** The connections to a database: those of a pool, and one that stays, for the beats and what the database tells. */
 export class Connections {
-  readonly #clients: Clients;
+  readonly #clients: PoolClients;
   /** Of the connection that stays: the others of a pool may all be in use, and none of them be answered. */
-  readonly #keptClients: Clients;
+  readonly #keptClients: PoolClients;
   readonly #kept: KeptConnection;
 
   /**
@@ -23,8 +23,8 @@ export class Connections {
     timeout: number,
     listening: Listening | undefined,
   ) {
-    this.#clients = new Clients(open, isOwn, timeout);
-    this.#keptClients = isOwn ? new Clients(open, isOwn, timeout) : this.#clients;
+    this.#clients = new PoolClients(open, isOwn, timeout);
+    this.#keptClients = isOwn ? new PoolClients(open, isOwn, timeout) : this.#clients;
     this.#kept = new KeptConnection(this.#keptClients, listening);
   }
 

@@ -1,6 +1,6 @@
 import { HandoverError, reasonOf } from "../errors.js";
 import { functionsOf, text, WrongOption, wrongOption } from "../util/validation.js";
-import type { PoolLike } from "./clients.js";
+import type { PoolLike } from "./pool-clients.js";
 
 /** Which database. One of them is given. */
 export interface DatabaseOptions {

@@ -13,7 +13,7 @@ import { migrationOf } from "./migrate.js";
 import { PostgresEngine } from "./postgres-engine.js";
 
 export type { HostExchange } from "../exchange/hosts.js";
-export type { ClientLike, PoolLike, ResultLike } from "./clients.js";
+export type { ClientLike, PoolLike, ResultLike } from "./pool-clients.js";
 export type { DatabaseOptions } from "./database.js";
 export { migrate, migrationText } from "./migrate.js";
 

@@ -1,5 +1,5 @@
 import type { AmbiguousError } from "../hosts/ambiguous-error.js";
-import type { ClientLike, Clients, ResultLike } from "./clients.js";
+import type { ClientLike, PoolClients, ResultLike } from "./pool-clients.js";
 
 /** What a process hears of the database. */
 export interface Listening {
@@ -9,7 +9,7 @@ export interface Listening {
 
 /** The connection that stays, for the beats and what the database tells. It is made again when it has ended. */
 export class KeptConnection {
-  readonly #clients: Clients;
+  readonly #clients: PoolClients;
   readonly #listening: Listening | undefined;
   #client: Promise<ClientLike> | undefined;
   /** Never rejects. */
@@ -18,7 +18,7 @@ export class KeptConnection {
   #hasListened = false;
 
   /** @param listening undefined where the database cannot tell */
-  constructor(clients: Clients, listening: Listening | undefined) {
+  constructor(clients: PoolClients, listening: Listening | undefined) {
     this.#clients = clients;
     this.#listening = listening;
   }

@@ -1,7 +1,7 @@
 import { HandoverError } from "../errors.js";
 import type { EngineProblem } from "../exchange/hosts.js";
 import type { EngineInspection, Wake } from "../hosts/engine.js";
-import type { PoolLike, ResultLike } from "./clients.js";
+import type { PoolLike, ResultLike } from "./pool-clients.js";
 import { Connections } from "./connections.js";
 import { channelOf } from "./names.js";
 import { SCHEMA_VERSION } from "./schema.js";

@@ -34,7 +34,7 @@ export interface ResultLike {
 }
 
 /** The clients of one pool. Each is one connection. */
-export class Clients {
+export class PoolClients {
   readonly #open: (timeout: number) => Promise<PoolLike>;
   readonly #isOwn: boolean;
   readonly #timeout: number;
@@ -42,7 +42,7 @@ export class Clients {
   #isClosed = false;
   /** When the database was last heard on the connections that were used before, on the clock of `performance.now()`. */
   readonly #heard = new WeakMap<ClientLike, number>();
-  /** Clients whose errors are heard. */
+  /** PoolClients whose errors are heard. */
   readonly #known = new WeakSet<ClientLike>();
   readonly #discarded = new WeakSet<ClientLike>();
   /** What was not heard since may be half open. */
