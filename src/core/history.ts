@@ -136,8 +136,10 @@ export class UpgradeHistory {
     }
     for (const key of this.#others.keys()) if (generationOf(key) <= this.#past.upTo) this.#others.delete(key);
     const byTime = new Map([...this.#records, ...records].map((record) => [record.at, record]));
-    // The process in which an upgrade ended knows its outcome; an older copy must not overwrite it.
-    for (const mine of this.#records) if (isOver(mine)) byTime.set(mine.at, mine);
+    // The process in which an upgrade ended knows its outcome; an older copy must not overwrite it. The record of an upgrade that
+    // began here is kept up to date: after a rollback its copy comes back.
+    for (const mine of this.#records)
+      if (isOver(mine) || mine.from === this.#generation) byTime.set(mine.at, mine);
     this.#records = [...byTime.values()].toSorted((a, b) => a.at - b.at).slice(-MAX_RECORDS);
     this.#completeOwn();
   }
