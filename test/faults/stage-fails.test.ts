@@ -17,7 +17,7 @@ async function failsToStage(server: Actor): Promise<string> {
   const refusal: unknown = await server.tell("stage").catch((error: unknown) => error);
   expect(refusal).toMatchObject({ code: "ERR_SPAWN" });
   expect(service.alive()).toEqual([pid]);
-  expect(service.children()).toEqual([]);
+  await expect.poll(() => service.children()).toEqual([]);
   // One more before may have been that of an answer.
   await expect.poll(() => descriptorCount(pid)).toBeLessThanOrEqual(before);
   expect(await service.ask()).toBe(String(pid));
@@ -84,7 +84,7 @@ describe("a stage that cannot start a process changes nothing, and the next one 
     await expect(stage()).rejects.toMatchObject(refused);
     expect(await service.upgrade("failed")).toMatchObject(refused);
     expect(await service.ask()).toBe(String(pid));
-    expect(service.children()).toEqual([]);
+    await expect.poll(() => service.children()).toEqual([]);
     limit(most!);
     const staged = await stage();
     expect((await service.upgrade()).pid).toBe(staged.pid);

@@ -30,7 +30,7 @@ export async function untilDead(pid: number): Promise<void> {
 export async function servesAlone(actor: Actor): Promise<Actor> {
   const { service, pid } = actor;
   await expect.poll(() => service.alive()).toEqual([pid]);
-  expect(service.children()).toEqual([]);
+  await expect.poll(() => service.children()).toEqual([]);
   expect(await service.ask()).toBe(String(pid));
   return upgradesAfresh(actor);
 }
