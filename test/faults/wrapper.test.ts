@@ -66,6 +66,8 @@ test("a successor that dies on probation is rolled back, although its wrapper ho
   await service.untilNoise(/HANDOVER_WRAPPER/);
   expect(await service.ask()).toBe(String(service.pid));
   expect(await service.ask("/", running.client)).toBe(String(service.pid));
+  // The wrapper's sleep ends a second later.
+  await expect.poll(() => service.alive()).toEqual([service.pid]);
   await finish(running);
 });
 
