@@ -53,7 +53,9 @@ describe("a watch", () => {
     // A beat comes every 4 s, and a watch is replaced a second after one.
     const { hosts } = joinHosts(etcd({ service: "half-open", lease: 12_000, endpoints }));
     await expect.poll(() => hosts.isHeld).toBe(true);
-    await expect.poll(() => seen).toEqual(expect.arrayContaining(["watch", "lease/keepalive"]));
+    // Those of the entry come at once, the next one at its time.
+    await expect.poll(() => seen.filter((what) => what === "lease/keepalive").length).toBeGreaterThan(3);
+    expect(seen).toContain("watch");
     stall();
     await expect.poll(() => seen).toContain("watch");
     // None, if the connection stalled between a beat and its echo.
