@@ -148,16 +148,18 @@ export class EngineDirectory implements HostDirectory {
   }
 
   /**
-   * A question whose answer is missing may be done: the units would be this process's, and run nowhere. So it is asked again until it
-   * is answered, or the lease ends. Whoever has not waited for so long gives the units up then.
+   * A question whose answer is missing may be done: the units would be this process's, and run nowhere. So it is asked again while
+   * the lease lasts. Whoever has not waited for so long gives the units up then. It is asked a few times at most: each question that
+   * waits for a lock in the database keeps a connection there.
    */
   async #own(...[seat, kind, ids, from]: Parameters<Engine["own"]>): Promise<(number | UnitOwner)[]> {
-    for (let isUncertain = false; ;) {
+    let isUncertain = false;
+    for (let attempt = 1; ; attempt++) {
       try {
         return await this.#engine.own(seat, kind, ids, from);
       } catch (error) {
         isUncertain ||= isAmbiguous(error);
-        if (!isUncertain || !this.#seat.isHeld || this.#seat.id !== seat) throw error;
+        if (!isUncertain || attempt === ATTEMPTS || !this.#seat.isHeld || this.#seat.id !== seat) throw error;
       }
       await new Promise((resolve) => setTimeout(resolve, RETRY));
     }
@@ -170,6 +172,7 @@ export class EngineDirectory implements HostDirectory {
 
 /** ms */
 const RETRY = 100;
+const ATTEMPTS = 3;
 
 /** ms that a question waits for a lease, which a process that starts or has lost its own gets with the next answer. */
 const SEAT_TIMEOUT = 5_000;
