@@ -19,7 +19,7 @@ async function run(env: NodeJS.ProcessEnv = {}): Promise<Run> {
   });
 }
 
-test("npm run example:hosts deploys a chat of two hosts live, each room moves once, and nothing that was said is lost", async () => {
+test("npm run example:hosts deploys a chat of two hosts live, each room moves to a new host once, and nothing that was said is lost", async () => {
   const { code, stdout, stderr } = await run();
   expect(stderr).toBe("");
   expect(stdout).toMatch(/^\d+ things were said, and each member has heard all of its room in one order$/m);
@@ -30,10 +30,11 @@ test("npm run example:hosts deploys a chat of two hosts live, each room moves on
   for (const room of ["lobby", "garden", "attic", "cellar"]) {
     const [, from] = new RegExp(`^  room ${room} is on ([AB])$`, "m").exec(stdout)!;
     const moves = lines.filter((line) => line.startsWith(`  room ${room}: `));
-    // Each of its two members.
-    expect(moves).toHaveLength(2);
-    for (const move of moves)
-      expect(move).toMatch(new RegExp(`: ${from!} → [CD], a member was \\d+ ms without it$`));
+    // Each of its two members. On a busy machine B may not know yet that C is there, and take what A gives up.
+    const arrivals = moves.filter((move) => /: [AB] → [CD], a member was \d+ ms without it$/.test(move));
+    expect(arrivals).toHaveLength(2);
+    const detours = moves.filter((move) => !arrivals.includes(move));
+    for (const move of detours) expect(`${from!}: ${move}`).toMatch(/^A: .*: A → B, a member was \d+ ms/);
   }
   expect(lines.filter((line) => line.endsWith("has left"))).toHaveLength(4);
   expect(stdout).not.toContain("\u001b");
