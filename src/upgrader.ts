@@ -67,7 +67,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     inventoryOf = (upgrader) => upgrader.#context.inventory;
   }
 
-  /** The Upgrader of this process. Another copy of the package may have made it. Undefined if there is none. */
+  /** The Upgrader of this process, also one that another copy of the package has made. Undefined before one is made. */
   static get current(): Upgrader | undefined {
     return currentUpgrader() as Upgrader | undefined;
   }

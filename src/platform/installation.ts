@@ -23,7 +23,7 @@ function isHandover(root: string): boolean {
   return text !== undefined && (/^\{\s*"name":\s*"handover",/.test(text) || parse(text)?.name === "handover");
 }
 
-/** The package that this code belongs to, or finds if a program was bundled with it; undefined if there is none. */
+/** The root of this package. In a program's bundle: of the installed package. Undefined if none is installed. */
 export function findOwnPackage(): string | undefined {
   // Where its files are is known: the search takes longer than the loading of the addon.
   const [, root] = /^(.+)\/dist\/(?:bundle(?:\/cli)?|platform)$/.exec(OWN_DIRECTORY) ?? [];

@@ -1,7 +1,7 @@
 /** Under this name the process has its Upgrader, so that every copy of this package finds it. */
 const CURRENT = Symbol.for("handover.upgrader");
 
-/** The Upgrader of this process. Another copy of the package may have made it. Undefined if there is none. */
+/** The Upgrader of this process, also one that another copy of the package has made. Undefined before one is made. */
 export function currentUpgrader(): unknown {
   return (globalThis as { [CURRENT]?: unknown })[CURRENT];
 }
