@@ -1,7 +1,7 @@
 import { HandoverError, type UnitOwner } from "../errors.js";
 import type { Ownership } from "../exchange/directory.js";
 import type { Orphan } from "../hosts/engine.js";
-import { markAmbiguous } from "../hosts/ambiguous-error.js";
+import { askForUnits, type UnitOwners } from "../hosts/ask-for-units.js";
 import { withoutInternals } from "../hosts/host-outbox.js";
 import { batches } from "../util/batches.js";
 import { readHead } from "./content.js";
@@ -48,41 +48,16 @@ export class UnitKeys {
     ids: readonly string[],
     from?: string,
   ): Promise<(number | UnitOwner)[]> {
-    const results = new Map<string, number | UnitOwner>();
-    return this.#own(seat, kind, ids, from, results).catch((error: unknown) => {
-      throw markAmbiguous(error, results.size > 0);
-    });
-  }
-
-  async #own(
-    seat: string,
-    kind: string,
-    ids: readonly string[],
-    from: string | undefined,
-    results: Map<string, number | UnitOwner>,
-  ): Promise<(number | UnitOwner)[]> {
     const { keys } = this.#store;
-    let left = [...new Set(ids)].map((id): Question => ({
-      id,
-      key: keys.unit(kind, id),
-      entry: undefined,
-      fence: 0,
-    }));
-    for (let attempt = 0; left.length > 0 && attempt < ATTEMPTS; attempt++) {
-      for (const some of batches(left, LIMITS, ({ id }) => [1, id.length]))
-        await this.#ask(seat, some, from, results);
-      await this.#findOwners(
-        left.filter(({ id }) => !results.has(id)),
-        [seat, from],
-        results,
-      );
-      // One that has no owner now was given up between two questions.
-      left = left.filter(({ id }) => !results.has(id));
-    }
-    return ids.map((id) => {
-      const result = results.get(id);
-      if (result !== undefined) return result;
-      throw new HandoverError("ERR_EXCHANGE", `the owner of the unit "${id}" changes all the time`);
+    const questions = new Map(
+      ids.map((id): [string, Question] => [id, { id, key: keys.unit(kind, id), entry: undefined, fence: 0 }]),
+    );
+    return askForUnits(ids, async (left, owners) => {
+      const asked = left.map((id) => questions.get(id)!);
+      for (const some of batches(asked, LIMITS, ({ id }) => [1, id.length]))
+        await this.#ask(seat, some, from, owners);
+      const others = asked.filter(({ id }) => !owners.has(id));
+      await this.#findOwners(others, [seat, from], owners);
     });
   }
 
@@ -110,9 +85,9 @@ export class UnitKeys {
     const { keys, gateway } = this.#store;
     const key = keys.unit(kind, id);
     const [entry] = (await gateway.read([get(key)])).answers[0]!.entries;
-    const results = new Map<string, number | UnitOwner>();
-    await this.#findOwners([{ id, key, entry, fence: 0 }], [], results);
-    return results.get(id) as UnitOwner | undefined;
+    const owners: UnitOwners = new Map();
+    await this.#findOwners([{ id, key, entry, fence: 0 }], [], owners);
+    return owners.get(id) as UnitOwner | undefined;
   }
 
   async findOrphans(kind: string, limit: number): Promise<Orphan[]> {
@@ -181,7 +156,7 @@ export class UnitKeys {
     seat: string,
     questions: readonly Question[],
     from: string | undefined,
-    results: Map<string, number | UnitOwner>,
+    owners: UnitOwners,
   ): Promise<void> {
     const { keys, gateway } = this.#store;
     const operations = questions.map((question) => this.#attempt(seat, question, from));
@@ -193,7 +168,7 @@ export class UnitKeys {
       const { succeeded, answers } = result.answers[n]!.txn!;
       if (succeeded) {
         this.#store.seen(question.fence);
-        results.set(question.id, question.fence);
+        owners.set(question.id, question.fence);
         continue;
       }
       const [entry] = answers[0]!.entries;
@@ -206,25 +181,25 @@ export class UnitKeys {
   async #findOwners(
     questions: readonly Question[],
     own: readonly (string | undefined)[],
-    results: Map<string, number | UnitOwner>,
+    owners: UnitOwners,
   ): Promise<void> {
     const owned = questions.flatMap(({ id, key, entry }) => {
       const owner = entry === undefined ? undefined : readOwned(entry.value).seat;
       return owner === undefined || own.includes(owner) ? [] : [{ id, key, owner }];
     });
-    const owners = await this.#owners(new Set(owned.map(({ owner }) => owner)));
-    const dead = [...owners].filter(([, row]) => row === undefined).map(([owner]) => owner);
+    const seats = await this.#describe(new Set(owned.map(({ owner }) => owner)));
+    const dead = [...seats].filter(([, row]) => row === undefined).map(([owner]) => owner);
     const offered = await this.#onOffer(dead);
     for (const { id, key, owner } of owned) {
-      const row = owners.get(owner);
-      if (row !== undefined) results.set(id, row);
+      const row = seats.get(owner);
+      if (row !== undefined) owners.set(id, row);
       // Whoever takes it has its state.
-      else if (offered.has(key)) results.set(id, this.#store.peerOf(owner));
+      else if (offered.has(key)) owners.set(id, this.#store.peerOf(owner));
     }
   }
 
   /** Of seats: how they describe themselves; undefined for those whose lease has ended. */
-  async #owners(seats: ReadonlySet<string>): Promise<Map<string, UnitOwner | undefined>> {
+  async #describe(seats: ReadonlySet<string>): Promise<Map<string, UnitOwner | undefined>> {
     const { keys, gateway } = this.#store;
     const owners = new Map<string, UnitOwner | undefined>();
     for (const some of batches([...seats], [BATCH], () => [1])) {
@@ -283,10 +258,7 @@ export class UnitKeys {
   }
 }
 
-/** How often a unit is asked for whose owner changes. */
-const ATTEMPTS = 10;
-
-/** UnitKeys, and characters of their ids. */
+/** Units of one question, and characters of their ids. */
 const LIMITS = [BATCH, 200_000];
 
 /** Entries of one answer. */

@@ -6,8 +6,3 @@ export interface AmbiguousError extends Error {
 export function isAmbiguous(error: unknown): boolean {
   return (error as Partial<AmbiguousError>).isAmbiguous === true;
 }
-
-/** What was asked in several questions may be done in part, if a later one fails. */
-export function markAmbiguous(error: unknown, isDoneInPart: boolean): unknown {
-  return isDoneInPart ? Object.assign(error as Error, { isAmbiguous: true }) : error;
-}

@@ -1,5 +1,5 @@
 import { hostname } from "node:os";
-import { HandoverError, type UnitOwner } from "../errors.js";
+import type { UnitOwner } from "../errors.js";
 import type { Ownership } from "../exchange/directory.js";
 import type {
   Claimed,
@@ -17,7 +17,7 @@ import type {
   Wake,
   Wish,
 } from "../hosts/engine.js";
-import { markAmbiguous } from "../hosts/ambiguous-error.js";
+import { askForUnits } from "../hosts/ask-for-units.js";
 import { withoutInternals } from "../hosts/host-outbox.js";
 import { fromWholeName, storedName, topicOf, unitOf, wholeName } from "../hosts/names.js";
 import { type Row, RowReader } from "./rows.js";
@@ -96,23 +96,9 @@ export class PostgresEngine implements Engine {
     ids: readonly string[],
     from?: string,
   ): Promise<(number | UnitOwner)[]> {
-    const results = new Map<string, number | UnitOwner>();
-    return this.#own(seat, kind, ids, from, results).catch((error: unknown) => {
-      throw markAmbiguous(error, results.size > 0);
-    });
-  }
-
-  async #own(
-    seat: string,
-    kind: string,
-    ids: readonly string[],
-    from: string | undefined,
-    results: Map<string, number | UnitOwner>,
-  ): Promise<(number | UnitOwner)[]> {
-    // Always in one order: two processes that ask for the same units would wait for each other.
-    let left = [...new Set(ids)].toSorted();
-    for (let attempt = 0; left.length > 0 && attempt < ATTEMPTS; attempt++) {
-      const byStored = new Map(left.map((id) => [storedName(id), id]));
+    return askForUnits(ids, async (left, owners) => {
+      // Always in one order: two processes that ask for the same units would wait for each other.
+      const byStored = new Map(left.toSorted().map((id) => [storedName(id), id]));
       const values = [
         this.service,
         storedName(kind),
@@ -120,17 +106,10 @@ export class PostgresEngine implements Engine {
         [...byStored.values()].map(wholeName),
       ];
       const { rows } = await this.#session.query(STATEMENTS.own, [...values, seat, from ?? null]);
-      for (const row of rows) results.set(byStored.get(String(row["id"]))!, Number(row["fence"]));
-      left = left.filter((id) => !results.has(id));
-      if (left.length === 0) break;
-      for (const [id, owner] of await this.#owners(kind, left)) results.set(id, owner);
-      // One that has no owner now was given up between the two questions.
-      left = left.filter((id) => !results.has(id));
-    }
-    return ids.map((id) => {
-      const result = results.get(id);
-      if (result !== undefined) return result;
-      throw new HandoverError("ERR_EXCHANGE", `the owner of the unit "${id}" changes all the time`);
+      for (const row of rows) owners.set(byStored.get(String(row["id"]))!, Number(row["fence"]));
+      const others = left.filter((id) => !owners.has(id));
+      if (others.length === 0) return;
+      for (const [id, owner] of await this.#owners(kind, others)) owners.set(id, owner);
     });
   }
 
@@ -309,6 +288,3 @@ function numbersOf(drafts: readonly Draft[], rows: readonly Row[]): (number | un
   const numbers = new Map(rows.map(({ key, seq }) => [key, Number(seq)]));
   return drafts.map(({ key }) => numbers.get(key));
 }
-
-/** How often a unit is asked for whose owner changes. */
-const ATTEMPTS = 10;
