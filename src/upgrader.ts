@@ -13,8 +13,8 @@ import { readOptions, type UpgraderOptions } from "./options.js";
 import { prepareCompileCache } from "./process/compile-cache.js";
 import { currentUpgrader, setCurrentUpgrader } from "./process/current.js";
 import { systemEnv } from "./process/env.js";
+import { asyncAtCaller, atCaller, throwAtCaller } from "./platform/at-caller.js";
 import { native } from "./platform/native.js";
-import { throwAtCaller } from "./platform/node-internals.js";
 import { onSignals } from "./process/signals.js";
 import { assertSupported } from "./process/support.js";
 import { Fds } from "./sockets/fds.js";
@@ -120,7 +120,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
       this.fds = new Fds(inventory, () => this.#generation.assertAcceptsNew("add a descriptor"));
       if (warning !== undefined) process.emitWarning(warning, { code: "HANDOVER_COMMAND" });
     } catch (error) {
-      throwAtCaller(error, this, "constructor");
+      throwAtCaller(error, new.target);
     }
   }
 
@@ -163,19 +163,17 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    * @throws {HandoverError} `ERR_LISTEN`, `ERR_OPTION`; in a process that ends `ERR_UPGRADE_IN_PROGRESS`,
    *   `ERR_ALREADY_UPGRADED`, `ERR_STOPPED`
    */
-  async listen(
+  listen(
     server: Server,
     options: ListenOptions | number | string,
     host?: string,
   ): Promise<AddressInfo | string> {
-    try {
+    return asyncAtCaller(this, "listen", () => {
       requireServer(server);
       const wish = readListenOptions(server, options, host, systemEnv.launch.logicalCwd);
       this.#generation.assertAcceptsNew("listen");
-      return await this.#context.sockets.listen(server, wish);
-    } catch (error) {
-      return throwAtCaller(error, this, "listen");
-    }
+      return this.#context.sockets.listen(server, wish);
+    });
   }
 
   /**
@@ -184,12 +182,10 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    * @throws {HandoverError} `ERR_OPTION`; in a process that ends as {@link listen}
    */
   addConnections(adapter: ConnectionAdapter): void {
-    try {
+    atCaller(this, "addConnections", () => {
       this.#generation.assertAcceptsNew("add connections");
       this.#context.connections.addAdapter(readAdapter(adapter));
-    } catch (error) {
-      return throwAtCaller(error, this, "addConnections");
-    }
+    });
   }
 
   /**
@@ -199,19 +195,13 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    * @returns the bound address
    * @throws {HandoverError} as {@link listen}
    */
-  async bind(
-    socket: Socket,
-    options: BindOptions | number | string = {},
-    address?: string,
-  ): Promise<AddressInfo> {
-    try {
+  bind(socket: Socket, options: BindOptions | number | string = {}, address?: string): Promise<AddressInfo> {
+    return asyncAtCaller(this, "bind", () => {
       requireSocket(socket);
       const wish = readBindOptions(options, address, kindOfSocket(socket));
       this.#generation.assertAcceptsNew("bind");
-      return await this.#context.sockets.bind(socket, wish);
-    } catch (error) {
-      return throwAtCaller(error, this, "bind");
-    }
+      return this.#context.sockets.bind(socket, wish);
+    });
   }
 
   /**
@@ -221,11 +211,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    * @throws {HandoverError} `ERR_OPTION`
    */
   slot<T = unknown>(label: string, shape: SlotDefinition<T>): Slot<T> {
-    try {
-      return this.#context.processState.slot(label, shape);
-    } catch (error) {
-      return throwAtCaller(error, this, "slot");
-    }
+    return atCaller(this, "slot", () => this.#context.processState.slot(label, shape));
   }
 
   /**
@@ -238,11 +224,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     kind: string,
     definition: UnitDefinition<State, Unit>,
   ): Units<State, Unit> {
-    try {
-      return this.#context.processState.units(kind, definition);
-    } catch (error) {
-      return throwAtCaller(error, this, "units");
-    }
+    return atCaller(this, "units", () => this.#context.processState.units(kind, definition));
   }
 
   /**
@@ -254,13 +236,11 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    * @throws {HandoverError} `ERR_OPTION`, `ERR_ROLE`; in a process that ends `ERR_UPGRADE_IN_PROGRESS`,
    *   `ERR_ALREADY_UPGRADED`, `ERR_STOPPED`
    */
-  async role(name: string, definition: RoleDefinition): Promise<void> {
-    try {
+  role(name: string, definition: RoleDefinition): Promise<void> {
+    return asyncAtCaller(this, "role", () => {
       this.#generation.assertAcceptsNew(`add the role "${name}"`);
-      await this.#context.processState.roles.add(name, definition);
-    } catch (error) {
-      return throwAtCaller(error, this, "role");
-    }
+      return this.#context.processState.roles.add(name, definition);
+    });
   }
 
   /**
@@ -270,16 +250,14 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    * @throws {HandoverError} `ERR_PID_FILE`, `ERR_LISTEN` (also of the control socket), `ERR_UPGRADE_TIMEOUT`,
    *   `ERR_ROLE`, `ERR_STOPPED`
    */
-  async ready(): Promise<void> {
-    try {
+  ready(): Promise<void> {
+    return asyncAtCaller(this, "ready", () => {
       this.#readiness ??= this.#generation.ready().catch((error: unknown) => {
         this.#readiness = undefined;
         throw error;
       });
-      return await this.#readiness;
-    } catch (error) {
-      return throwAtCaller(error, this, "ready");
-    }
+      return this.#readiness;
+    });
   }
 
   /**
@@ -292,12 +270,8 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    *   `ERR_ON_PROBATION`, `ERR_TOO_MANY_DRAINING`, `ERR_MANAGER`, `ERR_PID_1`, `ERR_OPTION` (of `spawn`), `ERR_SPAWN`,
    *   `ERR_CHILD_EXITED`, `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_ROLE`, `ERR_ABORTED`, `ERR_STOPPED`
    */
-  async upgrade(options: AttemptOptions = {}): Promise<UpgradeResult> {
-    try {
-      return await this.#generation.upgrade(options.signal, options.force);
-    } catch (error) {
-      return throwAtCaller(error, this, "upgrade");
-    }
+  upgrade(options: AttemptOptions = {}): Promise<UpgradeResult> {
+    return asyncAtCaller(this, "upgrade", () => this.#generation.upgrade(options.signal, options.force));
   }
 
   /**
@@ -307,12 +281,8 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    *
    * @throws {HandoverError} as {@link upgrade}
    */
-  async rehearse(options: AttemptOptions = {}): Promise<Rehearsal> {
-    try {
-      return await this.#generation.rehearse(options.signal, options.force);
-    } catch (error) {
-      return throwAtCaller(error, this, "rehearse");
-    }
+  rehearse(options: AttemptOptions = {}): Promise<Rehearsal> {
+    return asyncAtCaller(this, "rehearse", () => this.#generation.rehearse(options.signal, options.force));
   }
 
   /**
@@ -326,15 +296,13 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    * @param options.force stages under a process manager, too
    * @throws {HandoverError} as {@link upgrade}; also `ERR_NOT_SUPPORTED` if the new code has an earlier version of handover
    */
-  async stage(options: StageOptions = {}): Promise<Staged> {
-    try {
+  stage(options: StageOptions = {}): Promise<Staged> {
+    return asyncAtCaller(this, "stage", () => {
       refuseUnknown("stage()", options, ["ttl", "signal", "force"] satisfies (keyof StageOptions)[]);
       const { ttl, signal, force } = options;
       if (ttl !== undefined) milliseconds("ttl", ttl, 1);
-      return await this.#generation.stage(ttl, signal, force);
-    } catch (error) {
-      return throwAtCaller(error, this, "stage");
-    }
+      return this.#generation.stage(ttl, signal, force);
+    });
   }
 
   /**

@@ -7,7 +7,7 @@ import type { ConnectionOptions } from "node:tls";
 import type { HostExchange } from "../exchange/hosts.js";
 import { HandoverError } from "../errors.js";
 import { EngineHosts } from "../hosts/engine-hosts.js";
-import { throwAtCaller } from "../platform/node-internals.js";
+import { atCaller } from "../platform/at-caller.js";
 import { integer, milliseconds, refuseUnknown, text, wrongOption } from "../util/validation.js";
 import { EtcdEngine } from "./etcd-engine.js";
 
@@ -39,7 +39,7 @@ export interface EtcdOptions {
  * @throws {HandoverError} `ERR_OPTION`
  */
 export function etcd(options: EtcdOptions): HostExchange {
-  try {
+  return atCaller({ etcd }, "etcd", () => {
     refuseUnknown("etcd()", options, KNOWN);
     const { lease = 15_000, maxBody = 1024 * 1024, tls = {} } = options;
     const service = text("service", options.service);
@@ -55,9 +55,7 @@ export function etcd(options: EtcdOptions): HostExchange {
       user: readUser(options),
     };
     return { engine: "etcd", join: (host) => new EngineHosts(new EtcdEngine(settings), host) };
-  } catch (error) {
-    return throwAtCaller(error, { etcd }, "etcd");
-  }
+  });
 }
 
 function readEndpoints(endpoints: unknown): URL[] {

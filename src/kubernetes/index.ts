@@ -5,7 +5,7 @@
  */
 import type { HostExchange } from "../exchange/hosts.js";
 import { RoleHosts } from "../hosts/role-hosts.js";
-import { throwAtCaller } from "../platform/node-internals.js";
+import { atCaller } from "../platform/at-caller.js";
 import { milliseconds, refuseUnknown, text, wrongOption } from "../util/validation.js";
 import { LeaseEngine } from "./lease-engine.js";
 
@@ -32,7 +32,7 @@ export interface KubernetesOptions {
  * @throws {HandoverError} `ERR_OPTION`
  */
 export function kubernetesLease(options: KubernetesOptions): HostExchange {
-  try {
+  return atCaller({ kubernetesLease }, "kubernetesLease", () => {
     refuseUnknown("kubernetesLease()", options, KNOWN);
     const { lease = 15_000, serviceAccount = SERVICE_ACCOUNT } = options;
     const service = text("service", options.service);
@@ -47,9 +47,7 @@ export function kubernetesLease(options: KubernetesOptions): HostExchange {
       serviceAccount: text("serviceAccount", serviceAccount)!,
     };
     return { engine: "kubernetes", join: (host) => new RoleHosts(new LeaseEngine(settings), host) };
-  } catch (error) {
-    return throwAtCaller(error, { kubernetesLease }, "kubernetesLease");
-  }
+  });
 }
 
 const KNOWN = ["service", "namespace", "lease", "serviceAccount"] satisfies (keyof KubernetesOptions)[];

@@ -316,21 +316,3 @@ export function wrapMember<T extends object>(
     else Object.defineProperty(object, name, own);
   };
 }
-
-/**
- * Throws an error with a stack that begins where the program has called the function `owner[name]`. Of an error that is not caught
- * Node prints the line of code of the first place, or the one that has thrown it, and that of the package is a minified one.
- */
-export function throwAtCaller(error: unknown, owner: object, name: string): never {
-  const called = Reflect.get(owner, name) as Parameters<typeof Error.captureStackTrace>[1];
-  const here = { stack: "" };
-  Error.captureStackTrace(here, called);
-  // Of a call that was not awaited the place is not known, once the call has waited.
-  const isKnown = /^ +at /m.test(here.stack);
-  // With source maps the places of handover are readable, too.
-  if (error instanceof HandoverError && isKnown && !process.sourceMapsEnabled)
-    Error.captureStackTrace(error, called);
-  // Node prints no line that has these words.
-  if (error !== "node-do-not-add-exception-line") throw error;
-  return error as never;
-}

@@ -5,7 +5,7 @@
  */
 import type { HostExchange } from "../exchange/hosts.js";
 import { EngineHosts } from "../hosts/engine-hosts.js";
-import { throwAtCaller } from "../platform/node-internals.js";
+import { atCaller } from "../platform/at-caller.js";
 import { integer, milliseconds, refuseUnknown, text, wrongOption } from "../util/validation.js";
 import type { Connections } from "./connections.js";
 import { readDatabase, type DatabaseOptions } from "./database.js";
@@ -40,7 +40,7 @@ export interface PostgresOptions extends DatabaseOptions {
  * @throws {HandoverError} `ERR_OPTION`
  */
 export function postgres(options: PostgresOptions): HostExchange {
-  try {
+  return atCaller({ postgres }, "postgres", () => {
     refuseUnknown("postgres()", options, KNOWN);
     const { lease = 15_000, listen = true, maxBody = 16 * 1024 * 1024, migrate = false } = options;
     const service = text("service", options.service);
@@ -60,9 +60,7 @@ export function postgres(options: PostgresOptions): HostExchange {
       engine: "postgres",
       join: (host) => new EngineHosts(new PostgresEngine(settings), host),
     };
-  } catch (error) {
-    return throwAtCaller(error, { postgres }, "postgres");
-  }
+  });
 }
 
 const KNOWN = [
