@@ -129,7 +129,7 @@ async function upgrade(fault: Fault, options: object = {}): Promise<Result> {
   // An upgrade has fewer calls in one process than in the other.
   const isMade = calls >= Number(fault.calls);
   expect({ where, failed }).toEqual({ where, failed: isMade ? 1 : 0 });
-  if (!isMade) service.noise += `${fault.error} did not come: there were ${calls} calls\n`;
+  const absent = isMade ? [] : [`${fault.error} did not come: there were ${calls} calls`];
   service.killAll();
   const failures = service.lines.filter(({ code }) => code !== undefined);
   const exit = service.lines.find(({ event }) => event === "exit");
@@ -137,7 +137,7 @@ async function upgrade(fault: Fault, options: object = {}): Promise<Result> {
     outcome,
     cut,
     ended: Number(exit?.["destroyed"] ?? 0) + Number(exit?.["unsettled"] ?? 0),
-    messages: [...failures.map(({ message }) => message), service.noise].join("\n"),
+    messages: [...failures.map(({ message }) => message), ...absent, service.noise].join("\n"),
   };
 }
 

@@ -7,6 +7,7 @@ import { setImmediate } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { onTestFinished } from "vitest";
 import { readStat } from "../../dist/platform/proc.js";
+import { Output } from "./output.js";
 
 /** One line that a fixture program prints: the process, the event and its fields. */
 export interface Line {
@@ -37,12 +38,12 @@ const FIXTURES = fileURLToPath(new URL("../fixtures/", import.meta.url));
  * which each prints a line of JSON for each event. The group is killed when the test ends.
  */
 export class Service {
-  readonly lines: Line[] = [];
-  /** All output that is no line of JSON, that of stderr included. */
-  noise = "";
   /** How generation 0 ended. */
   readonly exited: Promise<[number | null, NodeJS.Signals | null]>;
+  readonly #lines: Line[] = [];
+  #noise = "";
   readonly #process: ChildProcess;
+  readonly #outputs: readonly Output[];
   readonly #waiting = new Set<() => void>();
   /** What the test waits for. */
   readonly #waits = new Set<string>();
@@ -68,16 +69,17 @@ export class Service {
     this.#process = child;
     this.exited = new Promise((resolve) => child.once("exit", (code, signal) => resolve([code, signal])));
     let rest = "";
-    child.stdout!.setEncoding("utf8").on("data", (chunk: string) => {
-      const lines = (rest + chunk).split("\n");
+    const stdout = new Output(child.stdout!, (text) => {
+      const lines = (rest + text).split("\n");
       rest = lines.pop()!;
-      for (const line of lines) this.#read(line);
+      for (const line of lines) this.#take(line);
       this.#wake();
     });
-    child.stderr!.setEncoding("utf8").on("data", (chunk: string) => {
-      this.noise += chunk;
+    const stderr = new Output(child.stderr!, (text) => {
+      this.#noise += text;
       this.#wake();
     });
+    this.#outputs = [stdout, stderr];
     this.#closed = new Promise((resolve) =>
       child.once("close", () => {
         this.#isClosed = true;
@@ -96,6 +98,18 @@ export class Service {
   /** Of generation 0. */
   get pid(): number {
     return this.#process.pid!;
+  }
+
+  /** All that was printed so far. */
+  get lines(): readonly Line[] {
+    this.#read();
+    return this.#lines;
+  }
+
+  /** All output so far that is no line of JSON, that of stderr included. */
+  get noise(): string {
+    this.#read();
+    return this.#noise;
   }
 
   /** The line with which the process that accepts now has said so: the newest one, or its predecessor after a rollback. */
@@ -225,11 +239,15 @@ export class Service {
     return [...this.lines.map((line) => JSON.stringify(line)), this.noise].join("\n");
   }
 
-  #read(line: string): void {
+  #read(): void {
+    for (const output of this.#outputs) output.read();
+  }
+
+  #take(line: string): void {
     try {
-      this.lines.push(JSON.parse(line) as Line);
+      this.#lines.push(JSON.parse(line) as Line);
     } catch {
-      this.noise += `${line}\n`;
+      this.#noise += `${line}\n`;
     }
   }
 
