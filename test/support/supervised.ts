@@ -41,7 +41,11 @@ export class Supervised {
   /** Starts it, and waits until every worker accepts. */
   static async start(fixture: string, options: SupervisedOptions = {}): Promise<Supervised> {
     const supervised = Supervised.begin(fixture, options);
-    await supervised.settled();
+    const { workers } = await supervised.settled();
+    // The supervisor knows it before the worker's line has been read, from which a test takes the port.
+    for (const { state, pid } of workers!) {
+      if (state === "ready") await supervised.until("accepting", { pid: pid! });
+    }
     return supervised;
   }
 
