@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tests=("$@")
-((${#tests[@]})) || tests=(test/core test/sockets test/connections test/websocket test/exchange test/state test/platform test/faults test/process/typescript.test.ts)
+((${#tests[@]})) || tests=(test/core test/sockets test/connections test/websocket test/exchange test/state test/platform test/faults test/process/compile-cache.test.ts test/process/typescript.test.ts)
 case "$(uname -m)" in x86_64) machine=x64 ;; aarch64) machine=arm64 ;; *) machine=$(uname -m) ;; esac
 nodes=$(mktemp -d)
 # A test starts Node as another user.

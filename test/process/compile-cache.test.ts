@@ -101,7 +101,7 @@ test.skipIf(!hasCache)(
       const { cache } = await service.replace();
       expect(service.accepting).toMatchObject({ generation, ...nothing });
       expect(cache).toMatch(new RegExp(`^${compileCache}/v`));
-      await expect.poll(() => readdirSync(cache as string).length).toBeGreaterThan(10);
+      await expect.poll(() => readdirSync(cache as string).length).toBeGreaterThan(1);
     }
     expect(service.noise).toBe("");
   },
