@@ -9,8 +9,11 @@ import { channelVariable } from "./channel-variable.js";
  * and later). The modules of the program are loaded before handover could switch it on, so only successors have it.
  */
 
-/** Marks a NODE_COMPILE_CACHE that handover has set, in the environment of a successor. */
-const MARK = "HANDOVER_COMPILE_CACHE";
+/**
+ * Marks a NODE_COMPILE_CACHE that handover has set, in the environment of a successor. Not HANDOVER_COMPILE_CACHE: that is the
+ * option of a program under `handover/auto`, which would be taken out with it.
+ */
+const MARK = "HANDOVER_CACHE_ADDED";
 const VARIABLE = "NODE_COMPILE_CACHE";
 
 /** Both are taken out of the environment when this module loads: other programs that this one starts have no such cache. */

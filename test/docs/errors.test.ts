@@ -35,6 +35,7 @@ const sources = readdirSync("src", { recursive: true, encoding: "utf8" })
 /** Names of environment variables. */
 const VARIABLES = new Set([
   "HANDOVER_AUTO",
+  "HANDOVER_CACHE_ADDED",
   "HANDOVER_CHANNEL",
   "HANDOVER_COMPILE_CACHE",
   "HANDOVER_READY",

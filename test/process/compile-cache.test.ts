@@ -18,6 +18,7 @@ import {
   withCompileCache,
   withoutCompileCache,
 } from "../../dist/process/compile-cache.js";
+import { Auto } from "../support/auto.js";
 import { asRoot, isSkipped } from "../support/root.js";
 import { brief, Service } from "../support/service.js";
 
@@ -32,7 +33,7 @@ function privateDirectory(): string {
 
 test("the environment of a successor names the cache, and that of the next one does not name it twice", () => {
   const env = withCompileCache({ A: "1" }, "/cache");
-  expect(env).toEqual({ A: "1", NODE_COMPILE_CACHE: "/cache", HANDOVER_COMPILE_CACHE: "1" });
+  expect(env).toEqual({ A: "1", NODE_COMPILE_CACHE: "/cache", HANDOVER_CACHE_ADDED: "1" });
   expect(withoutCompileCache(env)).toEqual({ A: "1" });
   expect(withCompileCache({ A: "1" }, undefined)).toEqual({ A: "1" });
 });
@@ -41,6 +42,18 @@ test("a program that has a compile cache of its own keeps it", () => {
   const own = { NODE_COMPILE_CACHE: "/own" };
   expect(withCompileCache(own, "/cache")).toEqual(own);
   expect(withoutCompileCache(own)).toEqual(own);
+});
+
+test("a program under handover/auto has the cache that HANDOVER_COMPILE_CACHE names, in every generation", async () => {
+  const directory = join(privateDirectory(), "cache");
+  const auto = await Auto.start("server.mjs", { env: { HANDOVER_COMPILE_CACHE: directory } });
+  await auto.service.until("listening");
+  for (let n = 0; n < 2; n++) {
+    expect(existsSync(directory)).toBe(true);
+    rmSync(directory, { recursive: true });
+    await auto.upgrade();
+  }
+  expect(existsSync(directory)).toBe(true);
 });
 
 describe("the directory of the compile cache", () => {
