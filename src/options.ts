@@ -203,9 +203,20 @@ export function path(
 function readCompileCache(value: unknown, directory: string): string | undefined {
   if (value === false) return undefined;
   if (value !== true) return path("compileCache", value, directory, "true, false or a path");
-  const { XDG_CACHE_HOME: given } = process.env;
-  const caches = given !== undefined && isAbsolute(given) ? given : join(builtins.os.homedir(), ".cache");
-  return join(caches, "handover");
+  return join(userCaches(), "handover");
+}
+
+/** A relative path in the environment, as an empty one, would be a place in the working directory. */
+function userCaches(): string {
+  const { XDG_CACHE_HOME: given, HOME } = process.env;
+  if (given !== undefined && isAbsolute(given)) return given;
+  try {
+    const home = HOME !== undefined && isAbsolute(HOME) ? HOME : builtins.os.userInfo().homedir;
+    return join(home, ".cache");
+  } catch (cause) {
+    const why = "cannot be true: this user has no home directory; set HOME, or give the path of a directory";
+    throw new WrongOption("compileCache", why, { cause });
+  }
 }
 
 function readUnmanaged(value: unknown): Settings["unmanaged"] {

@@ -1,7 +1,8 @@
 import { createServer as createHttpServer } from "node:http";
 import { createServer } from "node:net";
+import os from "node:os";
 import { inspect } from "node:util";
-import { describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { http, type HttpOptions } from "../dist/connections/http-connections.js";
 import { HandoverError } from "../dist/errors.js";
 import { readOptions, type UpgraderOptions } from "../dist/options.js";
@@ -11,6 +12,11 @@ import {
   requireServer,
   type ListenOptions,
 } from "../dist/sockets/listen-options.js";
+
+afterEach(() => {
+  vi.unstubAllEnvs();
+  vi.restoreAllMocks();
+});
 
 const read = (options: object): ReturnType<typeof readOptions> => readOptions(options, "/srv");
 
@@ -63,6 +69,35 @@ test.each<[UpgraderOptions, object]>([
   [{ signals: { stop: [] } }, { signals: { upgrade: "SIGHUP", stop: [] } }],
 ])("the Upgrader's options %o are accepted", (options, settings) => {
   expect(read(options)).toMatchObject(settings);
+});
+
+test.each([
+  ["/caches", "/home/a", "/caches"],
+  [undefined, "/home/a", "/home/a/.cache"],
+  ["caches", "/home/a", "/home/a/.cache"],
+  ["", "", `${os.userInfo().homedir}/.cache`],
+  [undefined, "home", `${os.userInfo().homedir}/.cache`],
+  [undefined, undefined, `${os.userInfo().homedir}/.cache`],
+])("with XDG_CACHE_HOME=%s and HOME=%s the compile cache is in %s", (caches, home, place) => {
+  vi.stubEnv("XDG_CACHE_HOME", caches);
+  vi.stubEnv("HOME", home);
+  expect(read({ compileCache: true }).compileCache).toBe(`${place}/handover`);
+});
+
+test("a user without a home directory has to name the compile cache", () => {
+  vi.stubEnv("XDG_CACHE_HOME", undefined);
+  vi.stubEnv("HOME", undefined);
+  // As for a number that /etc/passwd does not have, in a container.
+  vi.spyOn(os, "userInfo").mockImplementation(() => {
+    throw new Error("no such user");
+  });
+  expect(() => read({ compileCache: true })).toThrow(
+    expect.objectContaining({
+      code: "ERR_OPTION",
+      message:
+        'the option "compileCache" cannot be true: this user has no home directory; set HOME, or give the path of a directory',
+    }),
+  );
 });
 
 const time = (name: string, least: number): string =>
