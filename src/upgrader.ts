@@ -10,7 +10,7 @@ import type { HostsStatus } from "./exchange/hosts.js";
 import { publicState, type Outcome } from "./lifecycle.js";
 import type { Totals } from "./metrics/totals.js";
 import { readOptions, type UpgraderOptions } from "./options.js";
-import { prepareCompileCache } from "./process/compile-cache.js";
+import { prepareCompileCache, warnWithoutCompileCache } from "./process/compile-cache.js";
 import { currentUpgrader, setCurrentUpgrader } from "./process/current.js";
 import { systemEnv } from "./process/env.js";
 import { asyncAtCaller, atCaller, throwAtCaller } from "./platform/at-caller.js";
@@ -98,7 +98,10 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
       native();
       const { logicalCwd, warning } = systemEnv.launch;
       const settings = readOptions(options, logicalCwd);
-      if (settings.compileCache !== undefined) prepareCompileCache(settings.compileCache);
+      if (settings.compileCache !== undefined) {
+        warnWithoutCompileCache();
+        prepareCompileCache(settings.compileCache);
+      }
       claimProcess(this);
       this.#generation = new Generation(settings, systemEnv, this);
       this.#context = this.#generation.context;

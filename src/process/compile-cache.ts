@@ -1,4 +1,4 @@
-import { mkdirSync } from "node:fs";
+import { mkdirSync, realpathSync } from "node:fs";
 import { HandoverError, reasonOf } from "../errors.js";
 import { isMainThread } from "../platform/node-internals.js";
 import { whyWritableByOthers } from "../platform/path.js";
@@ -29,35 +29,42 @@ const { enableCompileCache, flushCompileCache } = process.getBuiltinModule("node
   flushCompileCache?: () => void;
 };
 
+/** Warns in the first process if its Node has no compile cache. */
+export function warnWithoutCompileCache(): void {
+  if (enableCompileCache !== undefined || channelVariable !== undefined) return;
+  const message = `the option "compileCache" has no effect in Node ${process.version}: it needs Node 22.1`;
+  process.emitWarning(message, { code: "HANDOVER_NO_COMPILE_CACHE" });
+}
+
 /**
- * Makes the directory, with mode 0700, if it does not exist. In a Node without a compile cache
- * the first process emits a warning.
+ * Makes the directory, with mode 0700, if it does not exist. Returns its path without symlinks: somebody else may be able to
+ * replace one of them after this.
  *
  * @throws {HandoverError} `ERR_OPTION` if it cannot be made, or if another user could put code into it
  */
-export function prepareCompileCache(directory: string): void {
-  if (enableCompileCache === undefined && channelVariable === undefined) {
-    const message = `the option "compileCache" has no effect in Node ${process.version}: it needs Node 22.1`;
-    process.emitWarning(message, { code: "HANDOVER_NO_COMPILE_CACHE" });
-  }
-  let why: string | undefined;
-  let cause: unknown;
+export function prepareCompileCache(directory: string): string {
+  const doing = `cannot use ${directory} for the option "compileCache"`;
   try {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
-    why = whyWritableByOthers(directory);
+    const real = realpathSync(directory);
+    const why = whyWritableByOthers(real);
+    if (why === undefined) return real;
+    throw new HandoverError("ERR_OPTION", `${doing}: ${why}`);
   } catch (error) {
-    [why, cause] = [reasonOf(error), error];
+    if (error instanceof HandoverError) throw error;
+    throw new HandoverError("ERR_OPTION", `${doing}: ${reasonOf(error)}`, { cause: error });
   }
-  if (why === undefined) return;
-  throw new HandoverError("ERR_OPTION", `cannot use ${directory} for the option "compileCache": ${why}`, {
-    cause,
-  });
 }
 
-/** Adds the directory to the environment of a successor, unless the program has a compile cache of its own. */
+/**
+ * Adds the directory to the environment of a successor, unless the program has a compile cache of its own. It is checked
+ * again for each successor, which reads the code in it before its own check: the directory may be another one by then.
+ *
+ * @throws {HandoverError} `ERR_OPTION`
+ */
 export function withCompileCache(env: NodeJS.ProcessEnv, directory: string | undefined): NodeJS.ProcessEnv {
   if (directory === undefined || env[VARIABLE] !== undefined) return env;
-  return { ...env, [VARIABLE]: directory, [MARK]: "1" };
+  return { ...env, [VARIABLE]: prepareCompileCache(directory), [MARK]: "1" };
 }
 
 /** The environment of this process as it would be without {@link withCompileCache}. */

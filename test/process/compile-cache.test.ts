@@ -5,8 +5,11 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  realpathSync,
+  renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import module from "node:module";
@@ -32,8 +35,9 @@ function privateDirectory(): string {
 }
 
 test("the environment of a successor names the cache, and that of the next one does not name it twice", () => {
-  const env = withCompileCache({ A: "1" }, "/cache");
-  expect(env).toEqual({ A: "1", NODE_COMPILE_CACHE: "/cache", HANDOVER_CACHE_ADDED: "1" });
+  const cache = realpathSync(privateDirectory());
+  const env = withCompileCache({ A: "1" }, cache);
+  expect(env).toEqual({ A: "1", NODE_COMPILE_CACHE: cache, HANDOVER_CACHE_ADDED: "1" });
   expect(withoutCompileCache(env)).toEqual({ A: "1" });
   expect(withCompileCache({ A: "1" }, undefined)).toEqual({ A: "1" });
 });
@@ -42,6 +46,14 @@ test("a program that has a compile cache of its own keeps it", () => {
   const own = { NODE_COMPILE_CACHE: "/own" };
   expect(withCompileCache(own, "/cache")).toEqual(own);
   expect(withoutCompileCache(own)).toEqual(own);
+});
+
+test("the environment of a successor names no symlink, which another user may replace after the check", () => {
+  const directory = realpathSync(privateDirectory());
+  const link = join(directory, "link");
+  mkdirSync(join(directory, "cache"), { mode: 0o700 });
+  symlinkSync(join(directory, "cache"), link);
+  expect(withCompileCache({}, link)).toMatchObject({ NODE_COMPILE_CACHE: join(directory, "cache") });
 });
 
 test("a program under handover/auto has the cache that HANDOVER_COMPILE_CACHE names, in every generation", async () => {
@@ -54,6 +66,23 @@ test("a program under handover/auto has the cache that HANDOVER_COMPILE_CACHE na
     await auto.upgrade();
   }
   expect(existsSync(directory)).toBe(true);
+});
+
+test("an upgrade is refused if others can write to the directory by now", async () => {
+  const compileCache = join(privateDirectory(), "cache");
+  const service = Service.start("caches-code.js", { settings: { compileCache, ...brief } });
+  await service.until("accepting");
+  // As somebody could do in /tmp, where a directory that is old is removed.
+  renameSync(compileCache, `${compileCache}-before`);
+  mkdirSync(compileCache);
+  chmodSync(compileCache, 0o777);
+  expect(await service.upgrade("failed")).toMatchObject({
+    code: "ERR_OPTION",
+    message: expect.stringMatching(/cache has mode 777, so others can write to it$/),
+  });
+  expect(readdirSync(compileCache)).toEqual([]);
+  chmodSync(compileCache, 0o700);
+  expect(await service.upgrade()).toMatchObject({ generation: 1 });
 });
 
 describe("the directory of the compile cache", () => {
