@@ -1,8 +1,10 @@
 import { realpathSync, statSync } from "node:fs";
 import { resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 import { isDeepStrictEqual } from "node:util";
 import { findOnPath } from "../platform/path.js";
 import type { Command } from "./command.js";
+import { ownOptionsOf, wordsOfNodeOptions } from "./node-words.js";
 
 /** The meaning of a command in the file system when a process was started with it. */
 export interface LaunchIdentity {
@@ -11,17 +13,34 @@ export interface LaunchIdentity {
   readonly files: ReadonlyMap<string, string>;
 }
 
-/** Looks up the program, the directory, and the arguments that are paths. */
+/** Looks up the program, the directory, and the paths in the arguments and in `NODE_OPTIONS`. */
 export function identifyLaunch(command: Command): LaunchIdentity {
   const { file, args, cwd, env } = command;
   const program = file.includes("/") ? file : findOnPath(file, env["PATH"] ?? "", cwd)[0];
-  const paths = [cwd, program, ...args.filter((arg) => !arg.startsWith("-")).map((arg) => resolve(cwd, arg))];
+  const words = wordsOfNodeOptions(env["NODE_OPTIONS"]).map((word) => word.replaceAll(/\\(.)|"/gs, "$1"));
+  const values = [...ownOptionsOf(args), ...words].map(valueOf);
+  const named = [...values, ...args].filter((one) => one !== undefined && !one.startsWith("-"));
+  const paths = [cwd, program, ...named.map((one) => resolve(cwd, one!))];
   const files = new Map<string, string>();
   for (const path of paths) {
     const identity = path === undefined ? undefined : identityOf(path);
     if (identity !== undefined) files.set(path!, identity);
   }
   return { command, files };
+}
+
+/**
+ * The path that an option of Node names, as `--env-file=.env` or by a URL. Not of the program's own options: one of them may
+ * name a file that the program writes, such as a log.
+ */
+function valueOf(option: string): string | undefined {
+  const value = option.startsWith("-") ? option.split("=").slice(1).join("=") : option;
+  try {
+    return value.startsWith("file:") ? fileURLToPath(value) : value || undefined;
+  } catch {
+    // A URL of another host.
+    return undefined;
+  }
 }
 
 /** Why a process that was started with `before` is not the one that would be started `now`; undefined if it is. */

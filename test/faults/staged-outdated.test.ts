@@ -48,6 +48,33 @@ test("a staged process is thrown away if the release, the words, the environment
   }
 });
 
+test.each([
+  ["--env-file=F", (file: string) => ({ nodeArgs: [`--env-file=${file}`] })],
+  ["--env-file F", (file: string) => ({ nodeArgs: ["--env-file", file] })],
+  ["--import=F", (file: string) => ({ nodeArgs: [`--import=${file}`] })],
+  ["--import=URL", (file: string) => ({ nodeArgs: [`--import=${pathToFileURL(file).href}`] })],
+  ["NODE_OPTIONS", (file: string) => ({ env: { NODE_OPTIONS: `--import="${file}"` } })],
+])("a staged process is thrown away if the file of %s has changed", async (_, how) => {
+  const file = join(temporaryDirectory(), "a file.mjs");
+  writeFileSync(file, "");
+  const actor = await startStaging();
+  await actor.tell("plan", how(file));
+  await actor.stage();
+  writeFileSync(file, "\n");
+  await upgradesAfresh(actor);
+  expect(said(actor, "unstaged")).toMatchObject([{ reason: `${file} has changed` }]);
+});
+
+test("a staged process is used although a file has changed that an option of the program names, such as its log", async () => {
+  const file = join(temporaryDirectory(), "log");
+  writeFileSync(file, "");
+  const actor = await startStaging();
+  await actor.tell("plan", { args: [`--log=${file}`] });
+  const staged = await actor.stage();
+  writeFileSync(file, "a line\n");
+  expect((await actor.upgrade()).pid).toBe(staged.pid);
+});
+
 describe("what the server opens and closes while a process is staged", () => {
   const reason = "a listener or descriptor was opened or closed";
 
