@@ -31,7 +31,7 @@ import type { RoleDefinition } from "./state/role.js";
 import type { Slot, SlotDefinition } from "./state/slots/slots.js";
 import type { UnitDefinition } from "./state/units/unit-definition.js";
 import type { Units } from "./state/units/units.js";
-import { isReserved, milliseconds, refuseUnknown } from "./util/validation.js";
+import { abortSignal, flag, isReserved, milliseconds, refuseUnknown } from "./util/validation.js";
 
 /** Options of `stage()`. */
 export interface StageOptions extends AttemptOptions {
@@ -274,7 +274,10 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    *   `ERR_CHILD_EXITED`, `ERR_PROTOCOL`, `ERR_UPGRADE_TIMEOUT`, `ERR_ROLE`, `ERR_ABORTED`, `ERR_STOPPED`
    */
   upgrade(options: AttemptOptions = {}): Promise<UpgradeResult> {
-    return asyncAtCaller(this, "upgrade", () => this.#generation.upgrade(options.signal, options.force));
+    return asyncAtCaller(this, "upgrade", () => {
+      const { signal, force } = readAttempt("upgrade()", options);
+      return this.#generation.upgrade(signal, force);
+    });
   }
 
   /**
@@ -285,7 +288,10 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    * @throws {HandoverError} as {@link upgrade}
    */
   rehearse(options: AttemptOptions = {}): Promise<Rehearsal> {
-    return asyncAtCaller(this, "rehearse", () => this.#generation.rehearse(options.signal, options.force));
+    return asyncAtCaller(this, "rehearse", () => {
+      const { signal, force } = readAttempt("rehearse()", options);
+      return this.#generation.rehearse(signal, force);
+    });
   }
 
   /**
@@ -301,9 +307,8 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    */
   stage(options: StageOptions = {}): Promise<Staged> {
     return asyncAtCaller(this, "stage", () => {
-      refuseUnknown("stage()", options, ["ttl", "signal", "force"] satisfies (keyof StageOptions)[]);
-      const { ttl, signal, force } = options;
-      if (ttl !== undefined) milliseconds("ttl", ttl, 1);
+      const { signal, force } = readAttempt("stage()", options, ["ttl"]);
+      const ttl = options.ttl === undefined ? undefined : milliseconds("ttl", options.ttl, 1);
       return this.#generation.stage(ttl, signal, force);
     });
   }
@@ -326,11 +331,29 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   /**
    * Resolves when the predecessor's process is gone; at once without one.
    *
-   * @throws {HandoverError} `ERR_ABORTED`
+   * @throws {HandoverError} `ERR_ABORTED`, `ERR_OPTION`
    */
-  async waitForParent(options: { signal?: AbortSignal | undefined } = {}): Promise<void> {
-    await this.#context.predecessors.waitForDirect(options.signal);
+  waitForParent(options: { signal?: AbortSignal | undefined } = {}): Promise<void> {
+    return asyncAtCaller(this, "waitForParent", () => {
+      refuseUnknown("waitForParent()", options, ["signal"]);
+      return this.#context.predecessors.waitForDirect(abortSignal(options.signal));
+    });
   }
+}
+
+/**
+ * A signal that is none would fail in the middle of an attempt, and leave its successor behind.
+ *
+ * @throws {HandoverError} `ERR_OPTION`
+ */
+function readAttempt(
+  call: string,
+  options: AttemptOptions,
+  more: readonly string[] = [],
+): { signal: AbortSignal | undefined; force: boolean } {
+  refuseUnknown(call, options, ["signal", "force", ...more]);
+  const { signal, force } = options;
+  return { signal: abortSignal(signal), force: force === undefined ? false : flag("force", force) };
 }
 
 /** Claimed for the whole process: there may be two copies of this package in it. */

@@ -6,7 +6,7 @@ import { Server } from "node:net";
 import { inspect } from "node:util";
 import { type RequestedAddress, absolutePath } from "../address.js";
 import { HandoverError } from "../errors.js";
-import { flag, refuseUnknown, requireOwnName, text, wrongOption } from "../util/validation.js";
+import { abortSignal, flag, refuseUnknown, requireOwnName, text, wrongOption } from "../util/validation.js";
 
 /** Options of `listen()`: those of Node's `server.listen()`, and `name`, `mode` and `connections`. */
 export interface ListenOptions {
@@ -138,7 +138,7 @@ export function readListenOptions(
     name: readName(given.name),
     backlog,
     mode: modeOf(given),
-    signal: signalOf(given.signal),
+    signal: abortSignal(given.signal),
     early: flag("early", given.early ?? false),
     tls: flag("tls", given.tls ?? true),
     connections: connectionsOf(given.connections, server),
@@ -212,11 +212,6 @@ function modeOf({ mode, readableAll, writableAll, path }: ListenOptions): number
   if (mode === undefined) return 0o700 | (readableAll ? 0o444 : 0) | (writableAll ? 0o222 : 0);
   if (Number.isInteger(mode) && mode >= 0 && mode <= 0o777) return mode;
   throw wrongOption("mode", "a file mode from 0 to 0o777", mode);
-}
-
-function signalOf(value: AbortSignal | undefined): AbortSignal | undefined {
-  if (value === undefined || value instanceof AbortSignal) return value;
-  throw wrongOption("signal", "an AbortSignal", value);
 }
 
 function connectionsOf(value: ListenOptions["connections"], server: Server): ListenRequest["connections"] {

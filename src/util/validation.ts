@@ -76,6 +76,12 @@ export function flag(name: string, value: unknown): boolean {
   throw wrongOption(name, "true or false", value);
 }
 
+/** The option `signal`. @throws {HandoverError} `ERR_OPTION` for a value that is neither an `AbortSignal` nor undefined */
+export function abortSignal(value: unknown): AbortSignal | undefined {
+  if (value === undefined || value instanceof AbortSignal) return value;
+  throw wrongOption("signal", "an AbortSignal", value);
+}
+
 /** @throws {HandoverError} `ERR_OPTION` for a value that is neither a string with characters nor undefined */
 export function text(name: string, value: unknown): string | undefined {
   if (value === undefined || (typeof value === "string" && value !== "")) return value;

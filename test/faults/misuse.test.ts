@@ -125,3 +125,32 @@ async function listening(where: { port: number; host: string } | { path: string 
   onTestFinished(() => void server.close());
   return server;
 }
+
+test("a call with wrong options is refused, and starts no process", async () => {
+  const attempts = ["upgrade", "rehearse", "stage"].flatMap((method): [string, unknown, string][] => [
+    [method, null, `${method}() takes an object of options, not null`],
+    [method, "SIGUSR2", `${method}() takes an object of options, not 'SIGUSR2'`],
+    [method, { dryRun: true }, `${method}() does not know the option "dryRun"; it knows signal, force`],
+    [method, { signal: 5 }, 'the option "signal" must be an AbortSignal, not 5'],
+    [method, { force: "yes" }, "the option \"force\" must be true or false, not 'yes'"],
+  ]);
+  const cases = [
+    ...attempts,
+    ["stage", { ttl: "60s" }, "not '60s'"],
+    ["waitForParent", null, "waitForParent() takes an object of options, not null"],
+    ["waitForParent", { signal: {} }, 'the option "signal" must be an AbortSignal, not {}'],
+  ] as const;
+  const calls = cases.map(([method, options]) => [method, options]);
+  const service = Service.start("calls-with-wrong-options.js", { settings: { calls } });
+  await service.until("accepting");
+  const called = service.lines.filter(({ event }) => event === "called");
+  expect(called).toMatchObject(
+    cases.map(([, , message]) => ({
+      code: "ERR_OPTION",
+      state: "ready",
+      message: expect.stringContaining(message) as string,
+    })),
+  );
+  expect(service.lines.filter(({ event }) => event === "upgrading")).toEqual([]);
+  expect(await service.upgrade()).toMatchObject({ generation: 1 });
+});
