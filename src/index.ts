@@ -1,6 +1,6 @@
-export { Upgrader } from "./upgrader.js";
+export { Upgrader, type StageOptions } from "./upgrader.js";
 export { HandoverError, type ErrorCode, type RefusalCode, type UnitOwner } from "./errors.js";
-export type { Rehearsal, UpgradeResult, UpgraderEvents } from "./events.js";
+export type { Rehearsal, Staged, UpgradeResult, UpgraderEvents } from "./events.js";
 export type { ConnectionAdapter, Handover } from "./connections/adapter.js";
 export { http, type HttpConnections, type HttpOptions } from "./connections/http-connections.js";
 export type { Outcome } from "./lifecycle.js";

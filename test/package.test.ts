@@ -92,7 +92,13 @@ test.each(RESOLUTIONS)(
 /** Uses every entry, and a wrong type of each, which would pass if the types were not found. */
 const CONSUMER = `
 import { createServer } from "node:http";
-import { HandoverError, Upgrader, type ErrorCode, type RefusalCode, type UpgradeResult } from "handover";
+import { HandoverError, Upgrader } from "handover";
+import type { ErrorCode, RefusalCode, StageOptions, Staged, UpgradeResult } from "handover";
+import type { ready } from "handover/auto";
+import { etcd } from "handover/etcd";
+import { kubernetesLease } from "handover/kubernetes";
+import { postgres } from "handover/postgres";
+import { supervise } from "handover/supervisor";
 import { prometheus } from "handover/metrics";
 import { Upgrader as StandIn } from "handover/testing";
 import { socketIo } from "handover/socket.io";
@@ -109,6 +115,12 @@ export async function upgrade(upg: Upgrader): Promise<void> {
   const result: UpgradeResult = await upg.upgrade();
   const how: "confirmed" | "rolledBack" = await result.settled;
   console.log(wrong, how);
+  const staging: StageOptions = { ttl: 1_000 };
+  const staged: Staged = await upg.stage(staging);
+  // @ts-expect-error: there may be none
+  const unstaged: Staged = upg.unstage();
+  // @ts-expect-error: there is no such option
+  await upg.upgrade({ dryRun: true });
   // @ts-expect-error: there is no such option
   new Upgrader({ pidfile: "app.pid" });
   // @ts-expect-error: the version is missing
@@ -117,6 +129,16 @@ export async function upgrade(upg: Upgrader): Promise<void> {
   socketIo(upg);
   // @ts-expect-error: the registry is missing
   prometheus(upg);
+  // @ts-expect-error: there is no such option
+  etcd({ servers: [] });
+  // @ts-expect-error: there is no such option
+  kubernetesLease({ nam: "a" });
+  // @ts-expect-error: it is a string
+  postgres({ url: 1 });
+  // @ts-expect-error: the program is missing
+  void supervise({});
+  // @ts-expect-error: it is a function
+  const autoReady: number = undefined as unknown as typeof ready;
   // @ts-expect-error: it is a number
   const no: string = new StandIn().generation;
 }
