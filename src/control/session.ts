@@ -7,6 +7,7 @@ import type { Outcome } from "../lifecycle.js";
 import { native } from "../platform/native.js";
 import { descriptorOf } from "../platform/node-internals.js";
 import { LONGEST_TIMEOUT } from "../util/clock.js";
+import { shorten } from "../util/shorten.js";
 import { VERSION } from "../util/version.js";
 import { readLines, writeLine, type Answer, type Phase, type ScalePhase, type Status } from "./protocol.js";
 
@@ -90,7 +91,7 @@ export class ControlSession {
       writeLine(this.#client, await this.#perform(request));
     } catch (error) {
       const code = error instanceof HandoverError ? error.code : "ERR_CONTROL";
-      writeLine(this.#client, { answer: "failed", code, message: reasonOf(error) });
+      writeLine(this.#client, { answer: "failed", code, message: shorten(reasonOf(error)) });
     }
     this.#client.end();
   }
@@ -188,7 +189,8 @@ export class ControlSession {
     const handlers = {
       upgrading: (payload: ControlEvents["upgrading"][0]) => send({ phase: "spawned", ...payload }),
       workerReady: (payload: ControlEvents["workerReady"][0]) => send({ phase: "worker-ready", ...payload }),
-      unstaged: (payload: ControlEvents["unstaged"][0]) => send({ phase: "unstaged", ...payload }),
+      unstaged: ({ reason, ...payload }: ControlEvents["unstaged"][0]) =>
+        send({ phase: "unstaged", ...payload, reason: shorten(reason) }),
       upgraded: (payload: ControlEvents["upgraded"][0]) => send({ phase: "committed", ...payload }),
       draining: ({ connections }: UpgraderEvents["draining"][0]) => send({ phase: "draining", connections }),
       rollback: ({ error }: UpgraderEvents["rollback"][0]) => void (why = error.message),

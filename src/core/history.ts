@@ -3,6 +3,7 @@ import type { DrainSummary, UpgradeOutcome, UpgradeRecord } from "../events.js";
 import { add, endsOf, noTotals, observePhases, sumOf, type Totals } from "../metrics/totals.js";
 import type { ProcessState } from "../state/process-state.js";
 import type { Slot } from "../state/slots/slots.js";
+import { shorten } from "../util/shorten.js";
 
 /** The history as it moves from generation to generation. */
 interface Snapshot {
@@ -88,7 +89,7 @@ export class UpgradeHistory {
 
   /** Records that an upgrade did not succeed: this process keeps serving. */
   fail(record: UpgradeRecord, outcome: "failed" | "rolledBack", error: HandoverError): void {
-    Object.assign(record, { outcome, code: error.code, reason: error.message });
+    Object.assign(record, { outcome, code: error.code, reason: shorten(error.message) });
     this.#count(record);
   }
 

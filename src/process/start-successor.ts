@@ -4,6 +4,7 @@ import { adoptChild } from "../platform/child-process.js";
 import { closeAll } from "../platform/descriptors.js";
 import { systemCause } from "../platform/native.js";
 import type { Clock } from "../util/clock.js";
+import { shorten } from "../util/shorten.js";
 import type { Command } from "./command.js";
 import type { Env } from "./env.js";
 import { sendInheritance, withChannel, type Legacy } from "./inheritance.js";
@@ -21,7 +22,8 @@ export async function startSuccessor(
   legacy: Legacy,
   listener: SuccessorListener,
 ): Promise<Successor> {
-  const doing = `cannot start a successor, ${[command.argv0, ...command.args].join(" ")} in ${command.cwd}`;
+  const words = shorten([command.argv0, ...command.args].join(" "), LONGEST_COMMAND);
+  const doing = `cannot start a successor, ${words} in ${command.cwd}`;
   let channel: Channel | undefined;
   try {
     const [own, other] = Channel.pair();
@@ -39,6 +41,9 @@ export async function startSuccessor(
     throw new HandoverError("ERR_SPAWN", `${doing}: ${reasonOf(error)}`, { cause: systemCause(error) });
   }
 }
+
+/** Characters. A command may have megabytes, as that is why it cannot be started. */
+const LONGEST_COMMAND = 1_000;
 
 /**
  * If the process did start, closing the channel would look like the predecessor's death, and it would begin to serve. It is

@@ -4,6 +4,7 @@ import type { Departure } from "../events.js";
 import { HandoverError, type ErrorCode } from "../errors.js";
 import { closeAll } from "../platform/descriptors.js";
 import { deferred } from "../util/deferred.js";
+import { shorten } from "../util/shorten.js";
 import type { InventoryItem } from "../sockets/inventory.js";
 import type { Directory } from "../exchange/directory.js";
 import type { EngineReport } from "../exchange/hosts.js";
@@ -131,7 +132,7 @@ export class SupervisorLink implements ControlLink {
 
   /** This worker holds no role, although the supervisor has told it to acquire them. */
   sendRolesRefused(message: string, fence: number): void {
-    this.#channel.send({ type: "roles-refused", message: shortened(message), fence });
+    this.#channel.send({ type: "roles-refused", message: shorten(message, LONGEST_REASON), fence });
   }
 
   sendStopping(): void {
@@ -214,7 +215,8 @@ export class SupervisorLink implements ControlLink {
       case "yield":
         return void listener.yield(message.leaves === true).then(
           () => this.#channel.send({ type: "yielded" }),
-          (error: Error) => this.#channel.send({ type: "yielded", message: shortened(error.message) }),
+          (error: Error) =>
+            this.#channel.send({ type: "yielded", message: shorten(error.message, LONGEST_REASON) }),
         );
       case "check": {
         const { code, message: why } = listener.check() ?? {};
@@ -256,10 +258,5 @@ export class SupervisorLink implements ControlLink {
   }
 }
 
-/** The message of a program's error may be longer than what the channel takes. */
-function shortened(message: string): string {
-  return message.slice(0, LONGEST_REASON);
-}
-
-/** Characters. */
+/** Characters. The message of a program's error may be longer than what the channel takes. */
 const LONGEST_REASON = 1_000;

@@ -5,6 +5,7 @@ import type { UpgradeRecord, UpgradeResult } from "../events.js";
 import { stateError } from "../lifecycle.js";
 import type { Env } from "../process/env.js";
 import { deferred } from "../util/deferred.js";
+import { shorten } from "../util/shorten.js";
 import { withTimeout } from "../util/timeout.js";
 import { abortReason } from "./abort-reason.js";
 import type { ServiceListeners } from "./service-listeners.js";
@@ -278,7 +279,7 @@ export class Upgrades {
     const { events, totals, env } = this.#host;
     record.outcome = outcome;
     if (error !== undefined) {
-      Object.assign(record, { code: error.code, reason: error.message });
+      Object.assign(record, { code: error.code, reason: shorten(error.message) });
       if (outcome === "rolledBack") events.emit("rollback", { pid: env.pid, error });
       else events.emit("failed", { error });
     }

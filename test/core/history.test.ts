@@ -43,3 +43,10 @@ test("an upgrade that is rolled back after the history has moved is recorded as 
     { from: 0, to: 1, outcome: "rolledBack", code: "ERR_CHILD_EXITED" },
   ]);
 });
+
+test("a reason that is as long as a program likes is stored in brief", () => {
+  const history = new UpgradeHistory(0, 1, newState(), () => {});
+  history.fail(history.begin(), "failed", new HandoverError("ERR_ROLE", `no: ${"x".repeat(1_000_000)}`));
+  const [{ reason = "" } = {}] = history.records;
+  expect([reason.startsWith("no: x"), reason.endsWith("…"), reason.length]).toEqual([true, true, 4_200]);
+});

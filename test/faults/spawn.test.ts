@@ -1,7 +1,10 @@
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { FaultInjector, type Fault } from "../support/fault-injector.js";
 import { failUpgrade, finish, startWithClient, type Running } from "../support/faults.js";
-import { brief, descriptorCount } from "../support/service.js";
+import { handover, jsonLines } from "../support/program.js";
+import { brief, descriptorCount, temporaryDirectory } from "../support/service.js";
+import { startStaging, upgradesAfresh } from "../support/staged.js";
 
 /** Every call of the first process. */
 const every = (name: Fault["function"], error: Fault["error"]): Fault => {
@@ -98,4 +101,24 @@ test("100 upgrades that cannot start a process leave no descriptor and no proces
   await expect.poll(() => service.children()).toEqual([]);
   const { pid } = await service.upgrade();
   await finish(running, pid);
+});
+
+test("a command of ten megabytes cannot be started, is shown in brief, and the server can still be asked and upgraded", async () => {
+  const controlSocket = join(temporaryDirectory(), "control");
+  const actor = await startStaging({ controlSocket });
+  await actor.tell("plan", { args: Array.from({ length: 100 }, () => "x".repeat(100_000)) });
+  // More than ten, as many as the history has.
+  for (let n = 0; n < 11; n++) {
+    const { code, message } = await actor.failsToUpgrade();
+    expect([code, String(message).length < 1_200]).toEqual(["ERR_SPAWN", true]);
+  }
+  const asked = await handover("upgrade", "--control", controlSocket, "--json");
+  expect([asked.code, ...jsonLines(asked)]).toEqual([
+    1,
+    expect.objectContaining({ answer: "failed", code: "ERR_SPAWN" }),
+  ]);
+  const [status] = jsonLines(await handover("status", "--control", controlSocket, "--json"));
+  expect(status).toMatchObject({ state: "ready", pid: actor.pid });
+  await actor.tell("plan", {});
+  await upgradesAfresh(actor);
 });
