@@ -78,14 +78,13 @@ export async function connectToProcess(
 
 /** Reads an option that is a time. */
 export function milliseconds(text: string): number {
-  const ms = wholeNumber(text);
-  if (ms <= LONGEST_TIMEOUT) return ms;
+  if (!(Number(text) > LONGEST_TIMEOUT)) return wholeNumber(text);
   throw new InvalidValue(`It must be at most ${LONGEST_TIMEOUT} ms.`);
 }
 
 /** Reads an option that is a time with a unit, `60s`; without a unit it is in ms. */
 export function timeWithUnit(text: string): number {
-  const [, digits = "", unit = "ms"] = /^(\d{1,10})(ms|s|m|h)?$/.exec(text) ?? [];
+  const [, digits = "", unit = "ms"] = /^(\d+)(ms|s|m|h)?$/.exec(text) ?? [];
   if (digits === "") throw new InvalidValue("It must be a time, such as 500ms, 60s, 5m or 1h.");
   return milliseconds(String(Number(digits) * UNITS[unit]!));
 }
@@ -95,7 +94,9 @@ const UNITS: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000
 /** Reads an argument or option that is a number from 1 on. */
 export function wholeNumber(text: string): number {
   if (/^[1-9]\d{0,9}$/.test(text)) return Number(text);
-  throw new InvalidValue("It must be a whole number, at least 1.");
+  throw new InvalidValue(
+    /^[1-9]\d*$/.test(text) ? "It is too large." : "It must be a whole number, at least 1.",
+  );
 }
 
 /** Reads an option that is a number of workers. */

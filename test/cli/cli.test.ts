@@ -48,6 +48,11 @@ describe("the program", () => {
     [["stop", "--pid-file", "f", "--control", "s"], /^handover: .*cannot be used with/],
     [["upgrade", 1, "--timeout", "soon"], /^handover: .*'soon' is invalid/],
     [["upgrade", 1, "--timeout", 2 ** 31], /'2147483648' is invalid.*at most 2147483647 ms/],
+    [["upgrade", 1, "--timeout", "99999999999"], /is invalid.*at most 2147483647 ms/],
+    [["stage", 1, "--ttl", "9999h"], /'9999h' is invalid.*at most 2147483647 ms/],
+    [["stage", 1, "--ttl", "99999999999999999999h"], /is invalid.*at most 2147483647 ms/],
+    [["stage", 1, "--ttl", "0s"], /'0s' is invalid.*at least 1/],
+    [["status", "99999999999"], /is invalid.* too large/],
     [["demo", "--upgrades", 0], /^handover: .*'0' is invalid/],
   ])("handover refuses %j as wrong usage", async (args, message) => {
     const { code, stdout, stderr } = await handover(...args);
