@@ -17,8 +17,9 @@ test("workers whose supervisor is killed free every address at once, and exit wi
   for (const times of [1, 2]) {
     const lines = service.lines.filter(({ event, worker }) => event === "accepting" && worker === 1);
     expect(lines).toHaveLength(times);
+    const from = service.lines.length;
     process.kill(lines.at(-1)!.pid, "SIGKILL");
-    if (times === 1) await service.until("accepting", { worker: 1 }, service.lines.length);
+    if (times === 1) await service.until("accepting", { worker: 1 }, from);
   }
   await service.untilNoise(/started again in 30000 ms/);
   const held = connect(service.port, "127.0.0.1");

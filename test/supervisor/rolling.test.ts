@@ -96,10 +96,11 @@ describe("--rolling", () => {
     });
     const held = [];
     while (!service.service.lines.some(({ event, worker }) => event === "holding" && worker === 0)) {
+      const from = service.service.lines.length;
       const client = connect(port, "127.0.0.1");
       client.write("GET /hold HTTP/1.1\r\nHost: here\r\n\r\n");
       held.push(client);
-      await service.until("holding", {}, service.service.lines.length);
+      await service.until("holding", {}, from);
     }
     const { answer } = await service.beginUpgrade();
     await service.eventually(({ generation }) => generation === 1);
