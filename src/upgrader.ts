@@ -320,7 +320,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
    * @throws {HandoverError} `ERR_UPGRADE_IN_PROGRESS`
    */
   unstage(): Staged | undefined {
-    return this.#generation.unstage();
+    return atCaller(this, "unstage", () => this.#generation.unstage());
   }
 
   /** Stops this process: no more upgrades, no new connections. Resolves as `exit` does. Idempotent. */

@@ -1,4 +1,5 @@
 import type { Socket } from "node:net";
+import { atCaller } from "../platform/at-caller.js";
 import { functionsOf, refuseUnknown, wrongOption } from "../util/validation.js";
 
 export interface HttpOptions {
@@ -39,8 +40,11 @@ export class HttpConnections {
  * @throws {HandoverError} `ERR_OPTION`
  */
 export function http(options: HttpOptions): HttpConnections {
-  refuseUnknown("http()", options, ["version", "save", "restore"]);
-  const { version } = options;
-  if (!Number.isSafeInteger(version) || version < 0) throw wrongOption("version", "a whole number", version);
-  return new HttpConnections(version, functionsOf(options, [], ["save", "restore"]));
+  return atCaller({ http }, "http", () => {
+    refuseUnknown("http()", options, ["version", "save", "restore"]);
+    const { version } = options;
+    if (!Number.isSafeInteger(version) || version < 0)
+      throw wrongOption("version", "a whole number", version);
+    return new HttpConnections(version, functionsOf(options, [], ["save", "restore"]));
+  });
 }

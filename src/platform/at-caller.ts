@@ -36,7 +36,7 @@ export async function asyncAtCaller<N extends string, T>(
 /** Throws an error with a stack that begins above a function. */
 export function throwAtCaller(error: unknown, above: Called): never {
   // With source maps the places of handover are readable, too.
-  if (error instanceof HandoverError && !process.sourceMapsEnabled) {
+  if (error instanceof HandoverError && !process.sourceMapsEnabled && beginsInPackage(error)) {
     const here = { stack: "" };
     Error.captureStackTrace(here, above);
     // Of a call that was not awaited the place is not known, once the call has waited.
@@ -45,4 +45,14 @@ export function throwAtCaller(error: unknown, above: Called): never {
   // Node prints no line that has these words.
   if (error !== "node-do-not-add-exception-line") throw error;
   return error as never;
+}
+
+/** An error of a public function that a callback of the program has called shows the place in the callback. */
+function beginsInPackage(error: Error): boolean {
+  return firstFolders(error) === firstFolders(new Error());
+}
+
+/** Of the first file of a stack. Two folders, as what is loaded with compiled code is named by a short path. */
+function firstFolders({ stack = "" }: Error): string | undefined {
+  return /^ +at .*?([^/]+\/[^/]+)\/[^/]+$/m.exec(stack)?.[1];
 }

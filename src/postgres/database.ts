@@ -12,16 +12,19 @@ export interface DatabaseOptions {
   url?: string;
 }
 
-/**
- * How the database is reached. `open` makes the pool, or gives the program's. A pool that is made ends a connection on which the
- * database says nothing for `timeout` ms: it could not be ended before, and would keep the process alive.
- *
- * @throws {HandoverError} `ERR_OPTION`
- */
-export function readDatabase({ pool, client, url }: DatabaseOptions): {
-  open: (timeout: number) => Promise<PoolLike>;
-  isOwn: boolean;
-} {
+/** How the database is reached. */
+export interface Database {
+  /**
+   * Makes the pool, or gives the program's. A pool that is made ends a connection on which the database says nothing for `timeout`
+   * ms: it could not be ended before, and would keep the process alive.
+   */
+  readonly open: (timeout: number) => Promise<PoolLike>;
+  /** Whether the pool is made. */
+  readonly isOwn: boolean;
+}
+
+/** @throws {HandoverError} `ERR_OPTION` */
+export function readDatabase({ pool, client, url }: DatabaseOptions): Database {
   const given = Object.entries({ pool, client, url }).filter(([, value]) => value !== undefined);
   if (given.length !== 1)
     throw new HandoverError(

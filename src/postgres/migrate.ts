@@ -1,6 +1,7 @@
+import { asyncAtCaller } from "../platform/at-caller.js";
 import { refuseUnknown } from "../util/validation.js";
 import { Connections } from "./connections.js";
-import { readDatabase, type DatabaseOptions } from "./database.js";
+import { readDatabase, type Database, type DatabaseOptions } from "./database.js";
 import { GRANTS, MIGRATIONS, SCHEMA_VERSION } from "./schema.js";
 
 /** The statements that make the schema of this release, for a database without one or with an earlier one. */
@@ -17,9 +18,14 @@ insert into handover.version select ${SCHEMA_VERSION} where not exists (select f
  *
  * @throws {HandoverError} `ERR_OPTION`, `ERR_EXCHANGE`
  */
-export async function migrate(options: DatabaseOptions): Promise<void> {
-  refuseUnknown("migrate()", options, ["pool", "client", "url"]);
-  const { open, isOwn } = readDatabase(options);
+export function migrate(options: DatabaseOptions): Promise<void> {
+  return asyncAtCaller({ migrate }, "migrate", () => {
+    refuseUnknown("migrate()", options, ["pool", "client", "url"]);
+    return migrateAndClose(readDatabase(options));
+  });
+}
+
+async function migrateAndClose({ open, isOwn }: Database): Promise<void> {
   const connections = new Connections(open, isOwn, MIGRATE_TIMEOUT, undefined);
   try {
     await migrationOf(connections);

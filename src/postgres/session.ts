@@ -1,21 +1,19 @@
 import { HandoverError } from "../errors.js";
 import type { EngineProblem } from "../exchange/hosts.js";
 import type { EngineInspection, Wake } from "../hosts/engine.js";
-import type { PoolLike, ResultLike } from "./pool-clients.js";
+import type { ResultLike } from "./pool-clients.js";
 import { Connections } from "./connections.js";
+import type { Database } from "./database.js";
 import { channelOf } from "./names.js";
 import { SCHEMA_VERSION } from "./schema.js";
 import { STATEMENTS } from "./statements.js";
 
 /** The options of `postgres()`, read. */
-export interface PostgresSettings {
+export interface PostgresSettings extends Database {
   readonly service: string;
   readonly lease: number;
   readonly listen: boolean;
   readonly maxBody: number;
-  readonly open: (timeout: number) => Promise<PoolLike>;
-  /** Whether the pool that `open` gives is this engine's. */
-  readonly isOwn: boolean;
   /** Makes the schema; undefined if that is not wished. */
   readonly migrate: ((connections: Connections) => Promise<void>) | undefined;
 }

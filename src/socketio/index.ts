@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { atCaller } from "../platform/at-caller.js";
 import type { Upgrader } from "../upgrader.js";
 import { moveWebSockets } from "../websocket/moving.js";
 import { Clients } from "./clients.js";
@@ -31,29 +32,31 @@ export function socketIo(
   upg: Pick<Upgrader, "addConnections" | "slot" | "on" | "state">,
   server: SocketIoServerLike,
 ): void {
-  const io = readServer(server);
-  const clients = new Clients(io, new Recovery(upg, io));
-  const { serve } = moveWebSockets<EngineWebSocket>(upg, {
-    name: "socket.io",
-    version: 1,
-    move: true,
-    isIdle: (ws) => clients.isIdle(ws),
-    save: (ws) => clients.save(ws),
-    url: withoutSession,
-    refuse: (saved) => clients.refuse(saved as SavedClient),
-    accepted: (ws, request, saved) => clients.accept(ws, request, saved as SavedClient),
-    moved: (ws) => clients.moved(ws),
+  atCaller({ socketIo }, "socketIo", () => {
+    const io = readServer(server);
+    const clients = new Clients(io, new Recovery(upg, io));
+    const { serve } = moveWebSockets<EngineWebSocket>(upg, {
+      name: "socket.io",
+      version: 1,
+      move: true,
+      isIdle: (ws) => clients.isIdle(ws),
+      save: (ws) => clients.save(ws),
+      url: withoutSession,
+      refuse: (saved) => clients.refuse(saved as SavedClient),
+      accepted: (ws, request, saved) => clients.accept(ws, request, saved as SavedClient),
+      moved: (ws) => clients.moved(ws),
+    });
+    const { engine } = io;
+    // engine.io makes a new one whenever its HTTP server listens.
+    engine.opts.wsEngine = new Proxy(engine.opts.wsEngine, {
+      construct: (WebSocketServer, [options]: [object]) => {
+        const wss = new WebSocketServer(options);
+        serve(wss);
+        return wss;
+      },
+    });
+    serve(engine.ws!);
   });
-  const { engine } = io;
-  // engine.io makes a new one whenever its HTTP server listens.
-  engine.opts.wsEngine = new Proxy(engine.opts.wsEngine, {
-    construct: (WebSocketServer, [options]: [object]) => {
-      const wss = new WebSocketServer(options);
-      serve(wss);
-      return wss;
-    },
-  });
-  serve(engine.ws!);
 }
 
 /** The next process does not know the session that was begun by polling: it opens one for the WebSocket. */

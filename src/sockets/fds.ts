@@ -2,6 +2,7 @@ import { fstatSync } from "node:fs";
 import { Socket } from "node:net";
 import { inspect } from "node:util";
 import { HandoverError, reasonOf } from "../errors.js";
+import { asyncAtCaller } from "../platform/at-caller.js";
 import { descriptorOf } from "../platform/node-internals.js";
 import { check, native } from "../platform/native.js";
 import { wrongOption } from "../util/validation.js";
@@ -29,55 +30,64 @@ export class Fds {
   }
 
   /** An inherited descriptor, of whatever kind; undefined if no descriptor has that name, or it is in use. */
-  async file(name: string): Promise<number | undefined> {
-    return this.#take(requireName(name), () => true);
+  file(name: string): Promise<number | undefined> {
+    return asyncAtCaller(this, "file", () => this.#take(requireName(name), () => true));
   }
 
   /** All inherited descriptors that are not in use yet and came by {@link addFile}, by name. */
-  async files(): Promise<Map<string, number>> {
-    const files = new Map<string, number>();
-    for (const name of this.#inventory.inheritedNames()) {
-      const fd = await this.#take(name, (item) => item.address === undefined && kindOf(item.fd) === "file");
-      if (fd !== undefined) files.set(name, fd);
-    }
-    return files;
+  files(): Promise<Map<string, number>> {
+    return asyncAtCaller(this, "files", async () => {
+      const files = new Map<string, number>();
+      for (const name of this.#inventory.inheritedNames()) {
+        const fd = await this.#take(name, (item) => item.address === undefined && kindOf(item.fd) === "file");
+        if (fd !== undefined) files.set(name, fd);
+      }
+      return files;
+    });
   }
 
   /** Adds a descriptor of any kind: a pipe, a file. */
-  async addFile(name: string, fd: number): Promise<void> {
-    this.#add(name, fd, kindOf(fd));
+  addFile(name: string, fd: number): Promise<void> {
+    return asyncAtCaller(this, "addFile", () => this.#add(name, fd, kindOf(fd)));
   }
 
   /** An inherited connection. */
-  async conn(name: string): Promise<Socket | undefined> {
-    const fd = await this.#take(requireName(name), (item) => kindOf(item.fd) === "conn");
-    return fd === undefined ? undefined : socketOn(fd, name);
+  conn(name: string): Promise<Socket | undefined> {
+    return asyncAtCaller(this, "conn", () =>
+      this.#takeKind(name, "conn").then((fd) => (fd === undefined ? undefined : socketOn(fd, name))),
+    );
   }
 
   /** Adds a connection. Both processes then have it, and either can end it for the other. */
-  async addConn(name: string, socket: Socket): Promise<void> {
-    if (!(socket instanceof Socket)) throw wrongOption("socket", "a net.Socket", socket);
-    this.#add(name, descriptorOf(socket), "conn");
+  addConn(name: string, socket: Socket): Promise<void> {
+    return asyncAtCaller(this, "addConn", () => {
+      if (!(socket instanceof Socket)) throw wrongOption("socket", "a net.Socket", socket);
+      this.#add(name, descriptorOf(socket), "conn");
+    });
   }
 
   /** An inherited listening descriptor. */
-  async listener(name: string): Promise<number | undefined> {
-    return this.#take(requireName(name), (item) => kindOf(item.fd) === "listener");
+  listener(name: string): Promise<number | undefined> {
+    return asyncAtCaller(this, "listener", () => this.#takeKind(name, "listener"));
   }
 
   /** Adds a listening descriptor that was not made by `listen()`. */
-  async addListener(name: string, fd: number): Promise<void> {
-    this.#add(name, fd, "listener");
+  addListener(name: string, fd: number): Promise<void> {
+    return asyncAtCaller(this, "addListener", () => this.#add(name, fd, "listener"));
   }
 
   /** An inherited datagram descriptor. */
-  async packetConn(name: string): Promise<number | undefined> {
-    return this.#take(requireName(name), (item) => kindOf(item.fd) === "packetConn");
+  packetConn(name: string): Promise<number | undefined> {
+    return asyncAtCaller(this, "packetConn", () => this.#takeKind(name, "packetConn"));
   }
 
   /** Adds a datagram descriptor that was not made by `bind()`. */
-  async addPacketConn(name: string, fd: number): Promise<void> {
-    this.#add(name, fd, "packetConn");
+  addPacketConn(name: string, fd: number): Promise<void> {
+    return asyncAtCaller(this, "addPacketConn", () => this.#add(name, fd, "packetConn"));
+  }
+
+  #takeKind(name: string, kind: Kind): Promise<number | undefined> {
+    return this.#take(requireName(name), (item) => kindOf(item.fd) === kind);
   }
 
   async #take(name: string, isMeant: Parameters<Inventory["take"]>[1]): Promise<number | undefined> {

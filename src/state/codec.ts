@@ -1,3 +1,4 @@
+import { atCaller } from "../platform/at-caller.js";
 import { builtins } from "../platform/builtins.js";
 import { HandoverError, reasonOf } from "../errors.js";
 import { findLossyValue } from "./json-loss.js";
@@ -18,22 +19,26 @@ export interface Codec {
 export const jsonCodec: Codec = {
   name: "json",
   encode(data) {
-    const loss = findLossyValue(data);
-    if (loss !== undefined)
-      throw new HandoverError("ERR_ENCODING", `JSON would lose ${loss.what} at ${loss.path}`);
-    try {
-      return Buffer.from(JSON.stringify(data));
-    } catch (cause) {
-      throw new HandoverError("ERR_ENCODING", `JSON cannot encode it: ${reasonOf(cause)}`, { cause });
-    }
+    return atCaller(jsonCodec, "encode", () => {
+      const loss = findLossyValue(data);
+      if (loss !== undefined)
+        throw new HandoverError("ERR_ENCODING", `JSON would lose ${loss.what} at ${loss.path}`);
+      try {
+        return Buffer.from(JSON.stringify(data));
+      } catch (cause) {
+        throw new HandoverError("ERR_ENCODING", `JSON cannot encode it: ${reasonOf(cause)}`, { cause });
+      }
+    });
   },
   decode(bytes) {
-    try {
-      utf8 ??= new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-      return JSON.parse(utf8.decode(bytes));
-    } catch (cause) {
-      throw new HandoverError("ERR_CODEC", `it is not JSON: ${reasonOf(cause)}`, { cause });
-    }
+    return atCaller(jsonCodec, "decode", () => {
+      try {
+        utf8 ??= new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+        return JSON.parse(utf8.decode(bytes));
+      } catch (cause) {
+        throw new HandoverError("ERR_CODEC", `it is not JSON: ${reasonOf(cause)}`, { cause });
+      }
+    });
   },
 };
 
@@ -47,18 +52,22 @@ export const v8Codec: Codec = {
     return `v8-${version}-${builtins.v8.serialize(null)[1]}`;
   },
   encode(data) {
-    try {
-      return builtins.v8.serialize(data);
-    } catch (cause) {
-      throw new HandoverError("ERR_ENCODING", `V8 cannot clone it: ${reasonOf(cause)}`, { cause });
-    }
+    return atCaller(v8Codec, "encode", () => {
+      try {
+        return builtins.v8.serialize(data);
+      } catch (cause) {
+        throw new HandoverError("ERR_ENCODING", `V8 cannot clone it: ${reasonOf(cause)}`, { cause });
+      }
+    });
   },
   decode(bytes) {
-    try {
-      return builtins.v8.deserialize(bytes);
-    } catch (cause) {
-      throw new HandoverError("ERR_CODEC", `V8 cannot read it: ${reasonOf(cause)}`, { cause });
-    }
+    return atCaller(v8Codec, "decode", () => {
+      try {
+        return builtins.v8.deserialize(bytes);
+      } catch (cause) {
+        throw new HandoverError("ERR_CODEC", `V8 cannot read it: ${reasonOf(cause)}`, { cause });
+      }
+    });
   },
 };
 

@@ -26,21 +26,28 @@ export class Roles {
   }
 
   /**
-   * Adds a role, and acquires it if this process holds its roles.
+   * Adds a role, and acquires it if this process holds its roles. Rejects with `ERR_ROLE`.
    *
-   * @throws {HandoverError} `ERR_OPTION`, `ERR_ROLE`
+   * @throws {HandoverError} `ERR_OPTION`
    */
-  async add(name: string, definition: RoleDefinition): Promise<void> {
+  add(name: string, definition: RoleDefinition): Promise<void> {
     requireProgramName("the name of a role", name);
     if (this.#roles.has(name) || this.#global?.has(name) === true)
       throw new HandoverError("ERR_OPTION", `there is a role "${name}" already`);
     const read = readRole(name, definition);
     if (read.scope === "global") {
       this.#requireHosts(`add the role "${name}"`);
-      if (this.#global !== undefined) return this.#global.add(new Role(name, read));
+      if (this.#global !== undefined) {
+        this.#global.add(new Role(name, read));
+        return Promise.resolve();
+      }
     }
     const role = new Role(name, read);
     this.#roles.set(name, role);
+    return this.#begin(name, role);
+  }
+
+  async #begin(name: string, role: Role): Promise<void> {
     const error = this.#shouldHold ? await role.acquire(this.#fences.next()) : undefined;
     if (error === undefined) return;
     void this.#remove(name, role);

@@ -4,6 +4,7 @@
  * @module
  */
 import { systemEnv, type Env } from "../process/env.js";
+import { asyncAtCaller } from "../platform/at-caller.js";
 import { builtins } from "../platform/builtins.js";
 import { native } from "../platform/native.js";
 import { PidFile } from "../process/pid-file.js";
@@ -29,8 +30,10 @@ export type { SupervisorOptions } from "./settings.js";
  * @returns the exit code for this process: 0 after a stop, 1 if every worker has failed
  * @throws {HandoverError} `ERR_OPTION`, `ERR_PID_FILE`, `ERR_LISTEN` (of the control socket)
  */
-export async function supervise(options: SupervisorOptions): Promise<number> {
-  return run(readSupervisorOptions(options, systemEnv.launch.logicalCwd));
+export function supervise(options: SupervisorOptions): Promise<number> {
+  return asyncAtCaller({ supervise }, "supervise", () =>
+    run(readSupervisorOptions(options, systemEnv.launch.logicalCwd)),
+  );
 }
 
 /** {@link supervise} with settings that were read before. */

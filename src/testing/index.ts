@@ -9,6 +9,7 @@ import type { Socket as DatagramSocket } from "node:dgram";
 import { EventEmitter } from "node:events";
 import type { AddressInfo, Server } from "node:net";
 import { type ConnectionAdapter, readAdapter } from "../connections/adapter.js";
+import { asyncAtCaller, atCaller, throwAtCaller } from "../platform/at-caller.js";
 import { deferred } from "../util/deferred.js";
 import { HandoverError } from "../errors.js";
 import type { UpgraderEvents } from "../events.js";
@@ -22,7 +23,14 @@ import type { Units } from "../state/units/units.js";
 import { type Outcome, stateError } from "../lifecycle.js";
 import { readOptions, type UpgraderOptions } from "../options.js";
 import type { Fds } from "../sockets/fds.js";
-import type { BindOptions, ListenOptions } from "../sockets/listen-options.js";
+import {
+  readBindOptions,
+  readListenOptions,
+  requireServer,
+  requireSocket,
+  type BindOptions,
+  type ListenOptions,
+} from "../sockets/listen-options.js";
 import { StubFds } from "./stub-fds.js";
 import { StubSockets } from "./stub-sockets.js";
 import { noTotals } from "../metrics/totals.js";
@@ -50,7 +58,11 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   /** @throws {HandoverError} `ERR_OPTION` */
   constructor(options: UpgraderOptions = {}) {
     super();
-    this.#drainTimeout = readOptions(options, process.cwd()).drainTimeout;
+    try {
+      this.#drainTimeout = readOptions(options, process.cwd()).drainTimeout;
+    } catch (error) {
+      throwAtCaller(error, new.target);
+    }
   }
 
   get state(): RealUpgrader["state"] {
@@ -70,68 +82,83 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
     return this.#exit.promise;
   }
 
-  async listen(
+  listen(
     server: Server,
     options: ListenOptions | number | string,
     host?: string,
   ): Promise<AddressInfo | string> {
-    this.#requireOpen("listen");
-    return this.#sockets.listen(server, options, host);
+    return asyncAtCaller(this, "listen", () => {
+      this.#requireOpen("listen");
+      requireServer(server);
+      return this.#sockets.listen(server, readListenOptions(server, options, host, process.cwd()));
+    });
   }
 
-  async bind(
+  bind(
     socket: DatagramSocket,
     options: BindOptions | number | string = {},
     address?: string,
   ): Promise<AddressInfo> {
-    this.#requireOpen("bind");
-    return this.#sockets.bind(socket, options, address);
+    return asyncAtCaller(this, "bind", () => {
+      this.#requireOpen("bind");
+      requireSocket(socket);
+      const { type } = socket as unknown as { type: string };
+      return this.#sockets.bind(socket, readBindOptions(options, address, { type, ipv6Only: false }));
+    });
   }
 
   /** Checks the adapter. No connection moves. */
   addConnections(adapter: ConnectionAdapter): void {
-    this.#requireOpen("add connections");
-    readAdapter(adapter);
+    atCaller(this, "addConnections", () => {
+      this.#requireOpen("add connections");
+      readAdapter(adapter);
+    });
   }
 
   slot<T = unknown>(label: string, shape: SlotDefinition<T>): Slot<T> {
-    return this.#processState.slot(label, shape);
+    return atCaller(this, "slot", () => this.#processState.slot(label, shape));
   }
 
   units<S = unknown, Unit = void>(kind: string, definition: UnitDefinition<S, Unit>): Units<S, Unit> {
-    return this.#processState.units(kind, definition);
+    return atCaller(this, "units", () => this.#processState.units(kind, definition));
   }
 
-  async role(name: string, definition: RoleDefinition): Promise<void> {
-    this.#requireOpen(`add the role "${name}"`);
-    await this.#processState.roles.add(name, definition);
+  role(name: string, definition: RoleDefinition): Promise<void> {
+    return asyncAtCaller(this, "role", () => {
+      this.#requireOpen(`add the role "${name}"`);
+      return this.#processState.roles.add(name, definition);
+    });
   }
 
-  async ready(): Promise<void> {
-    this.#requireOpen("get ready");
-    if (this.#state !== "starting") return;
-    this.#state = "ready";
-    await this.#processState.roles.acquire();
-    this.emit("ready", { generation: this.generation });
+  ready(): Promise<void> {
+    return asyncAtCaller(this, "ready", async () => {
+      this.#requireOpen("get ready");
+      if (this.#state !== "starting") return;
+      this.#state = "ready";
+      await this.#processState.roles.acquire();
+      this.emit("ready", { generation: this.generation });
+    });
   }
 
   /** @throws {HandoverError} `ERR_NOT_SUPPORTED`, always */
-  readonly upgrade: RealUpgrader["upgrade"] = async () => {
-    const message = "cannot upgrade: this is the stand-in of handover/testing";
-    const error = new HandoverError("ERR_NOT_SUPPORTED", message);
-    this.emit("failed", { error });
-    throw error;
-  };
+  readonly upgrade: RealUpgrader["upgrade"] = () =>
+    asyncAtCaller(this, "upgrade", () => {
+      const error = notSupported("upgrade");
+      this.emit("failed", { error });
+      throw error;
+    });
 
   /** @throws {HandoverError} `ERR_NOT_SUPPORTED`, always */
-  readonly rehearse: RealUpgrader["rehearse"] = async () => {
-    throw new HandoverError("ERR_NOT_SUPPORTED", "cannot rehearse: this is the stand-in of handover/testing");
-  };
+  readonly rehearse: RealUpgrader["rehearse"] = () =>
+    asyncAtCaller(this, "rehearse", () => {
+      throw notSupported("rehearse");
+    });
 
   /** @throws {HandoverError} `ERR_NOT_SUPPORTED`, always */
-  readonly stage: RealUpgrader["stage"] = async () => {
-    throw new HandoverError("ERR_NOT_SUPPORTED", "cannot stage: this is the stand-in of handover/testing");
-  };
+  readonly stage: RealUpgrader["stage"] = () =>
+    asyncAtCaller(this, "stage", () => {
+      throw notSupported("stage");
+    });
 
   readonly unstage: RealUpgrader["unstage"] = () => undefined;
 
@@ -160,6 +187,10 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   #requireOpen(doing: string): void {
     if (this.#state === "draining" || this.#state === "exited") throw stateError("ERR_STOPPED", doing);
   }
+}
+
+function notSupported(doing: string): HandoverError {
+  return new HandoverError("ERR_NOT_SUPPORTED", `cannot ${doing}: this is the stand-in of handover/testing`);
 }
 
 export { HandoverError, type ErrorCode, type RefusalCode } from "../errors.js";

@@ -4,15 +4,7 @@ import { chmodSync } from "node:fs";
 import type { AddressInfo, Server, Socket } from "node:net";
 import { HandoverError, reasonOf } from "../errors.js";
 import { describeAddress } from "../address.js";
-import {
-  readBindOptions,
-  readListenOptions,
-  requireServer,
-  requireSocket,
-  type BindOptions,
-  type ListenOptions,
-  type ListenRequest,
-} from "../sockets/listen-options.js";
+import type { ListenRequest } from "../sockets/listen-options.js";
 
 /** Listens and binds by Node's own means: nothing is inherited. */
 export class StubSockets {
@@ -24,13 +16,7 @@ export class StubSockets {
     return this.#connections.size;
   }
 
-  async listen(
-    server: Server,
-    options: ListenOptions | number | string,
-    host: string | undefined,
-  ): Promise<AddressInfo | string> {
-    requireServer(server);
-    const wish = readListenOptions(server, options, host, process.cwd());
+  async listen(server: Server, wish: ListenRequest): Promise<AddressInfo | string> {
     const { address, backlog, mode, signal } = wish;
     if (server.listening) throw cannotListen(wish, new Error("the server is already listening"));
     server.on("connection", (connection: Socket) => {
@@ -46,14 +32,7 @@ export class StubSockets {
     return server.address()!;
   }
 
-  async bind(
-    socket: DatagramSocket,
-    options: BindOptions | number | string,
-    address: string | undefined,
-  ): Promise<AddressInfo> {
-    requireSocket(socket);
-    const { type } = socket as unknown as { type: string };
-    const wish = readBindOptions(options, address, { type, ipv6Only: false });
+  async bind(socket: DatagramSocket, wish: ListenRequest): Promise<AddressInfo> {
     const { host, port } = wish.address as ListenRequest["address"] & { kind: "udp" };
     socket.bind({ port, address: host });
     await begun(socket, wish);

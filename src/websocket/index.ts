@@ -4,6 +4,7 @@
  * @module
  */
 import type { ConnectionAdapter } from "../connections/adapter.js";
+import { atCaller } from "../platform/at-caller.js";
 import { functionsOf, refuseUnknown, wrongOption } from "../util/validation.js";
 import { moveWebSockets, type WebSocketServerLike } from "./moving.js";
 import type { WebSocketLike } from "./ws-internals.js";
@@ -44,14 +45,16 @@ export function webSockets<W extends WebSocketLike>(
   wss: WebSocketServerLike<W>,
   options: WebSocketOptions<W> | StayingWebSockets,
 ): void {
-  refuseUnknown("webSockets()", options, ["move", "version", "save", "restore"]);
-  const { move = true }: { move?: boolean } = options;
-  if (typeof move !== "boolean") throw wrongOption("move", "true or false", move);
-  const own: WebSocketOptions<W> = options.move === false ? { version: 0 } : options;
-  const { version } = own;
-  const functions = functionsOf(own, [], ["save", "restore"]);
-  if (typeof wss?.handleUpgrade !== "function" || typeof wss.on !== "function") {
-    throw wrongOption("wss", "a WebSocketServer of the package ws", wss);
-  }
-  moveWebSockets(upg, { name: "websocket", move, version, ...functions }).serve(wss);
+  atCaller({ webSockets }, "webSockets", () => {
+    refuseUnknown("webSockets()", options, ["move", "version", "save", "restore"]);
+    const { move = true }: { move?: boolean } = options;
+    if (typeof move !== "boolean") throw wrongOption("move", "true or false", move);
+    const own: WebSocketOptions<W> = options.move === false ? { version: 0 } : options;
+    const { version } = own;
+    const functions = functionsOf(own, [], ["save", "restore"]);
+    if (typeof wss?.handleUpgrade !== "function" || typeof wss.on !== "function") {
+      throw wrongOption("wss", "a WebSocketServer of the package ws", wss);
+    }
+    moveWebSockets(upg, { name: "websocket", move, version, ...functions }).serve(wss);
+  });
 }

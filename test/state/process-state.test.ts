@@ -453,7 +453,7 @@ test("names that begin with handover: are refused for slots, units and roles of 
   const state = new ProcessState(new FencingTokens(), alone);
   expect(() => state.slot("handover:x", { version: 1 })).toThrow(reserved("the label of a slot"));
   expect(() => state.units("handover:x", plain)).toThrow(reserved("the kind of units"));
-  await expect(state.roles.add("handover:x", { acquire: always, release: always })).rejects.toThrow(
+  expect(() => state.roles.add("handover:x", { acquire: always, release: always })).toThrow(
     reserved("the name of a role"),
   );
   expect(() => state.slot("handover", { version: 1 })).not.toThrow();

@@ -4,6 +4,7 @@ import type { Exchange } from "../../exchange/exchange.js";
 import type { FencingTokens } from "../../exchange/fencing.js";
 import type { StateHosts } from "../../exchange/hosts.js";
 import { makeRefusal, type Parcel, type Peer } from "../../exchange/parcel.js";
+import { asyncAtCaller, atCaller } from "../../platform/at-caller.js";
 import { TIMED_OUT } from "../../util/timeout.js";
 import { milliseconds, refuseUnknown, wrongOption } from "../../util/validation.js";
 import { resolveSchema, type ResolvedSchema, type StateSchema } from "../schema.js";
@@ -100,27 +101,32 @@ export class Slots {
     const untyped = resolved as ResolvedSchema<unknown>;
     const isGlobal = readScope(definition.scope) === "global";
     if (isGlobal) this.#host.requireHosts(`open the slot "${label}"`);
-    return {
+    const slot: Slot<T> = {
       initiate: (data, options = {}) =>
-        warnIfRejected(this.#initiate(label, untyped, isGlobal, data, options)),
-      subscribe: (take) => {
-        if (typeof take !== "function") throw wrongOption("take", "a function", take);
-        const end = this.#subscribersOf(label).subscribe(
-          untyped,
-          take as (state: SlotState<unknown>) => unknown,
-        );
-        const endFar = isGlobal ? this.#takeFromHosts(label) : undefined;
-        return () => {
-          end();
-          endFar?.();
-        };
-      },
+        warnIfRejected(
+          asyncAtCaller(slot, "initiate", () => this.#initiate(label, untyped, isGlobal, data, options)),
+        ),
+      subscribe: (take) =>
+        atCaller(slot, "subscribe", () => {
+          if (typeof take !== "function") throw wrongOption("take", "a function", take);
+          const end = this.#subscribersOf(label).subscribe(
+            untyped,
+            take as (state: SlotState<unknown>) => unknown,
+          );
+          const endFar = isGlobal ? this.#takeFromHosts(label) : undefined;
+          return () => {
+            end();
+            endFar?.();
+          };
+        }),
       complete: async () => this.#complete(label, resolved, isGlobal),
-      peek: async () => {
-        const parcel = await this.#host.predecessors()[0]?.peek(SLOT_KIND, label);
-        return parcel === undefined ? undefined : decode(resolved, parcel);
-      },
+      peek: () =>
+        asyncAtCaller(slot, "peek", async () => {
+          const parcel = await this.#host.predecessors()[0]?.peek(SLOT_KIND, label);
+          return parcel === undefined ? undefined : decode(resolved, parcel);
+        }),
     };
+    return slot;
   }
 
   /** Takes the slots that a predecessor offers. */
@@ -179,7 +185,7 @@ export class Slots {
     }
   }
 
-  async #initiate(
+  #initiate(
     label: string,
     schema: ResolvedSchema<unknown>,
     isGlobal: boolean,

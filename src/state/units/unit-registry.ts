@@ -4,6 +4,7 @@ import type { OwnResult } from "../../exchange/directory.js";
 import { DrainContext } from "../../exchange/drain-context.js";
 import type { Exchange } from "../../exchange/exchange.js";
 import type { StateHosts } from "../../exchange/hosts.js";
+import { asyncAtCaller, throwAtCaller } from "../../platform/at-caller.js";
 import { TIMED_OUT, withTimeout } from "../../util/timeout.js";
 import { requireStateName } from "../schema.js";
 import type { Unit } from "./live-unit.js";
@@ -72,39 +73,46 @@ export class UnitRegistry implements Units<unknown, unknown> {
     return this.#units.findRunning(id)?.value;
   }
 
+  // Not by asyncAtCaller(): its promises would take a third of the time to start a unit.
   async start(id: string, initial: unknown): Promise<unknown> {
-    requireStateName("the id of a unit", id);
-    const doing = `start ${this.#subject(id)}`;
-    if (this.#units.findRunning(id) === undefined) {
+    try {
+      requireStateName("the id of a unit", id);
+      const doing = `start ${this.#subject(id)}`;
+      if (this.#units.findRunning(id) === undefined) {
+        this.#host.assertMayRun(doing, this.#hosts !== undefined);
+        await this.#taker.awaitArrival(id, doing);
+      }
+      const { unitTimeout } = this.#kind.drainSettings;
+      if ((await withTimeout(unitTimeout, this.#recovery?.pending(id))) === TIMED_OUT)
+        throw new HandoverError("ERR_UNIT", `cannot ${doing}: recover() took more than ${unitTimeout} ms`);
+      const running = this.#units.findRunning(id);
+      if (running !== undefined) return running.started;
       this.#host.assertMayRun(doing, this.#hosts !== undefined);
-      await this.#taker.awaitArrival(id, doing);
+      const claims = this.#claims;
+      if (claims === undefined) return this.#units.begin(id, initial, this.#host.fences.next()).started;
+      if (claims.isPending(id)) {
+        await claims.settled(id, unitTimeout, doing);
+        return await this.start(id, initial);
+      }
+      const unit = await claims.begin(id, unitTimeout, doing, (fence) => {
+        this.#host.assertMayRun(doing, this.#hosts !== undefined);
+        // Meanwhile it may have come as the unit of a host that has died.
+        const recovered = this.#units.findRunning(id);
+        recovered?.own(fence);
+        return recovered ?? this.#units.begin(id, initial, fence);
+      });
+      return unit.started;
+    } catch (error) {
+      return throwAtCaller(error, Reflect.get(this, "start"));
     }
-    const { unitTimeout } = this.#kind.drainSettings;
-    if ((await withTimeout(unitTimeout, this.#recovery?.pending(id))) === TIMED_OUT)
-      throw new HandoverError("ERR_UNIT", `cannot ${doing}: recover() took more than ${unitTimeout} ms`);
-    const running = this.#units.findRunning(id);
-    if (running !== undefined) return running.started;
-    this.#host.assertMayRun(doing, this.#hosts !== undefined);
-    const claims = this.#claims;
-    if (claims === undefined) return this.#units.begin(id, initial, this.#host.fences.next()).started;
-    if (claims.isPending(id)) {
-      await claims.settled(id, unitTimeout, doing);
-      return this.start(id, initial);
-    }
-    const unit = await claims.begin(id, unitTimeout, doing, (fence) => {
-      this.#host.assertMayRun(doing, this.#hosts !== undefined);
-      // Meanwhile it may have come as the unit of a host that has died.
-      const recovered = this.#units.findRunning(id);
-      recovered?.own(fence);
-      return recovered ?? this.#units.begin(id, initial, fence);
-    });
-    return unit.started;
   }
 
-  async where(id: string): Promise<UnitOwner | undefined> {
-    requireStateName("the id of a unit", id);
-    if (this.#claims !== undefined) return this.#claims.where(id);
-    return this.#units.findRunning(id) === undefined ? undefined : this.#host.self;
+  where(id: string): Promise<UnitOwner | undefined> {
+    return asyncAtCaller(this, "where", () => {
+      requireStateName("the id of a unit", id);
+      if (this.#claims !== undefined) return this.#claims.where(id);
+      return this.#units.findRunning(id) === undefined ? undefined : this.#host.self;
+    });
   }
 
   release(id: string): boolean {
@@ -114,8 +122,13 @@ export class UnitRegistry implements Units<unknown, unknown> {
     return true;
   }
 
-  async drain(options: DrainOptions = {}): Promise<DrainReport> {
-    const settings = readDrainSettings(options, this.#kind.drainSettings);
+  drain(options: DrainOptions = {}): Promise<DrainReport> {
+    return asyncAtCaller(this, "drain", () =>
+      this.#drainAll(readDrainSettings(options, this.#kind.drainSettings)),
+    );
+  }
+
+  async #drainAll(settings: DrainSettings): Promise<DrainReport> {
     const context = this.#host.drainContext;
     if (context === undefined) return (this.#ownDrain ??= this.#drainAlone(settings));
     this.#drain ??= this.#newDrain(settings, context, this.#ownDrain);
