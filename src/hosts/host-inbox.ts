@@ -1,18 +1,11 @@
 import { setImmediate as turn } from "node:timers/promises";
-import type { Delivery, DeliveryHandler, SubscriptionOptions } from "../exchange/exchange.js";
-import {
-  makeRefusal,
-  pauseAt,
-  refusalOf,
-  shortened,
-  SHORTEST_PAUSE,
-  type Parcel,
-  type Peer,
-  type Refusal,
-} from "../exchange/parcel.js";
+import type { DeliveryHandler, SubscriptionOptions } from "../exchange/exchange.js";
+import { makeRefusal, refusalOf, shortened, type Refusal } from "../exchange/parcel.js";
 import { isAmbiguous } from "./ambiguous-error.js";
 import type { Claimed, Engine, Refused, StepResult } from "./engine.js";
+import { HostDelivery } from "./host-delivery.js";
 import { topicOf } from "./names.js";
+import { PostponedParcels } from "./postponed-parcels.js";
 import { Repeater } from "./repeater.js";
 import type { Seat } from "./seat.js";
 
@@ -33,9 +26,7 @@ export class HostInbox {
   /** Those of them that the engine was told, and has not answered. */
   #settling: readonly number[] = [];
   #refused: Refused[] = [];
-  /** Parcels that this process would take later, and when it asks for them, on the clock of `performance.now()`. */
-  readonly #postponed = new Map<number, number>();
-  #postponeTimer: NodeJS.Timeout | undefined;
+  readonly #postponed = new PostponedParcels(() => this.wake());
   readonly #stepping: Repeater;
   readonly #onSubscriptions: () => void;
   /** Whether an answer is missing: what this seat has claimed must be looked up. */
@@ -109,7 +100,7 @@ export class HostInbox {
   }
 
   stop(): void {
-    clearTimeout(this.#postponeTimer);
+    this.#postponed.stop();
     this.#stepping.stop();
   }
 
@@ -130,7 +121,7 @@ export class HostInbox {
     const wish = {
       topics: isTaking ? topics : new Map<string, number>(),
       minAge: this.#minAge(),
-      except: new Set(this.#postponed.keys()),
+      except: this.#postponed.numbers,
     };
     let result: StepResult;
     this.#settling = settle;
@@ -209,31 +200,16 @@ export class HostInbox {
       this.#stepping.now();
     } else {
       this.#open.delete(number);
-      if (result === "later") this.#postpone(claimed);
-      else this.#refuse(number, shortened(result));
+      if (result === "later") {
+        this.#postponed.add(claimed);
+        this.#refuse(number, makeRefusal("ERR_REFUSED"), true);
+      } else this.#refuse(number, shortened(result));
     }
   }
 
   #refuse(number: number, refusal: Refusal | undefined, isOpen = refusal === undefined): void {
     this.#refused.push({ number, refusal, isOpen });
     this.#stepping.now();
-  }
-
-  /** Leaves a parcel to the others, and asks for it again when it is older. */
-  #postpone({ number, age }: Claimed): void {
-    this.#postponed.set(number, performance.now() + pauseAt(age));
-    this.#postponeTimer ??= setTimeout(() => this.#askAgain(), SHORTEST_PAUSE);
-    this.#refuse(number, makeRefusal("ERR_REFUSED"), true);
-  }
-
-  /** For all that is due, so that thousands of parcels wake it four times a second at most. */
-  #askAgain(): void {
-    const now = performance.now();
-    const due = [...this.#postponed].filter(([, at]) => at <= now);
-    for (const [number] of due) this.#postponed.delete(number);
-    this.#postponeTimer =
-      this.#postponed.size === 0 ? undefined : setTimeout(() => this.#askAgain(), SHORTEST_PAUSE);
-    if (due.length > 0) this.wake();
   }
 
   async #sendRefusals(): Promise<void> {
@@ -313,36 +289,6 @@ export class HostInbox {
     this.#isUncertain = false;
     this.#retried.clear();
     for (const one of open) one.abort();
-  }
-}
-
-class HostDelivery implements Delivery {
-  readonly fence: number;
-  readonly from: Peer;
-  readonly age: number;
-  readonly note: Delivery["note"];
-  readonly #controller = new AbortController();
-  readonly #parcel: Parcel;
-
-  /** @param note a refusal here leaves the parcel to the others */
-  constructor({ fence, from, age, parcel }: Claimed, note: Delivery["note"]) {
-    this.fence = fence;
-    this.from = from;
-    this.age = age;
-    this.note = note;
-    this.#parcel = parcel;
-  }
-
-  get signal(): AbortSignal {
-    return this.#controller.signal;
-  }
-
-  abort(): void {
-    this.#controller.abort();
-  }
-
-  isOf(kind: string, label: string): boolean {
-    return this.#parcel.kind === kind && this.#parcel.label === label;
   }
 }
 
