@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { DrainContext } from "../../dist/exchange/drain-context.js";
 import { FencingTokens } from "../../dist/exchange/fencing.js";
+import type { Parcel } from "../../dist/exchange/parcel.js";
 import { deferred } from "../../dist/util/deferred.js";
 import { Actor } from "../support/actor.js";
 import { ENGINES, startEngine, type EngineServer } from "../support/engines.js";
@@ -45,6 +46,19 @@ async function drainSlot(host: Host): Promise<{ end: () => void; outcome: Promis
   return { end, outcome };
 }
 
+const COUNTER = { kind: "slot", label: "counter" };
+
+/** A process that has slots on offer, for which the other one has no room. */
+async function offerInVain(service: string, ...slots: Parcel[]) {
+  const join = (): Host => joinHosts(server.exchange({ service, lease: 60_000 }));
+  const [a, b] = [join(), join()];
+  b.hosts.exchange.subscribe("slot", "counter", () => "taken", { room: () => 0 });
+  await expect.poll(() => a.hosts.exchange.peers("slot", "counter")).toHaveLength(1);
+  const offered = a.hosts.exchange.offer(slots);
+  await expect.poll(async () => offers(service)).toHaveLength(slots.length);
+  return { a, offered };
+}
+
 describe.each(ENGINES)("over %s", (engine) => {
   beforeAll(async () => {
     server = await startEngine(engine);
@@ -76,15 +90,9 @@ describe.each(ENGINES)("over %s", (engine) => {
   });
 
   test("what a process has on offer when it has left is lost to it, as another host may take it", async () => {
-    const service = nextService();
-    const join = (): Host => joinHosts(server.exchange({ service, lease: 60_000 }));
-    const [a, b] = [join(), join()];
-    b.hosts.exchange.subscribe("slot", "counter", () => "taken", { room: () => 0 });
-    await expect.poll(() => a.hosts.exchange.peers("slot", "counter")).toHaveLength(1);
-    const [offered] = a.hosts.exchange.offer([parcel("1", { kind: "slot", label: "counter" })]);
-    await expect.poll(async () => offers(service)).toHaveLength(1);
+    const { a, offered } = await offerInVain(nextService(), parcel("1", COUNTER));
     await a.hosts.leave();
-    expect(await offered!.settled).toEqual({ how: "lost" });
+    expect(await offered[0]!.settled).toEqual({ how: "lost" });
   });
 
   test("a process that leaves before it has been told that it has a seat leaves none behind", async () => {
@@ -159,17 +167,12 @@ describe.each(ENGINES)("over %s", (engine) => {
 
   test("of the slots that a dead process has offered those without a ttl are removed after a while", async () => {
     const service = nextService();
-    const join = (): Host => joinHosts(server.exchange({ service, lease: 60_000 }));
-    const [a, b] = [join(), join()];
-    b.hosts.exchange.subscribe("slot", "counter", () => "taken", { room: () => 0 });
-    await expect.poll(() => a.hosts.exchange.peers("slot", "counter")).toHaveLength(1);
-    const slot = { kind: "slot", label: "counter" };
-    a.hosts.exchange.offer([parcel("1", slot), parcel("2", { ...slot, ttl: 600_000 })]);
-    await expect.poll(async () => offers(service)).toHaveLength(2);
+    const lasting = parcel("2", { ...COUNTER, ttl: 600_000 });
+    const { a } = await offerInVain(service, parcel("1", COUNTER), lasting);
     await server.expire(a.name().seat!);
     await server.forget(service);
     expect(await offers(service)).toHaveLength(1);
-    const c = join();
+    const c = joinHosts(server.exchange({ service, lease: 60_000 }));
     const taken: string[] = [];
     c.hosts.exchange.subscribe("slot", "counter", ({ id }) => (taken.push(id), "taken"));
     await expect.poll(() => taken).toEqual(["2"]);
