@@ -10,6 +10,7 @@ export class ChatMember {
   #room;
   #address;
   #onMove;
+  #onHear;
   #findHost;
   #socket;
   /** What it says, until it hears it. */
@@ -23,13 +24,15 @@ export class ChatMember {
    * @param {() => string} findHost the address of a host that accepts, as a load balancer would choose it
    * @param {(move: { from: string, to: string, gap: number }) => void} onMove the room is on another host; `gap` is the time, in
    *   ms, in which this member was not in it
+   * @param {() => void} onHear something was said
    */
-  constructor(name, room, address, findHost, onMove) {
+  constructor(name, room, address, findHost, onMove, onHear) {
     this.#name = name;
     this.#room = room;
     this.#address = address;
     this.#findHost = findHost;
     this.#onMove = onMove;
+    this.#onHear = onHear;
     this.#connect();
   }
 
@@ -76,10 +79,11 @@ export class ChatMember {
 
   #hear(text) {
     this.heard.push(text);
-    if (text !== this.#pending?.text) return;
-    const { resolve } = this.#pending;
-    this.#pending = undefined;
-    resolve();
+    if (text === this.#pending?.text) {
+      this.#pending.resolve();
+      this.#pending = undefined;
+    }
+    this.#onHear();
   }
 
   #leftBy(code, address) {

@@ -2,7 +2,7 @@
 // examples/hosts-chat.js, lets members chat in four rooms, and replaces the hosts one by one. Each new host starts before an
 // old one is told to stop. Exits with 1 if a member missed something that was said.
 import { spawn } from "node:child_process";
-import { once } from "node:events";
+import { EventEmitter, once } from "node:events";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { migrate } from "handover/postgres";
@@ -18,6 +18,10 @@ const print = (text) => process.stdout.write(`${text}\n`);
 const hosts = new Map();
 const newest = () => [...hosts.keys()].at(-1);
 const nameOf = (address) => paint(36, hosts.get(address)?.name ?? address);
+
+/** Emits `heard` whenever a member has heard something. */
+const chat = new EventEmitter();
+const onHear = () => chat.emit("heard");
 
 async function startHost(name, release, database) {
   const port = await freePort();
@@ -41,12 +45,13 @@ async function stopHost({ address, child, exited }) {
   print(`host ${nameOf(address)} has left`);
 }
 
-/** Waits until `isSo` is true, looking now and then, for as long as a deploy may take. */
+/** Waits until `isSo` is true, which it can become when a member hears something, for as long as a deploy may take. */
 async function until(isSo, what) {
-  const end = performance.now() + LONGEST_WAIT;
-  while (!isSo()) {
-    if (performance.now() > end) throw new Error(`in vain waited for ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
+  const signal = AbortSignal.timeout(LONGEST_WAIT);
+  try {
+    while (!isSo()) await once(chat, "heard", { signal });
+  } catch (cause) {
+    throw new Error(`in vain waited for ${what}`, { cause });
   }
 }
 
@@ -60,9 +65,9 @@ async function openRoom(room, first, second) {
       `  room ${paint(33, room)}: ${nameOf(from)} → ${nameOf(to)}, a member was ${gap.toFixed(0)} ms without it`,
     );
   };
-  const members = [new ChatMember(`${room}-0`, room, first.address, newest, onMove)];
+  const members = [new ChatMember(`${room}-0`, room, first.address, newest, onMove, onHear)];
   await members[0].speak();
-  members.push(new ChatMember(`${room}-1`, room, second.address, newest, onMove));
+  members.push(new ChatMember(`${room}-1`, room, second.address, newest, onMove, onHear));
   const over = new AbortController();
   const talking = members.map(async (member) => {
     while (!over.signal.aborted) {
