@@ -10,6 +10,7 @@
 // them down: the figures of such a run do not count.
 import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
+import { endAll, fail } from "./at-end.js";
 import { Client, Load } from "./idle-clients.js";
 import { FLAG, readOptions, TEXT, wholeNumber } from "./options.js";
 import { startService } from "./service-harness.js";
@@ -33,10 +34,9 @@ const PER_ADDRESS = 5_000;
 /** ms: a few hundred requests. */
 const STEADY = 1_000;
 
-process.once("SIGINT", () => fail("interrupted"));
 requireDescriptors(count + 200);
 const settings = profile === undefined ? {} : { PROFILES: profile };
-const service = startService("connections-server.js", settings, fail);
+const service = startService("connections-server.js", settings);
 const clients = [];
 try {
   await service.next("start");
@@ -55,7 +55,7 @@ try {
   report(moves, dormant);
 } finally {
   for (const client of clients) client.end();
-  service.end();
+  await endAll();
 }
 
 /** One upgrade under low load: one request per ms, on a random connection. */
@@ -112,12 +112,6 @@ function requireDescriptors(needed) {
   const limit = Number(/Max open files\s+(\d+)/.exec(readFileSync("/proc/self/limits", "utf8"))[1]);
   if (limit >= needed) return;
   console.error(`${needed} descriptors are needed and ${limit} allowed: ulimit -n, or fewer --connections`);
-  process.exit(1);
-}
-
-function fail(why) {
-  console.error(`\nfailed: ${why}`);
-  service.end();
   process.exit(1);
 }
 

@@ -8,6 +8,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
+import { atEnd, endAll } from "./at-end.js";
 import { ENGINES } from "./global-engines.js";
 import { FLAG, readOptions, someOf, wholeNumber } from "./options.js";
 import { bold, percentile, progress } from "./statistics.js";
@@ -23,41 +24,34 @@ const {
   order: someOf(["start-first", "stop-first"]),
   json: FLAG,
 });
-const children = new Set();
-const killAll = () => children.forEach((child) => child.kill("SIGKILL"));
-const engine = await ENGINES.postgres();
-
-process.once("SIGINT", () => {
-  killAll();
-  void engine.stop().finally(() => process.exit(130));
-});
 try {
   const results = {};
-  for (const order of new Set(orders)) results[order] = await deploy(order);
+  const { endpoint } = await ENGINES.postgres();
+  for (const order of new Set(orders)) results[order] = await deploy(endpoint, order);
   progress("");
   if (json) console.log(JSON.stringify({ hosts, rooms, ...results }, undefined, 2));
   else for (const [order, result] of Object.entries(results)) print(order, result);
 } finally {
-  killAll();
-  await engine.stop();
+  await endAll();
 }
 
-async function deploy(order) {
+async function deploy(endpoint, order) {
   const bound = (n) => Math.round((rooms * n) / hosts);
   const old = [];
-  while (old.length < hosts) old.push(await startHost(order, "1", bound(old.length), bound(old.length + 1)));
+  const start = async (release, first, last) => startHost([endpoint, order, release, first, last]);
+  while (old.length < hosts) old.push(await start("1", bound(old.length), bound(old.length + 1)));
   const from = performance.now();
   const all = [];
   const replacing = [];
   for (const [n, host] of old.entries()) {
     progress(`${order}: host ${n + 1} of ${hosts}`);
-    if (order === "start-first") replacing.push(await startHost(order, "2", 0, 0));
+    if (order === "start-first") replacing.push(await start("2", 0, 0));
     all.push(...(await host.stop()));
-    if (order === "stop-first") replacing.push(await startHost(order, "2", 0, 0));
+    if (order === "stop-first") replacing.push(await start("2", 0, 0));
   }
   const ms = performance.now() - from;
   for (const host of replacing) all.push(...(await host.report()));
-  killAll();
+  for (const host of replacing) host.kill();
   return { ms: Math.round(ms), ...judge(all.filter(({ id }) => /^\d+$/.test(id))) };
 }
 
@@ -82,24 +76,24 @@ function judge(runs) {
   return { moves, twice, lost, gap: { p50: at(50), p99: at(99), max: at(100) } };
 }
 
-/** One host that has the rooms from `first` on, up to `last`; when it is ready. */
-async function startHost(order, release, first, last) {
+/** One host, when it is ready. The last two arguments are the room from which on it has rooms, and the one up to which. */
+async function startHost(args) {
   const script = fileURLToPath(new URL("deploy-host.js", import.meta.url));
-  const args = [engine.endpoint, order, release, String(first), String(last)];
-  const child = spawn(process.execPath, [script, ...args], {
+  const child = spawn(process.execPath, [script, ...args.map(String)], {
     // In a process group of its own, as a service is: else it would warn that this process waits for it.
     detached: true,
     stdio: ["ignore", "inherit", "inherit", "ipc"],
   });
-  children.add(child);
-  const exited = once(child, "exit").then(() => children.delete(child));
+  const kill = atEnd(() => child.kill("SIGKILL"));
+  const exited = once(child, "exit");
   const [{ isReady }] = await Promise.race([once(child, "message"), exited.then(() => [{}])]);
-  if (isReady !== true) throw new Error(`a host of release ${release} did not start`);
+  if (isReady !== true) throw new Error(`a host did not start: ${args.join(" ")}`);
   const report = async () => {
     const [{ runs }] = await once(child, "message");
     return runs;
   };
   return {
+    kill,
     report: async () => {
       child.send("report");
       return report();

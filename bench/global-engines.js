@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { Client } from "pg";
 import { migrate } from "handover/postgres";
 import { saysReady } from "../examples/temporary-postgres.js";
+import { atEnd } from "./at-end.js";
 import { freePort } from "./free-port.js";
 
 /** By name. Each resolves with where it is, a function that makes one durable update, and one that stops it. */
@@ -27,19 +28,19 @@ async function startPostgres() {
     "lc_messages=C",
   ];
   const flags = ["-D", data, ...settings.flatMap((one) => ["-c", one])];
-  const server = spawn(program("postgres"), flags, options);
-  await saysReady("PostgreSQL", server, /ready to accept connections/);
   const url = `postgres://postgres@127.0.0.1:${port}/postgres`;
   const client = new Client({ connectionString: url });
+  const server = spawn(program("postgres"), flags, options);
+  const stop = atEnd(async () => {
+    await client.end();
+    await end(server);
+    remove();
+  });
+  await saysReady("PostgreSQL", server, /ready to accept connections/);
   await client.connect();
   await migrate({ url });
   await client.query("create table single (n int)");
   await client.query("insert into single values (0)");
-  const stop = async () => {
-    await client.end();
-    await end(server);
-    remove();
-  };
   const update = async () => client.query("update single set n = n + 1");
   return { name: "PostgreSQL", endpoint: url, update, stop };
 }
@@ -56,20 +57,20 @@ async function startEtcd() {
     "initial-cluster": `default=${peers}`,
   };
   const args = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, value]);
-  const server = spawn("etcd", args, options);
-  await saysReady("etcd", server, /serving (?:insecure )?client (?:requests|traffic)/);
   const agent = new Agent({ keepAlive: true });
+  const server = spawn("etcd", args, options);
+  const stop = atEnd(async () => {
+    agent.destroy();
+    await end(server);
+    remove();
+  });
+  await saysReady("etcd", server, /serving (?:insecure )?client (?:requests|traffic)/);
   const update = async () => {
     const asking = request(`${endpoint}/v3/kv/put`, { agent, method: "POST" });
     asking.end(JSON.stringify({ key: "c2luZ2xl", value: "bg==" }));
     const [response] = await once(asking, "response");
     await once(response.resume(), "end");
     if (response.statusCode !== 200) throw new Error(`etcd answers ${response.statusCode}`);
-  };
-  const stop = async () => {
-    agent.destroy();
-    await end(server);
-    remove();
   };
   return { name: "etcd", endpoint, update, stop };
 }
@@ -81,7 +82,7 @@ function directory() {
   return {
     data: join(path, "data"),
     options: { ...user, cwd: path, stdio: ["ignore", "ignore", "pipe"] },
-    remove: () => rmSync(path, { recursive: true, force: true }),
+    remove: atEnd(() => rmSync(path, { recursive: true, force: true })),
   };
 }
 

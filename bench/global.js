@@ -7,6 +7,7 @@
 // the figures of each engine.
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
+import { atEnd, endAll } from "./at-end.js";
 import { ENGINES } from "./global-engines.js";
 import { FLAG, readOptions, someOf, wholeNumber } from "./options.js";
 import { bold, percentile, progress } from "./statistics.js";
@@ -20,16 +21,12 @@ const {
   units: wholeNumber(100_000),
   json: FLAG,
 });
-const children = new Set();
-const engines = new Set();
-
-process.once("SIGINT", () => {
-  for (const child of children) child.kill("SIGKILL");
-  void Promise.all([...engines].map(async (engine) => engine.stop())).finally(() => process.exit(130));
-});
-
 const results = {};
-for (const name of new Set(names)) results[name] = await measure(name);
+try {
+  for (const name of new Set(names)) results[name] = await measure(name);
+} finally {
+  await endAll();
+}
 progress("");
 if (json) console.log(JSON.stringify({ units: count, ...results }, undefined, 2));
 else for (const result of Object.values(results)) print(result);
@@ -37,33 +34,28 @@ else for (const result of Object.values(results)) print(result);
 async function measure(which) {
   progress(`${which}: starts`);
   const engine = await ENGINES[which]();
-  engines.add(engine);
-  try {
-    progress(`${which}: single durable updates`);
-    const singles = await rateOf(engine.update);
-    const start = async (role) => startHost(which, engine.endpoint, role);
-    const takers = [await start("taker"), await start("taker")];
-    const owner = await start("owner");
-    const reports = takers.map(async (taker) => taker.next("gaps"));
-    const reporting = owner.next("report");
-    owner.child.kill("SIGTERM");
-    const { moved, ms } = await reporting;
-    for (const { child } of takers) child.kill("SIGTERM");
-    const gaps = (await Promise.all(reports)).flat();
-    return {
-      engine: engine.name,
-      singles,
-      moved,
-      begun: gaps.length,
-      ms,
-      rate: Math.round((moved / ms) * 1_000),
-      gap: { p50: Math.round(percentile(gaps, 50)), p99: Math.round(percentile(gaps, 99)) },
-    };
-  } finally {
-    for (const child of children) child.kill("SIGKILL");
-    await engine.stop();
-    engines.delete(engine);
-  }
+  progress(`${which}: single durable updates`);
+  const singles = await rateOf(engine.update);
+  const start = async (role) => startHost(which, engine.endpoint, role);
+  const takers = [await start("taker"), await start("taker")];
+  const owner = await start("owner");
+  const reports = takers.map(async (taker) => taker.next("gaps"));
+  const reporting = owner.next("report");
+  owner.child.kill("SIGTERM");
+  const { moved, ms } = await reporting;
+  for (const { child } of takers) child.kill("SIGTERM");
+  const gaps = (await Promise.all(reports)).flat();
+  for (const host of [owner, ...takers]) host.kill();
+  await engine.stop();
+  return {
+    engine: engine.name,
+    singles,
+    moved,
+    begun: gaps.length,
+    ms,
+    rate: Math.round((moved / ms) * 1_000),
+    gap: { p50: Math.round(percentile(gaps, 50)), p99: Math.round(percentile(gaps, 99)) },
+  };
 }
 
 /** Updates a second, one after the other, for two seconds. */
@@ -82,8 +74,7 @@ async function startHost(engine, endpoint, role) {
     detached: true,
     stdio: ["ignore", "inherit", "inherit", "ipc"],
   });
-  children.add(child);
-  child.once("exit", () => children.delete(child));
+  const kill = atEnd(() => child.kill("SIGKILL"));
   child.on("message", ({ begun }) => {
     if (begun !== undefined) progressOf(engine, role, begun);
   });
@@ -93,7 +84,7 @@ async function startHost(engine, endpoint, role) {
       child.once("exit", (code) => reject(new Error(`the ${role} has exited with ${code}`)));
     });
   await next("isReady");
-  return { child, next };
+  return { child, kill, next };
 }
 
 function progressOf(engine, role, more) {

@@ -3,16 +3,13 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { atEnd, fail } from "./at-end.js";
 
 /** ms; an event that takes longer never comes. */
 const EVENT_TIMEOUT = 60_000;
 
-/**
- * Starts a program of this directory.
- *
- * @param fail is called with the reason if the benchmark cannot continue
- */
-export function startService(program, settings, fail) {
+/** Starts a program of this directory. The benchmark fails if an event does not come. */
+export function startService(program, settings) {
   // Extra certificates triple the time that Node takes to start.
   const { NODE_EXTRA_CA_CERTS: _, ...env } = process.env;
   const child = spawn(process.execPath, [fileURLToPath(new URL(program, import.meta.url))], {
@@ -41,12 +38,12 @@ export function startService(program, settings, fail) {
       const timer = setTimeout(() => fail(`no event "${what}" within ${EVENT_TIMEOUT} ms`), EVENT_TIMEOUT);
       return new Promise((resolve) => waiting.push({ what, resolve })).finally(() => clearTimeout(timer));
     },
-    end() {
+    end: atEnd(() => {
       try {
         process.kill(-group, "SIGKILL");
       } catch {
         // Every process has exited.
       }
-    },
+    }),
   };
 }

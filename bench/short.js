@@ -2,8 +2,10 @@
 // first look, not for figures to publish.
 //
 //   npm run bench [-- --json]
-import { spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { fileURLToPath } from "node:url";
+import { atEnd } from "./at-end.js";
 import { FLAG, readOptions } from "./options.js";
 import { bold } from "./statistics.js";
 
@@ -28,11 +30,17 @@ for (const [name, options] of Object.entries(BENCHMARKS)) {
   if (!json) console.log(`\n${bold(`bench:${name} ${options.join(" ")}`)}\n`);
   const file = fileURLToPath(new URL(PROGRAMS[name] ?? `${name}.js`, import.meta.url));
   const words = ["--max-old-space-size=8192", file, ...options, ...(json ? ["--json"] : [])];
-  const { status, signal } = spawnSync(process.execPath, words, { stdio: "inherit" });
-  if (status !== 0) {
-    console.error(
-      `bench:${name} ${signal === null ? `exited with code ${status}` : `was ended by ${signal}`}`,
-    );
-    process.exit(1);
+  const child = spawn(process.execPath, words, { stdio: "inherit" });
+  const exited = once(child, "exit");
+  // It ends its own servers.
+  atEnd(async () => {
+    child.kill("SIGTERM");
+    await exited;
+  });
+  const [code, signal] = await exited;
+  if (code !== 0) {
+    console.error(`bench:${name} ${signal === null ? `exited with code ${code}` : `was ended by ${signal}`}`);
+    process.exitCode = 1;
+    break;
   }
 }

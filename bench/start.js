@@ -10,6 +10,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { atEnd, endAll, fail } from "./at-end.js";
 import { FLAG, readOptions, wholeNumber } from "./options.js";
 import { startService } from "./service-harness.js";
 import { bold, inWords, machine, percentile, progress, row } from "./statistics.js";
@@ -19,7 +20,7 @@ const { runs, json } = readOptions(import.meta.url, { runs: wholeNumber(40), jso
 const HANDOVER = fileURLToPath(new URL("../bin/handover.js", import.meta.url));
 const directory = mkdtempSync(join(tmpdir(), "handover-bench-"));
 const control = join(directory, "control.sock");
-const services = new Set();
+atEnd(() => rmSync(directory, { recursive: true, force: true }));
 
 /** A service that is upgraded again and again. */
 class RunningService {
@@ -51,7 +52,7 @@ class RunningService {
 
   async #start() {
     if (this.#service !== undefined) return;
-    this.#service = start("upgradable-server.js", this.#settings);
+    this.#service = startService("upgradable-server.js", this.#settings);
     ({ pid: this.#pid } = await this.#service.next("accepts"));
   }
 }
@@ -68,12 +69,11 @@ const groups = {
   },
 };
 
-process.once("SIGINT", () => fail("interrupted"));
 try {
   await measureAll();
   report();
 } finally {
-  endAll();
+  await endAll();
 }
 
 function way(name, measure) {
@@ -112,12 +112,11 @@ async function measureAll() {
 
 async function timeStart(program, settings) {
   const began = performance.now();
-  const started = start(program, settings);
+  const started = startService(program, settings);
   await started.next("accepts");
   const took = performance.now() - began;
   started.end();
   await started.exited;
-  services.delete(started);
   return took;
 }
 
@@ -128,23 +127,6 @@ async function timeCommand(...words) {
   const [code] = await once(child, "exit");
   if (code !== 0) fail(`${words.join(" ")} exited with code ${code}`);
   return performance.now() - began;
-}
-
-function start(program, settings) {
-  const started = startService(program, settings, fail);
-  services.add(started);
-  return started;
-}
-
-function endAll() {
-  for (const one of services) one.end();
-  rmSync(directory, { recursive: true, force: true });
-}
-
-function fail(why) {
-  console.error(`\nfailed: ${why}`);
-  endAll();
-  process.exit(1);
 }
 
 function report() {

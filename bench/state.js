@@ -10,6 +10,7 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { atEnd, endAll, fail } from "./at-end.js";
 import { FLAG, readOptions, TEXT, wholeNumber } from "./options.js";
 import { startService } from "./service-harness.js";
 import { median, percentile, progress, row } from "./statistics.js";
@@ -25,16 +26,15 @@ const values = readOptions(import.meta.url, {
 const { units: count, runs } = values;
 const profile = values.profile === undefined ? {} : { PROFILES: values.profile };
 const directory = mkdtempSync(join(tmpdir(), "handover-bench-"));
-const services = new Set();
+atEnd(() => rmSync(directory, { recursive: true, force: true }));
 
-process.once("SIGINT", () => fail("interrupted"));
 try {
   const units = count > 0 ? await repeat(`${count} units`, moveUnits) : [];
   const slots = values.size > 0 ? await repeat("one slot", compareSlot) : [];
   progress("");
   report(units, slots);
 } finally {
-  endAll();
+  await endAll();
 }
 
 async function repeat(name, measure) {
@@ -55,7 +55,7 @@ async function moveUnits() {
   const gaps = begun.map((at, n) => at - ended[n]);
   if (gaps.some((gap) => !(gap > 0))) fail("a unit has run twice");
   const ms = begun.reduce((last, at) => Math.max(last, at)) - commit;
-  end(service);
+  service.end();
   return {
     ms,
     perSecond: Math.round((count / ms) * 1_000),
@@ -76,7 +76,7 @@ async function moveSlot() {
   const { at: from } = await service.next("offered");
   const { at: to, size } = await service.next("taken");
   if (size !== values.size) fail(`${size} bytes of ${values.size} have arrived`);
-  end(service);
+  service.end();
   return { ms: to - from, ...costs };
 }
 
@@ -97,8 +97,8 @@ async function copy(way) {
   await reader.next("listening");
   const writer = begin("raw-copy.js", { END: "writer", ...settings });
   const [from, to] = await Promise.all([writer.next("begin"), reader.next("end")]);
-  end(writer);
-  end(reader);
+  writer.end();
+  reader.end();
   rmSync(join(directory, `${way}.sock`), { force: true });
   return { ms: to.at - from.at };
 }
@@ -107,7 +107,7 @@ async function copy(way) {
 async function preallocate() {
   const preallocating = begin("preallocate.js", { SIZE: 4 * values.size });
   await preallocating.next("touched");
-  end(preallocating);
+  preallocating.end();
 }
 
 function timesOf(role) {
@@ -116,25 +116,7 @@ function timesOf(role) {
 }
 
 function begin(program, settings) {
-  const service = startService(program, { ...settings, ...profile, DIRECTORY: directory }, fail);
-  services.add(service);
-  return service;
-}
-
-function end(service) {
-  service.end();
-  services.delete(service);
-}
-
-function endAll() {
-  for (const service of services) end(service);
-  rmSync(directory, { recursive: true, force: true });
-}
-
-function fail(why) {
-  console.error(`\nfailed: ${why}`);
-  endAll();
-  process.exit(1);
+  return startService(program, { ...settings, ...profile, DIRECTORY: directory });
 }
 
 function report(units, slots) {

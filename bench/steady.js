@@ -8,6 +8,7 @@
 // --check fails if a ratio misses its goal by more than a margin for the noise of the machine.
 import { setTimeout as sleep } from "node:timers/promises";
 import { WebSocket } from "ws";
+import { endAll, fail } from "./at-end.js";
 import { Client } from "./idle-clients.js";
 import { FLAG, readOptions, wholeNumber } from "./options.js";
 import { startService } from "./service-harness.js";
@@ -41,11 +42,9 @@ const MEMORY_ROUNDS = Math.max(3, Math.ceil(rounds / 8));
 
 const COLLECT = { COLLECT: "yes" };
 
-const services = new Set();
 /** By figure: for each round, the value of the bare server and that of the other. */
 const measured = Object.fromEntries(Object.keys(FIGURES).map((name) => [name, []]));
 
-process.once("SIGINT", () => fail("interrupted"));
 try {
   await measureSpeed("request", (port) => openClient(port));
   await measureSpeed("message", (port) => openWebSocket(port));
@@ -56,7 +55,7 @@ try {
   const title = `${rounds} rounds of ${REQUESTS}, ${connections} idle connections`;
   reportRatios(FIGURES, measured, { sides, settings, title, json, check });
 } finally {
-  for (const one of services) one.end();
+  await endAll();
 }
 
 /** The first round is not counted: the code is not compiled yet. */
@@ -154,8 +153,7 @@ async function cost(service) {
 }
 
 async function start(kind, settings = {}) {
-  const service = startService("steady-server.js", { WITH: kind, ...settings }, fail);
-  services.add(service);
+  const service = startService("steady-server.js", { WITH: kind, ...settings });
   const { port } = await service.next("accepts");
   return Object.assign(service, { port, clients: [] });
 }
@@ -164,7 +162,6 @@ async function end(service) {
   for (const client of service.clients) client.end();
   service.end();
   await service.exited;
-  services.delete(service);
 }
 
 async function openClient(port) {
@@ -187,10 +184,4 @@ async function openWebSocket(port) {
     },
     end: () => ws.removeAllListeners("close").terminate(),
   };
-}
-
-function fail(why) {
-  console.error(`\nfailed: ${why}`);
-  for (const one of services) one.end();
-  process.exit(1);
 }

@@ -11,6 +11,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect } from "node:tls";
+import { endAll, fail } from "./at-end.js";
 import { FLAG, readOptions, wholeNumber } from "./options.js";
 import { startService } from "./service-harness.js";
 import { progress, reportRatios } from "./statistics.js";
@@ -37,12 +38,10 @@ const REQUESTS = 2_000;
 const TRANSFERS = 60;
 const CLIENTS = 8;
 
-const services = new Set();
 /** By figure: for each round, both values. */
 const measured = Object.fromEntries(Object.keys(FIGURES).map((name) => [name, []]));
 const identity = selfSigned();
 
-process.once("SIGINT", () => fail("interrupted"));
 try {
   await measureHandshakes();
   await measureMoved();
@@ -51,7 +50,7 @@ try {
   const title = `CPU time, ${runs} rounds`;
   reportRatios(FIGURES, measured, { sides, settings: { runs }, title, json, check });
 } finally {
-  for (const one of services) one.end();
+  await endAll();
 }
 
 /** The first round of each measurement is not counted: the code is not compiled yet. */
@@ -109,8 +108,7 @@ async function cpu(service) {
 
 async function start(moves) {
   const settings = { MOVES: moves, KEY: identity.key, CERT: identity.cert };
-  const service = startService("tls-server.js", settings, fail);
-  services.add(service);
+  const service = startService("tls-server.js", settings);
   const { port } = await service.next("accepts");
   return Object.assign(service, { port });
 }
@@ -118,7 +116,6 @@ async function start(moves) {
 async function end(service) {
   service.end();
   await service.exited;
-  services.delete(service);
 }
 
 /** The suites in turns. */
@@ -173,10 +170,4 @@ function selfSigned() {
   } finally {
     rmSync(directory, { recursive: true });
   }
-}
-
-function fail(why) {
-  console.error(`\nfailed: ${why}`);
-  for (const one of services) one.end();
-  process.exit(1);
 }

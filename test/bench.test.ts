@@ -1,7 +1,9 @@
 import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
+import { constants } from "node:os";
 import { promisify } from "node:util";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
+import { endBenchmark } from "./support/ended-benchmark.js";
 
 const run = promisify(execFile);
 
@@ -82,6 +84,29 @@ test("bench:workers judges what it has measured by its goals, and loses nothing"
   expect(value("short connections of the busiest of 2")).toBeGreaterThanOrEqual(1);
   expect(value("memory of the supervisor")).toBeGreaterThan(0);
   for (const { isReached } of goals) expect(isReached).toEqual(expect.any(Boolean));
+});
+
+describe("a benchmark that a signal ends leaves none of its servers", () => {
+  test.each([
+    ["SIGTERM", "upgradable-server.js", ["start.js"]],
+    ["SIGHUP", "upgradable-server.js", ["start.js"]],
+    ["SIGINT", "upgradable-server.js", ["start.js"]],
+    ["SIGTERM", "steady-server.js", ["steady.js"]],
+    ["SIGTERM", "tls-server.js", ["tls.js"]],
+    ["SIGTERM", "state-server.js", ["state.js", "--units", "1000"]],
+    ["SIGTERM", "connections-server.js", ["connections.js", "--connections", "100"]],
+    ["SIGTERM", "upgradable-server.js", ["short.js"]],
+    ["SIGTERM", "handover-server.js", ["peers/run.js", "--only", "handover", "--tls"]],
+    ["SIGTERM", "cluster-server.js", ["peers/run.js", "--only", "cluster"]],
+    ["SIGTERM", "plain-server.js", ["peers/run.js", "--only", "restart"]],
+    ["SIGTERM", "handover-server.js", ["workers/run.js", "--only", "handover"]],
+    ["SIGTERM", "cluster-server.js", ["workers/run.js", "--only", "cluster"]],
+  ] as const)("%s, which has started %s: %j", async (signal, program, words) => {
+    const { how, commands, files } = await endBenchmark(signal, program, words);
+    expect(how).toEqual([128 + constants.signals[signal], null]);
+    await expect.poll(commands, { timeout: 10_000 }).toEqual([]);
+    expect(files()).toEqual([]);
+  });
 });
 
 interface Goal {

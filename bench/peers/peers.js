@@ -6,6 +6,7 @@ import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { atEnd } from "../at-end.js";
 
 const run = promisify(execFile);
 // Extra certificates triple the time that Node takes to start.
@@ -35,7 +36,7 @@ function signalled(program, settings, { follow }) {
 function bySignal(child, follow) {
   return {
     upgrade: async (pid) => process.kill(follow ? pid : child.pid, "SIGHUP"),
-    stop: async () => end(child),
+    stop: atEnd(async () => end(child)),
   };
 }
 
@@ -45,9 +46,9 @@ async function startWithPm2(settings) {
   const home = mkdtempSync(join(tmpdir(), "handover-pm2-"));
   const env = { ...environment, PM2_HOME: home, ...settings };
   const call = (...args) => run(process.execPath, [pm2, ...args], { env, timeout: COMMAND_TIMEOUT });
-  const stop = async () => {
+  const stop = atEnd(async () => {
     await call("kill").finally(() => rmSync(home, { recursive: true, force: true }));
-  };
+  });
   try {
     await call("start", pathOf("plain-server.js"), "--name", "peer", "-i", "1", "--wait-ready");
   } catch (error) {
@@ -79,7 +80,7 @@ async function startTableflip(settings) {
   const directory = mkdtempSync(join(tmpdir(), "handover-tableflip-"));
   const program = join(directory, "server");
   const env = { ...environment, GO111MODULE: "off", GOPATH: "/usr/share/gocode" };
-  const remove = () => rmSync(directory, { recursive: true, force: true });
+  const remove = atEnd(() => rmSync(directory, { recursive: true, force: true }));
   try {
     await run("go", ["build", "-o", program, pathOf("tableflip/main.go")], { env, timeout: COMMAND_TIMEOUT });
   } catch (error) {
@@ -102,7 +103,7 @@ function stopAndStart(settings) {
       clearTimeout(killer);
       child = start(process.execPath, [pathOf("plain-server.js")], settings);
     },
-    stop: async () => end(child),
+    stop: atEnd(async () => end(child)),
   };
 }
 

@@ -12,6 +12,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { atEnd, endAll } from "../at-end.js";
 import { freePort } from "../free-port.js";
 import { ask, Clients, KINDS } from "./clients.js";
 import { Missing, peers } from "./peers.js";
@@ -34,19 +35,21 @@ const WINDOW = 1_500;
 const UPGRADE_TIMEOUT = 20_000;
 
 const identity = values.tls ? makeIdentity() : {};
-let running;
-process.once("SIGINT", () => void Promise.resolve(running?.stop()).finally(() => process.exit(130)));
 const results = {};
-for (const name of values.only) {
-  try {
-    results[name] = await measure(name);
-    progress("");
-    if (!values.json) print(name, results[name]);
-  } catch (error) {
-    if (!(error instanceof Missing)) throw error;
-    progress("");
-    console.error(`${name} was left out: ${error.message}`);
+try {
+  for (const name of values.only) {
+    try {
+      results[name] = await measure(name);
+      progress("");
+      if (!values.json) print(name, results[name]);
+    } catch (error) {
+      if (!(error instanceof Missing)) throw error;
+      progress("");
+      console.error(`${name} was left out: ${error.message}`);
+    }
   }
+} finally {
+  await endAll();
 }
 if (values.json) console.log(JSON.stringify({ upgrades, tls: values.tls, peers: results }));
 const own = Object.values(results.handover?.kinds ?? {});
@@ -56,7 +59,6 @@ async function measure(name) {
   const port = await freePort();
   progress(`${name}: starts`);
   const peer = await peers[name]({ PORT: String(port), ...identity });
-  running = peer;
   let pid;
   let clients;
   try {
@@ -80,7 +82,6 @@ async function measure(name) {
     await clients.finish();
     return summary;
   } finally {
-    running = undefined;
     await peer.stop();
   }
 }
@@ -88,7 +89,7 @@ async function measure(name) {
 /** A key and a certificate in a temporary directory, as variables of the servers. */
 function makeIdentity() {
   const directory = mkdtempSync(join(tmpdir(), "handover-peers-"));
-  process.once("exit", () => rmSync(directory, { recursive: true, force: true }));
+  atEnd(() => rmSync(directory, { recursive: true, force: true }));
   const [TLS_KEY, TLS_CERT] = [join(directory, "key.pem"), join(directory, "cert.pem")];
   const curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
   const files = ["-keyout", TLS_KEY, "-out", TLS_CERT];

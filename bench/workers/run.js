@@ -7,6 +7,7 @@
 // It takes half an hour. 0 leaves a part out. PM2 is installed into a cache directory when it is first needed, and left out if
 // that fails. --check fails if handover misses a goal by more than a margin for the noise of the machine.
 import { loadavg } from "node:os";
+import { endAll } from "../at-end.js";
 import { Missing } from "../peers/peers.js";
 import { FLAG, readOptions, someOf, wholeNumber, wholeNumbers } from "../options.js";
 import { bold, inWords, machine, median, percentile, progress, row } from "../statistics.js";
@@ -18,7 +19,7 @@ import {
   measureSupervisor,
   measureUpgrades,
 } from "./measures.js";
-import { NAMES, startService, stopAll } from "./services.js";
+import { NAMES, startService } from "./services.js";
 
 const values = readOptions(import.meta.url, {
   only: someOf(NAMES),
@@ -46,7 +47,6 @@ const NEVER_FAILED = ["--backoff", "0", "--restarts", "100000"];
 
 const results = {};
 const missing = new Set();
-process.once("SIGINT", () => void stopAll().finally(() => process.exit(130)));
 try {
   for (const count of counts) await measureWith(count);
   if (kills > 0) await each("kills", 4, NEVER_FAILED, (one) => measureKills(one, kills, EVERY_KILL));
@@ -58,7 +58,7 @@ try {
   if (scales > 0) await measureScales();
   if (rest > 0 && names.includes("handover")) results.supervisor = await measureSupervisor({ rest, growth });
 } finally {
-  await stopAll();
+  await endAll();
 }
 progress("");
 const goals = judge();

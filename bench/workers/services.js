@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { atEnd } from "../at-end.js";
 import { freePort } from "../free-port.js";
 import { ask } from "../peers/clients.js";
 import { findPm2 } from "../peers/peers.js";
@@ -22,9 +23,6 @@ export const NAMES = Object.keys(STARTERS);
 
 /** ms: for a command, and for a number of workers to serve. */
 const TIMEOUT = 120_000;
-
-/** All that run, for the end of the benchmark. */
-const running = new Set();
 
 /**
  * Starts a service and waits until all its workers answer.
@@ -44,18 +42,9 @@ export async function startService(name, workers, options = []) {
     workers: () => childrenOf(root()).filter((pid) => isWorker(pid)),
     /** Of the process above the workers and of them, so far, in ms. */
     cpu: () => [root(), ...childrenOf(root())].reduce((sum, pid) => sum + cpuOf(pid), 0),
-    async stop() {
-      running.delete(all);
-      await service.stop();
-    },
   };
-  running.add(all);
   await all.untilServed(workers);
   return all;
-}
-
-export async function stopAll() {
-  await Promise.all([...running].map((service) => service.stop().catch(() => {})));
 }
 
 async function startHandover(port, workers, options) {
@@ -73,7 +62,7 @@ async function startHandover(port, workers, options) {
     untilServed: async (count) => untilServed(port, count),
     upgrade: () => call("upgrade"),
     scale: (count) => call("scale", count),
-    stop: () => end(child).finally(() => rmSync(directory, { recursive: true, force: true })),
+    stop: atEnd(() => end(child).finally(() => rmSync(directory, { recursive: true, force: true }))),
   };
 }
 
@@ -87,7 +76,7 @@ async function startCluster(port, workers) {
       child.kill("SIGHUP");
       await until(() => childrenOf(child.pid).every((pid) => !before.includes(pid)));
     },
-    stop: () => end(child),
+    stop: atEnd(() => end(child)),
   };
 }
 
@@ -97,6 +86,7 @@ async function startPm2(port, workers) {
   const home = mkdtempSync(join(tmpdir(), "handover-pm2-"));
   const env = { ...environment, PM2_HOME: home, PORT: String(port) };
   const call = (...args) => run(process.execPath, [pm2, ...args], { env, timeout: TIMEOUT });
+  const stop = atEnd(() => call("kill").finally(() => rmSync(home, { recursive: true, force: true })));
   const program = fileURLToPath(new URL("../peers/plain-server.js", import.meta.url));
   await call("start", program, "--name", "bench", "-i", String(workers), "--wait-ready");
   const daemon = Number(readFileSync(join(home, "pm2.pid"), "utf8"));
@@ -104,7 +94,7 @@ async function startPm2(port, workers) {
     root: () => daemon,
     untilServed: async (count) => untilServed(port, count),
     upgrade: () => call("reload", "bench"),
-    stop: () => call("kill").finally(() => rmSync(home, { recursive: true, force: true })),
+    stop,
   };
 }
 
@@ -185,7 +175,7 @@ export function memoryOf(pid) {
 /** A program that does nothing, and that {@link end} ends. */
 export async function startBare() {
   const child = start([pathOf("idle.mjs")], {});
-  return { pid: child.pid, stop: () => end(child) };
+  return { pid: child.pid, stop: atEnd(() => end(child)) };
 }
 
 function pathOf(file) {

@@ -1,6 +1,7 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
+import { endBenchmark } from "../support/ended-benchmark.js";
 
 const run = promisify(execFile);
 
@@ -40,6 +41,22 @@ test("bench:deploy replaces hosts in both orders: no room runs twice or ends, an
   // The rooms of the first host go to one that is replaced as well.
   expect(orders["stop-first"]!.moves).toBeGreaterThan(1.2);
 });
+
+test.each([
+  ["postgres", ["deploy.js"]],
+  ["deploy-host.js", ["deploy.js"]],
+  ["postgres", ["global.js"]],
+  ["global-host.js", ["global.js", "--engine", "postgres"]],
+  ["global-host.js", ["global.js", "--engine", "etcd"]],
+] as const)(
+  "a benchmark that SIGTERM ends leaves neither hosts nor a database, when %s was started: %j",
+  async (program, words) => {
+    const { how, commands, files } = await endBenchmark("SIGTERM", program, words);
+    expect(how).toEqual([143, null]);
+    await expect.poll(commands, { timeout: 10_000 }).toEqual([]);
+    expect(files()).toEqual([]);
+  },
+);
 
 interface Deploy {
   moves: number;
