@@ -11,7 +11,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { endAll, fail } from "./at-end.js";
-import { Client, Load } from "./idle-clients.js";
+import { Client, Load, requireDescriptors } from "./idle-clients.js";
 import { FLAG, readOptions, TEXT, wholeNumber } from "./options.js";
 import { startService } from "./service-harness.js";
 import { median, percentile, progress, row } from "./statistics.js";
@@ -106,13 +106,6 @@ async function askAll() {
 function footprint(pid) {
   const rss = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))[1];
   return { rss: Number(rss) / 1024, descriptors: readdirSync(`/proc/${pid}/fd`).length };
-}
-
-function requireDescriptors(needed) {
-  const limit = Number(/Max open files\s+(\d+)/.exec(readFileSync("/proc/self/limits", "utf8"))[1]);
-  if (limit >= needed) return;
-  console.error(`${needed} descriptors are needed and ${limit} allowed: ulimit -n, or fewer --connections`);
-  process.exit(1);
 }
 
 function latencies(samples) {

@@ -1,4 +1,5 @@
 // Clients of connections.js: raw HTTP/1.1 keep-alive connections with occasional requests.
+import { readFileSync } from "node:fs";
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 
@@ -74,4 +75,12 @@ export class Client {
 /** ms of the host's monotonic clock, which is the same in every process. */
 export function now() {
   return Number(process.hrtime.bigint()) / 1e6;
+}
+
+/** Ends the benchmark if this process, or a server of it, may not have that many. */
+export function requireDescriptors(needed) {
+  const limit = Number(/Max open files\s+(\d+)/.exec(readFileSync("/proc/self/limits", "utf8"))[1]);
+  if (limit >= needed) return;
+  console.error(`${needed} descriptors are needed and ${limit} allowed: ulimit -n, or fewer --connections`);
+  process.exit(1);
 }

@@ -40,7 +40,7 @@ for (const [name, options] of Object.entries(BENCHMARKS)) {
   const [code, signal] = await exited;
   if (code !== 0) {
     console.error(`bench:${name} ${signal === null ? `exited with code ${code}` : `was ended by ${signal}`}`);
-    process.exitCode = 1;
+    process.exitCode = code ?? 1;
     break;
   }
 }

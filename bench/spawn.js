@@ -5,6 +5,7 @@
 //   npm run bench:spawn [-- --runs 40] [--heap 1000] [--json]
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { getHeapStatistics } from "node:v8";
 import { startProgram } from "../dist/platform/child-process.js";
 import { FLAG, readOptions, wholeNumber } from "./options.js";
 import { bold, inWords, machine, percentile, progress, row } from "./statistics.js";
@@ -15,6 +16,13 @@ const { runs, heap, json } = readOptions(import.meta.url, {
   json: FLAG,
 });
 
+const room = Math.min(getHeapStatistics().heap_size_limit, process.availableMemory());
+if (heap * 1e6 > room) {
+  console.error(
+    `a heap of ${heap} MB is more than there is room for, ${Math.floor(room / 1e6)} MB: a smaller --heap`,
+  );
+  process.exit(1);
+}
 const { env } = process;
 const stdio = [0, 1, 2, 2];
 const ways = {

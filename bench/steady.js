@@ -9,7 +9,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { WebSocket } from "ws";
 import { endAll, fail } from "./at-end.js";
-import { Client } from "./idle-clients.js";
+import { Client, requireDescriptors } from "./idle-clients.js";
 import { FLAG, readOptions, wholeNumber } from "./options.js";
 import { startService } from "./service-harness.js";
 import { progress, reportRatios } from "./statistics.js";
@@ -45,6 +45,7 @@ const COLLECT = { COLLECT: "yes" };
 /** By figure: for each round, the value of the bare server and that of the other. */
 const measured = Object.fromEntries(Object.keys(FIGURES).map((name) => [name, []]));
 
+requireDescriptors(connections + 200);
 try {
   await measureSpeed("request", (port) => openClient(port));
   await measureSpeed("message", (port) => openWebSocket(port));

@@ -46,6 +46,21 @@ test.each([
   expect(stderr).toContain(why);
 });
 
+test.each([
+  ["bench/steady.js", "--connections", "99999999", /^\d+ descriptors are needed and \d+ allowed: .*\n$/],
+  ["bench/connections.js", "--connections", "99999999", /^\d+ descriptors are needed and \d+ allowed: .*\n$/],
+  [
+    "bench/spawn.js",
+    "--heap",
+    "99999999",
+    /^a heap of 99999999 MB is more than there is room for, \d+ MB: .*\n$/,
+  ],
+])("%s refuses %s %s, which it cannot have, before it starts anything", (program, option, value, why) => {
+  const { status, stdout, stderr } = run(program, option, value);
+  expect([status, stdout]).toEqual([1, ""]);
+  expect(stderr).toMatch(why);
+});
+
 function run(...words: string[]): { status: number | null; stdout: string; stderr: string } {
   const { status, stdout, stderr } = spawnSync(process.execPath, words, { encoding: "utf8" });
   return { status, stdout, stderr };
