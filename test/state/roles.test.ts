@@ -61,7 +61,8 @@ describe("roles", () => {
   });
 
   test("roles that are added after ready() are acquired at once, and move", async () => {
-    const old = await start({ each: { 0: { acquire: { e: "throw" } } }, roles: ["a"] });
+    // Its successor stays on probation, so that the predecessor is there to be asked.
+    const old = await start({ probation: 20_000, each: { 0: { acquire: { e: "throw" } } }, roles: ["a"] });
     await old.tell("add", "d");
     expect(held(old)).toEqual(["acquired a", "acquired d"]);
     await expect(old.tell("add", "e")).rejects.toMatchObject({ code: "ERR_ROLE" });

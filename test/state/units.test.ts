@@ -402,13 +402,13 @@ describe("the units of a successor that is killed", () => {
   });
 
   test.each([
-    ["has confirmed late", "SIGCONT", { moved: 1, failed: 0 }],
-    ["has not confirmed", "SIGSTOP", { moved: 0, failed: 1 }],
+    ["has confirmed late", "SIGCONT", 5_000, { moved: 1, failed: 0 }],
+    ["has not confirmed", "SIGSTOP", 2_000, { moved: 0, failed: 1 }],
   ] as const)(
     "a successor that is killed on probation after the drain gives back a unit that it %s",
-    async (_, signal, told) => {
+    async (_, signal, drainTimeout, told) => {
       const each = { 0: { eligible: { b: false } }, 1: { run: { a: "pause" } } };
-      const old = await start({ start: ["a", "b"], probation, drainTimeout: 2_000, each });
+      const old = await start({ start: ["a", "b"], probation, drainTimeout, each });
       const doomed = await old.upgrade("run");
       await old.says("stop", { id: "b" });
       doomed.kill(signal);
