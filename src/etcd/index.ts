@@ -7,6 +7,7 @@ import type { ConnectionOptions } from "node:tls";
 import type { HostExchange } from "../exchange/hosts.js";
 import { HandoverError } from "../errors.js";
 import { EngineHosts } from "../hosts/engine-hosts.js";
+import { readService } from "../hosts/service-name.js";
 import { atCaller } from "../platform/at-caller.js";
 import { integer, milliseconds, refuseUnknown, text, wrongOption } from "../util/validation.js";
 import { EtcdEngine } from "./etcd-engine.js";
@@ -42,12 +43,9 @@ export function etcd(options: EtcdOptions): HostExchange {
   return atCaller({ etcd }, "etcd", () => {
     refuseUnknown("etcd()", options, KNOWN);
     const { lease = 15_000, maxBody = 1024 * 1024, tls = {} } = options;
-    const service = text("service", options.service);
-    if (service === undefined || service.length > LONGEST_SERVICE)
-      throw wrongOption("service", `a name of at most ${LONGEST_SERVICE} characters`, options.service);
     if (typeof tls !== "object" || tls === null) throw wrongOption("tls", "an object of options", tls);
     const settings = {
-      service,
+      service: readService(options.service),
       lease: milliseconds("lease", lease, SHORTEST_LEASE),
       maxBody: integer("maxBody", maxBody, 1, LARGEST_BODY),
       endpoints: readEndpoints(options.endpoints),
@@ -85,9 +83,6 @@ const KNOWN = [
   "password",
   "maxBody",
 ] satisfies (keyof EtcdOptions)[];
-
-/** Characters. */
-const LONGEST_SERVICE = 200;
 
 /** ms: a lease of etcd has whole seconds, and two at least. */
 const SHORTEST_LEASE = 2_000;

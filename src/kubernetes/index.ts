@@ -5,6 +5,7 @@
  */
 import type { HostExchange } from "../exchange/hosts.js";
 import { RoleHosts } from "../hosts/role-hosts.js";
+import { readService } from "../hosts/service-name.js";
 import { atCaller } from "../platform/at-caller.js";
 import { milliseconds, refuseUnknown, text, wrongOption } from "../util/validation.js";
 import { LeaseEngine } from "./lease-engine.js";
@@ -35,13 +36,10 @@ export function kubernetesLease(options: KubernetesOptions): HostExchange {
   return atCaller({ kubernetesLease }, "kubernetesLease", () => {
     refuseUnknown("kubernetesLease()", options, KNOWN);
     const { lease = 15_000, serviceAccount = SERVICE_ACCOUNT } = options;
-    const service = text("service", options.service);
-    if (service === undefined || service.length > LONGEST_SERVICE)
-      throw wrongOption("service", `a name of at most ${LONGEST_SERVICE} characters`, options.service);
     if (milliseconds("lease", lease, SHORTEST_LEASE) % 1_000 !== 0)
       throw wrongOption("lease", "whole seconds, in milliseconds", lease);
     const settings = {
-      service,
+      service: readService(options.service),
       lease,
       namespace: text("namespace", options.namespace),
       serviceAccount: text("serviceAccount", serviceAccount)!,
@@ -51,9 +49,6 @@ export function kubernetesLease(options: KubernetesOptions): HostExchange {
 }
 
 const KNOWN = ["service", "namespace", "lease", "serviceAccount"] satisfies (keyof KubernetesOptions)[];
-
-/** Characters. */
-const LONGEST_SERVICE = 200;
 
 /** ms */
 const SHORTEST_LEASE = 1_000;

@@ -5,8 +5,9 @@
  */
 import type { HostExchange } from "../exchange/hosts.js";
 import { EngineHosts } from "../hosts/engine-hosts.js";
+import { readService } from "../hosts/service-name.js";
 import { atCaller } from "../platform/at-caller.js";
-import { integer, milliseconds, refuseUnknown, text, wrongOption } from "../util/validation.js";
+import { integer, milliseconds, refuseUnknown, wrongOption } from "../util/validation.js";
 import type { Connections } from "./connections.js";
 import { readDatabase, type DatabaseOptions } from "./database.js";
 import { migrationOf } from "./migrate.js";
@@ -43,13 +44,10 @@ export function postgres(options: PostgresOptions): HostExchange {
   return atCaller({ postgres }, "postgres", () => {
     refuseUnknown("postgres()", options, KNOWN);
     const { lease = 15_000, listen = true, maxBody = 16 * 1024 * 1024, migrate = false } = options;
-    const service = text("service", options.service);
-    if (service === undefined || service.length > LONGEST_SERVICE || service.includes("\0"))
-      throw wrongOption("service", `a name of at most ${LONGEST_SERVICE} characters`, options.service);
     for (const [name, value] of Object.entries({ listen, migrate }))
       if (typeof value !== "boolean") throw wrongOption(name, "true or false", value);
     const settings = {
-      service,
+      service: readService(options.service),
       lease: milliseconds("lease", lease, SHORTEST_LEASE),
       listen,
       maxBody: integer("maxBody", maxBody, 1, LARGEST_BODY),
@@ -73,9 +71,6 @@ const KNOWN = [
   "maxBody",
   "migrate",
 ] satisfies (keyof PostgresOptions)[];
-
-/** Characters. */
-const LONGEST_SERVICE = 200;
 
 /** ms */
 const SHORTEST_LEASE = 1_000;
