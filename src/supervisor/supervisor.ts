@@ -268,7 +268,8 @@ export class Supervisor implements ControlledProcess {
   /** The workers that are, or may soon be, the ones that accept. */
   get #waiting(): WorkerProcess[] {
     const currents = this.pool.records.flatMap(({ current }) => current ?? []);
-    return [...currents, ...this.#operations.upgrades.news.values(), ...this.#operations.trial.workers];
+    const { upgrades, trial } = this.#operations;
+    return [...currents, ...upgrades.news.values(), ...upgrades.waiting, ...trial.workers];
   }
 
   get #isStopping(): boolean {

@@ -36,6 +36,8 @@ export class Upgrades {
   #current: WorkersUpgrade | undefined;
   /** Whether further batches follow. */
   #isRolling = false;
+  /** By index: new workers that were staged, and wait for their batch. */
+  #waiting = new Map<number, WorkerProcess>();
   #progress: Progress = { done: 0, of: 0 };
   readonly #stopped = deferred<void>();
 
@@ -68,6 +70,11 @@ export class Upgrades {
     return this.#current?.news ?? NONE;
   }
 
+  /** New workers that were staged, and wait for their batch. */
+  get waiting(): Iterable<WorkerProcess> {
+    return this.#waiting.values();
+  }
+
   /** Resolves when the batch that is being replaced has ended. */
   get ended(): Promise<unknown> {
     return this.#current?.ended ?? Promise.resolve();
@@ -98,8 +105,11 @@ export class Upgrades {
     const olds = [...pool.serving(indexes).values()];
     const batches = inBatches(indexes, rolling);
     const total = { spawn: 0, ready: 0, commit: 0 };
+    this.#waiting = new Map(staged?.workers);
     try {
       for (const [n, batch] of batches.entries()) {
+        if (n > 0) await this.#askToWait();
+        const ready = this.#takeWaiting(batch);
         const progress = { done: n * rolling, of: workers };
         if (n > 0 && this.#host.isStopping()) {
           const error = afterEarlier(stateError("ERR_STOPPED", "upgrade"), progress);
@@ -109,7 +119,7 @@ export class Upgrades {
         const isLast = n === batches.length - 1;
         this.#isRolling = !isLast;
         const batchOlds = [...pool.serving(batch).values()];
-        const upgrade = this.#start(batch, generation, staged, signal, progress);
+        const upgrade = this.#start(batch, generation, ready, signal, progress);
         // After the start: a listener of the event asks for the state, which must be that of the upgrade.
         if (n === 0) events.emit("upgrading", { pid, generation, workers, ...isStaged });
         const ended = upgrade.ended.then((end) =>
@@ -146,6 +156,7 @@ export class Upgrades {
       }
     } finally {
       this.#isRolling = false;
+      this.#abandonWaiting(this.#waiting.keys());
     }
     throw new HandoverError("ERR_INTERNAL", "cannot upgrade: there is no worker");
   }
@@ -153,6 +164,7 @@ export class Upgrades {
   /** The service stops. */
   stop(): void {
     this.#stopped.resolve();
+    this.#abandonWaiting(this.#waiting.keys());
     this.#current?.abort(stateError("ERR_STOPPED", "upgrade"));
   }
 
@@ -202,10 +214,39 @@ export class Upgrades {
     return true;
   }
 
+  /** Workers of later batches go on waiting. Those that do not answer are replaced by others. */
+  async #askToWait(): Promise<void> {
+    const asked = [...this.#waiting].map(async ([index, worker]) =>
+      (await worker.stage(this.#settings.readyTimeout)) ? [] : [index],
+    );
+    this.#abandonWaiting((await Promise.all(asked)).flat());
+  }
+
+  /** The workers of a batch that are ready: those of all its indexes, or none. */
+  #takeWaiting(batch: readonly number[]): ReadonlyMap<number, WorkerProcess> {
+    const ready = new Map([...this.#waiting].filter(([index]) => batch.includes(index)));
+    if (ready.size < batch.length) {
+      this.#abandonWaiting(ready.keys());
+      return NONE;
+    }
+    for (const index of batch) this.#waiting.delete(index);
+    return ready;
+  }
+
+  #abandonWaiting(indexes: Iterable<number>): void {
+    const gone = [...indexes].flatMap((index) => this.#waiting.get(index) ?? []);
+    for (const worker of gone) {
+      this.#waiting.delete(worker.index);
+      this.#host.pool.abandon(worker);
+    }
+    if (gone.length > 0) this.#host.listeners.closeUnused();
+  }
+
+  /** @param staged workers that are ready, of all indexes or of none */
   #start(
     indexes: readonly number[],
     generation: number,
-    staged: StagedWorkers | undefined,
+    staged: ReadonlyMap<number, WorkerProcess>,
     signal: AbortSignal | undefined,
     progress: Progress,
   ): WorkersUpgrade {
@@ -229,10 +270,10 @@ export class Upgrades {
         news: indexes,
         olds: [...olds.keys()],
         probation: probation > 0,
-        ...(staged === undefined ? {} : { staged: true }),
+        ...(staged.size === 0 ? {} : { staged: true }),
       },
       olds,
-      staged?.workers ?? NONE,
+      staged,
     );
     this.#current = upgrade;
     this.#progress = progress;

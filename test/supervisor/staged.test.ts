@@ -4,6 +4,9 @@ import { Supervised } from "../support/supervised.js";
 
 const start = async (): Promise<Supervised> => Supervised.start("obeys-work.js", { workers: 2 });
 
+const startRolling = async (probation: number): Promise<Supervised> =>
+  Supervised.start("obeys-work.js", { workers: 2, rolling: 1, probation });
+
 /** Stages new workers, and returns their PIDs by index. */
 async function stage(service: Supervised, ttl = 60_000): Promise<number[]> {
   const from = service.service.lines.length;
@@ -70,6 +73,54 @@ describe("of staged workers one", () => {
     await service.eventually(({ staged }) => staged === undefined);
     expect(await service.upgrade()).toMatchObject({ staged: false });
     await finish(service);
+  });
+});
+
+describe("with --rolling 1 staged workers", () => {
+  test("are used, one batch after the other", async () => {
+    const service = await startRolling(100);
+    const staged = await stage(service);
+    expect(await service.upgrade()).toMatchObject({ generation: 1, staged: true });
+    expect(await service.pids()).toEqual(staged);
+    await finish(service);
+  });
+
+  test("of a later batch that have died meanwhile are replaced by others", async () => {
+    const service = await startRolling(3_000);
+    const staged = await stage(service);
+    const { answer } = await service.beginUpgrade();
+    await service.until("accepting", { generation: 1, worker: 0 });
+    process.kill(staged[1]!, "SIGKILL");
+    await answer;
+    const [first, second] = await service.pids();
+    expect(first).toBe(staged[0]);
+    expect(staged).not.toContain(second);
+    await finish(service);
+  });
+
+  test("of a later batch end with an upgrade that fails before", async () => {
+    const service = await startRolling(30_000);
+    const olds = await service.pids();
+    const staged = await stage(service);
+    const { answer } = await service.beginUpgrade();
+    await service.until("accepting", { generation: 1, worker: 0 });
+    process.kill(staged[0]!, "SIGKILL");
+    await expect(answer).rejects.toThrow(/worker 0 has died/);
+    await service.settled();
+    expect(await service.pids()).toEqual(olds);
+    await finish(service);
+  });
+
+  test("of a later batch end with a service that is stopped", async () => {
+    const service = await startRolling(30_000);
+    await stage(service);
+    const { answer } = await service.beginUpgrade();
+    const ended = answer.catch((error: Error) => error);
+    await service.until("accepting", { generation: 1, worker: 0 });
+    process.kill(service.pid, "SIGTERM");
+    await service.service.ended();
+    expect(await ended).toBeInstanceOf(Error);
+    expect(service.service.alive()).toEqual([]);
   });
 });
 
