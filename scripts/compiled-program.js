@@ -18,9 +18,9 @@ const control = join(bundle, "control.sock");
 const upg = new Upgrader({ controlSocket: control, probation: 1 });
 await upg.listen(createServer(), { port: 0, host: "127.0.0.1" });
 await upg.ready();
-// Without what it calls later: a start would take longer to read that than an upgrade to compile it.
-if (upg.generation === 1) addCompiled(start);
-if (upg.generation === 0) {
+if (upg.generation === 1) {
+  // Without what it calls later: a start would take longer to read that than an upgrade to compile it.
+  addCompiled(start);
   const command = fileURLToPath(new URL("compiled-command.js", import.meta.url));
   await promisify(execFile)(process.execPath, [command, "status", "--control", control]);
 }
