@@ -14,7 +14,7 @@ import { endAll, fail } from "./at-end.js";
 import { Client, Load, requireDescriptors } from "./idle-clients.js";
 import { FLAG, readOptions, TEXT, wholeNumber } from "./options.js";
 import { startService } from "./service-harness.js";
-import { median, percentile, progress, row } from "./statistics.js";
+import { inMs, median, percentile, progress, row } from "./statistics.js";
 
 const {
   connections: count,
@@ -135,7 +135,7 @@ function report(moves, dormant) {
       [block.old, block.new],
       [cpu.old, cpu.new],
     ];
-    const cells = pairs.map((pair) => pair.map(inMs).join(" / "));
+    const cells = pairs.map((pair) => inMs(...pair));
     cells.splice(3, 0, `${blocks.old} / ${blocks.new}`);
     cells.push(String(gap.requests));
     console.log(row([name, inMs(ms), perSecond.toLocaleString("en"), ...cells], widths));
@@ -144,10 +144,6 @@ function report(moves, dormant) {
   console.log(`\nthe first successor   ${inWords(begin)} before, ${inWords(end)} after the move`);
   console.log(`the last one          ${inWords(dormant.footprint.end)}`);
   return undefined;
-}
-
-function inMs(value) {
-  return value.toFixed(1);
 }
 
 function inWords({ rss, descriptors }) {

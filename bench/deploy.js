@@ -11,7 +11,7 @@ import { fileURLToPath } from "node:url";
 import { atEnd, endAll } from "./at-end.js";
 import { ENGINES } from "./global-engines.js";
 import { FLAG, readOptions, someOf, wholeNumber } from "./options.js";
-import { bold, percentile, progress } from "./statistics.js";
+import { bold, orDash, percentile, progress } from "./statistics.js";
 
 const {
   hosts,
@@ -114,5 +114,7 @@ function print(order, { ms, moves, twice, lost, gap }) {
   console.log(
     `  moves of a room: ${moves.toFixed(2)}; rooms that ran twice: ${twice}, that run no longer: ${lost}`,
   );
-  console.log(`  gap of a move: p50 ${gap.p50} ms, p99 ${gap.p99} ms, longest ${gap.max} ms`);
+  console.log(
+    `  gap of a move: p50 ${orDash(gap.p50)} ms, p99 ${orDash(gap.p99)} ms, longest ${orDash(gap.max)} ms`,
+  );
 }

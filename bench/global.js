@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 import { atEnd, endAll } from "./at-end.js";
 import { ENGINES } from "./global-engines.js";
 import { FLAG, readOptions, someOf, wholeNumber } from "./options.js";
-import { bold, percentile, progress } from "./statistics.js";
+import { bold, orDash, percentile, progress } from "./statistics.js";
 
 const {
   engine: names,
@@ -99,5 +99,5 @@ function print({ engine, singles, moved, begun, ms, rate, gap }) {
   console.log(
     `  ${moved} of ${count} units of 1 KiB moved in ${(ms / 1_000).toFixed(1)} s, ${rate} a second; ${begun} began elsewhere`,
   );
-  console.log(`  gap of a unit: p50 ${gap.p50} ms, p99 ${gap.p99} ms`);
+  console.log(`  gap of a unit: p50 ${orDash(gap.p50)} ms, p99 ${orDash(gap.p99)} ms`);
 }

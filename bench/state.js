@@ -13,7 +13,7 @@ import { join } from "node:path";
 import { atEnd, endAll, fail } from "./at-end.js";
 import { FLAG, readOptions, TEXT, wholeNumber } from "./options.js";
 import { startService } from "./service-harness.js";
-import { median, percentile, progress, row } from "./statistics.js";
+import { inMs, median, percentile, progress, row } from "./statistics.js";
 
 const values = readOptions(import.meta.url, {
   units: wholeNumber(100_000, 0),
@@ -163,8 +163,4 @@ function printSlots(slots) {
 
 function named(all) {
   return [...all.map((one, n) => [String(n + 1), one]), ["median", median(all)]];
-}
-
-function inMs(...figures) {
-  return figures.map((figure) => figure.toFixed(1)).join(" / ");
 }

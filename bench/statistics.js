@@ -2,6 +2,17 @@
 import { availableParallelism } from "node:os";
 import { styleText } from "node:util";
 
+/** A figure, or a dash if nothing was measured. */
+export function orDash(figure, format = String) {
+  return Number.isNaN(figure) ? "–" : format(figure);
+}
+
+/** Figures in ms; one dash if none was measured. */
+export function inMs(...figures) {
+  const texts = figures.map((figure) => orDash(figure, (ms) => ms.toFixed(1)));
+  return texts.every((text) => text === "–") ? "–" : texts.join(" / ");
+}
+
 /** The smallest value that `percent` of the values do not exceed; NaN without values. */
 export function percentile(values, percent) {
   const sorted = values.toSorted((a, b) => a - b);

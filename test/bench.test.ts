@@ -28,6 +28,27 @@ test("bench:start compares starts and upgrades with a program that does not impo
   }
 });
 
+test("bench:connections prints a dash for what it has not measured, as without requests", async () => {
+  const args = ["bench/connections.js", "--connections", "20", "--upgrades", "1", "--silent"];
+  const { stdout } = await run(process.execPath, args);
+  expect(stdout).not.toContain("NaN");
+  const cells = /^median +.*$/m.exec(stdout)![0].split(/ {2,}/);
+  expect(cells.slice(3, 5)).toEqual(["–", "–"]);
+  expect(cells.at(-1)).toBe("0");
+});
+
+test("bench:connections has null for what it has not measured in its JSON", async () => {
+  const args = ["bench/connections.js", "--connections", "20", "--upgrades", "1", "--silent", "--json"];
+  const { median, moves } = JSON.parse((await run(process.execPath, args)).stdout) as {
+    median: { ms: number; steady: object; gap: object };
+    moves: unknown[];
+  };
+  expect(moves).toEqual([median]);
+  expect(median.ms).toBeGreaterThan(0);
+  const nothing = { requests: 0, p50: null, p99: null, max: null };
+  expect([median.steady, median.gap]).toEqual([nothing, nothing]);
+});
+
 test("bench:steady compares with a server that does not import handover, and checks its goals", async () => {
   const args = ["bench/steady.js", "--rounds", "3", "--connections", "100", "--json", "--check"];
   // A few rounds decide nothing: the exit code has to agree with the figures, whatever they are.

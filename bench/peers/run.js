@@ -17,7 +17,7 @@ import { freePort } from "../free-port.js";
 import { ask, Clients, KINDS } from "./clients.js";
 import { Missing, peers } from "./peers.js";
 import { FLAG, readOptions, someOf, wholeNumber } from "../options.js";
-import { percentile, progress, row } from "../statistics.js";
+import { inMs, percentile, progress, row } from "../statistics.js";
 
 const values = readOptions(import.meta.url, {
   upgrades: wholeNumber(20),
@@ -166,8 +166,8 @@ function print(name, { kinds, triggerToDone: { p50, max } }) {
       failedPer100Upgrades.toFixed(0),
       // A client that opens a connection for each request closes it itself.
       kind === "fresh" ? "–" : String(closed),
-      `${inMs(steady.p50)} / ${inMs(steady.p99)}`,
-      `${inMs(upgrade.p50)} / ${inMs(upgrade.p99)}`,
+      inMs(steady.p50, steady.p99),
+      inMs(upgrade.p50, upgrade.p99),
     ];
     console.log(row([`  ${kind}`, ...cells], widths));
     const faults = Object.entries(kinds[kind].faults).map(([code, count]) => `${code} × ${count}`);
@@ -176,6 +176,3 @@ function print(name, { kinds, triggerToDone: { p50, max } }) {
   console.log(`  from trigger to done: p50 ${inMs(p50)} ms, max ${inMs(max)} ms\n`);
 }
 
-function inMs(value) {
-  return value.toFixed(1);
-}

@@ -202,6 +202,6 @@ function print() {
 }
 
 function format(value, digits = 0) {
-  if (value === undefined) return "–";
+  if (value === undefined || Number.isNaN(value)) return "–";
   return value.toLocaleString("en", { maximumFractionDigits: digits, minimumFractionDigits: 0 });
 }
