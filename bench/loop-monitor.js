@@ -4,6 +4,7 @@ import { Session } from "node:inspector/promises";
 import { join } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
+import { countAbove } from "./statistics.js";
 
 /** The directory for CPU profiles; they slow a process down. */
 const { PROFILES } = process.env;
@@ -39,18 +40,8 @@ export class LoopMonitor {
       this.#profiler.disconnect();
       writeFileSync(join(PROFILES, `${name}.cpuprofile`), JSON.stringify(profile));
     }
-    return { block: this.#delay.max / 1e6, blocks: this.#longBlocks(), cpu: (user + system) / 1e3 };
-  }
-
-  /** The histogram has percentiles only: the share of the shorter ones, by bisection. */
-  #longBlocks() {
-    let [least, most] = [0, 100];
-    while (most - least > 1e-6) {
-      const middle = (least + most) / 2;
-      if (this.#delay.percentile(middle) > LONG * 1e6) most = middle;
-      else least = middle;
-    }
-    return Math.round((this.#delay.count * (100 - most)) / 100);
+    const blocks = countAbove(this.#delay, LONG * 1e6);
+    return { block: this.#delay.max / 1e6, blocks, cpu: (user + system) / 1e3 };
   }
 }
 

@@ -13,6 +13,18 @@ export function inMs(...figures) {
   return texts.every((text) => text === "–") ? "–" : texts.join(" / ");
 }
 
+/** How many values of a histogram are greater than `value`, by bisection: it tells the values of percentiles only. */
+export function countAbove(histogram, value) {
+  let [least, most] = [0, 100];
+  while (most - least > 1e-6) {
+    const middle = (least + most) / 2;
+    if (histogram.percentile(middle) > value) most = middle;
+    else least = middle;
+  }
+  // Depending on the version of Node the percentile of a value begins half a value earlier.
+  return Math.max(0, Math.ceil((histogram.count * (100 - most)) / 100 - 0.25));
+}
+
 /** The smallest value that `percent` of the values do not exceed; NaN without values. */
 export function percentile(values, percent) {
   const sorted = values.toSorted((a, b) => a - b);

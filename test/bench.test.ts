@@ -1,6 +1,7 @@
 import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { constants } from "node:os";
+import { createHistogram } from "node:perf_hooks";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import { endBenchmark } from "./support/ended-benchmark.js";
@@ -47,6 +48,15 @@ test("bench:connections has null for what it has not measured in its JSON", asyn
   expect(median.ms).toBeGreaterThan(0);
   const nothing = { requests: 0, p50: null, p99: null, max: null };
   expect([median.steady, median.gap]).toEqual([nothing, nothing]);
+});
+
+test.each([0, 1, 2, 50])("a benchmark counts %d long blocks of 50", async (long) => {
+  const { countAbove } = (await import(`${process.cwd()}/bench/statistics.js`)) as {
+    countAbove: (histogram: unknown, value: number) => number;
+  };
+  const blocks = createHistogram();
+  for (let n = 0; n < 50; n++) blocks.record(n < long ? 11_000_000 + n : 1_000_000 + n);
+  expect(countAbove(blocks, 10_000_000)).toBe(long);
 });
 
 test("bench:steady compares with a server that does not import handover, and checks its goals", async () => {
