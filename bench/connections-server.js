@@ -17,8 +17,8 @@ upg.once("upgrading", () => void monitor.begin());
 upg.once("upgraded", () => {
   isReplaced = true;
   report("commit");
+  reportMoved();
 });
-upg.once("exit", ({ moved }) => report("moved", { moved }));
 process.once("SIGUSR2", () => void reportCost());
 if (upg.hasParent) await monitor.begin();
 report("start");
@@ -30,6 +30,17 @@ if ((await upg.exit) === "upgraded") await reportCost();
 async function reportCost() {
   const cost = await monitor.end(`${generation}-${isReplaced ? "leaving" : "arriving"}`);
   report("cost", { ...cost, role: isReplaced ? "old" : "new" });
+}
+
+/** Runs in the old process. */
+function reportMoved() {
+  const timer = setInterval(() => {
+    server.getConnections((_, count) => {
+      if (count > 0) return;
+      clearInterval(timer);
+      report("moved");
+    });
+  }, 1);
 }
 
 function report(what, more) {

@@ -2,6 +2,8 @@
 // beside that before it, the longest block of each process's event loop and the number of those over 10 ms, the CPU time
 // of both, and the memory and descriptors of the new process. Each connection has made one request before, so that the old process has a socket
 // for it. In the last upgrade ("dormant") they have been silent since the upgrade before, and have no socket object.
+// A move is over when the old process has none of the connections. That exits later: it looks four times a second whether
+// probation is over. The blocks and the CPU time are those until it exits.
 //
 //   npm run bench:connections [-- --connections 10000] [--upgrades 5] [--silent] [--profile <directory>] [--json]
 //
