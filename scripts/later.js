@@ -20,7 +20,7 @@ const LATER = Object.entries({
   "state/slots": "",
   "state/units": "",
   state: "encoding global-roles json-loss",
-  util: "batches shorten",
+  util: "batches member-cover shorten",
 }).flatMap(([folder, modules]) => modules.split(" ").map((name) => `${folder}/${name}`));
 
 /**

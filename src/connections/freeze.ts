@@ -127,10 +127,10 @@ export class OpenConnection implements Movable {
     let paused: PausedSocket | undefined;
     let records: Uint8Array | undefined;
     try {
-      paused = new PausedSocket(socket, (member, error) => reportFailure(adapter, member, error));
+      paused = new PausedSocket(socket);
       if (secure !== undefined && (records = secure.freeze(socket)) === undefined) {
         // The adapter has written on it since the first look.
-        paused.resume();
+        paused.resume(reporterFor(adapter));
         return undefined;
       }
       const { unread, fd } = paused;
@@ -139,7 +139,7 @@ export class OpenConnection implements Movable {
       return new FrozenSocket(this, content, adapter, socket, paused, this.#server);
     } catch (error) {
       // The state is no JSON, or the adapter has closed the socket.
-      paused?.resume();
+      paused?.resume(reporterFor(adapter));
       reportFailure(adapter, "freeze", error);
       return refusalOf(error, "ERR_ADAPTER");
     } finally {
@@ -181,12 +181,12 @@ class FrozenSocket implements FrozenConnection {
     this.#forgetSecrets();
     this.#adapter.moved?.(this.#socket);
     if (this.#paused.leave()) this.#server.moved.add(this.#socket, this.#paused.fd);
-    else this.#paused.discard();
+    else this.#paused.discard(reporterFor(this.#adapter));
   }
 
   onReturned(): void {
     this.#forgetSecrets();
-    this.#paused.resume();
+    this.#paused.resume(reporterFor(this.#adapter));
   }
 
   isUntouched(): boolean {
@@ -195,10 +195,15 @@ class FrozenSocket implements FrozenConnection {
 
   onLost(): void {
     this.#forgetSecrets();
-    this.#paused.discard();
+    this.#paused.discard(reporterFor(this.#adapter));
   }
 
   #forgetSecrets(): void {
     if (!("adapter" in this.content)) forgetSecrets(this.content);
   }
+}
+
+/** Reports the failure of a write that waited. */
+function reporterFor(adapter: GuardedAdapter): (member: "write" | "end", error: unknown) => void {
+  return (member, error) => reportFailure(adapter, member, error);
 }

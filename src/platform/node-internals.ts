@@ -78,6 +78,11 @@ const listens = channel("tracing:net.server.listen:asyncStart");
 export function stopReading(socket: Socket): void {
   // A stream that is flowing would start again by itself.
   socket._read = NOTHING;
+  pauseHandle(socket);
+}
+
+/** Stops reading at once, until the stream or {@link startReading} starts again. */
+export function pauseHandle(socket: Socket): void {
   handleOf(socket).readStop();
 }
 
