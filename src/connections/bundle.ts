@@ -51,32 +51,39 @@ export function pack<T extends { readonly content: Parcel | Bundled }>(
   nextId: () => number,
 ): Packed<T>[] {
   const packed: Packed<T>[] = [];
-  let members: T[] = [];
-  let contents: Bundled[] = [];
-  const close = (): void => {
-    if (contents.length > 0) packed.push({ parcel: encode(nextId(), contents), members });
-    [members, contents] = [[], []];
-  };
+  let members: Bundleable<T>[] = [];
   for (const one of frozen) {
-    const { content } = one;
-    if (!("adapter" in content)) {
-      packed.push({ parcel: content, members: [one] });
-      continue;
+    if (!isBundleable(one)) packed.push({ parcel: one.content as Parcel, members: [one] });
+    else if (members.length > 0 && mayShare(members[0]!.content, one.content)) members.push(one);
+    else {
+      if (members.length > 0) packed.push({ parcel: encode(members, nextId()), members });
+      members = [one];
     }
-    const { label, adapter } = contents[0] ?? content;
-    if (label !== content.label || adapter !== content.adapter) close();
-    members.push(one);
-    contents.push(content);
   }
-  close();
+  if (members.length > 0) packed.push({ parcel: encode(members, nextId()), members });
   return packed;
 }
 
+type Bundleable<T> = T & { readonly content: Bundled };
+
+function isBundleable<T extends { readonly content: Parcel | Bundled }>(one: T): one is Bundleable<T> {
+  return "adapter" in one.content;
+}
+
+function mayShare(one: Bundled, other: Bundled): boolean {
+  return one.label === other.label && one.adapter === other.adapter;
+}
+
 /** A single one gets the parcel that every successor knows. */
-function encode(id: number, contents: readonly Bundled[]): Parcel {
-  const { label, adapter } = contents[0]!;
-  const states = contents.map(({ state }) => state).join();
-  const isAlone = contents.length === 1;
+function encode(members: readonly { readonly content: Bundled }[], id: number): Parcel {
+  const { label, adapter } = members[0]!.content;
+  let states = "";
+  const fds: number[] = [];
+  for (const { content } of members) {
+    states += fds.length === 0 ? content.state : `,${content.state}`;
+    fds.push(content.fd);
+  }
+  const isAlone = members.length === 1;
   const member = isAlone ? `"state":${states}` : `"states":[${states}]`;
   return {
     kind: isAlone ? CONNECTION_KIND : BUNDLE_KIND,
@@ -85,7 +92,7 @@ function encode(id: number, contents: readonly Bundled[]): Parcel {
     version: adapter.version,
     codec: "json",
     body: Buffer.from(`{"protocol":${JSON.stringify(adapter.name)},${member}}`),
-    fds: contents.map(({ fd }) => fd),
+    fds,
   };
 }
 

@@ -149,7 +149,8 @@ export class Http1 implements CloseStrategy, GuardedAdapter {
     if (!this.#isIdle(socket, heard)) return undefined;
     const requests = this.#requestsOf(socket, heard);
     const silentSince = this.#silentSince(socket, bytesRead);
-    const silence = { requests, silentSince, ...this.#limits.ownTimeout(socket, requests) };
+    const timeout = this.#limits.ownTimeout(socket, requests);
+    const silence = timeout === undefined ? { requests, silentSince } : { requests, silentSince, timeout };
     if (heard === 0 && this.#intercepted.has(socket)) return { state: { ...silence, isNew: true } };
     if (this.#program?.save === undefined) return { state: silence };
     try {

@@ -10,8 +10,9 @@ import { isParsedBy, leaveServer } from "../platform/node-internals.js";
 export class MovedSockets {
   readonly #server: Server;
   readonly #ended: (socket: Socket) => void;
-  /** Of this turn, with their descriptors. */
-  #leaving: { readonly socket: Socket; readonly fd: number }[] = [];
+  /** Of this turn, and their descriptors. */
+  #leaving: Socket[] = [];
+  #fds: number[] = [];
   /** Those without a connection. */
   #vacant: Socket[] = [];
   #delay: NodeJS.Timeout | undefined;
@@ -27,7 +28,8 @@ export class MovedSockets {
   add(socket: Socket, fd: number): void {
     if (this.#isObserved(socket)) return void socket.destroy();
     if (this.#leaving.length === 0) queueMicrotask(() => this.#vacate());
-    this.#leaving.push({ socket, fd });
+    this.#leaving.push(socket);
+    this.#fds.push(fd);
     return undefined;
   }
 
@@ -38,16 +40,20 @@ export class MovedSockets {
   }
 
   #vacate(): void {
-    const leaving = this.#leaving.filter(({ socket }) => !socket.destroyed);
-    this.#leaving = [];
-    if (leaving.length === 0) return;
-    if (native().vacate(leaving.map(({ fd }) => fd)) < 0) {
-      for (const { socket } of leaving) socket.destroy();
+    let [leaving, fds] = [this.#leaving, this.#fds];
+    [this.#leaving, this.#fds] = [[], []];
+    if (leaving.some(({ destroyed }) => destroyed)) {
+      fds = fds.filter((_, n) => !leaving[n]!.destroyed);
+      leaving = leaving.filter(({ destroyed }) => !destroyed);
+      if (leaving.length === 0) return;
+    }
+    if (native().vacate(fds) < 0) {
+      for (const socket of leaving) socket.destroy();
       return;
     }
-    for (const { socket } of leaving) {
+    leaveServer(this.#server, leaving);
+    for (const socket of leaving) {
       this.#vacant.push(socket);
-      leaveServer(socket);
       this.#ended(socket);
     }
     this.#delay ??= setTimeout(() => this.#closeAll(), CLOSE_AFTER).unref();

@@ -21,7 +21,7 @@ export class ConnectionMover {
   /** Connections that move at most; Infinity: the process is replaced. */
   readonly #most: number;
   /** Connections of the last look that were not visited yet. */
-  #unvisited: Iterator<Movable> | undefined;
+  #unvisited: (() => Movable | undefined) | undefined;
   /** Connections that were reported since, as they may be idle. */
   readonly #candidates = new Set<Movable>();
   readonly #offered = new Set<Movable>();
@@ -196,9 +196,9 @@ export class ConnectionMover {
       return first;
     }
     for (;;) {
-      const next = this.#unvisited?.next();
-      if (next === undefined || next.done === true) break;
-      if (this.#mayMove(next.value)) return next.value;
+      const next = this.#unvisited?.();
+      if (next === undefined) break;
+      if (this.#mayMove(next)) return next;
     }
     this.#unvisited = undefined;
     return undefined;
@@ -252,7 +252,8 @@ export class ConnectionMover {
 
   #endAllQuiescing(): void {
     if (!this.#isDrain) return;
-    for (const connection of this.#tracker.movable()) connection.endQuiescing();
+    const next = this.#tracker.movable();
+    for (let connection = next(); connection !== undefined; connection = next()) connection.endQuiescing();
   }
 }
 

@@ -30,18 +30,16 @@ export class TimeLimits {
   }
 
   /** The timeout of a silent socket, if the program has set it. */
-  ownTimeout(socket: Socket, requests: number): { timeout?: number } {
+  ownTimeout(socket: Socket, requests: number): number | undefined {
     const timeout = socket.timeout ?? 0;
-    const thawed = this.#silent.get(socket);
-    if (thawed?.given === timeout) {
-      return thawed.silence.timeout === undefined ? {} : { timeout: thawed.silence.timeout };
-    }
-    return timeout === this.#timeoutOf({ requests }) ? {} : { timeout };
+    const thawed = this.#hasSilent ? this.#silent.get(socket) : undefined;
+    if (thawed?.given === timeout) return thawed.silence.timeout;
+    return timeout === this.#timeoutOf(requests, undefined) ? undefined : timeout;
   }
 
   /** ms that a connection may still be silent; Infinity without a limit. */
   remaining(silence: Silence): number {
-    const timeout = this.#timeoutOf(silence);
+    const timeout = this.#timeoutOf(silence.requests, silence.timeout);
     const limit = this.#requestLimit(silence);
     return Math.min(timeout > 0 ? timeout : Infinity, limit > 0 ? limit : Infinity) - elapsed(silence);
   }
@@ -51,7 +49,7 @@ export class TimeLimits {
    * can be noticed: a socket for each of thousands would block the event loop.
    */
   expire(silence: Silence): ((socket: Socket) => void) | undefined {
-    const timeout = this.#timeoutOf(silence);
+    const timeout = this.#timeoutOf(silence.requests, silence.timeout);
     const limit = this.#requestLimit(silence);
     if (limit > 0 && (timeout === 0 || limit < timeout)) return (socket) => this.#endRequest(socket);
     const isObserved = this.#server.listenerCount("timeout") > 0 || hasOwnListener(this.#server);
@@ -67,7 +65,7 @@ export class TimeLimits {
       if (next !== set) socket.setTimeout(next);
       return;
     }
-    const limit = this.#timeoutOf(silence);
+    const limit = this.#timeoutOf(silence.requests, silence.timeout);
     const given = limit === 0 ? 0 : Math.max(1, limit - elapsed(silence));
     this.#silent.set(socket, { silence, given, next });
     this.#hasSilent = true;
@@ -83,7 +81,7 @@ export class TimeLimits {
   }
 
   /** The timeout of a socket, 0 for none. */
-  #timeoutOf({ requests, timeout }: Omit<Silence, "silentSince">): number {
+  #timeoutOf(requests: number, timeout: number | undefined): number {
     if (timeout !== undefined) return timeout;
     return (requests > 0 && this.#keepAlive) || this.#server.timeout || 0;
   }

@@ -90,9 +90,16 @@ export class Tracker {
     return [...this.#servers.values()];
   }
 
-  /** Connections that can move. */
-  *movable(): Generator<Movable> {
-    for (const server of this.servers) yield* server.movable();
+  /** Returns one of the connections after the other that can move, and undefined after the last one. */
+  movable(): () => Movable | undefined {
+    const servers = this.servers.map((server) => server.movable());
+    return () => {
+      for (; servers.length > 0; servers.shift()) {
+        const connection = servers[0]!();
+        if (connection !== undefined) return connection;
+      }
+      return undefined;
+    };
   }
 
   get closeStrategies(): readonly CloseStrategy[] {

@@ -108,15 +108,19 @@ export function joinServer(server: Server, socket: Socket): void {
 }
 
 /**
- * Undoes {@link joinServer}, and the same of an accepted socket: its end does not lower the number again. HTTP forgets it, too:
+ * Undoes {@link joinServer}, and the same of accepted sockets: their ends do not lower the number again. HTTP forgets them, too:
  * `server.close()` would close each of thousands in one turn.
  */
-export function leaveServer(socket: Socket): void {
-  const joined = socket as unknown as { _server: Server | null } & HttpSocket;
-  const server = joined._server;
-  joined._server = null;
-  joined.parser?.remove?.();
-  if (server !== null) countConnection(server, -1);
+export function leaveServer(server: Server, sockets: readonly Socket[]): void {
+  let count = 0;
+  for (const socket of sockets) {
+    const joined = socket as unknown as { _server: Server | null } & HttpSocket;
+    if (joined._server === server) count++;
+    else if (joined._server != null) countConnection(joined._server, -1);
+    joined._server = null;
+    joined.parser?.remove?.();
+  }
+  if (count > 0) countConnection(server, -count);
 }
 
 /** The server that accepted a connection; undefined for one that a program has made. */
