@@ -80,7 +80,7 @@ export class Attempts {
     if (requested !== undefined) await requested;
     try {
       const candidate = await this.#start(signal);
-      await candidate.stage(ttl);
+      await candidate.stage(ttl, signal);
       if (this.#context.state().name !== "upgrading") throw stateError("ERR_STOPPED", "stage an upgrade");
       // In this turn, without an `await` in between.
       this.#candidate = undefined;

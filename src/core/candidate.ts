@@ -107,10 +107,13 @@ export class Candidate {
    * Asks a successor that is ready to wait for a later upgrade. When this rejects, the successor is dead.
    *
    * @param ttl for how long, in ms
-   * @throws {HandoverError} `ERR_NOT_SUPPORTED` by its version of handover, `ERR_UNRESPONSIVE`, `ERR_CHILD_EXITED`
+   * @param signal kills the successor if it has aborted by then
+   * @throws {HandoverError} `ERR_NOT_SUPPORTED` by its version of handover, `ERR_UNRESPONSIVE`, `ERR_CHILD_EXITED`,
+   *   `ERR_ABORTED`
    */
-  async stage(ttl: number): Promise<void> {
-    const why = this.successor.canBeStaged ? await this.#askToWait(ttl) : tooOld();
+  async stage(ttl: number, signal: AbortSignal | undefined): Promise<void> {
+    const silence = this.successor.canBeStaged ? await this.#askToWait(ttl) : tooOld();
+    const why = silence ?? (signal?.aborted ? abortError(signal) : undefined);
     if (why === undefined) return;
     this.kill(why);
     const how = await this.successor.deadOrUnkillable;

@@ -75,8 +75,9 @@ export class Trial {
     const launch = identifyLaunch(workerCommand(this.#settings, 0));
     const { workers, result } = await this.#start("stage an upgrade", generation, signal);
     const answers = await Promise.all([...workers.values()].map(async (worker) => worker.stage(ttl)));
-    if (answers.includes(false) || this.#starting !== workers) {
+    if (answers.includes(false) || this.#starting !== workers || signal?.aborted) {
       this.end(workers);
+      if (signal?.aborted) throw abortReason(signal);
       throw new HandoverError("ERR_UNRESPONSIVE", "cannot stage an upgrade: a new worker did not answer");
     }
     this.#starting = undefined;

@@ -269,6 +269,20 @@ test("stage() rejects with the way a successor died that was ready, and did not 
   expect(driven.state).toBe("ready");
 });
 
+test("a stage that is aborted when the successor is ready, and has not answered yet, ends the successor", async () => {
+  const { driven } = await ready();
+  const controller = new AbortController();
+  const staging = driven.generation.stage(undefined, controller.signal);
+  await until(() => driven.successors.length === 1, "a successor");
+  driven.successor.readyToBeStaged();
+  await driven.successor.receives("stage");
+  controller.abort();
+  await expect(staging).rejects.toMatchObject({ code: "ERR_ABORTED" });
+  expect(driven.state).toBe("ready");
+  expect((await driven.generation.status()).staged).toBeUndefined();
+  expect(driven.events).toEqual(["ready", "upgrading"]);
+});
+
 test("a staged successor that cannot be killed makes an upgrade fail once", async () => {
   const { driven } = await ready();
   await hold(driven);
