@@ -125,7 +125,7 @@ export class EtcdEngine implements Engine {
     return others;
   }
 
-  async renew(seat: string): Promise<boolean> {
+  async renew(seat: string): Promise<OtherSeat[] | undefined> {
     return this.#seats.renew(seat);
   }
 

@@ -71,8 +71,10 @@ export class Seats {
     return beaten.succeeded ? this.#read(entriesOf(beaten), seat.seat) : undefined;
   }
 
-  async renew(seat: string): Promise<boolean> {
-    return this.#store.gateway.renew(leaseOf(seat));
+  async renew(seat: string): Promise<OtherSeat[] | undefined> {
+    const { keys, gateway } = this.#store;
+    if (!(await gateway.renew(leaseOf(seat)))) return undefined;
+    return this.#read((await gateway.read([list(keys.seat())])).answers[0]!.entries, seat);
   }
 
   /** Its roles are free at once. That it was known stays: something of it may be left. */

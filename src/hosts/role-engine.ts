@@ -32,8 +32,11 @@ export interface RoleEngine {
    * Resolves with the other seats that live; with undefined if the lease has ended, or another process holds the seat.
    */
   beat(seat: SeatRow, former?: string): Promise<readonly OtherSeat[] | undefined>;
-  /** Renews the lease of a seat that another process holds. May be repeated. */
-  renew(seat: string): Promise<boolean>;
+  /**
+   * Renews the lease of a seat that another process holds. May be repeated. Resolves with the other seats that live; with
+   * undefined if the lease has ended.
+   */
+  renew(seat: string): Promise<readonly OtherSeat[] | undefined>;
   /** Removes a seat. */
   leave(seat: string): Promise<void>;
 

@@ -148,7 +148,8 @@ export class RoleHosts implements Hosts {
   /** Something may have changed in the engine. */
   protected wake(what: Wake): void {
     if (what === "role") this.roles.wake();
-    else if (what === "seat" && !this.#isGiven) this.seat.wake();
+    // While the successor has not answered whether it takes the seat, this process must not beat for it.
+    else if (what === "seat" && (!this.#isGiven || this.seat.isGuest)) this.seat.wake();
   }
 }
 

@@ -68,6 +68,11 @@ export class Seat {
     return this.#state === "held" && !this.#isDraining && this.isHeld;
   }
 
+  /** Whether the successor has the seat. */
+  get isGuest(): boolean {
+    return this.#state === "guest";
+  }
+
   /** Looks at the clock: a process that was stopped or suspended learns here that its lease has ended. */
   get isHeld(): boolean {
     if (this.#state !== "held" && this.#state !== "guest") return false;
@@ -219,7 +224,7 @@ export class Seat {
   wake(): void {
     // What the engine tells may arrive before its answer to `enter`, and be newer than that.
     this.#isStale = true;
-    if (this.#state === "held") void this.beatNow();
+    if (this.state === "held") void this.beatNow();
   }
 
   /** Beats without waiting for its time. Resolves with whether that succeeded. */
@@ -275,7 +280,8 @@ export class Seat {
     const renew = async (): Promise<readonly OtherSeat[] | undefined> => {
       this.assertHeld(id, "renew it");
       if (isHolder) return this.#engine.beat(this.#row, this.#former);
-      return (await this.#engine.renew(id)) ? this.#others : undefined;
+      // What its successor refuses may go to a host that has joined since.
+      return this.#engine.renew(id);
     };
     try {
       const { sent, answer: others } = await askTwice(this.#engine.lease, renew, () =>

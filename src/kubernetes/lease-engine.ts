@@ -113,9 +113,9 @@ export class LeaseEngine implements RoleEngine {
   }
 
   /** The predecessor of a seat's holder holds no roles. */
-  async renew(): Promise<boolean> {
+  async renew(): Promise<SeatRow[]> {
     await this.#list();
-    return true;
+    return [];
   }
 
   async leave(seat: string): Promise<void> {

@@ -78,8 +78,9 @@ export class PostgresEngine implements Engine {
     return rows[0]!["beaten"] === 1 ? this.#others(seat.seat) : undefined;
   }
 
-  async renew(seat: string): Promise<boolean> {
-    return (await this.#session.kept(STATEMENTS.renew, [seat])).rowCount === 1;
+  async renew(seat: string): Promise<SeatRow[] | undefined> {
+    const { rowCount } = await this.#session.kept(STATEMENTS.renew, [seat]);
+    return rowCount === 1 ? this.#others(seat) : undefined;
   }
 
   async leave(seat: string): Promise<void> {
