@@ -26,7 +26,7 @@ beforeAll(() => {
     cpSync(name, join(root, name));
   }
   cpSync("scripts", join(root, "scripts"), { recursive: true });
-  symlinkSync(resolve("build"), join(root, "build"));
+  for (const name of ["build", "native"]) symlinkSync(resolve(name), join(root, name));
   for (const name of namesOf(/\.cjs\.v/)) rmSync(join(bundle, name));
   run(join("scripts", "compile-start.js"));
 });
@@ -39,6 +39,23 @@ test("V8 takes the code of the command, of a start, and of what is loaded later,
 
 test("V8 compiles the text itself where a flag of its own changes the code", () => {
   expect(run("--no-lazy", "asks.mjs", ASKS)).toBe("main true true\nlater true true\nstart true true\n");
+});
+
+test("a first process, and a successor, compile none of the functions that they call until they accept", () => {
+  const [start] = namesOf(/^start-\w+\.cjs$/);
+  const program = `
+    ${COMPILES}
+    const { Upgrader } = runScript("${start}", runScript);
+    const upg = new Upgrader({ probation: 1 });
+    await upg.listen(createServer(), { port: 0, host: "127.0.0.1" });
+    await upg.ready();
+    const added = scripts.get("${start}").createCachedData().length - compiled.get("${start}").length;
+    console.log(upg.generation, added < SMALLEST);
+    if (upg.generation === 0) await upg.upgrade({ force: true });
+    await upg.waitForParent();
+    if (upg.generation === 0) await upg.exit;
+    else await upg.stop();`;
+  expect(run("compiles.mjs", program)).toBe("0 true\n1 true\n");
 });
 
 const DAMAGES = [
@@ -85,6 +102,19 @@ test("another text never runs with the compiled code of this one", () => {
   for (const name of namesOf(/\.cjs$/)) appendFileSync(join(bundle, name), " ");
   expect(run("asks.mjs", ASKS)).toBe("main true true\nlater true true\nstart true true\n");
 });
+
+/** Runs the scripts of the package as `index.js` does, and keeps them. `SMALLEST`: bytes of a compiled function. */
+const COMPILES = `
+  const SMALLEST = 100;
+  import { createServer } from "node:http";
+  import { readCompiled, readScript } from "./dist/platform/start-script.js";
+  const [scripts, compiled] = [new Map(), new Map()];
+  const runScript = (name, given) => {
+    const path = process.cwd() + "/dist/bundle/" + name;
+    compiled.set(name, readCompiled(path));
+    scripts.set(name, readScript(path, name, compiled.get(name)));
+    return scripts.get(name).runInThisContext()(path, given);
+  };`;
 
 /** Whether there is code for this Node, and whether V8 rejects it. */
 const ASKS = `
