@@ -147,7 +147,7 @@ function withScripts(outputFiles, loader) {
   const [run] = splitExports(loader);
   files.set(
     "index.js",
-    `${run}const runScript=scriptsBeside(import.meta.url);const start=runScript("${start}",runScript);\n` +
+    `${run}const runScript=scriptsIn(import.meta.dirname);const start=runScript("${start}",runScript);\n` +
       `Object.defineProperty(start.Upgrader,${internals},{value:start.$shared});\n` +
       `export const{${exported}}=start;\n//# sourceMappingURL=index.js.map\n`,
   );

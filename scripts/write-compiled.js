@@ -6,7 +6,7 @@ import { buildSettings, compiledFile } from "../dist/platform/start-script.js";
 export function writeCompiled(path, script) {
   const file = compiledFile(path);
   // In one step: a process that starts meanwhile would read a part.
-  writeFileSync(`${file}.part`, Buffer.concat([buildSettings(), script.createCachedData()]));
+  writeFileSync(`${file}.part`, Buffer.concat([Buffer.from(buildSettings()), script.createCachedData()]));
   renameSync(`${file}.part`, file);
   return file;
 }
