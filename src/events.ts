@@ -1,7 +1,8 @@
-import { channel } from "node:diagnostics_channel";
-import { debuglog } from "node:util";
+import { channel, hasSubscribers } from "node:diagnostics_channel";
+import type { DebugLogger } from "node:util";
 import type { HandoverError } from "./errors.js";
 import type { Outcome } from "./lifecycle.js";
+import { builtins } from "./platform/builtins.js";
 
 /** The events of an `Upgrader`, each with one payload. */
 export interface UpgraderEvents {
@@ -34,12 +35,12 @@ export type Emit = <E extends keyof UpgraderEvents>(event: E, payload: UpgraderE
 
 /** Publishes an event on the diagnostics channel `handover:<event>`, and prints it under NODE_DEBUG=handover. */
 export function publish<E extends keyof UpgraderEvents>(event: E, payload: UpgraderEvents[E][0]): void {
-  const subscribers = channel(`handover:${event}`);
-  if (subscribers.hasSubscribers) subscribers.publish(payload);
-  debug("%s %o", event, payload);
+  const name = `handover:${event}`;
+  if (hasSubscribers(name)) channel(name).publish(payload);
+  if (process.env["NODE_DEBUG"]) (debug ??= builtins.util.debuglog("handover"))("%s %o", event, payload);
 }
 
-const debug = debuglog("handover");
+let debug: DebugLogger | undefined;
 
 /** The result of an upgrade at its commit. */
 export interface UpgradeResult {

@@ -1,7 +1,7 @@
 import type { Server, Socket } from "node:net";
-import { inspect } from "node:util";
 import { reasonOf } from "../errors.js";
 import { refusalOf, type Refusal } from "../exchange/parcel.js";
+import { builtins } from "../platform/builtins.js";
 import { isThenable } from "../util/timeout.js";
 import type { ConnectionAdapter } from "./adapter.js";
 
@@ -158,5 +158,5 @@ function toNumber(result: unknown): number | undefined {
 
 function wrongResult(expected: string, result: unknown): Error {
   if (isThenable(result)) Promise.resolve(result).catch(() => {});
-  return new Error(`it must return ${expected}, not ${inspect(result, { depth: 0 })}`);
+  return new Error(`it must return ${expected}, not ${builtins.util.inspect(result, { depth: 0 })}`);
 }

@@ -61,7 +61,7 @@ export class Http2Sessions implements CloseStrategy {
       return;
     }
     streams.isNotified = true;
-    writableSocket(session)?.write(SHUTDOWN_NOTICE);
+    writableSocket(session)?.write(Buffer.from(SHUTDOWN_NOTICE));
   }
 
   readonly #onSession = (session: ServerHttp2Session): void => {
@@ -82,7 +82,7 @@ export class Http2Sessions implements CloseStrategy {
  * its own nghttp2 ignores new streams, and their clients wait. Every write of Node ends with a whole frame, so a frame may
  * follow it.
  */
-const SHUTDOWN_NOTICE = Buffer.from([0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+const SHUTDOWN_NOTICE = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0];
 
 /**
  * The socket below a session, if it can be written to beside nghttp2: libuv queues both writes. A TLS socket ends the

@@ -21,7 +21,7 @@ export function runtimeDirectory(): string | undefined {
   // A service that systemd starts for root does not know root's session directory, and a session's end removes that.
   const choice = user === 0 ? [given === session ? undefined : given, "/run"] : [given, session];
   const base = choice.find((one) => one !== undefined && isAbsolute(one) && isDirectoryOf(user, one));
-  return base === undefined ? undefined : join(base, "handover");
+  return base === undefined ? undefined : `${base}/handover`;
 }
 
 /**
@@ -41,7 +41,7 @@ export function newSocketPath(): string | undefined {
       // Others can reach the directory by now, or it has gone: the next start removes them.
     }
   });
-  return join(directory, `${newName()}.sock`);
+  return `${directory}/${newName()}.sock`;
 }
 
 /**
@@ -113,20 +113,23 @@ function boundPaths(): Set<string> {
  * @throws {HandoverError} `ERR_CONTROL` if others could put a socket of theirs into it, or connect to those in it
  */
 function requirePrivate(directory: string): boolean {
-  const found = lstatSync(directory, { throwIfNoEntry: false });
+  const found = lstatSync(directory, { throwIfNoEntry: false, ...LIKE_LISTENERS });
   if (found === undefined) return false;
   const { uid, mode } = found;
-  if (found.isDirectory() && uid === process.geteuid?.() && (mode & 0o077) === 0) return true;
+  if (found.isDirectory() && Number(uid) === process.geteuid?.() && (mode & 0o077n) === 0n) return true;
   const why = found.isDirectory()
-    ? `it belongs to uid ${uid} and has mode ${(mode & 0o777).toString(8)}, and must be this user's with mode 700`
+    ? `it belongs to uid ${uid} and has mode ${(mode & 0o777n).toString(8)}, and must be this user's with mode 700`
     : "it is not a directory";
   throw new HandoverError("ERR_CONTROL", `cannot use ${directory} for control sockets: ${why}`);
 }
 
+/** As the file of a listener is identified: for numbers V8 would compile as many functions again at a start. */
+const LIKE_LISTENERS = { bigint: true } as const;
+
 function isDirectoryOf(user: number, path: string): boolean {
   try {
-    const found = statSync(path, { throwIfNoEntry: false });
-    return found !== undefined && found.isDirectory() && found.uid === user;
+    const found = statSync(path, { throwIfNoEntry: false, ...LIKE_LISTENERS });
+    return found !== undefined && found.isDirectory() && Number(found.uid) === user;
   } catch {
     return false;
   }

@@ -31,14 +31,18 @@ export class Startup {
   #isWaiting = false;
   #heartbeat: Heartbeat | undefined;
   #cancelTimeout: () => void = () => {};
-  readonly #cancelReminder: () => void;
+  #cancelReminder: () => void;
 
   constructor(context: ProcessContext) {
     this.#context = context;
     this.accepted = this.#accepted.promise;
     this.failed = this.#failed.promise;
     for (const one of context.predecessors.alive) this.#subscribeTo(one);
-    this.#cancelReminder = context.env.clock.after(REMIND_AFTER, () => this.#remind());
+    // Most programs are ready in the turn in which they start: they need no timer.
+    const soon = setImmediate(() => {
+      this.#cancelReminder = context.env.clock.after(REMIND_AFTER, () => this.#remind());
+    });
+    this.#cancelReminder = () => clearImmediate(soon);
   }
 
   /** Tells the predecessor that this process is ready. Returns false without a predecessor: this process may accept at once. */

@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import { HandoverError, reasonOf } from "../errors.js";
 import { findOwnPackage, OWN_DIRECTORY } from "./installation.js";
 import { quoteForShell } from "./shell.js";
@@ -46,15 +46,12 @@ function addonPlaces(): string[] {
   const { HANDOVER_ADDON } = process.env;
   if (HANDOVER_ADDON) return [resolve(HANDOVER_ADDON)];
   const root = findOwnPackage();
-  return [join(OWN_DIRECTORY, ADDON), ...(root === undefined ? [] : packagedAddons(root))];
+  return [`${OWN_DIRECTORY}/${ADDON}`, ...(root === undefined ? [] : packagedAddons(root))];
 }
 
 /** Where the addon of a package is: built on this machine, or brought along. */
 export function packagedAddons(root: string): string[] {
-  return [
-    join(root, "build", "Release", ADDON),
-    join(root, "prebuilds", `${process.platform}-${process.arch}`, ADDON),
-  ];
+  return [`${root}/build/Release/${ADDON}`, `${root}/prebuilds/${process.platform}-${process.arch}/${ADDON}`];
 }
 
 export const ADDON = "handover.node";

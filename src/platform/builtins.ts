@@ -52,6 +52,12 @@ export const builtins = {
   get tty() {
     return process.getBuiltinModule("node:tty");
   },
+  get url() {
+    return process.getBuiltinModule("node:url");
+  },
+  get util() {
+    return process.getBuiltinModule("node:util");
+  },
   get v8() {
     return process.getBuiltinModule("node:v8");
   },

@@ -1,13 +1,13 @@
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { builtins } from "./builtins.js";
 
 /**
  * The directory of this code: a directory of the package, or that of a program which the package was bundled into. Bundlers
  * leave `import.meta` empty in CommonJS.
  */
 export const OWN_DIRECTORY = dirname(
-  typeof __filename === "string" ? __filename : fileURLToPath(import.meta.url),
+  typeof __filename === "string" ? __filename : builtins.url.fileURLToPath(import.meta.url),
 );
 
 /** The package `handover` that a module in this directory imports; undefined if none is installed for it. */
@@ -26,11 +26,13 @@ function isHandover(root: string): boolean {
 /** The root of this package. In a program's bundle: of the installed package. Undefined if none is installed. */
 export function findOwnPackage(): string | undefined {
   // Where its files are is known: the search takes longer than the loading of the addon.
-  const [, root] = /^(.+)\/dist\/(?:bundle(?:\/cli)?|platform)$/.exec(OWN_DIRECTORY) ?? [];
-  return root !== undefined && existsSync(join(root, "native", "addon.cc"))
-    ? root
-    : findPackage(OWN_DIRECTORY);
+  const place = PLACES.find((one) => OWN_DIRECTORY.endsWith(one));
+  const root = place && OWN_DIRECTORY.slice(0, -place.length);
+  return root && existsSync(`${root}/native/addon.cc`) ? root : findPackage(OWN_DIRECTORY);
 }
+
+/** Directories of the package with this code. */
+const PLACES = ["/dist/bundle", "/dist/bundle/cli", "/dist/platform"];
 
 /** The package that has the command `handover` which runs here. */
 export function ownPackage(): string {

@@ -1,6 +1,6 @@
-import { getSystemErrorName } from "node:util";
 import { HandoverError, reasonOf } from "../errors.js";
 import { loadAddon } from "./addon.js";
+import { builtins } from "./builtins.js";
 
 /**
  * All functions of the addon. Each of them is one system call without any policy, {@link Native.RecordCipher} excepted: it
@@ -313,6 +313,6 @@ export function createWatcher(fd: number, callback: (events: number) => void): W
 
 /** An error for `-errno` like those of Node, with `code` and `errno`. */
 export function systemError(errno: number, doing: string, on: string): NodeJS.ErrnoException {
-  const code = getSystemErrorName(errno);
+  const code = builtins.util.getSystemErrorName(errno);
   return Object.assign(new Error(`cannot ${doing} ${on}: ${code}`), { code, errno });
 }

@@ -1,5 +1,5 @@
 import type { Socket as DatagramSocket } from "node:dgram";
-import { channel } from "node:diagnostics_channel";
+import { hasSubscribers } from "node:diagnostics_channel";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { Server, Socket } from "node:net";
 import { HandoverError } from "../errors.js";
@@ -63,7 +63,10 @@ export function allowClose(server: Server): void {
 export function listenOn(server: Server, fd: number, backlog: number): void {
   const own = server as Server & { _listen2?(...args: unknown[]): void };
   // A worker of node:cluster asks its primary. Others may watch listen(), or have replaced it.
-  const isWatched = process.send !== undefined || listens.hasSubscribers || !hasNodesListen(server);
+  const isWatched =
+    process.send !== undefined ||
+    hasSubscribers("tracing:net.server.listen:asyncStart") ||
+    !hasNodesListen(server);
   if (!isWatched && own._listen2 !== undefined) own._listen2(null, null, null, backlog, fd);
   else server.listen({ fd }, backlog as unknown as () => void);
 }
@@ -71,8 +74,6 @@ export function listenOn(server: Server, fd: number, backlog: number): void {
 function hasNodesListen({ listen }: { listen: unknown }): boolean {
   return Function.prototype.toString.call(listen).includes("listenInCluster(this, null, null, null,");
 }
-
-const listens = channel("tracing:net.server.listen:asyncStart");
 
 /** Stops reading at once: bytes that arrive stay in the kernel, and can be read through a duplicate. */
 export function stopReading(socket: Socket): void {

@@ -1,5 +1,6 @@
 import { mkdirSync, realpathSync } from "node:fs";
 import { HandoverError, reasonOf } from "../errors.js";
+import { builtins } from "../platform/builtins.js";
 import { isMainThread } from "../platform/node-internals.js";
 import { whyWritableByOthers } from "../platform/path.js";
 import { channelVariable } from "./channel-variable.js";
@@ -23,15 +24,13 @@ if (isMainThread() && process.env[MARK] !== undefined) {
 }
 
 /** The functions of `node:module` that Node 20 does not have. */
-const { enableCompileCache, flushCompileCache } = process.getBuiltinModule("node:module") as unknown as {
-  enableCompileCache?: unknown;
-  /** Node 22.10 and later; before, the cache is written only at a normal exit. */
-  flushCompileCache?: () => void;
-};
+function nodesCompileCache(): { enableCompileCache?: unknown; flushCompileCache?: () => void } {
+  return builtins.module as object;
+}
 
 /** Warns in the first process if its Node has no compile cache. */
 export function warnWithoutCompileCache(): void {
-  if (enableCompileCache !== undefined || channelVariable !== undefined) return;
+  if (nodesCompileCache().enableCompileCache !== undefined || channelVariable !== undefined) return;
   const message = `the option "compileCache" has no effect in Node ${process.version}: it needs Node 22.1`;
   process.emitWarning(message, { code: "HANDOVER_NO_COMPILE_CACHE" });
 }
@@ -76,5 +75,6 @@ export function withoutCompileCache({ [MARK]: mark, ...env }: NodeJS.ProcessEnv)
 
 /** Writes the code that was compiled until now, for the next successor. Blocks for some ms the first time. */
 export function writeCompileCache(): void {
-  flushCompileCache?.();
+  // Node 22.10 and later; before, the cache is written only at a normal exit.
+  nodesCompileCache().flushCompileCache?.();
 }

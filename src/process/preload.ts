@@ -1,4 +1,3 @@
-import { subscribe } from "node:diagnostics_channel";
 import { wordsOfNodeOptions } from "./node-words.js";
 
 /*
@@ -73,4 +72,4 @@ export function doesPreloadShow(): boolean {
 const USES_MODULE_LOADER = /^--(import|(experimental-)?loader)(=|$)/;
 
 let hasHadWorkers = false;
-subscribe("worker_threads", () => (hasHadWorkers = true));
+process.on("worker", () => (hasHadWorkers = true));

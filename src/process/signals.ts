@@ -1,4 +1,3 @@
-import { syncBuiltinESMExports } from "node:module";
 import type { Settings } from "../options.js";
 import { builtins } from "../platform/builtins.js";
 import { signalName } from "../platform/child-process.js";
@@ -102,8 +101,9 @@ class OwnSignals {
       if (reachesItself && name !== undefined && counted.has(name)) this.#count(name, 1);
       return done;
     };
-    // For `import { kill } from "node:process"`.
-    syncBuiltinESMExports();
+    // For `import { kill } from "node:process"`. Not before this process listens: it loads a module of Node. That is early enough,
+    // as only a second signal is asked for its sender.
+    setImmediate(() => builtins.module.syncBuiltinESMExports());
   }
 
   /** Whether the signal that has arrived is one of them. */

@@ -1,8 +1,8 @@
 import { fstatSync } from "node:fs";
 import { Socket } from "node:net";
-import { inspect } from "node:util";
 import { HandoverError, reasonOf } from "../errors.js";
 import { asyncAtCaller } from "../platform/at-caller.js";
+import { builtins } from "../platform/builtins.js";
 import { descriptorOf } from "../platform/node-internals.js";
 import { check, native } from "../platform/native.js";
 import { wrongOption } from "../util/validation.js";
@@ -133,9 +133,8 @@ function kindOf(fd: number): Kind {
   try {
     isSocket = fstatSync(fd).isSocket();
   } catch (cause) {
-    throw new HandoverError("ERR_DESCRIPTOR", `cannot use descriptor ${inspect(fd)}: it is not open`, {
-      cause,
-    });
+    const shown = builtins.util.inspect(fd);
+    throw new HandoverError("ERR_DESCRIPTOR", `cannot use descriptor ${shown}: it is not open`, { cause });
   }
   if (!isSocket) return "file";
   const socket = check(native().describe(fd), "describe", `descriptor ${fd}`);

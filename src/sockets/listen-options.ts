@@ -3,7 +3,6 @@ import { readAdapter, type ConnectionAdapter } from "../connections/adapter.js";
 import { HttpConnections } from "../connections/http-connections.js";
 import { speaksHttp1 } from "../connections/http1.js";
 import { Server } from "node:net";
-import { inspect } from "node:util";
 import { type RequestedAddress, absolutePath } from "../address.js";
 import { HandoverError } from "../errors.js";
 import { abortSignal, flag, refuseUnknown, requireOwnName, text, wrongOption } from "../util/validation.js";
@@ -115,7 +114,10 @@ export function requireSocket(socket: unknown): void {
 }
 
 function wrongKind(expected: string, value: unknown, advice = ""): HandoverError {
-  return new HandoverError("ERR_OPTION", `${expected}, not ${inspect(value, { depth: -1 })}${advice}`);
+  return new HandoverError(
+    "ERR_OPTION",
+    `${expected}, not ${builtins.util.inspect(value, { depth: -1 })}${advice}`,
+  );
 }
 
 /**

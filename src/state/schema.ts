@@ -1,5 +1,5 @@
-import { inspect } from "node:util";
 import { HandoverError } from "../errors.js";
+import { builtins } from "../platform/builtins.js";
 import { functionsOf, refuseUnknown, requireOwnName, wrongOption } from "../util/validation.js";
 import { jsonCodec, type Codec } from "./codec.js";
 
@@ -58,7 +58,7 @@ export function requireProgramName(what: string, name: unknown): void {
  */
 export function requireStateName(what: string, name: unknown): asserts name is string {
   if (typeof name === "string" && name !== "" && name.length <= LONGEST_NAME && !name.includes("\0")) return;
-  const shown = inspect(typeof name === "string" ? name.slice(0, 40) : name);
+  const shown = builtins.util.inspect(typeof name === "string" ? name.slice(0, 40) : name);
   throw new HandoverError(
     "ERR_OPTION",
     `${what} must be a text of 1 to ${LONGEST_NAME} characters, not ${shown}`,

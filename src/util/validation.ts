@@ -1,12 +1,16 @@
-import { inspect, types } from "node:util";
 import { HandoverError } from "../errors.js";
 import { LONGEST_TIMEOUT } from "./clock.js";
 
 /** Refuses options that are not in `known`, and suggests the likely name. */
 export function refuseUnknown(where: string, options: object, known: readonly string[]): void {
   // A promise has no properties of its own, and would pass as an empty object.
-  if (typeof options !== "object" || options === null || Array.isArray(options) || types.isPromise(options)) {
-    throw new HandoverError("ERR_OPTION", `${where} takes an object of options, not ${inspect(options)}`);
+  if (
+    typeof options !== "object" ||
+    options === null ||
+    Array.isArray(options) ||
+    options instanceof Promise
+  ) {
+    throw new HandoverError("ERR_OPTION", `${where} takes an object of options, not ${inWords(options)}`);
   }
   for (const name of Object.keys(options)) {
     if (known.includes(name)) continue;
@@ -36,9 +40,14 @@ export function functionsOf<T extends object, R extends keyof T, O extends keyof
   return bound as unknown as Pick<T, R | O>;
 }
 
+/** Only an error needs it: a start does not load `node:util`. */
+function inWords(value: unknown): string {
+  return process.getBuiltinModule("node:util").inspect(value);
+}
+
 /** The error for an option with a wrong value. */
 export function wrongOption(name: string, expected: string, value: unknown): WrongOption {
-  return new WrongOption(name, `must be ${expected}, not ${inspect(value)}`);
+  return new WrongOption(name, `must be ${expected}, not ${inWords(value)}`);
 }
 
 /**

@@ -58,6 +58,22 @@ test("a first process, and a successor, compile none of the functions that they 
   expect(run("compiles.mjs", program)).toBe("0 true\n1 true\n");
 });
 
+test("a first process accepts before it has loaded node:module, which shows its process.kill() to those that import kill()", () => {
+  const program = `
+    import { createServer } from "node:http";
+    import { kill } from "node:process";
+    import { Upgrader } from "handover";
+    const upg = new Upgrader();
+    await upg.listen(createServer(), { port: 0, host: "127.0.0.1" });
+    await upg.ready();
+    console.log(process.moduleLoadList.includes("NativeModule module"), kill === process.kill);
+    setImmediate(() => {
+      console.log(kill === process.kill);
+      process.exit();
+    });`;
+  expect(run("imports.mjs", program)).toBe("false false\ntrue\n");
+});
+
 const DAMAGES = [
   [
     "was made by a Node that was built in another way",
