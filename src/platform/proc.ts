@@ -13,7 +13,12 @@ export function readStat(pid: number | "self"): string[] {
 
 /** The strings of a file whose strings end with a NUL. */
 export function readBlock(pid: number | "self", file: "cmdline" | "environ"): string[] {
-  const words = readFileSync(`/proc/${pid}/${file}`, "utf8").split("\0");
+  return stringsOf(readFileSync(`/proc/${pid}/${file}`, "utf8"));
+}
+
+/** The strings of such a file. */
+export function stringsOf(block: string): string[] {
+  const words = block.split("\0");
   return words.at(-1) === "" ? words.slice(0, -1) : words;
 }
 

@@ -1,7 +1,7 @@
 import { systemClock, type Clock } from "../util/clock.js";
 import { channelVariable } from "./channel-variable.js";
 import type { Command } from "./command.js";
-import { launchInfo, type LaunchInfo } from "./launch-info.js";
+import { launchInfo, type OwnLaunch } from "./launch-info.js";
 import { spawnProcess, type SpawnedProcess } from "./spawn.js";
 
 /**
@@ -11,7 +11,7 @@ import { spawnProcess, type SpawnedProcess } from "./spawn.js";
 export interface Env {
   readonly pid: number;
   /** How this process was started. A successor is started in the same way. */
-  readonly launch: LaunchInfo;
+  readonly launch: OwnLaunch;
   /** Names the channel to the predecessor; undefined in the first process of a service. */
   readonly channelVariable: string | undefined;
   readonly clock: Clock;

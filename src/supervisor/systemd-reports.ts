@@ -1,4 +1,4 @@
-import type { LaunchInfo } from "../process/launch-info.js";
+import type { OwnLaunch } from "../process/launch-info.js";
 import { warnAboutUnused } from "../systemd/activation.js";
 import { readEnvironment } from "../systemd/environment.js";
 import { monotonic, Notifier, type Message } from "../systemd/notify.js";
@@ -25,8 +25,8 @@ export class SystemdReports {
    * @param launch how this process was started
    * @param stored the names in systemd's descriptor store
    */
-  constructor(supervisor: Supervisor, launch: LaunchInfo, stored: readonly string[]) {
-    const { notifySocket, watchdog } = readEnvironment(launch.env);
+  constructor(supervisor: Supervisor, launch: OwnLaunch, stored: readonly string[]) {
+    const { notifySocket, watchdog } = readEnvironment(launch);
     this.#supervisor = supervisor;
     this.#notifier = new Notifier(notifySocket);
     this.#store = new DescriptorStore(this.#notifier, stored);

@@ -1,3 +1,5 @@
+import type { OwnLaunch } from "../process/launch-info.js";
+
 /** The variables by which systemd configures a service. */
 export interface Environment {
   /** `NOTIFY_SOCKET`. */
@@ -10,11 +12,12 @@ export interface Environment {
  * Reads the variables that a process was started with. `WATCHDOG_PID` names the first process of the service.
  * Successors are started without it, because they feed the watchdog, too.
  */
-export function readEnvironment(env: NodeJS.ProcessEnv, pid = process.pid): Environment {
-  const usec = Number(env["WATCHDOG_USEC"]);
-  const isMeant = env["WATCHDOG_PID"] === undefined || Number(env["WATCHDOG_PID"]) === pid;
+export function readEnvironment({ variable }: Pick<OwnLaunch, "variable">, pid = process.pid): Environment {
+  const usec = Number(variable("WATCHDOG_USEC"));
+  const meant = variable("WATCHDOG_PID");
+  const isMeant = meant === undefined || Number(meant) === pid;
   return {
-    notifySocket: env["NOTIFY_SOCKET"],
+    notifySocket: variable("NOTIFY_SOCKET"),
     watchdog: isMeant && Number.isSafeInteger(usec) && usec > 0 ? usec / 1_000 : undefined,
   };
 }

@@ -1,7 +1,7 @@
 import type { UpgraderEvents } from "../events.js";
 import type { Event, State } from "../lifecycle.js";
 import { withTimeout } from "../util/timeout.js";
-import type { LaunchInfo } from "../process/launch-info.js";
+import type { OwnLaunch } from "../process/launch-info.js";
 import { isStartedBySystemd } from "../process/spawn.js";
 import type { InventoryItem } from "../sockets/inventory.js";
 import { warnAboutUnused } from "./activation.js";
@@ -28,7 +28,7 @@ export interface Service {
  */
 export class ServiceManager {
   readonly #generation: number;
-  readonly #launch: LaunchInfo;
+  readonly #launch: OwnLaunch;
   readonly #service: Service;
   readonly #store: DescriptorStore;
   readonly #notifier: Notifier;
@@ -50,8 +50,8 @@ export class ServiceManager {
    * @param launch how this process was started
    * @param stored the names in systemd's descriptor store
    */
-  constructor(generation: number, launch: LaunchInfo, stored: readonly string[], service: Service) {
-    const { notifySocket, watchdog } = readEnvironment(launch.env);
+  constructor(generation: number, launch: OwnLaunch, stored: readonly string[], service: Service) {
+    const { notifySocket, watchdog } = readEnvironment(launch);
     this.#launch = launch;
     this.#generation = generation;
     this.#service = service;

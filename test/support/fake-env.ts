@@ -174,7 +174,14 @@ export class DrivenProcess {
   #env(env: Partial<Env>): Env {
     return {
       pid: 1_000,
-      launch: { argv: ["node", "server.js"], env: {}, physicalCwd: "/", logicalCwd: "/", warning: undefined },
+      launch: {
+        argv: ["node", "server.js"],
+        env: {},
+        physicalCwd: "/",
+        logicalCwd: "/",
+        warning: undefined,
+        variable: () => undefined,
+      },
       channelVariable: undefined,
       clock: this.clock,
       spawn: async (_, channel) => {

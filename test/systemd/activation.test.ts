@@ -59,13 +59,18 @@ test("takeActivation() ignores descriptors for another process, and a wrong coun
 });
 
 test("WATCHDOG_USEC holds for this process unless WATCHDOG_PID names another", () => {
-  expect(readEnvironment({ WATCHDOG_USEC: "500000" }, 7).watchdog).toBe(500);
-  expect(readEnvironment({ WATCHDOG_USEC: "500000", WATCHDOG_PID: "7" }, 7).watchdog).toBe(500);
-  expect(readEnvironment({ WATCHDOG_USEC: "500000", WATCHDOG_PID: "8" }, 7).watchdog).toBeUndefined();
+  expect(watchdogOf({ WATCHDOG_USEC: "500000" })).toBe(500);
+  expect(watchdogOf({ WATCHDOG_USEC: "500000", WATCHDOG_PID: "7" })).toBe(500);
+  expect(watchdogOf({ WATCHDOG_USEC: "500000", WATCHDOG_PID: "8" })).toBeUndefined();
   for (const WATCHDOG_USEC of ["", "0", "-5", "soon"]) {
-    expect(readEnvironment({ WATCHDOG_USEC }, 7).watchdog).toBeUndefined();
+    expect(watchdogOf({ WATCHDOG_USEC })).toBeUndefined();
   }
 });
+
+/** The watchdog of process 7 if it was started with these variables. */
+function watchdogOf(env: NodeJS.ProcessEnv): number | undefined {
+  return readEnvironment({ variable: (name) => env[name] }, 7).watchdog;
+}
 
 test("a socket that systemd passes as descriptor 3 is served, and not mistaken for the channel", async () => {
   const path = join(temporaryDirectory(), "app.sock");
