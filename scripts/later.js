@@ -9,14 +9,15 @@ const LATER = Object.entries({
   connections:
     "adopter bundle connection-parcel dormant drain freeze moved-sockets mover paused-socket probe silence-watch use watched-writes",
   control: "session",
-  core: "after-start candidate exit process-status shutdown takeover upgrade-checks worker worker-takeover",
+  core: "after-start attempts candidate exit history process-status shutdown staging takeover upgrade-checks worker worker-takeover",
   exchange: "directory-batch drain-context inbox local-exchange memory-file outbox queries route",
-  platform: "child-process descriptors pidfd proc-net",
+  metrics: "totals",
+  platform: "child-process descriptors pidfd proc-net tls-internals",
   process:
     "command exchange-link exit-reason heartbeat inheritance inspector launch-identity node-words parents peer-process " +
     "predecessor spawn start-successor successor successor-process supervisor-directory supervisor-link supervisor-requests",
-  sockets: "port-owner unmanaged",
-  tls: "cipher-suites key-schedule moved-tls-socket record-cipher record-keys record-layer secure-state self-test tls-alert",
+  sockets: "fds held-datagram port-owner unmanaged",
+  tls: "",
   "state/slots": "",
   "state/units": "",
   state: "encoding global-roles json-loss",

@@ -78,10 +78,9 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
   readonly hasParent: boolean;
   /** The place of this process among the workers of a supervisor; undefined without one. */
   readonly worker: { readonly index: number; readonly count: number } | undefined;
-  /** Descriptors that the next process inherits by name, for anything that is not a server. */
-  readonly fds: Fds;
   readonly #generation: Generation;
   readonly #context: ProcessContext;
+  #fds: Fds | undefined;
   #readiness: Promise<void> | undefined;
 
   /**
@@ -113,18 +112,23 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
         },
         stop: () => void this.stop(),
       });
-      const { generation, inventory, supervisor } = this.#context;
+      const { generation, supervisor } = this.#context;
       this.generation = generation;
       this.hasParent = generation > 0;
       if (supervisor !== undefined) {
         const { index, count } = supervisor.place;
         this.worker = { index, count };
       }
-      this.fds = new Fds(inventory, () => this.#generation.assertAcceptsNew("add a descriptor"));
       if (warning !== undefined) process.emitWarning(warning, { code: "HANDOVER_COMMAND" });
     } catch (error) {
       throwAtCaller(error, new.target);
     }
+  }
+
+  /** Descriptors that the next process inherits by name, for anything that is not a server. */
+  get fds(): Fds {
+    const { inventory } = this.#context;
+    return (this.#fds ??= new Fds(inventory, () => this.#generation.assertAcceptsNew("add a descriptor")));
   }
 
   /** It is `draining` from the commit of an upgrade, or from a stop, and `ready` again after a rollback. */

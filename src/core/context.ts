@@ -110,6 +110,10 @@ export function createContext(settings: Settings, env: Env, owner: ContextOwner)
     assertMayRun: (doing, needsHosts) =>
       assertMayRun(owner.state(), parentPid() !== undefined, needsHosts, doing),
   });
+  const createHistory = (): UpgradeHistory =>
+    new UpgradeHistory(generation, env.pid, processState, (record) => owner.emit("recorded", record));
+  // The first process has nothing to take.
+  let history = generation === 0 ? undefined : createHistory();
   return {
     ...owner,
     env,
@@ -125,9 +129,9 @@ export function createContext(settings: Settings, env: Env, owner: ContextOwner)
     connections,
     processState,
     hosts,
-    history: new UpgradeHistory(generation, env.pid, processState, (record) =>
-      owner.emit("recorded", record),
-    ),
+    get history() {
+      return (history ??= createHistory());
+    },
     predecessors,
     controlLink,
     supervisor,

@@ -48,7 +48,8 @@ export class Generation {
   readonly #machine: StateMachine;
   readonly #emit: Emit;
   readonly #startup: Startup;
-  readonly #attempts: Attempts;
+  /** Made at the first use. */
+  #attempted: Attempts | undefined;
   readonly #control: ControlServer | undefined;
   /** This process under its supervisor; undefined without one. */
   readonly #worker: Worker | undefined;
@@ -79,12 +80,7 @@ export class Generation {
     this.context = createContext(settings, env, {
       state: () => this.state,
       emit: this.#emit,
-      inventoryChanged: () => this.#attempts.inventoryChanged(),
-    });
-    this.#attempts = new Attempts(this.context, {
-      fromSuccessor: this.#fromSuccessor,
-      dispatch: (event) => this.#machine.dispatch(event),
-      request: (event) => this.#machine.request(event),
+      inventoryChanged: () => this.#attempted?.inventoryChanged(),
     });
     this.#hold = setInterval(() => {}, LONGEST_TIMEOUT);
     this.#startup = new Startup(this.context);
@@ -178,11 +174,19 @@ export class Generation {
   }
 
   async status(): Promise<Status> {
-    return statusOf(this.context, this.#attempts.staged);
+    return statusOf(this.context, this.#attempted?.staged);
   }
 
   async inspect(): Promise<EngineReport | undefined> {
     return this.context.hosts?.inspect();
+  }
+
+  get #attempts(): Attempts {
+    return (this.#attempted ??= new Attempts(this.context, {
+      fromSuccessor: this.#fromSuccessor,
+      dispatch: (event) => this.#machine.dispatch(event),
+      request: (event) => this.#machine.request(event),
+    }));
   }
 
   async #upgrade(signal: AbortSignal | undefined, force: boolean): Promise<UpgradeResult> {
@@ -208,7 +212,7 @@ export class Generation {
       if (!takeover.isWatched) this.#machine.dispatch("acknowledged");
       return takeover.result;
     } catch (error) {
-      this.#attempts.end("failed");
+      this.#attempted?.end("failed");
       history.fail(record, "failed", toHandoverError(error, "ERR_INTERNAL", "upgrade"));
       throw error;
     }
@@ -281,16 +285,17 @@ export class Generation {
     closeUnused: () => this.context.inventory.closeUnused(),
     acknowledge: () => this.#startup.acknowledge(),
     confirm: () => {
-      const { inventory, predecessors, history } = this.context;
+      const { inventory, predecessors, controlLink } = this.context;
       inventory.endLoan();
       predecessors.sendConfirmed();
-      history.confirm();
+      // No upgrade has started the first process.
+      if (controlLink !== undefined) this.context.history.confirm();
       this.#startup.onConfirmed();
     },
     lendDescriptors: () => this.context.inventory.lend(),
     reclaimDescriptors: () => this.context.inventory.reclaim(),
-    killSuccessor: () => this.#attempts.kill(),
-    killStaged: () => this.#attempts.killStaged(),
+    killSuccessor: () => this.#attempted?.kill(),
+    killStaged: () => this.#attempted?.killStaged(),
     stopAccepting: () => this.context.sockets.stop(),
     emitUpgraded: () => {
       const { settled: _, ...upgraded } = this.#takeover!.result;
@@ -320,7 +325,7 @@ export class Generation {
       const { pid } = this.#takeover!;
       const error = this.#takeover!.recordRollback();
       this.#takeover = undefined;
-      this.#attempts.onRollback();
+      this.#attempted?.onRollback();
       this.#emit("rollback", { pid, error });
     },
     announceStop: () => {
@@ -396,7 +401,7 @@ export class Generation {
   /** Clients of the control socket read their answers; other generations may still drain. */
   async #waitForOthers(outcome: Outcome): Promise<void> {
     await this.#control?.close(ANSWER_TIMEOUT);
-    await this.#attempts.ended();
+    await this.#attempted?.ended();
     if (outcome === "stopped") await waitForGenerations(this.context, this.#takeover?.gone);
   }
 

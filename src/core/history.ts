@@ -40,7 +40,6 @@ export class UpgradeHistory {
     this.#pid = pid;
     this.#onRecorded = onRecorded;
     this.#state = state;
-    // The first process has nothing to take.
     if (generation > 0) this.open();
   }
 

@@ -164,7 +164,7 @@ export class Sockets {
 
   /** Closes every datagram socket, in this turn: {@link stop} only ends its reading, and it would hold its address. */
   releaseDatagrams(): void {
-    runAll([...this.#all].map((one) => () => one instanceof HeldDatagram && one.release()));
+    runAll([...this.#all].map((one) => () => "socket" in one && one.release()));
   }
 
   /** Closes every server and socket. */

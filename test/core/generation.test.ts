@@ -413,7 +413,7 @@ type Method = [object: (driven: DrivenProcess) => object, name: string];
 const context = (driven: DrivenProcess): DrivenProcess["generation"]["context"] => driven.generation.context;
 const BROKEN: [Effect, Method, (driven: DrivenProcess) => Promise<unknown>][] = [
   ["closeUnused", [(driven) => context(driven).inventory, "closeUnused"], accepts],
-  ["confirm", [(driven) => context(driven).history, "confirm"], accepts],
+  ["confirm", [(driven) => context(driven).predecessors, "sendConfirmed"], accepts],
   ["stopAccepting", [(driven) => context(driven).sockets, "stop"], isReplaced],
   ["beginHandover", [(driven) => context(driven).processState, "beginDrain"], isReplaced],
   ["beginProbation", [(driven) => driven.clock, "after"], isReplaced],

@@ -58,6 +58,23 @@ test("a first process, and a successor, compile none of the functions that they 
   expect(run("compiles.mjs", program)).toBe("0 true\n1 true\n");
 });
 
+// From Node 22 on its own start fills the space that V8 has at first, or that space is larger.
+test.runIf(process.version.startsWith("v20."))("V8 collects no memory before a first process accepts", () => {
+  const bare = `
+    import { createServer } from "node:http";
+    const server = createServer();
+    await new Promise((resolve) => server.listen({ port: 0, host: "127.0.0.1" }, resolve));
+    ${SPACE}`;
+  const own = `
+    import { createServer } from "node:http";
+    import { Upgrader } from "handover";
+    const upg = new Upgrader();
+    await upg.listen(createServer(), { port: 0, host: "127.0.0.1" });
+    await upg.ready();
+    ${SPACE}`;
+  expect(run("own.mjs", own)).toBe(run("bare.mjs", bare));
+});
+
 test("a first process accepts before it has loaded node:module, which shows its process.kill() to those that import kill()", () => {
   const program = `
     import { createServer } from "node:http";
@@ -131,6 +148,12 @@ const COMPILES = `
     scripts.set(name, readScript(path, name, compiled.get(name)));
     return scripts.get(name).runInThisContext()(path, given);
   };`;
+
+/** Prints the size of the space for new objects: the first collection doubles it. */
+const SPACE = `
+  const spaces = process.getBuiltinModule("node:v8").getHeapSpaceStatistics();
+  console.log(spaces.find(({ space_name }) => space_name === "new_space").space_size);
+  process.exit();`;
 
 /** Whether there is code for this Node, and whether V8 rejects it. */
 const ASKS = `
