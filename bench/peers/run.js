@@ -175,4 +175,3 @@ function print(name, { kinds, triggerToDone: { p50, max } }) {
   }
   console.log(`  from trigger to done: p50 ${inMs(p50)} ms, max ${inMs(max)} ms\n`);
 }
-
