@@ -13,7 +13,8 @@ async function start(
   const isSecure = "tls" in settings;
   const auto = await Auto.start("web-sockets.mjs", {
     settings: isSecure ? { ...settings, tls: selfSigned() } : settings,
-    env: { HANDOVER_DRAIN_TIMEOUT: "2000", ...env },
+    // What is closed in the middle of the drain has three seconds to end.
+    env: { HANDOVER_DRAIN_TIMEOUT: "6000", ...env },
   });
   await auto.service.until("listening");
   const scheme = isSecure ? "wss" : "ws";

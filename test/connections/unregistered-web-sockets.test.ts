@@ -10,7 +10,8 @@ import { frame, openRaw, WebSocketClient } from "../support/websocket.js";
 
 async function start(settings: object): Promise<{ service: Service; port: number }> {
   const service = Service.start("unregistered-websockets.js", {
-    settings: { ...brief, drainTimeout: 3_000, ...settings },
+    // What is closed in the middle of the drain has three seconds to end.
+    settings: { ...brief, drainTimeout: 6_000, ...settings },
   });
   const { port } = await service.until("accepting");
   return { service, port: port as number };
@@ -90,7 +91,7 @@ test("closes a WebSocket that is passed on to a backend, which hears of it from 
 });
 
 test("ends an unregistered WebSocket whose client and server do not answer the close frame", async () => {
-  const { service, port } = await start({ serve: "self", drainTimeout: 6_000 });
+  const { service, port } = await start({ serve: "self" });
   const client = await openRaw(port);
   await service.upgrade();
   expect(await client.ended).toBe("end");
@@ -99,7 +100,7 @@ test("ends an unregistered WebSocket whose client and server do not answer the c
 });
 
 test("sends no close frame into a frame that is half written, but one after it", async () => {
-  const { service, port } = await start({ serve: "self", drainTimeout: 4_000 });
+  const { service, port } = await start({ serve: "self" });
   const [half, whole] = [await openRaw(port), await openRaw(port)];
   process.kill(service.pid, "SIGHUP");
   await service.until("drains");
@@ -126,7 +127,7 @@ test("writes nothing on an unregistered WebSocket after its close frame", async 
 });
 
 test("sends no close frame to a client that has got no 101, or speaks another protocol", async () => {
-  const { service, port } = await start({ serve: "self" });
+  const { service, port } = await start({ serve: "self", drainTimeout: 3_000 });
   const ask = async (path: string, protocol: string): Promise<Client> => {
     const client = await Client.open(port);
     client.socket.write(
@@ -194,7 +195,7 @@ test("leaves an unregistered WebSocket as it was after a rollback, and closes it
 });
 
 test("does not trust what it has seen of a WebSocket that an adapter has frozen since", async () => {
-  const { service, port } = await start({ serve: "self", adapter: true });
+  const { service, port } = await start({ serve: "self", adapter: true, drainTimeout: 3_000 });
   const client = await openRaw(port);
   process.kill(service.pid, "SIGHUP");
   // It is watched anew since then.
