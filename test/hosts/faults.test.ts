@@ -120,7 +120,7 @@ describe("what may go wrong with PostgreSQL", () => {
   test("a unit cannot be started while the database is away, and can when it is back", async () => {
     const other = await Postgres.start();
     onTestFinished(() => other.remove());
-    const a = joinHosts(other.exchange({ lease: 1_000 }));
+    const a = joinHosts(other.exchange({ lease: 6_000 }));
     await a.hosts.directory.own("room", ["x"]);
     await other.kill();
     await expect.poll(() => a.hosts.isHeld).toBe(false);
