@@ -16,8 +16,7 @@ const { port } = await upg.listen(server, { port: 0, host: "127.0.0.1" });
 upg.once("upgrading", () => void monitor.begin());
 upg.once("upgraded", () => {
   isReplaced = true;
-  report("commit");
-  reportMoved();
+  reportMoved(now());
 });
 process.once("SIGUSR2", () => void reportCost());
 if (upg.hasParent) await monitor.begin();
@@ -32,13 +31,13 @@ async function reportCost() {
   report("cost", { ...cost, role: isReplaced ? "old" : "new" });
 }
 
-/** Runs in the old process. */
-function reportMoved() {
+/** Runs in the old process, from the turn of the commit on: to print in that one would make it longer. */
+function reportMoved(commit) {
   const timer = setInterval(() => {
     server.getConnections((_, count) => {
       if (count > 0) return;
       clearInterval(timer);
-      report("moved");
+      report("moved", { commit });
     });
   }, 1);
 }

@@ -69,9 +69,8 @@ async function measure() {
   process.kill(old, "SIGHUP");
   const { pid } = await service.next("start");
   const begin = footprint(pid);
-  const { at: commit } = await service.next("commit");
   await service.next("ready");
-  const { at: end } = await service.next("moved");
+  const { commit, at: end } = await service.next("moved");
   await load.stop();
   process.kill(pid, "SIGUSR2");
   const costs = [await service.next("cost"), await service.next("cost")];
