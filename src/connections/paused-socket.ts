@@ -47,13 +47,14 @@ export class PausedSocket {
    */
   resume(failed: FailureHandler): void {
     const socket = this.#socket;
-    paused.delete(socket);
-    held.uncover(socket);
     if (!socket.destroyed) {
+      // A listener that gets the bytes at once may write: after the writes that wait.
       if (this.#taken !== undefined) socket.unshift(this.#taken, socket.readableEncoding ?? undefined);
       socket.setTimeout(socket.timeout ?? 0);
-      startReading(socket);
     }
+    paused.delete(socket);
+    held.uncover(socket);
+    if (!socket.destroyed) startReading(socket);
     for (const { member, args } of this.#heldWrites ?? []) {
       try {
         // By the program's own member, if the socket has one.

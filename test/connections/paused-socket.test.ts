@@ -77,6 +77,18 @@ test("a socket has the members that a program has given it when it has resumed",
   expect(Object.getPrototypeOf(near)).toBe(Socket.prototype);
 });
 
+test("what a listener of its bytes writes follows what waited when a paused socket resumes", async () => {
+  const { near, far } = await pair();
+  near.pause();
+  far.write("unread");
+  while (near.readableLength === 0) await new Promise(setImmediate);
+  near.on("data", () => near.end("b")).resume();
+  const still = new PausedSocket(near);
+  near.write("a");
+  still.resume(unexpected);
+  expect(await far.setEncoding("utf8").toArray()).toEqual(["ab"]);
+});
+
 test("a paused socket gets no members of its own", async () => {
   const { near } = await pair();
   const members = Reflect.ownKeys(near);
