@@ -261,6 +261,8 @@ Napi::Value ExecveJs(const CallbackInfo& info) {
   return Number(info, Execve(program, arguments.Fds(3, "fds", INT_MAX)));
 }
 
+Napi::Value ExitAtOnceJs(const CallbackInfo& info) { _exit(Arguments(info, "exitAtOnce").Integer(0, "code", 0, 255)); }
+
 Napi::Value PidfdOpenJs(const CallbackInfo& info) {
   return Number(info, PidfdOpen(Arguments(info, "pidfdOpen").Integer(0, "pid", 1, INT_MAX)));
 }
@@ -298,17 +300,12 @@ void Add(Napi::Object object, const char* name, Function function) {
 void AddRest(Napi::Object object) {
   Add(object, "socketpair", PairJs<Socketpair>);
   Add(object, "streamPair", PairJs<StreamPair>);
-  Add(object, "send", SendJs);
-  Add(object, "receive", ReceiveJs);
   Add(object, "passCredentials", PassCredentialsJs);
-  Add(object, "poll", PollJs);
   Add(object, "steer", SteerJs);
   Add(object, "unsteer", UnsteerJs);
-  Add(object, "connectUnix", ConnectUnixJs);
   Add(object, "setCloseOnExec", SetCloseOnExecJs);
   Add(object, "sendBuffer", SendBufferJs);
   Add(object, "setSendBuffer", SetSendBufferJs);
-  Add(object, "isTerminal", IsTerminalJs);
   Add(object, "shutdown", ShutdownJs);
   Add(object, "findListeners", FindListenersJs);
   Add(object, "vacate", VacateJs);
@@ -332,7 +329,7 @@ void AddRest(Napi::Object object) {
   if (RecordCipher::IsAvailable()) object.Set("RecordCipher", RecordCipher::Define(object.Env()));
 }
 
-// What a start needs. To make all functions would take longer than to load the file.
+// What a start and `handover status` need. To make all functions would take longer than to load the file.
 Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   Add(exports, "bindInet", BindInetJs);
   Add(exports, "bindUnix", BindUnixJs);
@@ -340,6 +337,12 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   Add(exports, "duplicate", DuplicateJs);
   Add(exports, "close", CloseJs);
   Add(exports, "describe", DescribeJs);
+  Add(exports, "send", SendJs);
+  Add(exports, "receive", ReceiveJs);
+  Add(exports, "poll", PollJs);
+  Add(exports, "connectUnix", ConnectUnixJs);
+  Add(exports, "isTerminal", IsTerminalJs);
+  Add(exports, "exitAtOnce", ExitAtOnceJs);
   exports.Set("addRest", Napi::Function::New(
                              env, [](const CallbackInfo& info) { AddRest(info.This().As<Napi::Object>()); },
                              "addRest"));

@@ -1,5 +1,6 @@
 import { reportError } from "./report-error.js";
 import { readPlainWords } from "./plain-words.js";
+import { exitAtOnce } from "../platform/exit-at-once.js";
 import type { CommandOption } from "./option.js";
 import { wholeNumber } from "./process-options.js";
 import { stderr, stdout } from "./standard-stream.js";
@@ -25,7 +26,9 @@ export async function main(args: string[]): Promise<number> {
 /** Ends the process of the command, at once if nothing is left to write: Node takes longer to end by itself. */
 export function end(code: number): void {
   process.exitCode = code;
-  if (stdout.isDone && stderr.isDone) process.exit();
+  if (!stdout.isDone || !stderr.isDone) return;
+  exitAtOnce(code);
+  process.exit();
 }
 
 interface QuickCommand {

@@ -10,6 +10,7 @@ class StandardStream {
   readonly #fd: 1 | 2;
   /** As long as nothing was written by the stream, which would be overtaken. */
   #addon: Native | undefined;
+  #isTerminal: boolean | undefined;
   #stream: WriteStream | undefined;
   #isBroken = false;
   #onBroken = (): void => {};
@@ -54,7 +55,7 @@ class StandardStream {
     if (this.#stream !== undefined) return false;
     try {
       this.#addon ??= native();
-      return !this.#addon.isTerminal(this.#fd);
+      return !(this.#isTerminal ??= this.#addon.isTerminal(this.#fd));
     } catch {
       return false;
     }

@@ -148,6 +148,12 @@ export interface Native {
     fds: readonly number[],
   ): number;
   /**
+   * Ends this process (_exit(2)): neither Node nor a library does anything at its end.
+   *
+   * @param code from 0 to 255
+   */
+  exitAtOnce(code: number): void;
+  /**
    * A descriptor for a process (pidfd_open(2)), which is readable when the process has ended; -ESRCH if it has been
    * reaped, -ENOSYS before Linux 5.3 and on macOS.
    */
@@ -264,7 +270,7 @@ export function native(): Native {
   return (loaded ??= completing(loadAddon() as Loaded));
 }
 
-/** The addon at first: it has the functions that a start needs. */
+/** The addon at first: it has the functions that a start and `handover status` need. */
 interface Loaded extends Native {
   addRest?(): void;
 }

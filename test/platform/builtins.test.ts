@@ -33,7 +33,8 @@ test("a start with handover loads no module of Node that a start does not need",
 
 test("a start asks for no more functions of the addon than those that it has at first", () => {
   const first = ["bindInet", "bindUnix", "listen", "duplicate", "close", "describe"];
-  expect(run(printAddon(""))).toEqual([...first, "addRest"]);
+  const ofStatus = ["send", "receive", "poll", "connectUnix", "isTerminal", "exitAtOnce"];
+  expect(run(printAddon(""))).toEqual([...first, ...ofStatus, "addRest"]);
   // Right after it the process looks for listeners that handover does not know.
   const all = run(printAddon("await setImmediate();"));
   expect(all).toEqual(expect.arrayContaining([...first, "findListeners", "spawn", "Watcher"]));

@@ -922,6 +922,7 @@ describe("a wrong argument", () => {
     ["execve", "`words[0]` must be a string, got a number", TypeError, ["/nowhere", [1], [], []]],
     ["execve", "`environment[0]` must not contain NUL", RangeError, ["/nowhere", [], ["A=\0"], []]],
     ["execve", "`fds` must be an array, got undefined", TypeError, ["/nowhere", [], []]],
+    ["exitAtOnce", "`code` must be an integer from 0 to 255, got 256", RangeError, [256]],
     ["pidfdOpen", "`pid` must be an integer from 1 to 2147483647, got 0", RangeError, [0]],
     ["pidfdKill", `${fdWords} undefined`, TypeError, []],
     ["pidfdKill", "`signal` must be an integer from 0 to 64, got 65", RangeError, [1, 65]],
