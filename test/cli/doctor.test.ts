@@ -1,15 +1,6 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import {
-  chmodSync,
-  copyFileSync,
-  mkdirSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, copyFileSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { dirname, join, resolve } from "node:path";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
@@ -18,7 +9,7 @@ import { handover, jsonLines, startHandover, type Run } from "../support/program
 import { ControlGroup } from "../support/control-group.js";
 import { freePort } from "../support/port.js";
 import { asRoot, isSkipped } from "../support/root.js";
-import { Service, temporaryDirectory } from "../support/service.js";
+import { openDescriptors, Service, temporaryDirectory } from "../support/service.js";
 
 const group = ControlGroup.open("memory");
 afterAll(() => group.remove());
@@ -390,7 +381,7 @@ async function problemsOf(pid: number): Promise<Report["findings"]> {
 /** That the doctor was right. */
 /** The limit of descriptors that leaves a process room for `room` more. */
 function limitWithRoom(pid: number, room: number): number {
-  const open = new Set(readdirSync(`/proc/${pid}/fd`).map(Number));
+  const open = new Set(openDescriptors(pid));
   let limit = 0;
   for (let free = 0; free < room; limit++) if (!open.has(limit)) free++;
   return limit;

@@ -99,6 +99,8 @@ describe("an HTTP/1.1 connection with http()", () => {
     const client = await Client.open(port);
     expect(await askBehindLine(client)).toBe("0 hello 1");
     await service.upgrade();
+    // The successor accepts before its predecessor's drain has begun.
+    await service.until("draining", { generation: 0 });
     client.request("/");
     expect(await client.response()).toMatchObject({ body: "0 hello 1", closes: true });
     expect(await service.until("exit", { generation: 0 })).toMatchObject({ moved: 0, stayed: { [code]: 1 } });
@@ -150,6 +152,7 @@ test("listen(server, { connections: false }) moves no connection, and tells each
   const [used, silent] = await Client.openAll(port, 2);
   expect(await used!.ask()).toBe("0 nothing 2");
   await service.upgrade();
+  await service.until("draining", { generation: 0 });
   used!.request("/");
   const { head, body } = await used!.response();
   expect(body).toMatch(/^0 nothing /);

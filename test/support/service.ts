@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readlinkSync, readFileSync, rmSync } from "node:fs";
 import { request, type Agent } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -295,7 +295,20 @@ export function childrenOf(parent: number): number[] {
 
 /** How many descriptors a process has. */
 export function descriptorCount(pid: number): number {
-  return readdirSync(`/proc/${pid}/fd`).length;
+  return openDescriptors(pid).length;
+}
+
+/** The descriptors of a process, without those of files that it is reading: of `/proc`, and of the rest of the package. */
+export function openDescriptors(pid: number): number[] {
+  const directory = `/proc/${pid}/fd`;
+  return readdirSync(directory).flatMap((fd) => {
+    try {
+      return /^\/proc\/|\.cjs$/.test(readlinkSync(`${directory}/${fd}`)) ? [] : [Number(fd)];
+    } catch {
+      // It is closed by now; this process has read its own directory by one.
+      return [];
+    }
+  });
 }
 
 /** The field `pgrp` of proc(5)'s stat. */
