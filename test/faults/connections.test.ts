@@ -120,6 +120,7 @@ describe("a connection that the successor refuses", () => {
     const { service, clients } = await start("few-descriptors-in-successor.js", { descriptors: 75 }, 100);
     expect(await askAll(clients)).toEqual(all(100, "0"));
     await service.upgrade();
+    await service.until("draining", { generation: 0 });
     const answers = await Promise.all(
       clients.map(async (client) => {
         client.request("/");
@@ -144,6 +145,7 @@ describe("a connection that the successor refuses", () => {
     const { service, clients } = await start("adapter-by-generation.js", settings, 6);
     await Promise.all(clients.map((client) => say(client, "before")));
     await service.upgrade();
+    await service.until("draining", { generation: 0 });
     const said = await Promise.all(clients.map((client) => say(client, "after")));
     expect(said.filter((text) => text === "0 after")).toHaveLength(count);
     for (const { socket } of clients) socket.end();
