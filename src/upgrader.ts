@@ -346,7 +346,7 @@ export class Upgrader extends EventEmitter<UpgraderEvents> {
 }
 
 /**
- * A signal that is none would fail in the middle of an attempt, and leave its successor behind.
+ * Checks the options before the attempt begins: a wrong `signal` would end it halfway, and its successor would stay.
  *
  * @throws {HandoverError} `ERR_OPTION`
  */
